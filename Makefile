@@ -1,0 +1,38 @@
+# Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
+.DEFAULT_GOAL := help
+.PHONY: help environment data hub lab test execute screenshots lint lock
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Here tf.keras.datasets.*.load_data() finds its files, in the lessons, the tests and the hub.
+export KERAS_HOME ?= $(CURDIR)/.course/keras
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+hub: data ## start JupyterHub on this machine and print its address and a log-in (PORT=8000)
+	@$(BIN)/python -m tfcourse.hub $(if $(PORT),--port $(PORT))
+
+test: data ## re-run every cell of every lesson, and the tests (ARGS="-k datasets")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lab: data ## open the lessons themselves in JupyterLab, without a hub
+	@$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+
+execute: data ## run lessons in fresh kernels and store their outputs (LESSONS="01 04")
+	@$(BIN)/python -m tfcourse.regression.execute $(LESSONS)
+
+screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
+	@$(BIN)/python -m pytest tests/browser --screenshots
+
+lint: environment ## check style and formatting of code and notebooks
+	@$(BIN)/pre-commit run --all-files
+
+environment: ## make or repair .venv with the pinned packages (the other targets do it, too)
+	@$(PYTHON) tfcourse/environment.py
+
+data: environment ## fetch or rebuild MNIST and Fashion-MNIST, and verify them
+	@$(BIN)/python -m tfcourse.datasets
+
+lock: environment ## resolve requirements/*.in again (UPGRADE=--upgrade)
+	@$(BIN)/python tfcourse/environment.py --lock $(UPGRADE)

