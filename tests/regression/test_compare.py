@@ -1,0 +1,89 @@
+"""The comparison, as pure functions: what may move, by how much, and what may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfcourse.regression.compare import NUMBER, Phase, compare_text, number_kind
+
+UNTRAINED, TRAINED = Phase.UNTRAINED, Phase.TRAINED
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "train (55000, 28, 28) uint8",
+        "epoch 1  accuracy: 0.9080  loss: 0.3149",
+        "[nan nan  0.]",
+        "rows sum to 1: True\nsame answers: True",
+    ],
+)
+def test_a_text_equals_itself(text, phase):
+    assert compare_text(text, text, phase) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32
+        ("[ 1.   10.25]", "[1. 10.26]"),  # NumPy pads by the widest entry
+        ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
+        ("-1e-05", "-2e-05"),
+    ],
+)
+def test_rounding_passes_before_training(stored, computed):
+    assert compare_text(stored, computed, UNTRAINED) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ("train (55000, 28, 28)", "train (54999, 28, 28)"),
+        ("score 0.5816898", "score -0.5816898"),
+        ("uint8", "uint16"),
+        ("equal: True", "equal: False"),
+        ("nan", "0.5"),
+        ("1.0", "nan"),
+        ("label 5", "label 5.0"),
+        ("one\ntwo", "one"),
+        ("", "something"),
+    ],
+)
+@pytest.mark.parametrize("phase", Phase)
+def test_what_a_learner_would_notice_fails(stored, computed, phase):
+    assert compare_text(stored, computed, phase)
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed", "passes"),
+    [
+        ("test accuracy 0.975", "test accuracy 0.979", True),
+        ("test accuracy 0.975", "test accuracy 0.985", False),
+        ("test loss     0.078", "test loss     0.085", True),
+        ("test loss     0.078", "test loss     0.120", False),
+        ("accuracy 97.5%", "accuracy 97.9%", True),
+        ("accuracy 97.5%", "accuracy 98.5%", False),
+        ("score 0.91", "score 0.93", True),
+        ("score 0.91", "score 0.99", False),
+        ("steps: 5157", "steps: 5158", False),
+    ],
+)
+def test_trained_numbers_may_move_by_their_kind(stored, computed, passes):
+    assert (compare_text(stored, computed, TRAINED) == []) is passes
+    assert compare_text(stored, computed, UNTRAINED), "before training, none of these may pass"
+
+
+def test_a_training_log_holds_each_number_to_its_own_kind():
+    line = "epoch 1  accuracy: 0.9080  loss: 0.3149  val_accuracy: 0.9664  val_loss: 0.1241"
+    kinds = [number_kind(line, match) for match in NUMBER.finditer(line)]
+    assert kinds == ["integer", "accuracy", "loss", "accuracy", "loss"]
+
+
+def test_the_difference_names_the_line_and_both_values():
+    (difference,) = compare_text("first\nshape (3, 4)", "first\nshape (3, 5)", UNTRAINED)
+    assert "line 2" in str(difference)
+    assert "4 became 5" in str(difference)
+    assert difference.stored == "shape (3, 4)"
+    assert difference.computed == "shape (3, 5)"
