@@ -1,0 +1,319 @@
+"""A real hub on this machine, used and misused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+import tfcourse.hub.__main__ as hub_command
+from tfcourse.hub.lessons import FOLDER
+from tfcourse.hub.local import proxy_command
+from tfcourse.hub.state import ROOT
+
+
+def accounts(hub) -> set[str]:
+    with sqlite3.connect(f"file:{hub.state}/hub/jupyterhub.sqlite?mode=ro", uri=True) as database:
+        return {name for (name,) in database.execute("select name from users")}
+
+
+class Learner:
+    """A learner who is logged in, with a token for the REST API."""
+
+    def __init__(self, hub, name: str):
+        self.hub, self.name = hub, name
+        self.response = hub.login(name)
+        self.response.raise_for_status()
+        self.session = self.response.session
+        self.folder = hub.state / "homes" / name / FOLDER
+        self.token = self.post(f"/hub/api/users/{name}/tokens", json={}).json()["token"]
+
+    def post(self, path: str, **content) -> requests.Response:
+        xsrf = {"_xsrf": self.session.cookies.get("_xsrf", path="/hub/")}
+        return self.session.post(self.hub.url + path, params=xsrf, timeout=60, **content)
+
+    def api(self, method: str, path: str, **content) -> requests.Response:
+        authorization = {"Authorization": f"token {self.token}"}
+        url = self.hub.url + path.format(name=self.name)
+        return requests.request(method, url, headers=authorization, timeout=60, **content)
+
+    def server(self) -> dict | None:
+        return self.api("GET", "/hub/api/users/{name}").json()["servers"].get("")
+
+    def start_server(self, **content) -> None:
+        response = self.api("POST", "/hub/api/users/{name}/server", **content)
+        assert response.status_code in (201, 202), response.text
+        self.wait_for_server()
+
+    def wait_for_server(self) -> None:
+        deadline = time.monotonic() + 90
+        while not (server := self.server()) or not server["ready"]:
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.2)
+
+    def start_kernel(self) -> None:
+        self.api("POST", "/user/{name}/api/kernels", json={}).raise_for_status()
+
+    def stop_server(self) -> None:
+        self.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
+        while self.server():
+            time.sleep(0.2)
+
+
+def test_wrong_password_shows_the_log_in_page_and_makes_no_account(hub):
+    for password in ("wrong", "pässword", ""):
+        response = hub.login("mallory", password or " ")
+        assert response.status_code == 403
+        assert "Invalid username or password" in response.text
+        assert 'name="password"' in response.text
+    assert "mallory" not in accounts(hub)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "%2e%2e", "../x", "a/b", ".ssh", "{0}", "a" * 33, ""])
+def test_a_name_that_is_no_plain_folder_is_refused(hub, name):
+    before = accounts(hub)
+    response = hub.login(name)
+    assert response.status_code == 403
+    assert "Invalid username or password" in response.text
+    assert accounts(hub) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"profile": "tensorflow-9000"}, "There is no environment called"),
+        ({"profile": "tensorflow-cpu", "image": "debian"}, "The option"),
+    ],
+)
+def test_unknown_profile_or_field_is_a_400_with_a_sentence(hub, options, sentence):
+    learner = Learner(hub, "grace")
+    form = learner.post("/hub/spawn", data=options)
+    link = learner.session.get(f"{hub.url}/hub/spawn", params=options, timeout=60)
+    for page in (form, link):
+        assert page.status_code == 400
+        assert f"Error: {sentence}" in page.text
+        assert "TensorFlow (CPU)" in page.text  # to choose again
+    api = learner.api("POST", "/hub/api/users/{name}/server", json=options)
+    assert api.status_code == 400
+    assert api.json()["message"].startswith(sentence)
+    assert learner.server() is None
+
+
+def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub):
+    learner = Learner(hub, "edsger")
+    for options in (["tensorflow-cpu"], "tensorflow-cpu", 0, {"profile": "nope"}):
+        refused = learner.api("POST", "/hub/api/users/{name}/server", json=options)
+        assert refused.status_code == 400
+    learner.start_server()
+    learner.stop_server()
+
+
+@pytest.fixture(scope="module")
+def working(hub):
+    """A learner with a server, started by a link, and a kernel."""
+    learner = Learner(hub, "barbara")
+    page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
+    assert page.status_code == 200
+    learner.wait_for_server()
+    learner.start_kernel()
+    return learner
+
+
+def test_a_link_starts_the_profile_it_names(working):
+    assert working.server()["user_options"] == {"profile": "tensorflow-cpu"}
+
+
+def test_all_listens_on_this_machine_only(working):
+    addresses = {
+        connection.laddr.ip
+        for process in working.hub.processes()
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_servers_get_no_more_of_the_environment_than_they_need(working):
+    server, kernel = (
+        p.environ()
+        for p in working.hub.processes()
+        if p.environ()["HOME"] == str(working.folder.parent)
+    )
+    for environment in (server, kernel):
+        assert environment["KERAS_HOME"] == os.environ.get(
+            "KERAS_HOME", str(ROOT / ".course/keras")
+        )
+        assert "SECRET_OF_THE_HUB" not in environment
+
+
+def test_lessons_are_the_learners_own(hub):
+    learner = Learner(hub, "ada")
+    learner.start_server()
+    lesson = learner.folder / "00_start_here.ipynb"
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} <= {
+        path.name for path in learner.folder.iterdir()
+    }
+    lesson.write_text("mine")
+    removed = learner.folder / "01_load_data.ipynb"
+    removed.unlink()
+    learner.stop_server()
+    learner.start_server()
+    assert lesson.read_text() == "mine"
+    assert removed.exists()
+    learner.stop_server()
+
+
+def test_the_state_is_closed_to_others(hub):
+    for name in ("hub", "homes", "hub/password", "hub/cookie_secret"):
+        assert not (hub.state / name).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), name
+
+
+def test_a_second_hub_with_the_same_state_gets_a_sentence(hub, make_hub):
+    second = make_hub()
+    second.state = hub.state
+    said = second.launch().communicate(timeout=60)[0]
+    assert second.process.returncode == 1
+    assert "already running" in said
+    assert hub.url in said
+    assert requests.get(f"{hub.url}/hub/health", timeout=30).ok
+
+
+def test_a_state_that_cannot_be_kept_gets_a_sentence(make_hub):
+    hub = make_hub()
+    hub.state = hub.state / "file"
+    hub.state.touch()
+    said = hub.launch().communicate(timeout=60)[0]
+    assert hub.process.returncode == 1
+    assert said.startswith(f"Accounts and work cannot be kept in {hub.state}: Not a directory.")
+    assert "Traceback" not in said
+
+
+def test_a_taken_port_gets_a_sentence(make_hub):
+    hub = make_hub()
+    with socket.create_server(("127.0.0.1", hub.port)):
+        said = hub.launch().communicate(timeout=60)[0]
+    assert hub.process.returncode == 1
+    (line,) = said.splitlines()
+    assert line.startswith(f"Port {hub.port} is in use by another program.")
+    assert "make hub PORT=" in line
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_each_of_the_ports_is_checked(make_hub, monkeypatch, offset):
+    monkeypatch.setattr(hub_command, "GRACE", 0)
+    first = make_hub().port
+    needed = (first, first + 1, first + 2)
+    hub_command.check_ports(needed)
+    with (
+        socket.create_server(("127.0.0.1", needed[offset])),
+        pytest.raises(SystemExit, match=f"Port {needed[offset]} is in use"),
+    ):
+        hub_command.check_ports(needed)
+
+
+def test_a_backend_that_does_not_exist_gets_a_sentence(make_hub):
+    hub = make_hub()
+    said = hub.launch(COURSE_SPAWNER="swarm").communicate(timeout=60)[0]
+    assert hub.process.returncode == 1
+    assert said.splitlines()[-1].startswith("COURSE_SPAWNER is 'swarm', but")
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65534", "-1"])
+def test_a_port_that_is_none_gets_a_sentence(port):
+    command = [sys.executable, "-m", "tfcourse.hub", f"--port={port}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr == f"The port '{port}' is not a number from 1 to 65533.\n"
+
+
+def test_a_hub_that_cannot_start_shows_the_end_of_its_log(make_hub):
+    hub = make_hub()
+    said = hub.launch(COURSE_ADMIN="../x").communicate(timeout=60)[0]
+    assert hub.process.returncode == 1
+    assert "JupyterHub ended because of an error." in said
+    assert "'../x' is not valid" in said
+    assert not hub.wait_until_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_stopped_while_it_starts(make_hub, number):
+    hub = make_hub()
+    assert hub.launch().stdout.readline().startswith("Starting JupyterHub")
+    assert hub.stop(number) == "JupyterHub has stopped. The next start keeps accounts and work.\n"
+    assert hub.process.returncode == 0
+    assert not hub.wait_until_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_stop_it_as_ctrl_c_does(make_hub, number):
+    hub = make_hub()
+    hub.start()
+    assert "JupyterHub has stopped." in hub.stop(number)
+    assert hub.process.returncode == 0
+    assert not hub.wait_until_gone()
+
+
+def test_a_second_start_keeps_accounts_and_work(make_hub):
+    hub = make_hub()
+    said = hub.start()
+    assert "JupyterHub is ready." in said
+    assert f"Address    {hub.url}\n" in said
+    assert ("You are root" in said) == (os.geteuid() == 0)
+    password = hub.password
+    learner = Learner(hub, "ada")
+    learner.start_server()
+    learner.start_kernel()
+    (learner.folder / "00_start_here.ipynb").write_text("mine")
+    assert len(hub.processes()) == 4  # hub, proxy, server, kernel
+
+    assert "JupyterHub has stopped." in hub.stop(signal.SIGINT)
+    assert hub.process.returncode == 0
+    assert not hub.wait_until_gone()
+
+    hub.start()
+    assert hub.password == password
+    assert accounts(hub) == {"ada"}
+    page = learner.session.get(f"{hub.url}/hub/spawn", timeout=60)  # still logged in
+    assert "TensorFlow (CPU)" in page.text
+    learner.start_server()
+    assert (learner.folder / "00_start_here.ipynb").read_text() == "mine"
+
+
+def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
+    hub = make_hub()
+    hub.start()
+    learner = Learner(hub, "ada")
+    learner.start_server()
+    learner.start_kernel()
+    hub.stop(signal.SIGKILL)
+    # The ids that it has left on disk may by now be those of any other program.
+    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
+        try:
+            (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
+            with sqlite3.connect(hub.state / "hub" / "jupyterhub.sqlite") as database:
+                state = json.dumps({"pid": innocent.pid})
+                assert database.execute("update spawners set state = ?", [state]).rowcount == 1
+            hub.start()
+            assert learner.server() is None
+            learner.start_server()
+            hub.stop()
+            assert not hub.wait_until_gone()
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+
+
+def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
+    assert all(os.access(word, os.R_OK) for word in proxy_command())
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(SystemExit, match="run `make environment`"):
+        proxy_command()

@@ -1,0 +1,145 @@
+"""Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub`.
+
+It is JupyterHub itself, with jupyterhub_config.py, in this very process. What is added is what a
+person at a terminal needs: checks beforehand, the log in a file, and sentences on the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from tfcourse.hub import say
+from tfcourse.hub.state import ROOT, ports, private_folder, state_folder
+
+GRACE = 3  # seconds that the programs of a killed run may need to leave the ports
+
+
+def main() -> None:
+    """Check what can be checked beforehand, then run JupyterHub until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tfcourse.hub",
+        description="Start JupyterHub on this machine and print its address and a log-in.",
+        epilog="jupyterhub_config.py lists the environment variables that it takes.",
+    )
+    parser.add_argument(
+        "--port", help="the address is http://127.0.0.1:PORT (8000); the next two are used, too"
+    )
+    port = parser.parse_args().port
+    if port:
+        os.environ["COURSE_PORT"] = port
+    needed = ports()
+    try:
+        folder = private_folder(state_folder() / "hub")
+        lock = claim(folder / "lock", f"http://127.0.0.1:{needed[0]}")
+    except OSError as error:
+        sys.exit(
+            f"Accounts and work cannot be kept in {state_folder()}: {error.strerror}.\n"
+            "If that is because another user has started the hub before, do it as that user,\n"
+            "or name another folder: make hub COURSE_STATE=/path/to/folder"
+        )
+    with lock:
+        check_ports(needed)
+        run(folder / "jupyterhub.log")
+
+
+def claim(path: Path, address: str) -> IO[str]:
+    """Return a file that is locked while open; exit with a sentence if another hub has it.
+
+    Two hubs with the same accounts and work would undo what the other one does.
+    """
+    file = open(path, "a+")  # noqa: SIM115 - the caller closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process loses it
+    except BlockingIOError:
+        file.seek(0)
+        sys.exit(
+            f"JupyterHub is already running with these accounts, at {file.read()}\n"
+            "Use that one, or stop it with Ctrl-C in its terminal."
+        )
+    file.truncate(0)
+    file.write(address)
+    file.flush()
+    return file
+
+
+def check_ports(needed: tuple[int, ...]) -> None:
+    """Exit with a sentence if a port cannot be had."""
+    deadline = time.monotonic() + GRACE
+    while error := next(filter(None, map(port_error, needed)), None):
+        if error.errno != errno.EADDRINUSE:
+            sys.exit(f"Port {error.filename} cannot be used: {error.strerror}. {advice(needed)}")
+        if time.monotonic() > deadline:
+            sys.exit(f"Port {error.filename} is in use by another program. {advice(needed)}")
+        time.sleep(0.1)
+
+
+def advice(needed: tuple[int, ...]) -> str:
+    """Return what to do where a port cannot be had."""
+    free = next(
+        (
+            port
+            for port in range(8000, 65000, 100)
+            if not any(port_error(port + offset) for offset in range(len(needed)))
+        ),
+        "...",
+    )
+    return f"JupyterHub needs {needed[0]} to {needed[-1]}; choose others: make hub PORT={free}"
+
+
+def port_error(port: int) -> OSError | None:
+    """Return what is wrong if this machine's port cannot be listened on."""
+    with socket.socket() as listener:
+        # As servers do: connections that were closed a moment ago do not count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            return OSError(error.errno, os.strerror(error.errno), str(port))
+    return None
+
+
+def run(log: Path) -> None:
+    """Run JupyterHub with its output in the log; exit with a sentence if it fails."""
+    say(f"Starting JupyterHub (its log is {log}) ...")
+    # Until JupyterHub listens to signals itself, all of them are a Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        # A closed terminal ends it as properly as Ctrl-C does.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    with open(log, "a+") as file:
+        begin = file.tell()
+        # Proxy and servers write there, too. The terminal keeps what say() prints.
+        sys.stdout = os.fdopen(os.dup(1), "w")
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            from tfcourse.hub.app import CourseHub  # only now: it takes seconds
+
+            CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
+        except KeyboardInterrupt:
+            pass
+        except ModuleNotFoundError as error:
+            say(f"{error.name} is not installed for {sys.executable}: run `make hub`.")
+            sys.exit(1)
+        except SystemExit as end:
+            if isinstance(end.code, str):  # a sentence of the configuration's
+                say(end.code)
+            else:
+                file.seek(begin)
+                say("JupyterHub ended because of an error. The last lines of its log are:\n")
+                say("".join(file.readlines()[-15:]))
+            sys.exit(1)
+    say("JupyterHub has stopped. The next start keeps accounts and work.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""JupyterHub, talking to a person at a terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from jupyterhub.app import JupyterHub
+
+from tfcourse.hub import say
+from tfcourse.hub.state import state_folder
+
+
+class CourseHub(JupyterHub):
+    """JupyterHub that says when it can be used, and how."""
+
+    name = "jupyterhub"
+
+    async def start(self) -> None:
+        """Start proxy and hub, then say where they are."""
+        await super().start()
+        say(f"""
+JupyterHub is ready.
+
+  Address    {self.bind_url}
+  User name  learner (or any other; each name has its own work)
+  Password   {self.authenticator.user_password}""")
+        for admin in self.authenticator.admin_users:
+            say(f"  Admin      {admin}, password {self.authenticator.admin_password}")
+        say(f"\nAccounts, work and this password are kept in {state_folder()}.")
+        if os.geteuid() == 0:
+            say(
+                "You are root, and whoever logs in can do what root can: right in a container;\n"
+                "anywhere else, rather start it as an ordinary user."
+            )
+        say("Press Ctrl-C to stop.")
+
+    async def shutdown_cancel_tasks(self, sig: signal.Signals | None = None) -> None:
+        """Stop everything; say so."""
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not disturb it
+            signal.signal(number, signal.SIG_IGN)
+        say("\nStopping JupyterHub and the learners' servers ...")
+        await super().shutdown_cancel_tasks(sig)

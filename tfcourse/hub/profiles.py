@@ -1,0 +1,121 @@
+"""The environments that a learner can choose from, and the form that lets them choose."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+from tornado import web
+
+# The form's only field. DockerSpawner reads a field called `image`, so it must not be that.
+FIELD = "profile"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An environment that a learner can start.
+
+    Attributes
+    ----------
+    slug
+        Its name in forms, links (`/hub/spawn?profile=slug`) and the REST API.
+    name, description
+        What the learner reads.
+    overrides
+        For each value of COURSE_SPAWNER, the spawner's traits that differ from the configuration.
+    """
+
+    slug: str
+    name: str
+    description: str
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+# The first one is the default.
+PROFILES = (
+    Profile(
+        slug="tensorflow-cpu",
+        name="TensorFlow (CPU)",
+        description="Python with TensorFlow, Keras, NumPy and Matplotlib in JupyterLab. "
+        "It runs on the processor, which is enough for every lesson.",
+    ),
+)
+
+
+def render_form(profiles: Iterable[Profile] = PROFILES) -> str:
+    """Return the picker as HTML: one radio button for each profile, the first one chosen.
+
+    The hub puts it into a form of its own, with a button to start.
+    """
+    rows = []
+    for number, profile in enumerate(profiles):
+        identifier = escape(f"{FIELD}-{profile.slug}")
+        # With the focus on the default, a keyboard user only has to press Enter.
+        chosen = "" if number else " checked autofocus"
+        rows.append(f"""
+  <div class="form-check">
+    <input class="form-check-input" type="radio" name="{FIELD}" id="{identifier}"
+           value="{escape(profile.slug)}" aria-describedby="{identifier}-description"{chosen}>
+    <label class="form-check-label fw-bold" for="{identifier}">{escape(profile.name)}</label>
+    <p id="{identifier}-description">{escape(profile.description)}</p>
+  </div>""")
+    return f"""<fieldset>
+  <legend>Choose an environment</legend>{"".join(rows)}
+</fieldset>"""
+
+
+def choose_profile(user_options: Any, profiles: Iterable[Profile] = PROFILES) -> Profile:
+    """Return the profile that a form, a link or a REST request asks for, by default the first.
+
+    Raises
+    ------
+    ValueError
+        With a sentence for the learner, if the request asks for anything else.
+    """
+    known = {profile.slug: profile for profile in profiles}
+    choices = ", ".join(known)
+    # What was sent comes back in the sentence: shortened, as it may be of any length.
+    if not isinstance(user_options, Mapping):
+        raise ValueError(
+            f"The options are {reprlib.repr(user_options)}, not an object with {FIELD!r} in it."
+        )
+    for name in user_options:
+        if name != FIELD:
+            raise ValueError(
+                f"The option {reprlib.repr(name)} does not exist; "
+                f"the only one is {FIELD!r}, with one of these values: {choices}."
+            )
+    slug = user_options.get(FIELD, next(iter(known)))
+    if not isinstance(slug, str) or slug not in known:
+        raise ValueError(
+            f"There is no environment called {reprlib.repr(slug)}; choose one of these: {choices}."
+        )
+    return known[slug]
+
+
+def apply_user_options(
+    spawner: Spawner,
+    user_options: Any,
+    *,
+    backend: str,
+    profiles: Iterable[Profile] = PROFILES,
+) -> None:
+    """Set the spawner up for the chosen profile, or refuse with HTTP 400 and a sentence.
+
+    The hub calls it (as `c.Spawner.apply_user_options`) for forms, links and the REST API alike.
+    """
+    try:
+        profile = choose_profile(user_options, profiles)
+    except ValueError as error:
+        # The hub has stored the options before asking, and takes them again when a later request
+        # brings none: what was refused once must not be refused for ever.
+        spawner.orm_spawner.user_options = None
+        refusal = web.HTTPError(400, str(error))
+        refusal.jupyterhub_message = str(error)  # the sentence alone, where a page shows it
+        raise refusal from None
+    for trait, value in profile.overrides.get(backend, {}).items():
+        setattr(spawner, trait, value)

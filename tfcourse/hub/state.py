@@ -1,0 +1,58 @@
+"""Where the hub keeps what outlives it: accounts, work, the password."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# For reading aloud and typing: no character that looks like another one.
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def state_folder() -> Path:
+    """Return the folder that holds all of it: COURSE_STATE, by default `.course` in the clone."""
+    return Path(os.environ.get("COURSE_STATE") or ROOT / ".course").absolute()
+
+
+def ports() -> tuple[int, int, int]:
+    """Return the ports of the public address, the hub's API and the proxy's API."""
+    text = os.environ.get("COURSE_PORT") or "8000"
+    if not (text.isdecimal() and 1 <= int(text) <= 65533):
+        sys.exit(f"The port {text!r} is not a number from 1 to 65533.")
+    return int(text), int(text) + 1, int(text) + 2
+
+
+def private_folder(path: Path) -> Path:
+    """Make the folder, closed to the machine's other users, unless it is there; return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def password(path: Path, length: int = 16) -> str:
+    """Return the password in the file, at the first time a new one; only its owner may read it."""
+    if not path.exists():
+        letters = "".join(secrets.choice(ALPHABET) for _ in range(length))
+        write_once(path, "-".join(letters[i : i + 4] for i in range(0, length, 4)).encode() + b"\n")
+    return path.read_text().strip()
+
+
+def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write the file unless the name is taken, whatever by; never leave half of one behind."""
+    if os.path.lexists(path):
+        return
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)  # of a run that was killed here
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    try:
+        os.link(aside, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not os.path.lexists(path):
+            aside.rename(path)
+    aside.unlink(missing_ok=True)
