@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -98,7 +99,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         record_timing=False,
         coalesce_streams=True,
     )
-    client.execute()
+    # TensorFlow's log lines would run into ours; what a learner would see is in the outputs.
+    client.execute(stderr=subprocess.DEVNULL)
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         for output in cell.outputs:
             if output.get("name") == "stderr":

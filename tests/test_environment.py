@@ -1,0 +1,155 @@
+"""The set-up's sentences, and that every door leads to the same locks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfcourse import environment
+
+ROOT = environment.ROOT
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder in which `environment` believes itself to be."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(environment, "fingerprint", lambda: "wanted")
+    return tmp_path
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the commands that the set-up runs, none of which is really run."""
+    ran: list[list[str]] = []
+
+    def note(command, **options):
+        ran.append([str(word) for word in command])
+        return 0
+
+    monkeypatch.setattr(environment.subprocess, "call", note)
+    monkeypatch.setattr(environment, "run", lambda *command, **options: note(command))
+    monkeypatch.setattr(environment, "install_proxy", lambda: None)
+    return ran
+
+
+def test_an_environment_that_is_up_to_date_is_left_alone(clone, commands):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "tfcourse-ready").write_text("wanted")
+    environment.make()
+    assert commands == []
+
+
+def test_a_set_up_that_was_interrupted_starts_afresh(clone, commands, capsys):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "tfcourse-begun").touch()
+    (clone / ".venv" / "half-a-package").touch()
+    environment.make()
+    assert "did not finish" in capsys.readouterr().out
+    assert not (clone / ".venv" / "half-a-package").exists()
+    assert (clone / ".venv" / "tfcourse-ready").read_text() == "wanted"
+    assert any("sync" in command for command in commands)
+
+
+def test_a_foreign_environment_is_not_touched(clone, commands):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "somebody-elses").touch()
+    with pytest.raises(SystemExit, match="this project did not make it"):
+        environment.make()
+    assert (clone / ".venv" / "somebody-elses").exists()
+    assert commands == []
+
+
+def test_a_failing_step_leaves_no_environment_that_seems_ready(clone, commands, monkeypatch):
+    def fail(*command, **options):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(environment, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["environment.py"])
+    with pytest.raises(SystemExit, match="starts afresh"):
+        environment.main()
+    assert not (clone / ".venv" / "tfcourse-ready").exists()
+
+
+def test_a_full_disk_is_said_beforehand(clone, commands, monkeypatch):
+    monkeypatch.setattr(environment, "DISK_SPACE", 2**60)
+    with pytest.raises(SystemExit, match="needs about 4 GB"):
+        environment.make()
+    assert commands == []
+
+
+def test_an_unsupported_python_without_another_gets_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"3\.11, 3\.12 or 3\.13.*\n.*3\.14"):
+        environment.supported_python()
+
+
+def test_an_unsupported_python_takes_another_on_path_that_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 0, "final", 0))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name, body in {"python3.13": "exit 127", "python3.12": "exit 0"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    assert environment.supported_python() == "python3.12"
+
+
+def test_a_second_set_up_waits_for_the_first(clone, capsys):
+    hold = (
+        "import pathlib, sys, time; from tfcourse import environment;"
+        "environment.ROOT = pathlib.Path(sys.argv[1])\n"
+        "with environment.alone(): print('held', flush=True); time.sleep(2)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold, str(clone)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert first.stdout.readline() == "held\n"
+    with environment.alone():
+        assert first.poll() is not None or first.wait(timeout=1) == 0
+    first.communicate()
+    assert "waiting for it" in capsys.readouterr().out
+
+
+def test_the_supported_pythons_are_those_of_the_package():
+    (wanted,) = re.findall(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())
+    (*_, lowest), (highest, *_) = environment.PYTHONS, environment.PYTHONS
+    assert wanted == f">={lowest[0]}.{lowest[1]},<{highest[0]}.{highest[1] + 1}"
+
+
+def test_conda_and_binder_take_the_same_locks():
+    *packages, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert pip["pip"] == [f"-r requirements/{name}" for name in environment.LOCKS]
+    (python,) = (p.removeprefix("python=") for p in packages if p.startswith("python="))
+    assert tuple(map(int, python.split("."))) in environment.PYTHONS
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_a_lock_pins_every_package_with_hashes_and_names_no_registry(lock):
+    text = lock.read_text()
+    pins = re.findall(r"^[a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+.*\\\n    --hash=sha256:", text, re.M)
+    assert len(pins) == len(re.findall(r"^[a-z0-9]", text, re.M)) > 0
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_the_locks_agree_on_every_version():
+    versions: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        found: dict[str, set[str]] = {}
+        for name, version in re.findall(r"^([\w.-]+)(?:\[.*\])?==(\S+)", lock.read_text(), re.M):
+            found.setdefault(name, set()).add(version)
+        for name, here in found.items():
+            assert versions.setdefault(name, here) == here, f"{name} in {lock.name}"
+
+
+def test_the_proxys_lock_has_hashes_and_names_no_registry():
+    text = (ROOT / "requirements" / "proxy" / "package-lock.json").read_text()
+    assert text.count('"integrity": "sha512-') == text.count('"node_modules/')
+    assert '"resolved"' not in text
