@@ -44,7 +44,6 @@ class Hub:
             [sys.executable, "-m", "tfcourse.hub", "--port", str(self.port)],
             cwd=ROOT,
             env={
-                "KERAS_HOME": str(ROOT / ".course" / "keras"),
                 **inherited,
                 "COURSE_STATE": str(self.state),
                 "SECRET_OF_THE_HUB": "which no learner's server may see",

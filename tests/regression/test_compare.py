@@ -43,6 +43,9 @@ def test_rounding_passes_before_training(stored, computed):
         ("train (55000, 28, 28)", "train (54999, 28, 28)"),
         ("score 0.5816898", "score -0.5816898"),
         ("uint8", "uint16"),
+        ("TensorFlow 2.21.0", "TensorFlow 2.22.0"),
+        ("Total params: 101,770 (397.54 KB)", "Total params: 101,771 (397.54 KB)"),
+        ("1,234.5 images", "1,334.5 images"),
         ("equal: True", "equal: False"),
         ("nan", "0.5"),
         ("1.0", "nan"),
@@ -79,6 +82,20 @@ def test_a_training_log_holds_each_number_to_its_own_kind():
     line = "epoch 1  accuracy: 0.9080  loss: 0.3149  val_accuracy: 0.9664  val_loss: 0.1241"
     kinds = [number_kind(line, match) for match in NUMBER.finditer(line)]
     assert kinds == ["integer", "accuracy", "loss", "accuracy", "loss"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("101,770 (397.54 KB)", ["101,770", "397.54"]),
+        ("(60000, 28, 28) uint8", ["60000", "28", "28"]),
+        ("[-1. .5 1e-05]", ["-1.", ".5", "1e-05"]),
+        ("x1 3x 2.21.0", []),
+        ("1,2 10,000 / 32 = 312.50", ["1", "2", "10,000", "32", "312.50"]),
+    ],
+)
+def test_what_counts_as_a_number(text, numbers):
+    assert [match.group() for match in NUMBER.finditer(text)] == numbers
 
 
 def test_the_difference_names_the_line_and_both_values():

@@ -32,9 +32,15 @@ TRAINED = {
 }
 
 NUMBER = re.compile(
-    r"(?<![\w.])"  # not the 1 of x1
-    r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
-    r"(?![\w])"  # nor the 3 of 3x
+    r"""
+    (?<! [\w.] )  # not the 1 of x1
+    [-+]?
+    (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42, or the nothing of .5
+    (?: \.\d* )?
+    (?: [eE] [-+]? \d+ )?
+    (?! \w | \.\d )  # nor the 3 of 3x, nor a part of the version 2.21.0
+    """,
+    re.VERBOSE,
 )
 
 
@@ -97,7 +103,7 @@ def compare_line(stored: str, computed: str, phase: Phase) -> str | None:
         if kind == "integer":
             return f"{old.group()} became {new.group()} (an integer: must be equal)"
         allowed = tolerance(old.group(), kind, phase)
-        moved = abs(float(old.group()) - float(new.group()))
+        moved = abs(value(old.group()) - value(new.group()))
         if moved > allowed:
             return (
                 f"{old.group()} became {new.group()}"
@@ -121,6 +127,11 @@ def is_integer(number: str) -> bool:
     return not set(number) & set(".eE")
 
 
+def value(number: str) -> float:
+    """Return a printed number's value: `101,770.5` is 101770.5."""
+    return float(number.replace(",", ""))
+
+
 def number_kind(line: str, match: re.Match) -> str:
     """Name a number by what stands around it: a percentage, a loss, an accuracy, or a float."""
     number = match.group()
@@ -140,4 +151,4 @@ def tolerance(number: str, kind: str, phase: Phase) -> float:
     decimals = len(mantissa.partition(".")[2])
     # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
     unit = 10.0 ** (int(exponent or 0) - decimals) * (1 + 1e-9)
-    return unit + absolute + relative * abs(float(number))
+    return unit + absolute + relative * abs(value(number))

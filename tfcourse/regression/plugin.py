@@ -56,16 +56,22 @@ class LessonCell(IPyNbCell):
     def __init__(self, *, phase: Phase, **options):
         super().__init__(**options)
         self.phase = phase
+        self.differences: list[Difference] = []
 
     def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
-        """Compare new outputs with stored ones, in order; nbval prints `comparison_traceback`."""
-        differences = compare_outputs(ref, test, self.phase)
-        self.comparison_traceback = [str(difference) for difference in differences]
-        return not differences
+        """Compare new outputs with stored ones, in order; tell nbval whether they agree."""
+        self.differences = compare_outputs(ref, test, self.phase)
+        self.comparison_traceback: list[str] = []  # nbval reads it; `repr_failure` says it better
+        return not self.differences
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the lesson above what nbval says of the cell."""
-        return f"{self.path.name}, {self.name}\n{super().repr_failure(excinfo)}"
+        """Name lesson and cell, then what differs; of other failures, what nbval says."""
+        where = f"{self.path.name}, {self.name}, shown as [{self.cell.execution_count}]"
+        if not self.differences:
+            return f"{where}\n{super().repr_failure(excinfo)}"
+        source = "\n".join(f"    {line}" for line in self.cell.source.splitlines())
+        first, *others = map(str, self.differences)
+        return "\n\n".join([f"{where}: {first}", *others, f"The cell is\n\n{source}"])
 
 
 def trains(source: str) -> bool:
