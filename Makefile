@@ -5,7 +5,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Here tf.keras.datasets.*.load_data() finds its files, in the lessons, the tests and the hub.
-export KERAS_HOME ?= $(CURDIR)/.course/keras
+KERAS_HOME ?= .course/keras
+override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
+export KERAS_HOME
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +19,7 @@ test: data ## re-run every cell of every lesson, and the tests (ARGS="-k dataset
 	@$(BIN)/python -m pytest $(ARGS)
 
 lab: data ## open the lessons themselves in JupyterLab, without a hub
-	@$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 execute: data ## run lessons in fresh kernels and store their outputs (LESSONS="01 04")
 	@$(BIN)/python -m tfcourse.regression.execute $(LESSONS)

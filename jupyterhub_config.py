@@ -62,7 +62,7 @@ if os.environ.get("COURSE_ADMIN"):
 # --- What they start
 
 c.JupyterHub.spawner_class = local.LocalSpawner
-c.LocalSpawner.home_dir_template = f"{HOMES}/{{username}}"
+c.LocalSpawner.home_dir_template = str(HOMES).replace("{", "{{").replace("}", "}}") + "/{username}"
 c.Spawner.cmd = [*local.DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
 
 # Without it Jupyter refuses to run as root, as it must in many containers.
@@ -82,7 +82,7 @@ c.Spawner.default_url = f"/lab/tree/{lessons.FOLDER}/00_start_here.ipynb"
 
 # The rest of the environment is JupyterHub's choice (`env_keep`), not all that the hub runs in.
 c.Spawner.environment = {
-    "KERAS_HOME": os.environ.get("KERAS_HOME") or str(STATE / "keras"),
+    "KERAS_HOME": os.path.abspath(os.environ.get("KERAS_HOME") or STATE / "keras"),
     # `!pip` in a notebook and `python` in a terminal mean the course's.
     "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
 }

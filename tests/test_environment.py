@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import sys
@@ -65,6 +66,36 @@ def test_a_foreign_environment_is_not_touched(clone, commands):
         environment.make()
     assert (clone / ".venv" / "somebody-elses").exists()
     assert commands == []
+
+
+def test_a_link_to_another_environment_is_not_touched(clone, commands, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "tfcourse-begun").touch()
+    (clone / ".venv").symlink_to(other)
+    with pytest.raises(SystemExit, match="this project did not make it"):
+        environment.make()
+    assert (other / "tfcourse-begun").exists()
+
+
+def test_packages_are_not_changed_under_a_running_hub(clone, commands):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "tfcourse-begun").touch()
+    (clone / ".venv" / "tfcourse-ready").write_text("of older packages")
+    (clone / ".course" / "hub").mkdir(parents=True)
+    with open(clone / ".course" / "hub" / "lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="JupyterHub is running"):
+            environment.make()
+    assert (clone / ".venv" / "tfcourse-ready").exists()
+    environment.make()
+    assert (clone / ".venv" / "tfcourse-ready").read_text() == "wanted"
+
+
+def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
+    (clone / ".course").touch()  # in the way, as root's folder is for anybody else
+    monkeypatch.setattr(sys, "argv", ["environment.py"])
+    with pytest.raises(SystemExit, match="belong to another user"):
+        environment.main()
 
 
 def test_a_failing_step_leaves_no_environment_that_seems_ready(clone, commands, monkeypatch):

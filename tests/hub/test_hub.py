@@ -317,3 +317,29 @@ def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(SystemExit, match="run `make environment`"):
         proxy_command()
+
+
+def test_a_learners_session_does_not_become_the_administrators(make_hub):
+    hub = make_hub()
+    hub.start()
+    session = hub.login("chief").session
+    token = session.post(
+        f"{hub.url}/hub/api/users/chief/tokens",
+        headers={"X-XSRFToken": session.cookies["_xsrf"], "Referer": f"{hub.url}/hub/token"},
+        timeout=30,
+    ).json()["token"]
+    hub.stop()
+
+    hub.start(COURSE_ADMIN="chief")
+    assert session.get(f"{hub.url}/hub/admin", timeout=30).url.startswith(f"{hub.url}/hub/login")
+    header = {"Authorization": f"token {token}"}
+    assert requests.get(f"{hub.url}/hub/api/users", headers=header, timeout=30).status_code == 403
+    assert hub.login("chief").status_code == 403
+    password = (hub.state / "hub" / "admin-password").read_text().strip()
+    chief = hub.login("chief", password).session
+    assert chief.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
+    hub.stop()
+
+    hub.start(COURSE_ADMIN="chief")  # an administrator already: stays logged in
+    assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
+    hub.stop()

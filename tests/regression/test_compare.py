@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nbformat
 import pytest
 
-from tfcourse.regression.compare import NUMBER, Phase, compare_text, number_kind
+from tfcourse.regression.compare import (
+    NUMBER,
+    Phase,
+    compare_text,
+    decimals,
+    number_kind,
+    value,
+)
+from tfcourse.regression.plugin import text_of, trains
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 UNTRAINED, TRAINED = Phase.UNTRAINED, Phase.TRAINED
 
@@ -28,7 +41,7 @@ def test_a_text_equals_itself(text, phase):
     ("stored", "computed"),
     [
         ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32
-        ("[ 1.   10.25]", "[1. 10.26]"),  # NumPy pads by the widest entry
+        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads by the widest entry
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
         ("-1e-05", "-2e-05"),
     ],
@@ -48,6 +61,7 @@ def test_rounding_passes_before_training(stored, computed):
         ("1,234.5 images", "1,334.5 images"),
         ("equal: True", "equal: False"),
         ("nan", "0.5"),
+        ("[0. 0. 1.]", "[0. 1. 0.]"),
         ("1.0", "nan"),
         ("label 5", "label 5.0"),
         ("one\ntwo", "one"),
@@ -76,6 +90,40 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
 def test_trained_numbers_may_move_by_their_kind(stored, computed, passes):
     assert (compare_text(stored, computed, TRAINED) == []) is passes
     assert compare_text(stored, computed, UNTRAINED), "before training, none of these may pass"
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"), [("p = 0.5", "p = 0.6"), ("6.0 on CPU", "6.1 on CPU"), ("2.38", "2.39")]
+)
+def test_a_short_number_is_exact_before_training(stored, computed):
+    assert compare_text(stored, computed, UNTRAINED)
+
+
+def stored_lines(phase: Phase) -> list[str]:
+    """Return the lines that the lessons' cells of this phase have printed."""
+    lines = []
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        now = UNTRAINED
+        for cell in nbformat.read(path, as_version=4).cells:
+            now = TRAINED if trains(cell.source) else now
+            if cell.cell_type == "code" and now is phase:
+                lines += [line for output in cell.outputs for line in text_of(output).splitlines()]
+    return lines
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_number_of_the_lessons_is_held(phase):
+    """Change each stored number by a tenth of itself and by 1: no integer or float passes."""
+    changed = 0
+    for line in stored_lines(phase):
+        for match in NUMBER.finditer(line):
+            places = max(decimals(match.group()), 0)
+            by = 1 if number_kind(line, match) == "integer" else 1 + abs(value(match.group())) / 10
+            other = f"{value(match.group()) + by:.{places}f}" + "." * match.group().endswith(".")
+            mutant = line[: match.start()] + other + line[match.end() :]
+            assert compare_text(line, mutant, phase), f"{line!r} -> {mutant!r}"
+            changed += 1
+    assert changed > 100
 
 
 def test_a_training_log_holds_each_number_to_its_own_kind():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 
 from tfcourse.hub import say
@@ -16,6 +17,16 @@ class CourseHub(JupyterHub):
 
     name = "jupyterhub"
 
+    async def init_users(self) -> None:
+        """Log a new administrator out first: whoever had the name until now was a learner."""
+        for user in self.db.query(orm.User).filter(~orm.User.admin):
+            if user.name in self.authenticator.admin_users:
+                user.cookie_id = orm.new_token()
+                for token in user.api_tokens:
+                    self.db.delete(token)
+        self.db.commit()
+        await super().init_users()
+
     async def start(self) -> None:
         """Start proxy and hub, then say where they are."""
         await super().start()
@@ -23,7 +34,7 @@ class CourseHub(JupyterHub):
 JupyterHub is ready.
 
   Address    {self.bind_url}
-  User name  learner (or any other; each name has its own work)
+  User name  learner (or any other; each name has a folder of its own)
   Password   {self.authenticator.user_password}""")
         for admin in self.authenticator.admin_users:
             say(f"  Admin      {admin}, password {self.authenticator.admin_password}")

@@ -64,11 +64,12 @@ def find_lessons(names: list[str]) -> list[Path]:
         return lessons
     found = []
     for name in names:
-        matches = [path for path in lessons if path.stem.startswith(Path(name).stem)]
+        stem = Path(name).stem
+        matches = [path for path in lessons if stem in (path.stem, path.stem[:2])]
         if not matches:
             known = ", ".join(path.stem for path in lessons)
             raise FileNotFoundError(f"no lesson is called {name!r}; there are: {known}")
-        found += matches
+        found += [path for path in matches if path not in found]
     return found
 
 
@@ -101,10 +102,11 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     )
     # TensorFlow's log lines would run into ours; what a learner would see is in the outputs.
     client.execute(stderr=subprocess.DEVNULL)
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
-        for output in cell.outputs:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
-                raise StderrError(f"Cell {number} wrote to stderr:\n{output.text}\n{cell.source}")
+                where = f"Cell [{cell.execution_count}]"
+                raise StderrError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
     # The exact Python is not the lesson's; without it, any supported one stores the same file.
     notebook.metadata = nbformat.from_dict(
         {
