@@ -7,6 +7,7 @@ person at a terminal needs: checks beforehand, the log in a file, and sentences 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import fcntl
 import os
@@ -108,37 +109,40 @@ def port_error(port: int) -> OSError | None:
 
 
 def run(log: Path) -> None:
-    """Run JupyterHub with its output in the log; exit with a sentence if it fails."""
-    say(f"Starting JupyterHub (its log is {log}) ...")
+    """Run JupyterHub until it is stopped, at whatever moment that comes."""
     # Until JupyterHub listens to signals itself, all of them are a Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         # A closed terminal ends it as properly as Ctrl-C does.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    with open(log, "a+") as file:
-        begin = file.tell()
-        # Proxy and servers write there, too. The terminal keeps what say() prints.
-        sys.stdout = os.fdopen(os.dup(1), "w")
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            from tfcourse.hub.app import CourseHub  # only now: it takes seconds
-
-            CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
-        except KeyboardInterrupt:
-            pass
-        except ModuleNotFoundError as error:
-            say(f"{error.name} is not installed for {sys.executable}: run `make hub`.")
-            sys.exit(1)
-        except SystemExit as end:
-            if isinstance(end.code, str):  # a sentence of the configuration's
-                say(end.code)
-            else:
-                file.seek(begin)
-                say("JupyterHub ended because of an error. The last lines of its log are:\n")
-                say("".join(file.readlines()[-15:]))
-            sys.exit(1)
+    with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
+        say(f"Starting JupyterHub (its log is {log}) ...")
+        serve(file)
     say("JupyterHub has stopped. The next start keeps accounts and work.")
+
+
+def serve(log: IO[str]) -> None:
+    """Run JupyterHub with its output in the log; exit with a sentence if it fails."""
+    begin = log.tell()
+    # Proxy and servers write there, too. The terminal keeps what say() prints.
+    sys.stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    try:
+        from tfcourse.hub.app import CourseHub  # only now: it takes seconds
+
+        CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
+    except ModuleNotFoundError as error:
+        say(f"{error.name} is not installed for {sys.executable}: run `make hub`.")
+        sys.exit(1)
+    except SystemExit as end:
+        if isinstance(end.code, str):  # a sentence of the configuration's
+            say(end.code)
+        else:
+            log.seek(begin)
+            say("JupyterHub ended because of an error. The last lines of its log are:\n")
+            say("".join(log.readlines()[-15:]))
+        sys.exit(1)
 
 
 if __name__ == "__main__":
