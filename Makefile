@@ -1,28 +1,40 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
-.PHONY: help environment data hub lab test execute screenshots lint lock
+.PHONY: help environment data hub lab test test-changed execute prove-regression bench screenshots
+.PHONY: lint lock
 
 PYTHON ?= python3
 BIN := .venv/bin
+# A lesson takes up to 1.5 GB, so that four at a time are enough.
+WORKERS ?= --numprocesses logical --maxprocesses 4
 # Here tf.keras.datasets.*.load_data() finds its files, in the lessons, the tests and the hub.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 hub: data ## start JupyterHub on this machine and print its address and a log-in (PORT=8000)
 	@$(BIN)/python -m tfcourse.hub $(if $(PORT),--port $(PORT))
 
 test: data ## re-run every cell of every lesson, and the tests (ARGS="-k datasets")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+test-changed: data ## re-run the lessons that are not as they were when they last passed
+	@$(BIN)/python -m pytest $(WORKERS) --changed notebooks $(ARGS)
 
 lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-execute: data ## run lessons in fresh kernels and store their outputs (LESSONS="01 04")
-	@$(BIN)/python -m tfcourse.regression.execute $(LESSONS)
+execute: data ## run lessons, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
+	@$(BIN)/python -m tfcourse.regression.execute $(if $(ACCEPT),--accept) $(LESSONS)
+
+prove-regression: data ## do honest variations pass, and mistakes fail? takes an hour or two
+	@$(BIN)/python tests/regression/prove.py $(ARGS)
+
+bench: data ## how long does validating the course take, beside other tools?
+	@$(BIN)/python tests/regression/bench.py $(ARGS)
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser --screenshots

@@ -9,8 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tfcourse.regression.stored import unprinted_figures
+
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+PAGES = [*LESSONS, *ROOT.glob("*.md"), *ROOT.glob("tfcourse/*/README.md")]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -22,7 +25,7 @@ def texts(path: Path) -> str:
     return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
-@pytest.mark.parametrize("page", [*LESSONS, *ROOT.glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_inside_the_course_leads_somewhere(page):
     for picture, text, target in LINK.findall(texts(page)):
         assert text, f"{target} has no text"
@@ -43,6 +46,14 @@ def test_every_figure_has_a_text(lesson):
             if "image/png" in output.get("data", {}):
                 alt = output.metadata.get("image/png", {}).get("alt", "")
                 assert len(alt) > 40, cell.source
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_every_figure_has_its_numbers_printed_and_every_cell_its_hash(lesson):
+    notebook = nbformat.read(lesson, as_version=4)
+    assert unprinted_figures(notebook) == []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all("source" in cell.metadata.get("regression", {}) for cell in code), "make execute"
 
 
 def test_the_readme_and_each_lesson_lead_to_the_next():

@@ -1,131 +1,295 @@
-"""The plugin and `execute`, on small notebooks with a real kernel (no TensorFlow: seconds)."""
+"""The plugin, on small notebooks with a real kernel (no TensorFlow: seconds)."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
+from tfcourse.regression import changed
 from tfcourse.regression import execute as execute_module
+from tfcourse.regression.stored import source_hash, stamp
 
 CELLS = {
     "shapes": "print('train', (6, 28, 28))",
     "display": "from IPython.display import display; display({'a': 1}); 6 * 7",
     "untrained": "print('score', 0.25)",
+    "order": "print('before'); display('shown'); print('after')",
+    "progress": "for i in range(9): print(f'{i}/8', end='\\r')",
+    "cleared": "from IPython.display import clear_output\n"
+    "for i in range(3): print(i); clear_output(wait=True)\nprint('left')",
+    "updated": "handle = display('one', display_id=True); handle.update('two')",
     "training": "class Model:\n    def fit(self): print('loss: 0.300')\nModel().fit()",
     "trained": "print('test accuracy 0.975')\nprint('mistakes', 262)",
 }
+WHOLE = len(CELLS) + 1  # the cells and the stored state
+
+Change = Callable[[NotebookNode], None]
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a notebook, executed and stored the way `make execute` does it."""
-    path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
-    cells = [nbformat.v4.new_markdown_cell("# Small")]
-    cells += [nbformat.v4.new_code_cell(source, id=name) for name, source in CELLS.items()]
-    notebook = nbformat.v4.new_notebook(cells=cells)
+def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
+    """Write a notebook, executed and stored the way `make execute` does it."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    for cell, name in zip(cells, ids or [], strict=False):
+        cell.id = name
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Small"), *cells])
     execute_module.execute(notebook, path.parent)
     execute_module.write(notebook, path)
     return path
 
 
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the text of a notebook with `CELLS`, executed."""
+    path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
+    return make(path, *CELLS.values(), ids=list(CELLS)).read_text()
+
+
 @pytest.fixture
-def lesson(executed: Path, tmp_path: Path) -> Path:
+def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of that notebook which a test may change."""
-    return shutil.copy(executed, tmp_path / executed.name)
+    path = pytester.path / "07_small.ipynb"
+    path.write_text(executed)
+    return path
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, lesson: Path):
-    """Return a function that changes the stored lesson, runs it, and returns pytest's result."""
+def run(pytester: pytest.Pytester, monkeypatch):
+    """Return a function that runs notebooks by name alone, as another course would.
 
-    def run(cell: str | None = None, old: str = "", new: str = "") -> pytest.RunResult:
-        notebook = nbformat.read(lesson, as_version=4)
-        for entry in notebook.cells:
-            if entry.id == cell:
-                (output,) = (o for o in entry.outputs if o.get("text"))
-                assert old in output.text
-                output.text = output.text.replace(old, new)
-        nbformat.write(notebook, lesson)
-        return pytester.runpytest_subprocess("--nbval", "-p", "tfcourse.regression", lesson)
+    In this process, because importing all that Jupyter needs takes seconds.
+    """
+    monkeypatch.delenv("CI", raising=False)
+
+    def run(*arguments: str | Path) -> pytest.RunResult:
+        changed.surroundings.cache_clear()  # it holds for one session
+        return pytester.runpytest_inprocess(
+            "--nbval", "-p", "tfcourse.regression", "-ra", *arguments
+        )
 
     return run
 
 
-def test_a_fresh_lesson_passes(run):
-    run().assert_outcomes(passed=len(CELLS))
+def change(path: Path, name: str, **new) -> None:
+    """Change a stored cell; an output's text by `text=(old, new)`."""
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = (cell for cell in notebook.cells if cell.id == name)
+    if text := new.pop("text", None):
+        (output,) = (output for output in cell.outputs if output.get("text"))
+        assert text[0] in output.text
+        output.text = output.text.replace(*text)
+    cell.update(new)
+    cell.metadata["regression"] = {
+        **cell.metadata.get("regression", {}),
+        "source": source_hash(cell.source),
+    }
+    nbformat.write(notebook, path)
 
 
-def test_a_small_move_after_training_passes(run):
-    run("trained", "0.975", "0.978").assert_outcomes(passed=len(CELLS))
+def test_a_fresh_lesson_passes_and_reports_its_head_room(run, lesson):
+    change(lesson, "trained", text=("0.975", "0.978"))
+    result = run(lesson, "--tolerance-report", "--regression-dir", "found", "--junitxml", "j.xml")
+    result.assert_outcomes(passed=WHOLE)
+    result.stdout.fnmatch_lines(["*50.0%*07_small.ipynb::Cell 8*0.978 became 0.975*accuracy*"])
+    cases = ElementTree.parse(lesson.parent / "j.xml").iter("testcase")
+    (last,) = (case for case in cases if case.get("name") == "Cell 8")
+    properties = {p.get("name"): p.get("value") for p in last.iter("property")}
+    assert properties["tolerance_used"] == "0.500"
+    assert "0.978 became 0.975" in properties["tolerance_worst"]
+    numbers = json.loads((lesson.parent / "found" / "07_small.tolerance.json").read_text())
+    assert {"cell": 8, "kind": "accuracy", "stored": "0.978", "computed": "0.975"}.items() <= next(
+        number for number in numbers if number["stored"] == "0.978"
+    ).items()
+    computed = nbformat.read(lesson.parent / "found" / "07_small.computed.ipynb", as_version=4)
+    assert computed.cells[-1].outputs[0].text == "test accuracy 0.975\nmistakes 262\n"
+    assert [cell.execution_count for cell in computed.cells[1:]] == list(range(1, WHOLE))
 
 
 @pytest.mark.parametrize(
-    ("cell", "old", "new"),
+    ("changes", "reports"),
     [
-        ("shapes", "28, 28", "28, 27"),
-        ("untrained", "0.25", "0.26123"),
-        ("training", "0.300", "0.400"),
-        ("trained", "0.975", "0.955"),
-        ("trained", "262", "263"),
+        (
+            {
+                "shapes": {"text": ("28, 28", "28, 27")},
+                "untrained": {"text": ("0.25", "0.26123")},
+                "training": {"text": ("0.300", "0.400")},
+                "trained": {"text": ("262", "263")},
+            },
+            [
+                "*07_small.ipynb, Cell 0, shown as [[]1]: line 1*27 became 28 (integer*",
+                "*07_small.ipynb, Cell 2*0.26123 became 0.25*",
+                "*07_small.ipynb, Cell 7*0.400 became 0.300 (loss*",
+                "*07_small.ipynb, Cell 8*line 2*263 became 262 (integer*",
+            ],
+        ),
+        (
+            {
+                "shapes": {"source": "pass"},
+                "display": {"source": "6 * 7"},
+                "order": {"source": "print('before'); print('after'); display('shown')"},
+                "cleared": {"source": "print('0'); print('left')"},
+                "updated": {"source": "display('one')"},
+                "untrained": {"source": "import sys; print(0.25, file=sys.stderr)"},
+            },
+            ["*Cell 0*the outputs differ in kind or order*", "*stored:*", "*computed: nothing*"],
+        ),
     ],
-)
-def test_one_changed_number_fails_and_is_named(run, cell, old, new):
-    result = run(cell, old, new)
-    result.assert_outcomes(passed=len(CELLS) - 1, failed=1)
-    number = list(CELLS).index(cell)
-    result.stdout.fnmatch_lines([f"*07_small.ipynb, Cell {number}*", "*stored:*", "*computed:*"])
-    report = result.stdout.str()
-    assert new.split()[-1] in report, "the stored value"
-    assert old.split()[-1] in report, "the value computed now"
+)  # fmt: skip
+def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
+    for name, new in changes.items():
+        change(lesson, name, **new)
+    result = run(lesson)
+    if "display" in changes:  # what later cells need from it
+        result.assert_outcomes(passed=WHOLE - 6, failed=6)
+    else:
+        result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))
+    result.stdout.fnmatch_lines(reports)
 
 
-def test_an_output_that_is_gone_or_of_another_kind_fails(run, lesson):
+def test_the_stored_state_needs_no_kernel(run, lesson):
     notebook = nbformat.read(lesson, as_version=4)
-    notebook.cells[1].source = "pass"
-    notebook.cells[2].source = "6 * 7"
+    notebook.cells[1].source += "  # edited"
+    notebook.cells[2].execution_count = None
+    notebook.cells[3].metadata["tags"] = ["regression:fuzzy"]
+    notebook.cells[4].metadata["tags"] = ["nbval-skip"]
+    notebook.metadata.kernelspec.name = "there-is-no-such-kernel"
     nbformat.write(notebook, lesson)
-    result = run()
-    result.assert_outcomes(passed=len(CELLS) - 2, failed=2)
-    result.stdout.fnmatch_lines(["*the outputs differ in kind*"])
+    result = run(lesson, "-k", "stored")
+    result.assert_outcomes(failed=1, deselected=len(CELLS))
+    result.stdout.fnmatch_lines(
+        [
+            "*Cell 0, shown as [[]1]: was edited after its output was stored*",
+            "*Cell 1, shown as [[] ]: was never executed*",
+            "*Cell 2*'regression:fuzzy' is not known; there are regression:exact*",
+            "*Cell 3*'nbval-skip' makes the check weaker, without a reason*",
+        ]
+    )
 
 
-def test_red_output_fails(run, lesson):
-    notebook = nbformat.read(lesson, as_version=4)
-    notebook.cells[1].source += "\nimport sys; print('frightening', file=sys.stderr)"
-    nbformat.write(notebook, lesson)
-    result = run()
-    result.assert_outcomes(passed=len(CELLS) - 1, failed=1)
-    result.stdout.fnmatch_lines(["*frightening*"])
+def test_tags_change_how_a_cell_is_compared(run, lesson):
+    reason = {"regression": {"reason": "It is measured anew each time."}}
+    wider = {"tags": ["regression:wider-accuracy=5"], **reason}
+    change(lesson, "trained", text=("0.975", "0.955"), metadata=wider)
+    change(
+        lesson,
+        "shapes",
+        text=("6, 28", "7, 28"),
+        metadata={"tags": ["regression:unseeded"], **reason},
+    )
+    change(lesson, "untrained", text=("0.25", "0.2500"), metadata={"tags": ["regression:exact"]})
+    run(lesson).assert_outcomes(passed=WHOLE - 1, failed=1)  # the exact one
 
 
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [("1 / 0", "ZeroDivisionError"), ("import sys; print(1, file=sys.stderr)", "stderr")],
-)
-def test_execute_leaves_a_failing_lesson_as_it_was(lesson, monkeypatch, capsys, source, reason):
-    notebook = nbformat.read(lesson, as_version=4)
-    notebook.cells[1].source = source
-    nbformat.write(notebook, lesson)
-    before = lesson.read_bytes()
-    monkeypatch.setattr(execute_module, "NOTEBOOKS", lesson.parent)
-    assert execute_module.main(["07"]) == 1
-    assert reason in capsys.readouterr().out
-    assert lesson.read_bytes() == before
+def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
+    after = "print('after')"
+    for name, source in {
+        "dies": "import os, signal\nos.environ.get('STAY') or os.kill(os.getpid(), 9)",
+        "hangs": "import os, time\nwhile not os.environ.get('STAY'): time.sleep(1)",
+        "catches": "import os, time\ntry:\n    os.environ.get('STAY') or time.sleep(99)\n"
+        "except KeyboardInterrupt: pass",
+        "raises": "import os; 1 / len(os.environ.get('STAY', ''))",
+    }.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STAY", "1")
+            make(pytester.path / f"{name}.ipynb", source + ";", after)
+    make(pytester.path / "well.ipynb", after)
+    result = run("--nbval-cell-timeout=3", "--junitxml", "j.xml")
+    # Each: its stored state passes, its first cell fails, its second is left out.
+    result.assert_outcomes(passed=4 + 2, failed=4, skipped=4)
+    result.stdout.fnmatch_lines(
+        [
+            "catches.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
+            "dies.ipynb, Cell 0, shown as [[]1]: the kernel died*SIGKILL*memory*",
+            "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
+            "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
+            "SKIPPED*not run, because Cell 0 of this notebook failed*",
+        ]
+    )
+    (died,) = (
+        case
+        for case in ElementTree.parse(pytester.path / "j.xml").iter("testcase")
+        if "dies" in case.get("classname") and case.find("failure") is not None
+    )
+    assert "the kernel died" in died.find("failure").get("message")
 
 
-def test_execute_stores_what_a_second_run_finds(lesson, monkeypatch):
-    before = lesson.read_bytes()
-    monkeypatch.setattr(execute_module, "NOTEBOOKS", lesson.parent)
-    assert execute_module.main([]) == 0
-    assert lesson.read_bytes() == before
+def test_a_cell_may_have_a_time_limit_of_its_own(run, pytester):
+    path = make(pytester.path / "slow.ipynb", "import time; time.sleep(2)", "time.sleep(2)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["regression:seconds=30"]
+    nbformat.write(notebook, path)
+    result = run(path, "--nbval-cell-timeout=1")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["slow.ipynb, Cell 1*still running after 1 s*"])
 
 
-def test_execute_names_the_lessons_that_there_are(lesson, monkeypatch, capsys):
-    monkeypatch.setattr(execute_module, "NOTEBOOKS", lesson.parent)
-    with pytest.raises(SystemExit) as error:
-        execute_module.main(["08"])
-    assert error.value.code == 2
-    assert "07_small" in capsys.readouterr().err
+def test_one_cell_can_be_run_by_itself(run, pytester):
+    path = make(pytester.path / "chain.ipynb", "a = 2", "b = a * 3", "print(b)")
+    run(f"{path.name}::Cell 2").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("dist", ["load", "worksteal"])
+def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester, dist):
+    cells = [
+        "import os",
+        "x = int(os.environ['OMP_NUM_THREADS'])",
+        "x += 1",
+        "assert x > 1",
+        "x += 1",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for name in "abc":
+            make(pytester.path / f"{name}.ipynb", *cells)
+        patch.delenv("OMP_NUM_THREADS")
+        result = run("-n", "2", "--dist", dist)
+    result.assert_outcomes(passed=3 * (len(cells) + 1))
+
+
+FIGURE = """\
+import matplotlib.pyplot as plt
+fig, ax = plt.subplots(figsize=(4, 3)); ax.plot([1, 3, 2]); plt.show()"""
+
+
+def test_a_figure_that_differs_is_shown_side_by_side(run, pytester):
+    path = make(pytester.path / "drawn.ipynb", FIGURE, FIGURE)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = FIGURE.replace("[1, 3, 2]", "[3, 1, 2]")
+    stamp(notebook)
+    nbformat.write(notebook, path)
+    result = run(path, "--regression-dir", "found")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["drawn.ipynb, Cell 0*the figure differs*", "*drawn.cell-0.png*"])
+    assert (pytester.path / "found" / "drawn.cell-0.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
+    data = lesson.parent / "data.txt"
+    data.write_text("1")
+    (lesson.parent / "pytest.ini").write_text("[pytest]\nregression_data = data.txt\n")
+    assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
+    again = run(lesson, "--changed")
+    assert again.parseoutcomes() == {"deselected": WHOLE}
+    assert again.ret == 0
+    data.write_text("2")
+    assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
+    change(lesson, "trained", text=("262", "263"))
+    for _ in range(2):  # one that failed is not left out
+        assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE - 1, "failed": 1}
+    monkeypatch.setenv("CI", "1")
+    in_ci = run(lesson, "--changed")
+    assert in_ci.ret != 0
+    in_ci.stderr.fnmatch_lines(["*in CI every notebook is run*"])
+
+
+def test_the_plugin_needs_no_tensorflow():
+    code = "import sys, tfcourse.regression.plugin; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {"tensorflow", "keras"} & set(found.stdout.split())

@@ -4,4 +4,4 @@
 `plugin` lets nbval's own items ask it; `execute` is the only thing that writes stored outputs.
 """
 
-pytest_plugins = ["tfcourse.regression.plugin"]
+pytest_plugins = [f"tfcourse.regression.{name}" for name in ("plugin", "report", "changed")]

@@ -1,15 +1,18 @@
-"""Does a new output say the same as the stored one? Pure functions: no pytest, no Jupyter.
+"""Does a new text say the same as the stored one? Pure functions: no pytest, no Jupyter.
 
 A text is taken as a template, compared exactly, with numbers in it, each compared by its kind.
 Integers (counts, shapes, labels) must be equal. A float may differ by what honest machines differ:
-float32 rounding before any training; after training what other instruction sets and thread counts
-were measured to change. Where that can flip its last printed digit, one unit of it comes on top.
+float32 rounding before any training; in a training log and after it what other instruction sets,
+thread counts and compilers were measured to change. Times and memory addresses say nothing.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -17,34 +20,111 @@ class Phase(Enum):
     """Where in its notebook a cell stands."""
 
     UNTRAINED = "before any training"
-    TRAINED = "in or after training"
+    FIT = "in a training log"
+    TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. The figures come from runs of one network on AVX-512,
-# AVX2 and SSE4.1, with and without oneDNN, on one to four threads: its test loss moved by up to
-# 5.7 %, its accuracy by up to 0.0015, any single score by more.
-UNTRAINED = (2e-6, 2e-5)
-TRAINED = {
-    "loss": (0.002, 0.08),
-    "accuracy": (0.005, 0.0),
-    "percentage": (0.5, 0.0),
-    "float": (0.02, 0.0),
+# kind -> (absolute, relative) tolerance.
+TOLERANCES = {
+    Phase.UNTRAINED: {
+        "loss": (2e-6, 2e-5),
+        "accuracy": (1e-6, 0.0),
+        "probability": (2e-6, 2e-5),
+        "percentage": (2e-6, 2e-5),
+        "float": (2e-6, 2e-5),
+    },
+    Phase.FIT: {
+        "loss": (0.001, 0.04),
+        "accuracy": (0.002, 0.0),
+        "held-out loss": (0.002, 0.08),
+        "held-out accuracy": (0.005, 0.0),
+        "probability": (0.02, 0.0),
+        "percentage": (0.5, 0.0),
+        "float": (0.02, 0.0),
+    },
+    Phase.TRAINED: {
+        "loss": (0.002, 0.08),
+        "accuracy": (0.005, 0.0),
+        "probability": (0.02, 0.0),
+        "percentage": (0.5, 0.0),
+        "float": (0.02, 0.0),
+    },
 }
 
-# From how many decimals on a float may also move by one unit of the last one.
-DIGITS = {Phase.UNTRAINED: 4, Phase.TRAINED: 1}
+# From how many decimals on a float may also move by one unit of the last one: where rounding can
+# flip it. A `1.` or `0.5` before training has no such unit; it would allow a 0, or a 0.4.
+DIGITS = {Phase.UNTRAINED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
-NUMBER = re.compile(
+# What the words before a number, or above it in a table, say that it is. A setting, such as a
+# learning rate, depends on no training: it is held to the strictest tolerance everywhere.
+WORDS = re.compile(
     r"""
-    (?<! [\w.] )  # not the 1 of x1
-    [-+]?
-    (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42, or the nothing of .5
-    (?: \.\d* )?
-    (?: [eE] [-+]? \d+ )?
-    (?! \w | \.\d )  # nor the 3 of 3x, nor a part of the version 2.21.0
+    (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | momentum | epsilon )
+    | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
+      (?: (?P<loss> loss (?: es )? | entropy | \b mse \b | \b mae \b )
+        | (?P<accuracy> accurac(?: y | ies ) | \b (?: acc | f1 | auc ) \b | precision | recall ) )
+    | (?P<probability> probabilit | \b scores? \b | confidence )
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
+
+# What changes at every run and says nothing. `min` must touch its number (`1min 3s`), because in a
+# table `0.5 min 0.1` are two numbers and a word.
+DURATION = r"\d[\d.,]* (?: \s? (?: [nuµμm]?s | sec | seconds? | minutes? | hours? ) | min )"
+MASKED = rf"""
+    (?<! [\w.] ) (?P<masked>
+        0x [0-9a-fA-F]{{6,}}  # a memory address
+      | \d{{4}}-\d\d-\d\d [T\s] \d\d:\d\d (?: :\d\d (?: [.,]\d+ )? )? Z?
+      | \d+:\d\d:\d\d (?: \.\d+ )?
+      | \[ \d\d:\d\d < [\d:?]+ , [^\]]* \]  # in the bar of tqdm
+      | [\d,]+ \s loops? \s each  # of timeit
+      | {DURATION} (?: \s {DURATION} )* (?: /\w+ )?
+      | [\d.,]+ \s? \w* /s (?: ec (?: ond )? )?
+    ) (?! \w )
+"""
+NUMBER = r"""
+    (?<! [\w.] )  # not the 1 of x1
+    (?P<number> [-+]? (?:
+        (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42, or nothing: .5
+        (?: \.\d* )?
+        (?: [eE] [-+]? \d+ )?
+      | nan | NaN | inf
+    ) )
+    (?! \w | \.\d )  # nor the 3 of 3x, nor a part of the version 2.21.0
+"""
+TOKEN = re.compile(f"{MASKED} | {NUMBER}", re.VERBOSE)
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")  # only box-drawing: a table's rule
+BOX = re.compile(r"\s*[─-╿]+\s*")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How strictly a cell is compared.
+
+    Attributes
+    ----------
+    phase
+        Where in its notebook the cell stands.
+    exact
+        Whether all must be printed the same: each digit, and times, which are data then.
+    wider
+        Kind of number (`loss`, `accuracy`, …) -> factor by which its tolerance is wider.
+    seeded
+        If false, numbers come by chance: only the text around them is compared.
+    figures
+        If false, pictures are compared by being there only.
+    seconds
+        How long the cell may run; None leaves that to the runner.
+    """
+
+    phase: Phase = Phase.UNTRAINED
+    exact: bool = False
+    wider: Mapping[str, float] = field(default_factory=dict)
+    seeded: bool = True
+    figures: bool = True
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,75 +139,218 @@ class Difference:
         return f"{self.what}\n    stored:   {self.stored}\n    computed: {self.computed}"
 
 
-def compare_text(stored: str, computed: str, phase: Phase) -> list[Difference]:
-    """Compare two texts line by line.
+@dataclass(frozen=True)
+class Number:
+    """One printed number and what it became: by how much it moved, and by how much it may."""
+
+    line: int
+    kind: str
+    stored: str
+    computed: str
+    moved: float
+    allowed: float
+
+    @property
+    def used(self) -> float:
+        """The share of the tolerance that was used; beyond 1 the number fails."""
+        if self.moved == 0:
+            return 0.0
+        return self.moved / self.allowed if self.allowed else math.inf
+
+    def __str__(self) -> str:
+        became = f"{self.stored} became {self.computed}"
+        if self.allowed == 0:
+            return f"{became} ({self.kind}: must be equal)"
+        return f"{became} ({self.kind}: at most ±{self.allowed:.2g}, moved {self.moved:.2g})"
+
+
+@dataclass
+class Comparison:
+    """What differs, how far each number moved, and a PNG for each figure that differs."""
+
+    differences: list[Difference] = field(default_factory=list)
+    numbers: list[Number] = field(default_factory=list)
+    pictures: list[bytes] = field(default_factory=list)
+
+    def __iadd__(self, other: Comparison) -> Comparison:
+        self.differences += other.differences
+        self.numbers += other.numbers
+        self.pictures += other.pictures
+        return self
+
+    @property
+    def worst(self) -> Number | None:
+        """The number (or figure) that used most of its tolerance."""
+        return max(self.numbers, key=lambda number: number.used, default=None)
+
+
+def compare_text(stored: str, computed: str, rules: Rules) -> Comparison:
+    """Compare two texts as a reader sees them, line by line.
 
     Parameters
     ----------
     stored, computed
         The text in the notebook, and what its cell says now.
-    phase
-        Whether the cell stands before or after the notebook's first training.
+    rules
+        How strictly.
 
     Returns
     -------
-    list of Difference
-        Empty if both say the same. White space counts only as a separator: NumPy pads a column
-        by its widest entry, so that one changed digit moves the others.
+    Comparison
+        Without differences if both say the same. White space counts only as a separator: NumPy
+        pads a column by its widest entry, so that one changed digit moves the others, and it may
+        break the lines of an array elsewhere. The rules of tables do not count at all.
     """
-    stored_lines, computed_lines = (
-        [" ".join(line.split()) for line in text.strip().splitlines()]
-        for text in (stored, computed)
-    )
-    if len(stored_lines) != len(computed_lines):
-        return [
-            Difference(
-                f"{len(stored_lines)} lines of output became {len(computed_lines)}",
-                stored.strip(),
-                computed.strip(),
-            )
-        ]
-    differences = []
-    for line, (old, new) in enumerate(zip(stored_lines, computed_lines, strict=True), start=1):
-        reason = compare_line(old, new, phase)
-        if reason:
-            differences.append(Difference(f"line {line}: {reason}", old, new))
-    return differences
+    old, new = (list(logical_lines(rendered(text))) for text in (stored, computed))
+    result = Comparison()
+    if len(old) != len(new):
+        result.differences += missing_lines(old, new)
+        return result
+    above: list[str] = []
+    for (number, one), (_, other) in zip(old, new, strict=True):
+        result += compare_line(one, other, rules, above, number)
+        above.append(one)
+    return result
 
 
-def compare_line(stored: str, computed: str, phase: Phase) -> str | None:
-    """Return why two lines differ, or None if they say the same."""
-    if template(stored) != template(computed):
-        return "the text differs"
-    for old, new in zip(NUMBER.finditer(stored), NUMBER.finditer(computed), strict=True):
-        kind = number_kind(stored, old)
-        if old.group() == new.group():
+def compare_line(
+    stored: str, computed: str, rules: Rules, above: list[str], line: int
+) -> Comparison:
+    """Compare two lines; `above` holds the stored lines before them, for the heads of tables."""
+    result = Comparison()
+    if rules.exact and stored.split() == computed.split():
+        return result
+    if rules.exact or template(stored) != template(computed):
+        result.differences = [Difference(f"line {line}: the text differs", stored, computed)]
+        return result
+    if not rules.seeded:
+        return result
+    for old, new in zip(numbers_of(stored), numbers_of(computed), strict=True):
+        kind = number_kind(stored, old, above)
+        result.numbers.append(compare_number(old["number"], new["number"], kind, rules, line))
+    failed = [str(number) for number in result.numbers if number.used > 1]
+    if failed:
+        what = f"line {line}, {rules.phase.value}: {'; '.join(failed)}"
+        result.differences = [Difference(what, stored, computed)]
+    return result
+
+
+def compare_number(stored: str, computed: str, kind: str, rules: Rules, line: int) -> Number:
+    """Compare two printed numbers of one kind."""
+    if stored == computed:
+        moved = 0.0
+    elif math.isfinite(value(stored)) and math.isfinite(value(computed)):
+        moved = abs(value(stored) - value(computed))
+    else:  # NaN and infinity only where they are stored
+        moved = math.inf
+    kind, allowed = tolerance(stored, computed, kind, rules)
+    return Number(line, kind, stored, computed, moved, allowed)
+
+
+def tolerance(stored: str, computed: str, kind: str, rules: Rules) -> tuple[str, float]:
+    """Return the kind under which a number is judged, and by how much it may move.
+
+    One unit of the last printed digit is included. NumPy strips zeros, so the digits are those of
+    the longer of the two.
+    """
+    if kind == "integer" or not math.isfinite(value(stored)):
+        return kind, 0.0
+    phase = rules.phase
+    if kind == "setting":
+        phase, (absolute, relative) = Phase.UNTRAINED, TOLERANCES[Phase.UNTRAINED]["float"]
+    else:
+        if kind not in TOLERANCES[phase]:  # only a training log tells its held-out data apart
+            kind = kind.removeprefix("held-out ")
+        absolute, relative = TOLERANCES[phase][kind]
+    factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
+    digits = max(decimals(stored), decimals(computed))
+    # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
+    unit = 10.0**-digits * (1 + 1e-9) if digits >= DIGITS[phase] else 0.0
+    return kind, unit + factor * (absolute + relative * abs(value(stored)))
+
+
+def rendered(text: str) -> str:
+    """Return what a terminal would show: carriage returns, backspaces and colours carried out.
+
+    Of a progress bar only the last frame remains.
+    """
+    text = ANSI.sub("", text)
+    if "\r" not in text and "\b" not in text:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        shown: list[str] = []
+        column = 0
+        for character in line.rstrip("\r"):
+            if character == "\r":
+                column = 0
+            elif character == "\b":
+                column = max(column - 1, 0)
+            else:
+                shown[column : column + 1] = [character]
+                column += 1
+        lines.append("".join(shown))
+    return "\n".join(lines)
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the number (from 1) and text of each line; the lines of one array are one line."""
+    begun, parts = 0, []
+    for number, line in enumerate(text.strip().splitlines(), start=1):
+        if RULE.fullmatch(line):
             continue
-        if kind == "integer":
-            return f"{old.group()} became {new.group()} (an integer: must be equal)"
-        allowed = tolerance(old.group(), new.group(), kind, phase)
-        moved = abs(value(old.group()) - value(new.group()))
-        if moved > allowed:
-            return (
-                f"{old.group()} became {new.group()}"
-                f" ({kind} {phase.value}: at most ±{allowed:.2g}, moved {moved:.2g})"
+        begun = begun or number
+        parts.append(line.rstrip())
+        joined = "\n".join(parts)
+        if joined.count("[") <= joined.count("]"):
+            yield begun, joined
+            begun, parts = 0, []
+    if parts:  # a bracket that never closes is no array
+        yield from enumerate(parts, start=begun)
+
+
+def missing_lines(old: list[tuple[int, str]], new: list[tuple[int, str]]) -> list[Difference]:
+    """Say which lines are gone and which are new."""
+    matcher = difflib.SequenceMatcher(
+        a=[template(line) for _, line in old], b=[template(line) for _, line in new], autojunk=False
+    )
+    differences = []
+    for operation, start, stop, begin, end in matcher.get_opcodes():
+        if operation != "equal":
+            number = old[start][0] if start < len(old) else len(old)
+            gone, come = (
+                "\n".join(line for _, line in lines) or "(no line)"
+                for lines in (old[start:stop], new[begin:end])
             )
-    return None
+            what = f"line {number}: {stop - start} lines became {end - begin}"
+            differences.append(Difference(what, gone, come))
+    return differences
 
 
 def template(text: str) -> str:
     """Return `text` with each number replaced by a mark that says whether it is an integer.
 
-    White space beside brackets and numbers' padding is dropped: `[ 1. 10.]` and `[1. 9.]` have
-    the same form.
+    What is masked, and white space beside brackets and in padding, say nothing: `[ 1. 10.]` and
+    `[1. 9.]` have the same form, and so have table cells of other widths.
     """
-    marked = NUMBER.sub(lambda match: "§" if is_integer(match.group()) else "#", text)
-    return re.sub(r"\s*([\[\](),])\s*", r"\1", marked)
+
+    def mark(match: re.Match) -> str:
+        if match["masked"]:
+            return "…"
+        return "§" if is_integer(match["number"]) else "#"
+
+    marked = BOX.sub(" │ ", TOKEN.sub(mark, text))
+    return " ".join(re.sub(r"\s*([\[\](),])\s*", r"\1", marked).split())
+
+
+def numbers_of(line: str) -> list[re.Match]:
+    """Return the matches of all numbers in a line that are compared."""
+    return [match for match in TOKEN.finditer(line) if match["number"]]
 
 
 def is_integer(number: str) -> bool:
-    """Tell whether a printed number is an integer: no point, no exponent."""
-    return not set(number) & set(".eE")
+    """Tell whether a printed number is an integer: digits, no point, no exponent."""
+    return not set(number) & set(".eEnN")
 
 
 def value(number: str) -> float:
@@ -135,33 +358,52 @@ def value(number: str) -> float:
     return float(number.replace(",", ""))
 
 
-def number_kind(line: str, match: re.Match) -> str:
-    """Name a number by what stands around it: a percentage, a loss, an accuracy, or a float."""
-    number = match.group()
-    if is_integer(number):
-        return "integer"
-    if line[match.end() :].lstrip().startswith("%"):
-        return "percentage"
-    # The nearest of the two words before the number, as in `accuracy: 0.93 - loss: 0.25`.
-    words = re.findall(r"loss|accuracy", line[: match.start()].lower())
-    return words[-1] if words else "float"
-
-
-def tolerance(stored: str, computed: str, kind: str, phase: Phase) -> float:
-    """Return by how much a printed float may move, one unit of its last digit included.
-
-    NumPy strips zeros, so the digits are those of the longer of the two. A number with few digits
-    gets no such unit: that the rounding of `0.5` flips is all but impossible before training, and
-    of `1.` it would allow 0.
-    """
-    absolute, relative = UNTRAINED if phase is Phase.UNTRAINED else TRAINED[kind]
-    digits = max(decimals(stored), decimals(computed))
-    # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
-    unit = 10.0**-digits * (1 + 1e-9) if digits >= DIGITS[phase] else 0.0
-    return unit + absolute + relative * abs(value(stored))
-
-
 def decimals(number: str) -> int:
     """Return the place of the last printed digit: 2 for `0.25`, 6 for `1.5e-05`."""
     mantissa, _, exponent = number.lower().partition("e")
     return len(mantissa.partition(".")[2]) - int(exponent or 0)
+
+
+def number_kind(line: str, match: re.Match, above: list[str]) -> str:
+    """Name a number by what stands around it.
+
+    Parameters
+    ----------
+    line
+        The line in which it stands.
+    match
+        Its place there.
+    above
+        The lines before, of which one may be the head of a table.
+
+    Returns
+    -------
+    str
+        `integer`, `percentage`, `setting`, `loss`, `held-out loss`, … or `float`.
+    """
+    if is_integer(match["number"]):
+        return "integer"
+    if line[match.end() :].lstrip().startswith("%"):
+        return "percentage"
+    kind = nearest_word(line, match.end())
+    if kind:
+        return kind
+    for head in reversed(above):
+        if not head.strip():
+            break
+        kind = nearest_word(head, match.end())
+        if any(not is_integer(number["number"]) for number in numbers_of(head)):
+            if kind:  # a line of its own, such as `loss 0.25`
+                break
+        elif kind:
+            return kind
+    return "float"
+
+
+def nearest_word(line: str, end: int) -> str | None:
+    """Return the kind that the last word before column `end` names, as in `accuracy: 0.93`."""
+    words = [word for word in WORDS.finditer(line) if word.start() < end]
+    if not words:
+        return None
+    group = next(name for name in ("setting", "loss", "accuracy", "probability") if words[-1][name])
+    return f"held-out {group}" if words[-1]["held_out"] else group

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
+import copy
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,38 +14,34 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from tfcourse.regression.compare import rendered
+from tfcourse.regression.kernel import environment
+from tfcourse.regression.outputs import compare_notebooks, merge_streams
+from tfcourse.regression.stored import stamp
+
 NOTEBOOKS = Path("notebooks")
 CELL_TIMEOUT = 300  # seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Execute the named lessons, or all; return 1 if one failed (its file is left as it was)."""
+    """Execute the named lessons, or all; return 1 if one failed or was not accepted."""
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.regression.execute",
-        description="Run lessons in fresh kernels, top to bottom, and store their outputs.",
-        epilog="A lesson that fails or writes to stderr is left as it was; the exit code is 1.",
+        description="Run lessons in fresh kernels, top to bottom; show what their outputs would "
+        "change, and store them once that is accepted.",
+        epilog="A lesson whose new outputs say the same as the stored ones keeps those. One that "
+        "fails, writes to stderr or is not accepted is left as it was; the exit code is then 1.",
     )
     parser.add_argument(
         "lessons", nargs="*", help="numbers, names or paths: 01, 01_load_data (default: all)"
     )
+    parser.add_argument("--accept", action="store_true", help="store the changes without asking")
+    options = parser.parse_args(arguments)
     try:
-        paths = find_lessons(parser.parse_args(arguments).lessons)
+        paths = find_lessons(options.lessons)
     except FileNotFoundError as error:
         parser.error(str(error))
-    failed = 0
-    for path in paths:
-        print(f"{path.stem} ...", end=" ", flush=True)
-        began = time.monotonic()
-        notebook = nbformat.read(path, as_version=4)
-        try:
-            execute(notebook, path.parent)
-        except (CellExecutionError, DeadKernelError, TimeoutError, StderrError) as error:
-            failed += 1
-            print(f"FAILED, not written:\n{error}")
-        else:
-            write(notebook, path)
-            print(f"done in {time.monotonic() - began:.0f} s")
-    return 1 if failed else 0
+    return 0 if all([renew(path, options.accept) for path in paths]) else 1
 
 
 class StderrError(Exception):
@@ -73,13 +70,62 @@ def find_lessons(names: list[str]) -> list[Path]:
     return found
 
 
+def renew(path: Path, accept: bool) -> bool:
+    """Run one lesson and, if what changes is accepted, store its outputs; tell whether it holds."""
+    print(f"{path.stem} ...", end=" ", flush=True)
+    began = time.monotonic()
+    stored = nbformat.read(path, as_version=4)
+    computed = copy.deepcopy(stored)
+    try:
+        execute(computed, path.parent)
+    except (CellExecutionError, DeadKernelError, TimeoutError, StderrError) as error:
+        print(f"FAILED, not written:\n{error}")
+        return False
+    print(f"{time.monotonic() - began:.0f} s,", end=" ", flush=True)
+    if not any(cell.get("execution_count") for cell in stored.cells):
+        print("stored for the first time")
+        return write(computed, path)
+    changes = show_changes(stored, computed)
+    if not changes:
+        # One run's outputs stay together: these are the stored ones, all of them.
+        for old, new in zip(stored.cells, computed.cells, strict=True):
+            if old.cell_type == "code":
+                new.outputs = old.outputs
+        print("says what is stored")
+        return write(computed, path)
+    print(f"changes {len(changes)} cells:", *changes, sep="\n\n")
+    if accept or (sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"):
+        print("stored")
+        return write(computed, path)
+    print("\nNot written. To store them, run this again with --accept.")
+    return False
+
+
+def show_changes(stored: nbformat.NotebookNode, computed: nbformat.NotebookNode) -> list[str]:
+    """Say, cell by cell, what a reader would see change; figures are put side by side in a file."""
+    changes = []
+    for number, result in compare_notebooks(stored, computed).items():
+        if not result.differences:
+            continue
+        lines = [f"Cell {number}, shown as [{number + 1}]:", *map(str, result.differences)]
+        for picture in result.pictures:
+            with tempfile.NamedTemporaryFile(
+                prefix=f"cell-{number}-", suffix=".png", delete=False
+            ) as file:
+                file.write(picture)
+            lines.append(f"    stored, computed, difference: {file.name}")
+        changes.append("\n".join(lines))
+    return changes
+
+
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run every cell in a fresh kernel, in order, and put the outputs into `notebook`.
 
     Parameters
     ----------
     notebook
-        Changed in place: outputs, execution counts 1…n, no trace of who ran it and when.
+        Changed in place: outputs, execution counts 1…n, the hash of each cell's source, no trace
+        of who ran it and when.
     folder
         The kernel's working directory.
 
@@ -90,23 +136,19 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     StderrError
         If a cell wrote to stderr.
     """
-    # Pytest may be what runs this; ipykernel changes how it captures output where it sees that.
-    os.environ.pop("PYTEST_CURRENT_TEST", None)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        coalesce_streams=True,
     )
     # TensorFlow's log lines would run into ours; what a learner would see is in the outputs.
-    client.execute(stderr=subprocess.DEVNULL)
+    client.execute(stderr=subprocess.DEVNULL, env=environment())
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                where = f"Cell [{cell.execution_count}]"
-                raise StderrError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
+        if cell.cell_type == "code":
+            tidy(cell)
+    stamp(notebook)
     # The exact Python is not the lesson's; without it, any supported one stores the same file.
     notebook.metadata = nbformat.from_dict(
         {
@@ -116,11 +158,23 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     )
 
 
-def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+def tidy(cell: nbformat.NotebookNode) -> None:
+    """Join a cell's chunks of output, keep of a progress bar what is left to see; refuse stderr."""
+    cell.outputs = merge_streams(cell.outputs)
+    for output in cell.outputs:
+        if output.get("name") == "stderr":
+            where = f"Cell [{cell.execution_count}]"
+            raise StderrError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
+        if output.output_type == "stream" and set(output.text) & {"\r", "\b"}:
+            output.text = rendered(output.text)
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
     """Write `notebook` aside and rename: a run that is stopped leaves the old file whole."""
     aside = path.with_suffix(".ipynb.new")
     nbformat.write(notebook, aside)
     aside.replace(path)
+    return True
 
 
 if __name__ == "__main__":

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
-from nbval.plugin import IPyNbCell, IPyNbFile
+from nbval.cover import setup_coverage, teardown_coverage
+from nbval.kernel import CURRENT_ENV_KERNEL_NAME
+from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
-from tfcourse.regression.compare import Difference, Phase, compare_text
+from tfcourse.regression.compare import ANSI, Comparison, Phase, Rules
+from tfcourse.regression.controls import rules_of
+from tfcourse.regression.kernel import KernelDiedError, LessonKernel, cores
+from tfcourse.regression.outputs import compare_outputs
+from tfcourse.regression.phases import phases
+from tfcourse.regression.report import Report
+from tfcourse.regression.stored import problems
+
+# nbval waits 5 s for the next output of a cell that has ended; a busy machine may need more.
+OUTPUT_TIMEOUT = 30  # seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,104 +38,211 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
     ]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Never split a notebook over workers: its cells share one kernel."""
+    if config.getvalue("dist") in ("each", "loadfile", "loadscope"):
+        return None  # these keep a file together, too
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give workers the notebooks that train most first, so that they end at the same time."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
+
+
 class Lesson(IPyNbFile):
-    """A notebook whose cells know whether anything was trained before them."""
+    """A notebook: its stored state, then its cells, which share one kernel."""
 
-    def setup(self) -> None:
-        """Start the kernel with the environment that a learner's kernel has."""
-        # ipykernel changes how it captures output where it sees this variable.
-        os.environ.pop("PYTEST_CURRENT_TEST", None)
-        super().setup()
-
-    def collect(self) -> Iterator[IPyNbCell]:
-        """Yield a `LessonCell` for each of nbval's items."""
-        phase = Phase.UNTRAINED
-        for item in super().collect():
-            if trains(item.cell.source):
-                phase = Phase.TRAINED
-            yield LessonCell.from_parent(
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield the check of the stored state, and a `LessonCell` for each of nbval's items."""
+        items = list(super().collect())
+        self.report = Report(self.path, self.config)
+        # What the cells say now is put together by nbclient, as it is when a notebook is executed.
+        self.computed = copy.deepcopy(self.nb)
+        self.recorder = NotebookClient(self.computed, record_timing=False)
+        self.waiting = []  # the cells that the kernel has not run
+        self.stopped = ""  # why it cannot run them
+        self.trainings = phases(self.nb).count(Phase.FIT)
+        yield StoredState.from_parent(self, name="stored state")
+        for item, rules in zip(items, rules_of(self.nb), strict=True):
+            cell = LessonCell.from_parent(
                 self,
                 name=item.name,
                 cell_num=item.cell_num,
                 cell=item.cell,
                 options=item.options,
-                phase=phase,
+                rules=rules,
             )
+            self.waiting.append(cell)
+            yield cell
+
+    def setup(self) -> None:
+        """Start no kernel yet: the stored state needs none."""
+
+    def start_kernel(self) -> None:
+        """Start the kernel, unless it runs; with its share of the cores beside other workers."""
+        if self.kernel is not None:
+            return
+        option = self.config.option
+        name = self.nb.metadata.get("kernelspec", {}).get("name", "python")
+        if option.nbval_current_env:
+            name = CURRENT_ENV_KERNEL_NAME
+        workers = getattr(self.config, "workerinput", {}).get("workercount")
+        self.kernel = LessonKernel(
+            option.nbval_kernel_name or name,
+            cwd=str(self.path.parent),
+            startup_timeout=option.nbval_kernel_startup_timeout,
+            threads=max(cores() // workers, 1) if workers else None,
+        )
+        self.setup_sanitize_files()
+        if getattr(option, "cov_source", None):
+            setup_coverage(self.config, self.kernel, self.path)
+
+    def get_kernel_message(self, timeout: float | None = None, stream: str = "iopub") -> dict:
+        """Return the kernel's next message to nbval, after noting what it does to the outputs."""
+        while True:
+            message = super().get_kernel_message(timeout, stream)
+            if message["parent_header"].get("msg_id") != self.kernel.request:
+                return message
+            try:
+                self.recorder.process_message(message, *self.recording)
+            except CellExecutionComplete:
+                return message
+            if message["msg_type"] not in ("clear_output", "update_display_data"):
+                return message  # of these two nbval knows nothing
+
+    def record(self, number: int) -> NotebookNode:
+        """From now on, take the kernel's messages as outputs of code cell `number` (from 0)."""
+        places = [i for i, cell in enumerate(self.computed.cells) if cell.cell_type == "code"]
+        cell = self.computed.cells[places[number]]
+        cell.outputs = []
+        self.recorder.clear_before_next_output = False  # a `clear_output(wait=True)` left over
+        self.recording = (cell, places[number])
+        return cell
+
+    def teardown(self) -> None:
+        """Stop the kernel, and write down what was found."""
+        if self.kernel is not None:
+            if self.kernel.is_alive() and getattr(self.config.option, "cov_source", None):
+                teardown_coverage(self.config, self.kernel)
+            self.kernel.stop()
+        code = [cell for cell in self.computed.cells if cell.cell_type == "code"]
+        for count, cell in enumerate(code, start=1):
+            cell.execution_count = count  # nbval's requests are not counted
+        self.report.write(self.computed)
+
+
+class StoredStateError(Exception):
+    """What is stored in a notebook is not what one run of it, top to bottom, would leave."""
+
+
+class StoredState(pytest.Item):
+    """Is what the notebook holds the result of one run, top to bottom? Needs no kernel."""
+
+    def runtest(self) -> None:
+        """Look for everything that is wrong."""
+        found = problems(self.parent.nb)
+        if found:
+            raise StoredStateError("\n".join(found))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
+        """Name the lesson and all that is wrong."""
+        if not isinstance(excinfo.value, StoredStateError):
+            return super().repr_failure(excinfo)
+        return f"{self.path.name}: {excinfo.value}"
+
+    def reportinfo(self):
+        """Say where: the notebook."""
+        return self.path, 0, f"{self.path.name}::{self.name}"
 
 
 class LessonCell(IPyNbCell):
     """One cell: run by nbval, compared by us."""
 
-    def __init__(self, *, phase: Phase, **options):
+    def __init__(self, *, rules: Rules, **options):
         super().__init__(**options)
-        self.phase = phase
-        self.differences: list[Difference] = []
+        self.rules = rules
+        self.stored = copy.deepcopy(self.cell.outputs)  # nbval merges streams in place
+        self.result: Comparison | None = None
+        self.output_timeout = OUTPUT_TIMEOUT
+
+    def setup(self) -> None:
+        """See that there is a kernel which has run the cells before this one."""
+        lesson = self.parent
+        if lesson.stopped:
+            pytest.skip(lesson.stopped)
+        lesson.start_kernel()
+        while lesson.waiting[0] is not self:
+            # An earlier cell that was not selected: its names are needed, not its outputs.
+            lesson.waiting.pop(0).run_only()
+
+    def run_only(self) -> None:
+        """Run the cell without comparing."""
+        if self.options["skip"]:
+            return
+        kernel = self.parent.kernel
+        request = kernel.execute_cell_input(self.cell.source, allow_stdin=False)
+        kernel.await_reply(request, self.limit)
+        kernel.await_idle(request, self.output_timeout)
+
+    @property
+    def limit(self) -> float:
+        """For how many seconds the cell may run."""
+        return self.rules.seconds or self.config.option.nbval_cell_timeout
+
+    def runtest(self) -> None:
+        """Have nbval run the cell; if it cannot, stop the lesson there."""
+        lesson = self.parent
+        lesson.waiting.remove(self)
+        lesson.record(self.cell_num)
+        option = self.config.option
+        before, option.nbval_cell_timeout = option.nbval_cell_timeout, self.limit
+        try:
+            super().runtest()
+            if lesson.timed_out:  # the cell has caught its interruption
+                raise TimeoutError
+        except Exception:
+            if self.result is None or lesson.timed_out:  # it raised, hung, or died
+                lesson.report.failed = True
+                lesson.stopped = f"not run, because {self.name} of this notebook failed"
+            raise
+        finally:
+            option.nbval_cell_timeout = before
 
     def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
-        """Compare new outputs with stored ones, in order; tell nbval whether they agree."""
-        self.differences = compare_outputs(ref, test, self.phase)
+        """Compare new outputs with stored ones; tell nbval whether they agree.
+
+        nbval's own lists have lost what `clear_output` did, and the order of streams.
+        """
+        self.result = compare_outputs(self.stored, self.parent.recording[0].outputs, self.rules)
+        self.pictures = self.parent.report.add(self, self.result)
         self.comparison_traceback: list[str] = []  # nbval reads it; `repr_failure` says it better
-        return not self.differences
+        return not self.result.differences
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name lesson and cell, then what differs; of other failures, what nbval says."""
-        where = f"{self.path.name}, {self.name}, shown as [{self.cell.execution_count}]"
-        if not self.differences:
-            return f"{where}\n{super().repr_failure(excinfo)}"
+        """Name the lesson and the cell, then say what is wrong, then show its source."""
+        first, *others = self.explain(excinfo)
+        count = self.cell.execution_count
+        first = f"{self.path.name}, {self.name}, shown as [{count}]: {first}"
         source = "\n".join(f"    {line}" for line in self.cell.source.splitlines())
-        first, *others = map(str, self.differences)
-        return "\n\n".join([f"{where}: {first}", *others, f"The cell is\n\n{source}"])
+        return "\n\n".join([first, *others, f"The cell is\n\n{source}"])
 
-
-def trains(source: str) -> bool:
-    """Tell whether a cell's source changes weights: it fits, or applies gradients by hand."""
-    return any(call in source for call in (".fit(", ".train_on_batch(", ".apply_gradients("))
-
-
-def compare_outputs(stored: list, computed: list, phase: Phase) -> list[Difference]:
-    """Compare two lists of notebook outputs, in order.
-
-    Streams, results and displays must come in the same order and with the same MIME types; their
-    texts are compared by `compare_text`, pictures by being there (their numbers are printed).
-    """
-    old, new = merge_streams(stored), merge_streams(computed)
-    if [describe(output) for output in old] != [describe(output) for output in new]:
-        return [Difference("the outputs differ in kind", outline(old), outline(new))]
-    differences = []
-    for one, other in zip(old, new, strict=True):
-        differences += compare_text(text_of(one), text_of(other), phase)
-    return differences
-
-
-def merge_streams(outputs: list) -> list[NotebookNode]:
-    """Join neighbouring chunks of one stream: how the kernel cuts them is chance."""
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        if merged and output.output_type == "stream" and describe(merged[-1]) == describe(output):
-            merged[-1] = NotebookNode(merged[-1], text=merged[-1].text + output.text)
-        else:
-            merged.append(output)
-    return merged
-
-
-def describe(output: NotebookNode) -> str:
-    """Return what kind of output this is, such as `stdout` or `display_data: image/png`."""
-    if output.output_type == "stream":
-        return output.name
-    if output.output_type == "error":
-        return f"error: {output.ename}"
-    return f"{output.output_type}: {', '.join(sorted(output.data))}"
-
-
-def outline(outputs: list[NotebookNode]) -> str:
-    """Return the kinds of all outputs and their texts, for a message."""
-    return "; ".join(f"{describe(o)} {text_of(o).strip()[:200]!r}" for o in outputs) or "nothing"
-
-
-def text_of(output: NotebookNode) -> str:
-    """Return an output's text: a stream's, an error's message, or a result's plain-text form."""
-    if output.output_type == "stream":
-        return output.text
-    if output.output_type == "error":
-        return output.evalue
-    return output.data.get("text/plain", "")
+    def explain(self, excinfo: pytest.ExceptionInfo) -> list[str]:
+        """Return what is wrong, in paragraphs of which the first says most."""
+        if self.parent.timed_out:
+            return [f"still running after {self.limit:g} s, and interrupted"]
+        if isinstance(excinfo.value, KernelDiedError):
+            return [f"the kernel died. {excinfo.value}"]
+        if self.result is not None and self.result.differences:
+            shown = [f"stored, computed, difference: {path}" for path in self.pictures]
+            return [*map(str, self.result.differences), *shown]
+        if isinstance(excinfo.value, NbCellError):
+            error = self.parent.recording[0].outputs[-1]
+            traceback = ANSI.sub("", str(excinfo.value.inner_traceback))
+            return [f"raised {error.ename}: {error.evalue}", traceback]
+        return [str(super().repr_failure(excinfo))]

@@ -1,0 +1,133 @@
+"""How long does it take to validate the course? `make bench`.
+
+Runs the same lessons by this plugin and by other tools, in turns, and prints medians and ratios.
+The floor is the lessons' own code, run as scripts without Jupyter: one after another with all
+cores, and as many at a time as there are cores with one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[2]
+OTHERS = ["nbmake", "pytest-notebook"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import display\n"
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument(
+        "--seeds", action="store_true", help="instead: what op determinism costs, in seconds"
+    )
+    options = parser.parse_args()
+    lessons = options.lessons or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [Path(shutil.copy(lesson, folder)) for lesson in lessons]
+        ways = determinism(copies) if options.seeds else tools(copies)
+        times = measure(ways, options.rounds)
+    baseline = statistics.median(next(iter(times.values())))
+    print(f"\n{len(lessons)} lessons, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
+    print("| | median s | fastest to slowest | ratio |\n|---|---|---|---|")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
+        print(f"| {name} | {middle:.1f} | {spread} | {middle / baseline:.2f} |")
+
+
+def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
+    """Run each way once in every round; return its wall times in seconds."""
+    times = {name: [] for name in ways}
+    for number in range(1, rounds + 1):
+        for name, way in ways.items():
+            print(f"round {number} of {rounds}: {name} ...", end=" ", flush=True)
+            began = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - began)
+            print(f"{times[name][-1]:.1f} s", flush=True)
+    return times
+
+
+def tools(notebooks: list[Path]) -> dict:
+    """Return the ways to validate or run notebooks: name -> function."""
+    other = others()
+    # From an empty configuration, as a course that does not know us.
+    pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
+    stock = [sys.executable, *pytest, "--nbval", *notebooks]
+    ours = [*stock, "-p", "tfcourse.regression"]
+    workers = ["-n", str(os.cpu_count()), "--maxprocesses", "4"]
+    return {
+        "stock `pytest --nbval`": lambda: run(stock),
+        "this plugin, one process": lambda: run(ours),
+        "this plugin, a worker for each core": lambda: run([*ours, *workers]),
+        "`pytest --nbmake`": lambda: run([other, *pytest, "--nbmake", *notebooks]),
+        "pytest-notebook": lambda: run([other, *pytest, "--nb-test-files", *notebooks]),
+        "`jupyter execute`": lambda: run(
+            [Path(sys.executable).with_name("jupyter-execute"), *notebooks]
+        ),
+        "floor: scripts, one after another": lambda: scripts(notebooks, 1, {}),
+        "floor: scripts, one for each core": lambda: scripts(notebooks, os.cpu_count(), ONE_THREAD),
+    }
+
+
+def determinism(notebooks: list[Path]) -> dict:
+    """Return the ways to run notebooks with and without op determinism."""
+    line = "tf.config.experimental.enable_op_determinism()"
+    return {
+        "op determinism": lambda: scripts(notebooks, 1, {}),
+        "without": lambda: scripts(notebooks, 1, {}, leave_out=line),
+    }
+
+
+def run(command: list) -> None:
+    """Run a command; show what it says only if it could not do its work."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
+
+
+def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
+    """Run the notebooks' code as scripts, the largest first."""
+
+    def script(notebook: Path) -> None:
+        cells = nbformat.read(notebook, as_version=4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        path = notebook.with_suffix(".py")
+        path.write_text(BEFORE + code.replace(leave_out, ""))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([sys.executable, path], env=os.environ | environment, check=True, **quiet)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        by_training = sorted(notebooks, key=lambda path: -path.read_text().count(".fit("))
+        list(pool.map(script, by_training))
+
+
+def others() -> Path:
+    """Make an environment with the same packages and the other tools; return its Python."""
+    folder = ROOT / ".course" / "bench"
+    uv = ROOT / ".venv" / "bin" / "uv"
+    locks = [ROOT / "requirements" / name for name in ("cpu.txt", "test.txt")]
+    if not folder.exists():
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", folder, "--compile-bytecode"]
+    subprocess.run([*install, *(f"--requirements={lock}" for lock in locks)], check=True)
+    subprocess.run([*install, *OTHERS], check=True)
+    return folder / "bin" / "python"
+
+
+if __name__ == "__main__":
+    main()

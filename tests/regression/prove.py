@@ -1,0 +1,685 @@
+"""Is the comparison of lessons neither nervous nor blind? `python tests/regression/prove.py`.
+
+Each lesson is run again and again, each time as a copy with its stored outputs and with one thing
+changed. The changes of `variations.toml` are honest: another number of threads, another instruction
+set. All must pass. Those of `mutations.toml` are mistakes: a learning rate doubled, a label wrong.
+All must fail. A run's result is written down as soon as it is there; a proof that was interrupted
+goes on where it stopped, and only what has changed since is run again. After a change of the
+comparison alone, what the runs computed is compared again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nbformat
+from nbformat import NotebookNode
+
+from tfcourse.regression.outputs import compare_notebooks
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+# How many threads TensorFlow and OpenBLAS use. One each is fastest where runs share the cores.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+LOCKS = ("build", "cpu", "test")  # those of requirements/ that a run needs
+PREPARING = threading.Lock()  # two runs may want the same package
+RUN_TIMEOUT = 1800  # seconds; a lesson takes at most a minute of compute, on a busy machine a few
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a lesson: as it is on other machines, or with a mistake in it.
+
+    Attributes
+    ----------
+    kind
+        `variation` (must pass) or `mutation` (must fail).
+    edits
+        Changes of the lesson's code, for `edit`.
+    environment
+        Environment variables of the run.
+    install
+        Packages, as pip names them, that come before those of the environment.
+    python
+        A version of Python, for an environment of its own; empty for the one that runs this.
+    argued
+        Why a mutation cannot be told from an honest variation, if it cannot.
+    """
+
+    kind: str
+    name: str
+    edits: list = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    install: list[str] = field(default_factory=list)
+    python: str = ""
+    argued: str = ""
+
+
+@dataclass(eq=False)
+class Job:
+    """A lesson and the variant in which to run it."""
+
+    lesson: Path
+    variant: Variant
+
+    @cached_property
+    def key(self) -> str:
+        """Return a hash of all that the result depends on."""
+        variant = asdict(self.variant)
+        del variant["argued"]  # an argument changes no result
+        parts = [*locks(), digest(self.lesson), json.dumps(variant, sort_keys=True)]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """Return what a reader calls it."""
+        return f"{self.lesson.stem}: {self.variant.name}"
+
+    @property
+    def folder(self) -> str:
+        """Return the name of its folder."""
+        return f"{self.lesson.stem}-{re.sub(r'[^a-z0-9]+', '-', self.variant.name.lower())}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run said.
+
+    Attributes
+    ----------
+    outcome
+        `passed`, `failed`, `broken` (the run itself went wrong and proves nothing), or `skipped`
+        (the machine lacks what it needs).
+    cell
+        Of a failure, the first cell that differs, numbered as in the lesson; else the cell that
+        used the largest share of its tolerance.
+    message
+        Its first difference, or the line with that share.
+    used
+        That share, 1.0 being all; None if no number moved or if the plugin does not say.
+    seconds
+        How long the run took.
+    judged
+        A hash of the comparison that said so.
+    """
+
+    key: str
+    lesson: str
+    kind: str
+    name: str
+    outcome: str
+    cell: str = ""
+    message: str = ""
+    used: float | None = None
+    seconds: float = 0.0
+    judged: str = ""
+
+
+class PlanError(Exception):
+    """An edit does not fit its lesson, or a table says what cannot be."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what has no result yet, print the tables; return 1 if the proof has a hole."""
+    options = parse(arguments)
+    try:
+        jobs = plan(options.notebooks, options.plan, options.lessons)
+        complaints = check(jobs)
+    except (PlanError, OSError, tomllib.TOMLDecodeError) as error:
+        complaints = [str(error)]
+    if complaints:
+        print("\n".join(complaints), file=sys.stderr)
+        return 1
+    if options.only:
+        jobs = [job for job in jobs if any(text in job.title for text in options.only)]
+    if options.check:
+        print(f"{len(jobs)} runs planned; every edit fits its lesson.")
+        return 0
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    known = read_results(options.output / "results.jsonl")
+    if not options.table:
+        done = [job for job in jobs if judge_again(job, known, options.output)]
+        known |= run_all([job for job in jobs if job not in done], options)
+    results = {job: known.get(job.key) for job in jobs}
+    print("\n" + "\n".join(tables(results)))
+    holes = [job.title for job, result in results.items() if hole(job, result)]
+    if holes:
+        print(f"\n{len(holes)} of {len(jobs)} runs do not bear the proof out:")
+        print("\n".join(f"- {title}" for title in holes))
+    return 1 if holes else 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python tests/regression/prove.py",
+        description="Show that honest variations of the lessons pass and that mistakes fail.",
+        epilog="The exit code is 1 if a variation failed, a mutation passed, or a run is missing.",
+    )
+    parser.add_argument("lessons", nargs="*", help="numbers or names: 05 06 (default: all)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="TEXT",
+        help="only runs with this text in `LESSON: NAME`; may be repeated",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="runs at a time (default: the cores, %(default)s); if more than one, each gets one "
+        "TensorFlow thread unless its variation says otherwise",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / ".course" / "proof",
+        metavar="DIR",
+        help="where results are collected (default: .course/proof)",
+    )
+    parser.add_argument(
+        "--notebooks", type=Path, default=ROOT / "notebooks", metavar="DIR", help="the lessons"
+    )
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        default=HERE,
+        metavar="DIR",
+        help="the folder of variations.toml and mutations.toml",
+    )
+    parser.add_argument("--check", action="store_true", help="only check that every edit fits")
+    parser.add_argument("--table", action="store_true", help="only print the tables")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+    options.output = options.output.resolve()
+    return options
+
+
+# What to run
+
+
+def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
+    """Return all runs: each lesson with mutations, in each variation and each of its mutations.
+
+    Raises
+    ------
+    PlanError
+        If a table names a lesson that is not there, or argues for a mutation that is not there.
+    """
+    variations = []
+    for name, entry in tomllib.loads((folder / "variations.toml").read_text()).items():
+        try:
+            variations.append(Variant("variation", name, **entry))
+        except TypeError as error:
+            raise PlanError(f"variations.toml: {name}: {error}") from None
+    mutations = tomllib.loads((folder / "mutations.toml").read_text())
+    jobs = []
+    for stem, table in mutations.items():
+        lesson = notebooks / f"{stem}.ipynb"
+        if not lesson.exists():
+            raise PlanError(f"mutations.toml: there is no lesson {stem}")
+        argued = table.pop("argued", {})
+        if unknown := sorted(argued.keys() - table.keys()):
+            raise PlanError(f"mutations.toml: {stem}: no mutation is called {unknown[0]!r}")
+        if names and not any(name in (stem, stem[:2]) for name in names):
+            continue
+        jobs += [Job(lesson, variation) for variation in variations]
+        jobs += [
+            Job(lesson, Variant("mutation", name, edits=edits, argued=argued.get(name, "")))
+            for name, edits in table.items()
+        ]
+    if not jobs:
+        raise PlanError(f"no lesson is called {' or '.join(names)}; there are: {list(mutations)}")
+    return jobs
+
+
+def check(jobs: list[Job]) -> list[str]:
+    """Return a line for each run that does not fit its lesson, or changes nothing."""
+    complaints = []
+    folders = Counter(job.folder for job in jobs)
+    for job in jobs:
+        if folders[job.folder] > 1:
+            complaints.append(f"{job.title}: another run's name is as good as the same")
+        notebook = read(job.lesson)
+        try:
+            edit(notebook, job.variant.edits)
+        except PlanError as error:
+            complaints.append(f"{job.title}: {error}")
+        else:
+            if job.variant.kind == "mutation" and notebook == read(job.lesson):
+                complaints.append(f"{job.title}: changes nothing")
+    return complaints
+
+
+def read(lesson: Path) -> NotebookNode:
+    """Return a lesson, each time a copy that may be changed."""
+    return copy.deepcopy(read_once(lesson))
+
+
+@cache
+def read_once(lesson: Path) -> NotebookNode:
+    """Return a lesson as it is in its file."""
+    return nbformat.read(lesson, as_version=4)
+
+
+def edit(notebook: NotebookNode, edits: list) -> None:
+    """Change a lesson's code in place; its stored outputs stay as they are.
+
+    Parameters
+    ----------
+    notebook
+        The lesson.
+    edits
+        Each is `[old, new]`, where `old` must occur exactly once in all its code; or
+        `{twice = text}`: the one cell with that text is run twice; or `{swap = [text, text]}`:
+        these two cells change places.
+
+    Raises
+    ------
+    PlanError
+        If a text does not occur exactly once.
+    """
+    for change in edits:
+        match change:
+            case [old, new]:
+                cell = notebook.cells[find(notebook, old)]
+                cell.source = cell.source.replace(old, new)
+            case {"twice": text}:
+                position = find(notebook, text)
+                again = copy.deepcopy(notebook.cells[position])
+                again.id = f"{again.id}-again"
+                notebook.cells.insert(position + 1, again)
+            case {"swap": [one, other]}:
+                here, there = find(notebook, one), find(notebook, other)
+                cells = notebook.cells
+                cells[here], cells[there] = cells[there], cells[here]
+            case _:
+                raise PlanError(f"no such edit: {change!r}")
+
+
+def find(notebook: NotebookNode, text: str) -> int:
+    """Return the position of the one code cell in which `text` occurs, once.
+
+    Raises
+    ------
+    PlanError
+        If it occurs nowhere or more than once.
+    """
+    found = [
+        position
+        for position, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code"
+        for _ in range(cell.source.count(text))
+    ]
+    if len(found) != 1:
+        raise PlanError(f"{text!r} occurs {len(found)} times, not once")
+    return found[0]
+
+
+@cache
+def locks() -> list[str]:
+    """Return what all runs depend on: the packages and this Python."""
+    return [*map(digest, sorted((ROOT / "requirements").glob("*.txt"))), sys.version]
+
+
+@cache
+def comparison() -> str:
+    """Return a hash of the comparison."""
+    files = sorted((ROOT / "tfcourse" / "regression").glob("*.py"))
+    return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
+
+
+@cache
+def digest(path: Path) -> str:
+    """Return a hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Running
+
+
+def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
+    """Run `jobs`, some at a time, write each result down when it is there, and return them."""
+    results: dict[str, Result] = {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        pending = [pool.submit(run, job, options) for job in jobs]
+        try:
+            for future in as_completed(pending):
+                result = future.result()
+                results[result.key] = result
+                with (options.output / "results.jsonl").open("a") as file:
+                    file.write("\n" + json.dumps(asdict(result)))  # also after a line cut short
+                print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
+        except BaseException:  # such as Ctrl-C, which the runs were sent, too
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
+
+
+def run(job: Job, options: argparse.Namespace) -> Result:
+    """Run one lesson in one variant, in a process of its own."""
+    about = (job.key, job.lesson.stem, job.variant.kind, job.variant.name)
+    try:
+        with PREPARING:
+            place = prepare(job.variant, options.output)
+    except LookupError as error:
+        return Result(*about, "skipped", message=str(error))
+    except subprocess.CalledProcessError as error:
+        return Result(*about, "broken", message=f"`{' '.join(map(str, error.cmd))}` failed")
+    folder = options.output / "runs" / job.folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    original, notebook = read(job.lesson), read(job.lesson)
+    edit(notebook, job.variant.edits)
+    nbformat.write(notebook, folder / job.lesson.name)
+
+    command = [place.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder]
+    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval", "-p", "tfcourse.regression"]
+    # The plugin's own check of source against outputs would catch every edit without running it.
+    command += ["--deselect", f"{job.lesson.name}::stored state"]
+    command += ["--junitxml", folder / "junit.xml"]
+    command += ["--regression-dir", folder]
+    if job.variant.kind == "mutation":
+        command += ["-x"]  # the first cell that catches it is enough
+
+    began = time.monotonic()
+    with (folder / "log.txt").open("w") as log:
+        try:
+            code = subprocess.run(
+                [*command, job.lesson.name],
+                cwd=folder,
+                env=environment(job.variant, place, options.jobs),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=RUN_TIMEOUT,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    seconds = round(time.monotonic() - began, 1)
+    if code not in (0, 1):
+        message = f"pytest ended with {code}, see the log: {folder / 'log.txt'}"
+        return Result(*about, "broken", message=message, seconds=seconds)
+    numbers = cell_names(original, notebook)
+    if code == 1:
+        name, message = first_failure(folder / "junit.xml")
+        return Result(
+            *about, "failed", numbers.get(name, name), message, None, seconds, comparison()
+        )
+    used, name, line = largest_share(folder / f"{job.lesson.stem}.tolerance.json")
+    return Result(*about, "passed", numbers.get(name, name), line, used, seconds, comparison())
+
+
+def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
+    """Tell whether a job needs no run, and put its result into `known` by the comparison of now.
+
+    A mutation's run stops at the cell that catches it. If that cell no longer does, the rest of the
+    lesson is not there to compare.
+    """
+    result = known.get(job.key)
+    if result is None or result.outcome not in ("passed", "failed"):
+        return False
+    if result.judged == comparison():
+        return True
+    folder = output / "runs" / job.folder
+    try:
+        notebook, computed = (
+            nbformat.read(folder / name, as_version=4)
+            for name in (job.lesson.name, f"{job.lesson.stem}.computed.ipynb")
+        )
+    except FileNotFoundError:
+        return False
+    numbers = cell_names(read(job.lesson), notebook)
+    results = compare_notebooks(notebook, computed)
+    failed = [(number, found) for number, found in results.items() if found.differences]
+    if failed:
+        number, found = failed[0]
+        outcome, used, message = "failed", None, found.differences[0].what
+    elif result.outcome == "failed" and result.kind == "mutation":
+        return False
+    else:
+        shares = [(found.worst.used, number) for number, found in results.items() if found.worst]
+        used, number = max(shares, default=(0.0, 0))
+        outcome, message = "passed", str(results[number].worst) if used else ""
+    name = f"Cell {number}"
+    known[job.key] = replace(
+        result,
+        outcome=outcome,
+        cell=numbers.get(name, name),
+        message=message,
+        used=used,
+        judged=comparison(),
+    )
+    return True
+
+
+def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
+    """Return the environment of a run: this one's, and what the variant asks for."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    inherited.setdefault("KERAS_HOME", str(ROOT / ".course" / "keras"))
+    inherited["PYTHONPATH"] = os.pathsep.join([*map(str, place.packages), str(ROOT)])
+    if jobs > 1 and not set(THREADS) & variant.environment.keys():
+        inherited |= dict.fromkeys(THREADS, "1")
+    return inherited | variant.environment
+
+
+@dataclass(frozen=True)
+class Place:
+    """The Python of a run, and folders with packages that come before its own."""
+
+    python: str
+    packages: tuple[Path, ...] = ()
+
+
+def prepare(variant: Variant, output: Path) -> Place:
+    """Return where a variant runs; what it needs is installed on first use.
+
+    Raises
+    ------
+    LookupError
+        If its Python is not on this machine.
+    """
+    python = sys.executable
+    uv = Path(python).with_name("uv")
+    if variant.python:
+        home = output / f"python{variant.python}"
+        python = str(home / "bin" / "python")
+        if not (home / "ready").exists():
+            make = [uv, "venv", "--quiet", "--clear", "--no-python-downloads"]
+            make += ["--python", variant.python, home]
+            if subprocess.run(make, check=False, stderr=subprocess.DEVNULL).returncode != 0:
+                raise LookupError(f"there is no Python {variant.python} here")
+            print(f"Installing the locks for Python {variant.python} ...", flush=True)
+            pip = [uv, "pip", "install", "--quiet", "--python", python]
+            locks = [f"--requirements={ROOT / 'requirements' / n}.txt" for n in LOCKS]
+            subprocess.run([*pip, "--compile-bytecode", "--require-hashes", *locks], check=True)
+            # The kernels' settings come with the package.
+            own = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
+            subprocess.run([*pip, *own], check=True)
+            (home / "ready").touch()
+    packages = []
+    for package in variant.install:
+        folder = output / "packages" / re.sub(r"[^a-z0-9.]+", "-", package)
+        if not (folder / "ready").exists():
+            print(f"Installing {package} ...", flush=True)
+            install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", python]
+            subprocess.run([*install, "--target", folder, package], check=True)
+            (folder / "ready").touch()
+        packages.append(folder)
+    return Place(python, tuple(packages))
+
+
+# Reading what a run said
+
+
+def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
+    """Map the edited notebook's `Cell N` to the original's: a repeated cell moves the others."""
+    old = {
+        cell.id: f"Cell {number}"
+        for number, cell in enumerate(c for c in original.cells if c.cell_type == "code")
+    }
+    names = {}
+    for number, cell in enumerate(c for c in edited.cells if c.cell_type == "code"):
+        first, again, _ = cell.id.partition("-again")
+        names[f"Cell {number}"] = f"{old[first]} again" if again else old[first]
+    return names
+
+
+def first_failure(report: Path) -> tuple[str, str]:
+    """Return the name of a JUnit report's first failed item, and the message's first line."""
+    for case in ElementTree.parse(report).iter("testcase"):
+        failure = case.find("failure")
+        failure = case.find("error") if failure is None else failure
+        if failure is not None:
+            return case.get("name", ""), headline(failure.text or "")
+    return "", "pytest failed without a failed item"
+
+
+def headline(text: str) -> str:
+    """Return what went wrong in one line, without the lesson's and the cell's name."""
+    return re.sub(r"^\S+\.ipynb, Cell \d+, shown as \[\d*\]: ", "", text.partition("\n")[0])
+
+
+def largest_share(report: Path) -> tuple[float | None, str, str]:
+    """Return the largest share of a tolerance that a number used, its cell, and its line."""
+    if not report.exists():
+        return None, "", ""
+    moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]
+    if not moved:
+        return 0.0, "", ""
+    most = max(moved, key=lambda entry: entry["used"])
+    what = f"{most['stored']} -> {most['computed']} ({most['kind']}, ±{most['allowed']:.2g})"
+    return most["used"], f"Cell {most['cell']}", f"line {most['line']}: {what}"
+
+
+def read_results(file: Path) -> dict[str, Result]:
+    """Return the results written down so far, by key."""
+    if not file.exists():
+        return {}
+    results = {}
+    for line in file.read_text().splitlines():
+        try:
+            result = Result(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            continue  # cut short by a kill
+        results[result.key] = result
+    return results
+
+
+# Saying it
+
+
+def hole(job: Job, result: Result | None) -> bool:
+    """Tell whether a run does not bear the proof out."""
+    if result is None or result.outcome == "broken":
+        return True
+    if result.outcome == "skipped":
+        return False
+    if job.variant.kind == "variation":
+        return result.outcome != "passed"
+    return result.outcome != "failed" and not job.variant.argued
+
+
+def sentence(result: Result) -> str:
+    """Return a result as a progress line."""
+    about = f"{result.lesson}: {result.name}"
+    if result.outcome in ("broken", "skipped"):
+        said = f"{result.outcome.upper()}, {result.message}"
+    elif result.kind == "variation":
+        said = (
+            f"passed{share(result)}" if result.outcome == "passed" else f"FAILED, {where(result)}"
+        )
+    else:
+        said = f"caught, {where(result)}" if result.outcome == "failed" else "NOT CAUGHT"
+    return f"{about}: {said} ({result.seconds:.0f} s)"
+
+
+def where(result: Result) -> str:
+    """Return a result's cell and message."""
+    return ": ".join(part for part in (result.cell, result.message[:160]) if part)
+
+
+def share(result: Result) -> str:
+    """Return how much of a tolerance was used, and by which cell."""
+    if result.used is None:
+        return ""
+    return f", {result.used:.0%}" + (f" in {result.cell}" if result.cell else "")
+
+
+def tables(results: dict[Job, Result | None]) -> list[str]:
+    """Return the proof as Markdown: variations by lesson, then each lesson's mutations."""
+    lessons = list(dict.fromkeys(job.lesson.stem for job in results))
+    by_name = {(job.lesson.stem, job.variant.name): result for job, result in results.items()}
+    lines: list[str] = []
+    names = dict.fromkeys(j.variant.name for j in results if j.variant.kind == "variation")
+    if names:
+        lines += ["| Variation | " + " | ".join(lessons) + " |", "|---" * (len(lessons) + 1) + "|"]
+        for name in names:
+            cells = [variation_cell(by_name.get((lesson, name))) for lesson in lessons]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    for lesson in lessons:
+        jobs = [j for j in results if j.lesson.stem == lesson and j.variant.kind == "mutation"]
+        if jobs:
+            lines += [f"| Mutation of {lesson} | Caught by | What it says |", "|---|---|---|"]
+            lines += [
+                f"| {job.variant.name} | " + " | ".join(mutation_cells(job, results[job])) + " |"
+                for job in jobs
+            ]
+            lines.append("")
+    return lines
+
+
+def variation_cell(result: Result | None) -> str:
+    """Return a table cell: passed, with the share of the tolerance used; or what failed."""
+    if result is None:
+        return "not run"
+    if result.outcome == "passed":
+        return f"passed{share(result)}"
+    if result.outcome == "skipped":
+        return f"skipped: {result.message}"
+    return f"**{result.outcome}** {escape(where(result))}"
+
+
+def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
+    """Return two table cells: by which cell a mutation is caught, and what that says."""
+    if result is None:
+        return "not run", ""
+    if result.outcome == "failed":
+        return result.cell, escape(result.message[:160])
+    if result.outcome == "broken":
+        return "**broken**", escape(result.message)
+    return ("not, argued", job.variant.argued) if job.variant.argued else ("**not caught**", "")
+
+
+def escape(text: str) -> str:
+    """Return a text that may stand in a Markdown table."""
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The same command goes on from here.")

@@ -1,0 +1,135 @@
+"""An author's controls: what each tag does, and what is an error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tfcourse.regression import controls
+from tfcourse.regression.compare import Phase, Rules
+from tfcourse.regression.controls import KINDS, KNOWN, ControlError, rules, rules_of
+
+REASON = "The score changes with the processor."
+
+
+def cell(*tags: str, source: str = "x", reason: object = None) -> nbformat.NotebookNode:
+    regression = {} if reason is None else {"reason": reason}
+    return nbformat.v4.new_code_cell(
+        source, metadata={"tags": list(tags), "regression": regression}
+    )
+
+
+def error_of(wrong: nbformat.NotebookNode) -> str:
+    with pytest.raises(ControlError) as error:
+        rules(wrong, Phase.UNTRAINED)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ([], Rules(Phase.FIT)),
+        (["hide-input", "raises-exception", "regression"], Rules(Phase.FIT)),  # other tools' tags
+        (["regression:exact"], Rules(Phase.FIT, exact=True)),
+        (["regression:wider-loss=2"], Rules(Phase.FIT, wider={"loss": 2.0})),
+        (
+            ["regression:wider-loss=2", "regression:wider-accuracy=1.5", "regression:no-figure"],
+            Rules(Phase.FIT, wider={"loss": 2.0, "accuracy": 1.5}, figures=False),
+        ),
+        (["regression:unseeded"], Rules(Phase.FIT, seeded=False)),
+        (["regression:trained"], Rules(Phase.TRAINED)),
+        (["regression:untrained"], Rules(Phase.UNTRAINED)),
+        (["regression:seconds=0.5"], Rules(Phase.FIT, seconds=0.5)),
+    ],
+)
+def test_what_each_tag_sets(tags, expected):
+    assert rules(cell(*tags, reason=REASON), Phase.FIT) == expected
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "regression:exactly",
+        "regression:",
+        "regression: exact",
+        "Regression:exact",
+        "regression:wider",
+        "regression:wider-speed=2",
+        "regression:exact=1",
+        "regression:exact=",
+    ],
+)
+def test_an_unknown_tag_is_an_error_that_lists_the_known_ones(tag):
+    message = error_of(cell(tag, reason=REASON))
+    assert repr(tag) in message
+    for name in ("exact", "wider-KIND=FACTOR", "no-figure", "unseeded", "untrained", "seconds=N"):
+        assert f"regression:{name}" in message
+    for kind in KINDS:
+        assert kind in message
+
+
+@pytest.mark.parametrize("text", ["", "=", "=1", "=0.5", "=-2", "=10.1", "=inf", "=nan", "=two"])
+def test_a_factor_is_more_than_1_and_at_most_10(text):
+    message = error_of(cell(f"regression:wider-loss{text}", reason=REASON))
+    assert "takes a number above 1 and at most 10" in message
+
+
+@pytest.mark.parametrize("text", ["", "=", "=0", "=-1", "=inf", "=nan", "=1min"])
+def test_a_time_limit_is_a_positive_number(text):
+    assert "takes a number above 0" in error_of(cell(f"regression:seconds{text}"))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["regression:exact", "regression:wider-loss=2"],
+        ["regression:trained", "regression:untrained"],
+        ["regression:exact", "regression:unseeded"],
+        ["regression:unseeded", "regression:wider-loss=2"],
+        ["regression:seconds=5", "regression:seconds=6"],
+        ["regression:wider-loss=2", "regression:wider-loss=3"],
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_contradictions_are_errors(tags, order):
+    assert "contradict each other" in error_of(cell(*tags[::order], reason=REASON))
+
+
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        {"tag": "regression:wider-loss=2"},
+        {"tag": "regression:no-figure"},
+        {"tag": "regression:unseeded"},
+        {"tag": "regression:trained"},
+        {"tag": "nbval-skip"},
+        {"tag": "nbval-ignore-output"},
+        {"source": "# NBVAL_SKIP\nx"},
+        {"source": "x\n  ## NBVAL_IGNORE_OUTPUT"},
+        {"source": "# PYTEST_VALIDATE_IGNORE_OUTPUT\nx"},
+    ],
+    ids=lambda weaker: next(iter(weaker.values())),
+)
+def test_no_check_is_made_weaker_without_a_reason(weaker):
+    tags = [weaker["tag"]] if "tag" in weaker else []
+    source = weaker.get("source", "x")
+    for reason in (None, "", "flaky", ["a", "list"]):
+        assert "without a reason" in error_of(cell(*tags, source=source, reason=reason))
+    rules(cell(*tags, source=source, reason=REASON), Phase.FIT)
+
+
+@pytest.mark.parametrize("page", ["README.md", "controls.py"])
+def test_every_tag_is_documented(page):
+    text = Path(controls.__file__).with_name(page).read_text()
+    for tag in re.findall(r"regression:[\w-]+(?:=\w+)?", KNOWN):
+        assert f"| `{tag}` |" in text
+
+
+def test_wrong_tags_leave_the_strict_rules():
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell("regression:no-figure"), cell("regression:exact"), cell(source="model.fit()")]
+    )
+    assert rules_of(notebook) == [Rules(), Rules(exact=True), Rules(Phase.FIT)]

@@ -1,0 +1,128 @@
+"""`make execute`, on small notebooks with a real kernel."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tfcourse.regression import execute as module
+from tfcourse.regression.stored import problems
+
+SOURCES = [
+    "print('train', (6, 28, 28))",
+    "print('before'); display('shown'); print('after')",
+    "for i in range(9): print(f'{i}/8', end='\\r')\nprint()",
+    "class Model:\n    def fit(self): print('test accuracy: 0.975')\nModel().fit()",
+]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lesson that was executed and stored."""
+    path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
+    cells = [nbformat.v4.new_code_cell(source) for source in SOURCES]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "NOTEBOOKS", path.parent)
+        assert module.main(["07"]) == 0
+    return path
+
+
+@pytest.fixture
+def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
+    """Return a copy of that lesson which a test may change, among the lessons to execute."""
+    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path)
+    return shutil.copy(executed, tmp_path / executed.name)
+
+
+def read(path: Path) -> list[nbformat.NotebookNode]:
+    return nbformat.read(path, as_version=4).cells
+
+
+def edit(path: Path, number: int, old: str, new: str, output: bool = False) -> None:
+    """Change the source of one cell, or its stored text."""
+    notebook = nbformat.read(path, as_version=4)
+    where = notebook.cells[number].outputs[0] if output else notebook.cells[number]
+    key = "text" if output else "source"
+    assert old in where[key]
+    where[key] = where[key].replace(old, new)
+    nbformat.write(notebook, path)
+
+
+def test_what_is_stored_is_well_and_is_what_a_reader_sees(lesson):
+    assert problems(nbformat.read(lesson, as_version=4)) == []
+    cells = read(lesson)
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4]
+    order = [output.get("text") or output.data["text/plain"] for output in cells[1].outputs]
+    assert order == ["before\n", "'shown'", "after\n"]
+    assert cells[2].outputs[0].text == "8/8\n", "only the last frame of a progress bar"
+
+
+def test_a_second_run_changes_nothing(lesson, capsys):
+    before = lesson.read_bytes()
+    assert module.main([]) == 0
+    assert lesson.read_bytes() == before
+    assert "says what is stored" in capsys.readouterr().out
+
+
+def test_outputs_within_their_tolerance_are_kept(lesson):
+    edit(lesson, 3, "0.975", "0.974", output=True)
+    before = lesson.read_bytes()
+    assert module.main([]) == 0
+    assert lesson.read_bytes() == before
+
+
+def test_a_comment_needs_no_acceptance_but_a_new_hash(lesson):
+    edit(lesson, 3, "Model()", "# Train it.\nModel()")
+    assert problems(nbformat.read(lesson, as_version=4))
+    assert module.main([]) == 0
+    assert problems(nbformat.read(lesson, as_version=4)) == []
+
+
+def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
+    edit(lesson, 0, "6, 28", "7, 28")
+    before = lesson.read_bytes()
+    assert module.main(["07"]) == 1
+    shown = capsys.readouterr().out
+    assert "Cell 0, shown as [1]" in shown
+    assert "6 became 7" in shown
+    assert "--accept" in shown
+    assert lesson.read_bytes() == before
+    assert module.main(["07", "--accept"]) == 0
+    assert read(lesson)[0].outputs[0].text == "train (7, 28, 28)\n"
+    assert problems(nbformat.read(lesson, as_version=4)) == []
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 1), ("n", 1)])
+def test_at_a_terminal_it_asks(lesson, monkeypatch, answer, code):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    edit(lesson, 0, "6, 28", "7, 28")
+    assert module.main(["07"]) == code
+    assert ("7" in read(lesson)[0].outputs[0].text) is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import sys; print(1, file=sys.stderr)", "stderr"),
+        ("import os; os._exit(3)", "died"),
+    ],
+)
+def test_a_lesson_that_fails_is_left_as_it_was(lesson, capsys, source, reason):
+    edit(lesson, 0, SOURCES[0], source)
+    before = lesson.read_bytes()
+    assert module.main(["07", "--accept"]) == 1
+    assert reason in capsys.readouterr().out
+    assert lesson.read_bytes() == before
+
+
+def test_it_names_the_lessons_that_there_are(lesson, capsys):
+    with pytest.raises(SystemExit) as error:
+        module.main(["08"])
+    assert error.value.code == 2
+    assert "07_small" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""The comparison of pictures: what may differ, and what a learner would notice."""
+
+from __future__ import annotations
+
+import io
+from math import inf
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tfcourse.regression.figures import compare_figures, side_by_side
+
+FIGURES = Path(__file__).parent / "figures"
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a notebook does."""
+    file = io.BytesIO()
+    figure.savefig(file, bbox_inches="tight")
+    return file.getvalue()
+
+
+def curves(
+    title="Same model, same data, three optimizers",
+    labels=("epoch", "validation loss"),
+    legend=("sgd", "rmsprop", "adam"),
+    styles=("o-", "s--", "^:"),
+    order=(0, 1, 2),
+    move=0.0,
+    **axes,
+) -> bytes:
+    """Draw curves like lesson 05's, which are of a trained network."""
+    values = np.array(
+        [
+            [0.51 + move, 0.36 + move, 0.305 + move, 0.28 + move, 0.26 + move],
+            [0.18, 0.14, 0.122, 0.113, 0.115],
+            [0.187, 0.14, 0.119, 0.109, 0.105],
+        ]
+    )
+    with matplotlib.style.context("petroff10"):
+        figure = Figure(figsize=(7, 3.5))
+        ax = figure.subplots()
+        for name, style, i in zip(legend, styles, order, strict=True):
+            ax.plot(range(1, 6), values[i], style, linewidth=2, label=name)
+        ax.set(xlabel=labels[0], ylabel=labels[1], xticks=range(1, 6), title=title)
+        ax.set(**({"ylim": (0, None)} | axes))
+        ax.legend()
+        return png(figure)
+
+
+def classes(names="ABCDEFGHIJ", turn=lambda matrix: matrix, cmap="Greys") -> bytes:
+    """Draw a confusion matrix with names on both axes."""
+    matrix = turn(np.random.default_rng(1).gamma(0.6, 0.5, (10, 10)))
+    figure = Figure(figsize=(5, 4))
+    ax = figure.subplots()
+    figure.colorbar(ax.imshow(matrix, cmap=cmap, vmin=0, vmax=3), label="share (%)")
+    ax.set_xticks(range(10), labels=names)
+    ax.set_yticks(range(10), labels=names)
+    return png(figure)
+
+
+def seeds(values=(97.49, 97.60, 97.55, 97.69, 97.59), marker="o", mean=True) -> bytes:
+    """Draw points like lesson 06's: its test accuracies move from machine to machine."""
+    figure = Figure(figsize=(7, 2.8))
+    ax = figure.subplots()
+    middle = np.mean(values)
+    ax.axvspan(middle - 0.3, middle + 0.3, color="lightgray", label="95 % interval")
+    ax.plot(values, range(5), marker, color="black", label="one model")
+    if mean:
+        ax.axvline(middle, color="black", linestyle="--")
+    ax.set(xlim=(96.8, 98.4), xlabel="test accuracy (%)", title="Five seeds, one test set")
+    ax.legend(loc="upper left")
+    return png(figure)
+
+
+BASE = {draw: draw() for draw in (curves, classes, seeds)}
+
+# What differs -> figure, changes, and whether it is told when the data are trained.
+CHANGES = {
+    "a word of the title": (curves, {"title": "Same model, same data, five optimizers"}, True),
+    "the x label": (curves, {"labels": ("batch", "validation loss")}, True),
+    "the y label": (curves, {"labels": ("epoch", "training loss")}, True),
+    "tick labels": (curves, {"xticks": (1, 3, 5)}, True),
+    "limits": (curves, {"ylim": (0, 0.6)}, True),
+    "a logarithmic axis": (curves, {"yscale": "log", "ylim": (0.1, 1)}, True),
+    "a series left out": (
+        curves,
+        {"legend": ("sgd", "rmsprop"), "styles": ("o-", "s--"), "order": (0, 1)},
+        True,
+    ),
+    "two series exchanged": (curves, {"order": (1, 0, 2)}, True),
+    "names in the legend exchanged": (curves, {"legend": ("rmsprop", "sgd", "adam")}, True),
+    "a curve moved by 10 pixels": (curves, {"move": 0.03}, True),
+    "a curve moved by 3 pixels": (curves, {"move": 0.009}, False),
+    "a line style": (curves, {"styles": ("o--", "s--", "^:")}, False),
+    "a word in the legend": (curves, {"legend": ("sgd", "rmsprop", "nadam")}, False),
+    "class names permuted": (classes, {"names": "ABCEDFGHIJ"}, True),
+    "a transposed image": (classes, {"turn": np.transpose}, True),
+    "a flipped image": (classes, {"turn": np.fliplr}, True),
+    "a shifted image": (classes, {"turn": lambda matrix: np.roll(matrix, 1, 1)}, True),
+    "another colour map": (classes, {"cmap": "viridis"}, True),
+    "a colour map reversed": (classes, {"cmap": "Greys_r"}, True),
+    "a point far away": (seeds, {"values": (97.0, 97.6, 97.55, 97.69, 97.59)}, True),
+    "the mean's line left out": (seeds, {"mean": False}, True),
+    "another marker": (seeds, {"marker": "x"}, False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_learner_would_notice_fails(change):
+    draw, options, told_when_trained = CHANGES[change]
+    changed = draw(**options)
+    for trained, told in [(False, True), (True, told_when_trained)]:
+        comparison = compare_figures(BASE[draw], changed, trained=trained)
+        assert (comparison.what is not None) is told
+        assert (comparison.used > 1) is told
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("draw", BASE)
+def test_the_same_figure_passes_and_another_or_a_blank_one_does_not(draw, trained):
+    assert compare_figures(BASE[draw], draw(), trained=trained).used == 0
+    width, height = Image.open(io.BytesIO(BASE[draw])).size
+    others = [BASE[other] for other in BASE if other is not draw]
+    for other in [*others, encoded(np.full((height, width, 3), 255, np.uint8))]:
+        assert compare_figures(BASE[draw], other, trained=trained).what
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_another_matplotlib_passes(trained):
+    old, new = (
+        (FIGURES / f"curves-matplotlib-{minor}.png").read_bytes() for minor in ("3.10", "3.11")
+    )
+    assert compare_figures(old, new, trained=trained).what is None
+    assert compare_figures(new, old, trained=trained).what is None
+    assert compare_figures(old, curves(order=(1, 0, 2)), trained=trained).what
+
+
+def test_an_edge_may_be_smoothed_otherwise_and_move_by_a_pixel():
+    edge = np.full((64, 64, 3), 255, np.uint8)
+    edge[:, 30:] = 0
+    for column, shade in [(29, 128), (30, 100), (29, 0)]:
+        other = edge.copy()
+        other[:, column] = shade
+        assert compare_figures(encoded(edge), encoded(other), trained=False).what is None
+    assert compare_figures(encoded(edge), encoded(np.roll(edge, 3, 1)), trained=False).what
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+def test_a_thin_line_counts_on_any_ground(shade):
+    ground = np.full((64, 64, 3), 255 - shade, np.uint8)
+    lined = ground.copy()
+    lined[:, 30] = shade
+    assert compare_figures(encoded(ground), encoded(lined), trained=False).what
+    assert compare_figures(encoded(lined), encoded(ground), trained=False).what
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_size_counts_even_if_only_white_is_added(trained):
+    wider = np.full((64, 80, 3), 255, np.uint8)
+    what = compare_figures(encoded(wider[:, :64]), encoded(wider), trained=trained).what
+    assert what == "the size was 64 by 64 pixels and is 80 by 64"
+
+
+def test_a_trained_figure_may_move_as_measured():
+    # Test accuracies of lesson 06 with ONEDNN_MAX_CPU_ISA=AVX2 on one thread.
+    moved = seeds(values=(97.49, 97.59, 97.63, 97.68, 97.59))
+    assert compare_figures(BASE[seeds], moved, trained=True).what is None
+    assert compare_figures(BASE[seeds], moved, trained=False).what
+
+
+def test_the_sentence_names_the_place():
+    blank = np.full((96, 96, 3), 255, np.uint8)
+    dotted = blank.copy()
+    dotted[8:16, 80:88] = 0
+    what = compare_figures(encoded(blank), encoded(dotted), trained=False).what
+    assert "1 of 144 blocks differ, most in the upper right (x 84, y 12)" in what
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None) -> bytes:
+    """Encode an array as a picture file."""
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    (picture.convert(mode) if mode else picture).save(file, kind)
+    return file.getvalue()
+
+
+GRAY = np.full((40, 60), 200, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"no picture",
+        BASE[seeds][:3000],
+        encoded(GRAY, "GIF"),
+        encoded(GRAY)[:20],
+        BASE[seeds][:40] + b"\0" * 100 + BASE[seeds][140:],
+        encoded(np.zeros((6000, 6000), np.uint8)),
+    ],
+    ids=["empty", "text", "truncated", "gif", "head", "damaged", "huge"],
+)
+def test_what_cannot_be_read_is_said(broken):
+    for pair, name in [((broken, BASE[seeds]), "stored"), ((BASE[seeds], broken), "computed")]:
+        comparison = compare_figures(*pair, trained=True)
+        assert comparison.used == inf
+        assert comparison.what.startswith(f"the {name} picture cannot be read")
+        assert Image.open(io.BytesIO(side_by_side(*pair))).format == "PNG"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (40, 60)])
+def test_every_kind_of_png_is_read(mode, size):
+    picture = encoded(GRAY[: size[0], : size[1]], mode=mode)
+    for trained in (False, True):
+        assert compare_figures(picture, picture, trained=trained).used == 0
+
+
+def test_side_by_side_shows_both_and_frames_what_differs():
+    one, other = BASE[curves], curves(labels=("batch", "validation loss"))
+    sheet = Image.open(io.BytesIO(side_by_side(one, other)))
+    width, height = Image.open(io.BytesIO(one)).size
+    assert sheet.width > 3 * width
+    red = np.argwhere((np.asarray(sheet) == (178, 34, 34)).all(axis=2))  # firebrick
+    assert red.min(axis=0)[1] > 2 * width, "only in the third panel"
+    assert red.min(axis=0)[0] > 0.8 * height, "only around the x label"
+
+
+def test_side_by_side_takes_any_sizes():
+    for pair in [(BASE[curves], BASE[classes]), (encoded(GRAY[:1, :1]), BASE[seeds])]:
+        assert Image.open(io.BytesIO(side_by_side(*pair, trained=True))).format == "PNG"

@@ -1,0 +1,95 @@
+"""The comparison of lists of notebook outputs."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from nbformat.v4 import new_output
+from PIL import Image
+
+from tfcourse.regression.compare import Phase, Rules
+from tfcourse.regression.outputs import compare_outputs, html_text
+
+TRAINED = Rules(Phase.TRAINED)
+
+
+def stream(text: str, name: str = "stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def display(**data: str):
+    names = {"html": "text/html", "plain": "text/plain", "json": "application/json"}
+    data = {names.get(name, name): content for name, content in data.items()}
+    return new_output("display_data", data=data)
+
+
+def picture(shade: int):
+    file = io.BytesIO()
+    image = Image.new("L", (80, 60), 255)
+    image.paste(shade, (20, 15, 60, 45))
+    image.save(file, "png")
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+    return new_output("display_data", data=data)
+
+
+def table(value: str):
+    rows = f"<table><tr><th>loss</th></tr><tr><td>{value}</td></tr></table>"
+    return f"<style>td {{width: {value}px}}</style>{rows}"
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # where it is cut is chance
+        ([picture(0)], [picture(0)]),
+        ([display(html=table("0.50"), plain="loss\n0.50")] * 2,
+         [display(html=table("0.51"), plain="loss\n0.51")] * 2),
+        ([display(json={"a": 1, "b": [0.5]})], [display(json={"b": [0.5], "a": 1})]),
+    ],
+)  # fmt: skip
+def test_the_same_said_again_passes(stored, computed):
+    assert not compare_outputs(stored, computed, TRAINED).differences
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ([stream("a")], []),
+        ([], [stream("a")]),
+        ([stream("a")], [stream("a", "stderr")]),
+        ([stream("a"), display(plain="x"), stream("b")], [stream("ab"), display(plain="x")]),
+        ([display(plain="x")], [display(plain="x", html="x")]),
+        ([display(plain="x")], [new_output("execute_result", data={"text/plain": "x"})]),
+        ([new_output("error", ename="ValueError", evalue="no")],
+         [new_output("error", ename="TypeError", evalue="no")]),
+        ([new_output("error", ename="ValueError", evalue="no 3")],
+         [new_output("error", ename="ValueError", evalue="no 4")]),
+        ([picture(0)], [picture(120)]),
+        # What only the HTML says, and what both say.
+        ([display(html="<b>1</b>", plain="<HTML>")], [display(html="<b>2</b>", plain="<HTML>")]),
+        ([display(html=table("0.5"), plain="<H>")], [display(html=table("0.9"), plain="<H>")]),
+        ([display(html=table("0.5"), plain="0.5")], [display(html=table("0.5") * 2, plain="0.5")]),
+        ([display(json={"a": 1})], [display(json={"a": 2})]),
+        ([display(**{"text/markdown": "*a*"})], [display(**{"text/markdown": "*b*"})]),
+    ],
+)  # fmt: skip
+def test_another_output_fails(stored, computed):
+    assert compare_outputs(stored, computed, TRAINED).differences
+
+
+def test_a_figure_that_differs_is_kept_for_the_report():
+    result = compare_outputs([picture(0)], [picture(120)], TRAINED)
+    assert len(result.pictures) == 1
+    assert result.worst.kind == "figure"
+    assert result.worst.used > 1
+    by_being_there = compare_outputs([picture(0)], [picture(120)], Rules(figures=False))
+    assert not by_being_there.differences
+
+
+def test_html_is_compared_as_it_is_read():
+    html = (
+        "<style>b {color: red}</style><p>one<br>two</p><table><tr><td>3</td><td>4</td></tr></table>"
+    )
+    assert html_text(html) == "one\ntwo\n3  4"

@@ -1,0 +1,154 @@
+"""What is wrong with a stored notebook, found without a kernel."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tfcourse.regression.stored import problems, source_hash, stamp, unprinted_figures
+
+
+def printed(text: str, name: str = "stdout") -> nbformat.NotebookNode:
+    return new_output("stream", name=name, text=text)
+
+
+def picture() -> nbformat.NotebookNode:
+    return new_output(
+        "display_data", data={"image/png": "", "text/plain": "<Figure at 0x7f001122>"}
+    )
+
+
+def lesson(*cells: tuple | nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return a notebook of (source, output, …), executed in order and stamped."""
+    made = [new_markdown_cell("# A lesson")]
+    for cell in cells:
+        source, *outputs = cell if isinstance(cell, tuple) else (cell,)
+        made.append(new_code_cell(source, outputs=outputs))
+    notebook = new_notebook(cells=made)
+    for count, cell in enumerate(made[1:], start=1):
+        cell.execution_count = count
+    stamp(notebook)
+    return notebook
+
+
+def test_an_executed_notebook_is_well():
+    assert problems(lesson(("a = 1",), ("print(a)", printed("1\n")), ("draw()", picture()))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda c: c[1].update(execution_count=None),
+            ["Cell 1, shown as [ ]: was never executed", "Cell 2, shown as [3]: follows [1]"],
+        ),
+        (
+            lambda c: c[1].update(execution_count=7),
+            ["Cell 1, shown as [7]: follows [1]", "Cell 2, shown as [3]: follows [7]"],
+        ),
+        (lambda c: c[2].update(execution_count=4), ["Cell 2, shown as [4]: follows [2]"]),
+        (lambda c: c[1].update(source="b = 3"), ["Cell 1, shown as [2]: was edited after its"]),
+        (lambda c: c[1].metadata.clear(), ["Cell 1, shown as [2]: was edited after its"]),
+        (
+            lambda c: c[1].outputs.append(new_output("error", ename="KeyError", evalue="")),
+            ["Cell 1, shown as [2]: stores an error, KeyError"],
+        ),
+        (
+            lambda c: c[1].outputs.append(printed("WARNING: frightening", "stderr")),
+            ["Cell 1, shown as [2]: stores stderr, 'WARNING: frightening'"],
+        ),
+        (
+            lambda c: c[1].metadata.update(tags=["regression:fuzzy"]),
+            ["Cell 1, shown as [2]: the tag 'regression:fuzzy' is not known"],
+        ),
+        (
+            lambda c: [c[0].update(source="x"), c[2].update(source="y")],
+            ["Cell 0, shown as [1]: was edited", "Cell 2, shown as [3]: was edited"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(change, expected):
+    notebook = lesson(("a = 1",), ("b = 2",), ("c = 3",))
+    change(notebook.cells[1:])
+    for problem, sentence in zip(problems(notebook), expected, strict=True):
+        assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12/12 - 1s - 34ms/step - loss: 0.2",
+        "Wall time: 3.2 s",
+        "took 0:00:12",
+        "on 2026-02-03 04:05:06",
+        "1,200 images/s",
+        "<Model at 0x7f0011223344>",
+        "1/3\r2/3\r3/3\n",
+        "one\b\b\btwo",
+    ],
+)
+def test_what_differs_from_run_to_run_is_not_stored(text):
+    (found,) = problems(lesson(("f()", printed(text))))
+    assert "differs from run to run" in found or "progress bar" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["28 x 28", "0.2 min 0.7", "\x1b[1mbold\x1b[0m", "x[0:10]", "16:9", "line\r\n", "0xff"],
+)
+def test_what_is_the_same_in_each_run_may_be_stored(text):
+    assert problems(lesson(("f()", printed(text)))) == []
+
+
+def test_a_time_that_is_data_is_told_by_a_tag():
+    notebook = lesson(("f()", printed("falls for 0.5 s")))
+    assert problems(notebook)
+    notebook.cells[1].metadata["tags"] = ["regression:exact"]
+    assert problems(notebook) == []
+
+
+def test_a_notebook_that_was_never_run_says_so_once():
+    notebook = new_notebook(cells=[new_code_cell("1"), new_code_cell("2")])
+    assert problems(notebook) == ["no cell was ever executed"]
+
+
+def test_a_course_without_hashes_is_not_held_to_them():
+    notebook = lesson(("a = 1",), ("b = 2",))
+    for cell in notebook.cells:
+        cell.metadata.clear()
+    assert problems(notebook) == []
+
+
+@pytest.mark.parametrize("same", ["x = 1\n", "x = 1\r\n", "x = 1  \n\n"])
+def test_what_an_editor_changes_on_saving_does_not_count(same):
+    assert source_hash(same) == source_hash("x = 1")
+    assert source_hash("x = 2") != source_hash("x = 1")
+
+
+def test_a_stamp_keeps_a_reason():
+    notebook = lesson(("a",))
+    notebook.cells[1].metadata["regression"]["reason"] = "Because it is so."
+    stamp(notebook)
+    assert notebook.cells[1].metadata["regression"]["reason"] == "Because it is so."
+
+
+@pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
+        ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
+        ([("y = f()",), ("plot(y)", picture())], "y"),
+        # After the figure is early enough, and so are the numbers that it was made from.
+        ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
+        ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
+        # What is printed is something else.
+        ([("x = f()\nprint(x)", printed("3")), ("y = g()",), ("plot(x, y)", picture())], "y"),
+        ([("import numpy as np\nprint(np.pi)", printed("3.1")), ("y = np.exp(1)",),
+          ("plot(y)", picture())], "y"),
+        ([("%matplotlib inline\nplot([1, 2])", picture())], None),  # constants
+    ],
+)  # fmt: skip
+def test_a_figure_whose_numbers_are_not_printed_is_named(cells, named):
+    found = unprinted_figures(lesson(*cells))
+    assert [f"draws {named}, " in sentence for sentence in found] == ([True] if named else [])

@@ -1,0 +1,110 @@
+"""Which notebooks need no second run? `--changed`, for an author's own machine and never for CI."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import time
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+
+CACHE = "regression/passed"  # notebook -> fingerprint with which it passed
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options to nbval's."""
+    group = parser.getgroup("nbval")
+    group.addoption(
+        "--changed",
+        action="store_true",
+        help="leave out the notebooks that passed before with the same source, outputs, data "
+        "(ini option regression_data) and packages",
+    )
+    parser.addini(
+        "regression_data",
+        "files and folders that the notebooks read; environment variables are expanded",
+        type="linelist",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to leave anything out in CI."""
+    if config.option.changed and os.environ.get("CI"):
+        raise pytest.UsageError("--changed is for your own machine; in CI every notebook is run")
+    if config.option.changed and not config.pluginmanager.hasplugin("cacheprovider"):
+        raise pytest.UsageError("--changed needs pytest's cache, which is switched off")
+    if config.pluginmanager.hasplugin("cacheprovider") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Outcomes(config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the notebooks that are as they were when they passed."""
+    if not config.option.changed:
+        return
+    passed = config.cache.get(CACHE, {})
+    notebooks = {item.path for item in items if item.path.suffix == ".ipynb"}
+    same = {path for path in notebooks if passed.get(str(path)) == fingerprint(path, config)}
+    config.hook.pytest_deselected(items=[item for item in items if item.path in same])
+    items[:] = [item for item in items if item.path not in same]
+
+
+def fingerprint(path: Path, config: pytest.Config) -> str:
+    """Return a hash of all that a notebook's result depends on."""
+    return hashlib.sha256(
+        path.read_bytes() + surroundings(tuple(config.getini("regression_data"))).encode()
+    ).hexdigest()
+
+
+@cache
+def surroundings(data: tuple[str, ...]) -> str:
+    """Return a hash of data, packages, Python, machine and of how results are compared."""
+    packages = sorted(f"{found.name}=={found.version}" for found in distributions())
+    machine = [sys.version, platform.platform(), platform.processor(), *packages]
+    digest = hashlib.sha256("\n".join(machine).encode())
+    roots = [Path(os.path.expandvars(name)).expanduser() for name in data]
+    for root in [*roots, Path(__file__).parent]:
+        if not root.exists():
+            raise pytest.UsageError(f"regression_data names {root}, which is not there")
+        files = [root] if root.is_file() else sorted(root.rglob("*"))
+        for file in files:
+            if file.is_file() and file.suffix != ".pyc":
+                with file.open("rb") as opened:
+                    digest.update(str(file).encode())
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Outcomes:
+    """Notes which notebooks passed as a whole; with xdist this is the main process's business."""
+
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.began = time.time()
+        self.outcomes: dict[Path, dict[str, bool]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in one step of one cell."""
+        path = self.config.rootpath / report.nodeid.partition("::")[0]
+        if path.suffix == ".ipynb":
+            cells = self.outcomes.setdefault(path, {})
+            cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Remember the notebooks of which every cell held, unless they were edited meanwhile."""
+        passed = self.config.cache.get(CACHE, {})
+        for path, cells in self.outcomes.items():
+            code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+            whole = len(cells) == len(code) + 1  # and the stored state
+            if whole and all(cells.values()) and path.stat().st_mtime < self.began:
+                passed[str(path)] = fingerprint(path, self.config)
+            else:
+                passed.pop(str(path), None)
+        self.config.cache.set(CACHE, passed)
+        if self.config.option.changed and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK  # nothing has changed

@@ -1,0 +1,159 @@
+"""Do a cell's new outputs say the same as its stored ones? Lists of notebook outputs, compared."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+from nbformat import NotebookNode
+
+from tfcourse.regression.compare import (
+    Comparison,
+    Difference,
+    Number,
+    Phase,
+    Rules,
+    compare_text,
+)
+from tfcourse.regression.controls import rules_of
+from tfcourse.regression.figures import compare_figures, side_by_side
+
+PICTURES = ("image/png", "image/jpeg")
+
+
+def compare_notebooks(stored: NotebookNode, computed: NotebookNode) -> dict[int, Comparison]:
+    """Compare two notebooks with the same code cells; return code cell (from 0) -> comparison."""
+    old, new = (
+        [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for notebook in (stored, computed)
+    )
+    return {
+        number: compare_outputs(one.outputs, other.outputs, rules)
+        for number, (one, other, rules) in enumerate(zip(old, new, rules_of(stored), strict=True))
+    }
+
+
+def compare_outputs(
+    stored: list[NotebookNode], computed: list[NotebookNode], rules: Rules
+) -> Comparison:
+    """Compare two lists of notebook outputs, in order.
+
+    Streams, results, displays and errors must come in the same order and with the same MIME types.
+    Of what they hold, texts, HTML (as a reader sees it), JSON and pictures are compared; anything
+    else, such as a widget, by being there.
+
+    Parameters
+    ----------
+    stored, computed
+        Outputs as nbformat has them.
+    rules
+        How strictly.
+    """
+    old, new = merge_streams(stored), merge_streams(computed)
+    if [describe(output) for output in old] != [describe(output) for output in new]:
+        kinds = Difference("the outputs differ in kind or order", outline(old), outline(new))
+        return Comparison([kinds])
+    result = Comparison()
+    for one, other in zip(old, new, strict=True):
+        result += compare_text(text_of(one), text_of(other), rules)
+        for kind in one.get("data", {}):
+            result += compare_data(kind, one.data, other.data, rules)
+    return result
+
+
+def compare_data(
+    kind: str, stored: NotebookNode, computed: NotebookNode, rules: Rules
+) -> Comparison:
+    """Compare one MIME type of a display; `text/plain` has been compared already."""
+    if kind in PICTURES and rules.figures:
+        return compare_pictures(stored[kind], computed[kind], rules)
+    if kind == "text/html":
+        if not stored.get("text/plain", "<").startswith("<"):
+            # The plain text has the same numbers, and shows better what they are.
+            rules = replace(rules, seeded=False)
+        return compare_text(html_text(stored[kind]), html_text(computed[kind]), rules)
+    if kind in ("text/markdown", "text/latex"):
+        return compare_text(stored[kind], computed[kind], rules)
+    if kind == "application/json":
+        old, new = (json.dumps(d[kind], indent=1, sort_keys=True) for d in (stored, computed))
+        return compare_text(old, new, rules)
+    return Comparison()
+
+
+def compare_pictures(stored: str, computed: str, rules: Rules) -> Comparison:
+    """Compare two pictures, as base64; draw a report of two that differ."""
+    old, new = base64.b64decode(stored), base64.b64decode(computed)
+    trained = rules.phase is not Phase.UNTRAINED
+    verdict = compare_figures(old, new, trained=trained)
+    head_room = Number(0, "figure", "the figure", "another", verdict.used, 1.0)
+    if verdict.what is None:
+        return Comparison(numbers=[head_room])
+    difference = Difference(f"the figure differs: {verdict.what}", "a figure", "another figure")
+    return Comparison([difference], [head_room], [side_by_side(old, new, trained=trained)])
+
+
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighbouring chunks of one stream: how the kernel cuts them is chance."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if merged and output.output_type == "stream" and describe(merged[-1]) == describe(output):
+            merged[-1] = NotebookNode(merged[-1], text=merged[-1].text + output.text)
+        else:
+            merged.append(output)
+    return merged
+
+
+def describe(output: NotebookNode) -> str:
+    """Return what kind of output this is, such as `stdout` or `display_data: image/png`."""
+    if output.output_type == "stream":
+        return output.name
+    if output.output_type == "error":
+        return f"error: {output.ename}"
+    return f"{output.output_type}: {', '.join(sorted(output.data))}"
+
+
+def outline(outputs: list[NotebookNode]) -> str:
+    """Return the kinds of all outputs and their texts, for a message."""
+    return "; ".join(f"{describe(o)} {text_of(o).strip()[:200]!r}" for o in outputs) or "nothing"
+
+
+def text_of(output: NotebookNode) -> str:
+    """Return an output's text: a stream's, an error's message, or a result's plain-text form."""
+    if output.output_type == "stream":
+        return output.text
+    if output.output_type == "error":
+        return output.evalue
+    return output.data.get("text/plain", "")
+
+
+class _Text(HTMLParser):
+    """Collects the text between tags: a line for each row, two spaces between cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag, attrs):
+        self.hidden += tag in ("style", "script")
+        if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
+            self.parts.append("\n")
+        elif tag in ("td", "th"):
+            self.parts.append("  ")
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in ("style", "script")
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.parts.append(data)
+
+
+def html_text(html: str) -> str:
+    """Return the text that a reader sees in a piece of HTML, without style and script."""
+    parser = _Text()
+    parser.feed(html)
+    lines = (line.strip() for line in "".join(parser.parts).splitlines())
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,95 @@
+"""What a run found: each cell's head-room, and pictures of what differs; for JUnit as well."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tfcourse.regression.compare import Comparison
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options to nbval's."""
+    group = parser.getgroup("nbval")
+    group.addoption(
+        "--tolerance-report",
+        action="store_true",
+        help="list how much of its tolerance each cell used",
+    )
+    group.addoption(
+        "--regression-dir",
+        type=Path,
+        metavar="DIR",
+        help="put there, of each notebook, its computed form and all compared numbers "
+        "(default: pytest's cache, and only those that failed)",
+    )
+
+
+class Report:
+    """Collects what was found in one lesson, and writes it down.
+
+    Of a lesson `04_loss.ipynb` with a figure that differs in Cell 5 this writes, into the folder
+    of `--regression-dir`, `04_loss.cell-5.png` (stored, computed, difference),
+    `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all compared numbers.
+    """
+
+    def __init__(self, path: Path, config: pytest.Config):
+        self.stem = path.stem
+        self.always = config.getoption("regression_dir")
+        self.cache = getattr(config, "cache", None)
+        self.entries: list[dict] = []
+        self.failed = False
+
+    @property
+    def folder(self) -> Path:
+        """Where to write; made if it is not there."""
+        folder = self.always or (
+            self.cache.mkdir("regression") if self.cache else Path("regression-report")
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def add(self, item: pytest.Item, result: Comparison) -> list[Path]:
+        """Take in a cell's comparison; return the pictures that show its differing figures."""
+        shown_as = item.cell.execution_count
+        for number in result.numbers:
+            self.entries.append(
+                {"cell": item.cell_num, "shown_as": shown_as, "phase": item.rules.phase.value}
+                | asdict(number)
+                | {"used": number.used}
+            )
+        if result.worst:
+            item.user_properties.append(("tolerance_used", f"{result.worst.used:.3f}"))
+            item.user_properties.append(("tolerance_worst", str(result.worst)))
+        pictures = []
+        for count, picture in enumerate(result.pictures, start=1):
+            suffix = f"-{count}" if len(result.pictures) > 1 else ""
+            pictures.append(self.folder / f"{self.stem}.cell-{item.cell_num}{suffix}.png")
+            pictures[-1].write_bytes(picture)
+        self.failed |= bool(result.differences)
+        return pictures
+
+    def write(self, computed: NotebookNode) -> None:
+        """Write the computed notebook and the numbers, if somebody will want to see them."""
+        if self.always or self.failed:
+            nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
+            text = json.dumps(self.entries, indent=1)
+            (self.folder / f"{self.stem}.tolerance.json").write_text(text)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """List the head-room of every compared cell, if asked for."""
+    if not terminalreporter.config.getoption("tolerance_report"):
+        return
+    terminalreporter.section("share of the tolerance that was used")
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            found = dict(getattr(report, "user_properties", []))
+            if "tolerance_used" in found and report.when == "call":
+                used, worst = float(found["tolerance_used"]), found["tolerance_worst"]
+                terminalreporter.line(f"{used:6.1%}  {report.nodeid}  {worst if used else ''}")
