@@ -27,7 +27,7 @@ from tfcourse.regression.compare import TOLERANCES, Phase, Rules
 from tfcourse.regression.phases import phases
 
 PREFIX = "regression:"
-KINDS = tuple(TOLERANCES[Phase.TRAINED])
+KINDS = (*TOLERANCES[Phase.TRAINED], "figure")
 LONGEST = 24 * 3600.0  # seconds
 WIDEST = 10.0  # beyond that a tolerance says nothing: print something that can be compared
 KNOWN = (

@@ -77,7 +77,9 @@ class FigureComparison:
     what: str | None
 
 
-def compare_figures(stored: bytes, computed: bytes, *, trained: bool) -> FigureComparison:
+def compare_figures(
+    stored: bytes, computed: bytes, *, trained: bool, wider: float = 1.0
+) -> FigureComparison:
     """Compare two PNG files.
 
     Parameters
@@ -86,6 +88,8 @@ def compare_figures(stored: bytes, computed: bytes, *, trained: bool) -> FigureC
         The picture in the notebook, and what its cell draws now.
     trained
         Whether the figure's data come from a trained network: they move from machine to machine.
+    wider
+        How many times as far as usual a trained figure's blocks may differ from what is nearby.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def compare_figures(stored: bytes, computed: bytes, *, trained: bool) -> FigureC
     if moved > (REACH if trained or other else 1):
         what = f"the size was {old.width} by {old.height} pixels and is {new.width} by {new.height}"
         return FigureComparison(inf, what)
-    excess = differences(old, new, trained=trained)
+    excess = differences(old, new, trained=trained, wider=wider)
     allowed = np.full(excess.shape, PATCH["other"] if other else 0)
     if trained:
         allowed[axes_of(old)] = PATCH["trained"]
@@ -172,7 +176,9 @@ def same_canvas(old: Image.Image, new: Image.Image) -> list[Image.Image]:
     return canvases
 
 
-def differences(old: Image.Image, new: Image.Image, *, trained: bool) -> np.ndarray:
+def differences(
+    old: Image.Image, new: Image.Image, *, trained: bool, wider: float = 1.0
+) -> np.ndarray:
     """Return by how much each block differs, as a share of what is allowed.
 
     Returns
@@ -190,7 +196,7 @@ def differences(old: Image.Image, new: Image.Image, *, trained: bool) -> np.ndar
     excess = cut.mean(axis=(1, 3)) / LEVELS
     same = drawn_by(old) == drawn_by(new)
     if trained or not same:
-        limit = FOUND["same" if same else "other"]
+        limit = wider * FOUND["same" if same else "other"]
         blocks = np.argwhere(excess > 0.5)
         if len(blocks) > SEARCHED * excess.size:
             return excess
@@ -277,7 +283,9 @@ def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
         yield patch
 
 
-def side_by_side(stored: bytes, computed: bytes, *, trained: bool = False) -> bytes:
+def side_by_side(
+    stored: bytes, computed: bytes, *, trained: bool = False, wider: float = 1.0
+) -> bytes:
     """Draw stored and computed picture and where they differ, next to one another, as a PNG.
 
     The third panel shows the computed picture pale, what is new or gone dark, and a frame around
@@ -290,7 +298,7 @@ def side_by_side(stored: bytes, computed: bytes, *, trained: bool = False) -> by
         except UnreadableError:
             pictures.append(Image.new("RGB", (240, 120), "white"))
             ImageDraw.Draw(pictures[-1]).text((40, 50), "cannot be read", "black", font(18))
-    panels = [*pictures, difference_panel(*pictures, trained=trained)]
+    panels = [*pictures, difference_panel(*pictures, trained=trained, wider=wider)]
     margin, heading = 16, 32
     width = sum(panel.width + margin for panel in panels) + margin
     height = max(panel.height for panel in panels) + heading + 2 * margin
@@ -310,14 +318,16 @@ def font(size: int) -> ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def difference_panel(old: Image.Image, new: Image.Image, *, trained: bool) -> Image.Image:
+def difference_panel(
+    old: Image.Image, new: Image.Image, *, trained: bool, wider: float
+) -> Image.Image:
     """Return the computed picture, pale, with what differs dark and framed."""
     one, other = (np.asarray(picture, dtype=np.int16) for picture in same_canvas(old, new))
     changed = abs(one - other).max(axis=2)
     pale = 255 - (255 - other.mean(axis=2)) / 4
     panel = Image.fromarray(np.minimum(pale, 255 - changed).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(panel)
-    for patch in patches(differences(old, new, trained=trained) > 1):
+    for patch in patches(differences(old, new, trained=trained, wider=wider) > 1):
         rows, columns = zip(*patch, strict=True)
         box = (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
         draw.rectangle([BLOCK * side for side in box], outline="firebrick", width=2)

@@ -85,13 +85,16 @@ def compare_data(
 def compare_pictures(stored: str, computed: str, rules: Rules) -> Comparison:
     """Compare two pictures, as base64; draw a report of two that differ."""
     old, new = base64.b64decode(stored), base64.b64decode(computed)
-    trained = rules.phase is not Phase.UNTRAINED
-    verdict = compare_figures(old, new, trained=trained)
+    how = {
+        "trained": rules.phase is not Phase.UNTRAINED,
+        "wider": rules.wider.get("figure", 1.0),
+    }
+    verdict = compare_figures(old, new, **how)
     head_room = Number(0, "figure", "the figure", "another", verdict.used, 1.0)
     if verdict.what is None:
         return Comparison(numbers=[head_room])
     difference = Difference(f"the figure differs: {verdict.what}", "a figure", "another figure")
-    return Comparison([difference], [head_room], [side_by_side(old, new, trained=trained)])
+    return Comparison([difference], [head_room], [side_by_side(old, new, **how)])
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
