@@ -199,16 +199,20 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("STAY", "1")
             make(pytester.path / f"{name}.ipynb", source + ";", after)
-    make(pytester.path / "well.ipynb", after)
+    well = make(pytester.path / "well.ipynb", after)
+    none = nbformat.read(well, as_version=4)
+    none.metadata.kernelspec.name = "none-such"
+    nbformat.write(nbformat.from_dict(none), pytester.path / "unstarted.ipynb")
     result = run("--nbval-cell-timeout=3", "--junitxml", "j.xml")
     # Each: its stored state passes, its first cell fails, its second is left out.
-    result.assert_outcomes(passed=4 + 2, failed=4, skipped=4)
+    result.assert_outcomes(passed=4 + 2 + 1, failed=4 + 1, skipped=4)
     result.stdout.fnmatch_lines(
         [
             "catches.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "dies.ipynb, Cell 0, shown as [[]1]: the kernel died*SIGKILL*memory*",
             "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
+            "unstarted.ipynb, Cell 0, shown as [[]1]: could not be run: No such kernel*none-such*",
             "SKIPPED*not run, because Cell 0 of this notebook failed*",
         ]
     )
@@ -235,8 +239,7 @@ def test_one_cell_can_be_run_by_itself(run, pytester):
     run(f"{path.name}::Cell 2").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("dist", ["load", "worksteal"])
-def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester, dist):
+def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
     cells = [
         "import os",
         "x = int(os.environ['OMP_NUM_THREADS'])",
@@ -249,7 +252,7 @@ def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester, dist)
         for name in "abc":
             make(pytester.path / f"{name}.ipynb", *cells)
         patch.delenv("OMP_NUM_THREADS")
-        result = run("-n", "2", "--dist", dist)
+        result = run("-n", "2")
     result.assert_outcomes(passed=3 * (len(cells) + 1))
 
 

@@ -91,7 +91,7 @@ def test_the_table_says_what_passed_and_what_was_caught(proof):
     rows = [line.strip("| ").split(" | ") for line in proof.stdout.splitlines() if "| " in line]
     assert {row[0]: row[1].partition(": ")[0] for row in rows} == {
         "Variation": "07_small",
-        "run again": "passed",
+        "run again": "passed, 0%",
         "a broken processor": "**failed** Cell 2",
         "a broken pytest": "**broken** pytest ended with 4, see the log",
         "Python 2.7": "skipped",
@@ -135,7 +135,19 @@ def test_it_goes_on_where_it_stopped(proof, folder):
     again = prove(folder)
     assert "[3/3]" in again.stdout, "the broken and the skipped again, and what is new"
     assert "0.1 became 0.3" in again.stdout
-    assert "| run again | passed |" in again.stdout
+    assert "| run again | passed, 0% |" in again.stdout
+
+
+def test_after_a_change_of_the_comparison_runs_are_judged_again(proof, folder):
+    file = folder / "proof" / "results.jsonl"
+    older = file.read_text().replace('"judged": "', '"judged": "by another comparison, ')
+    run = folder / "proof" / "runs" / "07_small-run-again" / "07_small.computed.ipynb"
+    run.write_text(run.read_text().replace("loss: 0.300", "loss: 0.900"))
+    file.write_text(older)
+    again = prove(folder)
+    assert "| run again | **failed** Cell 2: line 1" in again.stdout
+    assert "0.300 became 0.900" in again.stdout
+    assert ": caught, " not in again.stdout, "no mutation was run again"
 
 
 def test_the_table_alone_runs_nothing(tmp_path):

@@ -41,7 +41,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Never split a notebook over workers: its cells share one kernel."""
-    if config.getvalue("dist") in ("each", "loadfile", "loadscope"):
+    nbval = config.option.nbval or config.option.nbval_lax
+    if not nbval or config.option.dist in ("each", "loadfile", "loadscope"):
         return None  # these keep a file together, too
     from xdist.scheduler import LoadFileScheduling
 
@@ -67,6 +68,7 @@ class Lesson(IPyNbFile):
         self.recorder = NotebookClient(self.computed, record_timing=False)
         self.waiting = []  # the cells that the kernel has not run
         self.stopped = ""  # why it cannot run them
+        self.recording = (NotebookNode(outputs=[]), 0)
         self.trainings = phases(self.nb).count(Phase.FIT)
         yield StoredState.from_parent(self, name="stored state")
         for item, rules in zip(items, rules_of(self.nb), strict=True):
@@ -172,23 +174,9 @@ class LessonCell(IPyNbCell):
         self.output_timeout = OUTPUT_TIMEOUT
 
     def setup(self) -> None:
-        """See that there is a kernel which has run the cells before this one."""
-        lesson = self.parent
-        if lesson.stopped:
-            pytest.skip(lesson.stopped)
-        lesson.start_kernel()
-        while lesson.waiting[0] is not self:
-            # An earlier cell that was not selected: its names are needed, not its outputs.
-            lesson.waiting.pop(0).run_only()
-
-    def run_only(self) -> None:
-        """Run the cell without comparing."""
-        if self.options["skip"]:
-            return
-        kernel = self.parent.kernel
-        request = kernel.execute_cell_input(self.cell.source, allow_stdin=False)
-        kernel.await_reply(request, self.limit)
-        kernel.await_idle(request, self.output_timeout)
+        """Skip what cannot be run any more; the kernel starts with the first cell's test."""
+        if self.parent.stopped:
+            pytest.skip(self.parent.stopped)
 
     @property
     def limit(self) -> float:
@@ -198,21 +186,41 @@ class LessonCell(IPyNbCell):
     def runtest(self) -> None:
         """Have nbval run the cell; if it cannot, stop the lesson there."""
         lesson = self.parent
-        lesson.waiting.remove(self)
-        lesson.record(self.cell_num)
         option = self.config.option
         before, option.nbval_cell_timeout = option.nbval_cell_timeout, self.limit
         try:
+            lesson.start_kernel()
+            self.catch_up()
+            lesson.record(self.cell_num)
             super().runtest()
             if lesson.timed_out:  # the cell has caught its interruption
                 raise TimeoutError
-        except Exception:
-            if self.result is None or lesson.timed_out:  # it raised, hung, or died
-                lesson.report.failed = True
+        except Exception as error:
+            compared = self.result is not None or (
+                isinstance(error, NbCellError) and not self.error
+            )
+            if lesson.timed_out or not compared:
                 lesson.stopped = f"not run, because {self.name} of this notebook failed"
+            lesson.report.failed = True
             raise
         finally:
             option.nbval_cell_timeout = before
+
+    def catch_up(self) -> None:
+        """Run the cells before this one that were not selected: their names are needed."""
+        waiting, kernel = self.parent.waiting, self.parent.kernel
+        while self in waiting:
+            cell = waiting.pop(0)
+            if cell is not self and not cell.options["skip"]:
+                request = kernel.execute_cell_input(cell.cell.source, allow_stdin=False)
+                kernel.await_reply(request, cell.limit)
+                kernel.await_idle(request, self.output_timeout)
+
+    @property
+    def error(self) -> NotebookNode | None:
+        """The exception that the cell has raised, as an output."""
+        outputs = self.parent.recording[0].outputs
+        return next((output for output in outputs if output.output_type == "error"), None)
 
     def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
         """Compare new outputs with stored ones; tell nbval whether they agree.
@@ -241,8 +249,7 @@ class LessonCell(IPyNbCell):
         if self.result is not None and self.result.differences:
             shown = [f"stored, computed, difference: {path}" for path in self.pictures]
             return [*map(str, self.result.differences), *shown]
-        if isinstance(excinfo.value, NbCellError):
-            error = self.parent.recording[0].outputs[-1]
-            traceback = ANSI.sub("", str(excinfo.value.inner_traceback))
-            return [f"raised {error.ename}: {error.evalue}", traceback]
-        return [str(super().repr_failure(excinfo))]
+        if isinstance(excinfo.value, NbCellError) and self.error:
+            traceback = ANSI.sub("", "\n".join(self.error.traceback))
+            return [f"raised {self.error.ename}: {self.error.evalue}", traceback]
+        return [f"could not be run: {excinfo.value}"]
