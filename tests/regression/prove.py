@@ -5,7 +5,7 @@ changed. The changes of `variations.toml` are honest: another number of threads,
 set. All must pass. Those of `mutations.toml` are mistakes: a learning rate doubled, a label wrong.
 All must fail. A run's result is written down as soon as it is there; a proof that was interrupted
 goes on where it stopped, and only what has changed since is run again. After a change of the
-comparison alone, what the runs computed is compared again.
+comparison, of tags or of stored outputs, what the runs have computed is compared again.
 """
 
 from __future__ import annotations
@@ -81,11 +81,17 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """Return a hash of all that the result depends on."""
+        """Return a hash of all that the run depends on: packages, code, variant."""
         variant = asdict(self.variant)
         del variant["argued"]  # an argument changes no result
-        parts = [*locks(), digest(self.lesson), json.dumps(variant, sort_keys=True)]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+        code = [cell.source for cell in read(self.lesson).cells if cell.cell_type == "code"]
+        parts = [*locks(), *code, json.dumps(variant, sort_keys=True)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def judge(self) -> str:
+        """Return a hash of all that its judgement depends on: comparison, tags, stored outputs."""
+        return hashlib.sha256((comparison() + digest(self.lesson)).encode()).hexdigest()
 
     @property
     def title(self) -> str:
@@ -117,7 +123,7 @@ class Result:
     seconds
         How long the run took.
     judged
-        A hash of the comparison that said so.
+        A hash of the comparison that said so, and of what it compared with.
     """
 
     key: str
@@ -424,11 +430,9 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     numbers = cell_names(original, notebook)
     if code == 1:
         name, message = first_failure(folder / "junit.xml")
-        return Result(
-            *about, "failed", numbers.get(name, name), message, None, seconds, comparison()
-        )
+        return Result(*about, "failed", numbers.get(name, name), message, None, seconds, job.judge)
     used, name, line = largest_share(folder / f"{job.lesson.stem}.tolerance.json")
-    return Result(*about, "passed", numbers.get(name, name), line, used, seconds, comparison())
+    return Result(*about, "passed", numbers.get(name, name), line, used, seconds, job.judge)
 
 
 def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
@@ -440,14 +444,13 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
         return False
-    if result.judged == comparison():
+    if result.judged == job.judge:
         return True
-    folder = output / "runs" / job.folder
+    notebook = read(job.lesson)
+    edit(notebook, job.variant.edits)
     try:
-        notebook, computed = (
-            nbformat.read(folder / name, as_version=4)
-            for name in (job.lesson.name, f"{job.lesson.stem}.computed.ipynb")
-        )
+        file = output / "runs" / job.folder / f"{job.lesson.stem}.computed.ipynb"
+        computed = nbformat.read(file, as_version=4)
     except FileNotFoundError:
         return False
     numbers = cell_names(read(job.lesson), notebook)
@@ -469,7 +472,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
         cell=numbers.get(name, name),
         message=message,
         used=used,
-        judged=comparison(),
+        judged=job.judge,
     )
     return True
 

@@ -24,9 +24,14 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance.
+# kind -> (absolute, relative) tolerance. Measured by `make prove-regression` on lessons 05 to 08:
+# threads, instruction sets, oneDNN on and off, XLA, without op determinism, other Python and
+# Matplotlib. The largest honest move of each kind stands behind it, most of them XLA's, with which
+# Dropout drops other units. Where a tolerance is more than twice that, another network on another
+# processor (AMD Zen) has moved farther: its training loss by 3.2 %, its test loss by 5.7 %.
 TOLERANCES = {
     Phase.UNTRAINED: {
+        # float32 rounding: 6e-8 in the lessons; 4e-7 in a loss, on the other processor
         "loss": (2e-6, 2e-5),
         "accuracy": (1e-6, 0.0),
         "probability": (2e-6, 2e-5),
@@ -34,20 +39,23 @@ TOLERANCES = {
         "float": (2e-6, 2e-5),
     },
     Phase.FIT: {
-        "loss": (0.001, 0.04),
-        "accuracy": (0.002, 0.0),
-        "held-out loss": (0.002, 0.08),
-        "held-out accuracy": (0.005, 0.0),
+        "loss": (0.001, 0.04),  # 0.0056 of 0.191
+        "accuracy": (0.004, 0.0),  # 0.0027
+        "held-out loss": (0.002, 0.08),  # 0.0058 of 0.098
+        "held-out accuracy": (0.005, 0.0),  # 0.0032
         "probability": (0.02, 0.0),
         "percentage": (0.5, 0.0),
-        "float": (0.02, 0.0),
+        "float": (0.02, 0.08),
     },
     Phase.TRAINED: {
-        "loss": (0.002, 0.08),
-        "accuracy": (0.005, 0.0),
-        "probability": (0.02, 0.0),
-        "percentage": (0.5, 0.0),
-        "float": (0.02, 0.0),
+        "loss": (0.002, 0.08),  # 0.003 of 0.094
+        "accuracy": (0.005, 0.0),  # 0.0020
+        "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
+        "percentage": (
+            0.5,
+            0.0,
+        ),  # 0.3 of 8.6; shares of 1,000 images 1.1: lesson 06 has a tag there
+        "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
     },
 }
 
