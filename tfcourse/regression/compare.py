@@ -71,7 +71,7 @@ WORDS = re.compile(
     | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
       (?: (?P<loss> loss (?: es )? | entropy | \b mse \b | \b mae \b )
         | (?P<accuracy> accurac(?: y | ies ) | \b (?: acc | f1 | auc ) \b | precision | recall ) )
-    | (?P<probability> probabilit | \b scores? \b | confidence )
+    | (?P<probability> probability | probabilities | \b scores? \b | confidence )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -87,7 +87,7 @@ MASKED = rf"""
       | \[ \d\d:\d\d < [\d:?]+ , [^\]]* \]  # in the bar of tqdm
       | [\d,]+ \s loops? \s each  # of timeit
       | {DURATION} (?: \s {DURATION} )* (?: /\w+ )?
-      | [\d.,]+ \s? \w* /s (?: ec (?: ond )? )?
+      | [\d.,]+ \s? \w* / (?: s | sec | second )
     ) (?! \w )
 """
 NUMBER = r"""
