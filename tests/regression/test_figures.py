@@ -173,6 +173,16 @@ def test_a_trained_figure_may_move_as_measured():
     assert compare_figures(BASE[seeds], moved, trained=False).what
 
 
+def test_a_wider_tolerance_is_for_values_that_move_and_not_for_another_picture():
+    noise = np.random.default_rng(2).normal(0, 0.1, (10, 10))
+    moved = classes(turn=lambda matrix: matrix + noise)
+    assert compare_figures(BASE[classes], moved, trained=True).what
+    wider = {"trained": True, "wider": 4}
+    assert compare_figures(BASE[classes], moved, **wider).what is None
+    for change in ({"turn": np.transpose}, {"cmap": "Greys_r"}, {"names": "ABCEDFGHIJ"}):
+        assert compare_figures(BASE[classes], classes(**change), **wider).what
+
+
 def test_the_sentence_names_the_place():
     blank = np.full((96, 96, 3), 255, np.uint8)
     dotted = blank.copy()

@@ -89,7 +89,7 @@ def compare_figures(
     trained
         Whether the figure's data come from a trained network: they move from machine to machine.
     wider
-        How many times as far as usual a trained figure's blocks may differ from what is nearby.
+        How many times as far as usual blocks inside the axes may differ from what is nearby.
 
     Returns
     -------
@@ -196,13 +196,15 @@ def differences(
     excess = cut.mean(axis=(1, 3)) / LEVELS
     same = drawn_by(old) == drawn_by(new)
     if trained or not same:
-        limit = wider * FOUND["same" if same else "other"]
+        limit = FOUND["same" if same else "other"]
         blocks = np.argwhere(excess > 0.5)
         if len(blocks) > SEARCHED * excess.size:
             return excess
         away = [best_match(*pair, blocks, limit) for pair in ((one, other), (other, one))]
+        limits = np.full(excess.shape, float(limit))
+        limits[axes_of(old)] *= wider
         at = tuple(blocks.T)
-        excess[at] = np.minimum(excess[at], np.maximum(*away) / limit)
+        excess[at] = np.minimum(excess[at], np.maximum(*away) / limits[at])
     return excess
 
 
