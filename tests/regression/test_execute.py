@@ -61,6 +61,13 @@ def test_what_is_stored_is_well_and_is_what_a_reader_sees(lesson):
     assert cells[2].outputs[0].text == "8/8\n", "only the last frame of a progress bar"
 
 
+def test_chunks_of_one_stream_are_joined_where_nothing_stands_between():
+    chunks = [nbformat.v4.new_output("stream", text=text) for text in ("a", "b\n")]
+    cell = nbformat.v4.new_code_cell(outputs=[*chunks, nbformat.v4.new_output("display_data")])
+    module.tidy(cell)
+    assert [output.get("text") for output in cell.outputs] == ["ab\n", None]
+
+
 def test_a_second_run_changes_nothing(lesson, capsys):
     before = lesson.read_bytes()
     assert module.main([]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -252,8 +253,10 @@ def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
         for name in "abc":
             make(pytester.path / f"{name}.ipynb", *cells)
         patch.delenv("OMP_NUM_THREADS")
-        result = run("-n", "2")
+        result = run("-n", "2", "-v")
     result.assert_outcomes(passed=3 * (len(cells) + 1))
+    ran = set(re.findall(r"\[(gw\d)\] .*PASSED (\w)\W+ipynb", result.stdout.str()))
+    assert sorted(name for _, name in ran) == ["a", "b", "c"], "each by one worker"
 
 
 FIGURE = """\
