@@ -28,6 +28,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Let what a test starts hear Ctrl-C and hang-up; `nohup` and `&` have them ignored.
+
+    A process inherits what its parent ignores.
+    """
+    ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Hub:
     """A hub that a test can start, use, stop, kill and start again."""
 
