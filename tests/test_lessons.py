@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from tfcourse.regression.stored import unprinted_figures
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+import lint_lessons  # noqa: E402
+
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = [*LESSONS, *sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))]
 PAGES = [*LESSONS, *ROOT.glob("*.md"), *ROOT.glob("tfcourse/*/README.md")]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -39,21 +43,77 @@ def test_every_link_inside_the_course_leads_somewhere(page):
             assert anchor in {heading.replace(" ", "-") for heading in headings}, target
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_every_figure_has_a_text(lesson):
-    for cell in nbformat.read(lesson, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt) > 40, cell.source
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_notebook_keeps_the_rules(notebook):
+    found = lint_lessons.complaints(
+        nbformat.read(notebook, as_version=4), lint_lessons.is_lesson(notebook)
+    )
+    assert found == []
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_every_figure_has_its_numbers_printed_and_every_cell_its_hash(lesson):
-    notebook = nbformat.read(lesson, as_version=4)
-    assert unprinted_figures(notebook) == []
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all("source" in cell.metadata.get("regression", {}) for cell in code), "make execute"
+# What is done to a good lesson, and what must then be said.
+MISTAKES = {
+    "a level left out": (("## Set up", "#### Set up"), "Heading levels"),
+    "a title twice": (("## Set up", "# Set up"), "first-line-h1|Multiple top-level"),
+    "Title Case": (("## Set up", "## Set Up"), "Up begins with a capital"),
+    "a heading inside a cell": (("## Set up", "Text.\n\n## Set up"), "a heading inside a cell"),
+    "a bare address": (("## Set up", "## Set up\n\nSee https://example.org"), "Bare URL"),
+    "a picture without a text": (("## Set up", "## Set up\n\n![](a.png)"), "alternate text"),
+    "no minutes": (("**About", "**Perhaps"), "About N minutes"),
+    "no aims": (("you can", "you may"), "there is no 'When you have finished"),
+    "no end": (("## In this lesson", "## Goodbye"), "there is no '## In this lesson'"),
+    "a long cell": (
+        ("import numpy as np", "import numpy as np\n" + 20 * "x = 1\n"),
+        "lines of code",
+    ),
+    "another package": (("import numpy as np", "import numpy as np, sklearn"), "imports sklearn"),
+    "one machine's path": (("import numpy as np", 'f = "/home/ada"'), "a path of one machine"),
+    "an edited cell": (("import numpy as np", "import numpy"), "was edited after"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_broken_rule_is_named(change, said):
+    notebook = nbformat.read(LESSONS[1], as_version=4)
+    assert lint_lessons.complaints(notebook) == []
+    cell = next(cell for cell in notebook.cells if change[0] in cell.source)
+    cell.source = cell.source.replace(*change)
+    found = lint_lessons.complaints(notebook)
+    assert any(re.search(said, complaint) for complaint in found), found
+
+
+@pytest.mark.parametrize(
+    ("alt", "hash_", "said"),
+    [
+        ("A figure", True, "says too little"),
+        ("", True, "says too little"),
+        (None, False, "no hash"),
+    ],
+)
+def test_what_is_stored_is_checked(alt, hash_, said):
+    notebook = nbformat.read(LESSONS[1], as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for output in [o for cell in cells for o in cell.outputs if alt is not None]:
+        if "image/png" in output.get("data", {}):
+            output.metadata["image/png"]["alt"] = alt
+    if not hash_:
+        del cells[0].metadata["regression"]
+    assert any(said in complaint for complaint in lint_lessons.complaints(notebook))
+
+
+def test_the_command_names_the_notebook_and_fails(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    copy = tmp_path / "notebooks" / "broken.ipynb"
+    notebook = nbformat.read(LESSONS[1], as_version=4)
+    notebook.cells[0].source = "# Load data"
+    nbformat.write(notebook, copy)
+    command = [sys.executable, lint_lessons.__file__, LESSONS[1], copy]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{copy}: it does not begin with a title and **About N minutes",
+        f"{copy}: there is no 'When you have finished, you can'",
+    ]
 
 
 def test_the_readme_and_each_lesson_lead_to_the_next():

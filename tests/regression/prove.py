@@ -344,8 +344,10 @@ def find(notebook: NotebookNode, text: str) -> int:
 
 @cache
 def locks() -> list[str]:
-    """Return what all runs depend on: the packages and this Python."""
-    return [*map(digest, sorted((ROOT / "requirements").glob("*.txt"))), sys.version]
+    """Return what all runs depend on: the packages that compute and draw, and this Python."""
+    lock = (ROOT / "requirements" / "cpu.txt").read_text()
+    names = "tensorflow[a-z-]*|keras|numpy|ml-dtypes|matplotlib|pillow|contourpy|fonttools"
+    return [*sorted(re.findall(rf"^(?:{names})==[^ ]+", lock, re.M)), sys.version]
 
 
 @cache

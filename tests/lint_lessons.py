@@ -1,0 +1,126 @@
+"""Does a notebook keep the rules of CONTRIBUTING? `python tests/lint_lessons.py NOTEBOOK ...`.
+
+What an established linter checks, it checks here, too: Markdown by PyMarkdown (headings in order,
+lists, bare addresses, pictures without a text, …); code by ruff and spelling by codespell, which
+pre-commit runs beside this. Only what is a rule of this course is written out below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from pymarkdown.api import PyMarkdownApi
+
+from tfcourse.regression.stored import code_cells, problems, unprinted_figures
+
+MOST_LINES = 16  # in a code cell; blank lines do not count
+PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
+PATH = re.compile(r"(?<![\w.:/<])(?:/(?:home|root|tmp|usr|var|opt|mnt|Users)/\w|[A-Z]:\\\w)")
+# A heading has one capital, at its start, but for names and symbols.
+NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
+NAMES |= {"NumPy", "TensorFlow"}
+PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**"]
+
+
+def main() -> int:
+    """Print what is wrong with the notebooks named, and return 1 if anything is."""
+    parser = argparse.ArgumentParser(description="Check notebooks against the course's rules.")
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    found = [
+        f"{path}: {complaint}"
+        for path in parser.parse_args().notebooks
+        for complaint in complaints(nbformat.read(path, as_version=4), is_lesson(path))
+    ]
+    print(*found, sep="\n", end="\n" if found else "")
+    return 1 if found else 0
+
+
+def is_lesson(path: Path) -> bool:
+    """Tell a lesson, which has a fixed frame, from an exercise or a solution."""
+    return path.parent.name == "notebooks"
+
+
+def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
+    """Return a sentence for each rule that a notebook breaks, with the place."""
+    found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
+    return [*found, *frame(notebook)] if lesson else found
+
+
+def markdown(notebook: NotebookNode) -> Iterator[str]:
+    """Ask PyMarkdown about the text cells, taken as one page."""
+    page = "\n\n".join(cell.source.strip() for cell in text_cells(notebook)) + "\n"
+    linter = PyMarkdownApi()
+    for rule in ("md013", "md033", "md051"):  # long lines; HTML, to fold; JupyterLab's anchors
+        linter.disable_rule_by_identifier(rule)
+    lines = page.splitlines()
+    for failure in linter.scan_string(page).scan_failures:
+        what = f"{failure.rule_description} {failure.extra_error_information}".strip()
+        yield f"{what} ({failure.rule_id}): {lines[failure.line_number - 1][:60]!r}"
+
+
+def headings(notebook: NotebookNode) -> Iterator[str]:
+    """Headings are in sentence case, and a section starts its cell."""
+    for cell in text_cells(notebook):
+        for heading in re.findall(r"^#+ (.+)$", cell.source, re.M):
+            later = re.findall(r"[\w-]+", heading)[1:]
+            if capitals := [w for w in later if w[:1].isupper() and w not in NAMES]:
+                yield f"heading {heading!r}: {', '.join(capitals)} begins with a capital"
+        if re.search(r"(?<!\A)^#+ ", cell.source, re.M):
+            yield f"a heading inside a cell; start a new one: {cell.source[:60]!r}"
+
+
+def code(notebook: NotebookNode) -> Iterator[str]:
+    """Code cells are short, import what every learner has, and name no path of one machine."""
+    for where, cell in code_cells(notebook):
+        if (lines := len([s for s in cell.source.splitlines() if s.strip()])) > MOST_LINES:
+            yield f"{where}: {lines} lines of code; {MOST_LINES} at most, split it"
+        if path := PATH.search(cell.source + "".join(map(str, cell.outputs))):
+            yield f"{where}: a path of one machine: {path[0]!r}"
+        for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
+            imported = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for name in {name.partition(".")[0] for name in imported} - PLAIN:
+                yield f"{where}: imports {name}; only TensorFlow, NumPy, Matplotlib, and Python"
+
+
+def stored(notebook: NotebookNode) -> Iterator[str]:
+    """Outputs come from one clean run; figures have a text, and their numbers printed."""
+    yield from problems(notebook)
+    yield from unprinted_figures(notebook)
+    for where, cell in code_cells(notebook):
+        if "source" not in cell.metadata.get("regression", {}):
+            yield f"{where}: no hash of its source; `make execute` writes it"
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                if len(alt) <= 40:
+                    yield f"{where}: the figure's text says too little: {alt!r}"
+
+
+def frame(notebook: NotebookNode) -> Iterator[str]:
+    """A lesson says what it is for and how long it takes, ends in its new words, and leads on."""
+    page = "\n\n".join(cell.source for cell in text_cells(notebook))
+    if not re.match(r"# .+\n\n\*\*About \d+ minutes\b", page):
+        yield "it does not begin with a title and **About N minutes"
+    places = [page.find(part) for part in PARTS]
+    for part, place in zip(PARTS, places, strict=True):
+        if place < 0:
+            yield f"there is no {part!r}"
+    if places != sorted(places):
+        yield f"these are not in order: {PARTS}"
+
+
+def text_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the Markdown cells."""
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
