@@ -157,7 +157,10 @@ def test_the_log_of_the_training_data_is_held_closer_than_that_of_other_data():
 
 def test_an_exact_cell_compares_each_digit_and_times_as_data():
     exact = Rules(Phase.TRAINED, exact=True)
-    assert same("loss 0.25  in 5 s", "loss  0.25 in 5 s", exact)
+    assert same("loss 0.25  in 5 s  \n", "loss 0.25  in 5 s", exact)
+    assert not same("loss 0.25  in 5 s", "loss  0.25 in 5 s", exact)
+    assert not same(" #\n# #", "#\n# #", exact)  # a drawing
+    assert not same(TABLE, TABLE.replace("└", "+"), exact)
     assert not same("loss 0.25", "loss 0.26", exact)
     assert not same("in 5 s", "in 6 s", exact)
 
@@ -194,10 +197,16 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("epoch   val_loss   accuracy\n    1      0.140      0.962", ["held-out loss", "accuracy"]),
         ("validation loss after epoch   1      2\nsgd   0.513  0.359", ["held-out loss"] * 2),
         ("test loss 0.078\nshare 0.123", ["held-out loss", "float"]),  # no table
-        ("loss\n\nmean 0.5", ["float"]),  # another paragraph
         ("accuracy 97.5 % of 10", ["percentage", "integer"]),
         ("{'loss': [0.31, 0.16], 'accuracy': [0.9]}", ["loss", "loss", "accuracy"]),
         ("learning rate 0.001, loss 0.3", ["setting", "loss"]),
+        ("val_acc: 0.95 train_auc 0.97", ["held-out accuracy", "accuracy"]),
+        ("lr=0.001 weight_decay: 0.004 Dropout(0.2) 'rate': 0.2 SGD(0.01)", ["setting"] * 5),
+        ("dropout 0.35", ["float"]),  # a row of a table, perhaps
+        ("0.975 accuracy", ["accuracy"]),
+        ("reached 0.98 test accuracy", ["held-out accuracy"]),
+        ("0.3 accuracy: 0.9", ["float", "accuracy"]),
+        ("error rate 0.025, mean squared error 2.5", ["accuracy", "loss"]),
     ],
 )
 def test_a_number_is_named_by_the_words_before_and_above(text, kinds):
@@ -206,6 +215,32 @@ def test_a_number_is_named_by_the_words_before_and_above(text, kinds):
     for index, head in enumerate(above):
         found = [number_kind(head, match, above[:index]) for match in numbers_of(head)] + found
     assert [kind for kind in found if kind != "integer"] == [k for k in kinds if k != "integer"]
+
+
+def test_a_head_holds_for_its_paragraph():
+    kinds = [
+        number.kind for number in compare_text("loss\n0.5\n\n0.5", "loss\n0.5\n\n0.5", FIT).numbers
+    ]
+    assert kinds == ["loss", "float"]
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize(
+    ("old", "new"), [("1e-07", "1e-06"), ("0.001", "0.002"), ("1e-5", "1.1e-5")]
+)
+def test_a_setting_is_a_constant(phase, old, new):
+    assert not same(f"epsilon {old}", f"epsilon {new}", Rules(phase))
+    assert same("learning rate 0.001", "learning rate 0.0010000000474974513", Rules(phase))
+
+
+@pytest.mark.timeout(60)
+def test_long_texts_take_time_in_proportion():
+    lines = "\n".join(f"step {n} 0.{n:05}" for n in range(20_000))
+    assert same(lines, lines, TRAINED)
+    assert not same(lines, lines + "\n1", TRAINED)
+    row = "[" + "1," * 5_000 + "1]"
+    assert same(row, row, TRAINED)
+    assert same("[ open\n" * 2_000, "[ open\n" * 2_000, TRAINED)
 
 
 @pytest.mark.parametrize(

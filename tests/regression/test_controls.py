@@ -11,6 +11,7 @@ import pytest
 from tfcourse.regression import controls
 from tfcourse.regression.compare import Phase, Rules
 from tfcourse.regression.controls import KINDS, KNOWN, ControlError, rules, rules_of
+from tfcourse.regression.stored import problems
 
 REASON = "The score changes with the processor."
 
@@ -126,6 +127,32 @@ def test_every_tag_is_documented(page):
     text = Path(controls.__file__).with_name(page).read_text()
     for tag in re.findall(r"regression:[\w-]+(?:=\w+)?", KNOWN):
         assert f"| `{tag}` |" in text
+
+
+@pytest.mark.parametrize(
+    "comment", ["# NBVAL_SKIP", "#\tNBVAL_SKIP", "#\u00a0nbval-skip", "##NBVAL_SKIP"]
+)
+def test_a_check_dropped_by_a_comment_needs_a_reason_too(comment):
+    assert "without a reason" in error_of(cell(source=f"x\n{comment}"))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"regression": "because"}, "metadata must be"),
+        ({"tags": [1]}, "not a list of texts"),
+        ({"tags": "regression:foo"}, "not a list of texts"),
+    ],
+)
+def test_malformed_metadata_is_an_error_of_its_cell(metadata, said):
+    wrong = nbformat.v4.new_code_cell("x", execution_count=1)
+    wrong.metadata = nbformat.from_dict(metadata)
+    assert said in error_of(wrong)
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [wrong]
+    (problem,) = problems(notebook)
+    assert problem.startswith("Cell 0, shown as [1]: ")
+    assert said in problem
 
 
 def test_wrong_tags_leave_the_strict_rules():

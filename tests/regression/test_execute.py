@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from tfcourse.regression import execute as module
@@ -95,12 +101,81 @@ def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
     assert module.main(["07"]) == 1
     shown = capsys.readouterr().out
     assert "Cell 0, shown as [1]" in shown
-    assert "6 became 7" in shown
+    assert "computed: train (7, 28, 28)" in shown
     assert "--accept" in shown
     assert lesson.read_bytes() == before
     assert module.main(["07", "--accept"]) == 0
     assert read(lesson)[0].outputs[0].text == "train (7, 28, 28)\n"
     assert problems(nbformat.read(lesson, as_version=4)) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new"),
+    [
+        (3, "0.975", "0.974"),  # within its tolerance
+        (0, "'train', ", "'train  ', "),  # white space alone
+        (1, "display('shown')", "display('shown', metadata={'text/plain': {'colour': 1}})"),
+    ],
+)
+def test_what_an_edit_changes_is_never_kept_from_before(lesson, capsys, number, old, new):
+    edit(lesson, number, old, new)
+    before = lesson.read_bytes()
+    assert module.main(["07"]) == 1
+    assert f"Cell {number}, shown as" in capsys.readouterr().out
+    assert lesson.read_bytes() == before
+    assert module.main(["07", "--accept"]) == 0
+    outputs = str(read(lesson)[number].outputs)
+    assert module.main(["07"]) == 0
+    assert (
+        str(read(lesson)[number].outputs)
+        == outputs
+        != str(nbformat.reads(before, 4).cells[number].outputs)
+    )
+
+
+def test_kept_outputs_show_the_numbers_of_their_cells(lesson):
+    edit(lesson, 0, "print", "6 * 7\nprint")
+    edit(lesson, 1, "display('shown'); print('after')", "print('after')\n'result'")
+    assert module.main(["--accept"]) == 0
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("x = 1"))
+    nbformat.write(notebook, lesson)
+    assert module.main([]) == 0
+    cell = read(lesson)[2]
+    assert [o.execution_count for o in cell.outputs if "execution_count" in o] == [3]
+
+
+def test_another_courses_notebook_is_named_by_its_path(lesson, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "none")
+    edit(lesson, 0, "6, 28", "7, 28")
+    assert module.main([str(lesson), "--accept"]) == 0
+    assert "7" in read(lesson)[0].outputs[0].text
+
+
+def test_a_cells_own_time_limit_holds(lesson, capsys):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells[0].source = "import time; time.sleep(30)"
+    notebook.cells[0].metadata.tags = ["regression:seconds=1"]
+    nbformat.write(notebook, lesson)
+    assert module.main(["07"]) == 1
+    assert "after 1.0 seconds" in capsys.readouterr().out
+
+
+def test_ctrl_c_writes_nothing_and_says_so(lesson):
+    edit(lesson, 0, SOURCES[0], "import time; print('slow'); time.sleep(60)")
+    before = lesson.read_bytes()
+    command = [sys.executable, "-m", "tfcourse.regression.execute", lesson, "--accept"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not [child for child in psutil.Process(process.pid).children() if child.status()]:
+        time.sleep(0.1)
+    time.sleep(3)  # the kernel starts, or the cell sleeps
+    os.killpg(process.pid, signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "")
+    assert "interrupted, not written" in output
+    assert lesson.read_bytes() == before
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 1), ("n", 1)])

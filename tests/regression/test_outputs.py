@@ -92,4 +92,38 @@ def test_html_is_compared_as_it_is_read():
     html = (
         "<style>b {color: red}</style><p>one<br>two</p><table><tr><td>3</td><td>4</td></tr></table>"
     )
-    assert html_text(html) == "one\ntwo\n3  4"
+    assert html_text(html) == "one\ntwo\n│ 3 │ 4"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<td></td><td>x</td>", "<td>x</td><td></td>"),
+        ("<img src='a.png'>", "<img src='b.png'>"),
+        ("<img src='data:image/png;base64,AA'>", ""),
+    ],
+)
+def test_in_html_an_empty_cell_and_a_picture_count(old, new):
+    assert not compare_outputs([display(html=old)], [display(html=old)], TRAINED).differences
+    assert compare_outputs([display(html=old)], [display(html=new)], TRAINED).differences
+
+
+def test_json_of_any_kind_is_compared_but_for_widgets():
+    chart, widget = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+    old, new = {"y": [1, 2]}, {"y": [1, 3]}
+    assert compare_outputs(
+        [display(**{chart: old})], [display(**{chart: new})], TRAINED
+    ).differences
+    assert not compare_outputs(
+        [display(**{widget: old})], [display(**{widget: new})], TRAINED
+    ).differences
+
+
+def test_the_text_of_a_figure_is_compared():
+    one, other = picture(0), picture(0)
+    one.metadata = {"image/png": {"alt": "A falling line, from 0.97 to 0.5."}}
+    other.metadata = {"image/png": {"alt": "A rising line, from 0.97 to 0.5."}}
+    assert compare_outputs([one], [other], TRAINED).differences
+    assert not compare_outputs([one], [other], Rules(figures=False)).differences
+    other.metadata = {"image/png": {"alt": "A falling line, from 0.968 to 0.5."}}
+    assert not compare_outputs([one], [other], TRAINED).differences

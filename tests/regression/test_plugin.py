@@ -289,10 +289,30 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     change(lesson, "trained", text=("262", "263"))
     for _ in range(2):  # one that failed is not left out
         assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE - 1, "failed": 1}
+    change(lesson, "trained", text=("263", "262"))
+    # Runs that compare nothing are no reason to leave anything out.
+    for arguments in (["--nbval-lax"], ["--setup-plan"], ["--collect-only"]):
+        run(lesson, *arguments)
+        found = run(lesson, "--changed").parseoutcomes()
+        assert found == {"passed": WHOLE}, arguments
+        (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # may be imported
     monkeypatch.setenv("CI", "1")
     in_ci = run(lesson, "--changed")
     assert in_ci.ret != 0
     in_ci.stderr.fnmatch_lines(["*in CI every notebook is run*"])
+
+
+def test_two_notebooks_of_one_name_have_a_report_each(run, pytester):
+    for name, stored in [("one", "1"), ("two", "2")]:
+        (pytester.path / name).mkdir()
+        path = make(pytester.path / name / "index.ipynb", f"print({stored})")
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[1].outputs[0].text = "3\n"
+        nbformat.write(notebook, path)
+    run("one", "two", "--regression-dir=found")
+    for name, stored in [("one", "1"), ("two", "2")]:
+        report = nbformat.read(pytester.path / "found" / name / "index.computed.ipynb", 4)
+        assert report.cells[1].outputs[0].text == f"{stored}\n"
 
 
 def test_the_plugin_needs_no_tensorflow():

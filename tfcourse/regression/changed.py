@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 CACHE = "regression/passed"  # notebook -> fingerprint with which it passed
+SETTINGS = ("TF_", "ONEDNN_", "OMP_", "KERAS_", "XLA_", "NVIDIA_TF32")  # of the environment
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--changed is for your own machine; in CI every notebook is run")
     if config.option.changed and not config.pluginmanager.hasplugin("cacheprovider"):
         raise pytest.UsageError("--changed needs pytest's cache, which is switched off")
-    if config.pluginmanager.hasplugin("cacheprovider") and not hasattr(config, "workerinput"):
+    option = config.option
+    compares = not (option.nbval_lax or option.collectonly or option.setuponly or option.setupplan)
+    cached = config.pluginmanager.hasplugin("cacheprovider")
+    if compares and cached and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(config))
 
 
@@ -56,16 +60,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def fingerprint(path: Path, config: pytest.Config) -> str:
     """Return a hash of all that a notebook's result depends on."""
-    return hashlib.sha256(
-        path.read_bytes() + surroundings(tuple(config.getini("regression_data"))).encode()
-    ).hexdigest()
+    digest = hashlib.sha256(surroundings(tuple(config.getini("regression_data"))).encode())
+    for part in [path, *sorted(path.parent.glob("*.py"))]:  # modules that it may import
+        digest.update(part.read_bytes())
+    return digest.hexdigest()
 
 
 @cache
 def surroundings(data: tuple[str, ...]) -> str:
     """Return a hash of data, packages, Python, machine and of how results are compared."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
-    machine = [sys.version, platform.platform(), platform.processor(), *packages]
+    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
+    machine = [sys.version, platform.platform(), platform.processor(), *packages, *settings]
     digest = hashlib.sha256("\n".join(machine).encode())
     roots = [Path(os.path.expandvars(name)).expanduser() for name in data]
     for root in [*roots, Path(__file__).parent]:
@@ -93,7 +99,8 @@ class Outcomes:
         path = self.config.rootpath / report.nodeid.partition("::")[0]
         if path.suffix == ".ipynb":
             cells = self.outcomes.setdefault(path, {})
-            cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
+            if report.failed or report.when == "call":  # a cell that was only set up did not run
+                cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Remember the notebooks of which every cell held, unless they were edited meanwhile."""

@@ -63,14 +63,20 @@ TOLERANCES = {
 # flip it. A `1.` or `0.5` before training has no such unit; it would allow a 0, or a 0.4.
 DIGITS = {Phase.UNTRAINED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
+MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
+
 # What the words before a number, or above it in a table, say that it is. A setting, such as a
 # learning rate, depends on no training: it is held to the strictest tolerance everywhere.
 WORDS = re.compile(
     r"""
-    (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | momentum | epsilon )
+    (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
+      | epsilon | (?<! [a-z] ) lr (?! [a-z] ) | ['"] rate ['"] | dropout \s? [=(]
+      | \b (?: SGD | RMSprop | N?Adam[wx]? ) \( )
     | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
-      (?: (?P<loss> loss (?: es )? | entropy | \b mse \b | \b mae \b )
-        | (?P<accuracy> accurac(?: y | ies ) | \b (?: acc | f1 | auc ) \b | precision | recall ) )
+      (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: mse | mae ) (?! [a-z] )
+          | (?: squared | absolute ) [\s_]* error )
+        | (?P<accuracy> accurac(?: y | ies ) | (?<! [a-z] ) (?: acc | f1 | auc ) (?! [a-z] )
+          | precision | recall | error [\s_]* rate | \b correct \b ) )
     | (?P<probability> probability | probabilities | \b scores? \b | confidence )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -78,16 +84,16 @@ WORDS = re.compile(
 
 # What changes at every run and says nothing. `min` must touch its number (`1min 3s`), because in a
 # table `0.5 min 0.1` are two numbers and a word.
-DURATION = r"\d[\d.,]* (?: \s? (?: [nuµμm]?s | sec | seconds? | minutes? | hours? ) | min )"
+DURATION = r"\d[\d.,]*+ (?: \s? (?: [nuµμm]?s | sec | seconds? | minutes? | hours? ) | min )"
 MASKED = rf"""
     (?<! [\w.] ) (?P<masked>
         0x [0-9a-fA-F]{{6,}}  # a memory address
       | \d{{4}}-\d\d-\d\d [T\s] \d\d:\d\d (?: :\d\d (?: [.,]\d+ )? )? Z?
       | \d+:\d\d:\d\d (?: \.\d+ )?
       | \[ \d\d:\d\d < [\d:?]+ , [^\]]* \]  # in the bar of tqdm
-      | [\d,]+ \s loops? \s each  # of timeit
+      | [\d,]++ \s loops? \s each  # of timeit
       | {DURATION} (?: \s {DURATION} )* (?: /\w+ )?
-      | [\d.,]+ \s? \w* / (?: s | sec | second )
+      | [\d.,]++ \s? \w*+ / (?: s | sec | second )
     ) (?! \w )
 """
 NUMBER = r"""
@@ -207,17 +213,22 @@ def compare_text(stored: str, computed: str, rules: Rules) -> Comparison:
     Comparison
         Without differences if both say the same. White space counts only as a separator: NumPy
         pads a column by its widest entry, so that one changed digit moves the others, and it may
-        break the lines of an array elsewhere. The rules of tables do not count at all.
+        break the lines of an array elsewhere. The rules of tables do not count at all. With
+        `rules.exact` all of it counts, but for white space at the ends of lines, and colours.
     """
-    old, new = (list(logical_lines(rendered(text))) for text in (stored, computed))
+    lines = verbatim_lines if rules.exact else logical_lines
+    old, new = (list(lines(rendered(text))) for text in (stored, computed))
     result = Comparison()
     if len(old) != len(new):
         result.differences += missing_lines(old, new)
         return result
-    above: list[str] = []
+    above: list[str] = []  # of the lines since the last blank one, those that name a kind
     for (number, one), (_, other) in zip(old, new, strict=True):
         result += compare_line(one, other, rules, above, number)
-        above.append(one)
+        if not one.strip():
+            above.clear()
+        elif WORDS.search(one):
+            above.append(one)
     return result
 
 
@@ -226,7 +237,7 @@ def compare_line(
 ) -> Comparison:
     """Compare two lines; `above` holds the stored lines before them, for the heads of tables."""
     result = Comparison()
-    if rules.exact and stored.split() == computed.split():
+    if rules.exact and stored == computed:
         return result
     if rules.exact or template(stored) != template(computed):
         result.differences = [Difference(f"line {line}: the text differs", stored, computed)]
@@ -263,13 +274,12 @@ def tolerance(stored: str, computed: str, kind: str, rules: Rules) -> tuple[str,
     """
     if kind == "integer" or not math.isfinite(value(stored)):
         return kind, 0.0
+    if kind == "setting":  # a constant, not computed: as float32 holds it
+        return kind, 1e-6 * abs(value(stored))
     phase = rules.phase
-    if kind == "setting":
-        phase, (absolute, relative) = Phase.UNTRAINED, TOLERANCES[Phase.UNTRAINED]["float"]
-    else:
-        if kind not in TOLERANCES[phase]:  # only a training log tells its held-out data apart
-            kind = kind.removeprefix("held-out ")
-        absolute, relative = TOLERANCES[phase][kind]
+    if kind not in TOLERANCES[phase]:  # only a training log tells its held-out data apart
+        kind = kind.removeprefix("held-out ")
+    absolute, relative = TOLERANCES[phase][kind]
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
     digits = max(decimals(stored), decimals(computed))
     # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
@@ -301,24 +311,31 @@ def rendered(text: str) -> str:
     return "\n".join(lines)
 
 
+def verbatim_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the number (from 1) and text of each line, as it is but for white space at its end."""
+    yield from enumerate((line.rstrip() for line in text.rstrip().splitlines()), start=1)
+
+
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and text of each line; the lines of one array are one line."""
-    begun, parts = 0, []
+    begun, parts, depth = 0, [], 0
     for number, line in enumerate(text.strip().splitlines(), start=1):
         if RULE.fullmatch(line):
             continue
         begun = begun or number
         parts.append(line.rstrip())
-        joined = "\n".join(parts)
-        if joined.count("[") <= joined.count("]"):
-            yield begun, joined
-            begun, parts = 0, []
+        depth += line.count("[") - line.count("]")
+        if depth <= 0:
+            yield begun, "\n".join(parts)
+            begun, parts, depth = 0, [], 0
     if parts:  # a bracket that never closes is no array
         yield from enumerate(parts, start=begun)
 
 
 def missing_lines(old: list[tuple[int, str]], new: list[tuple[int, str]]) -> list[Difference]:
-    """Say which lines are gone and which are new."""
+    """Say which lines are gone and which are new; of very long texts, only how many."""
+    if max(len(old), len(new)) > MOST_LINES:  # aligning them takes time that grows by the square
+        return [Difference("the text differs", f"{len(old)} lines", f"{len(new)} lines")]
     matcher = difflib.SequenceMatcher(
         a=[template(line) for _, line in old], b=[template(line) for _, line in new], autojunk=False
     )
@@ -382,7 +399,7 @@ def number_kind(line: str, match: re.Match, above: list[str]) -> str:
     match
         Its place there.
     above
-        The lines before, of which one may be the head of a table.
+        The lines before it, down from the last blank one; one may be the head of a table.
 
     Returns
     -------
@@ -396,9 +413,11 @@ def number_kind(line: str, match: re.Match, above: list[str]) -> str:
     kind = nearest_word(line, match.end())
     if kind:
         return kind
+    rest = line[match.end() :].lstrip()
+    after = WORDS.match(rest)
+    if after and not re.match(r"\s*[:=]", rest[after.end() :]):  # as in `0.93 accuracy`
+        return kind_of(after)
     for head in reversed(above):
-        if not head.strip():
-            break
         kind = nearest_word(head, match.end())
         if any(not is_integer(number["number"]) for number in numbers_of(head)):
             if kind:  # a line of its own, such as `loss 0.25`
@@ -411,7 +430,10 @@ def number_kind(line: str, match: re.Match, above: list[str]) -> str:
 def nearest_word(line: str, end: int) -> str | None:
     """Return the kind that the last word before column `end` names, as in `accuracy: 0.93`."""
     words = [word for word in WORDS.finditer(line) if word.start() < end]
-    if not words:
-        return None
-    group = next(name for name in ("setting", "loss", "accuracy", "probability") if words[-1][name])
-    return f"held-out {group}" if words[-1]["held_out"] else group
+    return kind_of(words[-1]) if words else None
+
+
+def kind_of(word: re.Match) -> str:
+    """Return the kind that a match of `WORDS` stands for."""
+    group = next(name for name in ("setting", "loss", "accuracy", "probability") if word[name])
+    return f"held-out {group}" if word["held_out"] else group

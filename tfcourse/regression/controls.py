@@ -19,6 +19,7 @@ or comment. Tags without our prefix are other tools' and do not matter here.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nbformat import NotebookNode
@@ -81,10 +82,15 @@ def rules(cell: NotebookNode, phase: Phase) -> Rules:
         If a tag with our prefix is unknown or its value is wrong; if two contradict each other; if
         one that makes the check weaker has no reason next to it.
     """
+    tags = cell.metadata.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ControlError(f"the cell's tags are not a list of texts: {tags!r}")
+    if not isinstance(cell.metadata.get("regression", {}), Mapping):
+        raise ControlError('the cell\'s metadata must be {"regression": {"reason": "…"}}')
     found = Rules(phase)
     weaker = nbval_marks(cell)
     seen: dict[str, str] = {}  # what a tag is about -> the tag
-    for tag in cell.metadata.get("tags", []):
+    for tag in tags:
         if not tag.strip().lower().startswith(PREFIX):
             continue
         name, equals, text = tag.removeprefix(PREFIX).partition("=")
@@ -105,13 +111,19 @@ def rules(cell: NotebookNode, phase: Phase) -> Rules:
     for pair in CONTRADICTIONS:
         if pair <= kinds:
             raise ControlError(f"the tags {' and '.join(sorted(pair))} contradict each other")
-    reason = cell.metadata.get("regression", {}).get("reason", "")
+    reason = notes(cell).get("reason", "")
     if weaker and len(str(reason).split()) < 3:  # "flaky" is no reason, "needs a GPU" is one
         raise ControlError(
             f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
             'sentence into the cell\'s metadata, as {"regression": {"reason": "…"}}'
         )
     return found
+
+
+def notes(cell: NotebookNode) -> Mapping:
+    """Return what a cell's metadata say to us: its source's hash, a reason; empty if malformed."""
+    found = cell.metadata.get("regression", {})
+    return found if isinstance(found, Mapping) else {}
 
 
 def number(tag: str, text: str, low: float, high: float) -> float:
@@ -127,6 +139,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 def nbval_marks(cell: NotebookNode) -> list[str]:
     """Return those of a cell's tags and comments by which nbval drops a check."""
-    comments = [line.strip().lstrip("# ") for line in cell.source.splitlines() if "#" in line]
-    marks = [*cell.metadata.get("tags", []), *comments]
+    lines = [line.strip() for line in cell.source.splitlines()]
+    comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
+    marks = [*map(str, cell.metadata.get("tags", [])), *comments]
     return [mark for mark in marks if NBVAL.fullmatch(mark)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -15,9 +16,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from tfcourse.regression.compare import rendered
+from tfcourse.regression.controls import notes, rules_of
 from tfcourse.regression.kernel import environment
-from tfcourse.regression.outputs import compare_notebooks, merge_streams
-from tfcourse.regression.stored import stamp
+from tfcourse.regression.outputs import compare_outputs, merge_streams
+from tfcourse.regression.stored import source_hash, stamp
 
 NOTEBOOKS = Path("notebooks")
 CELL_TIMEOUT = 300  # seconds
@@ -41,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         paths = find_lessons(options.lessons)
     except FileNotFoundError as error:
         parser.error(str(error))
-    return 0 if all([renew(path, options.accept) for path in paths]) else 1
+    try:
+        return 0 if all([renew(path, options.accept) for path in paths]) else 1
+    except KeyboardInterrupt:
+        return 130
 
 
 class StderrError(Exception):
@@ -61,8 +66,10 @@ def find_lessons(names: list[str]) -> list[Path]:
         return lessons
     found = []
     for name in names:
-        stem = Path(name).stem
-        matches = [path for path in lessons if stem in (path.stem, path.stem[:2])]
+        stem, inside = Path(name).stem, Path(name).parent in (Path(), NOTEBOOKS)
+        matches = [path for path in lessons if inside and stem in (path.stem, path.stem[:2])]
+        if not matches and name.endswith(".ipynb") and Path(name).exists():
+            matches = [Path(name)]  # another course's
         if not matches:
             known = ", ".join(path.stem for path in lessons)
             raise FileNotFoundError(f"no lesson is called {name!r}; there are: {known}")
@@ -81,6 +88,9 @@ def renew(path: Path, accept: bool) -> bool:
     except (CellExecutionError, DeadKernelError, TimeoutError, StderrError) as error:
         print(f"FAILED, not written:\n{error}")
         return False
+    except KeyboardInterrupt:
+        print("interrupted, not written")
+        raise
     print(f"{time.monotonic() - began:.0f} s,", end=" ", flush=True)
     if not any(cell.get("execution_count") for cell in stored.cells):
         print("stored for the first time")
@@ -88,9 +98,11 @@ def renew(path: Path, accept: bool) -> bool:
     changes = show_changes(stored, computed)
     if not changes:
         # One run's outputs stay together: these are the stored ones, all of them.
-        for old, new in zip(stored.cells, computed.cells, strict=True):
-            if old.cell_type == "code":
-                new.outputs = old.outputs
+        for old, new in zip(code(stored), code(computed), strict=True):
+            new.outputs = old.outputs
+            for output in new.outputs:
+                if "execution_count" in output:
+                    output.execution_count = new.execution_count
         print("says what is stored")
         return write(computed, path)
     print(f"changes {len(changes)} cells:", *changes, sep="\n\n")
@@ -102,12 +114,23 @@ def renew(path: Path, accept: bool) -> bool:
 
 
 def show_changes(stored: nbformat.NotebookNode, computed: nbformat.NotebookNode) -> list[str]:
-    """Say, cell by cell, what a reader would see change; figures are put side by side in a file."""
+    """Say, cell by cell, what a reader would see change; figures are put side by side in a file.
+
+    Of a cell that was edited since its output was stored, any change is told: it is what was meant.
+    """
     changes = []
-    for number, result in compare_notebooks(stored, computed).items():
-        if not result.differences:
+    cells = zip(code(stored), code(computed), rules_of(stored), strict=True)
+    for number, (old, new, rules) in enumerate(cells):
+        edited = notes(old).get("source") != source_hash(old.source)
+        if edited:
+            rules = replace(rules, exact=True, seeded=True, figures=True)
+        result = compare_outputs(old.outputs, new.outputs, rules)
+        found = [str(difference) for difference in result.differences]
+        if edited and not found and content(old.outputs) != content(new.outputs):
+            found = ["what is not compared, such as a colour, or a figure's fine lines"]
+        if not found:
             continue
-        lines = [f"Cell {number}, shown as [{number + 1}]:", *map(str, result.differences)]
+        lines = [f"Cell {number}, shown as [{number + 1}]:", *found]
         for picture in result.pictures:
             with tempfile.NamedTemporaryFile(
                 prefix=f"cell-{number}-", suffix=".png", delete=False
@@ -116,6 +139,19 @@ def show_changes(stored: nbformat.NotebookNode, computed: nbformat.NotebookNode)
             lines.append(f"    stored, computed, difference: {file.name}")
         changes.append("\n".join(lines))
     return changes
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """Return the code cells."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def content(outputs: list[nbformat.NotebookNode]) -> list[dict]:
+    """Return outputs without the number under which they are shown."""
+    return [
+        {key: value for key, value in output.items() if key != "execution_count"}
+        for output in merge_streams(outputs)
+    ]
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -136,15 +172,24 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     StderrError
         If a cell wrote to stderr.
     """
+    limits = {
+        cell.id: rules.seconds
+        for cell, rules in zip(code(notebook), rules_of(notebook), strict=True)
+    }
     client = NotebookClient(
         notebook,
-        timeout=CELL_TIMEOUT,
+        timeout_func=lambda cell: limits[cell.id] or CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
     )
     # TensorFlow's log lines would run into ours; what a learner would see is in the outputs.
-    client.execute(stderr=subprocess.DEVNULL, env=environment())
+    try:
+        client.execute(stderr=subprocess.DEVNULL, env=environment())
+    except AssertionError:
+        if client.km is not None:
+            raise
+        raise KeyboardInterrupt from None  # nbclient ends the kernel at Ctrl-C, and then misses it
     for cell in notebook.cells:
         if cell.cell_type == "code":
             tidy(cell)

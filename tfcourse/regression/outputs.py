@@ -21,6 +21,7 @@ from tfcourse.regression.controls import rules_of
 from tfcourse.regression.figures import compare_figures, side_by_side
 
 PICTURES = ("image/png", "image/jpeg")
+WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run
 
 
 def compare_notebooks(stored: NotebookNode, computed: NotebookNode) -> dict[int, Comparison]:
@@ -60,6 +61,8 @@ def compare_outputs(
         result += compare_text(text_of(one), text_of(other), rules)
         for kind in one.get("data", {}):
             result += compare_data(kind, one.data, other.data, rules)
+            if kind not in PICTURES or rules.figures:
+                result += compare_text(alt_text(one, kind), alt_text(other, kind), rules)
     return result
 
 
@@ -76,7 +79,7 @@ def compare_data(
         return compare_text(html_text(stored[kind]), html_text(computed[kind]), rules)
     if kind in ("text/markdown", "text/latex"):
         return compare_text(stored[kind], computed[kind], rules)
-    if kind == "application/json":
+    if kind.endswith("json") and not kind.startswith(WIDGET):
         old, new = (json.dumps(d[kind], indent=1, sort_keys=True) for d in (stored, computed))
         return compare_text(old, new, rules)
     return Comparison()
@@ -131,8 +134,13 @@ def text_of(output: NotebookNode) -> str:
     return output.data.get("text/plain", "")
 
 
+def alt_text(output: NotebookNode, kind: str) -> str:
+    """Return the text that stands for a picture where it cannot be seen; empty if there is none."""
+    return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
+
+
 class _Text(HTMLParser):
-    """Collects the text between tags: a line for each row, two spaces between cells."""
+    """Collects the text between tags: a line for each row, a rule before each cell."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +152,10 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append("  ")
+            self.parts.append(" │ ")  # so that an empty cell counts
+        elif tag == "img":  # one inside the page is there or not; of others, which
+            source = dict(attrs).get("src") or ""
+            self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 
     def handle_endtag(self, tag):
         self.hidden -= tag in ("style", "script")

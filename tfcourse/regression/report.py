@@ -33,13 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 class Report:
     """Collects what was found in one lesson, and writes it down.
 
-    Of a lesson `04_loss.ipynb` with a figure that differs in Cell 5 this writes, into the folder
-    of `--regression-dir`, `04_loss.cell-5.png` (stored, computed, difference),
-    `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all compared numbers.
+    Of a lesson `04_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
+    of `--regression-dir` and there as in pytest's root, `04_loss.cell-5.png` (stored, computed,
+    difference), `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all compared
+    numbers.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
         self.stem = path.stem
+        inside = path.is_relative_to(config.rootpath)
+        # Of two notebooks with one name, each has its own.
+        self.place = path.parent.relative_to(config.rootpath) if inside else Path()
         self.always = config.getoption("regression_dir")
         self.cache = getattr(config, "cache", None)
         self.entries: list[dict] = []
@@ -51,6 +55,7 @@ class Report:
         folder = self.always or (
             self.cache.mkdir("regression") if self.cache else Path("regression-report")
         )
+        folder /= self.place
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from nbformat import NotebookNode
 
 from tfcourse.regression.compare import TOKEN, Phase, numbers_of
-from tfcourse.regression.controls import ControlError, nbval_marks, rules
+from tfcourse.regression.controls import ControlError, nbval_marks, notes, rules
 from tfcourse.regression.outputs import html_text, text_of
 from tfcourse.regression.phases import parse
 
@@ -64,7 +64,7 @@ def problems(notebook: NotebookNode) -> list[str]:
         all is well.
     """
     cells = list(code_cells(notebook))
-    stamped = any("source" in cell.metadata.get("regression", {}) for _, cell in cells)
+    stamped = any("source" in notes(cell) for _, cell in cells)
     if all(cell.execution_count is None for _, cell in cells) and cells:
         return ["no cell was ever executed"]
     found, before = [], 0
@@ -89,14 +89,14 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
         return
     if cell.execution_count != before + 1:
         yield f"follows [{before or ' '}]: cells were run twice, out of order, or are gone; {AGAIN}"
-    noted = cell.metadata.get("regression", {}).get("source")
+    noted = notes(cell).get("source")
     if stamped and noted != source_hash(cell.source):
         yield f"was edited after its output was stored; {AGAIN}"
 
 
 def output_problems(cell: NotebookNode) -> Iterator[str]:
     """Yield what should not be in a cell's stored outputs."""
-    tags = set(cell.metadata.get("tags", []))
+    tags = set(map(str, cell.metadata.get("tags", [])))
     for output in cell.outputs:
         if output.output_type == "error" and not tags & RAISES:
             yield f"stores an error, {output.ename}; mend it, or tag the cell 'raises-exception'"
