@@ -17,7 +17,8 @@ import lint_lessons  # noqa: E402
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NOTEBOOKS = [*LESSONS, *sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))]
-PAGES = [*LESSONS, *ROOT.glob("*.md"), *ROOT.glob("tfcourse/*/README.md")]
+TEXTS = ["*.md", "docs/*.md", "notebooks/*.md", "tfcourse/*/README.md"]
+PAGES = [*LESSONS, *itertools.chain.from_iterable(map(ROOT.glob, TEXTS))]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
