@@ -123,3 +123,17 @@ def test_the_readme_and_each_lesson_lead_to_the_next():
         assert f"(notebooks/{lesson.name})" in readme
     for lesson, following in itertools.pairwise(LESSONS):
         assert f"({following.name})" in texts(lesson)
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_each_lesson_ends_in_questions_with_folded_answers(lesson):
+    summary, _, questions = texts(lesson).partition("\n## Check yourself\n")
+    assert "**New words.**" in summary
+    questions, _, rest = questions.partition("\n**Next:**")
+    # Without the blank lines the answer would not be read as Markdown.
+    folded = re.findall(
+        r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", questions, re.S
+    )
+    assert 3 <= len(folded) <= 5
+    assert len(folded) == questions.count("<details")
+    assert rest
