@@ -1,0 +1,76 @@
+"""The table in course_map.toml: each claim that the course must teach is taught where it says."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = tomllib.loads((ROOT / "tests/course_map.toml").read_text())["row"]
+PLACES = [(row["claim"], place) for row in ROWS for place in row.get("taught", [])]
+IN_LESSONS = [(claim, place) for claim, place in PLACES if "cell" in place]
+IDS = [
+    f"{place['lesson']}-{place['cell']}-{number}" for number, (_, place) in enumerate(IN_LESSONS)
+]
+
+
+@cache
+def lessons() -> dict[str, dict[str, nbformat.NotebookNode]]:
+    """Return the cells of each lesson by its number and their ids."""
+    paths = (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+    return {p.name[:2]: {c.id: c for c in nbformat.read(p, as_version=4).cells} for p in paths}
+
+
+def printed(cell: nbformat.NotebookNode) -> str:
+    """Return a cell's stored output as text."""
+    outputs = cell.get("outputs", [])
+    return "\n".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
+
+
+def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str | None:
+    """Say why a claim is not taught at that place, if it is not."""
+    cell = cells.get(place["cell"])
+    if cell is None:
+        return "the cell is gone"
+    if place.get("says", "") not in cell.source:
+        return "the cell no longer says so"
+    if place.get("shows", "") not in printed(cell):
+        return "its output no longer shows it"
+    return None
+
+
+def test_every_row_has_a_place_or_names_what_is_left_out():
+    assert len({row["claim"] for row in ROWS}) == len(ROWS)
+    assert [row["claim"] for row in ROWS if not row.get("taught") and not row.get("absent")] == []
+    assert all(place.get("says") or place.get("shows") for _, place in PLACES)
+
+
+@pytest.mark.parametrize(("claim", "place"), IN_LESSONS, ids=IDS)
+def test_each_claim_is_taught_where_the_map_says(claim, place):
+    assert fault(place, lessons()[place["lesson"]]) is None, claim
+
+
+@pytest.mark.parametrize(("claim", "place"), IN_LESSONS, ids=IDS)
+def test_without_the_cell_the_map_is_red(claim, place):
+    cells = lessons()[place["lesson"]]
+    assert fault(place, {i: cell for i, cell in cells.items() if i != place["cell"]})
+    without = nbformat.from_dict({**cells[place["cell"]], "source": "", "outputs": []})
+    assert fault(place, {**cells, place["cell"]: without}), claim
+
+
+def test_the_claims_that_are_taught_elsewhere():
+    for claim, place in PLACES:
+        if "file" in place:
+            assert place["says"] in (ROOT / place["file"]).read_text(), claim
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "absent" in row], ids=lambda r: r["claim"])
+def test_what_is_left_out_stays_out(row):
+    for number, cells in lessons().items():
+        for phrase in row["absent"]:
+            found = [i for i, cell in cells.items() if phrase in cell.source + printed(cell)]
+            assert found == [], f"{phrase} in lesson {number}"
