@@ -23,7 +23,7 @@ from tfcourse.regression.stored import code_cells, problems, unprinted_figures
 MOST_LINES = 16  # in a code cell; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
 PATH = re.compile(r"(?<![\w.:/<])(?:/(?:home|root|tmp|usr|var|opt|mnt|Users)/\w|[A-Z]:\\\w)")
-# A heading has one capital, at its start, but for names and symbols.
+# A heading has one capital, at its start, but for names.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
 PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**"]
@@ -70,7 +70,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
     for cell in text_cells(notebook):
         for heading in re.findall(r"^#+ (.+)$", cell.source, re.M):
             later = re.findall(r"[\w-]+", heading)[1:]
-            if capitals := [w for w in later if w[:1].isupper() and w not in NAMES]:
+            if capitals := [w for w in later if w.istitle() and w not in NAMES]:
                 yield f"heading {heading!r}: {', '.join(capitals)} begins with a capital"
         if re.search(r"(?<!\A)^#+ ", cell.source, re.M):
             yield f"a heading inside a cell; start a new one: {cell.source[:60]!r}"
