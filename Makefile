@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
-.PHONY: help environment data hub lab test test-changed execute prove-regression bench screenshots
-.PHONY: lint lock
+.PHONY: help environment data hub lab test test-changed execute exercises prove-regression
+.PHONY: bench screenshots lint lock
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,8 +27,11 @@ test-changed: data ## re-run the lessons that are not as they were when they las
 lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-execute: data ## run lessons, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
+execute: data ## run lessons and solutions, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
 	@$(BIN)/python -m tfcourse.regression.execute $(if $(ACCEPT),--accept) $(LESSONS)
+
+exercises: environment ## make the learners' exercises from their solutions
+	@$(BIN)/python -m tfcourse.exercises
 
 prove-regression: data ## do honest variations pass, and mistakes fail? takes an hour or two
 	@$(BIN)/python tests/regression/prove.py $(ARGS)

@@ -46,6 +46,16 @@ def test_what_is_there_stays_and_what_lacks_comes(source, folder, tmp_path):
     assert files(folder)["01_b.ipynb"] == "course: 01_b.ipynb"
 
 
+def test_exercises_come_without_their_solutions(source, folder):
+    for part in ["exercises", "solutions"]:
+        (source / part).mkdir()
+        (source / part / "01_b.ipynb").write_text(part)
+    copy_lessons(source, folder)
+    copied = files(folder)
+    assert copied["exercises/01_b.ipynb"] == "exercises"
+    assert not [name for name in copied if "solutions" in name]
+
+
 def test_a_file_that_appears_while_copying_stays(source, folder, monkeypatch):
     link = os.link
 

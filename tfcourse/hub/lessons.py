@@ -8,6 +8,7 @@ from tfcourse.hub.local import LocalSpawner
 from tfcourse.hub.state import write_once
 
 FOLDER = "tensorflow-course"
+NOT_FOR_LEARNERS = "solutions"  # a folder of the lessons
 
 
 def copy_to_home(spawner: LocalSpawner, source: Path) -> None:
@@ -20,7 +21,7 @@ def copy_to_home(spawner: LocalSpawner, source: Path) -> None:
 
 
 def copy_lessons(source: Path, folder: Path) -> None:
-    """Copy what the folder lacks of the lessons; whatever is there stays as it is.
+    """Copy what the folder lacks of lessons and exercises; whatever is there stays as it is.
 
     So a learner's edits are never lost, and who wants a lesson as it was renames or deletes theirs
     and starts the server again.
@@ -28,7 +29,8 @@ def copy_lessons(source: Path, folder: Path) -> None:
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         # Hidden: Jupyter's checkpoints and the like.
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.is_file() and not hidden and relative.parts[0] != NOT_FOR_LEARNERS:
             copy = folder / relative
             copy.parent.mkdir(parents=True, exist_ok=True)
             write_once(copy, path.read_bytes(), mode=0o666)  # less the umask

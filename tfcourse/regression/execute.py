@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         "fails, writes to stderr or is not accepted is left as it was; the exit code is then 1.",
     )
     parser.add_argument(
-        "lessons", nargs="*", help="numbers, names or paths: 01, 01_load_data (default: all)"
+        "lessons",
+        nargs="*",
+        help="numbers, names or paths: 01, 01_load_data, solutions/01 (default: all)",
     )
     parser.add_argument("--accept", action="store_true", help="store the changes without asking")
     options = parser.parse_args(arguments)
@@ -54,7 +56,9 @@ class StderrError(Exception):
 
 
 def find_lessons(names: list[str]) -> list[Path]:
-    """Return the notebooks that `names` mean, in the order given; all lessons if there are none.
+    """Return the notebooks that `names` mean, in the order given; all of them if there are none.
+
+    A name without a folder means a lesson and the solutions of its exercises.
 
     Raises
     ------
@@ -62,24 +66,36 @@ def find_lessons(names: list[str]) -> list[Path]:
         If a name means no lesson; the message lists those that there are.
     """
     lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    lessons += sorted(NOTEBOOKS.glob("solutions/[0-9][0-9]_*.ipynb"))
     if not names:
         return lessons
     found = []
     for name in names:
-        stem, inside = Path(name).stem, Path(name).parent in (Path(), NOTEBOOKS)
-        matches = [path for path in lessons if inside and stem in (path.stem, path.stem[:2])]
-        if not matches and name.endswith(".ipynb") and Path(name).exists():
-            matches = [Path(name)]  # another course's
+        given = Path(name)
+        matches = [
+            path
+            for path in lessons
+            if given.stem in (path.stem, path.stem[:2])
+            and given.parent in (Path(), path.parent, path.parent.relative_to(NOTEBOOKS))
+        ]
+        if not matches and given.suffix == ".ipynb" and given.exists():
+            matches = [given]  # another course's
         if not matches:
-            known = ", ".join(path.stem for path in lessons)
+            known = ", ".join(map(label, lessons))
             raise FileNotFoundError(f"no lesson is called {name!r}; there are: {known}")
         found += [path for path in matches if path not in found]
     return found
 
 
+def label(path: Path) -> str:
+    """Return a notebook's name, as it may be given."""
+    inside = path.is_relative_to(NOTEBOOKS)
+    return (path.relative_to(NOTEBOOKS) if inside else path).with_suffix("").as_posix()
+
+
 def renew(path: Path, accept: bool) -> bool:
     """Run one lesson and, if what changes is accepted, store its outputs; tell whether it holds."""
-    print(f"{path.stem} ...", end=" ", flush=True)
+    print(f"{label(path)} ...", end=" ", flush=True)
     began = time.monotonic()
     stored = nbformat.read(path, as_version=4)
     computed = copy.deepcopy(stored)

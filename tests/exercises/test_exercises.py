@@ -1,0 +1,162 @@
+"""The checks accept the solutions and reject wrong answers; the exercises are what is generated.
+
+Cells run in this process, without a kernel: the solutions themselves are re-run by nbval.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
+
+PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
+TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
+WRONG = [
+    pytest.param(number, name, entry, id=f"{number}-{name}-{entry['slip']}")
+    for number, exercises in TABLE.items()
+    for name, entries in exercises.items()
+    for entry in entries
+]
+each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+class Run:
+    """The code cells of one notebook, run in order; and what its names meant at each answer."""
+
+    def __init__(self, notebook: nbformat.NotebookNode):
+        self.names = {}
+        self.before = {}  # exercise -> the names before its answer
+        self.checks = {}  # exercise -> the source of its check
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                name, _, role = cell.id.rpartition("-")
+                if role == "answer":
+                    self.before[name] = dict(self.names)
+                elif role == "check":
+                    self.checks[name] = cell.source
+                exec(cell.source, self.names)
+
+    def verdict(self, name: str, names: dict) -> str | None:
+        """Return what the check of an exercise says is wrong."""
+        exec(self.checks[name], names)
+        return names[self.checks[name].partition("(")[0]].mistake
+
+
+@pytest.fixture(scope="module")
+def run_of():
+    """Return a function that runs a lesson's solutions once, by number."""
+    runs = {}
+
+    def run(number: str) -> Run:
+        if number not in runs:
+            (path,) = SOLUTIONS.glob(f"{number}_*.ipynb")
+            runs[number] = Run(nbformat.read(path, as_version=4))
+        return runs[number]
+
+    return run
+
+
+@each_notebook
+def test_every_check_accepts_its_solution(path, run_of):
+    run = run_of(path.stem[:2])
+    assert 2 <= len(run.checks) <= 4
+    assert list(run.checks) == list(run.before)
+    for name in run.checks:
+        assert run.verdict(name, dict(run.names)) is None, name
+
+
+@pytest.mark.parametrize(("number", "name", "entry"), WRONG)
+def test_a_wrong_answer_is_rejected_and_told_why(number, name, entry, run_of, capsys):
+    run = run_of(number)
+    names = dict(run.before[name])
+    exec(entry["code"], names)
+    mistake = run.verdict(name, names)
+    assert mistake, "the check accepts it"
+    assert entry["says"] in mistake
+    assert capsys.readouterr().out.endswith(f"Not yet. {mistake}\n")
+
+
+@each_notebook
+def test_every_exercise_has_two_wrong_answers_with_messages_of_their_own(path, run_of):
+    run = run_of(path.stem[:2])
+    for name in run.checks:
+        entries = TABLE[path.stem[:2]][name]
+        assert len({entry["says"] for entry in entries}) >= 2, name
+
+
+@each_notebook
+def test_an_exercise_is_what_its_solutions_give(path):
+    text = nbformat.writes(exercise(path)) + "\n"
+    assert (EXERCISES / path.name).read_text() == text, "run: make exercises"
+    assert {p.name for p in EXERCISES.iterdir()} == {p.name for p in PATHS}
+
+
+@each_notebook
+def test_an_exercise_holds_no_solution_and_no_output(path):
+    text = (EXERCISES / path.name).read_text()
+    assert "SOLUTION" not in text
+    exercise_cells = nbformat.reads(text, as_version=4).cells
+    solution_cells = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+    for cell in exercise_cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        if cell.id.endswith("-answer"):
+            solved, given = solution_cells[cell.id].source.split("\n"), cell.source.split("\n")
+            assert Counter(line.split("  #")[0] for line in solved) - Counter(given), cell.id
+
+
+@each_notebook
+def test_an_untouched_exercise_runs_to_its_end_and_every_check_says_not_yet(path, capsys):
+    run = Run(nbformat.read(EXERCISES / path.name, as_version=4))
+    said = [line for line in capsys.readouterr().out.splitlines() if "Not yet" in line]
+    assert len(said) == len(run.checks)
+    for name in run.checks:
+        mistake = run.verdict(name, dict(run.names))
+        assert mistake
+        assert "raised" not in mistake, name
+
+
+def test_all_notebooks_check_in_the_same_way():
+    sources = set()
+    for path in PATHS:
+        cells = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+        assert cells["checks-common"].metadata.jupyter.source_hidden
+        sources.add(cells["checks-common"].source)
+    assert len(sources) == 1
+
+
+@each_notebook
+def test_each_answer_is_followed_by_its_check(path):
+    ids = [cell.id for cell in nbformat.read(EXERCISES / path.name, as_version=4).cells]
+    answers = [i for i, name in enumerate(ids) if name.endswith("-answer")]
+    for i in answers:
+        name = ids[i].removesuffix("-answer")
+        assert ids[i - 1 : i + 2] == [f"{name}-text", f"{name}-answer", f"{name}-check"]
+
+
+@each_notebook
+def test_links_lead_somewhere(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for target in re.findall(r"\]\(([^)]+)\)", cell.source if cell.cell_type != "code" else ""):
+            assert "://" in target or (EXERCISES / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("source", "given"),
+    [
+        ("x = f(1)  # SOLUTION", "x = ..."),
+        ("x = f(1)  # SOLUTION: g(1)", "x = g(1)"),
+        ("a,\nb,  # SOLUTION:\nc,", "a,\nc,"),
+        ("def f():\n    # BEGIN SOLUTION\n    1\n    # END SOLUTION", "def f():\n    ..."),
+        ("# BEGIN SOLUTION\nx = 1\n\ny = 2\n# END SOLUTION: x = ...\nz", "x = ...\nz"),
+        ("x = 1  # a remark", "x = 1  # a remark"),
+    ],
+)
+def test_marks(source, given):
+    assert without_solution(source) == given

@@ -1,0 +1,74 @@
+"""Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
+
+An author writes `notebooks/solutions/NN_name.ipynb`, in which these marks say what a learner does
+not get. The first two are otter-grader's, too:
+
+    # BEGIN SOLUTION          a block: what is between the marks becomes `...`
+    # END SOLUTION            ... or what follows `# END SOLUTION: `
+    x = 3  # SOLUTION         becomes `x = ...`
+    x = 3  # SOLUTION: 5      becomes `x = 5`: a line that the learner is to change
+    Flatten(),  # SOLUTION:   goes altogether
+
+A cell tagged `solution` goes, too. The ids of cells stay: `NAME-answer` is the cell that a learner
+edits in exercise NAME, `NAME-check` the one that checks it. Graders and tests find them by these.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTIONS = ROOT / "notebooks" / "solutions"
+EXERCISES = ROOT / "notebooks" / "exercises"
+
+BLOCK = re.compile(
+    r"^(?P<indent> *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION(: (?P<given>.*))?$", re.M | re.S
+)
+CHANGED = re.compile(r"^(?P<start> *(\w+ = )?).*  # SOLUTION: (?P<given>.+)$", re.M)
+GONE = re.compile(r"^.*# SOLUTION:\n", re.M)
+LINE = re.compile(r"^(?P<start>.* = ).*  # SOLUTION$", re.M)
+
+
+def main() -> int:
+    """Write all exercises anew; say which have changed."""
+    EXERCISES.mkdir(exist_ok=True)
+    made = {path.name: exercise(path) for path in sorted(SOLUTIONS.glob("*.ipynb"))}
+    for path in EXERCISES.glob("*.ipynb"):
+        if path.name not in made:
+            path.unlink()
+            print(f"{path.name}: removed, there is no such solution")
+    for name, notebook in made.items():
+        path, text = EXERCISES / name, nbformat.writes(notebook) + "\n"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"{name}: written")
+    return 0
+
+
+def exercise(path: Path) -> NotebookNode:
+    """Return the exercise of a notebook with solutions: without those, and without outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
+    for cell in cells:
+        cell.metadata.pop("regression", None)
+        if cell.cell_type == "code":
+            cell.source = without_solution(cell.source)
+            cell.outputs, cell.execution_count = [], None
+    notebook.cells = cells
+    return notebook
+
+
+def without_solution(source: str) -> str:
+    """Return a cell's source as the learner gets it."""
+    source = BLOCK.sub(lambda found: found["indent"] + (found["given"] or "..."), source)
+    source = CHANGED.sub(lambda found: found["start"] + found["given"], source)
+    return LINE.sub(lambda found: found["start"] + "...", GONE.sub("", source))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
