@@ -1,6 +1,6 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
-.PHONY: help environment data hub lab test test-changed execute exercises prove-regression
+.PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench screenshots lint lock
 
 PYTHON ?= python3
@@ -32,6 +32,9 @@ execute: data ## run lessons and solutions, show what changes, and store it (LES
 
 exercises: environment ## make the learners' exercises from their solutions
 	@$(BIN)/python -m tfcourse.exercises
+
+grade: data ## grade the notebooks in a folder, by the checks of our solutions (SUBMISSIONS=folder)
+	@$(BIN)/python -m tfcourse.grading $(SUBMISSIONS) $(ARGS)
 
 prove-regression: data ## do honest variations pass, and mistakes fail? takes an hour or two
 	@$(BIN)/python tests/regression/prove.py $(ARGS)

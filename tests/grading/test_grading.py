@@ -1,0 +1,269 @@
+"""`make grade` on submissions that do what they should not; small ones, without TensorFlow."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from tfcourse.exercises import SOLUTIONS, exercise
+from tfcourse.grading.submission import NotGradableError, plan, read
+
+# Some twenty submissions, of which two run into their time limit: 70 s on an idle machine.
+pytestmark = pytest.mark.timeout(1800)
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 15  # for one cell
+CELLS = {
+    "title": "# Exercises: small",
+    "setup": "import traceback\nimport types\n\nimport numpy as np\n\nnumbers = np.arange(5)",
+    "checks-common": "",  # the real one, below
+    "double-find": "@check\ndef check_double(double):\n"
+    "    if not np.array_equal(double(numbers), 2 * numbers):\n"
+    "        return f'Twice 4 is not {double(numbers)[4]}.'",
+    "total-find": "@check\ndef check_total(total):\n"
+    "    if sum([total]) != 10:\n        return f'{total} is not the total.'",
+    "double-text": "## 1. Double",
+    "double-answer": "def double(x):\n    # BEGIN SOLUTION\n    return 2 * x\n    # END SOLUTION",
+    "double-check": "check_double(double)",
+    "total-text": "## 2. Total",
+    "total-answer": "total = 10  # SOLUTION",
+    "total-check": "check_total(total)",
+}
+RIGHT, DONE = "", {"total": "total = 10"}
+UNTOUCHED = "There is still a `...`"
+# Name of the submission -> (cells that differ from the untouched exercise, what is said on double,
+# what is said on total). The first is what the learner wrote in the answer's cell.
+CASES = {
+    "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
+    "untouched": ({}, UNTOUCHED, UNTOUCHED),
+    "wrong": ({"double": "def double(x):\n    return x", **DONE}, "Twice 4 is not 4.", RIGHT),
+    "syntax error": ({"double": "def double(x) return x", **DONE}, "raised SyntaxError", RIGHT),
+    "other names": (
+        {"double": "sum = len = check = None\ndef double(x):\n    return 2 * x", **DONE},
+        "TAMPERED: the submission replaced check",
+        "TAMPERED: the submission replaced check",
+    ),
+    "shadows sum": ({"double": "sum = 0\ndef double(x):\n    return 2 * x", **DONE}, RIGHT, RIGHT),
+    "endless cell": ({"double": "while True:\n    pass", **DONE}, "STOPPED: still running", RIGHT),
+    "endless function": (
+        {"double": "def double(x):\n    while True:\n        pass", **DONE},
+        "STOPPED: still running",
+        RIGHT,
+    ),
+    "endless and stubborn": (
+        {
+            "double": "while True:\n    try:\n        while True:\n            pass\n"
+            "    except BaseException:\n        pass",
+            **DONE,
+        },
+        "STOPPED: still running",
+        "STOPPED: still running",
+    ),
+    "list of 10 GB": (
+        {"double": "def double(x):\n    return [0] * (10 * 2**27)", **DONE},
+        "MemoryError",
+        RIGHT,
+    ),
+    "shared memory of 4 GB": (
+        {
+            "double": "import mmap, time\nm = mmap.mmap(-1, 4 * 2**30)\n"
+            "for part in range(64):\n    m.write(bytes(2**26))\n    time.sleep(0.1)",
+            **DONE,
+        },
+        "STOPPED: held more than 1.0 GB of memory",
+        "STOPPED: held more than",
+    ),
+    "1024 processes": (
+        {"double": "import os, time\nfor _ in range(10):\n    os.fork()\ntime.sleep(99)", **DONE},
+        "STOPPED: started more than 64 processes",
+        "STOPPED: started more than",
+    ),
+    "slips away": (
+        {
+            "double": "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
+            "    if os.fork() == 0:\n        time.sleep(99)\n    os._exit(0)\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "floods the output": (
+        {"double": "while True:\n    print('x' * 10**6)", **DONE},
+        "STOPPED",
+        None,
+    ),
+    "overwrites the check": (
+        {"double": "def check_double(double):\n    print('Right.')"},
+        "TAMPERED: the submission replaced check_double",
+        "TAMPERED: the submission replaced check_double",
+    ),
+    "overwrites NumPy": (
+        {"double": "np.array_equal = lambda *a: True\ndef double(x):\n    return x"},
+        "TAMPERED: the submission replaced np.array_equal",
+        "TAMPERED",
+    ),
+    "edits the check": (
+        {"double-find": "def check_double(double):\n    print('Right.')", **DONE},
+        f"edited the check; ours was used; {UNTOUCHED}",
+        RIGHT,
+    ),
+    "prints the verdict": (
+        {
+            "double": 'print(\'Right.\')\nprint(\'{"exercise": "double", "mistake": null}\')\n'
+            "_verdict = None",
+            **DONE,
+        },
+        "name 'double' is not defined",
+        RIGHT,
+    ),
+    "ends the check from within": (
+        {"double": "def double(x):\n    raise SystemExit", **DONE},
+        "The check did not come to its end",
+        RIGHT,
+    ),
+    "deletes files": (
+        {
+            "double": "import os, shutil\nfor place in ['.', os.path.expanduser('~'), "
+            "os.environ['KERAS_HOME']]:\n    shutil.rmtree(place, ignore_errors=True)\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "kills its kernel": (
+        {"double": "import os\nos.kill(os.getpid(), 9)", **DONE},
+        "STOPPED: its kernel ended",
+        "STOPPED: its kernel ended",
+    ),
+    "kills its grader": (
+        {"double": "import os\nos.kill(os.getppid(), 9)", **DONE},
+        "STOPPED: its grading was ended from within",
+        "STOPPED",
+    ),
+    "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
+}
+FILES = {"notes.txt": "not a notebook", "empty.ipynb": "not a notebook", "list.ipynb": "not a"}
+
+
+def small_solution() -> nbformat.NotebookNode:
+    real = nbformat.read(next(SOLUTIONS.glob("*.ipynb")), as_version=4).cells
+    cells = []
+    for name, source in CELLS.items():
+        text = name.endswith(("text", "title"))
+        new = nbformat.v4.new_markdown_cell if text else nbformat.v4.new_code_cell
+        cells.append(new(source, id=name))
+        if name == "checks-common":
+            cells[-1].source = next(cell.source for cell in real if cell.id == name)
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.NotebookNode:
+    """Return what a learner makes of an exercise; None deletes a cell."""
+    ids = {name if "-" in name else f"{name}-answer": text for name, text in edits.items()}
+    notebook.cells = [cell for cell in notebook.cells if ids.get(cell.id, "") is not None]
+    for cell in notebook.cells:
+        cell.source = ids.get(cell.id, cell.source)
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """Grade all cases in one go; return the table's rows by submission, and what was printed."""
+    folder = tmp_path_factory.mktemp("grading")
+    (folder / "solutions").mkdir()
+    solution = folder / "solutions" / "01_small.ipynb"
+    nbformat.write(small_solution(), solution)
+    for name, (edits, *_) in CASES.items():
+        path = folder / "submissions" / name / "small.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(handed_in(exercise(solution), edits), path)
+    for name, text in {"notes.txt": "hello", "empty.ipynb": "", "list.ipynb": "[1]"}.items():
+        (folder / "submissions" / name).write_text(text)
+    data = folder / "keras" / "datasets" / "mnist.npz"
+    data.parent.mkdir(parents=True)
+    data.write_text("data")
+    command = [sys.executable, "-m", "tfcourse.grading", folder / "submissions"]
+    options = ["--solutions", solution.parent, "--seconds", str(SECONDS), "--memory", "1"]
+    finished = subprocess.run(
+        [*command, *options],
+        env={**os.environ, "KERAS_HOME": str(data.parents[1]), "A_SECRET": "of the instructor"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert data.read_text() == "data"
+    with (folder / "submissions" / "grades.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return rows, finished.stdout
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_submission_is_graded_or_stopped(name, graded):
+    found = {row["exercise"]: row for row in graded[0] if row["submission"].startswith(f"{name}/")}
+    assert list(found) == ["double", "total"]
+    for row, says in zip(found.values(), CASES[name][1:], strict=True):
+        assert (row["says"] == "") is (row["right"] == "1"), row
+        if says is not None:
+            assert says in row["says"] if says else row["says"] == "", row
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_no_notebook_is_named_in_the_table(name, graded):
+    (row,) = [row for row in graded[0] if row["submission"] == name]
+    assert FILES[name] in row["says"]
+    assert row["right"] == "0"
+
+
+def test_what_is_printed_is_a_line_for_each_submission(graded):
+    lines = graded[1].splitlines()
+    assert any(line.split() == ["solved/small.ipynb", "2/2"] for line in lines)
+    assert f"{len(CASES) + len(FILES)} submissions" in lines[-1]
+
+
+def test_nothing_is_left_running(graded):
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if "grading-" in process.environ().get("JUPYTER_RUNTIME_DIR", ""):
+                left.append(process)
+        except psutil.Error:
+            pass
+    assert left == []
+
+
+def test_cells_that_a_learner_added_run_where_they_stand():
+    notebook = small_solution()
+    new = nbformat.v4.new_code_cell
+    notebook.cells.insert(1, new("early = 1", id="mine-1"))
+    notebook.cells.insert(-1, new("late = 1", id="mine-2"))
+    steps = plan(notebook, {"01_small": small_solution()}).steps
+    kinds = [(step.kind, step.text.split("\n")[0]) for step in steps]
+    assert kinds[4:7] == [("baseline", ""), ("theirs", "early = 1"), ("theirs", "def double(x):")]
+    assert kinds[-3:-1] == [("theirs", "total = 10  # SOLUTION"), ("theirs", "late = 1")]
+
+
+def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
+    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*")}
+    for name in solutions:
+        assert plan(exercise(SOLUTIONS / f"{name}.ipynb"), solutions).lesson == name
+    with pytest.raises(NotGradableError, match="no answer"):
+        plan(small_solution(), solutions)
+
+
+def test_too_large_a_file_is_not_read(tmp_path):
+    path = tmp_path / "large.ipynb"
+    with path.open("wb") as file:
+        file.truncate(11_000_000)
+    with pytest.raises(NotGradableError, match="larger than"):
+        read(path)

@@ -1,0 +1,140 @@
+"""What is run of a submission: the learner's answers among our cells. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+LARGEST = 10_000_000  # bytes; an exercise with outputs has some ten thousand
+
+
+class NotGradableError(Exception):
+    """A file is no submission; the message says why."""
+
+
+@dataclass
+class Step:
+    """One thing for the worker to do.
+
+    `kind` is "ours" (a cell of the solution, run as it is), "baseline" (the learner's code begins
+    here), "theirs" (a cell of the learner's) or "check". `text` is the cell's source, `exercise`
+    is empty for a learner's additional cell.
+    """
+
+    kind: str
+    text: str
+    exercise: str = ""
+
+
+@dataclass
+class Plan:
+    """A submission that can be graded."""
+
+    lesson: str
+    steps: list[Step]
+    exercises: list[str]
+    remarks: dict[str, str]  # exercise -> what was found before anything was run
+    watched: list[str]  # names on which the checks rely
+
+    def as_job(self) -> dict:
+        """Return what the worker needs, as plain data."""
+        ours = "\n\n".join(step.text for step in self.steps if step.kind == "ours")
+        steps = [asdict(step) for step in self.steps]
+        return {"steps": steps, "ours": ours, "watched": self.watched}
+
+
+def read(path: Path) -> NotebookNode:
+    """Return the notebook in a file.
+
+    Raises
+    ------
+    NotGradableError
+        If there is none.
+    """
+    if path.stat().st_size > LARGEST:
+        raise NotGradableError(f"larger than {LARGEST // 1_000_000} MB")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # a learner's file: it may be anything
+        what = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotGradableError(f"not a notebook: {what[0][:100]}") from error
+    return notebook
+
+
+def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
+    """Return what is to be run of a submission: our cells, and in between the learner's own.
+
+    Cells are told by their ids. Of the learner's, the answers are taken and what they have added;
+    all other cells, and above all the checks, are ours. An added cell runs where it stands: after
+    the same cell of ours.
+
+    Raises
+    ------
+    NotGradableError
+        If the notebook was made from none of the solutions.
+    """
+    theirs = {cell.get("id"): cell.source for cell in submission.cells}
+    lesson = max(solutions, key=lambda name: len(theirs.keys() & answers(solutions[name])))
+    solution = solutions[lesson]
+    if not theirs.keys() & answers(solution):
+        raise NotGradableError("holds no answer to any of our exercises (told by the cells' ids)")
+    own = additions(submission, {cell.id for cell in solution.cells})
+    steps, remarks, exercises = [], {}, []
+    begun = False  # before the first exercise's text all is ours
+    for cell in solution.cells:
+        name, _, role = cell.id.rpartition("-")
+        if not begun and role == "text" and f"{name}-answer" in answers(solution):
+            steps.append(Step("baseline", ""))
+            begun = True
+        if cell.cell_type == "code":
+            if role == "answer":
+                exercises.append(name)
+                steps.append(Step("theirs", theirs.get(cell.id, ""), name))
+                if cell.id not in theirs:
+                    remarks[name] = "the answer's cell is missing"
+            else:
+                steps.append(Step("check" if role == "check" else "ours", cell.source, name))
+                if role in ("find", "check") and theirs.get(cell.id, cell.source) != cell.source:
+                    remarks[name] = "edited the check; ours was used"
+        steps += [Step("theirs", source) for source in own.pop(cell.id, [])]
+    # What was added before the first exercise runs after the baseline, too.
+    early = [step for step in steps[: index(steps)] if step.kind == "theirs"]
+    steps = [step for step in steps if step not in early]
+    steps[index(steps) + 1 : index(steps) + 1] = early
+    return Plan(lesson, steps, exercises, remarks, watched(solution))
+
+
+def answers(solution: NotebookNode) -> set[str]:
+    """Return the ids of the cells that a learner fills in."""
+    return {cell.id for cell in solution.cells if cell.id.endswith("-answer")}
+
+
+def additions(submission: NotebookNode, known: set[str]) -> dict[str, list[str]]:
+    """Return the learner's additional code: id of the cell of ours before it -> sources."""
+    found: dict[str, list[str]] = {}
+    last = "title"
+    for cell in submission.cells:
+        if cell.get("id") in known:
+            last = cell.id
+        elif cell.cell_type == "code":
+            found.setdefault(last, []).append(cell.source)
+    return found
+
+
+def index(steps: list[Step]) -> int:
+    """Return where the baseline is."""
+    return next(i for i, step in enumerate(steps) if step.kind == "baseline")
+
+
+def watched(solution: NotebookNode) -> list[str]:
+    """Return the names that our checks call, such as `np.allclose` and `check_softmax`."""
+    text = "\n".join(
+        cell.source for cell in solution.cells if cell.id.endswith(("-find", "-common"))
+    )
+    dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
+    return sorted({*dotted, *re.findall(r"^def (\w+)", text, re.MULTILINE)})

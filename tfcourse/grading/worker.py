@@ -1,0 +1,198 @@
+"""Run one submission in a kernel, in a process of its own; started by `limits.run`.
+
+Reads a job (JSON) from stdin and prints a line of JSON for each exercise as soon as it is judged.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+
+OURS_SECONDS = 300  # TensorFlow's import, on a machine with much to do
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PROBE_SECONDS = 20  # an interrupted kernel should be free at once
+FILE_SIZE = 200 * 2**20  # bytes, of any one file
+PROCESSES = 256  # more than this account has now: processes and threads
+
+# The four cells below run in the kernel. Ours are run anew, in names of their own: whatever the
+# learner called by the name of a check or of a Python function, ours mean what they meant.
+PREPARE = """
+_ours, _verdict = {}, "The check did not come to its end."
+exec(<ours>, _ours)
+"""
+CHECK = """
+try:
+    exec(<check>, globals() | {<name>: _ours[<name>]})
+    _verdict = _ours[<name>].mistake
+except Exception as _error:
+    _verdict = f"The check could not be run: {type(_error).__name__}: {_error}"
+"""
+TELL = "print(<nonce> + __import__('json').dumps({'mistake': _verdict}))"
+# Which objects these names and those of Python's own functions mean.
+IDENTITIES = """
+def _identities(names, watched):
+    import builtins, json
+    found = {f"builtins.{name}": id(value) for name, value in vars(builtins).items()}
+    del found["builtins.input"]  # the kernel itself replaces it for each cell
+    for name in [*watched, "json.dumps"]:
+        first, *others = name.split(".")
+        value = json if first == "json" else names.get(first)
+        for other in others:
+            value = getattr(value, other, None)
+        found[name] = id(value)
+    return json.dumps(found)
+print(<nonce> + _identities(globals(), <watched>))
+"""
+
+
+def main() -> None:
+    """Run the job on stdin."""
+    if sys.platform == "linux":  # end with the grader, even if that is killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    job = json.load(sys.stdin)
+    limit_resources(job["memory"])
+    client = NotebookClient(
+        nbformat.v4.new_notebook(),
+        allow_errors=True,
+        interrupt_on_timeout=True,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+    )
+    with client.setup_kernel(stderr=subprocess.DEVNULL):
+        Submission(client, job).run()
+
+
+def limit_resources(memory: int) -> None:
+    """Limit this process and those it starts; what they all have together, `limits` watches."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The system counts by account, and does not hold root to it.
+    mine = [p.info for p in psutil.process_iter(["uids", "num_threads"])]
+    now = sum(p["num_threads"] or 0 for p in mine if p["uids"].real == psutil.Process().uids().real)
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = now + PROCESSES if hard == resource.RLIM_INFINITY else min(now + PROCESSES, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+class Submission:
+    """A submission that is being run."""
+
+    def __init__(self, client: NotebookClient, job: dict):
+        self.client = client
+        self.job = job
+        self.identities: dict = {}
+        self.slow: set[str] = set()  # exercises with an answer that was stopped
+        self.raised: dict[str, str] = {}  # exercise -> what its answer raised
+
+    def run(self) -> None:
+        """Do the steps; tell what each check says."""
+        for step in self.job["steps"]:
+            kind, text, exercise = step["kind"], step["text"], step["exercise"]
+            try:
+                if kind == "baseline":
+                    self.identities = self.ask(IDENTITIES, watched=self.job["watched"])
+                elif kind == "check":
+                    tell(exercise=exercise, **self.judge(exercise, text))
+                elif kind == "ours":
+                    self.execute(text, OURS_SECONDS)
+                else:
+                    self.answer(exercise, text)
+            except DeadKernelError:
+                return tell(stopped="its kernel ended")
+            except UnstoppableError:
+                return tell(stopped=f"still running after {self.job['seconds']:g} s, then killed")
+
+    def answer(self, exercise: str, source: str) -> None:
+        """Run a cell of the learner's; note what it leaves unsaid if it fails."""
+        cell = self.execute(source, self.job["seconds"])
+        if cell is None:
+            self.slow.add(exercise)
+        for output in cell.outputs if cell else []:
+            if output.output_type == "error":
+                self.raised[exercise] = f"the answer raised {output.ename}: {output.evalue}"[:200]
+
+    def judge(self, exercise: str, check: str) -> dict[str, object]:
+        """Run a check; return what it says, or why it could not be trusted or be run."""
+        seconds, name = self.job["seconds"], check.partition("(")[0]
+        in_time = exercise not in self.slow and (
+            self.execute(fill(PREPARE, ours=self.job["ours"]), OURS_SECONDS)
+            and self.execute(fill(CHECK, check=check, name=name), seconds)
+        )
+        if not in_time:
+            return {"stopped": f"still running after {seconds:g} s"}
+        verdict = self.ask(TELL)
+        now = self.ask(IDENTITIES, watched=self.job["watched"])
+        if verdict is None or now is None:
+            return {"tampered": "the verdict did not come out"}
+        if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
+            return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
+        if verdict["mistake"] and exercise in self.raised:
+            verdict["mistake"] = self.raised[exercise]
+        return verdict
+
+    def ask(self, source: str, **values: object) -> dict | None:
+        """Have the kernel print a dictionary as JSON, and return it; None if it does not."""
+        nonce = secrets.token_hex(16)  # so that nothing else that is printed can be taken for it
+        cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
+        printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
+        try:
+            return json.loads(printed.partition(nonce)[2].splitlines()[0])
+        except (ValueError, IndexError):
+            return None
+
+    def execute(self, source: str, seconds: float) -> nbformat.NotebookNode | None:
+        """Run a cell; return it with its outputs, or None if it had to be interrupted.
+
+        Raises
+        ------
+        DeadKernelError
+            If there is no kernel any more.
+        UnstoppableError
+            If the cell goes on in spite of the interruption.
+        """
+        cell = nbformat.v4.new_code_cell(source)
+        self.client.nb.cells = [cell]  # earlier ones and their outputs are not needed
+        began = time.monotonic()
+        self.client.timeout = seconds
+        self.client.execute_cell(cell, 0)
+        if time.monotonic() - began < seconds:
+            return cell
+        probe = nbformat.v4.new_code_cell("print('free')")
+        self.client.timeout = PROBE_SECONDS
+        self.client.execute_cell(probe, 0)
+        if not probe.outputs:
+            raise UnstoppableError
+        return None
+
+
+class UnstoppableError(Exception):
+    """A cell that goes on after it was interrupted."""
+
+
+def fill(source: str, **values: object) -> str:
+    """Put values into a cell of ours, as Python writes them."""
+    for name, value in values.items():
+        source = source.replace(f"<{name}>", repr(value))
+    return source
+
+
+def tell(**what: object) -> None:
+    """Print a line for the process that started this one."""
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    main()
