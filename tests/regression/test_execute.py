@@ -208,3 +208,22 @@ def test_it_names_the_lessons_that_there_are(lesson, capsys):
         module.main(["08"])
     assert error.value.code == 2
     assert "07_small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("01", ["notebooks/01_a", "solutions/01_a"]),
+        ("01_a", ["notebooks/01_a", "solutions/01_a"]),
+        ("solutions/01", ["solutions/01_a"]),
+        ("notebooks/01_a.ipynb", ["notebooks/01_a"]),
+        ("02", ["notebooks/02_b"]),
+    ],
+)
+def test_a_number_means_a_lesson_and_its_solutions(tmp_path, monkeypatch, name, meant):
+    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "notebooks")
+    for path in ["01_a.ipynb", "02_b.ipynb", "solutions/01_a.ipynb", "exercises/01_a.ipynb"]:
+        (tmp_path / "notebooks" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "notebooks" / path).touch()
+    found = [f"{path.parent.name}/{path.stem}" for path in module.find_lessons([name])]
+    assert found == meant
