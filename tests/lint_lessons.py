@@ -20,7 +20,7 @@ from pymarkdown.api import PyMarkdownApi
 
 from tfcourse.regression.stored import code_cells, problems, unprinted_figures
 
-MOST_LINES = 16  # in a code cell; blank lines do not count
+MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
 PATH = re.compile(r"(?<![\w.:/<])(?:/(?:home|root|tmp|usr|var|opt|mnt|Users)/\w|[A-Z]:\\\w)")
 # A heading has one capital, at its start, but for names.
@@ -69,7 +69,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
     """Headings are in sentence case, and a section starts its cell."""
     for cell in text_cells(notebook):
         for heading in re.findall(r"^#+ (.+)$", cell.source, re.M):
-            later = re.findall(r"[\w-]+", heading)[1:]
+            later = re.findall(r"[\w-]+", re.sub(r"^\d+\. ", "", heading))[1:]
             if capitals := [w for w in later if w.istitle() and w not in NAMES]:
                 yield f"heading {heading!r}: {', '.join(capitals)} begins with a capital"
         if re.search(r"(?<!\A)^#+ ", cell.source, re.M):
@@ -79,7 +79,9 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
 def code(notebook: NotebookNode) -> Iterator[str]:
     """Code cells are short, import what every learner has, and name no path of one machine."""
     for where, cell in code_cells(notebook):
-        if (lines := len([s for s in cell.source.splitlines() if s.strip()])) > MOST_LINES:
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        lines = len([line for line in cell.source.splitlines() if line.strip()])
+        if lines > MOST_LINES and not folded:
             yield f"{where}: {lines} lines of code; {MOST_LINES} at most, split it"
         if path := PATH.search(cell.source + "".join(map(str, cell.outputs))):
             yield f"{where}: a path of one machine: {path[0]!r}"
