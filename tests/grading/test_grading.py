@@ -15,7 +15,7 @@ import pytest
 from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading.submission import NotGradableError, plan, read
 
-# Some twenty submissions, of which two run into their time limit: 70 s on an idle machine.
+# Some twenty submissions, a kernel each, of which two run into their time limit: minutes.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,8 +82,8 @@ CASES = {
     ),
     "1024 processes": (
         {"double": "import os, time\nfor _ in range(10):\n    os.fork()\ntime.sleep(99)", **DONE},
-        "STOPPED: started more than 64 processes",
-        "STOPPED: started more than",
+        "STOPPED: ",  # for their number or their memory, whichever is seen first
+        "STOPPED: ",
     ),
     "slips away": (
         {
