@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench screenshots lint lock
+.PHONY: bench screenshots lint lock book book-links book-environment
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,6 +11,11 @@ WORKERS ?= --numprocesses logical --maxprocesses 4
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
+BOOK ?= .course/book
+BOOK_ENVIRONMENT := .course/book-environment
+# Always from scratch, so that no warning is missed.
+SPHINX := $(BOOK_ENVIRONMENT)/bin/python -m sphinx --quiet --conf-dir docs --fresh-env --write-all \
+	--doctree-dir $(BOOK)/doctrees --nitpicky --fail-on-warning --keep-going
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +46,19 @@ prove-regression: data ## do honest variations pass, and mistakes fail? takes an
 
 bench: data ## how long does validating the course take, beside other tools?
 	@$(BIN)/python tests/regression/bench.py $(ARGS)
+
+book: book-environment ## build the static site of the lessons as they are stored, in .course/book
+	@$(SPHINX) --builder html . $(BOOK)/html
+	@echo "The book: $(BOOK)/html/index.html"
+
+book-links: book-environment ## do the links to other sites still lead somewhere? needs the internet
+	@$(SPHINX) --builder linkcheck . $(BOOK)/links
+
+# Sphinx is not for learners' kernels: it gets an environment of its own.
+book-environment: environment
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BOOK_ENVIRONMENT)
+	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \
+		--require-hashes requirements/book.txt
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser --screenshots

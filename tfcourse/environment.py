@@ -193,7 +193,7 @@ def lock(upgrade):
     A universal lock: one file for every platform and supported Python. It names no registry.
     """
     previous = []
-    for name in ["build", "cpu", "course", "gpu", "hub", "test"]:
+    for name in ["build", "cpu", "course", "gpu", "hub", "test", "book"]:
         constraints = [word for earlier in previous for word in ("-c", earlier)]
         run(
             VENV / "bin" / "uv",

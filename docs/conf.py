@@ -1,0 +1,75 @@
+"""Settings of the book that `make book` builds from the lessons' stored outputs.
+
+Sphinx with MyST-NB, because all of it installs with pip and works without a network. Jupyter Book 2
+(mystmd) was not an option: it runs on Node.js, and asks a server for its theme at the first build
+(https://github.com/jupyter-book/mystmd/issues/210).
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "TensorFlow in notebooks"
+html_title = project
+language = "en"
+
+# The one place for the public address, which the launch buttons need. There is none yet.
+repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
+hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
+
+# What is read. The source folder is the repository, so that pages link to each other as files do.
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "notebooks/*.ipynb", "notebooks/*.md", "notebooks/exercises/*"]
+exclude_patterns = [".*", "tests", "tfcourse", "requirements", "**/.ipynb_checkpoints"]
+extensions = ["myst_nb", "sphinx_copybutton", "figures", "mathml"]
+
+# Notebooks: as they are stored. Nothing is executed, and a page has no use for widgets.
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}
+nb_merge_streams = True
+
+# Markdown: as JupyterLab reads it, including the anchors of headings.
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+myst_heading_slug_func = "anchors.jupyterlab"
+myst_links_external_new_tab = False
+
+# Formulas are MathML: browsers, screen readers and printers know it without any script.
+html_math_renderer = "mathml"
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_extra_path = ["_extra"]
+html_css_files = ["book.css"]
+html_sourcelink_suffix = ""  # the download button: lesson.ipynb, not lesson.ipynb.txt
+html_show_copyright = False
+html_show_sphinx = False
+html_domain_indices = False
+html_use_index = False
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": "Text and figures: CC BY 4.0. Code: BSD-3-Clause.",
+    "show_toc_level": 2,
+    "show_navbar_depth": 1,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+if repository:
+    html_theme_options |= {
+        "repository_url": repository,
+        "repository_branch": "main",
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+            "jupyterhub_url": hub,
+        },
+    }
+else:
+    print("COURSE_REPOSITORY is not set: the pages have no buttons for Binder, Colab or a hub.")
