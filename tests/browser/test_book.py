@@ -1,0 +1,272 @@
+"""The book as `make book` builds it: its links, its figures, and how a browser shows it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+FRONT = "docs/index.html"
+LESSON = "notebooks/06_evaluate_and_predict"
+# Front page, tables in Keras' own colours, figures, formulas, words.
+LOOKED_AT = [
+    FRONT,
+    "notebooks/02_build_a_model.html",
+    "notebooks/03_logits_and_softmax.html",
+    f"{LESSON}.html",
+    "notebooks/glossary.html",
+]
+
+
+class Reader(HTMLParser):
+    """Reads from a page where it links to, what can be linked to, and its images."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.anchors = {""}
+        self.images: list[dict] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if "id" in attributes:
+            self.anchors.add(attributes["id"])
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        if tag == "meta" and attributes.get("http-equiv") == "refresh":
+            self.links.append(attributes["content"].partition("url=")[2])
+        if tag == "img":
+            self.images.append(attributes)
+        if tag in ("img", "script", "iframe", "source") and "src" in attributes:
+            self.loads.append(attributes["src"])
+        if tag == "link":
+            self.loads.append(attributes["href"])
+
+
+@dataclass
+class Book:
+    """A built book, what its build said, and where it is served."""
+
+    folder: Path
+    said: str
+    url: str = ""
+
+    @functools.cached_property
+    def pages(self) -> dict[str, Reader]:
+        found = sorted(self.folder.rglob("*.html"))
+        names = {path: path.relative_to(self.folder).as_posix() for path in found}
+        return {name: Reader(path) for path, name in names.items() if "_static" not in name}
+
+
+def build(folder: Path, **settings: str) -> Book:
+    """Run the command that a person runs, with none of this machine's settings for the book."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COURSE_", "MAKE", "MFLAGS"))
+    }
+    made = subprocess.run(
+        ["make", "book", f"BOOK={folder}"],  # noqa: S607
+        cwd=ROOT,
+        env={**inherited, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout
+    return Book(folder / "html", made.stdout)
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
+    """Return the book, served to this machine only."""
+    book = build(tmp_path_factory.mktemp("book"))
+    handler = functools.partial(Quiet, directory=book.folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    book.url = f"http://127.0.0.1:{server.server_port}/"
+    yield book
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and keeps no log."""
+
+    def log_message(self, *arguments):
+        pass
+
+
+def outputs(lesson: Path) -> Iterator[dict]:
+    for cell in json.loads(lesson.read_text(encoding="utf-8"))["cells"]:
+        yield from cell.get("outputs", [])
+
+
+def test_every_link_leads_somewhere_and_every_page_is_linked(book):
+    broken, linked = [], set()
+    for name, page in book.pages.items():
+        for link in page.links:
+            target, anchor = urldefrag(urljoin(name, link))
+            if re.match("[a-z]+:", target):
+                continue
+            target = unquote(target)
+            linked |= {target} - {name}
+            if target in book.pages:
+                if unquote(anchor) not in book.pages[target].anchors:
+                    broken.append(f"{name}: {link}")
+            elif not (book.folder / target).is_file():
+                broken.append(f"{name}: {link}")
+    assert not broken
+    assert set(book.pages) - linked <= {"index.html", "search.html"}
+
+
+def test_the_front_page_lists_every_lesson(book):
+    text = (book.folder / FRONT).read_text(encoding="utf-8")
+    table = text[text.index("<table") : text.index("</table>")]
+    assert re.findall(r'href="\.\./notebooks/([^"]*)\.html"', table) == [p.stem for p in LESSONS]
+
+
+def test_nothing_comes_from_another_host(book):
+    for name, page in book.pages.items():
+        assert not [load for load in page.loads if re.match("([a-z]+:)?//", load)], name
+
+
+def test_every_image_has_a_text(book):
+    for name, page in book.pages.items():
+        assert not [image for image in page.images if not image.get("alt", "").strip()], name
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_figure_has_the_text_that_its_lesson_stores(book, lesson):
+    stored = [
+        o["metadata"]["image/png"]["alt"] for o in outputs(lesson) if "image/png" in o["data"]
+    ]
+    shown = [image["alt"] for image in book.pages[f"notebooks/{lesson.stem}.html"].images]
+    # Not every image is an output: lesson 00 has pictures in its text.
+    assert [text for text in shown if text in stored] == stored
+
+
+def test_what_is_printed_is_what_is_stored(page: Page, book):
+    page.goto(f"{book.url}{LESSON}.html")
+    shown = page.locator(".cell_output .stream pre").all_text_contents()
+    stored = ["".join(o["text"]) for o in outputs(ROOT / f"{LESSON}.ipynb") if "text" in o]
+    assert [text.strip() for text in shown] == [text.strip() for text in stored]
+
+
+def test_every_page_fits_a_phone_and_asks_nobody_else(page: Page, book):
+    asked, failed, wide = [], [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda reply: failed.append(reply.url) if reply.status >= 400 else None)
+    page.set_viewport_size({"width": 375, "height": 812})
+    for name in book.pages:
+        page.goto(book.url + name, wait_until="networkidle")
+        if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            wide.append(name)
+    assert not wide
+    assert not [url for url in asked if not url.startswith((book.url, "data:", "blob:"))]
+    assert not failed
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_axe_finds_nothing_serious(page: Page, book, name, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto(book.url + name)
+    expect(page.locator("html")).to_have_attribute("data-theme", scheme)
+    found = Axe().run(page).response
+    assert found["passes"]
+    assert not [
+        (violation["id"], violation["help"], [node["html"] for node in violation["nodes"]])
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+
+
+def test_figures_stay_on_white_in_the_dark(page: Page, book):
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{book.url}{LESSON}.html")
+    figure = page.locator(".cell_output img").first
+    expect(figure).to_have_css("background-color", "rgb(255, 255, 255)")
+    expect(figure).to_have_css("filter", "none")
+
+
+def test_paper_gets_dark_ink_and_no_side_columns(page: Page, book):
+    page.emulate_media(color_scheme="dark", media="print")
+    page.goto(f"{book.url}{LESSON}.html")
+    expect(page.locator(".bd-article p").first).to_have_css("color", "rgb(0, 0, 0)")
+    expect(page.locator(".cell_input pre").first).to_have_css("color", "rgb(0, 0, 0)")
+    for column in [".bd-sidebar-primary", ".bd-sidebar-secondary"]:
+        expect(page.locator(column)).not_to_be_visible()
+
+
+def test_the_search_finds_softmax(page: Page, book):
+    page.goto(book.url)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("softmax")
+    page.keyboard.press("Enter")
+    page.locator("#search-results a[href*='03_logits_and_softmax.html']").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Logits and softmax")
+
+
+def test_a_cell_can_be_copied_and_a_lesson_downloaded(page: Page, book):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{book.url}{LESSON}.html")
+    lesson = (ROOT / f"{LESSON}.ipynb").read_bytes()
+    code = [cell for cell in json.loads(lesson)["cells"] if cell["cell_type"] == "code"]
+    expect(page.locator(".cell_input button.copybtn")).to_have_count(len(code))
+    first = page.locator(".cell_input").first
+    first.hover()
+    first.get_by_role("button", name="Copy").click()
+    expect(first.locator("button.copybtn.success")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == "".join(code[0]["source"]).strip()
+
+    page.get_by_role("button", name="Download this page").click()
+    download = page.get_by_role("link", name=".ipynb")
+    expect(download).to_be_visible()
+    reply = page.request.get(urljoin(page.url, download.get_attribute("href")))
+    assert reply.body() == lesson
+
+
+def test_without_a_public_address_there_is_no_launch_button(book):
+    assert len(re.findall("COURSE_REPOSITORY is not set", book.said)) == 1
+    assert not any(
+        re.search("mybinder|colab|git-pull", link)
+        for page in book.pages.values()
+        for link in page.links
+    )
+
+
+def test_with_a_public_address_every_lesson_has_launch_buttons(tmp_path):
+    book = build(
+        tmp_path,
+        COURSE_REPOSITORY="https://github.com/owner/name",
+        COURSE_HUB_URL="https://hub.example.org",
+    )
+    assert "COURSE_REPOSITORY" not in book.said
+    for lesson in LESSONS:
+        file = f"notebooks/{lesson.name}"
+        links = book.pages[f"notebooks/{lesson.stem}.html"].links
+        assert f"https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/{file}" in links
+        assert f"https://colab.research.google.com/github/owner/name/blob/main/{file}" in links
+        (pull,) = (link for link in links if link.startswith("https://hub.example.org/"))
+        assert "/hub/user-redirect/git-pull?" in pull
+        assert f"urlpath=lab/tree/name/{file}" in pull
