@@ -21,9 +21,18 @@ hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 
 # What is read. The source folder is the repository, so that pages link to each other as files do.
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "notebooks/*.ipynb", "notebooks/*.md"]
-exclude_patterns = [".*", "tests", "tfcourse", "requirements", "**/.ipynb_checkpoints"]
-extensions = ["myst_nb", "sphinx_copybutton", "figures", "mathml"]
+include_patterns = [
+    "docs/*.md",
+    "notebooks/*.ipynb",
+    "notebooks/*.md",
+    "notebooks/exercises/*.ipynb",
+    # What the instructor's guide and the README lead to.
+    "README.md",
+    "CONTRIBUTING.md",
+    "tfcourse/regression/README.md",
+]
+exclude_patterns = [".*", "**/.*"]
+extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "mathml"]
 
 # Notebooks: as they are stored. Nothing is executed, and a page has no use for widgets.
 nb_execution_mode = "off"
@@ -34,8 +43,10 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# The glossary goes from its title to terms of level 3. (Sphinx closes the gap in the page.)
-suppress_warnings = ["myst.header"]
+suppress_warnings = [
+    "myst.header",  # the glossary has terms of level 3 below its title; Sphinx closes the gap
+    "toc.not_included",  # lessons lead to their exercises; a test looks for pages without a link
+]
 
 # Formulas are MathML: browsers, screen readers and printers know it without any script.
 html_math_renderer = "mathml"
