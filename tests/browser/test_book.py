@@ -223,7 +223,7 @@ def test_the_search_finds_softmax(page: Page, book):
     expect(field).to_be_focused()
     field.fill("softmax")
     field.press("Enter")
-    page.locator("#search-results a[href*='03_logits_and_softmax.html']").first.click()
+    page.locator("#search-results a[href*='notebooks/03_logits_and_softmax.html']").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Logits and softmax")
 
 
