@@ -65,7 +65,7 @@ def run_of():
 @each_notebook
 def test_every_check_accepts_its_solution(path, run_of):
     run = run_of(path.stem[:2])
-    assert 2 <= len(run.checks) <= 4
+    assert 2 <= len(run.checks) <= (6 if path.stem.startswith("11") else 4)  # six patients
     assert list(run.checks) == list(run.before)
     for name in run.checks:
         assert run.verdict(name, dict(run.names)) is None, name
