@@ -76,7 +76,7 @@ def find_lessons(names: list[str]) -> list[Path]:
             path
             for path in lessons
             if given.stem in (path.stem, path.stem[:2])
-            and given.parent in (Path(), path.parent, path.parent.relative_to(NOTEBOOKS))
+            and given.parent in (Path(), path.parent, Path(path.parent.name))
         ]
         if not matches and given.suffix == ".ipynb" and given.exists():
             matches = [given]  # another course's
