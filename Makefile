@@ -61,7 +61,7 @@ book-environment: environment
 		--require-hashes requirements/book.txt
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
-	@$(BIN)/python -m pytest tests/browser --screenshots
+	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots
 
 lint: environment ## check style and formatting of code and notebooks
 	@$(BIN)/pre-commit run --all-files
