@@ -77,7 +77,8 @@ def watch(process: subprocess.Popen, deadline: float, memory: int, others: set) 
         held = 0
         for each in running:
             with contextlib.suppress(psutil.Error):
-                held += each.memory_info().rss
+                found = each.memory_full_info()
+                held += getattr(found, "pss", found.rss)  # what forks share counts once (Linux)
         if held > memory:
             return f"held more than {memory / 2**30:.1f} GB of memory"
         time.sleep(LOOK)
