@@ -24,6 +24,7 @@ OURS_SECONDS = 300  # TensorFlow's import, on a machine with much to do
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PATIENCE = 20  # seconds; an interrupted kernel should be free at once
 FILE_SIZE = 200 * 2**20  # bytes, of any one file
+OUTPUT = 10  # MB, of any one cell
 PROCESSES = 256  # more than this account has now: processes and threads
 
 # The four cells below run in the kernel. Ours are run anew, in names of their own: whatever the
@@ -64,7 +65,7 @@ def main() -> None:
     job = json.load(sys.stdin)
     limit_resources(job["memory"])
     signal.signal(signal.SIGALRM, give_up)
-    client = NotebookClient(
+    client = Client(
         nbformat.v4.new_notebook(),
         allow_errors=True,
         interrupt_on_timeout=True,
@@ -87,6 +88,25 @@ def limit_resources(memory: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = now + PROCESSES if hard == resource.RLIM_INFINITY else min(now + PROCESSES, hard)
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+class Client(NotebookClient):
+    """A client that ends this process, and so the kernel, when a cell floods it with output."""
+
+    received = 0  # bytes, of this cell
+
+    def execute_cell(self, cell: nbformat.NotebookNode, *others: object, **more: object):
+        """Run a cell; its output is counted from nothing."""
+        self.received = 0
+        return super().execute_cell(cell, *others, **more)
+
+    def process_message(self, msg: dict, *others: object):
+        """Take a message from the kernel, unless the cell has sent too much already."""
+        self.received += len(json.dumps(msg["content"]))
+        if self.received > OUTPUT * 10**6:
+            tell(stopped=f"printed more than {OUTPUT} MB")
+            os._exit(0)
+        return super().process_message(msg, *others)
 
 
 class Submission:
@@ -136,7 +156,7 @@ class Submission:
         verdict = self.ask(TELL)
         now = self.ask(IDENTITIES, watched=self.job["watched"])
         if verdict is None or now is None:
-            return {"tampered": "the verdict did not come out"}
+            return {"stopped": "nothing that it prints comes out"}
         if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
             return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
         if verdict["mistake"] and exercise in self.raised:
