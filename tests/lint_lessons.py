@@ -63,6 +63,8 @@ def markdown(notebook: NotebookNode) -> Iterator[str]:
     for failure in linter.scan_string(page).scan_failures:
         what = f"{failure.rule_description} {failure.extra_error_information}".strip()
         yield f"{what} ({failure.rule_id}): {lines[failure.line_number - 1][:60]!r}"
+    for summary in re.findall(r"<summary>[^<]*`.*</summary>", page):
+        yield f"Markdown does not work in a summary; write <code>: {summary[:60]!r}"
 
 
 def headings(notebook: NotebookNode) -> Iterator[str]:

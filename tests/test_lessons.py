@@ -60,6 +60,10 @@ MISTAKES = {
     "a heading inside a cell": (("## Set up", "Text.\n\n## Set up"), "a heading inside a cell"),
     "a bare address": (("## Set up", "## Set up\n\nSee https://example.org"), "Bare URL"),
     "a picture without a text": (("## Set up", "## Set up\n\n![](a.png)"), "alternate text"),
+    "Markdown in a summary": (
+        ("## Set up", "## Set up\n\n<details><summary>Why `fit`?</summary>\n\nSo.\n\n</details>"),
+        "does not work in a summary",
+    ),
     "no minutes": (("**About", "**Perhaps"), "About N minutes"),
     "no aims": (("you can", "you may"), "there is no 'When you have finished"),
     "no end": (("## In this lesson", "## Goodbye"), "there is no '## In this lesson'"),
