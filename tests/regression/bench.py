@@ -32,6 +32,13 @@ def main() -> None:
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
     parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="only ways with this text in their name, such as stock or floor; may be repeated",
+    )
+    parser.add_argument(
         "--seeds", action="store_true", help="instead: what op determinism costs, in seconds"
     )
     options = parser.parse_args()
@@ -39,6 +46,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(shutil.copy(lesson, folder)) for lesson in lessons]
         ways = determinism(copies) if options.seeds else tools(copies)
+        if options.only:
+            ways = {name: way for name, way in ways.items() if any(t in name for t in options.only)}
+            if not ways:
+                parser.error("no way has such a name")
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
     print(f"\n{len(lessons)} lessons, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
