@@ -77,7 +77,46 @@ def seeds(values=(97.49, 97.60, 97.55, 97.69, 97.59), marker="o", mean=True) -> 
     return png(figure)
 
 
-BASE = {draw: draw() for draw in (curves, classes, seeds)}
+def panels(
+    titles=("55,000 images", "2,000 images"),
+    labels=("training loss", "validation loss"),
+    below="epoch",
+    move=0.0,
+) -> bytes:
+    """Draw two panels: the words between them lie outside of both."""
+    figure = Figure(figsize=(9, 3.3))
+    for ax, title, label in zip(figure.subplots(1, 2), titles, labels, strict=True):
+        ax.plot(range(9), 1 / np.arange(1, 10) + move, "o-")
+        ax.set(title=title, xlabel=below, ylabel=label, ylim=(0, 1.2))
+    figure.tight_layout()
+    return png(figure)
+
+
+def pictures(titles=("Shirt", "Coat", "Shirt", "Bag"), rolled=0) -> bytes:
+    """Draw pictures with titles and without axes."""
+    figure = Figure(figsize=(5, 4))
+    random = np.random.default_rng(2)
+    for ax, title in zip(figure.subplots(2, 2).flat, titles, strict=True):
+        ax.imshow(np.roll(random.uniform(size=(8, 8)), rolled), cmap="gray_r")
+        ax.set_title(title)
+        ax.axis("off")
+    return png(figure)
+
+
+def bars(
+    names=("shirt", "coat", "bag"), spines=("left", "bottom"), values=(0.3, 0.2, 0.1)
+) -> bytes:
+    """Draw bars with some of the spines."""
+    figure = Figure(figsize=(5, 2.5))
+    ax = figure.subplots()
+    ax.barh(names, values)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in spines)
+    ax.set(xlim=(0, 0.4), xlabel="mean score")
+    return png(figure)
+
+
+BASE = {draw: draw() for draw in (curves, classes, seeds, panels, pictures, bars)}
 
 # What differs -> figure, changes, and whether it is told when the data are trained.
 CHANGES = {
@@ -107,6 +146,12 @@ CHANGES = {
     "a point far away": (seeds, {"values": (97.0, 97.6, 97.55, 97.69, 97.59)}, True),
     "the mean's line left out": (seeds, {"mean": False}, True),
     "another marker": (seeds, {"marker": "x"}, False),
+    "the title of a second panel": (panels, {"titles": ("55,000 images", "5,000 images")}, True),
+    "the label of a second panel": (panels, {"labels": ("training loss", "validation gain")}, True),
+    "the labels below": (panels, {"below": "batch"}, True),
+    "titles of pictures exchanged": (pictures, {"titles": ("Shirt", "Coat", "Bag", "Shirt")}, True),
+    "pictures shifted": (pictures, {"rolled": 1}, True),
+    "names of bars exchanged": (bars, {"names": ("coat", "shirt", "bag")}, True),
 }
 
 
@@ -128,6 +173,21 @@ def test_the_same_figure_passes_and_another_or_a_blank_one_does_not(draw, traine
     others = [BASE[other] for other in BASE if other is not draw]
     for other in [*others, encoded(np.full((height, width, 3), 255, np.uint8))]:
         assert compare_figures(BASE[draw], other, trained=trained).what
+
+
+def test_without_spines_nothing_is_inside_the_axes():
+    free = {"spines": ()}
+    renamed = bars(names=("coat", "shirt", "bag"), **free)
+    assert compare_figures(bars(**free), renamed, trained=True).what
+
+
+@pytest.mark.parametrize(
+    ("draw", "moved"), [(panels, {"move": 0.01}), (bars, {"values": (0.3, 0.21, 0.1)})]
+)
+def test_what_another_processor_moves_in_a_trained_figure_passes(draw, moved):
+    changed = draw(**moved)
+    assert compare_figures(BASE[draw], changed, trained=True).what is None
+    assert compare_figures(BASE[draw], changed, trained=False).what
 
 
 @pytest.mark.parametrize("trained", [False, True])

@@ -5,9 +5,9 @@ its neighbours, one pixel around, in the other picture: so an edge may be smooth
 snap to the next pixel, but nothing may come, go or change its colour. All blocks must agree.
 
 Where that is too strict, because a network was trained or another Matplotlib has drawn the text, a
-block also agrees if it is found again nearby. A small patch may then still differ: inside the axes
+block also agrees if it is found again nearby. A small patch may then still differ: inside each axes
 of a trained figure as much as a point that has moved (titles, labels and ticks may not differ); by
-another Matplotlib as much as a box that has grown with its text.
+another Matplotlib as much as a box that has grown with its text. Axes without spines have no inside.
 
 What this cannot tell: a small square marker from a round one of the same size. In a trained figure
 also what moved by up to 8 pixels, a line style, a small marker, a point far from its old place, and
@@ -52,6 +52,10 @@ BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by u
 # that moved past the mean's line made 12; a changed curve, bar or image 24 and more. And anywhere
 # in a figure by another Matplotlib: the boxes of figure 02-34 made 5, an added line 19.
 PATCH = {"trained": 16, "other": 8}
+
+# How long a straight dark line must be to pass for a spine, in pixels: no stroke of a letter is.
+SPINE = 40
+TICK = 8  # how far a tick at its end may stick out
 
 # How large a picture may be: a hundred times the largest in lessons 01 to 06.
 PIXELS = 30_000_000
@@ -111,7 +115,7 @@ def compare_figures(
     excess = differences(old, new, trained=trained, wider=wider)
     allowed = np.full(excess.shape, PATCH["other"] if other else 0)
     if trained:
-        allowed[axes_of(old)] = PATCH["trained"]
+        allowed[inside_axes(same_canvas(old, new)[0])] = PATCH["trained"]
     return max(
         (judge(excess, allowed, n) for n in set(allowed.ravel().tolist())), key=lambda one: one.used
     )
@@ -202,7 +206,7 @@ def differences(
             return excess
         away = [best_match(*pair, blocks, limit) for pair in ((one, other), (other, one))]
         limits = np.full(excess.shape, float(limit))
-        limits[axes_of(old)] *= wider
+        limits[inside_axes(one)] *= wider
         at = tuple(blocks.T)
         excess[at] = np.minimum(excess[at], np.maximum(*away) / limits[at])
     return excess
@@ -258,19 +262,33 @@ def best_match(one: Image.Image, other: Image.Image, blocks: np.ndarray, good: f
     return best
 
 
-def axes_of(picture: Image.Image) -> tuple[slice, slice]:
-    """Return the blocks inside the outermost axes' frames; all blocks if nothing is framed.
+def inside_axes(picture: Image.Image) -> np.ndarray:
+    """Return which blocks lie inside axes: those between a left and a bottom spine that meet.
 
-    A frame's side is a row or column of which at least a third is dark: text is far from that.
+    Dark pictures and bars inside the axes may look like spines, too, which adds nothing. Axes
+    without dark spines have no inside.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, (rows, columns) of blocks.
     """
     dark = np.asarray(picture.convert("L")) < 100
-    inside = []
-    for axis in (1, 0):
-        lines = np.flatnonzero(dark.mean(axis=axis) > 1 / 3)
-        if not len(lines) or lines[-1] - lines[0] < 2 * BLOCK:
-            return slice(None), slice(None)
-        inside.append(slice(int(lines[0]) // BLOCK, int(lines[-1]) // BLOCK + 1))
-    return inside[0], inside[1]
+    inside = np.zeros((picture.height // BLOCK, picture.width // BLOCK), dtype=bool)
+    bottoms = runs(dark)
+    for x, top, bottom in runs(dark.T):
+        beyond = np.array([bottom, x]) - bottoms[:, :2]  # a tick may stick out of the corner
+        for y, _, right in bottoms[((beyond >= -2) & (beyond <= TICK)).all(axis=1)]:
+            inside[top // BLOCK : y // BLOCK + 1, x // BLOCK : right // BLOCK + 1] = True
+    return inside
+
+
+def runs(dark: np.ndarray) -> np.ndarray:
+    """Return the straight dark lines in the rows of a picture: row, first and last column each."""
+    steps = np.diff(np.pad(dark, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
+    lines = np.column_stack([rows, first, after - 1])
+    return lines[after - first >= SPINE]
 
 
 def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
