@@ -5,9 +5,9 @@ its neighbours, one pixel around, in the other picture: so an edge may be smooth
 snap to the next pixel, but nothing may come, go or change its colour. All blocks must agree.
 
 Where that is too strict, because a network was trained or another Matplotlib has drawn the text, a
-block also agrees if it is found again nearby. A small patch may then still differ: inside each axes
-of a trained figure as much as a point that has moved (titles, labels and ticks may not differ); by
-another Matplotlib as much as a box that has grown with its text. Axes without spines have no inside.
+block also agrees if it is found again nearby. A small patch may then still differ: between the
+spines of a trained figure as much as a point that has moved (titles, labels and ticks may not
+differ); by another Matplotlib as much as a box that has grown with its text.
 
 What this cannot tell: a small square marker from a round one of the same size. In a trained figure
 also what moved by up to 8 pixels, a line style, a small marker, a point far from its old place, and
