@@ -24,6 +24,11 @@ SOURCES = [
     "class Model:\n    def fit(self): print('test accuracy: 0.975')\nModel().fit()",
 ]
 
+# What another window does to the notebook `name`: it puts a source into the first cell, and saves.
+EDIT = """notebook = nbformat.read(name, as_version=4)
+notebook.cells[0].source = {!r}
+nbformat.write(notebook, name)"""
+
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -201,6 +206,45 @@ def test_a_lesson_that_fails_is_left_as_it_was(lesson, capsys, source, reason):
     assert module.main(["07", "--accept"]) == 1
     assert reason in capsys.readouterr().out
     assert lesson.read_bytes() == before
+
+
+def test_what_is_saved_while_it_runs_is_not_lost(lesson, capsys):
+    saved = "print('edited in another window')"
+    edit(lesson, 0, SOURCES[0], f"import nbformat\nname = '{lesson.name}'\n{EDIT.format(saved)}")
+    assert module.main(["07", "--accept"]) == 1
+    assert "changed while it ran" in capsys.readouterr().out
+    assert read(lesson)[0].source == saved
+
+
+def test_a_later_cell_must_not_change_what_an_earlier_one_has_put_out(lesson, capsys):
+    edit(lesson, 0, SOURCES[0], "shown = display('loading', display_id=True)")
+    edit(lesson, 1, SOURCES[1], "shown.update('done')")
+    before = lesson.read_bytes()
+    assert module.main(["07", "--accept"]) == 1
+    said = capsys.readouterr().out
+    assert "A later cell changed what this one, [1]," in said
+    assert "display_id=True" in said
+    assert lesson.read_bytes() == before
+
+
+def test_a_file_that_is_no_notebook_is_named(lesson, capsys):
+    lesson.write_text('{"cells": [')
+    assert module.main(["07"]) == 1
+    assert "07_small ... FAILED: it is no notebook" in capsys.readouterr().out
+    assert lesson.read_text() == '{"cells": ['
+
+
+def test_an_older_notebook_with_metadata_of_its_own_keeps_them(lesson):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.nbformat_minor = 2
+    for cell in notebook.cells:
+        del cell["id"]
+    notebook.metadata.title = "Small"
+    nbformat.write(notebook, lesson)
+    edit(lesson, 0, "6, 28", "7, 28")
+    assert module.main(["07", "--accept"]) == 0
+    stored = nbformat.read(lesson, as_version=4)
+    assert (stored.nbformat_minor, stored.metadata.title) == (2, "Small")
 
 
 def test_it_names_the_lessons_that_there_are(lesson, capsys):

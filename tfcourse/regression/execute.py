@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-class StderrError(Exception):
-    """A cell wrote to stderr: a learner would see it in red."""
+class OutputError(Exception):
+    """A cell's output is none to store: it is red, or a later cell has changed it."""
 
 
 def find_lessons(names: list[str]) -> list[Path]:
@@ -97,11 +97,16 @@ def renew(path: Path, accept: bool) -> bool:
     """Run one lesson and, if what changes is accepted, store its outputs; tell whether it holds."""
     print(f"{label(path)} ...", end=" ", flush=True)
     began = time.monotonic()
-    stored = nbformat.read(path, as_version=4)
+    before = path.read_bytes()
+    try:
+        stored = nbformat.reads(before.decode(), as_version=4)
+    except (ValueError, nbformat.ValidationError) as error:
+        print(f"FAILED: it is no notebook. {error}")
+        return False
     computed = copy.deepcopy(stored)
     try:
         execute(computed, path.parent)
-    except (CellExecutionError, DeadKernelError, TimeoutError, StderrError) as error:
+    except (CellExecutionError, DeadKernelError, TimeoutError, OutputError) as error:
         print(f"FAILED, not written:\n{error}")
         return False
     except KeyboardInterrupt:
@@ -109,8 +114,7 @@ def renew(path: Path, accept: bool) -> bool:
         raise
     print(f"{time.monotonic() - began:.0f} s,", end=" ", flush=True)
     if not any(cell.get("execution_count") for cell in stored.cells):
-        print("stored for the first time")
-        return write(computed, path)
+        return store(computed, path, before, "stored for the first time")
     changes = show_changes(stored, computed)
     if not changes:
         # One run's outputs stay together: these are the stored ones, all of them.
@@ -119,12 +123,10 @@ def renew(path: Path, accept: bool) -> bool:
             for output in new.outputs:
                 if "execution_count" in output:
                     output.execution_count = new.execution_count
-        print("says what is stored")
-        return write(computed, path)
+        return store(computed, path, before, "says what is stored")
     print(f"changes {len(changes)} cells:", *changes, sep="\n\n")
     if accept or (sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"):
-        print("stored")
-        return write(computed, path)
+        return store(computed, path, before, "stored")
     print("\nNot written. To store them, run this again with --accept.")
     return False
 
@@ -185,16 +187,20 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     ------
     CellExecutionError, DeadKernelError, TimeoutError
         As nbclient does, with the cell's source.
-    StderrError
-        If a cell wrote to stderr.
+    OutputError
+        If a cell wrote to stderr, or changed what an earlier one had put out.
     """
-    limits = {
-        cell.id: rules.seconds
-        for cell, rules in zip(code(notebook), rules_of(notebook), strict=True)
-    }
+    cells = code(notebook)
+    limits = dict(zip(map(id, cells), [rules.seconds for rules in rules_of(notebook)], strict=True))
+    left: dict[int, list] = {}  # what each cell had put out when it ended
+
+    def note(cell: nbformat.NotebookNode, **_) -> None:
+        left[id(cell)] = copy.deepcopy(cell.outputs)
+
     client = NotebookClient(
         notebook,
-        timeout_func=lambda cell: limits[cell.id] or CELL_TIMEOUT,
+        timeout_func=lambda cell: limits[id(cell)] or CELL_TIMEOUT,
+        on_cell_executed=note,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
@@ -206,17 +212,17 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         if client.km is not None:
             raise
         raise KeyboardInterrupt from None  # nbclient ends the kernel at Ctrl-C, and then misses it
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            tidy(cell)
+    for cell in cells:
+        if cell.outputs != left.get(id(cell), cell.outputs):
+            raise OutputError(
+                f"A later cell changed what this one, [{cell.execution_count}], had put out (by an "
+                f"update of a display). Show it anew instead, there:\n{cell.source}"
+            )
+        tidy(cell)
     stamp(notebook)
     # The exact Python is not the lesson's; without it, any supported one stores the same file.
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.update(kernelspec=kernel, language_info={"name": "python"})
 
 
 def tidy(cell: nbformat.NotebookNode) -> None:
@@ -225,16 +231,23 @@ def tidy(cell: nbformat.NotebookNode) -> None:
     for output in cell.outputs:
         if output.get("name") == "stderr":
             where = f"Cell [{cell.execution_count}]"
-            raise StderrError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
+            raise OutputError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
         if output.output_type == "stream" and set(output.text) & {"\r", "\b"}:
             output.text = rendered(output.text)
 
 
-def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Write `notebook` aside and rename: a run that is stopped leaves the old file whole."""
+def store(notebook: nbformat.NotebookNode, path: Path, before: bytes, done: str) -> bool:
+    """Write a notebook, unless somebody else has written it since it was read; say what was done.
+
+    It is written aside and renamed: a run that is stopped leaves the old file whole.
+    """
+    if not path.exists() or path.read_bytes() != before:
+        print("the file was changed while it ran. NOT WRITTEN: run it again")
+        return False
     aside = path.with_suffix(".ipynb.new")
     nbformat.write(notebook, aside)
     aside.replace(path)
+    print(done)
     return True
 
 
