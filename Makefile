@@ -41,7 +41,7 @@ exercises: environment ## make the learners' exercises from their solutions
 grade: data ## grade the notebooks in a folder, by the checks of our solutions (SUBMISSIONS=folder)
 	@$(BIN)/python -m tfcourse.grading $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
-prove-regression: data ## do honest variations pass, and mistakes fail? takes an hour or two
+prove-regression: data ## do honest variations pass, and mistakes fail? takes hours
 	@$(BIN)/python tests/regression/prove.py $(ARGS)
 
 bench: data ## how long does validating the course take, beside other tools?

@@ -42,7 +42,7 @@ def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
         cell.id = name
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Small"), *cells])
     execute_module.execute(notebook, path.parent)
-    execute_module.write(notebook, path)
+    nbformat.write(notebook, path)
     return path
 
 
@@ -68,6 +68,7 @@ def run(pytester: pytest.Pytester, monkeypatch):
     In this process, because importing all that Jupyter needs takes seconds.
     """
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run(*arguments: str | Path) -> pytest.RunResult:
         changed.surroundings.cache_clear()  # it holds for one session
@@ -240,6 +241,33 @@ def test_one_cell_can_be_run_by_itself(run, pytester):
     run(f"{path.name}::Cell 2").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise ValueError('lost')", "Cell 0 raised ValueError: lost"),
+        ("import time; time.sleep(60)", "Cell 0 still ran after 2 s"),
+        ("import os; os._exit(3)", "Cell 0 ended the kernel. *exit code 3*"),
+    ],
+)
+def test_one_cell_says_which_earlier_one_cannot_be_run(run, pytester, source, said):
+    path = make(pytester.path / "chain.ipynb", "a = 2", "print(a)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = source
+    nbformat.write(notebook, path)
+    result = run(f"{path.name}::Cell 1", "--nbval-cell-timeout=2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"chain.ipynb, Cell 1*could not be run: {said}*"])
+
+
+def test_an_earlier_cell_may_raise_if_its_tag_says_so(run, pytester):
+    path = make(pytester.path / "chain.ipynb", "a = 2", "print(a)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source += "\n1 / 0"
+    notebook.cells[1].metadata.tags = ["raises-exception"]
+    nbformat.write(notebook, path)
+    run(f"{path.name}::Cell 1").assert_outcomes(passed=1)
+
+
 def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
     cells = [
         "import os",
@@ -296,7 +324,17 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
         found = run(lesson, "--changed").parseoutcomes()
         assert found == {"passed": WHOLE}, arguments
         (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # may be imported
-    monkeypatch.setenv("CI", "1")
+    package = lesson.parent / "package" / "deep"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    for content in "ab":
+        (package / "module.py").write_text(f"value = {content!r}")
+        assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
+
+
+@pytest.mark.parametrize("name", ["CI", "BUILD_NUMBER"])
+def test_in_ci_nothing_is_left_out(run, lesson, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
     in_ci = run(lesson, "--changed")
     assert in_ci.ret != 0
     in_ci.stderr.fnmatch_lines(["*in CI every notebook is run*"])

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to leave anything out in CI."""
-    if config.option.changed and os.environ.get("CI"):
+    if config.option.changed and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError("--changed is for your own machine; in CI every notebook is run")
     if config.option.changed and not config.pluginmanager.hasplugin("cacheprovider"):
         raise pytest.UsageError("--changed needs pytest's cache, which is switched off")
@@ -60,21 +60,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def fingerprint(path: Path, config: pytest.Config) -> str:
     """Return a hash of all that a notebook's result depends on."""
-    digest = hashlib.sha256(surroundings(tuple(config.getini("regression_data"))).encode())
-    for part in [path, *sorted(path.parent.glob("*.py"))]:  # modules that it may import
+    data = [
+        Path(os.path.expandvars(name)).expanduser() for name in config.getini("regression_data")
+    ]
+    digest = hashlib.sha256(surroundings(tuple(config.rootpath / d for d in data)).encode())
+    modules = set(path.parent.glob("*.py"))  # that it may import, and packages
+    for package in path.parent.glob("*/__init__.py"):
+        modules |= set(package.parent.rglob("*.py"))
+    for part in [path, *sorted(modules)]:
         digest.update(part.read_bytes())
     return digest.hexdigest()
 
 
 @cache
-def surroundings(data: tuple[str, ...]) -> str:
+def surroundings(data: tuple[Path, ...]) -> str:
     """Return a hash of data, packages, Python, machine and of how results are compared."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *settings]
     digest = hashlib.sha256("\n".join(machine).encode())
-    roots = [Path(os.path.expandvars(name)).expanduser() for name in data]
-    for root in [*roots, Path(__file__).parent]:
+    for root in [*data, Path(__file__).parent]:
         if not root.exists():
             raise pytest.UsageError(f"regression_data names {root}, which is not there")
         files = [root] if root.is_file() else sorted(root.rglob("*"))
@@ -106,6 +111,8 @@ class Outcomes:
         """Remember the notebooks of which every cell held, unless they were edited meanwhile."""
         passed = self.config.cache.get(CACHE, {})
         for path, cells in self.outcomes.items():
+            if not path.exists():
+                continue
             code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
             whole = len(cells) == len(code) + 1  # and the stored state
             if whole and all(cells.values()) and path.stat().st_mtime < self.began:

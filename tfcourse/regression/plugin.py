@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
 
 import pytest
 from nbclient import NotebookClient
@@ -163,6 +164,10 @@ class StoredState(pytest.Item):
         return self.path, 0, f"{self.path.name}::{self.name}"
 
 
+class EarlierCellError(Exception):
+    """A cell that has to run before the one that was asked for cannot be run."""
+
+
 class LessonCell(IPyNbCell):
     """One cell: run by nbval, compared by us."""
 
@@ -207,14 +212,40 @@ class LessonCell(IPyNbCell):
             option.nbval_cell_timeout = before
 
     def catch_up(self) -> None:
-        """Run the cells before this one that were not selected: their names are needed."""
-        waiting, kernel = self.parent.waiting, self.parent.kernel
+        """Run the cells before this one that were not selected: their names are needed.
+
+        Raises
+        ------
+        EarlierCellError
+            If one of them raises, does not end, or kills the kernel.
+        """
+        waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)
             if cell is not self and not cell.options["skip"]:
-                request = kernel.execute_cell_input(cell.cell.source, allow_stdin=False)
-                kernel.await_reply(request, cell.limit)
-                kernel.await_idle(request, self.output_timeout)
+                try:
+                    self.run_before(cell)
+                except Empty:
+                    self.parent.kernel.interrupt()
+                    raise EarlierCellError(
+                        f"{cell.name} still ran after {cell.limit:g} s"
+                    ) from None
+                except KernelDiedError as died:
+                    raise EarlierCellError(f"{cell.name} ended the kernel. {died}") from None
+                if self.error and not cell.options["check_exception"]:
+                    what = f"{self.error.ename}: {self.error.evalue}"
+                    raise EarlierCellError(f"{cell.name} raised {what}")
+
+    def run_before(self, cell: LessonCell) -> None:
+        """Run another cell, uncompared."""
+        lesson = self.parent
+        lesson.record(cell.cell_num)
+        request = lesson.kernel.execute_cell_input(cell.cell.source, allow_stdin=False)
+        lesson.kernel.await_reply(request, cell.limit)
+        idle = False
+        while not idle:
+            message = lesson.get_kernel_message(self.output_timeout)
+            idle = message["content"].get("execution_state") == "idle"
 
     @property
     def error(self) -> NotebookNode | None:
@@ -252,4 +283,4 @@ class LessonCell(IPyNbCell):
         if isinstance(excinfo.value, NbCellError) and self.error:
             traceback = ANSI.sub("", "\n".join(self.error.traceback))
             return [f"raised {self.error.ename}: {self.error.evalue}", traceback]
-        return [f"could not be run: {excinfo.value}"]
+        return [f"could not be run: {excinfo.value or type(excinfo.value).__name__}"]

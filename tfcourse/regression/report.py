@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 
 import nbformat
@@ -66,7 +67,7 @@ class Report:
             self.entries.append(
                 {"cell": item.cell_num, "shown_as": shown_as, "phase": item.rules.phase.value}
                 | asdict(number)
-                | {"used": number.used}
+                | {"used": number.used if isfinite(number.used) else None}  # JSON has no infinity
             )
         if result.worst:
             item.user_properties.append(("tolerance_used", f"{result.worst.used:.3f}"))
