@@ -206,9 +206,20 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("0.975 accuracy", ["accuracy"]),
         ("reached 0.98 test accuracy", ["held-out accuracy"]),
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),
+        # A setting is one number, or those of its bracket; what follows is a result.
+        ("lr=0.1: 0.9312", ["setting", "float"]),
+        ("accuracy of SGD(0.1, momentum=0.9)  0.9312", ["setting", "setting", "accuracy"]),
+        ("Adam(1e-3, 0.9): [0.93, 0.92]", ["setting", "setting", "float", "float"]),
+        ("momentum 0.9 gives 0.9312", ["setting", "float"]),
+        ("learning rates [0.1, 0.01]", ["setting", "setting"]),
+        ("0.9312 lr 0.1", ["float", "setting"]),
+        ("learning rate, accuracy\n0.1 0.9312", ["setting", "float"]),
+        ("steps  learning rate  accuracy\n   10          0.001      0.93",
+         ["setting", "accuracy"]),
+        ("lr    \nsmall 0.93", ["float"]),  # not under it
         ("error rate 0.025, mean squared error 2.5", ["accuracy", "loss"]),
     ],
-)
+)  # fmt: skip
 def test_a_number_is_named_by_the_words_before_and_above(text, kinds):
     *above, line = text.split("\n")
     found = [number_kind(line, match, above) for match in numbers_of(line)]

@@ -410,15 +410,16 @@ def number_kind(line: str, match: re.Match, above: list[str]) -> str:
         return "integer"
     if line[match.end() :].lstrip().startswith("%"):
         return "percentage"
-    kind = nearest_word(line, match.end())
+    kind = nearest_word(line, line, match)
     if kind:
         return kind
     rest = line[match.end() :].lstrip()
     after = WORDS.match(rest)
-    if after and not re.match(r"\s*[:=]", rest[after.end() :]):  # as in `0.93 accuracy`
+    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names what comes next.
+    if after and not re.match(r"\s*([:=]|[-+.]?\d)", rest[after.end() :]):
         return kind_of(after)
     for head in reversed(above):
-        kind = nearest_word(head, match.end())
+        kind = nearest_word(head, line, match)
         if any(not is_integer(number["number"]) for number in numbers_of(head)):
             if kind:  # a line of its own, such as `loss 0.25`
                 break
@@ -427,10 +428,30 @@ def number_kind(line: str, match: re.Match, above: list[str]) -> str:
     return "float"
 
 
-def nearest_word(line: str, end: int) -> str | None:
-    """Return the kind that the last word before column `end` names, as in `accuracy: 0.93`."""
-    words = [word for word in WORDS.finditer(line) if word.start() < end]
-    return kind_of(words[-1]) if words else None
+def nearest_word(text: str, line: str, match: re.Match) -> str | None:
+    """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
+
+    `text` is the number's own line, or one above it, whose words then stand before its column.
+    """
+    for word in reversed([word for word in WORDS.finditer(text) if word.start() < match.end()]):
+        if not word["setting"] or is_set(word, text is not line, line, match):
+            return kind_of(word)
+    return None
+
+
+def is_set(word: re.Match, above: bool, line: str, match: re.Match) -> bool:
+    """Tell whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
+
+    It names the first number after it and, if that stands in a bracket, as in `Adam(1e-3, 0.9)`,
+    the others there; in the head of a table, the first number in its column.
+    """
+    numbers = (n for n in TOKEN.finditer(line) if n["number"] and n.end() > word.start())
+    first = next(numbers)
+    if above:
+        return first.start() == match.start() < word.end()
+    opened, between = line[word.start() : first.start()], line[word.start() : match.start()]
+    bracket = set("([") & set(opened) and not set(")]") & set(between)
+    return first.start() == match.start() or bool(bracket)
 
 
 def kind_of(word: re.Match) -> str:
