@@ -251,6 +251,8 @@ def test_long_texts_take_time_in_proportion():
     assert not same(lines, lines + "\n1", TRAINED)
     row = "[" + "1," * 5_000 + "1]"
     assert same(row, row, TRAINED)
+    row = "lr: [" + "0.1, " * 5_000 + "0.1]"
+    assert same(row, row, TRAINED)
     assert same("[ open\n" * 2_000, "[ open\n" * 2_000, TRAINED)
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 
 class Phase(Enum):
@@ -433,10 +434,16 @@ def nearest_word(text: str, line: str, match: re.Match) -> str | None:
 
     `text` is the number's own line, or one above it, whose words then stand before its column.
     """
-    for word in reversed([word for word in WORDS.finditer(text) if word.start() < match.end()]):
+    for word in reversed([word for word in words_of(text) if word.start() < match.end()]):
         if not word["setting"] or is_set(word, text is not line, line, match):
             return kind_of(word)
     return None
+
+
+@lru_cache(maxsize=100)  # a line is asked once for each of its numbers
+def words_of(text: str) -> list[re.Match]:
+    """Return the matches of all words in a line that say what a number is."""
+    return list(WORDS.finditer(text))
 
 
 def is_set(word: re.Match, above: bool, line: str, match: re.Match) -> bool:
@@ -450,8 +457,8 @@ def is_set(word: re.Match, above: bool, line: str, match: re.Match) -> bool:
     if above:
         return first.start() == match.start() < word.end()
     opened, between = line[word.start() : first.start()], line[word.start() : match.start()]
-    bracket = set("([") & set(opened) and not set(")]") & set(between)
-    return first.start() == match.start() or bool(bracket)
+    in_bracket = re.search(r"[(\[]", opened) and not re.search(r"[)\]]", between)
+    return first.start() == match.start() or bool(in_bracket)
 
 
 def kind_of(word: re.Match) -> str:
