@@ -70,6 +70,11 @@ def test_the_same_said_again_passes(stored, computed):
         # What only the HTML says, and what both say.
         ([display(html="<b>1</b>", plain="<HTML>")], [display(html="<b>2</b>", plain="<HTML>")]),
         ([display(html=table("0.5"), plain="<H>")], [display(html=table("0.9"), plain="<H>")]),
+        ([display(html="<b>right 981</b>", plain="Report()")],
+         [display(html="<b>right 17</b>", plain="Report()")]),
+        ([display(html="<b>981 of 981</b>", plain="Report(981)")],
+         [display(html="<b>17 of 981</b>", plain="Report(981)")]),
+        ([display(html="<b>981</b>", plain="981")], [display(html="<b>17</b>", plain="981")]),
         ([display(html=table("0.5"), plain="0.5")], [display(html=table("0.5") * 2, plain="0.5")]),
         ([display(json={"a": 1})], [display(json={"a": 2})]),
         ([display(**{"text/markdown": "*a*"})], [display(**{"text/markdown": "*b*"})]),
