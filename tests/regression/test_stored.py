@@ -84,6 +84,7 @@ def test_what_is_wrong_is_named(change, expected):
         "on 2026-02-03 04:05:06",
         "1,200 images/s",
         "<Model at 0x7f0011223344>",
+        "\x1b[1m3.2 s\x1b[0m",
         "1/3\r2/3\r3/3\n",
         "one\b\b\btwo",
     ],
@@ -99,6 +100,31 @@ def test_what_differs_from_run_to_run_is_not_stored(text):
 )
 def test_what_is_the_same_in_each_run_may_be_stored(text):
     assert problems(lesson(("f()", printed(text)))) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "alt"),
+    [
+        ({"text/plain": "<Markdown>", "text/markdown": "It took 3 s."}, ""),
+        ({"text/plain": "<Latex>", "text/latex": "$t$ = 3 s"}, ""),
+        ({"text/plain": "Report()", "text/html": "<b>3 s</b>"}, ""),
+        ({"text/plain": "Report in 3 s", "text/html": "<b>done</b>"}, ""),
+        ({"text/plain": "<JSON>", "application/json": {"time": "3 s"}}, ""),
+        ({"text/plain": "<Figure>", "image/png": ""}, "A line, drawn in 3 s."),
+    ],
+)
+def test_each_text_that_is_compared_is_looked_at(data, alt):
+    output = new_output("display_data", data=data, metadata={"image/png": {"alt": alt}})
+    (found,) = problems(lesson(("f()", output)))
+    assert "differs from run to run, '3 s'" in found
+
+
+def test_a_plain_text_that_is_not_shown_may_hold_an_address():
+    shown = {"text/plain": "<Styler at 0x7f001122>", "text/html": "<b>1</b>"}
+    assert problems(lesson(("f()", new_output("display_data", data=shown)))) == []
+    assert problems(
+        lesson(("f()", new_output("display_data", data={**shown, "text/html": "<b>1 s</b>"})))
+    )
 
 
 def test_a_time_that_is_data_is_told_by_a_tag():

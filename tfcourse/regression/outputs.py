@@ -18,6 +18,7 @@ from tfcourse.regression.compare import (
     Rules,
     compare_text,
     numbers_of,
+    rendered,
 )
 from tfcourse.regression.controls import rules_of
 from tfcourse.regression.figures import compare_figures, side_by_side
@@ -74,22 +75,15 @@ def compare_data(
     """Compare one MIME type of a display; `text/plain` has been compared already."""
     if kind in PICTURES and rules.figures:
         return compare_pictures(stored[kind], computed[kind], rules)
-    if kind == "text/html":
-        if all(plain_has_numbers(data) for data in (stored, computed)):
-            rules = replace(rules, seeded=False)  # the plain text shows better what they are
-        return compare_text(html_text(stored[kind]), html_text(computed[kind]), rules)
-    if kind in ("text/markdown", "text/latex"):
-        return compare_text(stored[kind], computed[kind], rules)
-    if kind.endswith("json") and not kind.startswith(WIDGET):
-        old, new = (json.dumps(d[kind], indent=1, sort_keys=True) for d in (stored, computed))
-        return compare_text(old, new, rules)
-    return Comparison()
+    if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
+        rules = replace(rules, seeded=False)  # the plain text shows better what they are
+    return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
     """Tell whether the plain text of a display has each number of its HTML, as a table's has."""
     plain, html = (
-        Counter(match["number"] for match in numbers_of(text))
+        Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (data.get("text/plain", ""), html_text(data["text/html"]))
     )
     return html <= plain
@@ -147,6 +141,17 @@ def text_of(output: NotebookNode) -> str:
 def alt_text(output: NotebookNode, kind: str) -> str:
     """Return the text that stands for a picture where it cannot be seen; empty if there is none."""
     return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
+
+
+def rich_text(kind: str, content: str | dict | list) -> str:
+    """Return what is compared of a display's other forms than plain text; empty if nothing is."""
+    if kind == "text/html":
+        return html_text(content)
+    if kind in ("text/markdown", "text/latex"):
+        return content
+    if kind.endswith("json") and not kind.startswith(WIDGET):
+        return json.dumps(content, indent=1, sort_keys=True)
+    return ""
 
 
 class _Text(HTMLParser):

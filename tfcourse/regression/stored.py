@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import TOKEN, Phase, numbers_of
+from tfcourse.regression.compare import TOKEN, Phase, numbers_of, rendered
 from tfcourse.regression.controls import ControlError, nbval_marks, notes, rules
-from tfcourse.regression.outputs import html_text, text_of
+from tfcourse.regression.outputs import alt_text, rich_text, text_of
 from tfcourse.regression.phases import parse
 
 AGAIN = "execute the notebook again"
@@ -104,10 +104,14 @@ def output_problems(cell: NotebookNode) -> Iterator[str]:
             yield f"stores stderr, {output.text.strip().splitlines()[0][:80]!r}; remove its cause"
     if nbval_marks(cell) or "regression:exact" in tags:
         return  # nothing is compared, or everything
-    text = "\n".join(readable(output) for output in cell.outputs)
+    texts = [readable(output) for output in cell.outputs]
+    texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
+    text = "\n".join(texts)
     if FRAME.search(text):
         yield "stores the frames of a progress bar; switch it off, as by verbose=2"
-    passing = [match["masked"].strip() for match in TOKEN.finditer(text) if match["masked"]]
+    masked = (match["masked"] for match in TOKEN.finditer(rendered(text)))
+    # A table says it twice, in plain text and in HTML.
+    passing = list(dict.fromkeys(time.strip() for time in masked if time))
     if passing:
         yield (
             f"prints what differs from run to run, {', '.join(map(repr, passing[:3]))}; do not "
@@ -116,11 +120,18 @@ def output_problems(cell: NotebookNode) -> Iterator[str]:
 
 
 def readable(output: NotebookNode) -> str:
-    """Return what a reader can read of an output; a picture's plain text is not shown."""
+    """Return what a reader can read of an output, in all its forms.
+
+    The plain text of a picture is not shown, and that of a display with other forms is not if it
+    only names an object, `<Styler at 0x7f…>`.
+    """
     data = output.get("data", {})
     if any(kind.startswith("image/") for kind in data):
         return ""
-    return html_text(data["text/html"]) if "text/html" in data else text_of(output)
+    named = len(data) > 1 and text_of(output).startswith("<")
+    texts = ["" if named else text_of(output)]
+    texts += [rich_text(kind, content) for kind, content in data.items()]
+    return "\n".join(texts)
 
 
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
