@@ -208,6 +208,9 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),
         # A setting is one number, or those of its bracket; what follows is a result.
         ("lr=0.1: 0.9312", ["setting", "float"]),
+        ("dropout: 0.2 {'l2': 0.001, 'eps': 1e-7} threshold: 0.5 beta_1: 0.9", ["setting"] * 5),
+        ("validation_split=0.2 clipnorm 1.5 label_smoothing=0.1 L2(1e-4)", ["setting"] * 4),
+        ("Dropout: 0.54 L2: 0.54 l2 0.5 best threshold: 0.43 temperature: 1.66", ["float"] * 5),
         ("accuracy of SGD(0.1, momentum=0.9)  0.9312", ["setting", "setting", "accuracy"]),
         ("Adam(1e-3, 0.9): [0.93, 0.92]", ["setting", "setting", "float", "float"]),
         ("momentum 0.9 gives 0.9312", ["setting", "float"]),

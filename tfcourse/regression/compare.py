@@ -67,12 +67,17 @@ DIGITS = {Phase.UNTRAINED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
 
 # What the words before a number, or above it in a table, say that it is. A setting, such as a
-# learning rate, depends on no training: it is held to the strictest tolerance everywhere.
+# learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
+# names results is none: a temperature may have been fitted, a step size found.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
-      | epsilon | (?<! [a-z] ) lr (?! [a-z] ) | ['"] rate ['"] | dropout \s? [=(]
-      | \b (?: SGD | RMSprop | N?Adam[wx]? ) \( )
+      | epsilon | (?<! [a-z] ) (?: lr | eps ) (?! [a-z] ) | beta_[12] | clip_? (?: norm | value )
+      | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
+      | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
+        # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
+      | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) threshold ) )
+        (?= ['"]? \s? [=:(] ) )
     | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
       (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: mse | mae ) (?! [a-z] )
           | (?: squared | absolute ) [\s_]* error )
