@@ -133,6 +133,8 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
         ("accuracy 97.5%", "accuracy 98.5%", False),
         ("score 0.91", "score 0.93", True),
         ("score 0.91", "score 0.99", False),
+        ("R2 0.97", "R2 0.88", False),
+        ("IoU 0.81", "IoU 0.74", False),
         ("steps: 5157", "steps: 5158", False),
     ],
 )
@@ -220,6 +222,9 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("steps  learning rate  accuracy\n   10          0.001      0.93",
          ["setting", "accuracy"]),
         ("lr    \nsmall 0.93", ["float"]),  # not under it
+        ("rmse 0.25 nll: 0.3 test_iou 0.81 roc_auc: 0.9 AUROC 0.9 specificity 0.9",
+         ["loss", "loss", "held-out accuracy", "accuracy", "accuracy", "accuracy"]),
+        ("var2 0.5 R2 0.97 r² = 0.97", ["float", "probability", "probability"]),
         ("error rate 0.025, mean squared error 2.5", ["accuracy", "loss"]),
     ],
 )  # fmt: skip

@@ -68,7 +68,10 @@ MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
 
 # What the words before a number, or above it in a table, say that it is. A setting, such as a
 # learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
-# names results is none: a temperature may have been fitted, a step size found.
+# names results is none: a temperature may have been fitted, a step size found. IoU and specificity
+# are shares of right answers, like accuracy. R² is 1 minus a loss that may move by 8 %, so it moves
+# farther. Two are left to be floats: `error`, which may be one of rounding, and perplexity, which
+# grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -79,11 +82,13 @@ WORDS = re.compile(
       | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) threshold ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
-      (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: mse | mae ) (?! [a-z] )
+      (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: r?mse | mae | nll ) (?! [a-z] )
           | (?: squared | absolute ) [\s_]* error )
-        | (?P<accuracy> accurac(?: y | ies ) | (?<! [a-z] ) (?: acc | f1 | auc ) (?! [a-z] )
-          | precision | recall | error [\s_]* rate | \b correct \b ) )
-    | (?P<probability> probability | probabilities | \b scores? \b | confidence )
+        | (?P<accuracy> accurac(?: y | ies ) | precision
+          | (?<! [a-z] ) (?: acc | f1 | (?: au )? roc | auc | iou ) (?! [a-z] )
+          | recall | specificity | error [\s_]* rate | \b correct \b ) )
+    | (?P<probability> probability | probabilities | \b scores? \b | confidence
+      | (?<! [a-z] ) r[2²] (?! \w ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
