@@ -86,6 +86,8 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
         ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads by the widest entry
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
         ("-1e-05", "-2e-05"),
+        ("[1.+0.5000000j]", "[1.+0.5000001j]"),
+        ("31.4212dB", "31.4213dB"),
     ],
 )
 def test_rounding_passes_before_training(stored, computed):
@@ -99,6 +101,8 @@ def test_rounding_passes_before_training(stored, computed):
         ("train (55000, 28, 28)", "train (54999, 28, 28)"),
         ("score 0.5816898", "score -0.5816898"),
         ("uint8", "uint16"),
+        ("31.42dB", "36.42dB"),
+        ("31.42dB", "31.42dBm"),
         ("TensorFlow 2.21.0", "TensorFlow 2.22.0"),
         ("1,234.5 images", "1,334.5 images"),
         ("equal: True", "equal: False"),
@@ -270,7 +274,12 @@ def test_long_texts_take_time_in_proportion():
         ("101,770 (397.54 KB)", ["101,770", "397.54"]),
         ("(60000, 28, 28) uint8", ["60000", "28", "28"]),
         ("[-1. .5 1e-05]", ["-1.", ".5", "1e-05"]),
-        ("x1 3x 2.21.0", []),
+        ("x1 3x 2.21.0 x1.5 2.5_a", []),
+        (
+            "1,031.42dB 2.31x 1.5e-05j 3.1µm -0.5V 25.4.1a",
+            ["1,031.42", "2.31", "1.5e-05", "3.1", "-0.5"],
+        ),
+        ("31.42ms 2.5s 2.5min", []),  # times
         ("1,2 10,000 / 32 = 312.50", ["1", "2", "10,000", "32", "312.50"]),
         ("nan -inf infinity", ["nan", "-inf"]),
         ("0-255", ["0", "255"]),

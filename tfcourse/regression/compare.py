@@ -109,13 +109,17 @@ MASKED = rf"""
 """
 NUMBER = r"""
     (?<! [\w.] )  # not the 1 of x1
-    (?P<number> [-+]? (?:
-        (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42, or nothing: .5
-        (?: \.\d* )?
-        (?: [eE] [-+]? \d+ )?
-      | nan | NaN | inf
-    ) )
-    (?! \w | \.\d )  # nor the 3 of 3x, nor a part of the version 2.21.0
+    (?P<number>
+        [-+]? (?: \d{1,3} (?: ,\d{3} )+ | \d+ ) \.\d++ (?: [eE] [-+]? \d+ )?+
+        (?= [^\W\d_] )  # a unit may touch a decimal number, as in 31.42dB
+      | [-+]? (?:
+            (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42 or .5
+            (?: \.\d* )?
+            (?: [eE] [-+]? \d+ )?
+          | nan | NaN | inf
+        )
+        (?! \w | \.\d )  # not the 3 of 3x, nor a part of the version 2.21.0
+    )
 """
 TOKEN = re.compile(f"{MASKED} | {NUMBER}", re.VERBOSE)
 
