@@ -59,6 +59,10 @@ def test_an_executed_notebook_is_well():
             ["Cell 1, shown as [2]: stores stderr, 'WARNING: frightening'"],
         ),
         (
+            lambda c: c[1].outputs.append(printed("\n", "stderr")),
+            ["Cell 1, shown as [2]: stores stderr, ''"],
+        ),
+        (
             lambda c: c[1].metadata.update(tags=["regression:fuzzy"]),
             ["Cell 1, shown as [2]: the tag 'regression:fuzzy' is not known"],
         ),

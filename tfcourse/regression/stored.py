@@ -101,7 +101,8 @@ def output_problems(cell: NotebookNode) -> Iterator[str]:
         if output.output_type == "error" and not tags & RAISES:
             yield f"stores an error, {output.ename}; mend it, or tag the cell 'raises-exception'"
         if output.get("name") == "stderr":
-            yield f"stores stderr, {output.text.strip().splitlines()[0][:80]!r}; remove its cause"
+            first = output.text.strip().partition("\n")[0]  # "" of a blank line
+            yield f"stores stderr, {first[:80]!r}; remove its cause"
     if nbval_marks(cell) or "regression:exact" in tags:
         return  # nothing is compared, or everything
     texts = [readable(output) for output in cell.outputs]
