@@ -72,6 +72,7 @@ def test_a_text_equals_itself(text, phase):
         ("\x1b[1mbold\x1b[0m", "bold"),
         ("[ 1. 10.]", "[1.  10.]"),
         ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # an array's lines are broken by its widths
+        ("array([[1, 2]], dtype=int8)", "array([[1, 2]],\n      dtype=int8)"),
         (TABLE, TABLE.replace("     ", "       ").replace("━━━", "━━━━━")),
     ],
 )
@@ -116,6 +117,7 @@ def test_rounding_passes_before_training(stored, computed):
         ("loss inf", "loss -inf"),
         ("0.25 min 0.10 max", "0.25 min 0.20 max"),  # `0.25 min` is no time
         ("x[0:10]", "x[0:20]"),
+        ("an open ( only\nends there )", "an open ( only ends there )"),
         ("learning rate 0.001", "learning rate 0.002"),  # a setting is the same before and after
         ("dropout rate 0.2", "dropout rate 0.21"),
         (TABLE, TABLE.replace("100,480", "100,481")),

@@ -333,16 +333,18 @@ def verbatim_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and text of each line; the lines of one array are one line."""
-    begun, parts, depth = 0, [], 0
+    begun, parts, depth, call = 0, [], 0, 0
     for number, line in enumerate(text.strip().splitlines(), start=1):
         if RULE.fullmatch(line):
             continue
         begun = begun or number
         parts.append(line.rstrip())
         depth += line.count("[") - line.count("]")
-        if depth <= 0:
+        call += line.count("(") - line.count(")")
+        # After `array([…],` NumPy may put `dtype=float32)` into a line of its own.
+        if depth <= 0 and (call <= 0 or not parts[-1].endswith(",")):
             yield begun, "\n".join(parts)
-            begun, parts, depth = 0, [], 0
+            begun, parts, depth, call = 0, [], 0, 0
     if parts:  # a bracket that never closes is no array
         yield from enumerate(parts, start=begun)
 
