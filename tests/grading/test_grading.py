@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tfcourse.exercises import SOLUTIONS, exercise
+from tfcourse.grading import __main__ as grader
 from tfcourse.grading.submission import NotGradableError, plan, read
 
 # Some twenty submissions, a kernel each, of which two run into their time limit: minutes.
@@ -155,9 +156,42 @@ CASES = {
         "STOPPED: its grading was ended from within",
         "STOPPED",
     ),
+    "half a surrogate pair": (
+        {"double": "def double(x):\n    raise ValueError('\\ud800 lone')", **DONE},
+        r"raised ValueError: \\ud800 lone",
+        RIGHT,
+    ),
+    "writes to the terminal": (
+        {"double": "raise ValueError('\\r\\x1b[2K2/2')", **DONE},
+        r"raised ValueError: \\r\\x1b\[2K2/2",
+        RIGHT,
+    ),
+    "prints what is no text": (
+        {
+            "double": "import os\nwith open(f'/proc/{os.getppid()}/fd/1', 'ab') as grader:\n"
+            "    grader.write(b'\\xff' * 1000)\ndef double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "prints past its kernel": (
+        {
+            "double": 'import os\nos.write(1, b\'{"exercise": "double", "mistake": null}\\n\')\n'
+            "os.kill(os.getpid(), 9)",
+            **DONE,
+        },
+        "STOPPED: its kernel ended",
+        "STOPPED: its kernel ended",
+    ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
-FILES = {"notes.txt": "not a notebook", "empty.ipynb": "not a notebook", "list.ipynb": "not a"}
+FILES = {
+    "notes.txt": "not a notebook",
+    "empty.ipynb": "not a notebook",
+    "list.ipynb": "not a",
+    r"M\xfcller.ipynb": "not a notebook",  # stored with a byte that is not UTF-8
+}
 
 
 def small_solution() -> nbformat.NotebookNode:
@@ -194,6 +228,7 @@ def graded(tmp_path_factory):
         nbformat.write(handed_in(exercise(solution), edits), path)
     for name, text in {"notes.txt": "hello", "empty.ipynb": "", "list.ipynb": "[1]"}.items():
         (folder / "submissions" / name).write_text(text)
+    (folder / "submissions" / os.fsdecode(b"M\xfcller.ipynb")).touch()
     data = folder / "keras" / "datasets" / "mnist.npz"
     data.parent.mkdir(parents=True)
     data.write_text("data")
@@ -209,7 +244,8 @@ def graded(tmp_path_factory):
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert data.read_text() == "data"
-    with (folder / "submissions" / "grades.csv").open() as file:
+    assert not (folder / "submissions" / "grades.incomplete.csv").exists()
+    with (folder / "submissions" / "grades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return rows, finished.stdout
 
@@ -234,6 +270,43 @@ def test_what_is_printed_is_a_line_for_each_submission(graded):
     lines = graded[1].splitlines()
     assert any(line.split() == ["solved/small.ipynb", "2/2"] for line in lines)
     assert f"{len(CASES) + len(FILES)} submissions" in lines[-1]
+
+
+def test_what_is_printed_does_not_command_the_terminal(graded):
+    assert [c for c in graded[1] if not c.isprintable() and c != "\n"] == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_run_keeps_its_rows_and_the_table_of_before(
+    error, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "grades.csv").write_text("of last week")
+    for name in ["a.ipynb", "b.ipynb", "c.ipynb"]:
+        (tmp_path / name).write_text("no notebook")
+    grade, left = grader.grade, iter([None, None, error])
+    seen = []
+
+    def interrupted(path, *others):
+        if stop := next(left, None):
+            raise stop
+        seen.append(path.name)
+        return grade(path, *others)
+
+    monkeypatch.setattr(grader, "grade", interrupted)
+    if error is KeyboardInterrupt:
+        assert grader.main([str(tmp_path)]) == 130
+    else:
+        with pytest.raises(error):
+            grader.main([str(tmp_path)])
+    assert "INCOMPLETE: 2 of 3 submissions" in capsys.readouterr().out
+    assert (tmp_path / "grades.csv").read_text() == "of last week"
+    rows = (tmp_path / "grades.incomplete.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["submission", "a.ipynb", "b.ipynb"]
+    seen.clear()
+    assert grader.main([str(tmp_path)]) == 0  # and the tables are not taken for submissions
+    assert seen == ["a.ipynb", "b.ipynb", "c.ipynb"]
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["grades.csv"]
+    assert len((tmp_path / "grades.csv").read_text().splitlines()) == 4
 
 
 def test_nothing_is_left_running(graded):

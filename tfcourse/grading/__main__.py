@@ -38,25 +38,37 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know all letters
     table = options.table or options.folder / "grades.csv"
+    unfinished = table.with_name(f"{table.stem}.incomplete.csv")
+    ours = [table.resolve(), unfinished.resolve()]
     files = [
         path
         for path in sorted(options.folder.rglob("*"))
-        if is_submission(path, options.folder) and path.resolve() != table.resolve()
+        if is_submission(path, options.folder) and path.resolve() not in ours
     ]
     solutions = {
         path.stem: nbformat.read(path, as_version=4) for path in options.solutions.glob("*.ipynb")
     }
-    rows = []
-    for path in files:
-        name = str(path.relative_to(options.folder))
-        found = grade(path, solutions, options.seconds, int(options.memory * 2**30))
-        print_result(name, found)
-        rows += [{"submission": name, **row} for row in found]
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    # A row is in a file as soon as it is found; a table of before is replaced by a whole one only.
+    done = 0
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            for path in files:
+                name = printable(os.fsencode(path.relative_to(options.folder)))
+                found = grade(path, solutions, options.seconds, int(options.memory * 2**30))
+                writer.writerows({"submission": name, **row} for row in found)
+                file.flush()
+                print_result(name, found)
+                done += 1
+        unfinished.replace(table)
+    except BaseException as error:
+        print(f"\nINCOMPLETE: {done} of {len(files)} submissions; their rows are in {unfinished}")
+        if isinstance(error, KeyboardInterrupt):
+            return 130  # as shells have it
+        raise
     print(f"\n{len(files)} submissions; the table is in {table}")
     return 0
 
@@ -74,7 +86,7 @@ def grade(
     try:
         plan = submission.plan(submission.read(path), solutions)
     except (submission.NotGradableError, OSError) as error:
-        return [{"lesson": "", "exercise": "", "right": 0, "says": str(error)}]
+        return [{"lesson": "", "exercise": "", "right": 0, "says": printable(str(error))}]
     with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as scratch:
         printed, reason = limits.run(
             [sys.executable, "-m", "tfcourse.grading.worker"],
@@ -121,9 +133,20 @@ def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, 
         else:
             says = event["mistake"] or ""
         right = int("mistake" in event and not event["mistake"])
-        says = "; ".join(filter(None, [remark, says])).replace("\n", " ")
+        says = printable("; ".join(filter(None, [remark, says])).replace("\n", " "))
         rows.append({"lesson": plan.lesson, "exercise": name, "right": right, "says": says})
     return rows
+
+
+def printable(text: str | bytes) -> str:
+    """Return a learner's text with an escape for each character that is no letter.
+
+    A terminal would obey some of them, and half a surrogate pair cannot be written at all. A file's
+    name is given as bytes, which need not be UTF-8.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="backslashreplace")
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def print_result(name: str, rows: list[dict[str, str | int]]) -> None:

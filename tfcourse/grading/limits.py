@@ -45,7 +45,8 @@ def run(
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
-    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as printed:
+    kind = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}  # it may print any bytes
+    with tempfile.TemporaryFile(**kind) as given, tempfile.TemporaryFile(**kind) as printed:
         given.write(stdin)
         given.seek(0)
         process = subprocess.Popen(

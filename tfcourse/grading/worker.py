@@ -73,7 +73,7 @@ def main() -> None:
         record_timing=False,
         store_widget_state=False,
     )
-    with client.setup_kernel(stderr=subprocess.DEVNULL):
+    with client.setup_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         Submission(client, job).run()
 
 
