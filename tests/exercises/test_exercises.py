@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
@@ -80,6 +81,22 @@ def test_a_wrong_answer_is_rejected_and_told_why(number, name, entry, run_of, ca
     assert mistake, "the check accepts it"
     assert entry["says"] in mistake
     assert capsys.readouterr().out.endswith(f"Not yet. {mistake}\n")
+
+
+@each_notebook
+def test_no_check_takes_nan_for_an_answer(path, run_of):
+    # Whatever nan is compared with, it is neither above nor below.
+    run = run_of(path.stem[:2])
+    for name, check in run.checks.items():
+        (answer,) = re.findall(r"\((\w+)\)", check)
+        right = run.names[answer]
+        for wrong in [np.nan, lambda *inputs, right=right: nan_like(right(*inputs))]:
+            names = {**run.names, answer: wrong}
+            assert run.verdict(name, names), f"{name} takes {wrong}"
+
+
+def nan_like(value: object) -> object:
+    return np.full(np.shape(value), np.nan)[()]
 
 
 @each_notebook
