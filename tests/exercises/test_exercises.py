@@ -83,6 +83,24 @@ def test_a_wrong_answer_is_rejected_and_told_why(number, name, entry, run_of, ca
     assert capsys.readouterr().out.endswith(f"Not yet. {mistake}\n")
 
 
+# Other answers to 02.budget that are as right as the solution: what stands between Flatten and end.
+LAYERS = [
+    "Dense(25, activation=tf.nn.relu), Dense(10)",
+    'Dense(25), Activation("relu"), Dense(10)',
+    "Dense(25), ReLU(), Dense(10)",
+    'Rescaling(1 / 255), Dense(25, activation="relu"), Dropout(0.2), Dense(10)',
+    'Dense(25, activation="relu"), Dense(10, activation="softmax")',
+]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_a_model_is_judged_by_what_it_computes(layers, run_of):
+    names = dict(run_of("02").names)
+    start = "from tensorflow.keras.layers import *\nstart = [tf.keras.Input((28, 28)), Flatten()]\n"
+    exec(f"{start}small_model = tf.keras.Sequential([*start, {layers}])", names)
+    assert run_of("02").verdict("budget", names) is None
+
+
 @each_notebook
 def test_no_check_takes_nan_for_an_answer(path, run_of):
     # Whatever nan is compared with, it is neither above nor below.
