@@ -49,8 +49,8 @@ CASES = {
     "syntax error": ({"double": "def double(x) return x", **DONE}, "raised SyntaxError", RIGHT),
     "other names": (
         {"double": "sum = len = check = None\ndef double(x):\n    return 2 * x", **DONE},
-        "TAMPERED: the submission replaced check",
-        "TAMPERED: the submission replaced check",
+        RIGHT,
+        RIGHT,
     ),
     "shadows sum": ({"double": "sum = 0\ndef double(x):\n    return 2 * x", **DONE}, RIGHT, RIGHT),
     "endless cell": ({"double": "while True:\n    pass", **DONE}, "STOPPED: still running", RIGHT),

@@ -137,4 +137,5 @@ def watched(solution: NotebookNode) -> list[str]:
         cell.source for cell in solution.cells if cell.id.endswith(("-find", "-common"))
     )
     dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    return sorted({*dotted, *re.findall(r"^def (\w+)", text, re.MULTILINE)})
+    # Ours are run anew for each check; a helper that a learner calls `check` changes nothing.
+    return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})
