@@ -339,6 +339,30 @@ def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
         plan(small_solution(), solutions)
 
 
+@pytest.mark.parametrize("kept", ["in the metadata", "nowhere", "random"])
+def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
+    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*")}
+    for name in solutions:
+        notebook = exercise(SOLUTIONS / f"{name}.ipynb")
+        answer = next(i for i, cell in enumerate(notebook.cells) if cell.id.endswith("-answer"))
+        notebook.cells[answer].source = "mine = 2"
+        notebook.cells.insert(answer, nbformat.v4.new_code_cell("mine = 1"))
+        expected = plan(notebook, solutions)
+        notebook.nbformat_minor = 5 if kept == "random" else 4
+        for number, cell in enumerate(notebook.cells):
+            cell_id = cell.pop("id")
+            if kept == "in the metadata":
+                cell.metadata["id"] = cell_id
+            elif kept == "random":
+                cell["id"] = f"cell{number}"
+        nbformat.write(notebook, tmp_path / "without.ipynb")
+        assert plan(read(tmp_path / "without.ipynb"), solutions) == expected
+        assert [step.text for step in expected.steps if step.kind == "theirs"][:2] == [
+            "mine = 1",
+            "mine = 2",
+        ]
+
+
 def test_too_large_a_file_is_not_read(tmp_path):
     path = tmp_path / "large.ipynb"
     with path.open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,20 +70,23 @@ def read(path: Path) -> NotebookNode:
 def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
     """Return what is to be run of a submission: our cells, and in between the learner's own.
 
-    Cells are told by their ids. Of the learner's, the answers are taken and what they have added;
-    all other cells, and above all the checks, are ours. An added cell runs where it stands: after
-    the same cell of ours.
+    Cells are told by their ids (see `with_ids`). Of the learner's, the answers are taken and what
+    they have added; all other cells, and above all the checks, are ours. An added cell runs where
+    it stands: after the same cell of ours.
 
     Raises
     ------
     NotGradableError
         If the notebook was made from none of the solutions.
     """
+    submission = with_ids(submission, solutions)
     theirs = {cell.get("id"): cell.source for cell in submission.cells}
     lesson = max(solutions, key=lambda name: len(theirs.keys() & answers(solutions[name])))
     solution = solutions[lesson]
     if not theirs.keys() & answers(solution):
-        raise NotGradableError("holds no answer to any of our exercises (told by the cells' ids)")
+        raise NotGradableError(
+            "holds no answer to any of our exercises (told by the cells' ids, or by the checks)"
+        )
     own = additions(submission, {cell.id for cell in solution.cells})
     steps, remarks, exercises = [], {}, []
     begun = False  # before the first exercise's text all is ours
@@ -107,6 +111,34 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
     steps = [step for step in steps if step not in early]
     steps[index(steps) + 1 : index(steps) + 1] = early
     return Plan(lesson, steps, exercises, remarks, watched(solution))
+
+
+def with_ids(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> NotebookNode:
+    """Return a notebook whose cells have their ids, also if it was stored without them.
+
+    Colab writes the ids of a format before 4.5 into the metadata; other tools leave them out. Then
+    a cell of ours is told by its text, and an answer by the check below it.
+    """
+    submission = copy.deepcopy(submission)
+    known = {cell.id for solution in solutions.values() for cell in solution.cells}
+    for cell in submission.cells:
+        if cell.get("id") not in known:
+            cell["id"] = cell.metadata.get("id")
+    if any(cell.id in known and cell.id.endswith("-answer") for cell in submission.cells):
+        return submission
+    sources = [cell.source.strip() for cell in submission.cells]
+    ours = max(
+        [{cell.source.strip(): cell.id for cell in each.cells} for each in solutions.values()],
+        key=lambda ours: len(ours.keys() & sources),
+    )
+    answer = None  # the last code cell that is not ours, since the last one that is
+    for cell, source in zip(submission.cells, sources, strict=True):
+        cell["id"] = ours.get(source)
+        if answer and cell.id and cell.id.endswith("-check"):
+            answer["id"] = f"{cell.id.removesuffix('check')}answer"
+        if cell.id or cell.cell_type == "code":
+            answer = None if cell.id else cell
+    return submission
 
 
 def answers(solution: NotebookNode) -> set[str]:
