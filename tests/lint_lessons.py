@@ -22,7 +22,8 @@ from tfcourse.regression.stored import code_cells, problems, unprinted_figures
 
 MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
-PATH = re.compile(r"(?<![\w.:/<])(?:/(?:home|root|tmp|usr|var|opt|mnt|Users)/\w|[A-Z]:\\\w)")
+ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
+PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
 # A heading has one capital, at its start, but for names.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
@@ -50,6 +51,7 @@ def is_lesson(path: Path) -> bool:
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
     """Return a sentence for each rule that a notebook breaks, with the place."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
+    found += paths(notebook)
     return [*found, *frame(notebook)] if lesson else found
 
 
@@ -79,19 +81,29 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def code(notebook: NotebookNode) -> Iterator[str]:
-    """Code cells are short, import what every learner has, and name no path of one machine."""
+    """Code cells are short, and import what every learner has."""
     for where, cell in code_cells(notebook):
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         lines = len([line for line in cell.source.splitlines() if line.strip()])
         if lines > MOST_LINES and not folded:
             yield f"{where}: {lines} lines of code; {MOST_LINES} at most, split it"
-        if path := PATH.search(cell.source + "".join(map(str, cell.outputs))):
-            yield f"{where}: a path of one machine: {path[0]!r}"
         for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
             imported = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for name in {name.partition(".")[0] for name in imported} - PLAIN:
                 yield f"{where}: imports {name}; only TensorFlow, NumPy, Matplotlib, and Python"
+
+
+def paths(notebook: NotebookNode) -> Iterator[str]:
+    """No text, code or output names a path of one machine."""
+    for cell in notebook.cells:
+        texts = [cell.source]
+        for output in cell.get("outputs", []):
+            texts += [output.get("text", ""), *output.get("traceback", [])]
+            texts += [text for kind, text in output.get("data", {}).items() if "text/" in kind]
+        for path in filter(None, map(PATH.search, texts)):
+            start = path.string.rfind("\n", 0, path.start()) + 1
+            yield f"a path of one machine: {path.string[start:].splitlines()[0][:60]!r}"
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:

@@ -73,6 +73,10 @@ MISTAKES = {
     ),
     "another package": (("import numpy as np", "import numpy as np, sklearn"), "imports sklearn"),
     "one machine's path": (("import numpy as np", 'f = "/home/ada"'), "a path of one machine"),
+    "a path in the text": (
+        ("## Set up", "## Set up\n\nSee /content/data"),
+        "a path of one machine",
+    ),
     "an edited cell": (("import numpy as np", "import numpy"), "was edited after"),
 }
 
@@ -104,6 +108,21 @@ def test_what_is_stored_is_checked(alt, hash_, said):
     if not hash_:
         del cells[0].metadata["regression"]
     assert any(said in complaint for complaint in lint_lessons.complaints(notebook))
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["/root/a.keras", "saved:\n/Users/ada/a", "saved\t/work/a", "C:\\Users\\ada", "file:///data/a"],
+)
+def test_an_output_names_no_path(output):
+    notebook = nbformat.read(LESSONS[1], as_version=4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    for found in [
+        nbformat.v4.new_output("stream", text=output),
+        nbformat.v4.new_output("execute_result", {"text/html": f"<b>\n{output}</b>"}),
+    ]:
+        cell.outputs = [found]
+        assert any("a path of one" in each for each in lint_lessons.complaints(notebook))
 
 
 def test_the_command_names_the_notebook_and_fails(tmp_path):
