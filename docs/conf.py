@@ -53,6 +53,8 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
+# The theme writes an empty mode into each page, and complains of it in the browser's console.
+html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # the download button: lesson.ipynb, not lesson.ipynb.txt
 html_show_copyright = False
 html_show_sphinx = False

@@ -6,6 +6,7 @@ MathJax, Sphinx's default, is a script from another host that typesets each page
 from __future__ import annotations
 
 import html
+import re
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -13,6 +14,9 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
+
+# After a function's name, such as ln; browsers draw no space for this sign. Brackets need none.
+SPACE = re.compile(r"<mo>&ApplyFunction;</mo>(?!\s*<mo[^>]*>\()")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -38,7 +42,7 @@ def block(translator: HTML5Translator, node: nodes.math_block) -> None:
 def convert(node: nodes.Element, as_block: bool) -> str:
     """Return the formula as MathML, or as it was written where the converter cannot read it."""
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        return SPACE.sub(r"\g<0><mspace width='0.1667em'/>", tex2mathml(node.astext(), as_block))
     except MathError as error:
         logging.getLogger(__name__).warning("%s in $%s$", error, node.astext(), location=node)
         return f"<code>{html.escape(node.astext())}</code>"

@@ -216,6 +216,30 @@ def test_paper_gets_dark_ink_and_no_side_columns(page: Page, book):
         expect(page.locator(column)).not_to_be_visible()
 
 
+def test_paper_gets_light_tables_and_the_folded_answers(page: Page, book):
+    page.emulate_media(color_scheme="dark", media="print")
+    page.goto(f"{book.url}notebooks/04_loss.html")
+    for row in page.locator(".bd-article tbody tr").all():
+        red, *_ = row.evaluate("row => getComputedStyle(row).backgroundColor.match(/\\d+/g)")
+        assert int(red) > 200
+    for answer in page.locator(".bd-article details").all():
+        height = answer.evaluate("answer => answer.getBoundingClientRect().height")
+        assert height > answer.locator("summary").bounding_box()["height"] + 20
+
+
+def test_there_is_room_after_the_name_of_a_function(page: Page, book):
+    page.goto(f"{book.url}notebooks/04_loss.html")
+    room = "math => math.querySelector('mspace').getBoundingClientRect().width"
+    assert page.locator("math", has_text="ln").first.evaluate(room) > 1
+
+
+def test_nothing_is_complained_of_in_the_console(page: Page, book):
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{book.url}{FRONT}")
+    assert [text for text in said if "theme mode" in text] == []
+
+
 def test_the_search_finds_softmax(page: Page, book):
     page.goto(book.url + FRONT)
     page.get_by_role("button", name="Search").filter(visible=True).click()
