@@ -12,6 +12,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 # A heading has one capital, at its start, but for names.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
@@ -37,7 +39,10 @@ def main() -> int:
     found = [
         f"{path}: {complaint}"
         for path in parser.parse_args().notebooks
-        for complaint in complaints(nbformat.read(path, as_version=4), is_lesson(path))
+        for complaint in [
+            *complaints(nbformat.read(path, as_version=4), is_lesson(path)),
+            *links(path),
+        ]
     ]
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0
@@ -131,6 +136,52 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
             yield f"there is no {part!r}"
     if places != sorted(places):
         yield f"these are not in order: {PARTS}"
+    questions, _, rest = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")
+    # Without the blank lines the answer would not be read as Markdown.
+    folded = re.findall(
+        r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", questions, re.S
+    )
+    if not 3 <= len(folded) <= 5 or len(folded) != questions.count("<details"):
+        yield f"{len(folded)} questions with folded answers; 3 to 5 under '## Check yourself'"
+    if not rest.strip():
+        yield "after the questions there is no '**Next:**'"
+
+
+def links(page: Path) -> Iterator[str]:
+    """Links within the course lead somewhere; a lesson leads to the next."""
+    text = page_text(page)
+    for picture, label, target in LINK.findall(text):
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        if not label:
+            yield f"the link to {target} has no text"
+        elif "://" in target:
+            continue
+        elif picture and len(label) <= 20:
+            yield f"the picture {target} needs a text that says what it shows"
+        elif not there.exists():
+            yield f"a link leads nowhere: {target}"
+        elif anchor and anchor not in anchors(there):
+            yield f"a link leads to no heading: {target}"
+    if is_lesson(page):
+        later = [path.name for path in sorted(page.parent.glob("[0-9][0-9]_*.ipynb"))]
+        later = [name for name in later if name > page.name]
+        if later and f"({later[0]})" not in text:
+            yield f"it does not lead to the next lesson, {later[0]}"
+
+
+def page_text(path: Path) -> str:
+    """Return a page's text: a Markdown file, or a notebook's text cells."""
+    if path.suffix == ".md":
+        return path.read_text()
+    return "\n\n".join(cell.source for cell in text_cells(nbformat.read(path, as_version=4)))
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """Return what a page's headings can be linked by, in JupyterLab."""
+    headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
+    return {heading.replace(" ", "-") for heading in headings}
 
 
 def text_cells(notebook: NotebookNode) -> list[NotebookNode]:
