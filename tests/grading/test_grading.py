@@ -191,6 +191,7 @@ FILES = {
     "empty.ipynb": "not a notebook",
     "list.ipynb": "not a",
     r"M\xfcller.ipynb": "not a notebook",  # stored with a byte that is not UTF-8
+    "./=1+1.ipynb": "not a notebook",
 }
 
 
@@ -228,7 +229,8 @@ def graded(tmp_path_factory):
         nbformat.write(handed_in(exercise(solution), edits), path)
     for name, text in {"notes.txt": "hello", "empty.ipynb": "", "list.ipynb": "[1]"}.items():
         (folder / "submissions" / name).write_text(text)
-    (folder / "submissions" / os.fsdecode(b"M\xfcller.ipynb")).touch()
+    for name in [b"M\xfcller.ipynb", b"=1+1.ipynb"]:
+        (folder / "submissions" / os.fsdecode(name)).touch()
     data = folder / "keras" / "datasets" / "mnist.npz"
     data.parent.mkdir(parents=True)
     data.write_text("data")

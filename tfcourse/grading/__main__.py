@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
             writer.writeheader()
             for path in files:
                 name = printable(os.fsencode(path.relative_to(options.folder)))
+                if name.startswith(("=", "+", "-", "@")):
+                    name = f"./{name}"  # a spreadsheet would take it for a formula
                 found = grade(path, solutions, options.seconds, int(options.memory * 2**30))
                 writer.writerows({"submission": name, **row} for row in found)
                 file.flush()
