@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -99,6 +100,37 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     start = "from tensorflow.keras.layers import *\nstart = [tf.keras.Input((28, 28)), Flatten()]\n"
     exec(f"{start}small_model = tf.keras.Sequential([*start, {layers}])", names)
     assert run_of("02").verdict("budget", names) is None
+
+
+# Other right answers to lesson 00's exercises: what the function returns.
+RETURNS = [
+    ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
+    ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),
+    ("device", "device_of(tensor)", "tensor.device[-5:-2]"),
+    ("device", "device_of(tensor)", "tf.DeviceSpec.from_string(tensor.device).device_type"),
+    ("repeat", "draw(seed)", "np.random.seed(seed) or np.random.rand(3)"),
+    ("repeat", "draw(seed)", "np.random.default_rng(seed).random(3)"),
+    ("repeat", "draw(seed)", "tf.random.set_seed(seed) or tf.random.uniform([3])"),
+    ("repeat", "draw(seed)", "tf.keras.utils.set_random_seed(seed) or list(np.random.rand(3))"),
+    ("repeat", "draw(seed)", "tf.random.stateless_uniform([3], [seed, 0])"),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "result"), RETURNS)
+def test_a_function_is_judged_by_what_it_returns(name, function, result, run_of):
+    names = dict(run_of("00").names)
+    exec(f"def {function}:\n    return {result}", names)
+    assert run_of("00").verdict(name, names) is None
+
+
+@pytest.mark.parametrize("kind", ["CPU", "GPU"])
+def test_the_device_is_named_on_a_machine_with_a_gpu_as_well(kind, run_of, monkeypatch):
+    run = run_of("00")
+    tensor = SimpleNamespace(device=f"/job:localhost/replica:0/task:0/device:{kind}:0")
+    monkeypatch.setattr(run.names["tf"], "reduce_sum", lambda _: tensor)
+    assert run.verdict("device", dict(run.names)) is None
+    for said in ["CPU", "GPU"]:
+        assert run.verdict("device", {**run.names, "device_of": lambda _, said=said: said})
 
 
 @each_notebook
