@@ -97,7 +97,13 @@ def test_what_is_stored_is_checked(alt, hash_, said):
 
 @pytest.mark.parametrize(
     "output",
-    ["/root/a.keras", "saved:\n/Users/ada/a", "saved\t/work/a", "C:\\Users\\ada", "file:///data/a"],
+    [
+        "/home/ada/a.keras",
+        "saved:\n/Users/ada/a",
+        "saved\t/data/a",
+        "C:\\Users\\ada",
+        "file:///mnt/a",
+    ],
 )
 def test_an_output_names_no_path(output):
     notebook = nbformat.read(LESSONS[1], as_version=4)

@@ -245,7 +245,8 @@ class LessonCell(IPyNbCell):
         idle = False
         while not idle:
             message = lesson.get_kernel_message(self.output_timeout)
-            idle = message["content"].get("execution_state") == "idle"
+            ours = message["parent_header"].get("msg_id") == request
+            idle = ours and message["content"].get("execution_state") == "idle"
 
     @property
     def error(self) -> NotebookNode | None:
