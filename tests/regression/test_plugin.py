@@ -287,6 +287,17 @@ def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
     assert sorted(name for _, name in ran) == ["a", "b", "c"], "each by one worker"
 
 
+def test_there_is_one_worker_more_than_cores(run, pytester, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 2)
+    for name in "abc":
+        make(pytester.path / f"{name}.ipynb", "1")
+    arguments = ["-n", "logical", "-k", "stored"]
+    run(*arguments).stdout.fnmatch_lines(["3 workers *"])
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
+    run(*arguments).stdout.fnmatch_lines(["2 workers *"])
+
+
 FIGURE = """\
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots(figsize=(4, 3)); ax.plot([1, 3, 2]); plt.show()"""

