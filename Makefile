@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench screenshots lint lock book book-links book-environment
+.PHONY: bench screenshots images lint lock book book-links book-environment
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,6 +11,9 @@ WORKERS ?= --numprocesses logical --maxprocesses 4
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
+DOCKER ?= docker
+IMAGE ?= tensorflow-course
+KINDS ?= cpu gpu hub
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
 # Always from scratch, so that no warning is missed.
@@ -59,6 +62,12 @@ book-environment: environment
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BOOK_ENVIRONMENT)
 	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \
 		--require-hashes requirements/book.txt
+
+images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
+	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
+		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
+		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots

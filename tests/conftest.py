@@ -1,7 +1,12 @@
-"""A real JupyterHub for tests: started as `make hub` starts it, with a state folder of its own."""
+"""What tests of several folders use: a real JupyterHub, and a real Docker engine with our images.
+
+The hub is started as `make hub` starts it, with a state folder of its own.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import random
 import re
@@ -10,12 +15,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+
+import docker
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,3 +156,36 @@ def free_ports() -> int:
             except OSError:
                 continue
         return first
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Return a client of the Docker engine; skip where none answers or the images are missing."""
+    client = None
+    try:
+        client = docker.from_env(timeout=600)
+        client.ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"there is no Docker engine that we may use: {error}")
+    try:
+        client.images.get("tensorflow-course:cpu")
+    except docker.errors.ImageNotFound:
+        pytest.skip("there are no Docker images: run `make images`, of about 10 GB, first")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> Callable[..., str]:
+    """Return a function that returns an image's name, and builds it unless it is up to date."""
+
+    @functools.cache
+    def build(kind: str, name: str = "tensorflow-course", arguments: str = "") -> str:
+        command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
+        with open(ROOT / ".course" / "images.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # once, not once for each worker of pytest
+            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-3000:]
+        return f"{name}:{kind}"
+
+    return build

@@ -1,0 +1,209 @@
+"""The images for learners: what is in them, what is not, and whether the course holds inside."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+from packaging.requirements import Requirement
+
+from tfcourse.hub.state import ROOT
+
+MEMORY = 6 * 2**30  # bytes: CUDA's libraries, all at once
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+# In a folder that can be written, as it makes a report and a cache; the clone cannot.
+RERUN = """
+set -e
+mkdir /tmp/rerun
+cp -r /srv/clone/pyproject.toml /srv/clone/tfcourse /tmp/rerun
+cp -r ~/tensorflow-course /tmp/rerun/notebooks
+cd /tmp/rerun
+PYTHONPATH=. python -m pytest -q "notebooks/$1"
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
+    said = run(image("test"), "sh", "-c", RERUN, "sh", lesson)
+    cells = json.loads((ROOT / "notebooks" / lesson).read_text())["cells"]
+    code = sum(cell["cell_type"] == "code" for cell in cells)
+    # The plugin adds a check of what is stored.
+    assert re.search(r"^(\d+) passed in", said, re.M)[1] == str(code + 1), said[-1000:]
+
+
+@pytest.mark.timeout(900)
+def test_a_lesson_holds_inside_the_gpu_image_without_a_gpu(run, image):
+    gpu = image("test", "tensorflow-course-gpu", "--build-arg LEARNER=gpu")
+    assert " passed" in run(gpu, "sh", "-c", RERUN, "sh", "12_speed_and_gpu.ipynb")
+
+
+# Load all libraries of the packages that TensorFlow asks for by `[and-cuda]`, and look whether it
+# would find those that it opens by name: its own libraries carry a list of folders, RUNPATH.
+LIBRARIES = r"""
+import ctypes, importlib.metadata, json, pathlib, re, subprocess
+from packaging.requirements import Requirement
+wanted = [Requirement(line) for line in importlib.metadata.requires("tensorflow")]
+wanted = [r.name for r in wanted if r.marker and r.marker.evaluate({"extra": "and-cuda"})]
+loaded, failed, folders = [], {}, set()
+for package in wanted:
+    for path in importlib.metadata.files(package):
+        if ".so" in path.name:
+            folders.add(path.parts[1])
+            try:
+                ctypes.CDLL(str(path.locate()))
+                loaded.append(path.name)
+            except OSError as error:
+                failed[path.name] = str(error)
+root = pathlib.Path(importlib.metadata.distribution("tensorflow").locate_file("tensorflow"))
+searched = {
+    name.decode()
+    for path in root.glob("libtensorflow*.so.2")
+    for name in re.findall(rb"\$ORIGIN/\.\./nvidia/(\w+)/lib", path.read_bytes())
+}
+ptxas = root.parent / "nvidia/cuda_nvcc/bin/ptxas"  # with which XLA compiles
+release = subprocess.run([ptxas, "--version"], capture_output=True, text=True).stdout
+print(json.dumps([wanted, loaded, failed, sorted(folders), sorted(searched), release]))
+"""
+
+
+@pytest.mark.timeout(900)
+def test_every_cuda_library_of_tensorflows_is_there_and_loads(run, image):
+    said = run(image("gpu"), "python", "-c", LIBRARIES, mem_limit=MEMORY)
+    wanted, loaded, failed, folders, searched, release = json.loads(said)
+    assert len(wanted) >= 12
+    names = {name.split(".so")[0] for name in loaded}
+    assert names >= {
+        "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand",
+        "libcusolver", "libcusparse", "libnccl", "libnvJitLink", "libnvrtc",
+    }  # fmt: skip
+    # What lacks nothing but the driver, which the host brings.
+    assert all(reason.startswith("libcuda.so.1: ") for reason in failed.values()), failed
+    assert len(failed) <= 1
+    assert set(searched) >= {
+        "cublas", "cuda_cupti", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse", "nccl",
+    }  # fmt: skip
+    assert set(searched) - set(folders) <= {"nvshmem"}  # for several machines; not asked for
+    assert "release 12." in release
+
+
+INSTALLED = """
+import importlib.metadata, json
+from packaging.markers import default_environment
+versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+print(json.dumps([default_environment(), versions]))
+"""
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_versions_are_those_of_the_lock(run, learner_image):
+    environment, versions = json.loads(run(learner_image, "python", "-c", INSTALLED))
+    lock = (ROOT / "requirements" / f"{learner_image.split(':')[1]}.txt").read_text()
+    pinned = {}
+    for line in re.findall(r"^\S+==.*?(?= \\$)", lock, re.M):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            (version,) = requirement.specifier
+            pinned[canonical(requirement.name)] = version.version
+    assert len(pinned) > 100
+    assert {canonical(name): version for name, version in versions.items()} == pinned
+
+
+def test_the_learner_is_nobody_special(run, learner_image):
+    def found(*conditions: str) -> set[str]:
+        # find complains about folders that the learner may not look into: these are fine.
+        search = f"find / -xdev {' '.join(conditions)} -print 2>/dev/null; true"
+        return set(run(learner_image, "sh", "-c", search, entrypoint=[]).split())
+
+    assert run(learner_image, "id").startswith("uid=1000(jovyan) gid=1000(jovyan) groups=1000(")
+    assert not found("-perm /6000")
+    assert not found("! -type l", "-perm -o=w", "! -perm -1000", "! -path '/proc/*'")
+    # Where the learner and Keras write, and nowhere else.
+    writable = found("-writable", "! -type l", "! -path '/proc/*'", "-prune")
+    assert writable == {"/home/jovyan", "/opt/keras", "/run/lock", "/tmp", "/var/tmp"}
+    owned_by_others = "find ~ /opt/keras ! -user jovyan"
+    assert run(learner_image, "sh", "-c", owned_by_others) == ""
+
+
+def test_nothing_is_left_of_the_build(run, learner_image):
+    for program in ("gcc", "cc", "make", "uv", "npm", "node"):
+        assert run(learner_image, "sh", "-c", f"command -v {program} || echo none") == "none\n"
+    caches = "find / -xdev -path '*/.cache/*' -o -path '/var/lib/apt/lists/?*' 2>/dev/null; true"
+    assert run(learner_image, "sh", "-c", caches, entrypoint=[]) == ""
+    assert run(learner_image, "sh", "-c", "ls -A /mnt /media", entrypoint=[]).split() == [
+        "/media:",
+        "/mnt:",
+    ]
+    compiled = "cd /opt/course/lib/python3*/site-packages; ls keras/__pycache__ | wc -l"
+    assert int(run(learner_image, "sh", "-c", compiled)) > 0
+
+
+def test_labels_say_what_it_is(engine, learner_image):
+    labels = engine.images.get(learner_image).labels
+    label = {name.removeprefix("org.opencontainers.image."): labels[name] for name in labels}
+    assert "TensorFlow course" in label["title"]
+    assert label["licenses"] == "BSD-3-Clause AND CC-BY-4.0"
+    assert f'"{label["version"]}"' in (ROOT / "tfcourse" / "__init__.py").read_text()
+    assert re.fullmatch("[0-9a-f]{40}", label["revision"])
+
+
+def test_solutions_are_not_inside(run, learner_image):
+    solved = "grep -rl 'BEGIN SOLUTION' ~ /opt/course/share || true"
+    assert run(learner_image, "sh", "-c", solved) == ""
+    objects = "git -C ~/tensorflow-course log --all --name-only --format="
+    names = run(learner_image, "sh", "-c", objects).split()
+    assert "exercises/04_loss.ipynb" in names
+    assert not [name for name in names if name.startswith("solutions")]
+
+
+def test_the_learners_work_outlives_the_container(home, run, learner_image):
+    volumes = {home.name: {"bind": "/home/jovyan", "mode": "rw"}}
+    work = "echo mine | tee ~/mine ~/tensorflow-course/04_loss.ipynb; rm ~/tensorflow-course/05*"
+    run(learner_image, "sh", "-c", work, volumes=volumes)
+    look = "cat ~/mine ~/tensorflow-course/04_loss.ipynb; ls ~/tensorflow-course/05*"
+    found = run(learner_image, "sh", "-c", look, volumes=volumes).split()
+    assert found == ["mine", "mine", "/home/jovyan/tensorflow-course/05_compile_and_fit.ipynb"]
+
+
+def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_image):
+    container = start(
+        learner_image,
+        healthcheck={"test": ["CMD", "check-server"], "interval": 10**9, "retries": 30},
+    )
+    deadline = time.monotonic() + 60
+    while container.attrs["State"].get("Health", {}).get("Status") != "healthy":
+        assert time.monotonic() < deadline, container.logs().decode()
+        time.sleep(0.5)
+        container.reload()
+    container.stop()
+    log = container.logs().decode()
+    assert "http://" in log  # where to go
+    # Its log marks warnings and errors so: [W 2026-11-22 ...]. (C is for the address.)
+    assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
+
+
+def test_the_health_check_fails_where_nothing_answers(start, learner_image):
+    container = start(learner_image, "sleep", "60")
+    assert container.exec_run("check-server").exit_code == 1
+
+
+def test_a_lesson_can_be_exported(run, learner_image):
+    export = "jupyter nbconvert --to html --stdout ~/tensorflow-course/04_loss.ipynb"
+    assert "<title>04_loss</title>" in run(learner_image, "sh", "-c", export)
+
+
+def test_data_are_verified_and_need_no_network(run, learner_image):
+    verify = "python /srv/clone/tfcourse/datasets.py --help; python /srv/clone/tfcourse/datasets.py"
+    said = run(learner_image, "sh", "-c", verify)
+    assert "verified in /opt/keras/datasets" in said
+
+
+def test_where_debians_image_is_made_it_is_the_one_that_the_dockerfile_names():
+    base = re.search(r"ARG DEBIAN=(\S+)", (ROOT / "docker" / "Dockerfile").read_text())[1]
+    assert f"BASE=debian:{base} " in (ROOT / ".ci" / "docker").read_text()
