@@ -64,7 +64,8 @@ class Home:
     def found(self) -> dict[str, str]:
         """Return the lessons that the learner sees, with the dates in their names left out."""
         return {
-            path.stem.partition("_updated_2")[0] + ("+" if "_updated_2" in path.stem else ""): path.read_text()
+            path.stem.partition("_updated_2")[0]
+            + ("+" if "_updated_2" in path.stem else ""): path.read_text()
             for path in self.lessons.glob("*.ipynb")
         }
 
