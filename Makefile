@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench screenshots images lint lock book book-links book-environment
+.PHONY: bench screenshots images up down logs lint lock book book-links book-environment
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,11 @@ export KERAS_HOME
 DOCKER ?= docker
 IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
+# Version 2 where the client has it, else the older program.
+COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/docker.sock) \
+	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
+	--project-name $(COURSE_NAME) --file docker/compose.yaml
+COURSE_NAME ?= $(or $(shell sed -n 's/^COURSE_NAME=//p' docker/.env 2>/dev/null),tensorflow-course)
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
 # Always from scratch, so that no warning is missed.
@@ -68,6 +73,16 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
 		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
+
+up: ## start a hub for a class in containers, of the images; docker/.env.example lists its settings
+	@$(COMPOSE) up --detach
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready
+
+down: ## stop that hub; learners' servers run on, accounts and work are kept
+	@$(COMPOSE) down
+
+logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
+	@$(COMPOSE) logs --follow --tail 100
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots

@@ -6,12 +6,23 @@ from types import SimpleNamespace
 import pytest
 from tornado import web
 
-from tfcourse.hub.profiles import PROFILES, Profile, apply_user_options, choose_profile, render_form
+from tfcourse.hub.profiles import (
+    PROFILES,
+    Profile,
+    apply_user_options,
+    choose_profile,
+    offered,
+    render_form,
+)
 
 NASTY = Profile(
-    slug='"><script>alert(1)</script>', name="<b>A & B</b>", description="<img src=x onerror=y>"
+    slug='"><script>alert(1)</script>',
+    name="<b>A & B</b>",
+    description="<img src=x onerror=y>",
+    overrides={},
 )
-TWO = (*PROFILES, NASTY)
+TWO = (*offered("local"), NASTY)
+NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
@@ -34,7 +45,7 @@ class Elements(HTMLParser):
 
 
 def test_form_has_a_labelled_and_described_radio_button_for_each_profile():
-    form = Elements(render_form(TWO))
+    form = Elements(render_form(TWO, {}))
     assert [tag for tag, _ in form.tags][:2] == ["fieldset", "legend"]
     radios = form.all("input")
     assert [radio["value"] for radio in radios] == [profile.slug for profile in TWO]
@@ -45,7 +56,7 @@ def test_form_has_a_labelled_and_described_radio_button_for_each_profile():
 
 
 def test_form_escapes_whatever_a_profile_says():
-    form = Elements(render_form(TWO))
+    form = Elements(render_form(TWO, {}))
     assert {tag for tag, _ in form.tags} == {"fieldset", "legend", "div", "input", "label", "p"}
     assert "<b>A & B</b>" in form.text
     assert "<img src=x onerror=y>" in form.text
@@ -57,7 +68,7 @@ def test_every_slug_is_its_own():
 
 @pytest.mark.parametrize("options", [{}, {"profile": "tensorflow-cpu"}])
 def test_cpu_is_chosen_by_name_and_by_default(options):
-    assert choose_profile(options).name == "TensorFlow (CPU)"
+    assert choose_profile(options, offered("local"), {}).name == "TensorFlow (CPU)"
 
 
 @pytest.mark.parametrize(
@@ -77,20 +88,22 @@ def test_cpu_is_chosen_by_name_and_by_default(options):
 )
 def test_anything_else_is_refused_with_a_sentence(options, sentence):
     with pytest.raises(ValueError, match=r"profile|choose") as refusal:
-        choose_profile(options)
+        choose_profile(options, offered("local"), {})
     assert str(refusal.value).startswith(sentence)
 
 
 def test_what_is_sent_back_is_short():
     with pytest.raises(ValueError, match="no environment") as refusal:
-        choose_profile({"profile": "x" * 100_000})
+        choose_profile({"profile": "x" * 100_000}, TWO, {})
     assert len(str(refusal.value)) < 200
 
 
 def test_refusal_is_a_400_and_is_not_remembered():
     spawner = SimpleNamespace(orm_spawner=SimpleNamespace(user_options={"profile": "nope"}))
     with pytest.raises(web.HTTPError, match="nope") as refusal:
-        apply_user_options(spawner, {"profile": "nope"}, backend="local")
+        apply_user_options(
+            spawner, {"profile": "nope"}, backend="local", profiles=TWO, unavailable={}
+        )
     assert refusal.value.status_code == 400
     assert not spawner.orm_spawner.user_options
 
@@ -98,5 +111,26 @@ def test_refusal_is_a_400_and_is_not_remembered():
 def test_overrides_are_those_of_the_backend():
     profile = Profile("big", "Big", "", {"docker": {"mem_limit": "8G"}, "local": {"debug": True}})
     spawner = SimpleNamespace()
-    apply_user_options(spawner, {"profile": "big"}, backend="docker", profiles=[profile])
+    options = {"profile": "big"}
+    apply_user_options(spawner, options, backend="docker", profiles=[profile], unavailable={})
     assert vars(spawner) == {"mem_limit": "8G"}
+
+
+def test_a_profile_is_offered_where_it_says_how():
+    assert [profile.slug for profile in offered("local")] == ["tensorflow-cpu"]
+    assert [profile.slug for profile in offered("docker")] == ["tensorflow-cpu", "tensorflow-gpu"]
+
+
+@pytest.mark.parametrize("backend", ["local", "docker"])
+def test_all_profiles_of_a_backend_set_the_same_traits(backend):
+    """A spawner is used again: what one profile sets and the next does not would stay."""
+    assert len({frozenset(profile.overrides[backend]) for profile in offered(backend)}) == 1
+
+
+def test_what_is_not_available_says_why_and_cannot_be_chosen():
+    form = Elements(render_form(offered("docker"), NO_GPU))
+    assert ["disabled" in radio for radio in form.all("input")] == [False, True]
+    assert NO_GPU["tensorflow-gpu"] in form.text
+    with pytest.raises(ValueError, match=r"GPU\): Not available: .* choose|Choose") as refusal:
+        choose_profile({"profile": "tensorflow-gpu"}, offered("docker"), NO_GPU)
+    assert str(refusal.value).endswith("Choose one of these: tensorflow-cpu.")

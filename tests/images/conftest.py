@@ -14,6 +14,16 @@ from tfcourse.hub.state import ROOT
 LEARNERS = 3 * 2**30  # bytes of memory that a learner's server has by default
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "longest: takes minutes, and is therefore begun first")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the longest file first: a file stays with one worker, and the others would wait."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
+
+
 @pytest.fixture(params=["cpu", "gpu"])
 def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> str:
     return image(request.param)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -13,6 +14,9 @@ from tornado import web
 
 # The form's only field. DockerSpawner reads a field called `image`, so it must not be that.
 FIELD = "profile"
+
+# The images' name; their tags say what is in them.
+IMAGE = os.environ.get("COURSE_IMAGE") or "tensorflow-course"
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,14 @@ class Profile:
     name, description
         What the learner reads.
     overrides
-        For each value of COURSE_SPAWNER, the spawner's traits that differ from the configuration.
+        For each value of COURSE_SPAWNER that offers it, the traits of the spawner that it sets.
+        They are the same for all profiles of a backend: a spawner is used again for the next one.
     """
 
     slug: str
     name: str
     description: str
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]]
 
 
 # The first one is the default.
@@ -42,33 +47,53 @@ PROFILES = (
         name="TensorFlow (CPU)",
         description="Python with TensorFlow, Keras, NumPy and Matplotlib in JupyterLab. "
         "It runs on the processor, which is enough for every lesson.",
+        overrides={"local": {}, "docker": {"image": f"{IMAGE}:cpu", "gpu": False}},
+    ),
+    Profile(
+        slug="tensorflow-gpu",
+        name="TensorFlow (GPU)",
+        description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
+        "It trains large models faster; for the lessons you do not need it.",
+        overrides={"docker": {"image": f"{IMAGE}:gpu", "gpu": True}},
     ),
 )
 
 
-def render_form(profiles: Iterable[Profile] = PROFILES) -> str:
+def offered(backend: str, profiles: Iterable[Profile] = PROFILES) -> tuple[Profile, ...]:
+    """Return the profiles that this value of COURSE_SPAWNER has."""
+    return tuple(profile for profile in profiles if backend in profile.overrides)
+
+
+def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> str:
     """Return the picker as HTML: one radio button for each profile, the first one chosen.
 
-    The hub puts it into a form of its own, with a button to start.
+    The hub puts it into a form of its own, with a button to start. A profile whose slug is in
+    `unavailable` cannot be chosen; the reason given there is shown.
     """
     rows = []
     for number, profile in enumerate(profiles):
         identifier = escape(f"{FIELD}-{profile.slug}")
         # With the focus on the default, a keyboard user only has to press Enter.
-        chosen = "" if number else " checked autofocus"
+        state = "" if number else " checked autofocus"
+        reason = ""
+        if profile.slug in unavailable:
+            state = " disabled"
+            reason = f" <strong>{escape(unavailable[profile.slug])}</strong>"
         rows.append(f"""
   <div class="form-check">
     <input class="form-check-input" type="radio" name="{FIELD}" id="{identifier}"
-           value="{escape(profile.slug)}" aria-describedby="{identifier}-description"{chosen}>
+           value="{escape(profile.slug)}" aria-describedby="{identifier}-description"{state}>
     <label class="form-check-label fw-bold" for="{identifier}">{escape(profile.name)}</label>
-    <p id="{identifier}-description">{escape(profile.description)}</p>
+    <p id="{identifier}-description">{escape(profile.description)}{reason}</p>
   </div>""")
     return f"""<fieldset>
   <legend>Choose an environment</legend>{"".join(rows)}
 </fieldset>"""
 
 
-def choose_profile(user_options: Any, profiles: Iterable[Profile] = PROFILES) -> Profile:
+def choose_profile(
+    user_options: Any, profiles: Iterable[Profile], unavailable: Mapping[str, str]
+) -> Profile:
     """Return the profile that a form, a link or a REST request asks for, by default the first.
 
     Raises
@@ -77,7 +102,7 @@ def choose_profile(user_options: Any, profiles: Iterable[Profile] = PROFILES) ->
         With a sentence for the learner, if the request asks for anything else.
     """
     known = {profile.slug: profile for profile in profiles}
-    choices = ", ".join(known)
+    choices = ", ".join(slug for slug in known if slug not in unavailable)
     # What was sent comes back in the sentence: shortened, as it may be of any length.
     if not isinstance(user_options, Mapping):
         raise ValueError(
@@ -94,6 +119,8 @@ def choose_profile(user_options: Any, profiles: Iterable[Profile] = PROFILES) ->
         raise ValueError(
             f"There is no environment called {reprlib.repr(slug)}; choose one of these: {choices}."
         )
+    if slug in unavailable:
+        raise ValueError(f"{known[slug].name}: {unavailable[slug]} Choose one of these: {choices}.")
     return known[slug]
 
 
@@ -102,14 +129,15 @@ def apply_user_options(
     user_options: Any,
     *,
     backend: str,
-    profiles: Iterable[Profile] = PROFILES,
+    profiles: Iterable[Profile],
+    unavailable: Mapping[str, str],
 ) -> None:
     """Set the spawner up for the chosen profile, or refuse with HTTP 400 and a sentence.
 
     The hub calls it (as `c.Spawner.apply_user_options`) for forms, links and the REST API alike.
     """
     try:
-        profile = choose_profile(user_options, profiles)
+        profile = choose_profile(user_options, profiles, unavailable)
     except ValueError as error:
         # The hub has stored the options before asking, and takes them again when a later request
         # brings none: what was refused once must not be refused for ever.
@@ -117,5 +145,5 @@ def apply_user_options(
         refusal = web.HTTPError(400, str(error))
         refusal.jupyterhub_message = str(error)  # the sentence alone, where a page shows it
         raise refusal from None
-    for trait, value in profile.overrides.get(backend, {}).items():
+    for trait, value in profile.overrides[backend].items():
         setattr(spawner, trait, value)

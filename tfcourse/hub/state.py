@@ -40,6 +40,11 @@ def password(path: Path, length: int = 16) -> str:
     return path.read_text().strip()
 
 
+def proxy_token() -> str:
+    """Return the token with which the hub controls its proxy, from the folder that both share."""
+    return password(Path(os.environ["COURSE_SECRETS"]) / "proxy-token", length=32)
+
+
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless the name is taken, whatever by; never leave half of one behind."""
     if os.path.lexists(path):

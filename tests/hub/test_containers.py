@@ -1,0 +1,457 @@
+"""A hub for a class in real containers, as `make up` starts it: used, misused and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+import docker
+from tfcourse.hub.state import ROOT
+
+PASSWORD = "correct horse 9"
+
+
+class ClassHub:
+    """A hub started by `make up` under a name and at a port of its own."""
+
+    def __init__(self, engine: docker.DockerClient, port: int):
+        self.engine = engine
+        self.name = f"course-test-{secrets.token_hex(4)}"
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
+
+    def make(self, target: str, **environment: str) -> str:
+        """Run `make TARGET`; return what it says."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
+        run = subprocess.run(
+            ["make", target],
+            cwd=ROOT,
+            env={**clean, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr + self.log("hub")
+        return run.stdout
+
+    def up(self, **environment: str) -> None:
+        said = self.make("up", **environment)
+        self.password = re.search(r"Password +(\S+)", said)[1]
+
+    def remove(self) -> None:
+        """Leave nothing of it on this machine, neither volumes nor learners' servers."""
+        self.make("down")
+        for container in self.engine.containers.list(all=True, filters={"name": self.name}):
+            container.remove(force=True, v=True)
+        for volume in self.engine.volumes.list(filters={"name": self.name}):
+            volume.remove()
+        for network in self.engine.networks.list(names=[self.name]):
+            network.remove()
+
+    def container(self, service: str) -> docker.models.containers.Container:
+        """Return a service's container, whichever way Compose has written its name."""
+        project = f"com.docker.compose.project={self.name}"
+        labels = [project, f"com.docker.compose.service={service}"]
+        (container,) = self.engine.containers.list(all=True, filters={"label": labels})
+        return container
+
+    def log(self, service: str) -> str:
+        try:
+            return self.container(service).logs(tail=60).decode()
+        except ValueError:
+            return f"There is no {service}."
+
+    def session(self) -> requests.Session:
+        session = requests.Session()
+        session.get(f"{self.url}/hub/login", timeout=30).raise_for_status()
+        return session
+
+    def sign_up(self, name: str, password: str = PASSWORD) -> str:
+        """Sign up; return what the page says to it."""
+        session = self.session()
+        form = {
+            "username": name,
+            "signup_password": password,
+            "signup_password_confirmation": password,
+        }
+        page = post(session, f"{self.url}/hub/signup", data=form)
+        return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
+
+    def login(self, name: str, password: str = PASSWORD) -> requests.Response:
+        """Log in; the response has the session, for what comes next."""
+        session = self.session()
+        form = {"username": name, "password": password}
+        response = post(session, f"{self.url}/hub/login", data=form)
+        response.session = session
+        return response
+
+
+def post(session: requests.Session, url: str, **content) -> requests.Response:
+    xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
+    return session.post(url, params=xsrf, timeout=60, **content)
+
+
+class Learner:
+    """A learner who has signed up, been approved, and logged in, with a token for the API."""
+
+    def __init__(self, hub: ClassHub, name: str):
+        self.hub, self.name = hub, name
+        hub.sign_up(name)
+        admin = hub.login("instructor", hub.password).session
+        admin.get(f"{hub.url}/hub/authorize/{name}", timeout=30).raise_for_status()
+        response = hub.login(name)
+        assert response.url == f"{hub.url}/hub/spawn"
+        self.session, self.picker = response.session, response.text
+        tokens = f"{hub.url}/hub/api/users/{name}/tokens"
+        self.token = post(self.session, tokens, json={}).json()["token"]
+
+    def api(self, method: str, path: str, **content) -> requests.Response:
+        headers = {"Authorization": f"token {self.token}"}
+        url = self.hub.url + path.format(name=self.name)
+        return requests.request(method, url, headers=headers, timeout=60, **content)
+
+    def server(self) -> dict | None:
+        return self.api("GET", "/hub/api/users/{name}").json()["servers"].get("")
+
+    def start_server(self, **options) -> None:
+        response = self.api("POST", "/hub/api/users/{name}/server", json=options)
+        assert response.status_code in (201, 202), response.text
+        wait_until(lambda: (self.server() or {}).get("ready"), "the server is ready")
+
+    def stop_server(self) -> None:
+        self.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
+        wait_until(lambda: not self.server(), "the server has stopped")
+
+    @property
+    def container(self) -> docker.models.containers.Container:
+        return self.hub.engine.containers.get(f"{self.hub.name}-{self.name}")
+
+    def run(self, *command: str) -> str:
+        """Run a command in the learner's container, as the learner."""
+        code, said = self.container.exec_run(list(command))
+        assert code == 0, said.decode()
+        return said.decode()
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def hub(engine, image) -> Iterator[ClassHub]:
+    image("cpu"), image("hub")
+    hub = ClassHub(engine, random.randrange(20000, 30000, 10))
+    try:
+        hub.up()
+        yield hub
+    finally:
+        hub.remove()
+
+
+@pytest.fixture(scope="module")
+def ada(hub) -> Learner:
+    """A learner with a server."""
+    ada = Learner(hub, "ada")
+    ada.start_server(profile="tensorflow-cpu")
+    return ada
+
+
+@pytest.fixture(scope="module")
+def grace(hub) -> Learner:
+    """A learner without a server."""
+    return Learner(hub, "grace")
+
+
+@pytest.fixture(scope="module")
+def bob(hub) -> Learner:
+    """Another learner with a server."""
+    bob = Learner(hub, "bob")
+    bob.start_server()
+    return bob
+
+
+# --- Accounts
+
+
+def test_who_signs_up_waits_for_the_instructor(hub):
+    assert "sent to the admin" in hub.sign_up("eve")
+    assert "User eve has not been authorized by an administrator yet." in hub.login("eve").text
+    assert "Invalid username or password" in hub.login("eve", "wrong").text
+
+
+@pytest.mark.parametrize("name", ["instructor", "Instructor", "INSTRUCTOR"])
+def test_nobody_signs_up_as_the_administrator(hub, name):
+    assert "already in use" in hub.sign_up(name)
+    page = hub.login("instructor", hub.password)
+    assert page.session.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("password", ["short 9", "1234567890", "x" * 73])
+def test_a_password_that_is_too_short_too_common_or_too_long_is_refused(hub, password):
+    assert "Something went wrong" in hub.sign_up("mallory", password)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", ".hidden", "{username}", "a" * 33, "a b"])
+def test_a_name_that_is_no_plain_volume_is_refused(hub, name):
+    assert "Something went wrong" in hub.sign_up(name)
+
+
+def test_log_in_attempts_are_limited(hub):
+    Learner(hub, "guessed")
+    for _ in range(5):
+        assert "Invalid username or password" in hub.login("guessed", "wrong").text
+    page = hub.login("guessed")  # with the right one, too early
+    assert page.status_code == 429
+    assert "too many wrong passwords. Try again in 60 seconds." in page.text
+
+
+def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
+    page = hub.login("instructor", "x" * 1000)
+    assert page.status_code == 200
+    assert "Invalid username or password" in page.text
+
+
+def test_open_sign_up_lets_in_at_once(engine, image):
+    image("hub")
+    hub = ClassHub(engine, random.randrange(20000, 30000, 10))
+    try:
+        hub.up(COURSE_SIGNUP="open")
+        assert "successful" in hub.sign_up("eve")
+        assert hub.login("eve").url == f"{hub.url}/hub/spawn"
+    finally:
+        hub.remove()
+
+
+# --- What a learner gets
+
+
+def test_the_picker_says_why_there_is_no_gpu(ada):
+    assert re.search(r'value="tensorflow-gpu"[^>]*disabled', ada.picker)
+    assert "this server has no NVIDIA GPU that Docker can use" in ada.picker
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"profile": "tensorflow-gpu"}, "TensorFlow (GPU): Not available"),
+        ({"profile": "nope"}, "There is no environment called 'nope'"),
+        ({"image": "debian:trixie-slim"}, "The option 'image' does not exist"),
+        ({"device_requests": [{}]}, "The option 'device_requests' does not exist"),
+        (["tensorflow-cpu"], "The options are"),
+    ],
+)
+def test_nothing_else_can_be_had_through_the_api(grace, options, sentence):
+    response = grace.api("POST", "/hub/api/users/{name}/server", json=options)
+    assert response.status_code == 400
+    assert response.json()["message"].startswith(sentence)
+    assert grace.server() is None
+
+
+def test_lessons_and_data_are_there(ada):
+    assert "04_loss.ipynb" in ada.run("ls", "/home/jovyan/tensorflow-course").split()
+    load = "import keras; print(keras.datasets.mnist.load_data()[0][0].shape)"
+    assert ada.run("python", "-c", load).endswith("(60000, 28, 28)\n")
+
+
+def test_limits_are_the_engines(ada):
+    limits = ada.container.attrs["HostConfig"]
+    assert limits["Memory"] == limits["MemorySwap"] == 3 * 2**30
+    assert limits["CpuQuota"] == 2 * limits["CpuPeriod"]
+    assert limits["PidsLimit"] == 1024
+    assert limits["ShmSize"] == 256 * 2**20
+    assert "cpu" in ada.container.image.tags[0]
+    assert ada.run("printenv", "TF_NUM_INTRAOP_THREADS") == "2\n"
+
+
+def test_a_fork_bomb_ends_at_the_limit_and_hurts_nobody(ada, bob):
+    bomb = """
+import os, time
+children = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(pid)
+except OSError as error:
+    print(len(children), error.strerror)
+for pid in children:
+    os.kill(pid, 9)
+"""
+    count, reason = ada.run("python", "-c", bomb).split(" ", 1)
+    assert int(count) < 1024
+    assert reason == "Resource temporarily unavailable\n"
+    assert bob.api("GET", "/user/{name}/api/status").ok
+
+
+# --- Walls
+
+
+def test_the_learner_has_no_rights_to_gain(ada):
+    status = dict(line.split(":\t") for line in ada.run("cat", "/proc/self/status").splitlines())
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert status["Uid"].split() == ["1000"] * 4
+    assert ada.container.attrs["HostConfig"]["Privileged"] is False
+    mounts = {mount["Destination"]: mount["Name"] for mount in ada.container.attrs["Mounts"]}
+    assert mounts == {"/home/jovyan": f"{ada.hub.name}-home-ada"}
+
+
+CONNECT = """
+import json, socket, sys
+reached = []
+for host, port in json.loads(sys.argv[1]):
+    with socket.socket() as attempt:
+        attempt.settimeout(3)
+        try:
+            attempt.connect((host, port))
+            reached.append([host, port])
+        except OSError:
+            pass
+print(json.dumps(reached))
+"""
+
+
+def test_a_server_reaches_the_hub_and_nothing_else(ada, bob):
+    def address(learner: Learner) -> str:
+        return learner.container.attrs["NetworkSettings"]["Networks"][ada.hub.name]["IPAddress"]
+
+    network = ada.hub.engine.networks.get(ada.hub.name)
+    gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    hub = [gateway, ada.hub.port + 1]
+    targets = [
+        hub,
+        [address(bob), 8888],  # another learner's server
+        [gateway, ada.hub.port + 2],  # the proxy's own API
+        [gateway, 2375],  # Docker's, where somebody has opened it
+        ["169.254.169.254", 80],  # a cloud's metadata
+        ["1.1.1.1", 443],  # the internet
+    ]
+    assert json.loads(ada.run("python", "-c", CONNECT, json.dumps(targets))) == [hub]
+    own = [address(ada), 8888]
+    assert json.loads(ada.run("python", "-c", CONNECT, json.dumps([own]))) == [own]
+
+
+def test_docker_is_out_of_reach(ada):
+    assert ada.run("sh", "-c", "ls /var/run/docker.sock 2>&1 || true").startswith("ls: cannot")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/user/bob/api/contents",
+        "/user/bob/api/kernels",
+        "/user/bob/files/tensorflow-course/04_loss.ipynb",
+        "/hub/api/users/bob",
+        "/hub/api/users",
+        "/hub/api/users/bob/tokens",
+        "/hub/api/proxy",
+        "/user/ada/files/../../bob/api/contents",
+        "/user/ada/%2e%2e/bob/api/contents",
+    ],
+)
+def test_one_learner_does_not_get_at_another(ada, bob, path):
+    with_token = ada.api("GET", path)
+    with_cookie = ada.session.get(ada.hub.url + path, timeout=30)
+    for response in (with_token, with_cookie):
+        assert response.status_code in (403, 404), response.text
+    # The token in ada's own server, which her kernels can read, is good for her alone, too.
+    token = ada.run("printenv", "JUPYTERHUB_API_TOKEN").strip()
+    headers = {"Authorization": f"token {token}"}
+    response = requests.get(ada.hub.url + path, headers=headers, timeout=30)
+    assert response.status_code in (403, 404), response.text
+
+
+@pytest.mark.parametrize("path", ["/hub/spawn", "/hub/api/users/ada/tokens", "/hub/signup"])
+def test_a_forged_form_is_refused(ada, path):
+    url = ada.hub.url + path
+    response = ada.session.post(url, data={}, headers={"Referer": "http://evil/"}, timeout=30)
+    assert response.status_code == 403
+    assert "XSRF" in response.text or "_xsrf" in response.text
+
+
+# --- What is kept
+
+
+def test_stop_and_start_keep_the_work_and_nothing_of_the_container(bob):
+    bob.run("sh", "-c", "echo mine > ~/mine; touch /tmp/scratch")
+    bob.stop_server()
+    name = f"{bob.hub.name}-bob"
+    containers = bob.hub.engine.containers
+    wait_until(lambda: not containers.list(all=True, filters={"name": name}), "it is removed")
+    bob.start_server()
+    assert bob.run("cat", "/home/jovyan/mine") == "mine\n"
+    assert "scratch" not in bob.run("ls", "/tmp")
+
+
+def run_cell(learner: Learner, kernel: str, code: str) -> str:
+    """Run code in a kernel through the proxy, as a browser does; return what it prints."""
+    import websocket
+
+    url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
+    channel = websocket.create_connection(
+        url.replace("http", "ws", 1), header=[f"Authorization: token {learner.token}"], timeout=60
+    )
+    header = {"msg_id": secrets.token_hex(8), "msg_type": "execute_request", "session": "test"}
+    header |= {"username": "", "version": "5.3"}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell"}
+    channel.send(json.dumps({**message, "content": {"code": code, "silent": False}}))
+    printed = ""
+    while True:
+        reply = json.loads(channel.recv())
+        if reply["parent_header"].get("msg_id") == header["msg_id"]:
+            if reply["msg_type"] == "stream":
+                printed += reply["content"]["text"]
+            if reply["msg_type"] == "status" and reply["content"]["execution_state"] == "idle":
+                channel.close()
+                return printed
+
+
+@pytest.mark.parametrize("service", ["hub", "proxy"])
+def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
+    kernel = ada.api("POST", "/user/{name}/api/kernels", json={}).json()["id"]
+    assert run_cell(ada, kernel, "x = 6 * 7; print(x)") == "42\n"
+    ada.run("sh", "-c", "echo saved > ~/saved")
+    before = ada.container.id
+    pid = hub.container(service).attrs["State"]["Pid"]
+    os.kill(pid, 9)
+
+    def works() -> bool:
+        try:
+            return ada.session.get(f"{hub.url}/hub/home", timeout=5).ok and bool(
+                ada.api("GET", "/user/{name}/api/status").ok
+            )
+        except requests.RequestException:
+            return False
+
+    wait_until(lambda: hub.container(service).attrs["State"]["Pid"] not in (0, pid), "it is back")
+    wait_until(works, f"the {service} works again")
+    assert ada.container.id == before
+    assert run_cell(ada, kernel, "print(x)") == "42\n"
+    assert ada.run("cat", "/home/jovyan/saved") == "saved\n"
+
+
+def test_down_and_up_keep_accounts_work_and_running_servers(hub, ada):
+    before = ada.container.id
+    password = hub.password
+    hub.make("down")
+    hub.up()
+    assert hub.password == password
+    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server is reached")
+    assert ada.container.id == before
+    assert ada.session.get(f"{hub.url}/hub/home", timeout=30).ok  # still logged in

@@ -1,0 +1,38 @@
+"""Every lesson inside the images, as the learner's user, without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tfcourse.hub.state import ROOT
+
+pytestmark = [pytest.mark.longest, pytest.mark.timeout(900)]
+
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+# In a folder that can be written, as it makes a report and a cache; the clone cannot.
+RERUN = """
+set -e
+mkdir /tmp/rerun
+cp -r /srv/clone/pyproject.toml /srv/clone/tfcourse /tmp/rerun
+cp -r ~/tensorflow-course /tmp/rerun/notebooks
+cd /tmp/rerun
+PYTHONPATH=. python -m pytest -q "notebooks/$1"
+"""
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
+    said = run(image("test"), "sh", "-c", RERUN, "sh", lesson)
+    cells = json.loads((ROOT / "notebooks" / lesson).read_text())["cells"]
+    code = sum(cell["cell_type"] == "code" for cell in cells)
+    # The plugin adds a check of what is stored.
+    assert re.search(r"^(\d+) passed in", said, re.M)[1] == str(code + 1), said[-1000:]
+
+
+def test_a_lesson_holds_inside_the_gpu_image_without_a_gpu(run, image):
+    gpu = image("test", "tensorflow-course-gpu", "--build-arg LEARNER=gpu")
+    assert " passed" in run(gpu, "sh", "-c", RERUN, "sh", "12_speed_and_gpu.ipynb")

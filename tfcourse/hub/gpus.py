@@ -1,0 +1,66 @@
+"""Which GPUs there are, and which of them no learner's server has.
+
+Who has which GPU is written on the containers, as a label. So the engine keeps the books: a GPU is
+free again when its container is gone, however that came about, and a restarted hub knows as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import docker
+
+LABEL = "tensorflow-course.gpu"
+
+
+def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
+    """Return the ids of this machine's GPUs or, with none, the reason as a sentence.
+
+    A container that is thrown away asks the driver. That takes a second or two.
+    """
+    try:
+        listed = client.containers.run(
+            image,
+            ["--query-gpu=uuid", "--format=csv,noheader"],
+            entrypoint=["nvidia-smi"],
+            network_mode="none",
+            remove=True,
+            device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
+        )
+    except docker.errors.ImageNotFound:
+        return [], "Not available: the image for GPUs is not on this server."
+    except docker.errors.DockerException:
+        return [], "Not available: this server has no NVIDIA GPU that Docker can use."
+    ids = listed.decode().split()
+    return ids, "" if ids else "Not available: this server's driver finds no GPU."
+
+
+@functools.cache
+def lock() -> asyncio.Lock:
+    """Return the lock to hold from looking for a free GPU until a container has it."""
+    return asyncio.Lock()
+
+
+def free(ids: Iterable[str], hub: str) -> list[str]:
+    """Return those of the GPUs that no container of this hub has, in their order."""
+    client = docker.from_env()
+    try:
+        containers = client.containers.list(all=True, filters={"label": f"{LABEL}.hub={hub}"})
+        taken = {container.labels[LABEL] for container in containers}
+    finally:
+        client.close()
+    return [identifier for identifier in ids if identifier not in taken]
+
+
+def label(identifier: str, hub: str) -> dict[str, str]:
+    """Return the labels of a container that has this GPU."""
+    return {LABEL: identifier, f"{LABEL}.hub": hub}
+
+
+def host_config(identifier: str) -> dict[str, Any]:
+    """Return what gives a container this GPU and no other."""
+    request = {"driver": "nvidia", "device_ids": [identifier], "capabilities": [["gpu"]]}
+    return {"device_requests": [request]}

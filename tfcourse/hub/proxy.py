@@ -1,0 +1,30 @@
+"""Run the proxy beside a hub in containers: `python -m tfcourse.hub.proxy`.
+
+It listens at COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000), and lets the hub in by a token that
+both of them read from the same volume.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tfcourse.hub import local, state
+
+
+def main() -> None:
+    """Become configurable-http-proxy."""
+    port, _, api_port = state.ports()
+    os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
+    command = [
+        *local.proxy_command(),
+        f"--ip={os.environ.get('COURSE_ADDRESS') or '127.0.0.1'}",
+        f"--port={port}",
+        "--api-ip=127.0.0.1",
+        f"--api-port={api_port}",
+        "--log-level=warn",
+    ]
+    os.execv(command[0], command)  # noqa: S606 - it is our own
+
+
+if __name__ == "__main__":
+    main()
