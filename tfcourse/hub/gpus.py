@@ -22,6 +22,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
     A container that is thrown away asks the driver. That takes a second or two.
     """
     try:
+        client.images.get(image)  # or else it would be looked for on the internet
         listed = client.containers.run(
             image,
             ["--query-gpu=uuid", "--format=csv,noheader"],

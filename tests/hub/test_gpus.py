@@ -1,0 +1,229 @@
+"""How GPUs are found and handed out.
+
+No GPU is needed, and none is used: a private Docker engine finds a stand-in for NVIDIA's runtime
+hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. What is real is all in
+between: the hub's requests, and what the engine makes of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tornado import web
+
+import docker
+from tfcourse.hub import gpus
+from tfcourse.hub.containers import ContainerSpawner
+
+IMAGE = "course-gpu-stand-in:gpu"
+GPUS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]
+
+# As nvidia-container-runtime sees it, Docker says in this variable which GPUs a container gets.
+NVIDIA_SMI = f"""#!/bin/sh
+for gpu in {" ".join(GPUS)}; do
+    case "$NVIDIA_VISIBLE_DEVICES" in *all* | *$gpu*) echo $gpu ;; esac
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
+    """A second engine with a folder of its own, and the stand-ins."""
+    dockerd = shutil.which("dockerd")
+    if not dockerd or os.geteuid() != 0:
+        pytest.skip("a private Docker engine needs root, and `dockerd` on PATH")
+    folder = tmp_path_factory.mktemp("engine")
+    hook = folder / "bin" / "nvidia-container-runtime-hook"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ncat >/dev/null\necho called >>{folder}/hook\n")
+    hook.chmod(0o755)
+    process = subprocess.Popen(
+        [
+            # In a network of its own: an engine without a bridge removes the other engine's.
+            "unshare", "--net", dockerd,
+            f"--data-root={folder}/data", f"--exec-root={folder}/exec",
+            f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
+            "--bridge=none", "--iptables=false", "--ip-forward=false",
+        ],
+        env={**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"},
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        client = wait_for_engine(f"unix://{folder}/socket", folder / "log")
+        client.images.load(stand_in_image(engine))
+        client.folder = folder
+        yield client
+        for container in client.containers.list(all=True):
+            container.remove(force=True)
+        client.close()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        shutil.rmtree(folder / "data")  # root's, and hundreds of megabytes
+
+
+def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return docker.DockerClient(address, timeout=60)
+        except docker.errors.DockerException:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+
+
+def stand_in_image(engine: docker.DockerClient) -> bytes:
+    """Return the base image with a stand-in for nvidia-smi, as `docker save` writes it."""
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text, mode in [
+            ("nvidia-smi", NVIDIA_SMI, 0o755),
+            ("Dockerfile", "FROM debian:trixie-slim\nCOPY nvidia-smi /usr/bin/\n", 0o644),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text), mode
+            archive.addfile(member, io.BytesIO(text.encode()))
+    context.seek(0)
+    image, _ = engine.images.build(fileobj=context, custom_context=True, tag=IMAGE, rm=True)
+    try:
+        return b"".join(image.save(named=True))
+    finally:
+        engine.images.remove(IMAGE)
+
+
+@pytest.fixture
+def new_spawner(engine_with_gpus, monkeypatch):
+    """Return a function that makes a learner's spawner for that engine; ends what they start."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
+
+    class Spawner(ContainerSpawner):
+        """Less what only a running hub has: addresses and tokens."""
+
+        _client = None
+
+        def get_env(self):
+            return {}
+
+        async def get_ip_and_port(self):
+            return "127.0.0.1", 8888
+
+    def new(name: str, gpu: bool = True) -> Spawner:
+        spawner = Spawner(
+            user=SimpleNamespace(name=name),
+            orm_spawner=SimpleNamespace(name="", server=None, user_options=None, state=None),
+            image=IMAGE,
+            cmd=["sleep", "600"],
+            prefix="test",
+            name_template="{prefix}-{username}",
+            network_name="none",
+            remove=True,
+            pull_policy="never",
+            gpu_ids=GPUS,
+            extra_host_config={"cap_drop": ["ALL"]},
+        )
+        spawner.gpu = gpu
+        return spawner
+
+    gpus.lock.cache_clear()  # a lock belongs to one event loop
+    yield new
+    for container in engine_with_gpus.containers.list(all=True):
+        container.remove(force=True)
+
+
+def visible(spawner: ContainerSpawner) -> list[str]:
+    """Return the GPUs that Docker has asked NVIDIA's runtime to give to the learner's server."""
+    client = docker.from_env()
+    container = client.containers.get(spawner.container_name)
+    _, environment = container.exec_run(["cat", "/proc/1/environ"])
+    client.close()
+    variables = dict(line.split("=", 1) for line in environment.decode().strip("\0").split("\0"))
+    return variables.get("NVIDIA_VISIBLE_DEVICES", "none").split(",")
+
+
+def test_the_probe_finds_the_gpus(engine_with_gpus):
+    assert gpus.probe(engine_with_gpus, IMAGE) == (GPUS, "")
+    assert (engine_with_gpus.folder / "hook").read_text() == "called\n"
+    assert engine_with_gpus.containers.list(all=True) == []
+
+
+def test_the_probe_says_why_there_are_none(engine, image):
+    reason = "Not available: this server has no NVIDIA GPU that Docker can use."
+    assert gpus.probe(engine, image("cpu")) == ([], reason)
+    reason = "Not available: the image for GPUs is not on this server."
+    assert gpus.probe(engine, "no-such-image:gpu") == ([], reason)
+
+
+def test_learners_who_start_at_once_get_a_gpu_each_and_the_last_one_a_sentence(new_spawner):
+    ada, bob, eve = (new_spawner(name) for name in ("ada", "bob", "eve"))
+    cpu = new_spawner("grace", gpu=False)
+
+    async def start() -> list:
+        starts = (spawner.start() for spawner in (ada, bob, eve, cpu))
+        return await asyncio.gather(*starts, return_exceptions=True)
+
+    results = asyncio.run(start())
+    (refused,) = (result for result in results if isinstance(result, Exception))
+    assert isinstance(refused, web.HTTPError)
+    assert refused.status_code == 503
+    assert refused.jupyterhub_message.startswith("All GPUs are in use (2 of 2). Start TensorFlow")
+    served = [s for s, r in zip((ada, bob, eve), results[:3], strict=True) if r is not refused]
+    assert sorted(visible(spawner) for spawner in served) == [[gpu] for gpu in GPUS]
+    assert visible(cpu) == ["none"]
+
+
+def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_spawner):
+    ada, bob, eve = (new_spawner(name) for name in ("ada", "bob", "eve"))
+
+    async def give_back() -> None:
+        await ada.start()
+        await bob.start()
+        had = visible(ada)
+        assert had == GPUS[:1]
+        await ada.stop()
+        await eve.start()
+        assert visible(eve) == had
+        # Deleted by hand, past the hub.
+        had = visible(bob)
+        assert had == GPUS[1:]
+        await bob.docker("remove_container", bob.container_name, force=True)
+        await ada.start()
+        assert visible(ada) == had
+
+    asyncio.run(give_back())
+
+
+def test_a_start_that_fails_keeps_no_gpu_and_says_what_docker_says(new_spawner):
+    ada, bob = new_spawner("ada"), new_spawner("bob")
+    ada.cmd = ["no-such-program"]
+
+    async def fail_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(web.HTTPError, match="Docker could not start your server") as error:
+                await ada.start()
+            assert "no-such-program" in error.value.jupyterhub_message
+        ada.image = "no-such-image:gpu"
+        with pytest.raises(web.HTTPError, match="no-such-image:gpu is not on this server"):
+            await ada.start()
+        await bob.start()
+        assert gpus.free(GPUS, "test") == GPUS[1:]
+
+    asyncio.run(fail_twice())
+
+
+def test_other_settings_of_the_container_are_kept(new_spawner, engine_with_gpus):
+    ada = new_spawner("ada")
+    asyncio.run(ada.start())
+    container = engine_with_gpus.containers.get(ada.container_name)
+    assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
+    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # as it was, for a start without a GPU
