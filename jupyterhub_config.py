@@ -133,9 +133,11 @@ if BACKEND == "docker":
     ADMIN = os.environ.get("COURSE_ADMIN") or "instructor"
     c.JupyterHub.authenticator_class = accounts.CourseAuthenticator
     c.Authenticator.admin_users = {ADMIN}
+    c.JupyterHub.template_paths = accounts.TEMPLATES
     c.CourseAuthenticator.admin_password = state.password(HUB / "admin-password")
     # Who has signed up and is approved may come in: NativeAuthenticator sees to that.
     c.Authenticator.allow_all = True
+    c.Authenticator.auth_refresh_age = 30  # seconds until who was shut out is logged out
     c.NativeAuthenticator.open_signup = os.environ.get("COURSE_SIGNUP") == "open"
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True

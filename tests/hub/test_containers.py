@@ -97,6 +97,13 @@ class ClassHub:
         response.session = session
         return response
 
+    def authorize(self, name: str) -> requests.Response:
+        """Let somebody in, or shut them out, as the administrator does."""
+        admin = self.login("instructor", self.password).session
+        response = post(admin, f"{self.url}/hub/authorize/{name}")
+        response.raise_for_status()
+        return response
+
 
 def post(session: requests.Session, url: str, **content) -> requests.Response:
     xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
@@ -109,8 +116,7 @@ class Learner:
     def __init__(self, hub: ClassHub, name: str):
         self.hub, self.name = hub, name
         hub.sign_up(name)
-        admin = hub.login("instructor", hub.password).session
-        admin.get(f"{hub.url}/hub/authorize/{name}", timeout=30).raise_for_status()
+        hub.authorize(name)
         response = hub.login(name)
         assert response.url == f"{hub.url}/hub/spawn"
         self.session, self.picker = response.session, response.text
@@ -214,6 +220,7 @@ def test_who_signs_up_waits_for_the_instructor(hub):
 def test_nobody_signs_up_as_the_administrator(hub, name):
     assert "already in use" in hub.sign_up(name)
     page = hub.login("instructor", hub.password)
+    assert "Authorize Users" in page.text
     assert page.session.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
 
 
@@ -225,6 +232,36 @@ def test_a_password_that_is_too_short_too_common_or_too_long_is_refused(hub, pas
 @pytest.mark.parametrize("name", ["a/b", "../x", ".hidden", "{username}", "a" * 33, "a b"])
 def test_a_name_that_is_no_plain_volume_is_refused(hub, name):
     assert "Something went wrong" in hub.sign_up(name)
+
+
+def test_who_is_shut_out_is_logged_out(hub):
+    learner = Learner(hub, "leaving")
+    assert "leaving" in hub.authorize("leaving").text
+    assert "not been authorized" in hub.login("leaving").text
+
+    def refused() -> bool:
+        page = learner.session.get(f"{hub.url}/hub/home", timeout=30)
+        return page.url.startswith(f"{hub.url}/hub/login")
+
+    wait_until(refused, "the session has ended")
+    assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
+
+
+def test_a_link_changes_no_account(hub):
+    hub.sign_up("patient")
+    admin = hub.login("instructor", hub.password).session
+    for action in ("authorize", "discard"):
+        page = admin.get(f"{hub.url}/hub/{action}/patient", timeout=30)
+        assert page.url == f"{hub.url}/hub/authorize"
+        forged = admin.post(f"{hub.url}/hub/{action}/patient", timeout=30)
+        assert forged.status_code == 403
+        assert "not been authorized" in hub.login("patient").text
+    grace = Learner(hub, "hopeful").session
+    assert post(grace, f"{hub.url}/hub/authorize/patient").status_code == 403
+    assert post(admin, f"{hub.url}/hub/authorize/instructor").status_code == 400
+    assert post(admin, f"{hub.url}/hub/authorize/nobody").status_code == 404
+    post(admin, f"{hub.url}/hub/discard/patient").raise_for_status()
+    assert "Invalid username" in hub.login("patient").text
 
 
 def test_log_in_attempts_are_limited(hub):

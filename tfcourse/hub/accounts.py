@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import bcrypt
 from jupyterhub.handlers import BaseHandler
+from jupyterhub.scopes import needs_scope
 from nativeauthenticator import NativeAuthenticator, handlers
 from nativeauthenticator.orm import UserInfo
+from tornado import web
 from traitlets import Unicode
+
+# Ours first. NativeAuthenticator's own page.html, with its links in the bar, has to be named, too.
+TEMPLATES = [str(Path(__file__).with_name("templates")), handlers.TEMPLATE_DIR]
 
 LONGEST = 72  # bytes; bcrypt takes no more
 
@@ -18,6 +24,9 @@ class CourseAuthenticator(NativeAuthenticator):
 
     - The administrators exist before the first visitor comes. By itself it gives their rights to
       whoever signs up first under their name.
+    - Accounts are changed by forms with an XSRF token. By itself it does that by links, which any
+      page can make the administrator's browser follow.
+    - Who is shut out is logged out within half a minute, not the next time that they log in.
     - Wrong passwords are counted for each name and address. By itself it counts them for the name
       alone, and anybody could lock the instructor out.
     """
@@ -32,14 +41,23 @@ class CourseAuthenticator(NativeAuthenticator):
         self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with our own for logging in."""
-        pages = dict(super().get_handlers(app))
-        return list({**pages, "/login": LoginHandler}.items())
+        """Return the pages, with our own for logging in and for letting learners in."""
+        ours = {
+            "/login": LoginHandler,
+            "/authorize/([^/]*)": AuthorizeHandler,
+            "/discard/([^/]*)": DiscardHandler,
+        }
+        return list({**dict(super().get_handlers(app)), **ours}.items())
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Return the user's name, or None for a wrong password."""
         self.address = handler.request.remote_ip  # nothing else happens until this has returned
         return await super().authenticate(handler, data)
+
+    async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
+        """Tell whether somebody who is logged in still may; JupyterHub asks now and then."""
+        info = self.get_user(user.name)
+        return bool(info and info.is_authorized)
 
     def seconds_to_wait(self, username: str, address: str) -> int:
         """Return how long nobody at this address may try to log in under this name."""
@@ -79,3 +97,29 @@ class LoginHandler(handlers.LoginHandler):
             await super().post()
             return
         self.finish(await self._render(login_error=refusal, username=username))
+
+
+class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
+    """Lets somebody in, or shuts them out: a form's action, not a link's."""
+
+    @needs_scope("admin:users")
+    async def get(self, name: str) -> None:
+        """Refuse to change anything by a link."""
+        self.redirect(self.hub.base_url + "authorize")
+
+    @needs_scope("admin:users")
+    async def post(self, name: str) -> None:
+        """Change it, and show the list again."""
+        if not self.authenticator.user_exists(name):
+            raise web.HTTPError(404, f"There is no account {name!r}.")
+        if name == self.current_user.name:
+            raise web.HTTPError(400, "You would shut yourself out.")
+        UserInfo.change_authorization(self.db, name)
+        self.redirect(self.hub.base_url + "authorize#" + name)
+
+
+class DiscardHandler(handlers.DiscardHandler):
+    """Forgets somebody who waits to be let in: a form's action, not a link's."""
+
+    get = AuthorizeHandler.get
+    post = handlers.DiscardHandler.get
