@@ -15,7 +15,7 @@ KERAS_HOME      where `tf.keras.datasets` finds its files (by default `keras` in
 
 Of `docker`, as docker/.env.example explains:
 
-COURSE_NAME, COURSE_IMAGE, COURSE_SIGNUP, COURSE_MEMORY, COURSE_CPUS
+COURSE_NAME, COURSE_IMAGE, COURSE_SIGNUP, COURSE_MEMORY, COURSE_CPUS, COURSE_IDLE_MINUTES
 """
 
 import os
@@ -170,10 +170,35 @@ if BACKEND == "docker":
         "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
     }
 
+    # Servers and kernels that do nothing are stopped, also behind a tab that is left open. One that
+    # computes is not (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
+    IDLE = round(60 * float(os.environ.get("COURSE_IDLE_MINUTES") or 60))  # seconds
+    OFTEN = max(1, IDLE // 10)
+    if IDLE:
+        c.JupyterHub.services = [
+            {
+                "name": "idle-culler",
+                "command": [
+                    *(sys.executable, "-m", "jupyterhub_idle_culler"),
+                    *(f"--timeout={IDLE}", f"--cull-every={OFTEN}"),
+                ],
+            }
+        ]
+        scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+        c.JupyterHub.load_roles = [
+            {"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]}
+        ]
+    c.Spawner.args = [
+        f"--MappingKernelManager.cull_idle_timeout={IDLE}",
+        f"--MappingKernelManager.cull_interval={OFTEN}",
+        "--MappingKernelManager.cull_connected=True",
+    ]
+
     # TensorFlow would start a thread for each core of the machine, whatever the limit is.
     threads = str(ceil(CPUS))
     c.Spawner.environment = {
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
         "OMP_NUM_THREADS": threads,
+        "JUPYTERHUB_ACTIVITY_INTERVAL": str(OFTEN),  # how often servers tell the hub
     }

@@ -496,6 +496,25 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
     assert ada.run("cat", "/home/jovyan/saved") == "saved\n"
 
 
+def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
+    hub = new_hub()
+    hub.up(COURSE_IDLE_MINUTES="0.2")
+    idle, busy = Learner(hub, "idle"), Learner(hub, "busy")
+    busy.start_server()
+    kernel = busy.api("POST", "/user/{name}/api/kernels", json={}).json()["id"]
+    idle.start_server()
+    idle.run("sh", "-c", "echo saved > ~/saved")
+    # It prints nothing until it is done, and that takes five times as long as idling may.
+    began = time.monotonic()
+    assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
+    assert time.monotonic() - began >= 60
+    assert busy.api("GET", "/user/{name}/api/kernels").json()[0]["id"] == kernel
+    assert idle.server() is None
+    wait_until(lambda: not busy.server(), "now that it idles, it is stopped as well")
+    idle.start_server()
+    assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
+
+
 def test_down_and_up_keep_accounts_work_and_running_servers(hub, ada):
     before = ada.container.id
     password = hub.password
