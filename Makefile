@@ -18,7 +18,9 @@ KINDS ?= cpu gpu hub
 COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/docker.sock) \
 	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
 	--project-name $(COURSE_NAME) --file docker/compose.yaml
+# What the operator has set in docker/.env and make has to know, too.
 COURSE_NAME ?= $(or $(shell sed -n 's/^COURSE_NAME=//p' docker/.env 2>/dev/null),tensorflow-course)
+COURSE_IMAGE ?= $(shell sed -n 's/^COURSE_IMAGE=//p' docker/.env 2>/dev/null)
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
 # Always from scratch, so that no warning is missed.
@@ -74,7 +76,9 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
-up: ## start a hub for a class in containers, of the images; docker/.env.example lists its settings
+up: $(if $(COURSE_IMAGE),,images) ## start a hub for a class in containers; docker/.env.example lists its settings
+up: KINDS = cpu hub
+up:
 	@$(COMPOSE) up --detach
 	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready
 
