@@ -80,7 +80,7 @@ up: $(if $(COURSE_IMAGE),,images) ## start a hub for a class in containers; dock
 up: KINDS = cpu hub
 up:
 	@$(COMPOSE) up --detach
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready || { $(COMPOSE) logs --tail 15; exit 1; }
 
 down: ## stop that hub; learners' servers run on, accounts and work are kept
 	@$(COMPOSE) down

@@ -130,9 +130,8 @@ if BACKEND == "docker":
 
     # --- Accounts
 
-    ADMIN = os.environ.get("COURSE_ADMIN") or "instructor"
     c.JupyterHub.authenticator_class = accounts.CourseAuthenticator
-    c.Authenticator.admin_users = {ADMIN}
+    c.Authenticator.admin_users = {os.environ.get("COURSE_ADMIN") or "instructor"}
     c.JupyterHub.template_paths = accounts.TEMPLATES
     c.CourseAuthenticator.admin_password = state.password(HUB / "admin-password")
     # Who has signed up and is approved may come in: NativeAuthenticator sees to that.
@@ -157,8 +156,11 @@ if BACKEND == "docker":
     c.DockerSpawner.remove = True
     c.DockerSpawner.volumes = {"{prefix}-home-{username}": "/home/jovyan"}
 
-    MEMORY = os.environ.get("COURSE_MEMORY") or "3G"
-    CPUS = float(os.environ.get("COURSE_CPUS") or 2)
+    # The spawner's own default would look on Docker's hub for an image that is missing here.
+    c.DockerSpawner.pull_policy = "ifnotpresent" if os.environ.get("COURSE_IMAGE") else "never"
+
+    MEMORY = state.memory("COURSE_MEMORY", "3G")
+    CPUS = state.number("COURSE_CPUS", 2, positive=True)
     c.DockerSpawner.mem_limit = MEMORY
     c.DockerSpawner.cpu_limit = CPUS
     c.DockerSpawner.extra_host_config = {
@@ -172,7 +174,7 @@ if BACKEND == "docker":
 
     # Servers and kernels that do nothing are stopped, also behind a tab that is left open. One that
     # computes is not (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
-    IDLE = round(60 * float(os.environ.get("COURSE_IDLE_MINUTES") or 60))  # seconds
+    IDLE = round(60 * state.number("COURSE_IDLE_MINUTES", 60))  # seconds
     OFTEN = max(1, IDLE // 10)
     if IDLE:
         c.JupyterHub.services = [

@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import psutil
 import pytest
 import requests
-
-import docker
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -177,10 +176,13 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def image(engine: docker.DockerClient) -> Callable[..., str]:
-    """Return a function that returns an image's name, and builds it unless it is up to date."""
+    """Return a function that returns an image's name, and builds it unless it is up to date.
+
+    Under a name of the tests' own: learners' servers start from the other one.
+    """
 
     @functools.cache
-    def build(kind: str, name: str = "tensorflow-course", arguments: str = "") -> str:
+    def build(kind: str, name: str = "course-test", arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # once, not once for each worker of pytest

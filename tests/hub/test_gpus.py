@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import docker
 import pytest
 from tornado import web
 
-import docker
 from tfcourse.hub import gpus
 from tfcourse.hub.containers import ContainerSpawner
 
@@ -47,12 +47,14 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ncat >/dev/null\necho called >>{folder}/hook\n")
     hook.chmod(0o755)
+    (folder / "daemon.json").write_text("{}")  # not the one in /etc
     process = subprocess.Popen(
         [
             # In a network of its own: an engine without a bridge removes the other engine's.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
+            f"--config-file={folder}/daemon.json",
             "--bridge=none", "--iptables=false", "--ip-forward=false",
         ],
         env={**os.environ, "PATH": f"{hook.parent}:{os.environ['PATH']}"},
@@ -158,8 +160,13 @@ def test_the_probe_finds_the_gpus(engine_with_gpus):
 
 
 def test_the_probe_says_why_there_are_none(engine, image):
+    if "nvidia" in engine.info()["Runtimes"]:
+        pytest.skip("this machine may have a GPU")
     reason = "Not available: this server has no NVIDIA GPU that Docker can use."
-    assert gpus.probe(engine, image("cpu")) == ([], reason)
+    cpu = image("cpu")
+    assert gpus.probe(engine, cpu) == ([], reason)
+    left = {"ancestor": cpu, "status": "created"}
+    assert engine.containers.list(all=True, filters=left, ignore_removed=True) == []
     reason = "Not available: the image for GPUs is not on this server."
     assert gpus.probe(engine, "no-such-image:gpu") == ([], reason)
 

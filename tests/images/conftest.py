@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import docker
 import pytest
 from docker.models.containers import Container
 from docker.models.volumes import Volume
 
-import docker
 from tfcourse.hub.state import ROOT
 
 LEARNERS = 3 * 2**30  # bytes of memory that a learner's server has by default

@@ -34,5 +34,5 @@ def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
 
 
 def test_a_lesson_holds_inside_the_gpu_image_without_a_gpu(run, image):
-    gpu = image("test", "tensorflow-course-gpu", "--build-arg LEARNER=gpu")
+    gpu = image("test", "course-test-gpu", "--build-arg LEARNER=gpu")
     assert " passed" in run(gpu, "sh", "-c", RERUN, "sh", "12_speed_and_gpu.ipynb")

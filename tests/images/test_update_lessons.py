@@ -177,6 +177,18 @@ def test_edits_survive_the_loss_of_the_updates_repository(home, damage):
     assert home.found() == kept
 
 
+def test_a_learners_own_commits_and_repositories_are_left_alone(home):
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@home"]
+    home.run(*git, "-C", "tensorflow-course", "commit", "--allow-empty", "-m", "my own")
+    home.run("git", "init", "--quiet", "--initial-branch=main", ".")
+    home.run(*git, "commit", "--allow-empty", "-m", "my home")
+    home.run("sh", "-c", "rm ~/.local/share/*.git/HEAD")
+    home.start(a="a2", b="b1")
+    (kept,) = home.lessons.glob(".git-damaged-*")
+    assert "my own" in home.run("git", f"--git-dir={kept}", "log", "--all", "--format=%s")
+    assert home.run("git", "log", "--all", "--format=%s") == "my home\n"
+
+
 def test_a_server_killed_while_git_worked_does_no_harm(home):
     (home.lessons / ".git" / "index.lock").touch()
     home.start(a="a2", b="b1")

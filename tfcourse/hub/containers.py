@@ -6,11 +6,12 @@ import asyncio
 import sys
 from typing import Any
 
+import docker
+import requests
 import traitlets
 from dockerspawner import DockerSpawner
 from tornado import web
 
-import docker
 from tfcourse.hub import gpus
 
 # Nothing leads out of the learners' network but to this machine itself, where the hub is: neither
@@ -94,11 +95,11 @@ class ContainerSpawner(DockerSpawner):
                 f"The image {self.image} is not on this server. Please tell your instructor; "
                 "`make images` builds it."
             ) from None
-        except docker.errors.APIError as error:
-            self.log.error("Docker refused to start %s: %s", self.container_name, error)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            self.log.error("Docker did not start %s: %s", self.container_name, error)
             raise refusal(
                 "Docker could not start your server. Try again; if that does not help, tell your "
-                f"instructor what it says: {error.explanation}"
+                f"instructor what it says: {getattr(error, 'explanation', error)}"
             ) from None
 
 

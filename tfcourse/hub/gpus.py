@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import docker
+import requests
+
+PATIENCE = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
 
@@ -21,22 +24,28 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
     A container that is thrown away asks the driver. That takes a second or two.
     """
+    container = None
     try:
         client.images.get(image)  # or else it would be looked for on the internet
-        listed = client.containers.run(
+        container = client.containers.create(
             image,
             ["--query-gpu=uuid", "--format=csv,noheader"],
             entrypoint=["nvidia-smi"],
             network_mode="none",
-            remove=True,
             device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
+            log_config={"Type": "json-file"},  # the one that can always be read
         )
+        container.start()
+        failed = container.wait(timeout=PATIENCE)["StatusCode"]
+        ids = container.logs(stderr=False).decode().split()
     except docker.errors.ImageNotFound:
         return [], "Not available: the image for GPUs is not on this server."
-    except docker.errors.DockerException:
+    except (docker.errors.DockerException, requests.RequestException):
         return [], "Not available: this server has no NVIDIA GPU that Docker can use."
-    ids = listed.decode().split()
-    return ids, "" if ids else "Not available: this server's driver finds no GPU."
+    finally:
+        if container:
+            container.remove(force=True)
+    return ([], "Not available: this server's driver finds no GPU.") if failed else (ids, "")
 
 
 @functools.cache
@@ -49,7 +58,8 @@ def free(ids: Iterable[str], hub: str) -> list[str]:
     """Return those of the GPUs that no container of this hub has, in their order."""
     client = docker.from_env()
     try:
-        containers = client.containers.list(all=True, filters={"label": f"{LABEL}.hub={hub}"})
+        labels = {"label": f"{LABEL}.hub={hub}"}
+        containers = client.containers.list(all=True, filters=labels, ignore_removed=True)
         taken = {container.labels[LABEL] for container in containers}
     finally:
         client.close()

@@ -7,6 +7,7 @@ both of them read from the same volume.
 from __future__ import annotations
 
 import os
+import sys
 
 from tfcourse.hub import local, state
 
@@ -14,6 +15,8 @@ from tfcourse.hub import local, state
 def main() -> None:
     """Become configurable-http-proxy."""
     port, _, api_port = state.ports()
+    if port < 1024:
+        sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
     os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
     command = [
         *local.proxy_command(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import sys
 import time
 
@@ -15,8 +16,10 @@ PATIENCE = 120  # seconds; the first start makes the database and probes for GPU
 def main() -> None:
     """Wait; exit with a sentence if it takes too long."""
     port = state.ports()[0]
+    address = os.environ.get("COURSE_ADDRESS") or "127.0.0.1"
+    everywhere = address in ("0.0.0.0", "::")  # noqa: S104
     deadline = time.monotonic() + PATIENCE
-    while not answers(port):
+    while not answers("127.0.0.1" if everywhere else address, port):
         if time.monotonic() > deadline:
             sys.exit("The hub does not answer. `make logs` shows why.")
         time.sleep(0.5)
@@ -24,7 +27,7 @@ def main() -> None:
     say(f"""
 JupyterHub is ready.
 
-  Address   http://{os.environ.get("COURSE_ADDRESS") or "127.0.0.1"}:{port}
+  Address   http://{socket.gethostname() if everywhere else address}:{port}
   Admin     {name}
   Password  {state.password(state.state_folder() / "hub" / "admin-password")} (until you change it)
 
@@ -32,9 +35,9 @@ Learners sign up at that address; let them in on the page Authorize Users.
 `make logs` shows what happens, `make down` stops it; accounts and work are kept.""")
 
 
-def answers(port: int) -> bool:
+def answers(address: str, port: int) -> bool:
     """Tell whether the hub answers through the proxy."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.request("GET", "/hub/health")
         return connection.getresponse().status == 200

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -24,6 +26,30 @@ def ports() -> tuple[int, int, int]:
     if not (text.isdecimal() and 1 <= int(text) <= 65533):
         sys.exit(f"The port {text!r} is not a number from 1 to 65533.")
     return int(text), int(text) + 1, int(text) + 2
+
+
+def number(variable: str, default: float, positive: bool = False) -> float:
+    """Return a number from the environment; exit with a sentence if it is none, or too small.
+
+    0 is too small only if it has to be positive.
+    """
+    text = os.environ.get(variable) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf or (positive and not value):
+        least = "more than 0" if positive else "0 or more"
+        sys.exit(f"{variable} is {text!r}, but it has to be a number, {least}.")
+    return value
+
+
+def memory(variable: str, default: str) -> str:
+    """Return an amount of memory from the environment; exit with a sentence if it is none."""
+    text = os.environ.get(variable) or default
+    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?[MG]", text):
+        sys.exit(f"{variable} is {text!r}, but it has to be like 3G or 1500M.")
+    return text
 
 
 def private_folder(path: Path) -> Path:
