@@ -14,6 +14,7 @@ export KERAS_HOME
 DOCKER ?= docker
 IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
+VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 # Version 2 where the client has it, else the older program.
 COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/docker.sock) \
 	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
@@ -73,8 +74,8 @@ book-environment: environment
 images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
-		--build-arg VERSION="$$(sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)" \
-		--build-arg REVISION="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
+		--label org.opencontainers.image.version=$(VERSION) \
+		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
 up: $(if $(COURSE_IMAGE),,images) ## start a hub for a class in containers; docker/.env.example lists its settings
 up: KINDS = cpu hub

@@ -52,7 +52,7 @@ c.Authenticator.username_pattern = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 offered = profiles.offered(BACKEND)
 unavailable = {}
 if BACKEND == "docker":
-    from tfcourse.hub import accounts, containers, gpus
+    from tfcourse.hub import accounts, containers, gpus  # which take a while
 
     docker = containers.engine()
     gpu_ids, reason = gpus.probe(docker, f"{profiles.IMAGE}:gpu")

@@ -1,29 +1,16 @@
-"""What tests of several folders use: a real JupyterHub, and a real Docker engine with our images.
-
-The hub is started as `make hub` starts it, with a state folder of its own.
-"""
+"""What tests of several folders use: a real JupyterHub, and a Docker engine with our images."""
 
 from __future__ import annotations
 
 import fcntl
 import functools
-import os
-import random
-import re
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import docker
-import psutil
 import pytest
-import requests
-
-ROOT = Path(__file__).resolve().parent.parent
+from hubs import ROOT, Hub, free_ports
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,79 +35,6 @@ def signals() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
-class Hub:
-    """A hub that a test can start, use, stop, kill and start again."""
-
-    def __init__(self, state: Path, port: int):
-        self.state = state
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-
-    def launch(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the command; what it prints can be read from the process returned."""
-        # Of this process's environment, what concerns the tests stays here.
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tfcourse.hub", "--port", str(self.port)],
-            cwd=ROOT,
-            env={
-                **inherited,
-                "COURSE_STATE": str(self.state),
-                "SECRET_OF_THE_HUB": "which no learner's server may see",
-                **environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-        return self.process
-
-    def start(self, **environment: str) -> str:
-        """Start it and wait until it says that it is ready; return what it said."""
-        said = ""
-        for line in self.launch(**environment).stdout:
-            said += line
-            if "Ctrl-C" in line:
-                self.password = re.search(r"Password +(\S+)", said).group(1)
-                return said
-        pytest.fail(f"The hub did not start:\n{said}")
-
-    def stop(self, number: int = signal.SIGINT) -> str:
-        """Send the signal and wait; return what the hub said to that."""
-        self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[0]
-
-    def processes(self) -> list[psutil.Process]:
-        """Return all that runs with its state: hub, proxy, servers, kernels."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if str(self.state) in " ".join(process.environ().values()):
-                    found.append(process)
-            except psutil.Error:
-                pass
-        return found
-
-    def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
-        """Return the processes that are left after that time."""
-        deadline = time.monotonic() + seconds
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return left
-
-    def login(self, user: str, password: str | None = None) -> requests.Response:
-        """Log in as a browser does; the response has the session, for what comes next."""
-        session = requests.Session()
-        session.get(f"{self.url}/hub/login", timeout=30)
-        data = {"username": user, "password": password or self.password}
-        response = session.post(
-            f"{self.url}/hub/login", {**data, "_xsrf": session.cookies["_xsrf"]}, timeout=30
-        )
-        response.session = session
-        return response
-
-
 @pytest.fixture(scope="session")
 def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """Return a function that makes hubs; what is left of them at the end is ended."""
@@ -142,19 +56,6 @@ def hub(make_hub) -> Hub:
     hub = make_hub()
     hub.start()
     return hub
-
-
-def free_ports() -> int:
-    """Return the first of three ports that nothing listens on."""
-    while True:
-        first = random.randrange(20000, 30000)  # below those that the system gives out itself
-        with socket.socket() as a, socket.socket() as b, socket.socket() as c:
-            try:
-                for number, listener in enumerate((a, b, c)):
-                    listener.bind(("127.0.0.1", first + number))
-            except OSError:
-                continue
-        return first
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import requests
+from hubs import Learner, post
 
 import tfcourse.hub.__main__ as hub_command
 from tfcourse.hub.lessons import FOLDER
@@ -26,47 +27,9 @@ def accounts(hub) -> set[str]:
         return {name for (name,) in database.execute("select name from users")}
 
 
-class Learner:
-    """A learner who is logged in, with a token for the REST API."""
-
-    def __init__(self, hub, name: str):
-        self.hub, self.name = hub, name
-        self.response = hub.login(name)
-        self.response.raise_for_status()
-        self.session = self.response.session
-        self.folder = hub.state / "homes" / name / FOLDER
-        self.token = self.post(f"/hub/api/users/{name}/tokens", json={}).json()["token"]
-
-    def post(self, path: str, **content) -> requests.Response:
-        xsrf = {"_xsrf": self.session.cookies.get("_xsrf", path="/hub/")}
-        return self.session.post(self.hub.url + path, params=xsrf, timeout=60, **content)
-
-    def api(self, method: str, path: str, **content) -> requests.Response:
-        authorization = {"Authorization": f"token {self.token}"}
-        url = self.hub.url + path.format(name=self.name)
-        return requests.request(method, url, headers=authorization, timeout=60, **content)
-
-    def server(self) -> dict | None:
-        return self.api("GET", "/hub/api/users/{name}").json()["servers"].get("")
-
-    def start_server(self, **content) -> None:
-        response = self.api("POST", "/hub/api/users/{name}/server", **content)
-        assert response.status_code in (201, 202), response.text
-        self.wait_for_server()
-
-    def wait_for_server(self) -> None:
-        deadline = time.monotonic() + 90
-        while not (server := self.server()) or not server["ready"]:
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.2)
-
-    def start_kernel(self) -> None:
-        self.api("POST", "/user/{name}/api/kernels", json={}).raise_for_status()
-
-    def stop_server(self) -> None:
-        self.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
-        while self.server():
-            time.sleep(0.2)
+def folder(learner: Learner) -> Path:
+    """Return where the learner's copies of the lessons are."""
+    return learner.hub.state / "homes" / learner.name / FOLDER
 
 
 def test_wrong_password_shows_the_log_in_page_and_makes_no_account(hub):
@@ -96,7 +59,7 @@ def test_a_name_that_is_no_plain_folder_is_refused(hub, name):
 )
 def test_unknown_profile_or_field_is_a_400_with_a_sentence(hub, options, sentence):
     learner = Learner(hub, "grace")
-    form = learner.post("/hub/spawn", data=options)
+    form = post(learner.session, f"{hub.url}/hub/spawn", data=options)
     link = learner.session.get(f"{hub.url}/hub/spawn", params=options, timeout=60)
     for page in (form, link):
         assert page.status_code == 400
@@ -146,7 +109,7 @@ def test_servers_get_no_more_of_the_environment_than_they_need(working):
     server, kernel = (
         p.environ()
         for p in working.hub.processes()
-        if p.environ()["HOME"] == str(working.folder.parent)
+        if p.environ()["HOME"] == str(folder(working).parent)
     )
     for environment in (server, kernel):
         assert environment["KERAS_HOME"] == os.environ.get(
@@ -158,12 +121,12 @@ def test_servers_get_no_more_of_the_environment_than_they_need(working):
 def test_lessons_are_the_learners_own(hub):
     learner = Learner(hub, "ada")
     learner.start_server()
-    lesson = learner.folder / "00_start_here.ipynb"
+    lesson = folder(learner) / "00_start_here.ipynb"
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} <= {
-        path.name for path in learner.folder.iterdir()
+        path.name for path in folder(learner).iterdir()
     }
     lesson.write_text("mine")
-    removed = learner.folder / "01_load_data.ipynb"
+    removed = folder(learner) / "01_load_data.ipynb"
     removed.unlink()
     learner.stop_server()
     learner.start_server()
@@ -272,7 +235,7 @@ def test_a_second_start_keeps_accounts_and_work(make_hub):
     learner = Learner(hub, "ada")
     learner.start_server()
     learner.start_kernel()
-    (learner.folder / "00_start_here.ipynb").write_text("mine")
+    (folder(learner) / "00_start_here.ipynb").write_text("mine")
     assert len(hub.processes()) == 4  # hub, proxy, server, kernel
 
     assert "JupyterHub has stopped." in hub.stop(signal.SIGINT)
@@ -285,7 +248,7 @@ def test_a_second_start_keeps_accounts_and_work(make_hub):
     page = learner.session.get(f"{hub.url}/hub/spawn", timeout=60)  # still logged in
     assert "TensorFlow (CPU)" in page.text
     learner.start_server()
-    assert (learner.folder / "00_start_here.ipynb").read_text() == "mine"
+    assert (folder(learner) / "00_start_here.ipynb").read_text() == "mine"
 
 
 def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):

@@ -174,8 +174,3 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
     verify = "python /srv/clone/tfcourse/datasets.py --help; python /srv/clone/tfcourse/datasets.py"
     said = run(learner_image, "sh", "-c", verify)
     assert "verified in /opt/keras/datasets" in said
-
-
-def test_where_debians_image_is_made_it_is_the_one_that_the_dockerfile_names():
-    base = re.search(r"ARG DEBIAN=(\S+)", (ROOT / "docker" / "Dockerfile").read_text())[1]
-    assert f"BASE=debian:{base} " in (ROOT / ".ci" / "docker").read_text()

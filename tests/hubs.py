@@ -1,0 +1,283 @@
+"""Real hubs for tests, as `make hub` and `make up` start them, and learners who use them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import psutil
+import pytest
+import requests
+from docker.models.containers import Container
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "correct horse 9"
+
+
+class Site:
+    """A hub at a port of this machine, as a browser sees it."""
+
+    password: str  # of learners
+
+    def __init__(self, port: int):
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def admit(self, name: str) -> None:
+        """Do what is needed before a new learner can log in."""
+
+    def session(self) -> requests.Session:
+        """Return a visitor's session, with the cookies of the log-in page."""
+        session = requests.Session()
+        session.get(f"{self.url}/hub/login", timeout=30).raise_for_status()
+        return session
+
+    def login(self, user: str, password: str | None = None) -> requests.Response:
+        """Log in as a browser does; the response has the session, for what comes next."""
+        session = self.session()
+        form = {"username": user, "password": password or self.password}
+        response = post(session, f"{self.url}/hub/login", data=form)
+        response.session = session
+        return response
+
+
+def post(session: requests.Session, url: str, **content) -> requests.Response:
+    """Send a form, or JSON, with the token against forged ones."""
+    xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
+    return session.post(url, params=xsrf, timeout=60, **content)
+
+
+class Hub(Site):
+    """A hub of `make hub` that a test can start, use, stop, kill and start again."""
+
+    def __init__(self, state: Path, port: int):
+        super().__init__(port)
+        self.state = state
+
+    def launch(self, **environment: str) -> subprocess.Popen[str]:
+        """Start the command; what it prints can be read from the process returned."""
+        # Of this process's environment, what concerns the tests stays here.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tfcourse.hub", "--port", str(self.port)],
+            cwd=ROOT,
+            env={
+                **inherited,
+                "COURSE_STATE": str(self.state),
+                "SECRET_OF_THE_HUB": "which no learner's server may see",
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        return self.process
+
+    def start(self, **environment: str) -> str:
+        """Start it and wait until it says that it is ready; return what it said."""
+        said = ""
+        for line in self.launch(**environment).stdout:
+            said += line
+            if "Ctrl-C" in line:
+                self.password = re.search(r"Password +(\S+)", said).group(1)
+                return said
+        pytest.fail(f"The hub did not start:\n{said}")
+
+    def stop(self, number: int = signal.SIGINT) -> str:
+        """Send the signal and wait; return what the hub said to that."""
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=60)[0]
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all that runs with its state: hub, proxy, servers, kernels."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if str(self.state) in " ".join(process.environ().values()):
+                    found.append(process)
+            except psutil.Error:
+                pass
+        return found
+
+    def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
+        """Return the processes that are left after that time."""
+        deadline = time.monotonic() + seconds
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
+
+
+class ClassHub(Site):
+    """A hub of `make up`, under a name and at a port of its own."""
+
+    password = PASSWORD  # of learners
+
+    def __init__(self, engine: docker.DockerClient, port: int):
+        super().__init__(port)
+        self.engine = engine
+        self.name = f"course-test-{secrets.token_hex(4)}"
+        # Empty is the default, also where the developer's docker/.env says something else.
+        lines = (ROOT / "docker" / ".env.example").read_text()
+        self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
+        self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
+        self.environment |= {"COURSE_IMAGE": "course-test"}
+
+    def make(self, target: str, **environment: str) -> str:
+        """Run `make TARGET`; return what it says."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
+        run = subprocess.run(
+            ["make", target],
+            cwd=ROOT,
+            env={**clean, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr + self.log("hub")
+        return run.stdout
+
+    def up(self, **environment: str) -> None:
+        said = self.make("up", **environment)
+        self.admin_password = re.search(r"Password +(\S+)", said)[1]
+
+    def remove(self) -> None:
+        """Leave nothing of it on this machine, neither volumes nor learners' servers."""
+        with contextlib.suppress(AssertionError):
+            self.make("down")
+        for container in self.engine.containers.list(
+            all=True, filters={"name": self.name}, ignore_removed=True
+        ):
+            with contextlib.suppress(docker.errors.APIError):  # it is being removed already
+                container.remove(force=True, v=True)
+        wait_until(
+            lambda: not self.engine.containers.list(all=True, filters={"name": self.name}),
+            "all containers are gone",
+        )
+        for volume in self.engine.volumes.list(filters={"name": self.name}):
+            volume.remove()
+        for network in self.engine.networks.list(names=[self.name]):
+            network.remove()
+
+    def container(self, service: str) -> Container:
+        """Return a service's container, whichever way Compose has written its name."""
+        project = f"com.docker.compose.project={self.name}"
+        labels = [project, f"com.docker.compose.service={service}"]
+        (container,) = self.engine.containers.list(all=True, filters={"label": labels})
+        return container
+
+    def log(self, service: str) -> str:
+        try:
+            return self.container(service).logs(tail=60).decode()
+        except ValueError:
+            return f"There is no {service}."
+
+    def admit(self, name: str) -> None:
+        """Let a new learner sign up, and in."""
+        self.sign_up(name)
+        self.authorize(name)
+
+    def sign_up(self, name: str, password: str = PASSWORD) -> str:
+        """Sign up; return what the page says to it."""
+        session = self.session()
+        form = {
+            "username": name,
+            "signup_password": password,
+            "signup_password_confirmation": password,
+        }
+        page = post(session, f"{self.url}/hub/signup", data=form)
+        return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
+
+    def authorize(self, name: str) -> requests.Response:
+        """Let somebody in, or shut them out, as the administrator does."""
+        admin = self.login("instructor", self.admin_password).session
+        response = post(admin, f"{self.url}/hub/authorize/{name}")
+        response.raise_for_status()
+        return response
+
+
+class Learner:
+    """A learner who is logged in, with a token for the REST API."""
+
+    def __init__(self, hub: Site, name: str):
+        self.hub, self.name = hub, name
+        hub.admit(name)
+        self.response = hub.login(name)
+        assert self.response.url == f"{hub.url}/hub/spawn", self.response.text
+        self.session = self.response.session
+        tokens = f"{hub.url}/hub/api/users/{name}/tokens"
+        self.token = post(self.session, tokens, json={}).json()["token"]
+
+    def api(self, method: str, path: str, **content) -> requests.Response:
+        headers = {"Authorization": f"token {self.token}"}
+        url = self.hub.url + path.format(name=self.name)
+        return requests.request(method, url, headers=headers, timeout=60, **content)
+
+    def server(self) -> dict | None:
+        return self.api("GET", "/hub/api/users/{name}").json()["servers"].get("")
+
+    def start_server(self, **content) -> None:
+        response = self.api("POST", "/hub/api/users/{name}/server", **content)
+        assert response.status_code in (201, 202), response.text
+        self.wait_for_server()
+
+    def wait_for_server(self) -> None:
+        wait_until(lambda: (self.server() or {}).get("ready"), "the server is ready")
+
+    def stop_server(self) -> None:
+        self.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
+        wait_until(lambda: not self.server(), "the server has stopped")
+
+    def start_kernel(self) -> str:
+        """Start a kernel; return its id."""
+        response = self.api("POST", "/user/{name}/api/kernels", json={})
+        response.raise_for_status()
+        return response.json()["id"]
+
+
+class ClassLearner(Learner):
+    """One whose server is a container."""
+
+    hub: ClassHub
+
+    @property
+    def container(self) -> Container:
+        return self.hub.engine.containers.get(f"{self.hub.name}-{self.name}")
+
+    def run(self, *command: str) -> str:
+        """Run a command in the learner's container, as the learner."""
+        code, said = self.container.exec_run(list(command))
+        assert code == 0, said.decode()
+        return said.decode()
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+def free_ports() -> int:
+    """Return the first of three ports that nothing listens on."""
+    while True:
+        first = random.randrange(20000, 30000)  # below those that the system gives out itself
+        with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+            try:
+                for number, listener in enumerate((a, b, c)):
+                    listener.bind(("127.0.0.1", first + number))
+            except OSError:
+                continue
+        return first
