@@ -211,6 +211,23 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
     asyncio.run(give_back())
 
 
+def test_a_container_that_has_ended_keeps_no_gpu_while_docker_removes_it(engine_with_gpus, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
+    labels = gpus.label(GPUS[0], "test")
+    container = engine_with_gpus.containers.create(
+        IMAGE, ["sleep", "600"], labels=labels, network_mode="none"
+    )
+    try:
+        assert gpus.free(GPUS, "test") == GPUS[1:]
+        container.start()
+        assert gpus.free(GPUS, "test") == GPUS[1:]
+        container.kill()
+        container.wait()
+        assert gpus.free(GPUS, "test") == GPUS
+    finally:
+        container.remove(force=True)
+
+
 def test_a_start_that_fails_keeps_no_gpu_and_says_what_docker_says(new_spawner):
     ada, bob = new_spawner("ada"), new_spawner("bob")
     ada.cmd = ["no-such-program"]

@@ -1,7 +1,7 @@
 """Which GPUs there are, and which of them no learner's server has.
 
 Who has which GPU is written on the containers, as a label. So the engine keeps the books: a GPU is
-free again when its container is gone, however that came about, and a restarted hub knows as much.
+free again when its container has ended, however that came about, and a restarted hub knows as much.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import requests
 PATIENCE = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
+# How the engine calls a container that has ended: it removes such a one, in its own time.
+ENDED = {"exited", "removing", "dead"}
 
 
 def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
@@ -60,7 +62,7 @@ def free(ids: Iterable[str], hub: str) -> list[str]:
     try:
         labels = {"label": f"{LABEL}.hub={hub}"}
         containers = client.containers.list(all=True, filters=labels, ignore_removed=True)
-        taken = {container.labels[LABEL] for container in containers}
+        taken = {c.labels[LABEL] for c in containers if c.status not in ENDED}
     finally:
         client.close()
     return [identifier for identifier in ids if identifier not in taken]
