@@ -1,7 +1,8 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench screenshots images up down logs lint lock book book-links book-environment
+.PHONY: bench bench-hub screenshots images up down logs password
+.PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,8 +21,20 @@ COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/
 	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
 	--project-name $(COURSE_NAME) --file docker/compose.yaml
 # What the operator has set in docker/.env and make has to know, too.
-COURSE_NAME ?= $(or $(shell sed -n 's/^COURSE_NAME=//p' docker/.env 2>/dev/null),tensorflow-course)
-COURSE_IMAGE ?= $(shell sed -n 's/^COURSE_IMAGE=//p' docker/.env 2>/dev/null)
+setting = $(shell sed -n "s/ \#.*//; s/^$(1)=[\"']*\([^\"']*\).*/\1/p" docker/.env 2>/dev/null)
+COURSE_NAME ?= $(or $(call setting,COURSE_NAME),tensorflow-course)
+COURSE_IMAGE ?= $(call setting,COURSE_IMAGE)
+COURSE_HOST ?= $(call setting,COURSE_HOST)
+COURSE_CERTIFICATE ?= $(call setting,COURSE_CERTIFICATE)
+COURSE_KEY ?= $(call setting,COURSE_KEY)
+COURSE_ACME_ROOT ?= $(call setting,COURSE_ACME_ROOT)
+COURSE_MONITOR ?= $(call setting,COURSE_MONITOR)
+export COMPOSE_PROFILES = $(if $(filter on,$(COURSE_MONITOR)),monitor)
+COURSE_DATABASE ?= $(call setting,COURSE_DATABASE)
+export DOCKER COURSE_NAME COURSE_IMAGE COURSE_DATABASE
+# From a registry, or built here.
+BUILT := $(if $(COURSE_IMAGE),,images)
+KEEP = $(PYTHON) -m tfcourse.hub.backup
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
 # Always from scratch, so that no warning is missed.
@@ -58,6 +71,9 @@ prove-regression: data ## do honest variations pass, and mistakes fail? takes ho
 bench: data ## how long does validating the course take, beside other tools?
 	@$(BIN)/python tests/regression/bench.py $(ARGS)
 
+bench-hub: environment ## what does a learner's start cost, beside a stock hub? on an idle machine, as root
+	@$(BIN)/python tests/hub/bench.py $(ARGS)
+
 book: book-environment ## build the static site of the lessons as they are stored, in .course/book
 	@$(SPHINX) --builder html . $(BOOK)/html
 	@echo "The book: $(BOOK)/html/index.html"
@@ -77,17 +93,36 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--label org.opencontainers.image.version=$(VERSION) \
 		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
-up: $(if $(COURSE_IMAGE),,images) ## start a hub for a class in containers; docker/.env.example lists its settings
-up: KINDS = cpu hub
+up: $(BUILT) ## start a hub for a class in containers; docker/.env.example lists its settings
+up restore: KINDS = cpu hub
+up: export CHECKSUM = $(shell cat $(or $(COURSE_CERTIFICATE),/dev/null) 2>/dev/null | cksum)
 up:
-	@$(COMPOSE) up --detach
+	@for file in $(COURSE_CERTIFICATE) $(COURSE_KEY) $(COURSE_ACME_ROOT); do case $$file in /*) test -f $$file;; \
+		*) false;; esac || { echo "There is no file $$file: give the whole path, from / on."; exit 1; }; done
+	@$(COMPOSE) up --detach --scale https=$(if $(COURSE_HOST),1,0)
 	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready || { $(COMPOSE) logs --tail 15; exit 1; }
 
+down logs: COMPOSE_PROFILES = monitor
 down: ## stop that hub; learners' servers run on, accounts and work are kept
 	@$(COMPOSE) down
 
 logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
 	@$(COMPOSE) logs --follow --tail 100
+
+password: ## give somebody of that hub a new password, and log them out (NAME=instructor)
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.password "$(NAME)"
+	@$(COMPOSE) restart hub
+
+backup: ## put that hub's accounts, secrets and work into one file, while it runs (BACKUP=file)
+	@$(KEEP) backup $(if $(BACKUP),--file="$(BACKUP)")
+
+restore: $(BUILT) ## bring all of it back (BACKUP=file; REPLACE=1 where there is a hub already)
+	@$(KEEP) restore $(if $(BACKUP),--file="$(BACKUP)") $(if $(REPLACE),--replace)
+
+recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=1: without any)
+	@$(COMPOSE) stop hub
+	@$(KEEP) recover $(if $(EMPTY),--empty)
+	@echo "Now start the hub: make up"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots

@@ -1,16 +1,21 @@
-"""What tests of several folders use: a real JupyterHub, and a Docker engine with our images."""
+"""What tests of several folders use: a real JupyterHub, a browser, an engine with our images."""
 
 from __future__ import annotations
 
 import fcntl
 import functools
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
 import docker
 import pytest
-from hubs import ROOT, Hub, free_ports
+from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--screenshots",
         action="store_true",
         help="let the browser test write its pictures to notebooks/images",
+    )
+    parser.addoption(
+        "--restart-engine",
+        action="store_true",
+        help="let tests/hub/test_engine.py restart this machine's Docker engine",
     )
 
 
@@ -58,6 +68,40 @@ def hub(make_hub) -> Hub:
     return hub
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a real browser; skip where there is none."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if not program:
+        pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=[
+                # Chromium's sandbox refuses root, as CI and containers often are.
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),
+                # It shall talk to the hub and to nobody else.
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-quic",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Return an empty page, with cookies of its own."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """Return a client of the Docker engine; skip where none answers or the images are missing."""
@@ -83,7 +127,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
     """
 
     @functools.cache
-    def build(kind: str, name: str = "course-test", arguments: str = "") -> str:
+    def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # once, not once for each worker of pytest
@@ -92,3 +136,22 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
         return f"{name}:{kind}"
 
     return build
+
+
+@pytest.fixture(scope="module")
+def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
+    """Return a function that makes hubs, which are removed at the end; skip without Compose."""
+    program = os.environ.get("DOCKER", "docker")
+    v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
+    if v2.returncode and not shutil.which("docker-compose"):
+        pytest.skip("there is no Docker Compose; on Debian: apt install docker-compose")
+    image("cpu"), image("gpu"), image("hub")
+    hubs: list[ClassHub] = []
+
+    def new(kind: type[ClassHub] = ClassHub) -> ClassHub:
+        hubs.append(kind(engine, free_ports()))
+        return hubs[-1]
+
+    yield new
+    for hub in hubs:
+        hub.remove()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import random
 import re
@@ -12,23 +14,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import psutil
 import pytest
 import requests
+import websocket
 from docker.models.containers import Container
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse 9"
+
+# The name of the tests' own images. A second clone that uses the same engine needs another one.
+IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
     """A hub at a port of this machine, as a browser sees it."""
 
     password: str  # of learners
+    landing = "/hub/spawn"  # where they are after they have logged in
 
     def __init__(self, port: int):
         self.port = port
@@ -127,12 +134,13 @@ class ClassHub(Site):
     def __init__(self, engine: docker.DockerClient, port: int):
         super().__init__(port)
         self.engine = engine
+        self.admin: requests.Session | None = None
         self.name = f"course-test-{secrets.token_hex(4)}"
         # Empty is the default, also where the developer's docker/.env says something else.
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
-        self.environment |= {"COURSE_IMAGE": "course-test"}
+        self.environment |= {"COURSE_IMAGE": IMAGE}
 
     def make(self, target: str, **environment: str) -> str:
         """Run `make TARGET`; return what it says."""
@@ -147,11 +155,20 @@ class ClassHub(Site):
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr + self.log("hub")
-        return run.stdout
+        return run.stdout + run.stderr
 
-    def up(self, **environment: str) -> None:
+    def up(self, **environment: str) -> str:
+        """Start it; return what `make up` says."""
         said = self.make("up", **environment)
-        self.admin_password = re.search(r"Password +(\S+)", said)[1]
+        if password := re.search(r"Password +(\S+)", said):
+            self.admin_password = password[1]
+        return said
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/hub/health", timeout=5).ok
+        except requests.RequestException:
+            return False
 
     def remove(self) -> None:
         """Leave nothing of it on this machine, neither volumes nor learners' servers."""
@@ -189,21 +206,26 @@ class ClassHub(Site):
         self.sign_up(name)
         self.authorize(name)
 
-    def sign_up(self, name: str, password: str = PASSWORD) -> str:
+    def sign_up(
+        self, name: str, password: str = PASSWORD, again: str | None = None, code: str = ""
+    ) -> str:
         """Sign up; return what the page says to it."""
         session = self.session()
         form = {
             "username": name,
             "signup_password": password,
-            "signup_password_confirmation": password,
+            "signup_password_confirmation": password if again is None else again,
+            "class_code": code,
         }
         page = post(session, f"{self.url}/hub/signup", data=form)
         return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
     def authorize(self, name: str) -> requests.Response:
         """Let somebody in, or shut them out, as the administrator does."""
-        admin = self.login("instructor", self.admin_password).session
-        response = post(admin, f"{self.url}/hub/authorize/{name}")
+        home = f"{self.url}/hub/home"
+        if self.admin is None or self.admin.get(home, timeout=30).url != home:  # logged out
+            self.admin = self.login("instructor", self.admin_password).session
+        response = post(self.admin, f"{self.url}/hub/authorize/{name}")
         response.raise_for_status()
         return response
 
@@ -211,11 +233,13 @@ class ClassHub(Site):
 class Learner:
     """A learner who is logged in, with a token for the REST API."""
 
-    def __init__(self, hub: Site, name: str):
+    def __init__(self, hub: Site, name: str, password: str | None = None):
+        """Log in; who has no password yet is let in first."""
         self.hub, self.name = hub, name
-        hub.admit(name)
-        self.response = hub.login(name)
-        assert self.response.url == f"{hub.url}/hub/spawn", self.response.text
+        if not password:
+            hub.admit(name)
+        self.response = hub.login(name, password)
+        assert self.response.url == hub.url + hub.landing, self.response.text
         self.session = self.response.session
         tokens = f"{hub.url}/hub/api/users/{name}/tokens"
         self.token = post(self.session, tokens, json={}).json()["token"]
@@ -238,6 +262,9 @@ class Learner:
 
     def stop_server(self) -> None:
         self.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
+        self.wait_for_no_server()
+
+    def wait_for_no_server(self) -> None:
         wait_until(lambda: not self.server(), "the server has stopped")
 
     def start_kernel(self) -> str:
@@ -263,21 +290,61 @@ class ClassLearner(Learner):
         return said.decode()
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
+def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:
+    """Send code to a kernel through the proxy, as a browser does; yield what comes back.
+
+    That ends with what the code makes the kernel say, or with what the server says if it has died.
+    """
+    url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
+    channel = websocket.create_connection(
+        url.replace("http", "ws", 1), header=[f"Authorization: token {learner.token}"], timeout=60
+    )
+    header = {"msg_id": secrets.token_hex(8), "msg_type": "execute_request", "session": "test"}
+    header |= {"username": "", "version": "5.3"}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell"}
+    channel.send(json.dumps({**message, "content": {"code": code, "silent": False}}))
+    with contextlib.closing(channel):
+        while True:
+            reply = json.loads(channel.recv())
+            state = reply["content"].get("execution_state")
+            ours = reply["parent_header"].get("msg_id") == header["msg_id"]
+            if ours or state in ("restarting", "autorestarting", "dead"):
+                yield reply
+            if (ours and state == "idle") or state in ("restarting", "autorestarting", "dead"):
+                return
+
+
+def run_cell(learner: Learner, kernel: str, code: str) -> str:
+    """Run code in a kernel; return what it prints."""
+    replies = send(learner, kernel, code)
+    return "".join(r["content"]["text"] for r in replies if r["msg_type"] == "stream")
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> float:
+    """Return after how many seconds it was so."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < began + seconds, f"not within {seconds} s: {what}"
         time.sleep(0.2)
+    return time.monotonic() - began
+
+
+# Five at a time. Each worker of pytest has its own, and gives none out twice: what is chosen now is
+# perhaps not listened on until later.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+FIRST = 20000 + WORKER % 5 * 2000  # below those that the system gives out itself
+FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))
 
 
 def free_ports() -> int:
-    """Return the first of three ports that nothing listens on."""
+    """Return the first of five ports that nothing listens on."""
     while True:
-        first = random.randrange(20000, 30000)  # below those that the system gives out itself
-        with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+        first = next(FIVES)
+        with contextlib.ExitStack() as listeners:
             try:
-                for number, listener in enumerate((a, b, c)):
-                    listener.bind(("127.0.0.1", first + number))
+                for number in range(first, first + 5):
+                    listener = listeners.enter_context(socket.socket())
+                    listener.bind(("127.0.0.1", number))
             except OSError:
                 continue
         return first

@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page
 
 from tfcourse.hub.state import ROOT
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass
@@ -32,33 +29,6 @@ def account(request: pytest.FixtureRequest) -> Account:
         return Account(url.rstrip("/"), user, os.environ["COURSE_HUB_PASSWORD"])
     hub = request.getfixturevalue("hub")
     return Account(hub.url, "learner", hub.password)
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Return an empty page of a real browser."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not program:
-        pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=[
-                # Chromium's sandbox refuses root, as CI and containers often are.
-                *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                # It shall talk to the hub and to nobody else.
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-quic",
-                "--disable-sync",
-                "--no-first-run",
-            ],
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
 
 
 @pytest.fixture

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import secrets
-import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 
+import docker
 import pytest
 import requests
-import websocket
-from hubs import ClassHub, ClassLearner, free_ports, post, wait_until
+from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
 
 from tfcourse.hub import accounts, proxy, state
-
-
-@pytest.fixture(scope="module")
-def new_hub(engine, image) -> Iterator[Callable[[], ClassHub]]:
-    """Return a function that makes hubs, which are removed at the end; skip without Compose."""
-    program = os.environ.get("DOCKER", "docker")
-    v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
-    if v2.returncode and not shutil.which("docker-compose"):
-        pytest.skip("there is no Docker Compose; on Debian: apt install docker-compose")
-    image("cpu"), image("gpu"), image("hub")
-    hubs: list[ClassHub] = []
-
-    def new() -> ClassHub:
-        hubs.append(ClassHub(engine, free_ports()))
-        return hubs[-1]
-
-    yield new
-    for hub in hubs:
-        hub.remove()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +52,7 @@ def bob(hub) -> ClassLearner:
 
 
 def test_who_signs_up_waits_for_the_instructor(hub):
-    assert "sent to the admin" in hub.sign_up("eve")
+    assert "once your instructor lets you in" in hub.sign_up("eve")
     assert "User eve has not been authorized by an administrator yet." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
 
@@ -85,18 +61,8 @@ def test_who_signs_up_waits_for_the_instructor(hub):
 def test_nobody_signs_up_as_the_administrator(hub, name):
     assert "already in use" in hub.sign_up(name)
     page = hub.login("instructor", hub.admin_password)
-    assert "Authorize Users" in page.text
+    assert 'href="/hub/authorize"' in page.text
     assert page.session.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
-
-
-@pytest.mark.parametrize("password", ["short 9", "1234567890", "x" * 73])
-def test_a_password_that_is_too_short_too_common_or_too_long_is_refused(hub, password):
-    assert "Something went wrong" in hub.sign_up("mallory", password)
-
-
-@pytest.mark.parametrize("name", ["a/b", "../x", ".hidden", "{username}", "a" * 33, "a b"])
-def test_a_name_that_is_no_plain_volume_is_refused(hub, name):
-    assert "Something went wrong" in hub.sign_up(name)
 
 
 def test_who_is_shut_out_is_logged_out(hub):
@@ -140,7 +106,7 @@ def test_log_in_attempts_are_limited(hub):
         assert "Invalid username or password" in hub.login("guessed", "wrong").text
     page = hub.login("guessed")  # with the right one, too early
     assert page.status_code == 429
-    assert "too many wrong passwords. Try again in 60 seconds." in page.text
+    assert re.search(r"too many wrong passwords\. Try again in \d+ seconds\.", page.text)
 
 
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
@@ -205,7 +171,7 @@ def test_a_log_in_form_that_is_too_old_or_not_complete_gets_a_page(hub):
     session = hub.session()
     page = session.post(f"{hub.url}/hub/login", data={"username": "x", "password": "y"}, timeout=30)
     assert page.status_code == 403
-    assert "403 : Forbidden" in " ".join(page.text.split())
+    assert "403 Forbidden" in page.text
     assert "Open the log-in page again." in page.text
     for form in ({"username": "instructor"}, {"password": "x"}, {"username": "a", "password": ""}):
         page = post(session, f"{hub.url}/hub/login", data=form)
@@ -225,7 +191,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     # Nor does anybody inherit the rights of a name that the administrator has entered by hand.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
-    assert "Something went wrong" in hub.sign_up("boss")
+    assert "already in use" in hub.sign_up("boss")
 
 
 def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
@@ -237,7 +203,7 @@ def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
 def test_open_sign_up_lets_in_at_once(new_hub):
     hub = new_hub()
     hub.up(COURSE_SIGNUP="open")
-    assert "successful" in hub.sign_up("eve")
+    assert "You can log in now." in hub.sign_up("eve")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
 
 
@@ -317,7 +283,8 @@ def test_the_learner_has_no_rights_to_gain(ada):
     assert status["Uid"].split() == ["1000"] * 4
     assert ada.container.attrs["HostConfig"]["Privileged"] is False
     mounts = {mount["Destination"]: mount["Name"] for mount in ada.container.attrs["Mounts"]}
-    assert mounts == {"/home/jovyan": f"{ada.hub.name}-home-ada"}
+    home, shared = f"{ada.hub.name}-home-ada", f"{ada.hub.name}-shared"
+    assert mounts == {"/home/jovyan": home, "/home/jovyan/shared": shared}
 
 
 CONNECT = """
@@ -403,6 +370,36 @@ def test_a_forged_form_is_refused(ada, path):
         assert "XSRF" in response.text or "_xsrf" in response.text
 
 
+# --- The class's folder
+
+
+def test_instructors_write_and_learners_read(hub, ada):
+    boss = ClassLearner(hub, "instructor", hub.admin_password)
+    boss.start_server()
+    boss.run("sh", "-c", "echo read this > ~/shared/notes.txt")
+    contents = "/user/{name}/api/contents/shared"
+    assert ada.api("GET", f"{contents}/notes.txt").json()["content"] == "read this\n"
+    file = {"type": "file", "format": "text", "content": "mine"}
+    for path in ("notes.txt", "new.txt"):
+        assert ada.api("PUT", f"{contents}/{path}", json=file).status_code >= 400
+    assert ada.api("DELETE", f"{contents}/notes.txt").status_code >= 400
+
+    # A learner whom the administrator makes an instructor may write, from the next start on.
+    teacher = ClassLearner(hub, "teacher")
+    group = "/hub/api/groups/instructors/users"
+    assert teacher.api("POST", group, json={"users": ["teacher"]}).status_code == 403
+    boss.api("POST", group, json={"users": ["teacher"]}).raise_for_status()
+    teacher.start_server()
+    assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
+    assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
+    boss.api("DELETE", group, json={"users": ["teacher"]}).raise_for_status()
+    teacher.stop_server()
+    gone = {"all": True, "filters": {"name": f"{hub.name}-teacher"}}
+    wait_until(lambda: not hub.engine.containers.list(**gone), "it is removed")
+    teacher.start_server()
+    assert teacher.api("PUT", f"{contents}/newer.txt", json=file).status_code >= 400
+
+
 # --- What is kept
 
 
@@ -415,27 +412,6 @@ def test_stop_and_start_keep_the_work_and_nothing_of_the_container(bob):
     bob.start_server()
     assert bob.run("cat", "/home/jovyan/mine") == "mine\n"
     assert "scratch" not in bob.run("ls", "/tmp")
-
-
-def run_cell(learner: ClassLearner, kernel: str, code: str) -> str:
-    """Run code in a kernel through the proxy, as a browser does; return what it prints."""
-    url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
-    channel = websocket.create_connection(
-        url.replace("http", "ws", 1), header=[f"Authorization: token {learner.token}"], timeout=60
-    )
-    header = {"msg_id": secrets.token_hex(8), "msg_type": "execute_request", "session": "test"}
-    header |= {"username": "", "version": "5.3"}
-    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell"}
-    channel.send(json.dumps({**message, "content": {"code": code, "silent": False}}))
-    printed = ""
-    while True:
-        reply = json.loads(channel.recv())
-        if reply["parent_header"].get("msg_id") == header["msg_id"]:
-            if reply["msg_type"] == "stream":
-                printed += reply["content"]["text"]
-            if reply["msg_type"] == "status" and reply["content"]["execution_state"] == "idle":
-                channel.close()
-                return printed
 
 
 @pytest.mark.parametrize("service", ["hub", "proxy"])
@@ -467,10 +443,11 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    busy.start_server()
-    kernel = busy.start_kernel()
+    # Each is used as soon as it is there: on a slow machine the next one may take long to start.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
+    busy.start_server()
+    kernel = busy.start_kernel()
     # It prints nothing until it is done, and that takes five times as long as idling may.
     began = time.monotonic()
     assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
@@ -480,6 +457,29 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     wait_until(lambda: not busy.server(), "now that it idles, it is stopped as well")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_the_network_that_is_pruned_comes_back(new_hub, taken):
+    """`docker network prune` takes it while nobody is on; then its addresses are free."""
+    hub = new_hub()
+    hub.up()
+    networks = hub.engine.networks
+    before = networks.get(hub.name).attrs["IPAM"]
+    networks.get(hub.name).remove()
+    other = None
+    if taken:
+        pool = docker.types.IPAMPool(before["Config"][0]["Subnet"])
+        ipam = docker.types.IPAMConfig(pool_configs=[pool])
+        other = networks.create(f"{hub.name}-taken", driver="bridge", ipam=ipam)
+    try:
+        wait_until(lambda: networks.list(names=[f"^{hub.name}$"]), "the network is there")
+        wait_until(lambda: hub.answers(), "the hub is reached")
+        assert (networks.get(hub.name).attrs["IPAM"] == before) is not taken
+        ClassLearner(hub, "ada").start_server()
+    finally:
+        if other:
+            other.remove()
 
 
 def test_down_and_up_keep_accounts_work_and_running_servers(hub, ada):

@@ -12,14 +12,13 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 from typing import IO
 
 from tfcourse.hub import say
-from tfcourse.hub.state import ROOT, ports, private_folder, state_folder
+from tfcourse.hub.state import ROOT, port_error, ports, private_folder, state_folder
 
 GRACE = 3  # seconds that the programs of a killed run may need to leave the ports
 
@@ -94,18 +93,6 @@ def advice(needed: tuple[int, ...]) -> str:
         "...",
     )
     return f"JupyterHub needs {needed[0]} to {needed[-1]}; choose others: make hub PORT={free}"
-
-
-def port_error(port: int) -> OSError | None:
-    """Return what is wrong if this machine's port cannot be listened on."""
-    with socket.socket() as listener:
-        # As servers do: connections that were closed a moment ago do not count.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as error:
-            return OSError(error.errno, os.strerror(error.errno), str(port))
-    return None
 
 
 def run(log: Path) -> None:

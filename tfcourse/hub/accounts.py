@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import os
+import re
 import secrets
 import sys
-from pathlib import Path
+import time
+from collections.abc import Hashable
+from datetime import timedelta
 from typing import Any
 
 import bcrypt
@@ -13,14 +19,83 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
 from nativeauthenticator import NativeAuthenticator, handlers
 from nativeauthenticator.orm import UserInfo
+from sqlalchemy.orm import Session
 from tornado import web
 from tornado.httputil import HTTPServerRequest
-from traitlets import Unicode
+from traitlets import Callable, Unicode
 
-# Ours first. NativeAuthenticator's own page.html, with its links in the bar, has to be named, too.
-TEMPLATES = [str(Path(__file__).with_name("templates")), handlers.TEMPLATE_DIR]
+from tfcourse.hub import state
+from tfcourse.hub.announcement import AnnouncementHandler
 
 LONGEST = 72  # bytes; bcrypt takes no more
+WAITING = 200  # accounts that may wait for the instructor, so that strangers cannot fill the list
+
+
+def kind() -> str:
+    """Return COURSE_ACCOUNTS; exit with a sentence if settings of another kind are there, too."""
+    chosen = state.choice("COURSE_ACCOUNTS", "native", "oauth", "lti")
+    settings = {
+        "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE"),
+        "oauth": ("COURSE_OAUTH_",),
+        "lti": ("COURSE_LTI_",),
+    }
+    for other in settings.keys() - {chosen}:
+        for variable, value in os.environ.items():
+            if value and variable.startswith(settings[other]):
+                sys.exit(f"{variable} is for COURSE_ACCOUNTS={other}, but that is {chosen!r}.")
+    return chosen
+
+
+def administrators(names: str, default: str = "") -> set[str]:
+    """Return COURSE_ADMIN as a set; exit with a sentence if nobody can have that name."""
+    name = os.environ.get("COURSE_ADMIN") or default
+    if name and not re.match(names, name):
+        sys.exit(
+            f"COURSE_ADMIN is {name!r}: small letters, digits and - _ . are allowed,\n"
+            "and + @ where COURSE_ACCOUNTS is oauth or lti."
+        )
+    return {name} if name else set()
+
+
+def open_signup() -> bool:
+    """Return whether whoever signs up may come in at once."""
+    return state.choice("COURSE_SIGNUP", "approval", "open") == "open"
+
+
+def class_code() -> str:
+    """Return COURSE_CLASS_CODE, or nothing; exit with a sentence if it cannot be one."""
+    code = (os.environ.get("COURSE_CLASS_CODE") or "").strip()
+    if code and len(code) < 8:  # not shown: it is a secret, if a short one
+        sys.exit("COURSE_CLASS_CODE is too short: it has to have at least 8 characters.")
+    if code and open_signup():
+        sys.exit(
+            "COURSE_SIGNUP=open lets in whoever signs up, also without the code of\n"
+            "COURSE_CLASS_CODE: set one of the two."
+        )
+    return code
+
+
+class Limit:
+    """So many attempts at once, and then one for every so many seconds."""
+
+    def __init__(self, at_once: int, seconds: int):
+        self.at_once, self.seconds = at_once, seconds
+        self.paid_off: dict[Hashable, float] = {}  # when what somebody has had is forgotten
+
+    def wait(self, who: Hashable) -> int:
+        """Return for how many seconds there is no attempt left; mostly 0."""
+        owed = self.paid_off.get(who, 0) - time.monotonic()
+        return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
+
+    def count(self, who: Hashable) -> None:
+        """Count an attempt."""
+        now = time.monotonic()
+        self.paid_off = {key: end for key, end in self.paid_off.items() if end > now}
+        self.paid_off[who] = self.paid_off.get(who, now) + self.seconds
+
+    def forget(self, who: Hashable) -> None:
+        """Forget the attempts of somebody who has made a right one."""
+        self.paid_off.pop(who, None)
 
 
 class CourseAuthenticator(NativeAuthenticator):
@@ -28,20 +103,27 @@ class CourseAuthenticator(NativeAuthenticator):
 
     - The administrators exist before the first visitor comes. By itself it gives their rights to
       whoever signs up first under their name.
+    - Who knows the class code need not wait for the instructor.
     - Accounts are changed by forms with an XSRF token. By itself it does that by links, which any
       page can make the administrator's browser follow.
-    - Who is shut out is logged out within half a minute, not the next time that they log in.
+    - Who is shut out is logged out within half a minute, not the next time that they log in; whose
+      password is changed, at once.
     - Wrong passwords are counted for each name and address. By itself it counts them for the name
       alone, and anybody could lock the instructor out.
+    - Passwords are computed beside the hub, which would stand still for a quarter of a second.
     """
 
     admin_password = Unicode(config=True, help="Of administrators that have no account yet.")
+    class_code = Unicode(config=True, help="Who gives it when signing up may come in at once.")
+    has_home = Callable(lambda name: False, config=True, help="Is there work under this name?")
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.wrong_passwords = Limit(5, seconds=60)
+        # A class sits behind one address, and signs up within minutes.
+        self.wrong_codes = Limit(20, seconds=60)
+        self.sign_ups = Limit(60, seconds=60)
         for name in self.admin_users:
-            if name != self.normalize_username(name) or not self.validate_username(name):
-                sys.exit(f"COURSE_ADMIN is {name!r}: small letters, digits and - _ . are allowed.")
             info = self.get_user(name)
             if info is None:
                 password = hashed(self.admin_password)
@@ -53,10 +135,62 @@ class CourseAuthenticator(NativeAuthenticator):
                 )
         self.db.commit()
 
-    def create_user(self, username: str, password: str, **info: Any) -> UserInfo | None:
-        """Make an account, unless the hub knows the name: its rights are not for whoever comes."""
-        known = orm.User.find(self.db, self.normalize_username(username))
-        return None if known else super().create_user(username, password, **info)
+    async def sign_up(
+        self, name: str, password: str, confirmation: str, code: str, address: str
+    ) -> str:
+        """Make an account; return an empty string, or a sentence on why not.
+
+        A taken name has to be told, and so can be found out, by as many attempts as are allowed.
+        """
+        if wait := self.sign_ups.wait(address):
+            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
+        if not self.validate_username(name):
+            return (
+                "A user name has at most 32 characters: small letters, digits, and - _ . which it "
+                "must not begin with."
+            )
+        if fault := self.fault_of(password, confirmation):
+            return fault
+        let_in = self.open_signup
+        if code and self.class_code:
+            if wait := self.wrong_codes.wait(address):
+                return f"There were too many wrong class codes. Try again in {wait} seconds."
+            let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
+            if not let_in:
+                self.wrong_codes.count(address)
+                return "The class code is wrong. Without one your instructor has to let you in."
+        self.sign_ups.count(address)
+        if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
+            return "Too many people wait to be let in. Tell your instructor, and try again later."
+        stored = await asyncio.to_thread(hashed, password)
+        # The hub may know a name that has no account: its rights are not for whoever comes.
+        if self.user_exists(name) or orm.User.find(self.db, name):
+            return "This user name is already in use. Choose another one."
+        # Where the account was lost, and the work was not, the instructor has to see who comes.
+        let_in = let_in and not self.has_home(name)
+        self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
+        self.db.commit()
+        return ""
+
+    def fault_of(self, password: str, confirmation: str) -> str:
+        """Return a sentence on why this cannot be a new password, or an empty string."""
+        if password != confirmation:
+            return "The two passwords differ."
+        if len(password) < self.minimum_password_length:
+            return (
+                f"The password is too short: at least {self.minimum_password_length} characters "
+                "are needed."
+            )
+        if len(password.encode()) > LONGEST:
+            return f"The password is too long: more than {LONGEST} letters cannot be stored."
+        if self.is_password_common(password):
+            return "This password is one of the most common ones. Choose another one."
+        return ""
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Give an account a new password, and end whatever was begun with the old one."""
+        self.get_user(name).password = await asyncio.to_thread(hashed, password)
+        log_out(self.db, name)
 
     def delete_user(self, user: Any) -> None:
         """Forget an account; of one that was used, keep the name, as the home is still there.
@@ -73,50 +207,75 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with our own for logging in and for letting learners in."""
+        """Return the pages, with our own where NativeAuthenticator's are not enough."""
+        pages = dict(super().get_handlers(app))
+        del pages["/confirm/([^/]*)"]  # for links in mails, which are not sent
         ours = {
+            "/announcement": AnnouncementHandler,
             "/login": LoginHandler,
+            "/signup": SignUpHandler,
             "/authorize/([^/]*)": AuthorizeHandler,
             "/discard/([^/]*)": DiscardHandler,
+            "/change-password": ChangePasswordHandler,
+            "/change-password/([^/]+)": ChangePasswordAdminHandler,
         }
-        return list({**dict(super().get_handlers(app)), **ours}.items())
+        return list({**pages, **ours}.items())
 
-    async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
-        """Return the user's name, or None for a wrong password."""
-        self.address = address_of(handler.request)  # nothing else happens until this has returned
-        return await super().authenticate(handler, data)
+    async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> str | None:
+        """Return the user's name, or None for a wrong password.
+
+        Raises
+        ------
+        HTTPError
+            With a sentence, if there were too many of them, or if nobody has let the user in yet.
+        """
+        name, password = self.normalize_username(data["username"]), data["password"].encode()
+        attempt = (name, address_of(handler.request))
+        if wait := self.wrong_passwords.wait(attempt):
+            raise web.HTTPError(
+                429, f"There were too many wrong passwords. Try again in {wait} seconds."
+            )
+        info = self.get_user(name)
+        if info is None or len(password) > LONGEST:
+            return None
+        self.wrong_passwords.count(attempt)  # now: more may come while this one is computed
+        if not await asyncio.to_thread(bcrypt.checkpw, password, info.password):
+            return None
+        self.wrong_passwords.forget(attempt)
+        if not info.is_authorized:
+            raise web.HTTPError(
+                403, f"User {name} has not been authorized by an administrator yet."
+            )
+        return name
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
         """Tell whether somebody who is logged in still may; JupyterHub asks now and then."""
         info = self.get_user(user.name)
         return bool(info and info.is_authorized)
 
-    def seconds_to_wait(self, username: str, address: str) -> int:
-        """Return how long nobody at this address may try to log in under this name."""
-        self.address = address
-        blocked = self.is_blocked(self.normalize_username(username))
-        return self.seconds_before_next_try if blocked else 0
-
-    def add_login_attempt(self, username: str) -> None:
-        """Count a wrong password."""
-        super().add_login_attempt((username, self.address))
-
-    def is_blocked(self, username: str) -> bool:
-        """Tell whether there were too many."""
-        return super().is_blocked((username, self.address))
-
-    def successful_login(self, username: str) -> None:
-        """Forget the wrong ones."""
-        super().successful_login((username, self.address))
-
-    def is_password_strong(self, password: str) -> bool:
-        """Tell whether a new password may be used."""
-        return len(password.encode()) <= LONGEST and super().is_password_strong(password)
-
 
 def hashed(password: str) -> bytes:
     """Return what is stored of a password."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt())
+
+
+def log_out(db: Session, name: str) -> None:
+    """End somebody's sessions and tokens, but those of their running servers themselves.
+
+    Such a server asks again whom it may serve within five minutes.
+    """
+    user = orm.User.find(db, name)
+    if user:
+        user.cookie_id = orm.new_token()
+        # Its owner can give any token that note, but not at the time when the server started.
+        starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
+        for token in user.api_tokens:
+            its_own = (token.note or "").startswith("Server at ") and any(
+                abs(token.created - start) < timedelta(seconds=10) for start in starts
+            )
+            if not its_own:
+                db.delete(token)
+    db.commit()
 
 
 def address_of(request: HTTPServerRequest) -> str:
@@ -156,20 +315,114 @@ class LoginHandler(handlers.LoginHandler):
 
     async def post(self) -> None:
         """Log in, or say why not."""
+        # Of the form alone: what stands in the address ends up in logs.
         form = self.request.body_arguments
-        username, password = (form.get(name, [b""])[-1] for name in ("username", "password"))
-        name = username.decode("utf-8", "replace")
-        wait = self.authenticator.seconds_to_wait(name, address_of(self.request))
-        if wait:
-            refusal = f"There were too many wrong passwords. Try again in {wait} seconds."
-            self.set_status(429)
-        elif not username or not password or len(password) > LONGEST:
-            refusal = "Invalid username or password."
+        username, password = (
+            form.get(field, [b""])[-1].decode("utf-8", "replace")
+            for field in ("username", "password")
+        )
+        refusal = "Invalid username or password."
+        try:
+            user = await self.login_user({"username": username, "password": password})
+        except web.HTTPError as error:
+            user, refusal = None, error.log_message
+            self.set_status(error.status_code)
+        if user:
+            self._jupyterhub_user = user  # for what is logged of this request
+            self.redirect(self.get_next_url(user))
         else:
-            self.request.arguments = form  # nothing from the address: it ends up in logs
-            await super().post()
-            return
-        self.finish(await self._render(login_error=refusal, username=name))
+            self.finish(await self._render(login_error=refusal, username=username))
+
+
+class SignUpHandler(handlers.SignUpHandler):
+    """The sign-up page, which says what is wrong and asks for the class code."""
+
+    FIELDS = ("username", "signup_password", "signup_password_confirmation", "class_code")
+
+    async def get(self) -> None:
+        """Show the form."""
+        await self.show()
+
+    async def post(self) -> None:
+        """Sign up, or say why not."""
+        username, password, confirmation, code = (
+            self.get_body_argument(field, "", strip=False) for field in self.FIELDS
+        )
+        name = self.authenticator.normalize_username(username.strip())
+        refusal = await self.authenticator.sign_up(
+            name, password, confirmation, code.strip(), address_of(self.request)
+        )
+        if refusal:
+            await self.show(alert="alert-danger", result_message=refusal, username=username)
+        elif self.authenticator.get_user(name).is_authorized:
+            welcome = f"You have signed up as {name}. You can log in now."
+            await self.show(alert="alert-success", result_message=welcome)
+        else:
+            wait = f"You have signed up as {name}. You can log in once your instructor lets you in."
+            await self.show(alert="alert-info", result_message=wait)
+
+    async def show(self, **message: str) -> None:
+        """Render the page, with what there is to say."""
+        ask = bool(self.authenticator.class_code)
+        self.finish(await self.render_template("signup.html", ask_class_code=ask, **message))
+
+
+class ChangePasswordHandler(handlers.ChangePasswordHandler):
+    """Lets somebody change their own password."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Change it, or say why not."""
+        old, new, confirmation = (
+            self.get_body_argument(field, "", strip=False)
+            for field in ("old_password", "new_password", "new_password_confirmation")
+        )
+        user = self.current_user
+        refusal = self.authenticator.fault_of(new, confirmation)
+        if not refusal:
+            try:
+                data = {"username": user.name, "password": old}
+                if not await self.authenticator.authenticate(self, data):
+                    refusal = "The old password is wrong."
+            except web.HTTPError as error:
+                refusal = error.log_message
+        if not refusal:
+            await self.authenticator.set_password(user.name, new)
+            self.set_hub_cookie(user)  # this browser stays logged in
+        await self.show("change-password.html", user.name, refusal)
+
+    async def show(self, template: str, name: str, refusal: str) -> None:
+        """Render the page, with what there is to say."""
+        done = "The password has been changed. Everywhere else it is needed anew."
+        alert = "alert-danger" if refusal else "alert-success"
+        self.finish(
+            await self.render_template(
+                template, user_name=name, alert=alert, result_message=refusal or done
+            )
+        )
+
+
+class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
+    """Lets an administrator give somebody a new password."""
+
+    show = ChangePasswordHandler.show
+
+    @needs_scope("admin:users")
+    async def post(self, name: str) -> None:
+        """Change it, or say why not."""
+        new, confirmation = (
+            self.get_body_argument(field, "", strip=False)
+            for field in ("new_password", "new_password_confirmation")
+        )
+        name = self.authenticator.normalize_username(name)
+        if not self.authenticator.user_exists(name):
+            raise web.HTTPError(404, f"There is no account {name!r}.")
+        refusal = self.authenticator.fault_of(new, confirmation)
+        if not refusal:
+            await self.authenticator.set_password(name, new)
+            if name == self.current_user.name:
+                self.set_hub_cookie(self.current_user)
+        await self.show("change-password-admin.html", name, refusal)
 
 
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):

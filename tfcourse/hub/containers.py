@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from typing import Any
 
@@ -10,13 +12,20 @@ import docker
 import requests
 import traitlets
 from dockerspawner import DockerSpawner
+from jupyterhub.proxy import ConfigurableHTTPProxy
 from tornado import web
+from traitlets.log import get_logger
 
-from tfcourse.hub import gpus
+from tfcourse.hub import gpus, pages
 
 # Nothing leads out of the learners' network but to this machine itself, where the hub is: neither
 # to the internet, nor to a cloud's metadata service, nor from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
+
+# The hub's group of those who may write to the folder that all learners read.
+INSTRUCTORS = "instructors"
+# The volume with a learner's work. `make backup` finds it by this name (backup.py).
+HOME = "{prefix}-home-{username}"
 
 
 def engine() -> docker.DockerClient:
@@ -32,15 +41,21 @@ def engine() -> docker.DockerClient:
     return client
 
 
-def learners_network(client: docker.DockerClient, name: str) -> str:
-    """Make the learners' network unless it is there; return this machine's IP address in it.
+def learners_network(
+    client: docker.DockerClient, name: str, addresses: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Make the learners' network unless it is there; return its subnet, and this machine's address.
 
     A network of that name that lets learners reach each other, or the internet, ends the start.
     """
     try:
         network = client.networks.get(name)
     except docker.errors.NotFound:
-        network = client.networks.create(name, driver="bridge", **WALLS)
+        pool = addresses and docker.types.IPAMPool(
+            addresses["Subnet"], gateway=addresses["Gateway"]
+        )
+        ipam = pool and docker.types.IPAMConfig(pool_configs=[pool])
+        network = client.networks.create(name, driver="bridge", ipam=ipam, **WALLS)
         network.reload()
     found = {"internal": network.attrs["Internal"], "options": network.attrs["Options"]}
     if not found["internal"] or not WALLS["options"].items() <= found["options"].items():
@@ -48,7 +63,63 @@ def learners_network(client: docker.DockerClient, name: str) -> str:
             f"In the Docker network {name!r} learners' servers could reach each other or the\n"
             f"internet. Remove it (docker network rm {name}), and start the hub again."
         )
-    return network.attrs["IPAM"]["Config"][0]["Gateway"]
+    return network.attrs["IPAM"]["Config"][0]
+
+
+def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
+    """Make the learners' network again if it was removed, with the address that the hub listens on.
+
+    If that is another network's by now, the hub ends, and Docker starts it with a new one.
+    """
+    try:
+        found = learners_network(client, name, addresses)
+    except (docker.errors.APIError, SystemExit) as error:
+        get_logger().error("%s", getattr(error, "explanation", error))
+        found = None
+    except (docker.errors.DockerException, requests.RequestException):
+        return  # the engine is being restarted
+    if found != addresses:
+        get_logger().error("The learners' network is not what it was: the hub starts again.")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def homes(client: docker.DockerClient, name: str) -> list[str]:
+    """Return the volumes with learners' work."""
+    begin = HOME.format(prefix=name, username="")
+    volumes = client.volumes.list(filters={"name": begin})
+    return [volume.name for volume in volumes if volume.name.startswith(begin)]
+
+
+def has_home(client: docker.DockerClient, name: str, username: str) -> bool:
+    """Tell whether there is work under this user name."""
+    escaped = DockerSpawner._escape(username)
+    return HOME.format(prefix=name, username=escaped) in homes(client, name)
+
+
+def mount_shared_folder(spawner: DockerSpawner) -> None:
+    """Mount the folder of the whole class: instructors may write to it, learners may read.
+
+    The hub calls it before each start (as `c.Spawner.pre_spawn_hook`).
+    """
+    groups = [group.name for group in spawner.user.groups]
+    mode = "rw" if spawner.user.admin or INSTRUCTORS in groups else "ro"
+    shared = {"{prefix}-shared": {"bind": "/home/jovyan/shared", "mode": mode}}
+    spawner.volumes = {**spawner.volumes, **shared}
+
+
+class Proxy(ConfigurableHTTPProxy):
+    """JupyterHub's proxy, which does not say when somebody was active.
+
+    It would count every request, and a tab that is left open sends one every few seconds. What a
+    learner does is known to the learner's server, which tells the hub.
+    """
+
+    async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
+        """Return where each address leads."""
+        routes = await super().get_all_routes(client=client)
+        for route in routes.values():
+            route["data"].pop("last_activity", None)
+        return routes
 
 
 class ContainerSpawner(DockerSpawner):
@@ -57,8 +128,17 @@ class ContainerSpawner(DockerSpawner):
     # As in `local.LocalSpawner`: a REST request may bring any JSON, `apply_user_options` refuses.
     user_options = traitlets.Any({})
 
+    progress = pages.progress
+
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs to give away.", config=True)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Look for the server under this hub's name.
+
+        The one in a database that was restored may be the container of another hub on this machine.
+        """
+        super().load_state({**state, "object_name": ""})
 
     async def create_object(self) -> dict[str, Any]:
         """Create the container; one with a GPU gets one that no other learner's has.

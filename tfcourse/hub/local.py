@@ -12,6 +12,8 @@ from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
+from tfcourse.hub import pages
+
 # In front of a command: its process ends with the hub, even if that is killed. -I and -S: nothing
 # is imported from the folder where it starts (a learner's home), and little at all.
 DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py"))]
@@ -44,6 +46,8 @@ class LocalSpawner(SimpleLocalProcessSpawner):
     # Whatever JSON a REST request brings: `apply_user_options` refuses what is wrong. JupyterHub's
     # own trait is a Dict; a list makes it an HTTP 500, and the learner cannot start any more.
     user_options = traitlets.Any({})
+
+    progress = pages.progress
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Forget the process of an earlier run: by now its id may be that of any other program.

@@ -1,15 +1,16 @@
 """Run the proxy beside a hub in containers: `python -m tfcourse.hub.proxy`.
 
 It listens at COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000), and lets the hub in by a token that
-both of them read from the same volume.
+both of them read from the same volume. Behind HTTPS it is for this machine alone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-from tfcourse.hub import local, state
+from tfcourse.hub import https, local, state
 
 
 def main() -> None:
@@ -17,14 +18,18 @@ def main() -> None:
     port, _, api_port = state.ports()
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
+    address = "127.0.0.1" if https.host() else os.environ.get("COURSE_ADDRESS") or "127.0.0.1"
     os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
     command = [
         *local.proxy_command(),
-        f"--ip={os.environ.get('COURSE_ADDRESS') or '127.0.0.1'}",
+        f"--ip={address}",
         f"--port={port}",
         "--api-ip=127.0.0.1",
         f"--api-port={api_port}",
+        # What learners see while the hub does not answer.
+        f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
+        *(["--host-routing"] if https.subdomains() else []),
     ]
     os.execv(command[0], command)  # noqa: S606 - it is our own
 

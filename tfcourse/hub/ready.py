@@ -3,48 +3,113 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
+import ssl
 import sys
 import time
 
-from tfcourse.hub import say, state
+import bcrypt
+import docker
+from jupyterhub import orm
+from nativeauthenticator.orm import UserInfo
+
+from tfcourse.hub import accounts, database, https, say, state
 
 PATIENCE = 120  # seconds; the first start makes the database and probes for GPUs
 
 
 def main() -> None:
-    """Wait; exit with a sentence if it takes too long."""
-    port = state.ports()[0]
-    address = os.environ.get("COURSE_ADDRESS") or "127.0.0.1"
+    """Wait; exit with a sentence if it takes too long, or cannot be."""
+    address = os.environ.get("COURSE_ADDRESS") or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
     everywhere = address in ("0.0.0.0", "::")  # noqa: S104
     deadline = time.monotonic() + PATIENCE
-    while not answers("127.0.0.1" if everywhere else address, port):
+    while (problem := trouble()) or not answers("127.0.0.1" if everywhere else address):
+        if problem:
+            sys.exit(problem)
         if time.monotonic() > deadline:
             sys.exit("The hub does not answer. `make logs` shows why.")
         time.sleep(0.5)
-    name = os.environ.get("COURSE_ADMIN") or "instructor"
+    here = socket.gethostname() if everywhere else address
+    url = https.public_url() if https.host() else f"http://{here}:{state.ports()[0]}"
+    metrics = f"\n  Metrics   {url}/services/grafana/" if state.switch("COURSE_MONITOR") else ""
     say(f"""
 JupyterHub is ready.
 
-  Address   http://{socket.gethostname() if everywhere else address}:{port}
-  Admin     {name}
-  Password  {state.password(state.state_folder() / "hub" / "admin-password")} (until you change it)
-
-Learners sign up at that address; let them in on the page Authorize Users.
+  Address   {url}{metrics}
+{how_to_come_in()}
 `make logs` shows what happens, `make down` stops it; accounts and work are kept.""")
 
 
-def answers(address: str, port: int) -> bool:
-    """Tell whether the hub answers through the proxy."""
+def how_to_come_in() -> str:
+    """Return who the administrator is, and what learners do."""
+    name = os.environ.get("COURSE_ADMIN")
+    if accounts.kind() != "native":
+        learners = {
+            "oauth": "Learners log in at that address with their usual account.",
+            "lti": "Learners open the course in your learning platform.",
+        }
+        return f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
+    name = name or "instructor"
+    password = state.password(state.state_folder() / "hub" / "admin-password")
+    with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
+        holds = bcrypt.checkpw(password.encode(), UserInfo.find(db, name).password)
+    if holds:
+        known = f"  Password  {password} (until you change it)"
+    else:
+        known = f"            (forgotten the password? `make password NAME={name}`)"
+    learners = "Learners sign up at that address"
+    if not accounts.open_signup():
+        with_code = ", with the class code" if accounts.class_code() else ""
+        learners += f"{with_code}; let them in on the page Who may come in"
+    return f"  Admin     {name}\n{known}\n\n{learners}."
+
+
+def answers(address: str) -> bool:
+    """Tell whether the hub answers at this address, as it does to browsers."""
+    port = https.ports()[0] if https.host() else state.ports()[0]
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
-        connection.request("GET", "/hub/health")
+        connection.connect()
+        if https.host():
+            # Whether browsers trust the certificate is theirs to say; here it has to be there.
+            context = ssl._create_unverified_context()  # noqa: S323
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=https.host())
+        connection.request("GET", "/hub/health", headers={"Host": https.host() or address})
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
+
+
+def trouble() -> str | None:
+    """Return a sentence if waiting is of no use."""
+    project = os.environ.get("COURSE_NAME") or "tensorflow-course"
+    labels = {"label": f"com.docker.compose.project={project}"}
+    for container in docker.from_env().containers.list(filters=labels):
+        service = container.labels["com.docker.compose.service"]
+        # Those of the monitoring wait like that for what the hub writes.
+        if container.status == "restarting" and service in ("hub", "proxy", "https"):
+            return f"The service `{service}` ends as soon as it starts. What it says is below."
+        if service == "https" and (reason := refusal(container.logs().decode())):
+            return (
+                f"There is no certificate for {https.host()}: {reason}\n"
+                "Does that name lead to this server, and do firewalls let others reach its ports\n"
+                "80 and 443? When they do: `make down`, then `make up`."
+            )
+    return None
+
+
+def refusal(log: str) -> str | None:
+    """Return why there is no certificate, by the last such line in Caddy's log."""
+    for line in reversed(log.splitlines()):
+        # Time, level, logger, message, fields.
+        parts = line.split("\t")
+        if parts[2:4] == ["tls.obtain", "could not get certificate from issuer"]:
+            return json.loads(parts[4])["error"]
+    return None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import socket
 import sys
 from pathlib import Path
 
@@ -20,12 +21,39 @@ def state_folder() -> Path:
     return Path(os.environ.get("COURSE_STATE") or ROOT / ".course").absolute()
 
 
+def port(variable: str, default: int, highest: int = 65535) -> int:
+    """Return a port's number from the environment; exit with a sentence if it is none."""
+    text = os.environ.get(variable) or str(default)
+    if not (text.isdecimal() and 1 <= int(text) <= highest):
+        sys.exit(f"The port {text!r} is not a number from 1 to {highest}.")
+    return int(text)
+
+
 def ports() -> tuple[int, int, int]:
     """Return the ports of the public address, the hub's API and the proxy's API."""
-    text = os.environ.get("COURSE_PORT") or "8000"
-    if not (text.isdecimal() and 1 <= int(text) <= 65533):
-        sys.exit(f"The port {text!r} is not a number from 1 to 65533.")
-    return int(text), int(text) + 1, int(text) + 2
+    first = port("COURSE_PORT", 8000, highest=65533)
+    return first, first + 1, first + 2
+
+
+def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
+    """Return what is wrong if this machine's port cannot be listened on."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+        # As servers do: connections that were closed a moment ago do not count.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except OSError as error:
+            return OSError(error.errno, os.strerror(error.errno), str(port))
+    return None
+
+
+def choice(variable: str, *values: str) -> str:
+    """Return a setting that has to be one of these, by default the first; else exit."""
+    value = os.environ.get(variable) or values[0]
+    if value not in values:
+        known = " or ".join(map(repr, values))
+        sys.exit(f"{variable} is {value!r}, but it has to be {known}.")
+    return value
 
 
 def number(variable: str, default: float, positive: bool = False) -> float:
@@ -52,6 +80,11 @@ def memory(variable: str, default: str) -> str:
     return text
 
 
+def switch(variable: str) -> bool:
+    """Return whether a setting is `on`, and not `off`, which is the default; else exit."""
+    return choice(variable, "off", "on") == "on"
+
+
 def private_folder(path: Path) -> Path:
     """Make the folder, closed to the machine's other users, unless it is there; return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,9 +94,14 @@ def private_folder(path: Path) -> Path:
 def password(path: Path, length: int = 16) -> str:
     """Return the password in the file, at the first time a new one; only its owner may read it."""
     if not path.exists():
-        letters = "".join(secrets.choice(ALPHABET) for _ in range(length))
-        write_once(path, "-".join(letters[i : i + 4] for i in range(0, length, 4)).encode() + b"\n")
+        write_once(path, new_password(length).encode() + b"\n")
     return path.read_text().strip()
+
+
+def new_password(length: int = 16) -> str:
+    """Return a password of so many characters, in groups of four."""
+    letters = "".join(secrets.choice(ALPHABET) for _ in range(length))
+    return "-".join(letters[i : i + 4] for i in range(0, length, 4))
 
 
 def proxy_token() -> str:

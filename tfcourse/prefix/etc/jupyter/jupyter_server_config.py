@@ -1,8 +1,14 @@
 """For every Jupyter server of this environment."""
 
+import contextlib
+import sqlite3
 from datetime import UTC, datetime
 
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.base.handlers import APIHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyterlab_server.workspaces_handler import WorkspacesHandler
+from nbformat.sign import SQLiteSignatureStore
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
@@ -26,4 +32,38 @@ class BusyIsActive(AsyncMappingKernelManager):
         self._last_kernel_activity = when
 
 
+class Signatures(SQLiteSignatureStore):
+    """Opens notebooks on a full disk, too, if only as ones that are not trusted.
+
+    By itself it writes down when it has last seen each, and one that it cannot write down cannot be
+    opened.
+    """
+
+    def check_signature(self, digest, algorithm):
+        """Tell whether a notebook is trusted."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            return super().check_signature(digest, algorithm)
+        return False
+
+    def store_signature(self, digest, algorithm):
+        """Remember that it is, if there is room."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            super().store_signature(digest, algorithm)
+
+
 c.ServerApp.kernel_manager_class = BusyIsActive
+c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
+
+# No language server is installed, and nothing here was made for the Notebook before version 7. Each
+# of these takes a tenth of a start's processor time.
+c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
+
+# A tab that is left open asks for kernels, files and memory every few seconds, for ever. Reading
+# changes nothing, so it is no activity. Saving is, and so is what a kernel or a terminal says.
+APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
+# The tab also writes down every ten seconds what is open in it.
+WorkspacesHandler._track_activity = False
+
+# JupyterLab shows the server's memory (jupyter-resource-usage), and asks for it when it needs it.
+# Its figures for Prometheus would be gathered every second; the hub has them without that.
+c.ResourceUseDisplay.enable_prometheus_metrics = False

@@ -1,0 +1,349 @@
+"""The hub's own pages in a real browser: what they say, and who can read and use them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from hubs import PASSWORD, ClassHub, Hub, Learner, Site
+from playwright.sync_api import Page, expect
+
+COURSE = "TensorFlow in notebooks"
+
+
+class Visitor:
+    """Somebody at a hub, whose browser remembers what it asked for and what it complained of."""
+
+    def __init__(self, page: Page, hub: Site):
+        self.page, self.hub = page, hub
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self.hear)
+
+    def hear(self, message) -> None:
+        # An error page is one also for the browser, which says so.
+        if message.type == "error" and message.location["url"] != self.page.url:
+            self.complaints.append(message.text)
+
+    def visit(self, path: str) -> None:
+        self.page.goto(self.hub.url + path)
+
+    def log_in(self, name: str, password: str) -> None:
+        """Log in by keyboard, where the log-in page is open."""
+        expect(self.page.get_by_label("Username")).to_be_focused()
+        self.type(name, password)
+        expect(self.page.get_by_label("Show what I type")).to_be_focused()
+        self.press("Tab")
+        expect(self.page.get_by_role("button", name="Sign in")).to_be_focused()
+        self.press("Enter")
+        self.page.wait_for_url(lambda url: "/hub/login" not in url)
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def type(self, *texts: str) -> None:
+        """Fill the fields from the one with the focus on, by keyboard."""
+        for text in texts:
+            self.page.keyboard.type(text)
+            self.press("Tab")
+
+    def tab_to(self, role: str, name: str) -> None:
+        target = self.page.get_by_role(role, name=name, exact=True)
+        for _ in range(40):
+            if target.evaluate("target => target === document.activeElement"):
+                return
+            self.press("Tab")
+        pytest.fail(f"the Tab key does not lead to {name!r}")
+
+    def look(self, title: str) -> None:
+        """Check the page that is open, as everybody has to be able to read it."""
+        expect(self.page).to_have_title(f"{title} | {COURSE}")
+        expect(self.page.get_by_role("heading", level=1)).to_have_count(1)
+        elsewhere = (self.hub.url, "data:")
+        assert not [url for url in self.asked if not url.startswith(elsewhere)]
+        assert not self.complaints
+        for scheme in ("dark", "light"):
+            # Without motion: colours that are fading are no colours to measure.
+            self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            # Axe asks for style sheets at addresses where there are none.
+            found = Axe().run(self.page).response
+            self.complaints.clear()
+            assert found["passes"]
+            assert not [
+                (violation["id"], [node["html"] for node in violation["nodes"]])
+                for violation in found["violations"]
+                if violation["impact"] in ("serious", "critical")
+            ], scheme
+        self.page.set_viewport_size({"width": 360, "height": 740})
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= 360
+        self.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+@pytest.fixture
+def visitor(page: Page, hub: Hub) -> Visitor:
+    """Somebody at the hub of `make hub`."""
+    return Visitor(page, hub)
+
+
+@pytest.fixture(scope="module")
+def class_hub(new_hub) -> ClassHub:
+    """A running hub of `make up`."""
+    hub = new_hub()
+    hub.up()
+    return hub
+
+
+@pytest.fixture
+def student(page: Page, class_hub: ClassHub) -> Visitor:
+    """Somebody at that hub."""
+    return Visitor(page, class_hub)
+
+
+@pytest.fixture
+def instructor(student: Visitor) -> Iterator[Visitor]:
+    """The instructor, logged in, at the page that lets others in."""
+    student.visit("/hub/login?next=/hub/authorize")
+    student.log_in("instructor", student.hub.admin_password)
+    expect(student.page).to_have_url(f"{student.hub.url}/hub/authorize")
+    return student
+
+
+# --- The hub of `make hub`
+
+
+def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
+    page = visitor.page
+    visitor.visit("/")
+    expect(page.get_by_role("main")).to_contain_text("make hub")
+    visitor.look("Sign in")
+    visitor.log_in("anita", visitor.hub.password)
+
+    expect(page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
+    visitor.look("Start your server")
+    page.reload()  # axe has moved the focus
+    visitor.tab_to("button", "Start")
+    visitor.press("Enter")
+
+    bar = page.get_by_role("progressbar", name="Progress of the start")
+    expect(bar).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("usually takes about 10 seconds")
+    before = bar.evaluate("bar => bar.value")
+    grown = "before => document.querySelector('progress').value > before"
+    page.wait_for_function(grown, arg=before)
+    page.wait_for_url("**/lab/tree/**", timeout=120_000)
+
+    visitor.complaints.clear()  # of JupyterLab's
+    visitor.visit("/hub/home")
+    visitor.look("Home")
+    visitor.visit("/hub/home")
+    visitor.tab_to("button", "Stop My Server")
+    visitor.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
+    expect(page.get_by_role("button", name="Start My Server")).to_be_focused()
+
+    visitor.visit("/user/anita/lab")
+    expect(page.get_by_role("main")).to_contain_text("What you saved is kept")
+    visitor.look("Not running")
+    visitor.visit("/user/anita/lab")
+    visitor.press("Enter")  # the button has the focus
+    expect(page).to_have_title(f"Start your server | {COURSE}")
+
+
+def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
+    """With a server that never answers; the failure is made up, as the hub waits for minutes."""
+    page = visitor.page
+    Learner(visitor.hub, "slow")
+    config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
+    config.parent.mkdir(parents=True)
+    config.write_text("import time; time.sleep(600)")
+    visitor.visit("/hub/login")
+    visitor.log_in("slow", visitor.hub.password)
+    visitor.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("usually takes")
+    visitor.look("Starting")
+    failed = {"data": '{"failed": true, "progress": 100, "message": "Spawn failed"}'}
+    with page.expect_navigation():  # the page comes again, for what the hub then says
+        page.evaluate("event => { setTimeout(() => events.onmessage(event)); }", failed)
+
+
+def test_refusals_are_told_in_the_form(visitor):
+    page = visitor.page
+    visitor.visit("/hub/login")
+    visitor.type("anita", "wrong")
+    visitor.press("Enter")
+    visitor.press("Tab")
+    visitor.press("Enter")
+    expect(page.get_by_role("main")).to_contain_text("Invalid username or password")
+    visitor.look("Error: Sign in")
+    visitor.visit("/hub/login?next=/hub/spawn%3Fprofile=nope")
+    visitor.log_in("curious", visitor.hub.password)
+    expect(page.get_by_role("alert")).to_contain_text("There is no environment called 'nope'")
+    visitor.look("Error: Start your server")
+
+
+ERRORS = [
+    ("/hub/accept-share", 400, "This did not work"),
+    ("/hub/admin", 403, "This is not open to you"),
+    ("/hub/nothing", 404, "There is no such page"),
+    # As the proxy asks for them.
+    ("/hub/error/429", 429, "Too many at once"),
+    ("/hub/error/500", 500, "Something went wrong"),
+    ("/hub/error/503", 503, "No answer at the moment"),
+]
+
+
+def test_an_error_page_says_what_to_do_and_leads_on(visitor):
+    page = visitor.page
+    visitor.visit("/hub/login?next=/hub/home")
+    visitor.log_in("lost", visitor.hub.password)
+    for path, status, heading in ERRORS:
+        visitor.visit(path)
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+        expect(page.get_by_role("link", name="Log out")).to_be_visible()
+        visitor.look(f"Error {status}")
+        page.get_by_role("main").get_by_role("link", name="Home").click()
+        expect(page).to_have_title(f"Home | {COURSE}")
+
+
+def test_the_theme_can_be_chosen(visitor):
+    visitor.visit("/hub/login")
+    html = visitor.page.locator("html")
+    expect(html).to_have_attribute("data-bs-theme", "light")
+    visitor.page.get_by_role("button", name="Toggle dark mode").click()
+    expect(html).to_have_attribute("data-bs-theme", "dark")
+
+
+# --- The hub of `make up`
+
+
+def test_a_newcomer_signs_up_by_keyboard(student):
+    page = student.page
+    student.visit("/")
+    expect(page.get_by_role("main")).to_contain_text("ask your instructor")
+    student.look("Sign in")
+    page.get_by_role("link", name="Sign up").press("Enter")
+    expect(page.get_by_label("User name")).to_be_focused()
+    student.look("Sign up")
+    for password, title in [("short", "Error: Sign up"), (PASSWORD, "Sign up")]:
+        student.visit("/hub/signup")  # axe has moved the focus
+        student.type("mona", password, password)
+        student.tab_to("button", "Sign up")
+        student.press("Enter")
+        expect(page.get_by_role("alert")).to_be_visible()
+        student.look(title)
+    expect(page.get_by_role("main")).to_contain_text("once your instructor lets you in")
+    page.get_by_role("link", name="Sign in").press("Enter")
+    expect(page).to_have_title(f"Sign in | {COURSE}")
+
+
+def test_five_people_are_let_in_by_five_times_enter(instructor):
+    page = instructor.page
+    names = [f"learner-{number}" for number in range(7)]
+    for name in names:
+        instructor.hub.sign_up(name)
+    page.reload()
+    instructor.look("Who may come in")
+    page.reload()
+    instructor.tab_to("button", "Let in learner-0")
+    for name, following in itertools.pairwise(names[:6]):
+        instructor.press("Enter")
+        expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
+        expect(page.get_by_role("button", name=f"Let in {following}")).to_be_focused()
+    instructor.press("Tab")
+    instructor.press("Enter")  # Discard
+    expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
+    # Nobody is left: the heading says so.
+    for name in page.locator("#Waiting > li > span").all_text_contents():
+        page.get_by_role("button", name=f"Let in {name}", exact=True).press("Enter")
+        expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
+    expect(page.get_by_role("heading", name="Waiting for you (0)")).to_be_focused()
+
+
+def test_the_administrators_other_pages(instructor):
+    page = instructor.page
+    instructor.hub.sign_up("forgetful")
+    instructor.visit("/hub/change-password")
+    instructor.look("Change password")
+    instructor.visit("/hub/authorize")
+    instructor.tab_to("link", "New password for forgetful")
+    instructor.press("Enter")
+    instructor.look("Password of forgetful")
+    page.reload()
+    instructor.type(PASSWORD, PASSWORD)
+    instructor.press("Tab")
+    instructor.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("has been changed")
+    # An error below that page, which NativeAuthenticator's handlers render.
+    instructor.visit("/hub/change-password/nobody")
+    instructor.look("Error 404")
+    expect(page.get_by_role("link", name="Log out")).to_be_visible()
+
+
+def test_a_form_that_is_too_old_leads_to_a_new_one(student):
+    student.visit("/hub/login")
+    student.page.locator("input[name=_xsrf]").evaluate("field => { field.value = 'of last week'; }")
+    student.type("somebody", PASSWORD)
+    student.press("Tab")
+    student.press("Enter")
+    expect(student.page.get_by_role("main")).to_contain_text("can no longer be used")
+    student.look("Error 403")
+    student.page.get_by_role("main").get_by_role("link", name="Sign in").click()
+    expect(student.page).to_have_title(f"Sign in | {COURSE}")
+
+
+def test_who_comes_back_to_a_stopped_server_reads_why(student):
+    student.hub.admit("absent")
+    student.visit("/hub/login?next=/user/absent/lab")
+    student.log_in("absent", PASSWORD)
+    expect(student.page.get_by_role("main")).to_contain_text("nothing for 60 minutes is stopped")
+    student.look("Not running")
+
+
+def test_a_start_that_fails_says_so_and_leads_back(student):
+    hub, page = student.hub, student.page
+    hub.admit("unlucky")
+    nowhere = {"type": "none", "o": "bind", "device": "/nowhere"}
+    hub.engine.volumes.create(f"{hub.name}-home-unlucky", driver_opts=nowhere)
+    student.visit("/hub/login")
+    student.log_in("unlucky", PASSWORD)
+    student.press("Enter")
+    # In the picker, or instead of the progress, as the time has it.
+    expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
+    student.visit("/user/unlucky/lab")
+    expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
+    student.look("Error: not started")
+    student.tab_to("button", "Try again")
+    student.press("Enter")
+    expect(page).to_have_title(f"Start your server | {COURSE}")
+
+
+def test_while_the_hub_is_down_a_page_waits_for_it(student):
+    container = student.hub.container("hub")
+    container.stop()
+    try:
+        student.visit("/hub/signup")
+        expect(student.page.get_by_role("main")).to_contain_text("What you saved is kept.")
+        student.look("One moment")
+    finally:
+        container.start()
+    expect(student.page).to_have_title(f"Sign up | {COURSE}", timeout=60_000)
+
+
+# --- Both
+
+
+def test_the_logo_is_ours_and_has_a_text(visitor):
+    visitor.visit("/hub/login")
+    logo = visitor.page.get_by_role("img", name="Home:")
+    address = urljoin(visitor.page.url, logo.get_attribute("src"))
+    answer = visitor.page.request.get(address)
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert re.search(f"<title>{COURSE}</title>", answer.text())
+    expect(visitor.page.get_by_role("link", name=f"Home: {COURSE}")).to_be_visible()

@@ -1,0 +1,112 @@
+"""JupyterLab, where work could be lost or strangers' scripts could run, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hubs import Hub, Learner
+from playwright.sync_api import Browser, Page, expect
+
+ATTACK = "document.documentElement.dataset.attacked = 1"
+ATTACKED = "html[data-attacked]"
+TAGS = (
+    f'<script>{ATTACK}</script><img src="x" onerror="{ATTACK}"><a href="javascript:{ATTACK}">x</a>'
+)
+
+
+@pytest.fixture(scope="module")
+def learner(hub: Hub) -> Learner:
+    """A learner of the local hub, with a server."""
+    learner = Learner(hub, "careful")
+    learner.start_server()
+    return learner
+
+
+def put(learner: Learner, path: str, cells: list[dict]) -> None:
+    """Save a notebook as something else than JupyterLab would, so that it is not trusted."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    file = {"type": "file", "format": "text", "content": json.dumps(notebook)}
+    learner.api("PUT", f"/user/{{name}}/api/contents/{path}", json=file).raise_for_status()
+
+
+def text(learner: Learner, path: str) -> str:
+    response = learner.api("GET", f"/user/{{name}}/api/contents/{path}")
+    return response.json()["content"]["cells"][0]["source"]
+
+
+def enter(page: Page, learner: Learner, path: str, workspace: str) -> None:
+    """Log in, and open a file in a JupyterLab of its own."""
+    page.goto(learner.hub.url)
+    page.get_by_label("Username").fill(learner.name)
+    page.get_by_label("Password").fill(learner.hub.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/user/careful/**")
+    page.goto(f"{learner.hub.url}/user/careful/lab/workspaces/{workspace}/tree/{path}?reset")
+    expect(page.locator(".jp-Notebook")).to_be_visible()
+
+
+def append(page: Page, words: str) -> None:
+    """Write into the first cell, and save."""
+    page.locator(".jp-Cell .cm-content").first.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(words)
+    page.keyboard.press("Control+s")
+
+
+def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
+    put(learner, "both.ipynb", [{"cell_type": "raw", "id": "a", "metadata": {}, "source": "."}])
+    browser: Browser = page.context.browser
+    other = browser.new_context().new_page()
+    enter(page, learner, "both.ipynb", "one")
+    enter(other, learner, "both.ipynb", "two")
+    with page.expect_response(lambda reply: reply.request.method == "PUT" and "both" in reply.url):
+        append(page, "first")
+    assert text(learner, "both.ipynb") == ".first"
+    append(other, "second")
+    dialog = other.get_by_role("dialog")
+    expect(dialog).to_contain_text("changed on disk")
+    assert text(learner, "both.ipynb") == ".first"  # until the learner decides
+    expect(dialog.get_by_role("button", name=re.compile("Revert"))).to_be_visible()
+    dialog.get_by_role("button", name=re.compile("Overwrite")).click()
+    expect(dialog).to_have_count(0)
+    other.context.close()
+    assert text(learner, "both.ipynb") == ".second"
+
+
+def test_a_strangers_notebook_runs_no_script(page, learner):
+    """As an instructor opens what a learner has handed in."""
+    outputs = [
+        {"output_type": "display_data", "metadata": {}, "data": {kind: content}}
+        for kind, content in [
+            ("text/html", TAGS),
+            ("application/javascript", ATTACK),
+            ("image/svg+xml", f'<svg xmlns="http://www.w3.org/2000/svg" onload="{ATTACK}"/>'),
+        ]
+    ]
+    cells = [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": f"Read me {TAGS}"},
+        {"cell_type": "code", "id": "b", "metadata": {}, "source": "1", "execution_count": 1}
+        | {"outputs": outputs},
+    ]
+    name = f"<img src=x onerror={ATTACK.replace(' ', '')}>.ipynb"
+    put(learner, name, cells)
+    put(learner, "stranger.ipynb", cells)
+    enter(page, learner, "stranger.ipynb", "three")
+    expect(page.locator(".jp-MarkdownOutput")).to_contain_text("Read me")
+    expect(page.locator(".jp-OutputArea-child").first).to_be_attached()
+    expect(page.get_by_role("listitem", name=re.compile("onerror"))).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.locator(ATTACKED)).to_have_count(0)
+    assert page.locator("script", has_text="attacked").count() == 0
+    # The attack is one: where the reader says that the notebook is trusted, it works.
+    learner.api("POST", "/user/{name}/api/contents/stranger.ipynb/trust").raise_for_status()
+    page.reload()
+    expect(page.locator(ATTACKED)).to_have_count(1)
+    # As a page of its own, a file may run scripts, but in an origin that has no cookies.
+    file = {"type": "file", "format": "text", "content": TAGS}
+    learner.api("PUT", "/user/{name}/api/contents/x.html", json=file).raise_for_status()
+    response = page.request.get(f"{learner.hub.url}/user/careful/files/x.html")
+    assert "sandbox" in response.headers["content-security-policy"]

@@ -1,0 +1,269 @@
+"""What does a start cost on the hub for a class? `make bench-hub`, as root, on an idle machine.
+
+Three hubs start the same image for learners, in turns:
+
+stock    JupyterHub and DockerSpawner as they come, and packages in the image as pip leaves them
+trimmed  the same hub, and the packages as they are in our image
+course   our hub, as `make up` starts it
+
+CPU-seconds are those of the whole machine (engine, hub, proxy, and the server itself), less what it
+uses when nobody starts anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import docker
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hubs import (
+    IMAGE,
+    ROOT,
+    ClassHub,
+    ClassLearner,
+    Learner,
+    Site,
+    free_ports,
+    run_cell,
+    wait_until,
+)
+
+from tfcourse.hub import local
+
+# What the documentation of JupyterHub and DockerSpawner says to set, and nothing else.
+STOCK = """
+c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
+c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api_port}"
+c.ConfigurableHTTPProxy.command = {proxy!r}
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.allow_all = True
+c.JupyterHub.default_url = "/hub/home"  # not to start at once
+c.JupyterHub.spawner_class = "docker"
+c.DockerSpawner.image = "{image}"
+c.DockerSpawner.prefix = "{name}"
+c.DockerSpawner.use_internal_ip = True
+c.DockerSpawner.remove = True
+c.DockerSpawner.volumes = {volumes!r}
+c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
+c.DockerSpawner.extra_create_kwargs = {{"entrypoint": ["tini", "--"]}}
+# Learners who come at once on a slow machine would be given up after 30 seconds.
+c.Spawner.http_timeout = 120
+"""
+
+
+class StockHub(Site):
+    """A hub that is set up as its documentation says, on this machine."""
+
+    password = "any"
+    landing = "/hub/home"
+
+    def __init__(self, engine: docker.DockerClient, untrimmed: bool):
+        super().__init__(free_ports())
+        self.engine, self.name = engine, f"course-bench-{self.port}"
+        self.folder = tempfile.mkdtemp()
+        volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
+        if untrimmed:  # what docker/Dockerfile removes of what a server imports
+            source = Path(find_spec("rfc3987_syntax").origin).parent
+            inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
+            volumes[str(source)] = {"bind": inside, "mode": "ro"}
+        bridge = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        settings = STOCK.format(
+            port=self.port,
+            hub_port=self.port + 1,
+            api_port=self.port + 2,
+            gateway=bridge,
+            proxy=local.proxy_command(),
+            image=f"{IMAGE}:cpu",
+            name=self.name,
+            volumes=volumes,
+        )
+        Path(self.folder, "jupyterhub_config.py").write_text(settings)
+
+    def up(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
+        with open(Path(self.folder, "log"), "w") as log:
+            self.process = subprocess.Popen(
+                [f"{sys.prefix}/bin/jupyterhub"],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env={**environment, "DOCKER_HOST": "unix:///var/run/docker.sock"},
+            )
+        wait_until(self.answers, f"the hub answers; its log is {self.folder}/log")
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.session())
+        return False
+
+    def remove(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        for container in self.engine.containers.list(all=True, filters={"name": self.name}):
+            container.remove(force=True)
+        for volume in self.engine.volumes.list(filters={"name": self.name}):
+            volume.remove()
+        shutil.rmtree(self.folder)
+
+
+def main() -> None:
+    """Measure, and print tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
+    parser.add_argument("--only", nargs="*", help="only these hubs: stock, trimmed, course")
+    options = parser.parse_args()
+    engine = docker.from_env(timeout=600)
+    hubs = {
+        "stock": partial(StockHub, engine, untrimmed=True),
+        "trimmed": partial(StockHub, engine, untrimmed=False),
+        "course": lambda: ClassHub(engine, free_ports()),
+    }
+    hubs = {name: make for name, make in hubs.items() if not options.only or name in options.only}
+    subprocess.run(["make", "images", "KINDS=cpu hub", f"IMAGE={IMAGE}"], cwd=ROOT, check=True)
+    kinds = [kind for kind in ("cpu", "gpu", "hub") if engine.images.list(f"{IMAGE}:{kind}")]
+    print("\n| image | GB |\n|---|---|")
+    for kind in kinds:
+        print(f"| {kind} | {engine.images.get(f'{IMAGE}:{kind}').attrs['Size'] / 1e9:.2f} |")
+    results = {name: [] for name in hubs}
+    for number in range(options.rounds):
+        for name, make in hubs.items():
+            print(f"round {number + 1}, {name} ...", file=sys.stderr)
+            with running(make) as hub:
+                results[name].append(measure(hub, options.together))
+    report(results)
+
+
+@contextlib.contextmanager
+def running(make: Callable[[], Site]) -> Iterator[Site]:
+    """Start a hub; leave nothing of it."""
+    hub = make()
+    try:
+        hub.up()
+        yield hub
+    finally:
+        hub.remove()
+
+
+def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
+    """Return, for each figure, what was measured."""
+    learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
+    found = {}
+    for count in together:
+        found |= start(learners[:count])
+        if count == 1:
+            found |= {f"1: {what}": figures for what, figures in use(learners[0]).items()}
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(Learner.stop_server, learners[:count]))
+        names = [f"{hub.name}-{learner.name}" for learner in learners[:count]]
+        wait_until(lambda names=names: not present(hub.engine, names), "the containers are gone")
+    return found
+
+
+def present(engine: docker.DockerClient, names: list[str]) -> list:
+    return engine.containers.list(all=True, filters={"name": names}, ignore_removed=True)
+
+
+def start(learners: list[Learner]) -> dict[str, list[float]]:
+    """Start servers at once; return seconds of each, failures and CPU-seconds for each."""
+    usual = idle_load()
+    began, used = time.monotonic(), busy()
+    with ThreadPoolExecutor(len(learners)) as pool:
+        seconds = list(pool.map(seconds_until_ready, learners))
+    passed, used = time.monotonic() - began, busy() - used
+    count = len(learners)
+    ready = [s for s in seconds if s is not None]
+    return {
+        f"{count}: seconds until ready": ready,
+        f"{count}: failures": [count - len(ready)],
+        f"{count}: CPU-seconds each": [(used - usual * passed) / count],
+    }
+
+
+def seconds_until_ready(learner: Learner) -> float | None:
+    """Press Start, and wait as the page does, by the hub's stream of events; None: it failed."""
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        learner.api("POST", "/hub/api/users/{name}/server")
+        events = learner.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
+        for line in events.iter_lines():
+            event = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
+            if event.get("ready"):
+                return time.monotonic() - began
+            if event.get("failed"):
+                break
+    return None
+
+
+def use(learner: ClassLearner) -> dict[str, list[float]]:
+    """Return the memory of an idle server, the seconds to a first cell, and memory after it."""
+    idle = memory(learner)
+    began = time.monotonic()
+    kernel = learner.start_kernel()
+    run_cell(learner, kernel, "import tensorflow")
+    first = time.monotonic() - began
+    run_cell(learner, kernel, "import keras; keras.datasets.mnist.load_data()")
+    run_cell(learner, kernel, "keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten()])")
+    return {
+        "seconds to import tensorflow": [first],
+        "MiB idle": [idle],
+        "MiB with a model": [memory(learner)],
+    }
+
+
+def memory(learner: ClassLearner) -> float:
+    """Return what a container holds, in MiB, less what the kernel may take back."""
+    figures = learner.container.stats(stream=False)["memory_stats"]
+    cache = figures["stats"].get("total_inactive_file", figures["stats"].get("inactive_file", 0))
+    return (figures["usage"] - cache) / 2**20
+
+
+def busy() -> float:
+    """Return the CPU-seconds that this machine has spent so far."""
+    spent = psutil.cpu_times()
+    return spent.user + spent.nice + spent.system + spent.irq + spent.softirq
+
+
+def idle_load(seconds: float = 10) -> float:
+    """Return the CPU-seconds a second that it spends when nobody starts anything."""
+    used = busy()
+    time.sleep(seconds)
+    return (busy() - used) / seconds
+
+
+def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
+    """Print a row for each figure, with all rounds' measurements taken together."""
+    print(f"\n{os.cpu_count()} cores; median, or p50/p90 of seconds until ready\n")
+    print("| |", " | ".join(results), "|\n|---|" + "---|" * len(results))
+    for what in next(iter(results.values()))[0]:
+        cells = []
+        for rounds in results.values():
+            figures = sorted(figure for found in rounds for figure in found[what])
+            text = f"{statistics.median(figures):.2f}" if figures else "none"
+            if "ready" in what and len(figures) > 1:
+                text += f"/{statistics.quantiles(figures, n=10, method='inclusive')[-1]:.2f}"
+            if "failures" in what:
+                text = f"{sum(figures)}"
+            cells.append(text)
+        print(f"| {what} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

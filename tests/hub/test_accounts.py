@@ -1,0 +1,419 @@
+"""Who comes in to a hub for a class, and who does not: sign-up, class code, passwords, misuse."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+import requests
+from hubs import PASSWORD, ClassHub, ClassLearner, Learner, post, wait_until
+from jupyterhub import orm
+
+from tfcourse.hub import accounts
+
+CODE = "Tensors 2026"
+ANOTHER = "another horse 9"
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub) -> ClassHub:
+    """A running hub with a class code."""
+    hub = new_hub()
+    assert "with the class code" in hub.up(COURSE_CLASS_CODE=CODE)
+    return hub
+
+
+class Classmate(Learner):
+    """One who has given the class code, and has no server."""
+
+    def __init__(self, hub: ClassHub, name: str):
+        hub.sign_up(name, code=CODE)
+        self.hub, self.name = hub, name
+        self.session = hub.login(name).session
+
+    def is_logged_in(self) -> bool:
+        page = self.session.get(f"{self.hub.url}/hub/home", timeout=30)
+        return page.url == f"{self.hub.url}/hub/home"
+
+
+def alert(page: requests.Response) -> str:
+    """Return what a page says to a form."""
+    assert page.status_code == 200, page.text
+    return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
+
+
+# --- Signing up
+
+
+def test_who_gives_the_class_code_comes_in_at_once(hub):
+    assert "Class code" in hub.session().get(f"{hub.url}/hub/signup", timeout=30).text
+    assert "You can log in now." in hub.sign_up("ada", code=f" {CODE} ")
+    assert hub.login("ada").url == f"{hub.url}/hub/spawn"
+
+
+def test_who_gives_none_waits(hub):
+    assert "once your instructor lets you in" in hub.sign_up("bob")
+    assert "not been authorized" in hub.login("bob").text
+
+
+def test_a_wrong_class_code_makes_no_account_and_is_told_to_nobody(hub):
+    for code in (CODE.lower(), CODE[:-1], CODE + "x", "wrong"):
+        assert "The class code is wrong." in hub.sign_up("eve", code=code)
+    assert "Invalid username" in hub.login("eve").text
+    pages = hub.session().get(f"{hub.url}/hub/signup", timeout=30).text
+    log = hub.container("hub").logs() + hub.container("proxy").logs()
+    assert CODE not in pages + log.decode()
+
+
+def test_class_codes_cannot_be_guessed_for_long(new_hub):
+    hub = new_hub()
+    hub.up(COURSE_CLASS_CODE=CODE)
+    for number in range(20):
+        assert "The class code is wrong." in hub.sign_up("eve", code=f"guess {number}")
+    assert "too many wrong class codes. Try again in" in hub.sign_up("eve", code=CODE)
+    assert "once your instructor lets you in" in hub.sign_up("adam")
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        ({"name": ""}, "A user name has at most 32 characters: small letters"),
+        ({"name": "a/b"}, "A user name has at most"),
+        ({"name": "../x"}, "A user name has at most"),
+        ({"name": ".hidden"}, "A user name has at most"),
+        ({"name": "{username}"}, "A user name has at most"),
+        ({"name": "a" * 33}, "A user name has at most"),
+        ({"name": "a b"}, "A user name has at most"),
+        ({"name": "a\nb"}, "A user name has at most"),
+        ({"name": "<b>x"}, "A user name has at most"),
+        ({"password": "short 9"}, "The password is too short: at least 10 characters are needed."),
+        ({"password": "1234567890"}, "This password is one of the most common ones."),
+        ({"password": "x" * 73}, "The password is too long: more than 72 letters"),
+        ({"password": "ü" * 37}, "The password is too long"),
+        ({"again": "correct horse 8"}, "The two passwords differ."),
+        ({"name": "instructor"}, "This user name is already in use."),
+        ({"name": "Instructor"}, "This user name is already in use."),
+    ],
+)
+def test_a_refusal_says_why(hub, form, sentence):
+    assert hub.sign_up(**{"name": "mallory", **form}).startswith(sentence)
+    assert "Invalid username" in hub.login("mallory").text
+
+
+@pytest.fixture
+def authenticator(monkeypatch) -> accounts.CourseAuthenticator:
+    """The class itself, with a database in memory: for what would take long through pages."""
+    monkeypatch.setattr(accounts, "hashed", lambda password: password.encode())
+    authenticator = accounts.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
+    authenticator.class_code = CODE
+    return authenticator
+
+
+def test_sign_ups_are_limited_for_each_address(authenticator):
+    def sign_up(name: str, address: str) -> str:
+        return asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, CODE, address))
+
+    for number in range(60):
+        assert sign_up(f"a{number}", "198.51.100.7") == ""
+    assert sign_up("late", "198.51.100.7").startswith("There were too many sign-ups from your")
+    assert sign_up("late", "198.51.100.8") == ""
+
+
+def test_only_so_many_wait_to_be_let_in(authenticator):
+    def sign_up(name: str, code: str) -> str:
+        return asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, code, name))
+
+    for number in range(accounts.WAITING):
+        assert sign_up(f"a{number}", "") == ""
+    assert sign_up("late", "").startswith("Too many people wait to be let in.")
+    assert sign_up("late", CODE) == ""
+
+
+def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(accounts.time, "monotonic", lambda: now)
+    limit = accounts.Limit(3, seconds=60)
+    for _ in range(3):
+        assert limit.wait("a") == 0
+        limit.count("a")
+    assert (limit.wait("a"), limit.wait("b")) == (60, 0)
+    now += 59
+    assert limit.wait("a") == 1
+    now += 1
+    assert limit.wait("a") == 0
+    limit.count("a")
+    assert limit.wait("a") == 60
+    now += 180
+    limit.count("b")
+    assert list(limit.paid_off) == ["b"]  # nobody is remembered for ever
+
+
+# --- Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"COURSE_ACCOUNTS": "ldap"}, "COURSE_ACCOUNTS is 'ldap', but it has to be 'native' or"),
+        ({"COURSE_SIGNUP": "closed"}, "COURSE_SIGNUP is 'closed', but it has to be 'approval' or"),
+        ({"COURSE_CLASS_CODE": "seven 7"}, "COURSE_CLASS_CODE is too short"),
+        ({"COURSE_CLASS_CODE": CODE, "COURSE_SIGNUP": "open"}, "set one of the two."),
+        ({"COURSE_OAUTH_ISSUER": "https://x"}, "COURSE_OAUTH_ISSUER is for COURSE_ACCOUNTS=oauth"),
+        ({"COURSE_ACCOUNTS": "lti", "COURSE_SIGNUP": "open"}, "is for COURSE_ACCOUNTS=native, but"),
+        ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher': small letters"),
+        ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b': small letters"),
+    ],
+)
+def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, settings, sentence):
+    for variable, value in settings.items():
+        monkeypatch.setenv(variable, value)
+
+    def read() -> None:
+        accounts.kind()
+        accounts.open_signup()
+        accounts.class_code()
+        accounts.administrators(r"[a-z0-9][a-z0-9_.-]{0,31}\Z")
+
+    with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
+        read()
+    assert "seven 7" not in str(end.value)
+
+
+# --- Passwords
+
+
+def change_password(mate: Classmate, old: str, new: str, again: str | None = None) -> str:
+    form = {
+        "old_password": old,
+        "new_password": new,
+        "new_password_confirmation": new if again is None else again,
+    }
+    return alert(post(mate.session, f"{mate.hub.url}/hub/change-password", data=form))
+
+
+def test_a_learner_changes_the_password_and_is_logged_out_elsewhere(hub):
+    mate = Classmate(hub, "carol")
+    elsewhere = hub.login("carol").session
+    tokens = f"{hub.url}/hub/api/users/carol/tokens"
+    stolen = {"Authorization": "token " + post(mate.session, tokens, json={}).json()["token"]}
+    for old, new, again, sentence in [
+        ("x" * 73, ANOTHER, None, "The old password is wrong."),
+        ("", ANOTHER, None, "The old password is wrong."),
+        (PASSWORD, "short", None, "The password is too short"),
+        (PASSWORD, ANOTHER, "x", "The two passwords differ."),
+        (PASSWORD, ANOTHER, None, "The password has been changed."),
+    ]:
+        assert change_password(mate, old, new, again).startswith(sentence)
+    assert mate.is_logged_in()
+    home = f"{hub.url}/hub/home"
+    assert "/hub/login" in elsewhere.get(home, timeout=30).url
+    assert requests.get(tokens, headers=stolen, timeout=30).status_code == 403
+    assert "Invalid username" in hub.login("carol").text
+    assert hub.login("carol", ANOTHER).url == f"{hub.url}/hub/spawn"
+
+
+def test_old_passwords_cannot_be_guessed_for_long(hub):
+    mate = Classmate(hub, "dave")
+    for _ in range(5):
+        assert change_password(mate, "wrong", ANOTHER) == "The old password is wrong."
+    assert "too many wrong passwords" in change_password(mate, PASSWORD, ANOTHER)
+
+
+def test_a_running_server_outlives_a_new_password(hub):
+    hub.sign_up("erin", code=CODE)
+    hub.admit = lambda name: None  # she is in already
+    erin = ClassLearner(hub, "erin")
+    erin.start_server()
+    began = erin.container.id
+    assert change_password(erin, PASSWORD, ANOTHER).startswith("The password has been changed.")
+    erin.session = hub.login("erin", ANOTHER).session
+    # With a token of its own the server tells the hub that it is not idle.
+    own = {"Authorization": "token " + erin.run("printenv", "JUPYTERHUB_API_TOKEN").strip()}
+    activity = f"{hub.url}/hub/api/users/erin/activity"
+    now = {"last_activity": "2026-01-01T00:00:00Z"}
+    told = requests.post(activity, headers=own, json=now, timeout=30)
+    assert told.ok, told.text
+    page = erin.session.get(f"{hub.url}/user/erin/api/status", timeout=30)
+    assert page.ok, page.text
+    assert erin.container.id == began
+
+
+def test_the_administrator_changes_a_forgotten_password_and_logs_nobody_else_out(hub):
+    frank, other = Classmate(hub, "frank"), Classmate(hub, "grace")
+    admin = hub.login("instructor", hub.admin_password).session
+    url = f"{hub.url}/hub/change-password/frank"
+    for again, sentence in [("x", "The two passwords differ."), (ANOTHER, "The password has been")]:
+        form = {"new_password": ANOTHER, "new_password_confirmation": again}
+        assert alert(post(admin, url, data=form)).startswith(sentence)
+    assert hub.login("frank", ANOTHER).url == f"{hub.url}/hub/spawn"
+    assert not frank.is_logged_in()
+    assert other.is_logged_in()
+    assert admin.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
+    assert post(other.session, url, data=form).status_code == 403
+    assert post(admin, f"{hub.url}/hub/change-password/nobody", data=form).status_code == 404
+
+
+def test_a_lost_administrators_password_is_replaced(new_hub):
+    hub = new_hub()
+    hub.up()
+    lost = hub.admin_password
+    session = hub.login("instructor", lost).session
+    with pytest.raises(AssertionError, match="There is no account 'nobody'"):
+        hub.make("password", NAME="nobody")
+    said = hub.make("password", NAME="instructor")
+    new = re.search(r"Password +(\S+)", said)[1]
+
+    def works() -> bool:
+        try:
+            return 'href="/hub/authorize"' in hub.login("instructor", new).text
+        except requests.RequestException:  # it is being started anew
+            return False
+
+    wait_until(works, "the new password is right")
+    assert "/hub/login" in session.get(f"{hub.url}/hub/home", timeout=30).url
+    assert "Invalid username" in hub.login("instructor", lost).text
+    again = hub.up()  # prints no password that is none
+    assert lost not in again
+    assert new not in again
+    assert "make password NAME=instructor" in again
+    assert new not in hub.container("hub").logs().decode()
+
+
+# --- Misuse
+
+
+@pytest.fixture(scope="module")
+def visitors(hub) -> dict[str, requests.Session]:
+    """A stranger, a learner and the administrator; and somebody whom odd forms may change."""
+    Classmate(hub, "bystander")
+    return {
+        "stranger": hub.session(),
+        "learner": Classmate(hub, "victim").session,
+        "administrator": hub.login("instructor", hub.admin_password).session,
+    }
+
+
+PAGES = ["login", "signup", "authorize", "change-password", "change-password/bystander", "home"]
+ODD = {
+    "nothing": b"",
+    "no form": b"\0\xff",
+    "not UTF-8": b"username=%ff%fe&password=%ff&signup_password=%ff&old_password=%ff"
+    b"&new_password=%ff&class_code=%ff",
+    "NUL": b"username=a%00b&password=a%00b&signup_password=aaaaaaaaaa%00&old_password=%00"
+    b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
+    b"&new_password_confirmation=aaaaaaaaaa%00",
+    "huge": b"&".join(
+        name + b"=" + b"x" * 300_000
+        for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
+    ),
+    "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",
+    "lone surrogate": b"username=%ed%a0%80&password=%ed%a0%80&class_code=%ed%a0%80",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("visitor", ["stranger", "learner", "administrator"])
+def test_odd_forms_get_an_answer(hub, visitors, visitor, odd):
+    targets = ["discard/%00", "authorize/%00", "authorize/..%2f", "change-password/%C3%BF"]
+    targets += ["change-password/" + "x" * 3000, "discard/nobody", "confirm/x"]
+    for page in PAGES + targets:
+        response = post(
+            visitors[visitor],
+            f"{hub.url}/hub/{page}",
+            data=ODD[odd],
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert response.status_code < 500, (page, hub.log("hub"))
+
+
+@pytest.mark.parametrize("auth", [None, [], "x", {"username": "instructor"}, {"password": 1}, 1])
+def test_odd_log_ins_through_the_api_are_refused(hub, auth):
+    url = f"{hub.url}/hub/api/users/instructor/tokens"
+    assert requests.post(url, json={"auth": auth}, timeout=30).status_code in (400, 403)
+
+
+def test_guessing_through_the_api_is_limited_as_well(hub):
+    Classmate(hub, "heidi")
+    url = f"{hub.url}/hub/api/users/heidi/tokens"
+    for password in ["wrong"] * 5 + [PASSWORD]:
+        auth = {"username": "heidi", "password": password}
+        assert requests.post(url, json={"auth": auth}, timeout=30).status_code == 403
+    assert hub.login("heidi").status_code == 429
+
+
+@pytest.mark.parametrize("visitor", ["stranger", "learner", "administrator"])
+def test_each_form_has_a_token_against_forgery(hub, visitors, visitor):
+    seen = 0
+    for page in PAGES:
+        text = visitors[visitor].get(f"{hub.url}/hub/{page}", timeout=30).text
+        for form in re.findall(r"<form.*?</form>", text, re.S):
+            if 'method="post"' in form:
+                seen += 1
+                assert "_xsrf" in form, form
+    assert seen
+    forged = visitors[visitor].post(f"{hub.url}/hub/change-password/victim", data={}, timeout=30)
+    assert forged.status_code == 403
+
+
+def test_no_link_on_these_pages_changes_an_account(hub, visitors):
+    admin = visitors["administrator"]
+
+    def known() -> str:
+        page = admin.get(f"{hub.url}/hub/authorize", timeout=30).text
+        return re.sub(r'value="[^"]*"', "", re.search("<main.*</main>", page, re.S)[0])
+
+    before = known()
+    for page in PAGES:
+        address = f"{hub.url}/hub/{page}"
+        text = admin.get(address, timeout=30).text
+        for link in re.findall(r'<a[^>]* href="([^"]*)"', text):
+            if "logout" not in link and urljoin(address, link).startswith(f"{hub.url}/hub"):
+                assert admin.get(urljoin(address, link), timeout=30).status_code < 500, link
+    assert known() == before
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "http:///evil.example",
+        "https:evil.example",
+        "/%2fevil.example",
+        "\t//evil.example",
+        "/\t/evil.example",
+        "javascript:alert(1)",
+        "@evil.example",
+        ".evil.example",
+    ],
+)
+def test_nobody_is_sent_elsewhere_after_logging_in(hub, visitors, target):
+    session = hub.session()
+    form = {"username": "victim", "password": PASSWORD}
+    xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/"), "next": target}
+    url = f"{hub.url}/hub/login"
+    for answer in (
+        session.post(url, params=xsrf, data=form, timeout=30, allow_redirects=False),
+        session.get(url, params=xsrf, timeout=30, allow_redirects=False),
+    ):
+        assert answer.status_code == 302
+        location = answer.headers["Location"]
+        assert urlsplit(urljoin(url, location)).netloc == urlsplit(hub.url).netloc, location
+        assert not re.match(r"[\s/\\]{2}", location)
+
+
+def test_a_link_to_an_environment_is_followed_after_logging_in(hub, visitors):
+    session = hub.session()
+    target = "/hub/spawn?profile=tensorflow-gpu"
+    page = session.get(hub.url + target, timeout=30)
+    assert page.url.startswith(f"{hub.url}/hub/login?next=")
+    action = re.search(r'<form action="([^"]*)"', page.text)[1].replace("&amp;", "&")
+    xsrf = session.cookies.get("_xsrf", path="/hub/")
+    form = {"username": "victim", "password": PASSWORD, "_xsrf": xsrf}
+    answer = session.post(hub.url + action, data=form, timeout=30, allow_redirects=False)
+    assert answer.headers["Location"] == target

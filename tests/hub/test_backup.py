@@ -1,0 +1,255 @@
+"""`make backup` and `make restore`: everything comes back, on another hub as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import requests
+from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+
+# What a home may hold. Its owner may have closed a file to everybody.
+FILES = r"""
+cd /home/jovyan && mkdir -p "odd names/$(printf 'line\nbreak')" empty
+echo one >"odd names/ä ö -> *.txt"
+printf 'a\0b' >"odd names/$(printf '\377').bin"
+ln -s ../outside "odd names/link"; echo hard >hard; ln hard hard2
+echo closed >closed; chmod 000 closed
+echo program >program; chmod 4750 program
+echo shared >sub; chmod 0666 sub
+truncate -s 1G sparse
+mkfifo pipe
+touch -d '2001-02-03 04:05:06.123456789' "odd names"
+"""
+
+# Type, mode, owner, time, size, target and name of everything; then the contents.
+LISTING = r"""
+cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
+find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
+"""
+
+
+def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
+    """Run a script with a learner's home, while the learner is away."""
+    return hub.engine.containers.run(
+        f"{IMAGE}:hub",
+        ["sh", "-ec", script],
+        volumes={f"{hub.name}-home-{name}": {"bind": "/home/jovyan", "mode": "rw"}},
+        user=user,
+        remove=True,
+        stderr=True,
+    ).decode(errors="surrogateescape")
+
+
+def run(hub: ClassHub, *command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with the hub's settings."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **hub.environment, **environment},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub) -> ClassHub:
+    """A running hub with a learner who works, and one who is away."""
+    hub = new_hub()
+    hub.up()
+    return hub
+
+
+@pytest.fixture(scope="module")
+def ada(hub) -> ClassLearner:
+    """A learner at work."""
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    ada.run("sh", "-c", "echo saved >~/saved")
+    return ada
+
+
+@pytest.fixture(scope="module")
+def away(hub) -> ClassLearner:
+    """A learner without a server, whose name is not a plain volume's."""
+    away = ClassLearner(hub, "a_way.b")
+    in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
+    return away
+
+
+@pytest.fixture(scope="module")
+def file(hub, ada, away, tmp_path_factory) -> Path:
+    """A backup that was made while a learner's files came, went, grew and shrank."""
+    file = tmp_path_factory.mktemp("backups") / "hub.tar.gz"
+    churn = """
+import os, pathlib
+while not os.path.exists('enough'):
+    for i in range(200):
+        path = pathlib.Path(f'churn/{i}')
+        path.write_bytes(b'x' * (i * 100))
+        if i % 3 == 0:
+            path.unlink()
+"""
+    ada.run("mkdir", "/home/jovyan/churn")
+    ada.container.exec_run(["python", "-c", churn], detach=True, workdir="/home/jovyan")
+    wait_until(lambda: len(ada.run("ls", "/home/jovyan/churn").split()) > 50, "files come and go")
+    said = hub.make("backup", BACKUP=str(file))
+    ada.run("touch", "/home/jovyan/enough")
+    progress = [line for line in said.splitlines() if " of 6: " in line]
+    volumes = "home-a-5fway-2eb", "home-ada", "certificates", "secrets", "shared", "state"
+    assert progress == [f"{number} of 6: {name}" for number, name in enumerate(volumes, 1)]
+    return file
+
+
+def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    with tarfile.open(file) as archive:
+        manifest = json.load(archive.extractfile("manifest.json"))
+        names = archive.getnames()
+    assert manifest["hub"] == hub.name
+    assert manifest["image"] == f"{IMAGE}:hub"
+    assert manifest["jupyterhub"].startswith("5.")
+    assert len(manifest["revision"]) == 40
+    assert "state/hub/cookie_secret" in names
+    assert "secrets/proxy-token" in names
+    assert "state/hub/jupyterhub.sqlite" not in names  # half written, perhaps: there is a copy
+
+
+def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
+    other = new_hub()
+    other.make("restore", BACKUP=str(file))
+    before = in_home(hub, "a-5fway-2eb", LISTING)
+    assert in_home(other, "a-5fway-2eb", LISTING) == before
+    for odd in (
+        "f 0 0:0 ",
+        "f 4750 ",
+        "f 666 ",
+        "p 644 ",
+        "l 777 ",
+        "2001-02-03+04:05:06.123456789",
+    ):
+        assert odd in before
+    other.up()
+    assert other.admin_password == hub.admin_password
+    for learner in (ada, away):
+        assert other.login(learner.name, PASSWORD).url == f"{other.url}/hub/spawn"
+        headers = {"Authorization": f"token {learner.token}"}
+        user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
+        assert user.json()["name"] == learner.name
+        # Still logged in: a browser sends its cookies to every port.
+        assert learner.session.get(f"{other.url}/hub/home", timeout=30).url.endswith("/hub/home")
+    restored = ClassLearner.__new__(ClassLearner)
+    restored.hub, restored.name, restored.token = other, "ada", ada.token
+    restored.start_server()
+    assert restored.run("cat", "/home/jovyan/saved") == "saved\n"
+    # Compose takes the volumes for its own.
+    labels = {"label": f"com.docker.compose.project={other.name}"}
+    its_own = {volume.name for volume in other.engine.volumes.list(filters=labels)}
+    assert its_own >= {f"{other.name}_{name}" for name in ("certificates", "secrets", "state")}
+
+
+def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, new_hub, request):
+    with pytest.raises(AssertionError, match=r"The hub is running\. Stop it first: make down"):
+        hub.make("restore", BACKUP=str(file))
+    hub.make("down")
+    request.addfinalizer(hub.up)
+    with pytest.raises(AssertionError, match=f"docker stop {hub.name}-ada"):
+        hub.make("restore", BACKUP=str(file))
+    ada.container.stop()
+    wait_until(lambda: not hub.engine.containers.list(filters={"name": hub.name}), "it is stopped")
+    in_home(hub, "ada", "echo newer >/home/jovyan/newer")
+    with pytest.raises(AssertionError, match=r"There is work of this hub .*: home-.*, home-ada, "):
+        hub.make("restore", BACKUP=str(file))
+    assert in_home(hub, "ada", "cat /home/jovyan/newer") == "newer\n"
+    said = hub.make("restore", BACKUP=str(file), REPLACE="1")
+    assert set(in_home(hub, "ada", "ls /home/jovyan").split()) & {"newer", "saved"} == {"saved"}
+    aside = Path(said.partition("The backup is whole: ")[2].split()[0])
+    with tarfile.open(aside) as archive:
+        assert archive.extractfile("home-ada/newer").read() == b"newer\n"
+        assert "state/hub/jupyterhub.sqlite" in archive.getnames()
+    aside.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda content: content[: len(content) // 2], "is damaged, or no backup: "),
+        (lambda content: content[:-4], "is damaged, or no backup: "),
+        (lambda content: content[:3000] + bytes(9) + content[3009:], "is damaged, or no backup: "),
+        (lambda content: b"", "is damaged, or no backup: "),
+        (lambda content: b"no archive", "is damaged, or no backup: "),
+        (None, "is not a backup that this version understands."),
+    ],
+)
+def test_a_file_that_is_not_a_whole_backup_changes_nothing(
+    file, new_hub, tmp_path, damage, sentence
+):
+    other = new_hub()
+    bad = tmp_path / "bad.tar.gz"
+    if damage:
+        bad.write_bytes(damage(file.read_bytes()))
+    else:
+        with tarfile.open(bad, "w:gz") as archive:
+            archive.add(__file__, "test.py")
+    with pytest.raises(AssertionError, match=sentence):
+        other.make("restore", BACKUP=str(bad))
+    assert not other.engine.volumes.list(filters={"name": other.name})
+
+
+def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
+    in_home(hub, "ada", "head -c 300M /dev/urandom >/home/jovyan/large")
+    environment = {**os.environ, **hub.environment, "BACKUP": str(tmp_path / "x.tar.gz")}
+    with subprocess.Popen(
+        ["make", "backup"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        for line in process.stderr:
+            if "home-ada" in line:
+                break
+        assert list(tmp_path.iterdir()) == [tmp_path / "x.tar.gz.part"]
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        assert "Stopped." in process.communicate(timeout=60)[1]
+    assert process.returncode
+    assert not list(tmp_path.iterdir())
+    in_home(hub, "ada", "rm /home/jovyan/large")
+
+
+def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
+    """A limit on the file's size stands in for it."""
+    file = tmp_path / "x.tar.gz"
+    ended = run(hub, "prlimit", "--fsize=1000", "make", "backup", BACKUP=str(file))
+    assert ended.returncode
+    assert f"The backup cannot be written to {file}: File too large." in ended.stderr.decode()
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
+    """To stdout, as it is: restic finds what has not changed in what is not compressed."""
+    ended = run(hub, "make", "--silent", "backup", BACKUP="-")
+    assert not ended.returncode, ended.stderr
+    (tmp_path / "x.tar").write_bytes(ended.stdout)
+    with tarfile.open(tmp_path / "x.tar", "r:") as archive:
+        assert "home-ada/saved" in archive.getnames()
+
+
+def test_a_hub_without_learners_is_backed_up_and_one_that_is_none_is_not(new_hub, tmp_path):
+    hub = new_hub()
+    with pytest.raises(AssertionError, match="There is nothing of a hub called"):
+        hub.make("backup", BACKUP=str(tmp_path / "x.tar.gz"))
+    hub.up()
+    said = hub.make("backup")
+    file = Path(said.partition("The backup is whole: ")[2].split()[0])
+    assert file.parent == ROOT / ".course" / "backups"
+    assert file.name.startswith(f"{hub.name}-2")
+    file.unlink()

@@ -1,0 +1,418 @@
+"""The hub's database: damaged, missing, of another version, on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import docker
+import psycopg
+import pytest
+import requests
+import sqlalchemy
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, free_ports, wait_until
+
+from tfcourse.hub import database
+
+SQLITE = "/srv/state/hub/jupyterhub.sqlite"
+
+
+def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any) -> str:
+    """Run a script with the hub's files, whether the hub runs or not."""
+    return hub.engine.containers.run(
+        f"{IMAGE}:hub",
+        ["sh", "-ec", script],
+        volumes={f"{hub.name}_state": {"bind": "/srv/state", "mode": "rw"}, **(volumes or {})},
+        remove=True,
+        stderr=True,
+        **how,
+    ).decode()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder with a hub's database, and a copy of it."""
+    monkeypatch.delenv("COURSE_DATABASE", raising=False)
+    where = database.prepare(tmp_path)
+    with database.connect(where) as connection, connection.begin():
+        connection.execute(sqlalchemy.insert(database.orm.User).values(id=7, name="ada"))
+    database.look_after(where, tmp_path)
+    return tmp_path
+
+
+def names(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM users")}
+
+
+# --- Damaged
+
+
+def overwrite(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(os.urandom(10_000))
+
+
+def overwrite_in_the_middle(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 50_000)
+
+
+def as_another_program_has_it(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (name TEXT)")
+
+
+DAMAGES = [
+    (overwrite, "file is not a database"),
+    (overwrite_in_the_middle, "is damaged: "),
+    (lambda path: os.truncate(path, 20_000), "is damaged: "),
+    (lambda path: os.truncate(path, 0), "it holds no accounts"),
+    (as_another_program_has_it, "it holds no accounts"),
+    (lambda path: path.unlink(), "There is no database .*, but there was one"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES)
+def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
+    folder, capsys, damage, sentence
+):
+    path = folder / "jupyterhub.sqlite"
+    damage(path)
+    with pytest.raises(SystemExit, match=sentence) as end:
+        database.prepare(folder)
+    assert "recover` brings the last good copy back." in str(end.value)
+    database.recover(folder, replace=False, empty=False)
+    assert "The accounts are as they were on 2" in capsys.readouterr().out
+    database.prepare(folder)
+    assert names(path) == {"ada"}
+    database.recover(folder, replace=False, empty=False)
+    assert "is whole; nothing is changed" in capsys.readouterr().out
+
+
+def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
+    path = folder / "jupyterhub.sqlite"
+    (good,) = database.copies(folder)
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than the good one
+    overwrite(good.with_name("2026-01-01-x.sqlite"))
+    path.write_bytes(b"damaged")
+    database.recover(folder, replace=False, empty=False)
+    assert names(path) == {"ada"}
+    assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [b"damaged"]
+
+
+def test_a_damaged_database_never_replaces_a_copy(folder, caplog):
+    path = folder / "jupyterhub.sqlite"
+    (good,) = database.copies(folder)
+    os.utime(good, (0, 0))
+    for damage in (overwrite, lambda path: path.unlink()):
+        damage(path)
+        database.look_after(f"sqlite:///{path}", folder)
+        assert "The accounts' database is damaged: " in caplog.text
+        caplog.clear()
+        assert names(good) == {"ada"}
+
+
+def test_copies_are_kept_of_seven_days(folder):
+    (good,) = database.copies(folder)
+    for day in range(1, 10):
+        old = shutil.copy(good, good.with_name(f"2026-01-{day:02}-x.sqlite"))
+        os.utime(old, (day, day))
+    os.utime(good, (10, 10))
+    database.look_after(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    kept = [path.name for path in database.copies(folder)]
+    assert kept == [good.name, *(f"2026-01-{day:02}-x.sqlite" for day in range(9, 3, -1))]
+
+
+def test_without_a_database_homes_are_not_for_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_DATABASE", raising=False)
+    with pytest.raises(SystemExit, match=r"There is no database .*, but there was one"):
+        database.prepare(tmp_path, homes=["course-home-ada"])
+    with pytest.raises(SystemExit, match="There is no good copy"):
+        database.recover(tmp_path, replace=False, empty=False)
+    assert not list(tmp_path.iterdir())
+    database.recover(tmp_path, replace=False, empty=True)
+    database.prepare(tmp_path, homes=["course-home-ada"])
+
+
+def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
+    """Half of a database is not left where a whole one is looked for."""
+    monkeypatch.delenv("COURSE_DATABASE", raising=False)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database.orm.Base.metadata, "create_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        database.prepare(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.delenv("COURSE_DATABASE", raising=False)
+    database.prepare(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite:///x", "mysql://a:secret@b/c", "postgresql", "postgresql://a:secret@b:x/c"]
+)
+def test_a_database_that_cannot_be_gets_a_sentence(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("COURSE_DATABASE", text)
+    with pytest.raises(SystemExit, match=r"^COURSE_DATABASE has to be empty, or like") as end:
+        database.prepare(tmp_path)
+    assert "secret" not in str(end.value)
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub) -> ClassHub:
+    """A running hub with open sign-up."""
+    hub = new_hub()
+    hub.environment["COURSE_SIGNUP"] = "open"
+    hub.up()
+    return hub
+
+
+@pytest.fixture(scope="module")
+def ada(hub) -> ClassLearner:
+    """A learner with work."""
+    hub.sign_up("ada")
+    hub.admit = lambda name: None
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    ada.run("sh", "-c", "echo saved >~/saved")
+    return ada
+
+
+def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, ada):
+    wait_until(lambda: "copies" in in_state(hub, "ls /srv/state/hub"), "there is a copy")
+    in_state(hub, f"dd if=/dev/urandom of={SQLITE} bs=1k count=50 conv=notrunc 2>&1")
+    wait_until(lambda: "database is damaged" in hub.log("hub"), "the log says it", seconds=100)
+    hub.make("down")
+    with pytest.raises(AssertionError) as failed:
+        hub.up()
+    sentence = f"The accounts' database is damaged: {SQLITE}: file is not a database."
+    assert sentence in str(failed.value)
+    assert "`make recover` brings the last good copy back." in str(failed.value)
+    assert "Traceback" not in str(failed.value)
+    hub.make("recover")
+    hub.up()
+    # The copy is from before ada came. Her name is known by her work.
+    assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
+    assert "not been authorized" in hub.login("ada", "another horse 9").text
+    hub.sign_up("grace")
+    assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
+
+
+# --- Of another version
+
+
+def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
+    path = folder / "jupyterhub.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match="is of a newer JupyterHub than this one, which is 5"):
+        database.prepare(folder)
+    assert path.read_bytes() == before
+
+
+# What an older hub leaves: accounts, one of them an administrator's, and a token.
+OLD_CONFIG = """
+from nativeauthenticator import NativeAuthenticator
+c = get_config()
+c.JupyterHub.authenticator_class = NativeAuthenticator
+c.Authenticator.admin_users = {"ada"}
+c.Authenticator.allowed_users = {"ada", "grace"}
+"""
+OLD = """
+import asyncio, sys
+from jupyterhub import orm
+from jupyterhub.app import JupyterHub
+from nativeauthenticator.orm import UserInfo
+
+async def main():
+    hub = JupyterHub()
+    await hub.initialize([])
+    for name in ("ada", "grace"):
+        hub.authenticator.create_user(name, sys.argv[1])
+        UserInfo.find(hub.db, name).is_authorized = True
+    print("TOKEN", orm.User.find(hub.db, "grace").new_api_token(note="old"))
+    hub.db.commit()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
+def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
+    """Only 5.0 has changed the schema."""
+    python = tmp_path / "environment" / "bin" / "python"
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
+    packages = [f"jupyterhub=={version}.*", "jupyterhub-nativeauthenticator==1.3.*", "setuptools"]
+    install = [uv, "pip", "install", "--quiet", "--python", python, *packages]
+    installed = subprocess.run(install, capture_output=True, text=True, check=False)
+    if installed.returncode:
+        pytest.skip(f"JupyterHub {version} is not to be had: {installed.stderr[-300:]}")
+    (tmp_path / "jupyterhub_config.py").write_text(OLD_CONFIG)
+    old = subprocess.run(
+        [python, "-c", OLD, PASSWORD],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "TOKEN" in old.stdout, old.stderr
+    token = old.stdout.split()[-1]
+    hub = new_hub()
+    bring = f"install -D -o 1000 -g 1000 -m 600 /old/jupyterhub.sqlite {SQLITE}"
+    bring += "; chown -R 1000:1000 /srv/state/hub"
+    in_state(hub, bring, user="root", volumes={tmp_path: {"bind": "/old", "mode": "ro"}})
+    hub.up()
+    assert ("The database is upgraded" in hub.log("hub")) is upgraded
+    assert "Admin" in hub.login("ada").text
+    assert hub.login("grace").url == f"{hub.url}/hub/spawn"
+    assert "Invalid username" in hub.login("grace", "wrong").text
+    headers = {"Authorization": f"token {token}"}
+    user = requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
+    assert user.json()["name"] == "grace"
+    if upgraded:  # as it was before, it is kept
+        assert "-0eee8c825d24.sqlite" in in_state(hub, "ls /srv/state/hub/copies")
+
+
+# --- On a PostgreSQL server
+
+POSTGRES = """
+FROM debian:trixie-slim
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql \
+    && rm -rf /var/lib/apt/lists/*
+USER postgres
+"""
+SERVE = """
+PATH=$PATH:$(echo /usr/lib/postgresql/*/bin); cd /tmp
+if [ ! -d data ]; then
+    echo "$PASSWORD" >password
+    initdb --pgdata data --username hub --pwfile password --auth scram-sha-256 >/dev/null
+fi
+exec postgres -D data -c port="$PORT" -c unix_socket_directories=/tmp
+"""
+
+
+class Server:
+    """A PostgreSQL server that only this machine reaches."""
+
+    def __init__(self, engine: docker.DockerClient):
+        self.engine, self.port, self.password = engine, free_ports(), secrets.token_hex()
+        self.url = f"postgresql://hub:{self.password}@127.0.0.1:{self.port}/postgres"
+        self.container = None
+
+    def start(self) -> None:
+        image, _ = self.engine.images.build(
+            fileobj=io.BytesIO(POSTGRES.encode()), tag=f"{IMAGE}-postgres", rm=True
+        )
+        self.container = self.engine.containers.run(
+            image,
+            ["sh", "-c", SERVE],
+            environment={"PASSWORD": self.password, "PORT": str(self.port)},
+            network_mode="host",
+            detach=True,
+        )
+        wait_until(self.answers, "the server answers")
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def server(engine) -> Iterator[Server]:
+    """A server that a test has to start."""
+    server = Server(engine)
+    yield server
+    if server.container:
+        server.container.remove(force=True, v=True)
+
+
+@pytest.fixture(scope="module")
+def kept(new_hub, server) -> ClassHub:
+    """A hub with its accounts on that server."""
+    hub = new_hub()
+    hub.environment["COURSE_DATABASE"] = server.url
+    with pytest.raises(AssertionError) as failed:
+        hub.up()
+    said = str(failed.value)
+    assert "The database postgresql://hub:***@127.0.0.1:" in said
+    assert "Is its server running? The hub tries again until it is." in said
+    assert "Traceback" not in said
+    assert server.password not in said
+    server.start()
+    hub.up()
+    return hub
+
+
+@pytest.fixture(scope="module")
+def grace(kept) -> ClassLearner:
+    return ClassLearner(kept, "grace")
+
+
+def test_a_server_that_is_restarted_is_found_again(kept, server, grace):
+    server.container.restart()
+    wait_until(server.answers, "the server answers")
+    assert grace.api("GET", "/hub/api/user").json()["name"] == "grace"
+    assert "not been authorized" in (kept.sign_up("heidi"), kept.login("heidi").text)[1]
+
+
+def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new_hub, tmp_path):
+    file = tmp_path / "hub.tar.gz"
+    kept.make("backup", BACKUP=str(file))
+    other = new_hub()
+    other.make("restore", BACKUP=str(file))
+    other.up()  # with a file
+    assert other.login("grace").url == f"{other.url}/hub/spawn"
+    ivan = ClassLearner(other, "ivan")
+    other.make("backup", BACKUP=str(file))
+    other.make("down")
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        connection.execute("CREATE DATABASE other")
+    other.environment["COURSE_DATABASE"] = server.url.replace("/postgres", "/other")
+    with pytest.raises(AssertionError, match=r"/other, but there was one"):
+        other.up()
+    assert "The accounts are as they were" in other.make("recover")
+    other.up()
+    headers = {"Authorization": f"token {ivan.token}"}
+    user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
+    assert user.json()["name"] == "ivan"
+    ClassLearner(other, "judy")  # with an id of her own
+    other.make("down")
+    # The file of before would be taken for the present accounts.
+    other.environment["COURSE_DATABASE"] = ""
+    with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
+        other.up()
+
+
+def test_accounts_on_a_server_are_not_overwritten_unless_that_is_wanted(kept, grace, tmp_path):
+    file = tmp_path / "hub.tar.gz"
+    kept.make("backup", BACKUP=str(file))
+    kept.admit("kim")
+    kept.make("down")
+    with pytest.raises(AssertionError, match=r"There are accounts in the database postgresql"):
+        kept.make("restore", BACKUP=str(file))
+    said = kept.make("restore", BACKUP=str(file), REPLACE="1")
+    Path(said.partition("The backup is whole: ")[2].split()[0]).unlink()
+    kept.up()
+    assert kept.login("grace").url == f"{kept.url}/hub/spawn"
+    assert "Invalid username" in kept.login("kim").text

@@ -1,0 +1,218 @@
+"""Drills: things break while a class works on a real hub in containers. What is left of its work?
+
+Each prints how long it was until a learner could go on: `pytest tests/hub/test_drills.py -rP`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+import docker
+import pytest
+import requests
+from hubs import IMAGE, ClassHub, ClassLearner, run_cell, wait_until
+
+CLASS = 20  # learners
+
+NOTEBOOK = {
+    "cells": [],
+    "metadata": {},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub) -> ClassHub:
+    hub = new_hub()
+    hub.up(COURSE_SIGNUP="open")
+    hub.admit = hub.sign_up
+    return hub
+
+
+@pytest.fixture(scope="module")
+def learners(hub) -> list[ClassLearner]:
+    """A class that is logged in, without servers."""
+    return [ClassLearner(hub, f"learner{number}") for number in range(CLASS)]
+
+
+def save(learner: ClassLearner, text: str, name: str = "work.ipynb") -> requests.Response:
+    """Save a notebook as JupyterLab does."""
+    cell = {"id": "only", "cell_type": "markdown", "metadata": {}, "source": text}
+    content = {"type": "notebook", "content": {**NOTEBOOK, "cells": [cell]}}
+    return learner.api("PUT", f"/user/{{name}}/api/contents/{name}", json=content)
+
+
+def saved(learner: ClassLearner, name: str = "work.ipynb") -> str:
+    """Return the text of a saved notebook, as JupyterLab opens it."""
+    response = learner.api("GET", f"/user/{{name}}/api/contents/{name}")
+    response.raise_for_status()
+    return response.json()["content"]["cells"][0]["source"]
+
+
+def test_a_class_starts_at_once_and_each_gets_a_server(hub, learners):
+    with ThreadPoolExecutor(CLASS) as pool:
+        seconds = sorted(pool.map(start, learners))
+    print(f"{CLASS} at once: half after {seconds[CLASS // 2]:.0f} s, all after {seconds[-1]:.0f} s")
+    for learner in learners[5:]:
+        learner.stop_server()
+
+
+def start(learner: ClassLearner) -> float:
+    learner.api("POST", "/hub/api/users/{name}/server").raise_for_status()
+    return wait_until(lambda: (learner.server() or {}).get("ready"), "it is ready", 300)
+
+
+@pytest.fixture(scope="module")
+def working(learners) -> list[ClassLearner]:
+    """The five of the class who stay, with servers."""
+    for learner in learners[:5]:
+        if not learner.server():
+            learner.start_server()
+    return learners[:5]
+
+
+def test_five_learners_work_on_while_the_hub_is_killed(hub, working):
+    kernels = [learner.start_kernel() for learner in working]
+    for learner, kernel in zip(working, kernels, strict=True):
+        run_cell(learner, kernel, f"x = {learner.name!r}")
+        save(learner, "before").raise_for_status()
+    before = [learner.container.id for learner in working]
+    hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
+    # Cells run and notebooks are saved while there is no hub: the proxy knows the way.
+    for learner, kernel in zip(working, kernels, strict=True):
+        assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
+        save(learner, "meanwhile").raise_for_status()
+    seconds = wait_until(hub.answers, "the hub is back")
+    print(f"hub killed: pages of the hub after {seconds:.1f} s, work without a break")
+    for learner, kernel in zip(working, kernels, strict=True):
+        wait_until(lambda learner=learner: learner.server()["ready"], "the hub knows the server")
+        assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
+        assert saved(learner) == "meanwhile"
+    assert [learner.container.id for learner in working] == before
+
+
+def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
+    learner = working[0]
+    save(learner, "kept").raise_for_status()
+    learner.container.remove(force=True)
+    gone = wait_until(lambda: not learner.server(), "the hub has noticed")
+    learner.start_server()
+    assert saved(learner) == "kept"
+    print(f"container deleted: noticed after {gone:.1f} s")
+
+
+def test_stop_and_start_at_once(working):
+    """As a learner does who has read that this helps."""
+    learner = working[0]
+    for _ in range(3):
+        learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
+        learner.wait_for_no_server()
+        learner.start_server()
+
+
+def test_a_full_disk_loses_nothing_that_was_saved(hub, working):
+    learner = ClassLearner(hub, "full")
+    # A home of 30 MB: a file system in memory, as no other has a limit that a test may set.
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=30m,uid=1000"}
+    home = f"{hub.name}-home-full"
+    hub.engine.volumes.create(home, driver_opts=options)
+    hub.engine.containers.run(  # or it would be empty after each stop
+        f"{IMAGE}:cpu",
+        ["sleep", "infinity"],
+        name=f"{hub.name}-keeper",
+        detach=True,
+        volumes={home: {"bind": "/home/jovyan"}},
+    )
+    learner.start_server()
+    save(learner, "kept").raise_for_status()
+    kernel = learner.start_kernel()
+    fill = """
+try:
+    with open("filling", "wb") as file:
+        while True:
+            file.write(bytes(2**20))
+            file.flush()
+except OSError as error:
+    print(error.strerror)
+"""
+    assert run_cell(learner, kernel, fill) == "No space left on device\n"
+    refused = save(learner, "lost " * 10_000)
+    assert refused.status_code == 500
+    assert re.search("full|No space left", refused.json()["message"])
+    assert saved(learner) == "kept"
+    save(working[1], "mine").raise_for_status()  # the others do not notice
+    # A server starts nevertheless; only there can the learner make room.
+    learner.stop_server()
+    learner.start_server()
+    assert saved(learner) == "kept"
+    learner.api("DELETE", "/user/{name}/api/contents/filling").raise_for_status()
+    save(learner, "kept, too").raise_for_status()
+    assert saved(learner) == "kept, too"
+
+
+def test_endless_output_hurts_nobody(working):
+    """Ten gigabytes, or what a minute brings of them."""
+    loud, other = working[2], working[3]
+    kernel = loud.start_kernel()
+    flood = """
+import sys, time
+line = "x" * 1_000_000
+began, printed = time.monotonic(), 0
+while printed < 10_000 and time.monotonic() - began < 30:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    printed += 1
+"""
+    said = run_cell(loud, kernel, flood)
+    assert "IOPub data rate exceeded" in said
+    assert len(said) < 200e6
+    assert loud.api("GET", "/user/{name}/api/status").ok
+    assert run_cell(loud, kernel, "print(printed > 0)") == "True\n"
+    assert other.api("GET", "/user/{name}/api/status").ok
+
+
+def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
+    name = f"course-drill-{secrets.token_hex(4)}"
+    for kind in ("cpu", "hub"):
+        engine.images.get(f"{IMAGE}:{kind}").tag(name, kind)
+    try:
+        hub = new_hub()
+        hub.up(COURSE_SIGNUP="open", COURSE_IMAGE=name)
+        hub.admit = hub.sign_up
+        learner = ClassLearner(hub, "ada")
+        learner.start_server()
+        folder = "tensorflow-course"
+        save(learner, "my notes", f"{folder}/04_loss.ipynb").raise_for_status()
+        save(learner, "my own", f"{folder}/own.ipynb").raise_for_status()
+        upgrade(engine, name)
+        assert "Second edition" not in learner.run("cat", f"{folder}/05_compile_and_fit.ipynb")
+        learner.stop_server()
+        learner.start_server()
+        assert saved(learner, f"{folder}/04_loss.ipynb") == "my notes"
+        assert saved(learner, f"{folder}/own.ipynb") == "my own"
+        assert "Second edition" in learner.run("cat", f"{folder}/05_compile_and_fit.ipynb")
+        assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/04_loss_updated_*.ipynb")
+    finally:
+        hub.remove()
+        for kind in ("cpu", "hub"):  # the name, not the image
+            engine.images.remove(f"{name}:{kind}", force=True)
+
+
+def upgrade(engine: docker.DockerClient, name: str) -> None:
+    """Make an image whose lessons have changed, under the name of the one in use."""
+    change = r"""sed -i '0,/"source": \[/s//"source": [\n    "Second edition.\\n",/'"""
+    dockerfile = f"""
+FROM {name}:cpu
+USER root
+RUN git clone --quiet --branch main /opt/course/share/lessons.bundle /tmp/lessons \
+ && cd /tmp/lessons && {change} 04_loss.ipynb 05_compile_and_fit.ipynb \
+ && rm -r .git && git init --quiet --initial-branch=main && git add . \
+ && git -c user.name=course -c user.email=course@localhost commit --quiet --message Lessons \
+ && git bundle create --quiet /opt/course/share/lessons.bundle main && rm -r /tmp/lessons
+USER jovyan
+"""
+    engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=f"{name}:cpu", rm=True)

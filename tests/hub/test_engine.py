@@ -1,0 +1,61 @@
+"""The drill that needs the Docker engine for itself: it is restarted under a learner.
+
+Every container of this machine stops for that, so it runs only when asked for, and alone:
+`pytest tests/hub/test_engine.py --restart-engine`, as root.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import docker
+import psutil
+import pytest
+import requests
+from hubs import ROOT, ClassLearner, wait_until
+
+
+@pytest.fixture(autouse=True)
+def asked_for(request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--restart-engine"):
+        pytest.skip("it restarts the Docker engine: ask for it with --restart-engine, alone")
+
+
+def restart(engine: docker.DockerClient) -> None:
+    """Restart the engine as this machine has it: by systemd, or started by .ci/docker."""
+    if shutil.which("systemctl") and Path("/run/systemd/system").exists():
+        subprocess.run(["systemctl", "restart", "docker"], check=True)
+    else:
+        process = psutil.Process(int(Path("/var/run/docker.pid").read_text()))
+        process.send_signal(signal.SIGTERM)
+        process.wait(120)
+        program = {"DOCKER": shutil.which("docker"), **os.environ}
+        subprocess.run([ROOT / ".ci" / "docker"], env=program, check=True)
+    wait_until(engine.ping, "the engine answers")
+
+
+def test_the_hub_comes_back_with_the_engine_and_saved_work_is_there(new_hub, engine):
+    hub = new_hub()
+    hub.up()
+    learner = ClassLearner(hub, "ada")
+    learner.start_server()
+    learner.run("sh", "-c", "echo saved > ~/saved")
+
+    restart(engine)
+
+    def answers() -> bool:
+        try:
+            return learner.session.get(f"{hub.url}/hub/home", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    seconds = wait_until(answers, "the hub is back")
+    assert learner.session.get(f"{hub.url}/hub/home", timeout=30).url.endswith("/hub/home")
+    wait_until(lambda: not learner.server(), "the hub knows that the server is gone")
+    learner.start_server()
+    assert learner.run("cat", "/home/jovyan/saved") == "saved\n"
+    print(f"engine restarted: the hub is back after {seconds:.1f} s, still logged in")

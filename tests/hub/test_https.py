@@ -1,0 +1,570 @@
+"""HTTPS in front of a hub for a class, by real certificates of an authority of our own."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from docker.models.networks import Network
+from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, wait_until
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+from requests.adapters import HTTPAdapter
+
+from tfcourse.hub import https
+
+HOST = "hub.test"
+DAY = timedelta(days=1)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Authority:
+    """Signs certificates, and keeps them in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+        self.root = folder / "root.pem"
+        ours = x509.BasicConstraints(ca=True, path_length=0)
+        self.write(self.root, self.sign(self.name, self.key, (-DAY, DAY), ours))
+
+    def sign(self, name, key, valid, extension) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().issuer_name(self.name).subject_name(name)
+        builder = builder.not_valid_before(now + valid[0]).not_valid_after(now + valid[1])
+        builder = builder.serial_number(x509.random_serial_number()).public_key(key.public_key())
+        return builder.add_extension(extension, critical=False).sign(self.key, hashes.SHA256())
+
+    @staticmethod
+    def write(path: Path, what) -> None:
+        private = (
+            () if isinstance(what, x509.Certificate) else (PrivateFormat.PKCS8, NoEncryption())
+        )
+        encode = what.private_bytes if private else what.public_bytes
+        path.write_bytes(encode(Encoding.PEM, *private))
+
+    def issue(self, name: str, *names: str, valid=(-DAY, DAY)) -> tuple[Path, Path]:
+        """Return the files of a certificate for these names and addresses, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        alternatives = [
+            x509.IPAddress(ipaddress.ip_address(n)) if n[0].isdigit() else x509.DNSName(n)
+            for n in names
+        ]
+        paths = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        alternative = x509.SubjectAlternativeName(alternatives)
+        self.write(paths[0], self.sign(subject, key, valid, alternative))
+        self.write(paths[1], key)
+        return paths
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def address(engine) -> Iterator[str]:
+    """Return an address of this machine that others do not see, and that is not loopback's."""
+    network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
+    network.reload()
+    yield network.attrs["IPAM"]["Config"][0]["Gateway"]
+    network.remove()
+
+
+@pytest.fixture(scope="module")
+def trusted(authority, address) -> Iterator[Path]:
+    """Let this process find our names at that address; return the file of whom it trusts."""
+    found = socket.getaddrinfo
+
+    def getaddrinfo(name, *rest, **options):
+        ours = name == HOST or str(name).endswith(f".{HOST}")
+        return found(address if ours else name, *rest, **options)
+
+    bundle = authority.folder / "trusted.pem"
+    shutil.copy(authority.root, bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        patch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        patch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(bundle))
+        yield bundle
+
+
+@pytest.fixture(scope="module")
+def new_secure_hub(new_hub, address, trusted) -> Callable[..., ClassHub]:
+    """Return a function that makes hubs with HTTPS."""
+
+    def new(**environment: str) -> ClassHub:
+        hub = new_hub()
+        hub.https, hub.http = (free_ports() for _ in range(2))
+        hub.url = f"https://{HOST}:{hub.https}"
+        hub.environment |= {"COURSE_HOST": HOST, "COURSE_ADDRESS": address}
+        hub.environment |= {"COURSE_HTTPS_PORT": str(hub.https), "COURSE_HTTP_PORT": str(hub.http)}
+        hub.environment |= environment
+        return hub
+
+    return new
+
+
+@pytest.fixture(scope="module")
+def hub(engine, image, authority, address, trusted, new_secure_hub) -> Iterator[ClassHub]:
+    """A hub that gets its certificate as it would from Let's Encrypt."""
+    port = free_ports()
+    hub = new_secure_hub(
+        COURSE_ACME_DIRECTORY=f"https://127.0.0.1:{port}/dir",
+        COURSE_ACME_ROOT=str(authority.root),
+    )
+    certificate, key = authority.issue("acme", "127.0.0.1")
+    settings = {
+        "listenAddress": f"127.0.0.1:{port}",
+        "managementListenAddress": f"127.0.0.1:{port + 1}",
+        "certificate": f"/srv/{certificate.name}",
+        "privateKey": f"/srv/{key.name}",
+        "httpPort": hub.http,
+        "tlsPort": hub.https,
+        "certificateValidityPeriod": 86400 * 90,
+    }
+    (authority.folder / "pebble.json").write_text(json.dumps({"pebble": settings}))
+    acme = engine.containers.run(
+        image("acme"),
+        detach=True,
+        network_mode="host",
+        extra_hosts={HOST: address},
+        environment={"PEBBLE_VA_NOSLEEP": "1"},
+        volumes={str(authority.folder): {"bind": "/srv", "mode": "ro"}},
+    )
+    try:
+        wait_until(lambda: b"Listening on" in acme.logs(), "the authority listens")
+        root = requests.get(f"https://127.0.0.1:{port + 1}/roots/0", timeout=30).text
+        trusted.write_text(trusted.read_text() + root)
+        hub.said = hub.make("up")
+        hub.admin_password = re.search(r"Password +(\S+)", hub.said)[1]
+        yield hub
+    finally:
+        acme.remove(force=True)
+        hub.remove()
+
+
+@pytest.fixture(scope="module")
+def ada(hub) -> ClassLearner:
+    """A learner with a server."""
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    return ada
+
+
+def served(hub: ClassHub, name: str = HOST) -> x509.Certificate:
+    """Return the certificate that browsers see."""
+    context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
+    with (
+        socket.create_connection((HOST, hub.https), timeout=30) as connection,
+        context.wrap_socket(connection, server_hostname=name) as secure,
+    ):
+        return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True))
+
+
+# --- A certificate that is got automatically
+
+
+def test_the_hub_is_at_its_name_with_a_certificate(hub):
+    assert f"Address   https://{HOST}:{hub.https}\n" in hub.said
+    assert "Pebble" in served(hub).issuer.rfc4514_string()
+    page = hub.session().get(f"{hub.url}/hub/login", timeout=30)
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    assert not re.findall(r'(?:href|src|action)="http:', page.text)
+    assert "ERROR" not in hub.log("https")
+
+
+def test_http_leads_to_https(hub):
+    page = requests.get(f"http://{HOST}:{hub.http}/hub/login?x=1", allow_redirects=False, timeout=9)
+    assert page.status_code == 301
+    assert page.headers["Location"] == f"{hub.url}/hub/login?x=1"
+
+
+def test_only_caddy_is_open_to_others(hub, address):
+    ports = (hub.port, hub.port + 2, hub.https, hub.http)
+    sockets = psutil.net_connections("tcp")
+    listening = {s.laddr.port: s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    assert [listening[port] for port in ports] == ["127.0.0.1"] * 2 + [address] * 2
+
+
+def test_caddy_may_listen_and_nothing_else(hub):
+    caddy = hub.container("https")
+    limits = caddy.attrs["HostConfig"]
+    assert limits["ReadonlyRootfs"]
+    assert not limits["Privileged"]
+    status = caddy.exec_run(["cat", "/proc/1/status"]).output.decode()
+    rights = {line.split(":\t")[0]: line.split(":\t")[1] for line in status.splitlines()}
+    assert int(rights["CapBnd"], 16) == int(rights["CapEff"], 16) == 1 << 10  # NET_BIND_SERVICE
+    assert rights["NoNewPrivs"] == "1"
+    listen = (
+        "import socket; socket.create_server(('127.0.0.1', 7))"  # as 80 and 443, a port below 1024
+    )
+    assert caddy.exec_run(["python", "-c", listen]).exit_code == 0
+    mounts = {mount["Destination"] for mount in caddy.attrs["Mounts"]}
+    files = {"/srv/certificate.pem", "/srv/key.pem", "/srv/acme-root.pem"}
+    assert mounts == {"/srv/certificates", *files}
+
+
+def test_cookies_are_sent_over_https_alone(ada):
+    page = ada.session.get(f"{ada.hub.url}/user/ada/lab", timeout=60)
+    assert page.url.startswith(f"{ada.hub.url}/user/ada/lab")
+    cookies = {cookie.name: cookie for cookie in ada.session.cookies}
+    assert {"jupyterhub-hub-login", "jupyterhub-user-ada", "_xsrf"} <= set(cookies)
+    assert [cookie.name for cookie in ada.session.cookies if not cookie.secure] == []
+    assert cookies["jupyterhub-hub-login"].path == "/hub/"  # learners' servers are not sent it
+
+
+def test_a_kernel_runs_a_cell(ada):
+    assert run_cell(ada, ada.start_kernel(), "print(6 * 7)") == "42\n"
+
+
+def test_progress_is_told_while_a_server_starts(hub):
+    grace = ClassLearner(hub, "grace")
+    with ThreadPoolExecutor() as another:
+        another.submit(grace.start_server)
+        wait_until(grace.server, "it is starting")
+        events = grace.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
+        told = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith(b"data:"))
+        assert next(told)["progress"] < 100
+        assert not grace.server()["ready"]  # it was not held back until the end
+        assert list(told)[-1]["ready"]
+
+
+def test_a_large_file_goes_through(ada):
+    content = os.urandom(110 * 2**20)
+    model = {"type": "file", "format": "base64", "content": b64encode(content).decode()}
+    ada.api("PUT", "/user/{name}/api/contents/large.bin", json=model).raise_for_status()
+    back = ada.api("GET", "/user/{name}/files/large.bin").content
+    assert hashlib.sha256(back).digest() == hashlib.sha256(content).digest()
+
+
+class From(HTTPAdapter):
+    """Lets requests come from another address of this machine."""
+
+    def __init__(self, source: str):
+        self.source = source
+        super().__init__()
+
+    def init_poolmanager(self, *rest, **options):
+        super().init_poolmanager(*rest, source_address=(self.source, 0), **options)
+
+
+def test_wrong_passwords_are_counted_for_the_learners_address(hub, address):
+    hub.admit("guessed")
+    network = hub.engine.networks.get(hub.name)
+
+    def log_in(source: str, password: str, forged: str) -> requests.Response:
+        session = requests.Session()
+        session.mount("https://", From(source))
+        session.headers["X-Forwarded-For"] = session.headers["X-Real-Ip"] = forged
+        session.get(f"{hub.url}/hub/login", timeout=30)
+        form = {"username": "guessed", "password": password}
+        return post(session, f"{hub.url}/hub/login", data=form)
+
+    codes = [log_in(address, "wrong", f"203.0.113.{n}").status_code for n in range(6)]
+    assert codes == [200] * 5 + [429]
+    elsewhere = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    page = log_in(elsewhere, hub.password, address)
+    assert page.url == f"{hub.url}/hub/spawn", page.text
+    assert f"(guessed@{elsewhere})" in hub.log("hub")
+
+
+def test_the_log_has_no_tokens(hub, ada):
+    proxy = hub.container("proxy")
+    proxy.stop()
+    secret = {"Authorization": "token s3cret", "Cookie": "a=s3cret", "Referer": "/?token=s3cret"}
+    url = f"{hub.url}/user/ada/lab?token=s3cret"
+    page = requests.get(url, headers=secret, timeout=30)
+    proxy.start()
+    assert page.status_code == 502
+    assert '"uri": "/user/ada/lab"' in hub.log("https")
+    assert "s3cret" not in hub.log("https")
+    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the proxy is back")
+
+
+def test_a_killed_caddy_comes_back_with_its_certificate(hub, ada):
+    kernel = ada.start_kernel()
+    assert run_cell(ada, kernel, "x = 6 * 7") == ""
+    before = served(hub).serial_number
+    caddy = hub.container("https")
+    caddy.exec_run(["sh", "-c", "kill -9 -1"])
+    began = caddy.attrs["State"]["StartedAt"]
+    again = lambda: hub.container("https").attrs["State"]["StartedAt"] != began  # noqa: E731
+    wait_until(again, "it is back", seconds=10)
+
+    def works() -> bool:
+        try:
+            return ada.api("GET", "/user/{name}/api/status").ok
+        except requests.RequestException:
+            return False
+
+    wait_until(works, "it works again", seconds=10)
+    assert run_cell(ada, kernel, "print(x)") == "42\n"
+    assert served(hub).serial_number == before
+
+
+def test_down_and_up_keep_the_certificate_and_running_servers(hub, ada):
+    before = served(hub).serial_number
+    hub.make("down")
+    hub.up()
+    assert served(hub).serial_number == before
+    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server is reached")
+
+
+def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
+    stray = new_secure_hub(COURSE_HOST=f"stray.{HOST}")
+    stray.environment |= {k: v for k, v in hub.environment.items() if k.startswith("COURSE_ACME")}
+    began = time.monotonic()
+    with pytest.raises(
+        AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
+    ):
+        stray.make("up")
+    assert time.monotonic() - began < 60  # not after all of its patience
+    stray.remove()
+
+
+# --- A certificate that is given, and names of their own for learners' servers
+
+
+@pytest.fixture(scope="module")
+def wildcard(authority, new_secure_hub) -> ClassHub:
+    certificate, key = authority.issue("wildcard", HOST, f"*.{HOST}")
+    hub = new_secure_hub(
+        COURSE_CERTIFICATE=str(certificate), COURSE_KEY=str(key), COURSE_SUBDOMAINS="on"
+    )
+    hub.up()
+    return hub
+
+
+@pytest.fixture(scope="module")
+def victim(wildcard) -> ClassLearner:
+    victim = ClassLearner(wildcard, "bob")
+    victim.start_server()
+    return victim
+
+
+@pytest.fixture
+def browser(address) -> Iterator[BrowserContext]:
+    """Return a real browser's window, which finds our names at our address."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if not program:
+        pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=[
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),
+                f"--host-resolver-rules=MAP {HOST} {address}, MAP *.{HOST} {address}",
+                "--disable-background-networking",
+                # Chromium ends these connections whenever a container here comes or goes.
+                "--disable-http2",
+            ],
+        )
+        yield browser.new_context(ignore_https_errors=True)
+        browser.close()
+
+
+def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
+    """Log in; return a page with the learner's JupyterLab, by the hub's own name."""
+    page = browser.new_page()
+    page.goto(f"{learner.hub.url}/hub/login")
+    page.fill("[name=username]", learner.name)
+    page.fill("[name=password]", learner.hub.password)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
+    page = browser.new_page()  # the other one goes wherever it goes
+    page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
+    return page
+
+
+# What a notebook in a browser does, with the cookies that it has.
+RUN = """async (base) => {
+    const xsrf = document.cookie.match(/_xsrf=([^;]*)/)[1];
+    const options = {method: "POST", headers: {"X-XSRFToken": xsrf}, body: "{}"};
+    const kernel = await (await fetch(base + "/api/kernels", options)).json();
+    const path = `${base}/api/kernels/${kernel.id}/channels`;
+    const channel = new WebSocket(`wss://${location.host}${path}`);
+    await new Promise((opened, failed) => { channel.onopen = opened; channel.onerror = failed; });
+    const header = {msg_id: "x", msg_type: "execute_request", session: "x", username: ""};
+    const message = {header, parent_header: {}, metadata: {}, channel: "shell"};
+    const printed = new Promise((found) => { channel.onmessage = (event) => {
+        const reply = JSON.parse(event.data);
+        if (reply.msg_type === "stream") found(reply.content.text);
+    }; });
+    channel.send(JSON.stringify({...message, content: {code: "print(6 * 7)", silent: false}}));
+    return await printed;
+}"""
+
+
+def test_a_learners_server_has_a_name_of_its_own(wildcard, victim, browser):
+    page = lab(browser, victim)
+    assert page.url.startswith(f"https://bob.{HOST}:{wildcard.https}/user/bob/lab")
+    assert page.evaluate(RUN, "/user/bob") == "42\n"
+    cookies = {cookie["name"]: cookie for cookie in browser.cookies()}
+    assert "__Host-jupyterhub-hub-login" in cookies
+    assert "__Host-jupyterhub-user-bob" in cookies
+    assert [name for name, cookie in cookies.items() if not cookie["secure"]] == []
+
+
+# What a learner's page may do in the browser of somebody who looks at it.
+SPY = """async (url) => {
+    const page = window.open(url);
+    for (;;) {
+        try {
+            if (page.location.href !== "about:blank" && page.document.readyState === "complete")
+                return page.document.body.innerText;
+        } catch (error) {
+            return error.name;
+        }
+        await new Promise((later) => setTimeout(later, 100));
+    }
+}"""
+
+
+def spy(browser: BrowserContext, origin: str, url: str) -> str:
+    """Return what a script of this origin reads at that address."""
+    page = browser.new_page()
+    page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
+    page.goto(f"{origin}/user/mallory/mallory.html")
+    return page.evaluate(SPY, url)
+
+
+def test_nobody_logs_in_where_a_learners_script_runs(wildcard, victim):
+    url = f"https://bob.{HOST}:{wildcard.https}/hub/login?next=x"
+    page = requests.get(url, allow_redirects=False, timeout=30)
+    assert page.status_code == 302
+    assert page.headers["Location"] == f"{wildcard.url}/hub/login?next=x"
+
+
+def test_services_have_the_hubs_name():
+    assert https.name_of("grafana", HOST, "service") == HOST
+    assert https.name_of("bob", HOST, "user") == f"bob.{HOST}"
+
+
+def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victim, browser):
+    lab(browser, victim)
+    mallory = f"https://mallory.{HOST}:{wildcard.https}"
+    bob = f"https://bob.{HOST}:{wildcard.https}/user/bob/api/contents"
+    # The victim's own pages show that there is something to be read.
+    assert "tensorflow-course" in spy(browser, f"https://bob.{HOST}:{wildcard.https}", bob)
+    assert "bob" in spy(browser, wildcard.url, f"{wildcard.url}/hub/home")
+    for url in (bob, f"{wildcard.url}/hub/home"):
+        assert spy(browser, mallory, url) == "SecurityError"
+
+
+def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
+    """What README warns of; if this ever fails, the warning is no longer true."""
+    lab(browser, ada)
+    assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")
+    assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")
+
+
+def test_up_takes_a_new_certificate_and_leaves_the_rest_alone(authority, wildcard):
+    before = served(wildcard).serial_number
+    others = [wildcard.container(service).id for service in ("hub", "proxy")]
+    authority.issue("wildcard", HOST, f"*.{HOST}")
+    wildcard.up()
+    assert served(wildcard).serial_number != before
+    assert [wildcard.container(service).id for service in ("hub", "proxy")] == others
+
+
+def test_a_port_that_is_in_use_gets_a_sentence(hub, address, new_secure_hub):
+    second = new_secure_hub()
+    sentence = f"Port {second.https} cannot be used: Address already in use. Stop what uses it"
+    with (
+        socket.create_server((address, second.https)),
+        pytest.raises(AssertionError, match=sentence) as end,
+    ):
+        second.make("up")
+    assert "The service `https` ends as soon as it starts." in str(end.value)
+    second.remove()
+
+
+def test_without_a_host_name_there_is_no_caddy_any_more(wildcard):
+    said = wildcard.make("up", COURSE_HOST="", COURSE_SUBDOMAINS="", COURSE_ADDRESS="")
+    assert f"Address   http://127.0.0.1:{wildcard.port}\n" in said
+    with pytest.raises(ValueError, match="not enough values"):
+        wildcard.container("https")
+
+
+# --- Settings that cannot be
+
+
+@pytest.mark.parametrize("path", ["/nowhere/certificate.pem", "certificate.pem", "/srv"])
+def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
+    hub = new_secure_hub(COURSE_CERTIFICATE=path, COURSE_KEY=path)
+    with pytest.raises(AssertionError, match=f"There is no file {path}: give the whole path"):
+        hub.make("up")
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"COURSE_HOST": "https://hub.example.org"}, "has to be a host name alone"),
+        ({"COURSE_HOST": "198.51.100.7"}, "has to be a host name alone"),
+        ({"COURSE_HOST": "hub..org"}, "has to be a host name alone"),
+        ({"COURSE_HOST": "hub.example.org:443"}, "has to be a host name alone"),
+        ({"COURSE_HOST": "-hub.org"}, "has to be a host name alone"),
+        ({"COURSE_SUBDOMAINS": "on"}, "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST"),
+        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "a certificate for all names below"),
+        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
+        ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both of them, or none."),
+        ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both of them, or none."),
+        ({"COURSE_HOST": HOST, "COURSE_HTTPS_PORT": "https"}, "is not a number from 1 to 65535."),
+    ],
+)
+def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, environment, sentence):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=re.escape(sentence)):
+        https.main()
+
+
+@pytest.mark.parametrize("name", [HOST, "HUB.Example.org", "localhost", "hub.3d-lab.org", "1.2.x"])
+def test_a_host_name_is_taken(monkeypatch, name):
+    monkeypatch.setenv("COURSE_HOST", name)
+    assert https.host() == name.lower()
+
+
+def test_a_certificate_that_cannot_be_used_gets_a_sentence(authority):
+    good = authority.issue("good", HOST, f"*.{HOST}")
+    other = authority.issue("other", "www.hub.test")
+    old = authority.issue("old", HOST, valid=(-3 * DAY, -DAY))
+    new = authority.issue("new", HOST, valid=(DAY, 3 * DAY))
+    https.check_certificate(*good, [HOST, f"*.{HOST}"])
+    https.check_certificate(*good, [f"ada.{HOST}"])
+    for certificate, key, names, sentence in [
+        (*other, [HOST], "is for www.hub.test, but it has to be for hub.test."),
+        (*other, [f"*.{HOST}"], r"but it has to be for \*.hub.test."),
+        (good[0], other[1], [HOST], "COURSE_KEY does not fit COURSE_CERTIFICATE"),
+        (*old, [HOST], "but not now. Renew it, then `make up`."),
+        (*new, [HOST], "but not now."),
+        (good[1], good[0], [HOST], "COURSE_CERTIFICATE is not a certificate in PEM format."),
+        (good[0], good[0], [HOST], "COURSE_KEY is not a private key in PEM format"),
+        (good[0], authority.folder, [HOST], "COURSE_KEY cannot be read: Is a directory."),
+    ]:
+        with pytest.raises(SystemExit, match=sentence):
+            https.check_certificate(certificate, key, names)

@@ -1,0 +1,491 @@
+"""Who comes in to a hub for a class from another service: OAuth and LTI 1.3, in real containers.
+
+The OpenID provider is oidc-provider-mock, which is Authlib's server. The learning platform is a
+stand-in: a key, the address where the hub finds it, and the messages that a platform would send.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import jwt
+import oidc_provider_mock
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+from dockerspawner import DockerSpawner
+from hubs import ClassHub, ClassLearner
+from oidc_provider_mock import User
+from tornado import web
+
+from tfcourse.hub import sign_on
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
+
+# --- Settings
+
+
+PROVIDER = {
+    "COURSE_ACCOUNTS": "oauth",
+    "COURSE_OAUTH_CLIENT_ID": "hub",
+    "COURSE_OAUTH_CLIENT_SECRET": "do not show me",
+    "COURSE_OAUTH_ALLOWED": "@example.org",
+    "COURSE_OAUTH_AUTHORIZE_URL": "https://id.example.org/authorize",
+    "COURSE_OAUTH_TOKEN_URL": "https://id.example.org/token",
+    "COURSE_OAUTH_USERINFO_URL": "https://id.example.org/userinfo",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            dict.fromkeys(PROVIDER, "") | {"COURSE_ACCOUNTS": "oauth"},
+            "COURSE_ACCOUNTS=oauth needs these settings, too: COURSE_OAUTH_CLIENT_ID, "
+            "COURSE_OAUTH_CLIENT_SECRET.",
+        ),
+        ({"COURSE_OAUTH_ALLOWED": ""}, "needs these settings, too: COURSE_OAUTH_ALLOWED."),
+        ({"COURSE_OAUTH_ALLOWED": "*,students"}, "or '*' alone"),
+        ({"COURSE_OAUTH_ALLOWED": " , "}, "has to be a list of groups and of domains"),
+        ({"COURSE_OAUTH_TOKEN_URL": ""}, "needs these settings, too: COURSE_OAUTH_TOKEN_URL."),
+        ({"COURSE_OAUTH_ISSUER": "https://id.example.org"}, "so is COURSE_OAUTH_AUTHORIZE_URL"),
+        ({"COURSE_OAUTH_TOKEN_URL": "http://id.example.org"}, "has to begin with https://"),
+        ({"COURSE_OAUTH_TOKEN_URL": "https:/id.example.org"}, "has to begin with https://"),
+        ({"COURSE_OAUTH_NAME": "nickname"}, "'nickname', which people choose themselves"),
+        (
+            {variable: "" for variable in PROVIDER if variable.endswith("_URL")},
+            "needs COURSE_OAUTH_ISSUER or",
+        ),
+    ],
+)
+def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings, sentence):
+    for variable, value in {**PROVIDER, **settings}.items():
+        monkeypatch.setenv(variable, value)
+
+    def read() -> None:
+        sign_on.required("COURSE_OAUTH_CLIENT_ID", "COURSE_OAUTH_CLIENT_SECRET")
+        sign_on.allowed()
+        sign_on.name_claim()
+        sign_on.endpoints()
+
+    with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
+        read()
+    assert "do not show me" not in str(end.value)
+
+
+@pytest.mark.parametrize("kind", ["oauth", "lti"])
+def test_what_is_missing_is_named_at_start(new_hub, kind):
+    with pytest.raises(AssertionError) as end:
+        new_hub().up(COURSE_ACCOUNTS=kind)
+    variable = {"oauth": "COURSE_OAUTH_CLIENT_SECRET", "lti": "COURSE_LTI_CLIENT_ID"}[kind]
+    assert re.search(f"COURSE_ACCOUNTS={kind} needs these settings, too: .*{variable}", str(end))
+
+
+# --- Names
+
+
+@pytest.mark.parametrize(
+    ("claims", "claim", "name"),
+    [
+        ({"email": "Ada@Example.org"}, "email", "ada@example.org"),
+        ({"sub": "248289761001"}, "sub", "248289761001"),
+        ({"preferred_username": "Ada.L"}, "preferred_username", "ada.l"),
+    ],
+)
+def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
+    assert sign_on.user_name(claims, claim) == name
+
+
+@pytest.mark.parametrize(
+    ("claims", "claim"),
+    [
+        ({"sub": "aB3"}, "sub"),  # somebody else than ab3
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # in small letters it is kate
+        ({"email": "../ada@example.org"}, "email"),
+        ({"email": "a b@example.org"}, "email"),
+        ({"email": "a" * 60 + "@example.org"}, "email"),
+        ({"email": "ada@example.org\n"}, "email"),
+        ({"email": ["ada@example.org"]}, "email"),
+        ({"email": ""}, "email"),
+        ({"sub": "ada"}, "email"),
+    ],
+)
+def test_a_name_that_is_not_safe_is_refused(claims, claim):
+    with pytest.raises(web.HTTPError, match=r"403.*Tell your instructor\.") as refusal:
+        sign_on.user_name(claims, claim)
+    assert refusal.value.status_code == 403
+
+
+def test_no_two_names_have_one_volume():
+    names = ["a@b.c", "a-b.c", "a.b.c", "a_b.c", "a-40b.c", "a+b.c", "a-40b-2ec", "a-2d40b"]
+    escaped = {DockerSpawner._escape(name) for name in names}
+    assert len(escaped) == len(names)
+    assert all(re.fullmatch("[a-z0-9-]+", name) for name in escaped)
+
+
+# --- OAuth
+
+SECRET = "do not show me"
+
+
+class OAuthHub(ClassHub):
+    """A hub whose learners have an account with a provider."""
+
+    def admit(self, name: str) -> None:
+        """They are in already."""
+
+    def login(self, user: str, password: str | None = None) -> requests.Response:
+        """Log in as a browser does: to the provider, which asks who it is, and back."""
+        session = self.session()
+        asks = session.get(f"{self.url}/hub/oauth_login", timeout=30)
+        response = session.post(asks.url, data={"sub": user}, timeout=30)
+        response.session = session
+        return response
+
+
+PEOPLE = [
+    User(sub="ada@example.org", claims={"email": "Ada@Example.org", "email_verified": True}),
+    User(
+        sub="grace",
+        claims={"email": "grace@else.example", "email_verified": True, "groups": ["x", "students"]},
+    ),
+    User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
+    User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
+    User(
+        sub="tricky",  # neither an address with our domain in it, nor a group that looks like one
+        claims={
+            "email": "x@example.org@else.example",
+            "email_verified": True,
+            "groups": ["@example.org", "*"],
+        },
+    ),
+    User(sub="unverified", claims={"email": "eve@example.org"}),
+    User(sub="impostor", claims={"email": "teacher@else.example", "email_verified": False}),
+    User(sub="kelvin", claims={"email": "\N{KELVIN SIGN}ate@example.org", "email_verified": True}),
+    User(sub="nameless", claims={}),
+]
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """The address of an OpenID provider."""
+    with oidc_provider_mock.run_server_in_thread(
+        require_client_registration=True, user_claims=PEOPLE
+    ) as server:
+        yield f"http://localhost:{server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def oauth_hub(new_hub, provider) -> OAuthHub:
+    hub = new_hub(OAuthHub)
+    registered = requests.post(
+        f"{provider}/oauth2/clients",
+        json={"redirect_uris": [f"{hub.url}/hub/oauth_callback"]},
+        timeout=30,
+    ).json()
+    hub.secret = registered["client_secret"]
+    said = hub.up(
+        COURSE_ACCOUNTS="oauth",
+        COURSE_ADMIN="teacher@else.example",
+        COURSE_OAUTH_ALLOWED="students, @example.org",
+        COURSE_OAUTH_CLIENT_ID=registered["client_id"],
+        COURSE_OAUTH_CLIENT_SECRET=hub.secret,
+        COURSE_OAUTH_ISSUER=provider,
+    )
+    assert "Password" not in said
+    assert "Admin     teacher@else.example" in said
+    return hub
+
+
+@pytest.fixture(scope="module")
+def ada(oauth_hub) -> ClassLearner:
+    """A learner with a server, whose name is an e-mail address."""
+    ada = ClassLearner(oauth_hub, "ada@example.org")
+    ada.start_server()
+    return ada
+
+
+def test_a_learner_with_an_address_for_a_name_gets_a_server(ada):
+    name = f"{ada.hub.name}-ada-40example-2eorg"
+    container = ada.hub.engine.containers.get(name)
+    mounts = {mount["Destination"]: mount["Name"] for mount in container.attrs["Mounts"]}
+    assert mounts["/home/jovyan"] == f"{ada.hub.name}-home-ada-40example-2eorg"
+    assert ada.api("GET", "/user/{name}/api/status").ok
+    environment = json.dumps(container.attrs["Config"]["Env"])
+    assert "OAUTH_CLIENT_SECRET" not in environment
+    assert ada.hub.secret not in environment
+
+
+def test_a_group_lets_in_as_well(oauth_hub):
+    page = oauth_hub.login("grace")
+    assert page.url == f"{oauth_hub.url}/hub/spawn"
+    assert "grace@else.example" in page.text
+    assert page.session.get(f"{oauth_hub.url}/hub/admin", timeout=30).status_code == 403
+
+
+def test_the_administrator_is_whom_the_setting_names(oauth_hub):
+    page = oauth_hub.login("teacher")
+    assert page.session.get(f"{oauth_hub.url}/hub/admin", timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("person", "sentence"),
+    [
+        ("stranger", "Your account may not use this hub."),
+        ("tricky", "Your account may not use this hub."),
+        ("unverified", "Nobody has verified that eve@example.org is yours"),
+        ("impostor", "Nobody has verified that teacher@else.example is yours"),
+        ("kelvin", "which cannot be a user name here"),
+        ("nameless", "does not say your email. Tell your instructor."),
+    ],
+)
+def test_others_are_refused_with_a_sentence(oauth_hub, person, sentence):
+    page = oauth_hub.login(person)
+    assert page.status_code == 403
+    assert sentence in page.text
+    home = page.session.get(f"{oauth_hub.url}/hub/home", timeout=30)
+    assert home.url.startswith(f"{oauth_hub.url}/hub/login")
+
+
+def test_who_logs_out_is_out(oauth_hub):
+    session = oauth_hub.login("grace").session
+    assert session.get(f"{oauth_hub.url}/hub/home", timeout=30).url.endswith("/hub/home")
+    page = session.get(f"{oauth_hub.url}/hub/logout", timeout=30)
+    assert "Sign in with your usual account" in page.text
+    assert "/hub/login" in session.get(f"{oauth_hub.url}/hub/home", timeout=30).url
+
+
+def test_there_are_no_passwords_and_no_sign_up(oauth_hub):
+    for page in ("signup", "authorize", "change-password"):
+        session = oauth_hub.login("teacher").session
+        assert session.get(f"{oauth_hub.url}/hub/{page}", timeout=30).status_code == 404
+    assert 'href="/hub/authorize"' not in session.get(f"{oauth_hub.url}/hub/home", timeout=30).text
+    with pytest.raises(AssertionError, match="This hub has no passwords"):
+        oauth_hub.make("password", NAME="teacher@else.example")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "You are not logged in (OAuth callback made without a code). Start on the log-in"),
+        ({"error": "access_denied"}, "You are not logged in (OAuth error: access_denied)."),
+        ({"code": "x", "state": "x"}, "You are not logged in (OAuth state mismatch)."),
+    ],
+)
+def test_a_way_back_that_nobody_sent_is_refused(oauth_hub, parameters, sentence):
+    session = oauth_hub.session()
+    session.get(f"{oauth_hub.url}/hub/oauth_login", timeout=30)
+    back = f"{oauth_hub.url}/hub/oauth_callback"
+    page = session.get(back, params=parameters, timeout=30)
+    assert page.status_code == 400
+    assert sentence in page.text
+
+
+def test_a_code_that_the_provider_did_not_give_is_a_sentence(oauth_hub):
+    session = oauth_hub.session()
+    there = session.get(f"{oauth_hub.url}/hub/oauth_login", timeout=30).url
+    (state,) = parse_qs(urlsplit(there).query)["state"]
+    back = f"{oauth_hub.url}/hub/oauth_callback"
+    page = session.get(back, params={"code": "made up", "state": state}, timeout=30)
+    assert page.status_code == 502
+    assert "did not answer as it should." in page.text
+
+
+def test_no_secret_is_in_the_log(oauth_hub, ada):
+    assert oauth_hub.secret not in oauth_hub.container("hub").logs().decode()
+
+
+@pytest.mark.parametrize("issuer", ["", "/"])
+def test_a_provider_is_asked_for_its_addresses(monkeypatch, provider, issuer):
+    for variable in PROVIDER:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + issuer)
+    if issuer:  # not what it calls itself
+        with pytest.raises(SystemExit, match=f"calls itself\n'{provider}'"):
+            sign_on.endpoints()
+    else:
+        assert sign_on.endpoints()["token_endpoint"] == f"{provider}/oauth2/token"
+        monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + "/nowhere")
+        with pytest.raises(SystemExit, match=r"does not say what the hub has to know: .*404"):
+            sign_on.endpoints()
+
+
+# --- LTI 1.3
+
+CLIENT = "the-hub"
+CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
+
+
+class Platform:
+    """A stand-in for a learning platform, at a port of this machine."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
+        keys = json.dumps({"keys": [{**public, "kid": "1", "use": "sig", "alg": "RS256"}]})
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(keys.encode())
+
+            def log_message(self, *_) -> None:
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def launch(self, hub: ClassHub, target: str = "", key=None, algorithm="RS256", **claims):
+        """Open the hub as the platform does for somebody who clicks on the course there."""
+        session = requests.Session()
+        begin = {
+            "iss": self.url,
+            "login_hint": "1",
+            "client_id": CLIENT,
+            "target_link_uri": target or f"{hub.url}/hub",
+        }
+        url = f"{hub.url}/hub/lti13/oauth_login"
+        asked = session.post(url, data=begin, timeout=30, allow_redirects=False)
+        assert asked.headers["Location"].startswith(f"{self.url}/authorize?")
+        question = {k: v[0] for k, v in parse_qs(urlsplit(asked.headers["Location"]).query).items()}
+        now = int(time.time())
+        token = {
+            "iss": self.url,
+            "aud": CLIENT,
+            "sub": "17",
+            "iat": now,
+            "exp": now + 60,
+            "nonce": question["nonce"],
+            f"{CLAIM}version": "1.3.0",
+            f"{CLAIM}deployment_id": "1",
+            f"{CLAIM}target_link_uri": begin["target_link_uri"],
+            f"{CLAIM}roles": [],
+            f"{CLAIM}message_type": "LtiResourceLinkRequest",
+            f"{CLAIM}resource_link": {"id": "1"},
+            **claims,
+        }
+        signed = jwt.encode(
+            {name: value for name, value in token.items() if value is not None},
+            key if key is not None else self.key,
+            algorithm=algorithm,
+            headers={"kid": "1"},
+        )
+        form = {"id_token": signed, "state": question["state"]}
+        response = session.post(question["redirect_uri"], data=form, timeout=30)
+        response.session, response.form = session, form
+        return response
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    platform = Platform()
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture(scope="module")
+def lti_hub(new_hub, platform) -> ClassHub:
+    hub = new_hub()
+    hub.up(
+        COURSE_ACCOUNTS="lti",
+        COURSE_ADMIN="2",
+        COURSE_LTI_ISSUER=platform.url,
+        COURSE_LTI_CLIENT_ID=CLIENT,
+        COURSE_LTI_AUTHORIZE_URL=f"{platform.url}/authorize",
+        COURSE_LTI_KEYS_URL=f"{platform.url}/keys",
+    )
+    return hub
+
+
+def test_a_launch_opens_the_picker(lti_hub, platform):
+    page = platform.launch(lti_hub)
+    assert page.url == f"{lti_hub.url}/hub/spawn"
+    assert "TensorFlow (CPU)" in page.text
+    assert page.session.get(f"{lti_hub.url}/hub/api/users/17", timeout=30).ok
+    assert page.session.get(f"{lti_hub.url}/hub/admin", timeout=30).status_code == 403
+
+
+def test_the_administrator_comes_from_the_platform_too(lti_hub, platform):
+    page = platform.launch(lti_hub, sub="2")
+    assert page.session.get(f"{lti_hub.url}/hub/admin", timeout=30).status_code == 200
+
+
+def test_without_a_launch_a_sentence_says_where_to_begin(lti_hub):
+    page = requests.get(lti_hub.url, timeout=30)
+    assert "Open the course in your learning platform." in page.text
+
+
+@functools.cache
+def forger() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.mark.parametrize(
+    ("forged", "reason"),
+    [
+        ({"key": forger}, "Signature verification failed"),
+        ({"key": "", "algorithm": "none"}, "The specified alg value is not allowed"),
+        ({"key": "x" * 32, "algorithm": "HS256"}, "The specified alg value is not allowed"),
+        ({"exp": 1}, "Signature has expired"),
+        ({"iat": 1}, "id_token issued too long ago"),
+        ({"aud": "another"}, "Audience"),
+        ({"iss": "https://else.example"}, "Invalid issuer"),
+        ({"nonce": "another"}, "OAuth nonce mismatch"),
+        ({"sub": None}, "does not say your sub"),
+        ({"sub": "../x"}, "which cannot be a user name here"),
+        ({"sub": "aB"}, "which cannot be a user name here"),
+        ({f"{CLAIM}version": "1.1"}, "version claim"),
+    ],
+)
+def test_a_launch_that_is_not_right_is_refused_with_a_sentence(lti_hub, platform, forged, reason):
+    if forged.get("key") is forger:
+        forged = {"key": forger()}
+    page = platform.launch(lti_hub, **forged)
+    assert page.status_code == 403
+    assert reason in page.text
+    assert "ell your instructor." in page.text
+    assert "/hub/login" in page.session.get(f"{lti_hub.url}/hub/home", timeout=30).url
+
+
+def test_a_launch_works_once_and_for_who_began_it(lti_hub, platform):
+    page = platform.launch(lti_hub, sub="18")
+    back = f"{lti_hub.url}/hub/lti13/oauth_callback"
+    for session in (page.session, requests.Session()):
+        again = session.post(back, data=page.form, timeout=30)
+        assert again.status_code == 403
+        assert "Open the course from there again" in again.text
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"id_token": "x"}, {"state": "x", "id_token": "x"}, b"state=%ff&id_token=%ff"]
+)
+@pytest.mark.parametrize("page", ["oauth_login", "oauth_callback"])
+def test_odd_launches_get_a_sentence(lti_hub, page, form):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    url = f"{lti_hub.url}/hub/lti13/{page}"
+    answer = requests.post(url, data=form, headers=headers, timeout=30)
+    assert answer.status_code == 403
+    assert "Open the course from there again" in answer.text
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/x", "//evil.example", "/\\evil.example", "x?next=//evil.example"],
+)
+def test_a_launch_leads_to_nobody_elses_page(lti_hub, platform, target):
+    page = platform.launch(lti_hub, target=target)
+    for step in [*page.history, page]:
+        assert urlsplit(urljoin(lti_hub.url, step.url)).netloc == f"127.0.0.1:{lti_hub.port}"

@@ -1,0 +1,67 @@
+"""JupyterLab as a learner uses it in a browser; an account has a `url` of a hub and a `user`."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import Page, expect
+
+
+def open_lesson(page: Page, lesson: str) -> None:
+    page.get_by_role("listitem", name=re.compile(lesson)).dblclick()
+    page.wait_for_url(f"**/{lesson}*")
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page: Page) -> None:
+    # The status bar speaks for the notebook in front.
+    expect(page.get_by_title(re.compile("Change kernel for"))).to_have_text(
+        re.compile(r"Python 3.* \| Idle"), timeout=60_000
+    )
+
+
+def run_all_cells(page: Page, account, lesson: str) -> None:
+    """Take the stored outputs away first: all that is there afterwards comes from this run."""
+    menu(page, "Edit", "Clear Outputs of All Cells")
+    assert not any(
+        cell["outputs"] or cell["execution_count"] for cell in save(page, account, lesson)
+    )
+    menu(page, "Run", "Run All Cells")
+
+
+def menu(page: Page, name: str, item: str) -> None:
+    page.get_by_role("menuitem", name=name, exact=True).click()
+    page.get_by_role("menuitem", name=item, exact=True).click()
+
+
+def save(page: Page, account, lesson: str) -> list[dict]:
+    """Save the lesson in front; return its code cells as they then are on disk."""
+    url = f"{account.url}/user/{account.user}/api/contents/tensorflow-course/{lesson}"
+    with page.expect_response(lambda reply: reply.request.method == "PUT" and lesson in reply.url):
+        page.keyboard.press("Control+s")
+    cells = page.request.get(url).json()["content"]["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
+    """Return the code cells, all of them run; fail as soon as one has failed."""
+    deadline = time.monotonic() + 300
+    while True:
+        cells = save(page, account, lesson)
+        for cell in cells:
+            for output in cell["outputs"]:
+                assert output["output_type"] != "error", output["traceback"]
+                assert output.get("name") != "stderr", output["text"]
+        if all(cell["execution_count"] for cell in cells):
+            return cells
+        assert time.monotonic() < deadline, "the lesson did not end"
+        page.wait_for_timeout(1000)
+
+
+def texts(cell: dict) -> list[str]:
+    """Return what a cell has printed."""
+    return [
+        output["text"] if "text" in output else output["data"].get("text/plain", "")
+        for output in cell["outputs"]
+    ]

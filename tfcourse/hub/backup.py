@@ -1,0 +1,321 @@
+"""Everything of the hub in containers in one file, and back: `make backup` and `make restore`.
+
+This runs outside of the containers and needs nothing but Docker. The file is a tar archive with a
+folder for each volume: `state`, `secrets` and `certificates` of the hub, `shared` of the class,
+`home-NAME` of each learner. Throw-away containers read and write it as root, as a learner may have
+closed a file to everybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+FORMAT = 1  # of the archive
+
+MANIFEST = "manifest.json"  # its first member
+
+# The live database; what is kept of it is the copy that is made right before (database.py).
+LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
+
+DOCKER = os.environ.get("DOCKER") or "docker"
+HUB = os.environ.get("COURSE_NAME") or "tensorflow-course"
+IMAGE = f"{os.environ.get('COURSE_IMAGE') or 'tensorflow-course'}:hub"
+
+# A throw-away container. An image that is built here is not looked for on the internet.
+RUN = (
+    *("run", "--rm", "--interactive", "--log-driver=none"),
+    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+    f"--pull={'missing' if os.environ.get('COURSE_IMAGE') else 'never'}",
+)
+
+
+def main() -> None:
+    """Do what `make` asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.backup")
+    parser.add_argument("action", choices=["backup", "restore", "recover"])
+    parser.add_argument("--file", type=Path)
+    parser.add_argument("--replace", action="store_true", help="what is there")
+    parser.add_argument("--empty", action="store_true", help="begin without accounts")
+    options = parser.parse_args()
+    try:
+        if options.action == "recover":
+            database("recover", *(["--empty"] if options.empty else []))
+        elif options.action == "backup":
+            backup(options.file or default_file())
+        elif options.file:
+            restore(options.file, options.replace)
+        else:
+            sys.exit("Which backup? make restore BACKUP=.course/backups/...")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped.")
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename} is not there.")
+
+
+def default_file(note: str = "") -> Path:
+    """Return a name with hub and time, in a folder for its owner alone."""
+    folder = Path(__file__).resolve().parents[2] / ".course" / "backups"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"{HUB}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
+
+
+# --- Back up
+
+
+def backup(file: Path) -> None:
+    """Write the file, or to stdout if it is called `-`; the hub and learners may go on working."""
+    if not volumes():
+        sys.exit(f"There is nothing of a hub called {HUB!r} on this machine.")
+    database("copy")
+    archive(file, without=LIVE)
+
+
+def archive(file: Path, without: Iterable[str] = ()) -> None:
+    """Write all volumes to the file."""
+    found = volumes()
+    names = sorted(found, key=lambda name: (not name.startswith("home"), name))  # accounts last
+    tar = [
+        *("tar", "--create", "--verbose", "--format=posix", "--numeric-owner", "--sparse"),
+        *("--pax-option=delete=atime,delete=ctime", "--anchored", "--no-wildcards"),
+        *(f"--exclude={name}" for name in without),
+        *("--", MANIFEST, *names),
+    ]
+    write = f'printf %s "$1" >{MANIFEST} && shift && exec "$@"'
+    command = ["sh", "-c", write, "sh", json.dumps(manifest(names)), *tar]
+    run = throw_away(found, "ro", ["DAC_READ_SEARCH"], command)
+    with (
+        subprocess.Popen(
+            run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+        follow(process.stderr, names),
+    ):
+        try:
+            with whole(file) as target:
+                shutil.copyfileobj(process.stdout, target, 2**20)
+                # 1: something changed, or went, while it was read; learners are working.
+                if process.wait() > 1:
+                    sys.exit("The backup has failed, and is not kept.")
+        except OSError as error:
+            sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
+        finally:
+            process.kill()  # or else, stopped early, it would wait for somebody to read on
+    print(f"The backup is whole: {file}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[IO[bytes]]:
+    """Lend a file that is compressed, for its owner alone, and gets its name once it is whole.
+
+    `-` is stdout as it is, for a program that compresses by itself.
+    """
+    if str(file) == "-":
+        yield sys.stdout.buffer
+        return
+    part = file.with_name(f"{file.name}.part")
+    part.unlink(missing_ok=True)  # of a run that was killed
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
+            # Fast: pictures and models hardly shrink.
+            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
+                yield target
+            raw.flush()
+            os.fsync(raw.fileno())
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def manifest(names: list[str]) -> dict[str, object]:
+    """Return what is in the archive, and which versions have made it."""
+    (image,) = json.loads(output("image", "inspect", IMAGE))
+    labels = image["Config"]["Labels"] or {}
+    return {
+        "format": FORMAT,
+        "hub": HUB,
+        "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+        "image": IMAGE,
+        "version": labels.get("org.opencontainers.image.version"),
+        "revision": labels.get("org.opencontainers.image.revision"),
+        "jupyterhub": output(*RUN, "--network=none", IMAGE, "jupyterhub", "--version"),
+        "volumes": names,
+    }
+
+
+# --- Restore
+
+
+def restore(file: Path, replace: bool) -> None:
+    """Bring everything in the file back; nothing is touched unless the file is whole."""
+    names = check(file)
+    check_stopped()
+    database("vacant", check=not replace)
+    full = not_empty(volumes())
+    if full and not replace:
+        sys.exit(
+            f"There is work of this hub on this machine: {', '.join(full)}.\n"
+            "With REPLACE=1 the backup takes its place; a backup of what is there is made first."
+        )
+    if full:
+        print("First a backup of what is there:", file=sys.stderr)
+        database("copy", check=False)
+        archive(default_file("-before-restore"))
+    found = {name: make_volume(name) for name in names}
+    tar = [
+        *("tar", "--extract", "--verbose", "--numeric-owner", "--same-owner"),
+        *("--preserve-permissions", "--delay-directory-restore", "--", *names),
+    ]
+    command = ["sh", "-c", 'find . -mindepth 2 -delete && exec "$@"', "sh", *tar]
+    run = throw_away(found, "rw", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"], command)
+    with (
+        contextlib.suppress(BrokenPipeError),  # tar says why
+        subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        follow(process.stdout, names),
+        gzip.open(file) as source,
+    ):
+        shutil.copyfileobj(source, process.stdin, 2**20)
+        process.stdin.close()
+    if process.returncode:
+        sys.exit("The restore has stopped half-way. Mend what is said above, and do it again.")
+    database("recover", *(["--replace"] if replace else []))
+    print("Everything is back. `make up` starts the hub.", file=sys.stderr)
+
+
+def check_stopped() -> None:
+    """Exit with a sentence if anything runs that uses the volumes."""
+    if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={HUB}"):
+        sys.exit("The hub is running. Stop it first: make down")
+    using = [f"--filter=volume={volume}" for volume in volumes().values()]
+    if running := using and output("ps", "--format={{.Names}}", *using).split():
+        sys.exit(
+            "Learners' servers are running, on the work that would be replaced. Stop them:\n"
+            f"docker stop {' '.join(running)}"
+        )
+
+
+def check(file: Path) -> list[str]:
+    """Return the volumes in the file; exit with a sentence unless it is a whole backup of ours."""
+    print(f"Checking {file} ...", file=sys.stderr)
+    try:
+        with tarfile.open(file, "r|gz") as archive:
+            first = archive.next()
+            content = json.load(archive.extractfile(first)) if first.name == MANIFEST else {}
+        with gzip.open(file) as source:  # to the end, where its checksum is
+            while source.read(2**20):
+                pass
+    except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
+        sys.exit(f"{file} is damaged, or no backup: {error}. Nothing was changed.")
+    except (AttributeError, KeyError, ValueError):
+        content = {}
+    names = content.get("volumes", [])
+    if content.get("format") != FORMAT or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+        sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
+    print(f"A backup of {content['hub']}, made {content['made']}.", file=sys.stderr)
+    return names
+
+
+# --- Docker
+
+
+def volumes() -> dict[str, str]:
+    """Return the hub's volumes, less those of metrics, each under its name in the archive."""
+    compose = r"(?!monitoring|prometheus|grafana)[a-z]+"
+    pattern = rf"{re.escape(HUB)}(?:_(?P<compose>{compose})|-(?P<ours>(?:home|shared)(?:-.+)?))"
+    found = {}
+    for volume in output("volume", "ls", "--quiet").split():
+        if match := re.fullmatch(pattern, volume):
+            found[match["compose"] or match["ours"]] = volume
+    return found
+
+
+def make_volume(name: str) -> str:
+    """Make the volume with that name in the archive, unless it is there; return its name here."""
+    if name.startswith(("home", "shared")):
+        return output("volume", "create", f"{HUB}-{name}")
+    labels = {"project": HUB, "volume": name}  # or else Compose would not take it for its own
+    options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return output("volume", "create", *options, f"{HUB}_{name}")
+
+
+def not_empty(found: dict[str, str]) -> list[str]:
+    """Return the names of those volumes in which there is anything."""
+    look = ["find", ".", "-mindepth", "2", "-maxdepth", "2", "-printf", "%h\n"]
+    run = throw_away(found, "ro", ["DAC_READ_SEARCH"], look)
+    listing = subprocess.run(run, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    return sorted(set(listing.stdout.decode().replace("./", "").split()))
+
+
+def throw_away(
+    found: dict[str, str], mode: str, rights: list[str], command: list[str]
+) -> list[str]:
+    """Return the command for a container with these volumes, and these rights of root's alone."""
+    return [
+        *(DOCKER, *RUN, "--network=none", "--user=0", "--workdir=/volumes"),
+        *(f"--cap-add={right}" for right in rights),
+        *(f"--volume={volume}:/volumes/{name}:{mode}" for name, volume in found.items()),
+        *(IMAGE, *command),
+    ]
+
+
+def database(action: str, *options: str, check: bool = True) -> None:
+    """Run database.py as the hub does, but not in its container, which may be down."""
+    run = [
+        *(DOCKER, *RUN, "--network=host", "--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
+        *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
+        *(IMAGE, "python", "-m", "tfcourse.hub.database", action, *options),
+    ]
+    # What it says is not part of a backup that goes to stdout.
+    run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    if check and run.returncode:
+        sys.exit(1)  # it has said why
+
+
+def output(*command: str) -> str:
+    """Return what Docker says."""
+    run = subprocess.run(
+        [DOCKER, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        sys.exit(run.stderr.strip())
+    return run.stdout.strip()
+
+
+@contextlib.contextmanager
+def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
+    """Say meanwhile which volume tar is at, and pass on what else it says."""
+
+    def read() -> None:
+        done = 0
+        for line in lines:
+            text = line.decode(errors="replace").rstrip("\n")
+            name = text.partition("/")[0]
+            if name in names[done:]:
+                done = names.index(name) + 1
+                print(f"{done} of {len(names)}: {name}", file=sys.stderr)
+            elif name not in (*names, MANIFEST):
+                print(text, file=sys.stderr)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

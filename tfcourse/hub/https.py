@@ -1,0 +1,153 @@
+"""Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.https`.
+
+`make up` starts it where COURSE_HOST is set. Caddy gets a certificate for that name and renews it,
+or takes the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tfcourse.hub import state
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
+# Where compose.yaml mounts the operator's files.
+CERTIFICATE, KEY = Path("/srv/certificate.pem"), Path("/srv/key.pem")
+ACME_ROOT = Path("/srv/acme-root.pem")
+ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # otherwise
+
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def host() -> str:
+    """Return the host name that browsers use, or nothing where there is no HTTPS.
+
+    It ends the start with a sentence if COURSE_HOST is no host name.
+    """
+    name = os.environ.get("COURSE_HOST", "").lower()
+    # An address of numbers is none: certificates are for names.
+    if name and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", name):
+        sys.exit(
+            f"COURSE_HOST is {name!r}, but it has to be a host name alone, like hub.example.org."
+        )
+    return name
+
+
+def ports() -> tuple[int, int]:
+    """Return the ports of HTTPS, and of HTTP, which leads there."""
+    return state.port("COURSE_HTTPS_PORT", 443), state.port("COURSE_HTTP_PORT", 80)
+
+
+def public_url() -> str:
+    """Return the address of the hub, as browsers see it."""
+    port = ports()[0]
+    return f"https://{host()}" + (f":{port}" if port != 443 else "")
+
+
+def subdomains() -> bool:
+    """Tell whether each learner's server gets a host name of its own; exit if that cannot be."""
+    wanted = state.switch("COURSE_SUBDOMAINS")
+    if wanted and not (host() and os.environ.get("COURSE_CERTIFICATE")):
+        sys.exit(
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
+            "COURSE_KEY a certificate for all names below it (a wildcard)."
+        )
+    return wanted
+
+
+def name_of(name: str, domain: str, kind: str) -> str:
+    """Return the host name of a learner's server; services, which are ours, share the hub's."""
+    from jupyterhub.utils import subdomain_hook_idna  # for the hub alone; the proxy starts faster
+
+    return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)
+
+
+def names() -> list[str]:
+    """Return the host names that the certificate has to be for."""
+    return [host(), f"*.{host()}"] if subdomains() else [host()]
+
+
+def settings() -> dict[str, str]:
+    """Return what Caddyfile leaves open."""
+    https_port, http_port = map(str, ports())
+    return {
+        "HOST": host(),
+        "SITES": ", ".join(f"https://{name}" for name in names()),
+        "PUBLIC_URL": public_url(),
+        "HTTPS_PORT": https_port,
+        "HTTP_PORT": http_port,
+        "PROXY_PORT": str(state.ports()[0]),
+        "ADDRESS": os.environ.get("COURSE_ADDRESS") or "",
+        "CERTIFICATE": "given" if os.environ.get("COURSE_CERTIFICATE") else "automatic",
+        "ACME_DIRECTORY": os.environ.get("COURSE_ACME_DIRECTORY") or LETS_ENCRYPT,
+        "ACME_ROOTS": str(ACME_ROOT if os.environ.get("COURSE_ACME_ROOT") else ROOTS),
+    }
+
+
+def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
+    """Exit with a sentence if this certificate cannot be used for these names."""
+    content = {}
+    for variable, path in (("COURSE_CERTIFICATE", certificate), ("COURSE_KEY", key)):
+        try:
+            content[variable] = path.read_bytes()
+        except OSError as error:
+            sys.exit(f"{variable} cannot be read: {error.strerror}. It has to belong to root.")
+    try:
+        # The first one is the server's; the others say who vouches for it.
+        leaf = x509.load_pem_x509_certificates(content["COURSE_CERTIFICATE"])[0]
+    except ValueError:
+        sys.exit("COURSE_CERTIFICATE is not a certificate in PEM format.")
+    try:
+        private = load_pem_private_key(content["COURSE_KEY"], password=None)
+    except (ValueError, TypeError):
+        sys.exit("COURSE_KEY is not a private key in PEM format, without a password.")
+    if private.public_key() != leaf.public_key():
+        sys.exit("COURSE_KEY does not fit COURSE_CERTIFICATE: it is another certificate's.")
+    now = datetime.now(UTC)
+    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+        sys.exit(
+            f"COURSE_CERTIFICATE is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but not now. Renew it, then `make up`."
+        )
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        covered = extension.value.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        covered = []
+    for name in wanted:
+        # A wildcard stands for one label.
+        if not {name, f"*.{name.partition('.')[2]}"} & set(covered):
+            sys.exit(
+                f"COURSE_CERTIFICATE is for {', '.join(covered) or 'no host name'}, "
+                f"but it has to be for {' and '.join(wanted)}."
+            )
+
+
+def main() -> None:
+    """Check what can be checked beforehand, then become Caddy."""
+    given = [bool(os.environ.get(variable)) for variable in ("COURSE_CERTIFICATE", "COURSE_KEY")]
+    if any(given) and not all(given):
+        sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both of them, or none.")
+    if all(given):
+        check_certificate(CERTIFICATE, KEY, names())
+    os.environ.update(settings())
+    for port in ports():
+        if error := state.port_error(port, os.environ["ADDRESS"]):
+            sys.exit(
+                f"Port {port} cannot be used: {error.strerror}. Stop what uses it (another web\n"
+                "server?), or set COURSE_HTTPS_PORT and COURSE_HTTP_PORT."
+            )
+    command = ["caddy", "run", "--config", str(Path(__file__).with_name("Caddyfile"))]
+    os.execvp(command[0], command)  # noqa: S606 - it is our own
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Metrics of the hub in containers, and what Prometheus and Grafana have to be told.
+
+JupyterHub has metrics of its own, at /hub/metrics. Here is what they lack, and what is shown beside
+them: each learner's memory and processor time, the GPUs, and the machine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import docker
+import psutil
+from docker.models.containers import Container
+from escapism import unescape
+from jupyterhub.app import JupyterHub
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tfcourse.hub import gpus
+from tfcourse.hub.state import ROOT, state_folder
+
+SOURCE = ROOT / "docker" / "monitoring"
+
+INTERVAL = 15  # seconds; as often as Prometheus asks (prometheus.yml)
+TOGETHER = 32  # servers that are looked at at once
+
+
+class Metrics(Collector):
+    """What the hub's metrics lack.
+
+    It is measured in a thread of its own: the hub must not wait until Docker has counted.
+    """
+
+    def __init__(self, hub: str, gpu_ids: Iterable[str]):
+        self.hub, self.gpu_ids = hub, list(gpu_ids)
+        self.measured: list[Metric] = []
+
+    def start(self) -> None:
+        """Begin to measure."""
+        REGISTRY.register(self)
+        threading.Thread(target=self.measure_for_ever, daemon=True).start()
+
+    def measure_for_ever(self) -> None:
+        """Measure; where Docker does not answer, rather have no figures than old ones."""
+        client = docker.from_env(max_pool_size=TOGETHER)
+        while True:
+            try:
+                taken = len(self.gpu_ids) - len(gpus.free(self.gpu_ids, self.hub))
+                self.measured = [
+                    *servers(client, self.hub),
+                    gauge("course_gpus", "GPUs to give away", len(self.gpu_ids)),
+                    gauge("course_gpus_taken", "GPUs that a learner has", taken),
+                    *machine(),
+                ]
+            except Exception:  # whatever it is, it may be over the next time
+                JupyterHub.instance().log.exception("Servers could not be measured.")
+                self.measured = []
+            time.sleep(INTERVAL)
+
+    def describe(self) -> list[Metric]:
+        """Say nothing of what will come; otherwise it would be collected before there is a hub."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was measured last, and what the hub knows by itself."""
+        yield from self.measured
+        hub = JupyterHub.instance()
+        starting = hub.users.count_active_users()["spawn_pending"]
+        yield gauge("course_servers_starting", "Servers that are being started", starting)
+        most = hub.concurrent_spawn_limit
+        yield gauge("course_servers_starting_limit", "How many may be started at once", most)
+
+
+def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
+    """Return the memory and the processor time of each learner's server."""
+    names = ["learner"]
+    memory = GaugeMetricFamily("course_server_memory_bytes", "Memory in use", labels=names)
+    limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory at most", labels=names)
+    cpu = CounterMetricFamily("course_server_cpu_seconds", "Processor time used", labels=names)
+    # Nobody else is in that network.
+    running = client.containers.list(filters={"network": hub}, ignore_removed=True)
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for container, stats in zip(running, pool.map(stats_of, running), strict=True):
+            if not stats["memory_stats"]:
+                continue  # it has just stopped
+            learner = [unescape(container.name.removeprefix(f"{hub}-"), "-")]
+            # As `docker stats` does it: files that were read and can be forgotten do not count.
+            details = stats["memory_stats"]["stats"]
+            files = details.get("inactive_file", details.get("total_inactive_file", 0))
+            memory.add_metric(learner, stats["memory_stats"]["usage"] - files)
+            limit.add_metric(learner, stats["memory_stats"]["limit"])
+            cpu.add_metric(learner, stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9)
+    return [memory, limit, cpu]
+
+
+def stats_of(container: Container) -> dict[str, Any]:
+    """Return what Docker counts; an engine may take a second over it."""
+    try:
+        return container.stats(stream=False, one_shot=True)
+    except docker.errors.NotFound:
+        return {"memory_stats": {}}
+
+
+def machine() -> list[Metric]:
+    """Return the memory, processors and disk of this machine, which a container sees as well."""
+    memory, times = psutil.virtual_memory(), psutil.cpu_times()
+    disk = psutil.disk_usage(str(state_folder()))  # a volume, like the learners' homes
+    busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
+    busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+    return [
+        gauge("course_machine_memory_bytes", "Memory", memory.total),
+        gauge("course_machine_memory_available_bytes", "Memory left", memory.available),
+        gauge("course_machine_cpus", "Processors", psutil.cpu_count()),
+        busy,
+        gauge("course_disk_bytes", "Disk of Docker's volumes", disk.total),
+        gauge("course_disk_free_bytes", "Disk left for Docker's volumes", disk.free),
+    ]
+
+
+def gauge(name: str, documentation: str, value: float) -> Metric:
+    """Return a metric of one number."""
+    return GaugeMetricFamily(name, documentation, value=value)
+
+
+def write(folder: Path, **values: Any) -> None:
+    """Write what is in docker/monitoring into the folder that Prometheus and Grafana read.
+
+    `${name}` becomes the value of that name.
+    """
+    for path in filter(Path.is_file, SOURCE.rglob("*")):
+        copy = folder / path.relative_to(SOURCE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(Template(path.read_text()).safe_substitute(values))

@@ -1,0 +1,36 @@
+"""Give an account of the hub in containers a new password: `make password NAME=instructor`.
+
+It writes to the hub's database; the hub, which does not look there again, is started anew then.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from jupyterhub import orm
+from nativeauthenticator.orm import UserInfo
+
+from tfcourse.hub import accounts, database, say, state
+
+
+def main() -> None:
+    """Make the password and show it, this once; log its owner out."""
+    if accounts.kind() != "native":
+        sys.exit("This hub has no passwords: people log in with another service.")
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    db = orm.new_session_factory(database.url(state.state_folder() / "hub"))()
+    info = UserInfo.find(db, name)
+    if info is None:
+        sys.exit(f"There is no account {name!r}. Say whose: make password NAME=instructor")
+    password = state.new_password()
+    info.password = accounts.hashed(password)
+    accounts.log_out(db, name)
+    say(f"""
+  Name      {name}
+  Password  {password}
+
+It is not shown again. The hub is started anew, which takes a few seconds.""")
+
+
+if __name__ == "__main__":
+    main()
