@@ -211,7 +211,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
     asyncio.run(give_back())
 
 
-def test_a_container_that_has_ended_keeps_no_gpu_while_docker_removes_it(engine_with_gpus, monkeypatch):
+def test_a_container_that_has_ended_keeps_no_gpu(engine_with_gpus, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
     labels = gpus.label(GPUS[0], "test")
     container = engine_with_gpus.containers.create(
