@@ -188,6 +188,13 @@ class ClassHub(Site):
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
 
+    def is_healthy(self, **environment: str) -> bool:
+        """Run the health check that Docker runs now and then."""
+        container = self.container("hub")
+        command = container.attrs["Config"]["Healthcheck"]["Test"]
+        assert command[0] == "CMD"
+        return container.exec_run(command[1:], environment=environment).exit_code == 0
+
     def container(self, service: str) -> Container:
         """Return a service's container, whichever way Compose has written its name."""
         project = f"com.docker.compose.project={self.name}"

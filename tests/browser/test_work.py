@@ -7,7 +7,7 @@ import re
 
 import pytest
 from hubs import Hub, Learner
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 ATTACK = "document.documentElement.dataset.attacked = 1"
 ATTACKED = "html[data-attacked]"
@@ -62,7 +62,11 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
     other = browser.new_context().new_page()
     enter(page, learner, "both.ipynb", "one")
     enter(other, learner, "both.ipynb", "two")
-    with page.expect_response(lambda reply: reply.request.method == "PUT" and "both" in reply.url):
+
+    def saved(reply: Response) -> bool:
+        return reply.request.method == "PUT" and "both" in reply.url
+
+    with page.expect_response(saved):
         append(page, "first")
     assert text(learner, "both.ipynb") == ".first"
     append(other, "second")
@@ -70,7 +74,8 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
     expect(dialog).to_contain_text("changed on disk")
     assert text(learner, "both.ipynb") == ".first"  # until the learner decides
     expect(dialog.get_by_role("button", name=re.compile("Revert"))).to_be_visible()
-    dialog.get_by_role("button", name=re.compile("Overwrite")).click()
+    with other.expect_response(saved):
+        dialog.get_by_role("button", name=re.compile("Overwrite")).click()
     expect(dialog).to_have_count(0)
     other.context.close()
     assert text(learner, "both.ipynb") == ".second"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import time
@@ -15,7 +16,7 @@ import pytest
 import requests
 from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
 
-from tfcourse.hub import accounts, proxy, state
+from tfcourse.hub import accounts, containers, proxy, state
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
         (partial(state.number, default=2, positive=True), "COURSE_CPUS", "two", "more than 0."),
         (partial(state.number, default=2, positive=True), "COURSE_CPUS", "0", "more than 0."),
         (partial(state.number, default=60), "COURSE_IDLE_MINUTES", "nan", "a number, 0 or more."),
-        (partial(state.memory, default="3G"), "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
+        (partial(state.memory, default=1), "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
         (lambda _: proxy.main(), "COURSE_PORT", "443", "choose a larger one."),
     ],
 )
@@ -247,7 +248,9 @@ def test_limits_are_the_engines(ada):
     assert limits["PidsLimit"] == 1024
     assert limits["ShmSize"] == 256 * 2**20
     assert "cpu" in ada.container.image.tags[0]
-    assert ada.run("printenv", "TF_NUM_INTRAOP_THREADS") == "2\n"
+    kernel = ada.start_kernel()
+    threads = "import os; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    assert run_cell(ada, kernel, threads) == "2\n"
 
 
 def test_a_fork_bomb_ends_at_the_limit_and_hurts_nobody(ada, bob):
@@ -373,7 +376,7 @@ def test_a_forged_form_is_refused(ada, path):
 # --- The class's folder
 
 
-def test_instructors_write_and_learners_read(hub, ada):
+def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     boss = ClassLearner(hub, "instructor", hub.admin_password)
     boss.start_server()
     boss.run("sh", "-c", "echo read this > ~/shared/notes.txt")
@@ -392,12 +395,37 @@ def test_instructors_write_and_learners_read(hub, ada):
     teacher.start_server()
     assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
     assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
+
+    # And lets others in, but does not touch administrators, nor passwords.
+    page = teacher.session.get(f"{hub.url}/hub/authorize", timeout=30)
+    assert 'aria-label="Shut out ada"' in page.text
+    assert 'aria-label="Shut out instructor"' not in page.text
+    assert "New password" not in page.text
+    hub.sign_up("guest")
+    assert "not been authorized" in hub.login("guest").text
+    assert post(teacher.session, f"{hub.url}/hub/authorize/guest").status_code == 200
+    guest = hub.login("guest").session
+    assert "Who may come in" not in guest.get(f"{hub.url}/hub/home", timeout=30).text
+    assert post(guest, f"{hub.url}/hub/authorize/ada").status_code == 403
+    for action in ("authorize/instructor", "discard/instructor", "change-password/ada"):
+        assert post(teacher.session, f"{hub.url}/hub/{action}").status_code == 403
+    assert hub.login("instructor", hub.admin_password).ok
+    post(teacher.session, f"{hub.url}/hub/announcement", data={"text": "Room 3 today"})
+    assert "Room 3 today" in guest.get(f"{hub.url}/hub/home", timeout=30).text
+    post(teacher.session, f"{hub.url}/hub/announcement")
+
     boss.api("DELETE", group, json={"users": ["teacher"]}).raise_for_status()
+    assert teacher.session.get(f"{hub.url}/hub/authorize", timeout=30).status_code == 403
     teacher.stop_server()
     gone = {"all": True, "filters": {"name": f"{hub.name}-teacher"}}
     wait_until(lambda: not hub.engine.containers.list(**gone), "it is removed")
     teacher.start_server()
     assert teacher.api("PUT", f"{contents}/newer.txt", json=file).status_code >= 400
+
+
+def test_the_hubs_health_is_checked(hub):
+    assert hub.is_healthy()
+    assert not hub.is_healthy(COURSE_PORT="1")
 
 
 # --- What is kept
@@ -457,6 +485,24 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     wait_until(lambda: not busy.server(), "now that it idles, it is stopped as well")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
+
+
+@pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
+def test_a_network_without_walls_ends_the_start(engine, walls):
+    name = f"course-no-walls-{os.getpid()}"
+    network = engine.networks.create(name, driver="bridge", **walls)
+    try:
+        with pytest.raises(SystemExit, match=rf"{name}' learners' servers could reach each other"):
+            containers.learners_network(engine, name)
+    finally:
+        network.remove()
+
+
+def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkeypatch):
+    assert containers.engine().info()["BridgeNfIptables"]
+    monkeypatch.setattr(docker.DockerClient, "info", lambda self: {"BridgeNfIptables": False})
+    with pytest.raises(SystemExit, match=r"(?s)could reach each other: .* `modprobe"):
+        containers.engine()
 
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])

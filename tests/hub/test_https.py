@@ -188,6 +188,7 @@ def served(hub: ClassHub, name: str = HOST) -> x509.Certificate:
 
 def test_the_hub_is_at_its_name_with_a_certificate(hub):
     assert f"Address   https://{HOST}:{hub.https}\n" in hub.said
+    assert hub.is_healthy()
     assert "Pebble" in served(hub).issuer.rfc4514_string()
     page = hub.session().get(f"{hub.url}/hub/login", timeout=30)
     assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
@@ -420,6 +421,7 @@ RUN = """async (base) => {
 
 
 def test_a_learners_server_has_a_name_of_its_own(wildcard, victim, browser):
+    assert wildcard.is_healthy()
     page = lab(browser, victim)
     assert page.url.startswith(f"https://bob.{HOST}:{wildcard.https}/user/bob/lab")
     assert page.evaluate(RUN, "/user/bob") == "42\n"

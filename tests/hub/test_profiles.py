@@ -1,27 +1,32 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
 from tornado import web
 
+from tfcourse.hub import containers, local
 from tfcourse.hub.profiles import (
     PROFILES,
     Profile,
     apply_user_options,
     choose_profile,
-    offered,
     render_form,
+    with_limits,
 )
 
+CPU, GPU = PROFILES
 NASTY = Profile(
     slug='"><script>alert(1)</script>',
     name="<b>A & B</b>",
     description="<img src=x onerror=y>",
-    overrides={},
+    tag="cpu",
+    memory=1,
 )
-TWO = (*offered("local"), NASTY)
+TWO = (CPU, NASTY)
+BACKENDS = [local, containers]
 NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
@@ -68,7 +73,7 @@ def test_every_slug_is_its_own():
 
 @pytest.mark.parametrize("options", [{}, {"profile": "tensorflow-cpu"}])
 def test_cpu_is_chosen_by_name_and_by_default(options):
-    assert choose_profile(options, offered("local"), {}).name == "TensorFlow (CPU)"
+    assert choose_profile(options, [CPU], {}).name == "TensorFlow (CPU)"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_cpu_is_chosen_by_name_and_by_default(options):
 )
 def test_anything_else_is_refused_with_a_sentence(options, sentence):
     with pytest.raises(ValueError, match=r"profile|choose") as refusal:
-        choose_profile(options, offered("local"), {})
+        choose_profile(options, [CPU], {})
     assert str(refusal.value).startswith(sentence)
 
 
@@ -102,35 +107,59 @@ def test_refusal_is_a_400_and_is_not_remembered():
     spawner = SimpleNamespace(orm_spawner=SimpleNamespace(user_options={"profile": "nope"}))
     with pytest.raises(web.HTTPError, match="nope") as refusal:
         apply_user_options(
-            spawner, {"profile": "nope"}, backend="local", profiles=TWO, unavailable={}
+            spawner, {"profile": "nope"}, settings=vars, profiles=TWO, unavailable={}
         )
     assert refusal.value.status_code == 400
     assert not spawner.orm_spawner.user_options
 
 
-def test_overrides_are_those_of_the_backend():
-    profile = Profile("big", "Big", "", {"docker": {"mem_limit": "8G"}, "local": {"debug": True}})
+def test_a_chosen_profile_sets_its_traits():
     spawner = SimpleNamespace()
-    options = {"profile": "big"}
-    apply_user_options(spawner, options, backend="docker", profiles=[profile], unavailable={})
-    assert vars(spawner) == {"mem_limit": "8G"}
+    options = {"profile": NASTY.slug}
+    apply_user_options(
+        spawner, options, settings=lambda p: {"mem_limit": p.memory}, profiles=TWO, unavailable={}
+    )
+    assert vars(spawner) == {"mem_limit": 1}
 
 
-def test_a_profile_is_offered_where_it_says_how():
-    assert [profile.slug for profile in offered("local")] == ["tensorflow-cpu"]
-    assert [profile.slug for profile in offered("docker")] == ["tensorflow-cpu", "tensorflow-gpu"]
-
-
-@pytest.mark.parametrize("backend", ["local", "docker"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_all_profiles_of_a_backend_set_the_same_traits(backend):
     """A spawner is used again: what one profile sets and the next does not would stay."""
-    assert len({frozenset(profile.overrides[backend]) for profile in offered(backend)}) == 1
+    assert len({frozenset(backend.settings(profile)) for profile in PROFILES}) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_number_that_is_changed_in_the_table_is_changed_in_every_backend(backend):
+    changed = replace(CPU, cpus=7)
+    assert backend.settings(changed) == {**backend.settings(CPU), "cpu_limit": 7}
+
+
+def test_containers_take_every_limit():
+    limits = containers.settings(replace(GPU, memory=5, cpus=1.5, processes=6, shared_memory=7))
+    host = limits.pop("extra_host_config")
+    assert limits == {"image": GPU.image, "gpu": True, "mem_limit": 5, "cpu_limit": 1.5}
+    assert {"memswap_limit": 5, "pids_limit": 6, "shm_size": 7}.items() <= host.items()
+
+
+def test_the_operator_sets_limits_for_each_kind(monkeypatch):
+    monkeypatch.setenv("COURSE_MEMORY", "1.5G")
+    monkeypatch.setenv("COURSE_GPU_CPUS", "4")
+    assert with_limits(CPU) == replace(CPU, memory=1536 * 2**20)
+    assert with_limits(GPU) == replace(GPU, cpus=4)
+
+
+@pytest.mark.parametrize("variable", ["COURSE_MEMORY", "COURSE_CPUS"])
+def test_a_limit_that_cannot_be_ends_with_a_sentence(monkeypatch, variable):
+    monkeypatch.setenv(variable, "-1")
+    with pytest.raises(SystemExit, match=f"{variable} is '-1', but it has to be"):
+        with_limits(CPU)
+    with_limits(GPU)
 
 
 def test_what_is_not_available_says_why_and_cannot_be_chosen():
-    form = Elements(render_form(offered("docker"), NO_GPU))
+    form = Elements(render_form(PROFILES, NO_GPU))
     assert ["disabled" in radio for radio in form.all("input")] == [False, True]
     assert NO_GPU["tensorflow-gpu"] in form.text
     with pytest.raises(ValueError, match=r"GPU\): Not available: .* choose|Choose") as refusal:
-        choose_profile({"profile": "tensorflow-gpu"}, offered("docker"), NO_GPU)
+        choose_profile({"profile": "tensorflow-gpu"}, PROFILES, NO_GPU)
     assert str(refusal.value).endswith("Choose one of these: tensorflow-cpu.")

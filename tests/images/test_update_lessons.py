@@ -81,6 +81,15 @@ def home(tmp_path):
     return home
 
 
+@pytest.mark.parametrize(
+    ("limit", "threads"), [("2.0", "2"), ("0.5", "1"), ("1.25", "2"), ("4", "4")]
+)
+def test_a_server_has_as_many_threads_as_processors(home, limit, threads):
+    assert (
+        home.run("start-course", "printenv", "OMP_NUM_THREADS", CPU_LIMIT=limit) == f"{threads}\n"
+    )
+
+
 def test_a_new_learner_gets_the_lessons(home):
     assert home.found() == {"a": "a1", "b": "b1", "c": "c1\n" * 9}
 

@@ -9,8 +9,10 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bcrypt
@@ -22,13 +24,39 @@ from nativeauthenticator.orm import UserInfo
 from sqlalchemy.orm import Session
 from tornado import web
 from tornado.httputil import HTTPServerRequest
-from traitlets import Callable, Unicode
+from traitlets import Callable as CallableTrait
+from traitlets import Unicode
 
-from tfcourse.hub import state
+from tfcourse.hub import announcement, instructors, state
 from tfcourse.hub.announcement import AnnouncementHandler
+from tfcourse.hub.instructors import needs_instructor
 
 LONGEST = 72  # bytes; bcrypt takes no more
 WAITING = 200  # accounts that may wait for the instructor, so that strangers cannot fill the list
+
+
+def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
+    """Set who may come in; `has_home` tells whether there is work under a name."""
+    c.JupyterHub.template_vars["announcement"] = announcement.render
+    instructors.configure(c)
+    if kind() != "native":
+        from tfcourse.hub import sign_on  # which takes a while
+
+        sign_on.configure(c, kind())
+        return
+    c.JupyterHub.authenticator_class = CourseAuthenticator
+    c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
+    c.Authenticator.username_pattern = state.NAMES
+    c.Authenticator.admin_users = administrators(state.NAMES, default="instructor")
+    c.CourseAuthenticator.admin_password = state.password(hub / "admin-password")
+    c.CourseAuthenticator.class_code = class_code()
+    c.CourseAuthenticator.has_home = has_home
+    # Who has signed up and is approved may come in: the authenticator sees to that.
+    c.Authenticator.allow_all = True
+    c.Authenticator.auth_refresh_age = 30  # seconds until who was shut out is logged out
+    c.NativeAuthenticator.open_signup = open_signup()
+    c.NativeAuthenticator.minimum_password_length = 10
+    c.NativeAuthenticator.check_common_password = True
 
 
 def kind() -> str:
@@ -115,7 +143,7 @@ class CourseAuthenticator(NativeAuthenticator):
 
     admin_password = Unicode(config=True, help="Of administrators that have no account yet.")
     class_code = Unicode(config=True, help="Who gives it when signing up may come in at once.")
-    has_home = Callable(lambda name: False, config=True, help="Is there work under this name?")
+    has_home = CallableTrait(lambda name: False, config=True, help="Is there work under this name?")
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -214,6 +242,7 @@ class CourseAuthenticator(NativeAuthenticator):
             "/announcement": AnnouncementHandler,
             "/login": LoginHandler,
             "/signup": SignUpHandler,
+            "/authorize": AuthorizationAreaHandler,
             "/authorize/([^/]*)": AuthorizeHandler,
             "/discard/([^/]*)": DiscardHandler,
             "/change-password": ChangePasswordHandler,
@@ -425,15 +454,37 @@ class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
         await self.show("change-password-admin.html", name, refusal)
 
 
+def refuse_administrators(handler: BaseHandler, name: str) -> None:
+    """Leave administrators' accounts to administrators."""
+    known = orm.User.find(handler.db, name)
+    if known and known.admin and not handler.has_scope("admin:users"):
+        raise web.HTTPError(403, f"{name} is an administrator, and you are not.")
+
+
+class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
+    """The page Who may come in."""
+
+    @needs_instructor
+    async def get(self) -> None:
+        """Show the lists."""
+        administrators = {name for (name,) in self.db.query(orm.User.name).filter_by(admin=True)}
+        html = await self.render_template(
+            "authorization-area.html",
+            users=self.db.query(UserInfo).all(),
+            others=set() if self.has_scope("admin:users") else administrators,
+        )
+        self.finish(html)
+
+
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
     """Lets somebody in, or shuts them out: a form's action, not a link's."""
 
-    @needs_scope("admin:users")
+    @needs_instructor
     async def get(self, name: str) -> None:
         """Refuse to change anything by a link."""
         self.redirect(self.hub.base_url + "authorize")
 
-    @needs_scope("admin:users")
+    @needs_instructor
     async def post(self, name: str) -> None:
         """Change it, stop the server of who is shut out, and show the list again."""
         name = self.authenticator.normalize_username(name)
@@ -441,6 +492,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
             raise web.HTTPError(404, f"There is no account {name!r}.")
         if name == self.current_user.name:
             raise web.HTTPError(400, "You would shut yourself out.")
+        refuse_administrators(self, name)
         UserInfo.change_authorization(self.db, name)
         user = self.users.get(name)
         if user and user.active and not self.authenticator.get_user(name).is_authorized:
@@ -452,4 +504,14 @@ class DiscardHandler(handlers.DiscardHandler):
     """Forgets somebody who waits to be let in: a form's action, not a link's."""
 
     get = AuthorizeHandler.get
-    post = handlers.DiscardHandler.get
+
+    @needs_instructor
+    async def post(self, name: str) -> None:
+        """Forget them, and show the list again."""
+        refuse_administrators(self, name)
+        info = self.authenticator.get_user(name)
+        if info and not info.is_authorized:
+            self.authenticator.delete_user(SimpleNamespace(name=name))
+            if self.users.get(name):
+                self.users.delete(name)
+        self.redirect(self.hub.base_url + "authorize")

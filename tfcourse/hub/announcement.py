@@ -1,4 +1,4 @@
-"""A line that the administrator puts on all of the hub's pages, as: The server restarts at 18:00.
+"""A line that an instructor puts on all of the hub's pages, as: The server restarts at 18:00.
 
 It is a file, so that it outlives the hub, and comes and goes without a restart.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.handlers import BaseHandler
-from jupyterhub.scopes import needs_scope
 from tornado import web
 
+from tfcourse.hub.instructors import needs_instructor
 from tfcourse.hub.state import state_folder
 
 LONGEST = 300  # characters
@@ -36,7 +36,7 @@ def current() -> dict[str, str]:
 def render(user: Any) -> str:
     """Return it as HTML for a visitor; `c.JupyterHub.template_vars` takes this function.
 
-    Who has not logged in does not learn the administrator's name.
+    Who has not logged in does not learn the instructor's name.
     """
     said = current()
     if not said:
@@ -50,15 +50,15 @@ def render(user: Any) -> str:
 
 
 class AnnouncementHandler(BaseHandler):
-    """The page where the administrator puts it up, and takes it away again."""
+    """The page where an instructor puts it up, and takes it away again."""
 
-    @needs_scope("admin:users")
+    @needs_instructor
     async def get(self) -> None:
         """Show the form."""
         html = await self.render_template("announcement.html", said=current(), longest=LONGEST)
         self.finish(html)
 
-    @needs_scope("admin:users")
+    @needs_instructor
     async def post(self) -> None:
         """Put it up; an empty one takes the last one away."""
         text = " ".join(self.get_body_argument("text", "").split())

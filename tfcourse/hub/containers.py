@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -16,27 +18,165 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from tornado import web
 from traitlets.log import get_logger
 
-from tfcourse.hub import gpus, pages
+from tfcourse.hub import (
+    accounts,
+    database,
+    gpus,
+    https,
+    instructors,
+    pages,
+    profiles,
+    rounds,
+    state,
+)
 
 # Nothing leads out of the learners' network but to this machine itself, where the hub is: neither
 # to the internet, nor to a cloud's metadata service, nor from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# The hub's group of those who may write to the folder that all learners read.
-INSTRUCTORS = "instructors"
 # The volume with a learner's work. `make backup` finds it by this name (backup.py).
 HOME = "{prefix}-home-{username}"
 
 
+# What holds for every learner's container.
+HOST = {
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
+}
+
+
+def configure(c: Any, hub: Path) -> None:
+    """Set up a hub for a class on one machine; `hub` is the folder of what is the hub's."""
+    name = os.environ.get("COURSE_NAME") or "tensorflow-course"  # of what is Docker's
+    client = engine()
+    database.configure(c, hub, homes(client, name))
+
+    # --- Addresses. Proxy and hub are in the host's network: see WALLS
+
+    port, hub_port, proxy_port = state.ports()
+    network = learners_network(client, name)
+    c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
+    c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
+
+    # Without it nobody reaches the hub, and `docker network prune` removes it when nobody is on.
+    rounds.regularly(partial(keep_network, client, name, network), seconds=5)
+
+    https.configure(c)
+
+    # The proxy is a container of its own: learners work on while the hub is restarted, and the hub
+    # finds their servers again.
+    c.JupyterHub.proxy_class = Proxy
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
+    c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
+    c.JupyterHub.cleanup_proxy = False
+    c.JupyterHub.cleanup_servers = False
+
+    # A restarted proxy knows no routes until the hub looks.
+    c.JupyterHub.last_activity_interval = 5  # seconds
+
+    # Not a `partial`: JupyterHub copies its settings, and a client cannot be copied.
+    accounts.configure(c, hub, lambda username: has_home(client, name, username))
+
+    # --- A learner's container
+
+    c.JupyterHub.spawner_class = ContainerSpawner
+    gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
+    c.ContainerSpawner.gpu_ids = gpu_ids
+    unavailable = {} if gpu_ids else {p.slug: reason for p in profiles.PROFILES if p.gpu}
+    profiles.configure(c, settings, profiles.PROFILES, unavailable)
+    c.DockerSpawner.prefix = name
+    c.DockerSpawner.network_name = name
+    c.DockerSpawner.use_internal_ip = True
+    c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
+
+    # How long it may take until the hub notices that a container is gone.
+    c.Spawner.poll_interval = 10  # seconds
+
+    # A new one at each start, so that a new image counts at once. What is kept is in the volume.
+    c.DockerSpawner.remove = True
+    c.DockerSpawner.volumes = {HOME: "/home/jovyan"}
+
+    # And the class's folder.
+    c.Spawner.pre_spawn_hook = mount_shared_folder
+
+    # The spawner's own default would look on Docker's hub for an image that is missing here.
+    c.DockerSpawner.pull_policy = "ifnotpresent" if os.environ.get("COURSE_IMAGE") else "never"
+
+    stop_idle_servers(c)
+
+    if state.switch("COURSE_MONITOR"):
+        from tfcourse.hub import monitoring  # which takes a while
+
+        monitoring.configure(c, hub, name, network["Gateway"], gpu_ids)
+
+
+def settings(profile: profiles.Profile) -> dict[str, Any]:
+    """Return what the profile sets of the spawner."""
+    return {
+        "image": profile.image,
+        "gpu": profile.gpu,
+        "mem_limit": profile.memory,
+        "cpu_limit": profile.cpus,
+        "extra_host_config": {
+            **HOST,
+            # No swap: a learner short of memory must not slow down the others.
+            "memswap_limit": profile.memory,
+            "pids_limit": profile.processes,
+            "shm_size": profile.shared_memory,
+        },
+    }
+
+
+def stop_idle_servers(c: Any) -> None:
+    """Set after how long servers and kernels that do nothing are stopped (COURSE_IDLE_MINUTES).
+
+    Also behind a tab that is left open. One that computes is not: see `Proxy`, and
+    tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
+    """
+    idle = round(60 * state.number("COURSE_IDLE_MINUTES", 60))  # seconds
+    often = max(1, idle // 10) if idle else 300
+    c.JupyterHub.template_vars["idle_minutes"] = round(idle / 60)
+    if idle:
+        culler = {
+            "name": "idle-culler",
+            "command": [
+                *(sys.executable, "-m", "jupyterhub_idle_culler"),
+                *(f"--timeout={idle}", f"--cull-every={often}"),
+            ],
+        }
+        scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+        role = {"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]}
+        c.JupyterHub.services.append(culler)
+        c.JupyterHub.load_roles.append(role)
+    c.Spawner.args.extend(
+        [
+            f"--MappingKernelManager.cull_idle_timeout={idle}",
+            f"--MappingKernelManager.cull_interval={often}",
+            "--MappingKernelManager.cull_connected=True",
+        ]
+    )
+    # How often servers tell the hub.
+    c.Spawner.environment = {"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)}
+
+
 def engine() -> docker.DockerClient:
-    """Return a client of the Docker engine; exit with a sentence if none answers."""
+    """Return a client of the Docker engine; exit with a sentence if it cannot be used."""
     try:
         client = docker.from_env()
-        client.ping()
+        facts = client.info()
     except docker.errors.DockerException as error:
         sys.exit(
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
+        )
+    # Newer engines do not say, and see to it themselves.
+    if not facts.get("BridgeNfIptables", True):
+        sys.exit(
+            "On this server learners' servers could reach each other: the kernel does not show\n"
+            "the firewall what goes over a bridge. Run `modprobe br_netfilter` as root, and see\n"
+            "to it that it is loaded at boot (a line in /etc/modules); then start the hub again."
         )
     return client
 
@@ -101,8 +241,7 @@ def mount_shared_folder(spawner: DockerSpawner) -> None:
 
     The hub calls it before each start (as `c.Spawner.pre_spawn_hook`).
     """
-    groups = [group.name for group in spawner.user.groups]
-    mode = "rw" if spawner.user.admin or INSTRUCTORS in groups else "ro"
+    mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     shared = {"{prefix}-shared": {"bind": "/home/jovyan/shared", "mode": mode}}
     spawner.volumes = {**spawner.volumes, **shared}
 

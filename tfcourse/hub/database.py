@@ -19,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jupyterhub
 import nativeauthenticator.orm  # noqa: F401 - its table belongs to the others
@@ -28,7 +30,7 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
-from tfcourse.hub import say
+from tfcourse.hub import rounds, say
 from tfcourse.hub.state import private_folder, state_folder
 
 KEPT = 7  # copies: one a day, and one from before an upgrade
@@ -70,6 +72,14 @@ def url(folder: Path) -> str:
     # Where the database has no encoding, as in the C locale, texts would come as bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
+    """Set where the hub's accounts are, when that is fit to start with."""
+    where = prepare(folder, homes)
+    c.JupyterHub.db_url = where
+    # Copies are kept in case that it is damaged; then the log says so within half a minute.
+    rounds.regularly(partial(look_after, where, folder), seconds=20)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:

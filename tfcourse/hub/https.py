@@ -11,6 +11,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -25,6 +26,26 @@ ACME_ROOT = Path("/srv/acme-root.pem")
 ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # otherwise
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def configure(c: Any) -> None:
+    """Tell the hub how browsers reach it, where that is by HTTPS."""
+    if not host():
+        return
+    # Links, redirects and cookies are for this address, whatever a request says.
+    c.JupyterHub.public_url = f"{public_url()}/"
+    # JupyterHub forgets the cookie against forged forms, its own and that of learners' servers.
+    secure = {"xsrf_cookie_kwargs": {"secure": True}}
+    c.JupyterHub.tornado_settings = secure
+    c.Spawner.args.append(f"--ServerApp.tornado_settings={secure}")
+    # Logs name the address in front of both proxies.
+    c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
+    if subdomains():
+        c.JupyterHub.subdomain_host = public_url()
+        c.JupyterHub.subdomain_hook = name_of
+        # No learner's page can put a cookie of its own in place of the hub's. Only here: such
+        # cookies are sent to all servers of a host name, and without subdomains there is but one.
+        c.JupyterHub.cookie_host_prefix_enabled = True
 
 
 def host() -> str:

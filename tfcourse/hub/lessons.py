@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfcourse.hub.local import LocalSpawner
+from jupyterhub.spawner import LocalProcessSpawner
+
 from tfcourse.hub.state import write_once
 
 FOLDER = "tensorflow-course"
 NOT_FOR_LEARNERS = "solutions"  # a folder of the lessons
 
 
-def copy_to_home(spawner: LocalSpawner, source: Path) -> None:
+def copy_to_home(spawner: LocalProcessSpawner, source: Path) -> None:
     """Give the learner the lessons before their server starts (as `c.Spawner.pre_spawn_hook`)."""
     try:
         copy_lessons(source, Path(spawner.home_dir, FOLDER))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,69 @@ from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from tfcourse.hub import pages
+from tfcourse.hub import database, lessons, pages, profiles, state
 
 # In front of a command: its process ends with the hub, even if that is killed. -I and -S: nothing
 # is imported from the folder where it starts (a learner's home), and little at all.
 DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py"))]
+
+
+def configure(c: Any, hub: Path) -> None:
+    """Set up a hub for this machine's own users; `hub` is the folder of what is the hub's."""
+    # Processes have no walls between them: nobody but this machine's users may come in.
+    port, hub_port, proxy_port = state.ports()
+    c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
+    c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{hub_port}"
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
+    database.configure(c, hub)
+
+    # Proxy and servers end with the hub, even if it is killed: the next start finds its ports free.
+    c.ConfigurableHTTPProxy.command = [*DIE_WITH_PARENT, *proxy_command()]
+
+    # The hub would end whatever process has the number in a file left by a killed run.
+    c.ConfigurableHTTPProxy.pid_file = str(hub / "proxy.pid")
+    (hub / "proxy.pid").unlink(missing_ok=True)
+
+    # One generated password for all: enough for people who share a machine; no one else gets in.
+    c.JupyterHub.authenticator_class = LocalAuthenticator
+    c.LocalAuthenticator.user_password = state.password(hub / "password")
+    c.Authenticator.username_pattern = state.NAMES
+    c.Authenticator.allow_all = True
+    if os.environ.get("COURSE_ADMIN"):
+        c.Authenticator.admin_users = {os.environ["COURSE_ADMIN"]}
+        # At least 32 characters: JupyterHub insists.
+        c.LocalAuthenticator.admin_password = state.password(hub / "admin-password", length=32)
+
+    c.JupyterHub.spawner_class = LocalSpawner
+    offered = [profile for profile in profiles.PROFILES if not profile.gpu]
+    profiles.configure(c, settings, offered, unavailable={})
+    homes = str(state.private_folder(state.state_folder() / "homes"))
+    c.LocalSpawner.home_dir_template = homes.replace("{", "{{").replace("}", "}}") + "/{username}"
+    c.Spawner.pre_spawn_hook = partial(lessons.copy_to_home, source=state.ROOT / "notebooks")
+    c.Spawner.cmd = [*DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
+
+    # Without it Jupyter refuses to run as root, as it must in many containers.
+    c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
+
+    # The rest of the environment is JupyterHub's choice (`env_keep`), not all that the hub runs in.
+    data = os.environ.get("KERAS_HOME") or state.state_folder() / "keras"
+    c.Spawner.environment = {
+        "KERAS_HOME": os.path.abspath(data),
+        # `!pip` in a notebook and `python` in a terminal mean the course's.
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+    }
+
+
+def settings(profile: profiles.Profile) -> dict[str, Any]:
+    """Return what the profile sets of the spawner: a process has no other limits."""
+    return {"cpu_limit": profile.cpus}
+
+
+def threads(spawner: LocalSpawner) -> str:
+    """Return how many threads TensorFlow starts in a learner's kernel."""
+    return str(ceil(spawner.cpu_limit))
 
 
 def proxy_command() -> list[str]:

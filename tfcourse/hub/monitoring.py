@@ -6,6 +6,7 @@ them: each learner's memory and processor time, the GPUs, and the machine.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -24,12 +25,45 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tfcourse.hub import gpus
-from tfcourse.hub.state import ROOT, state_folder
+from tfcourse.hub.state import ROOT, password, ports, state_folder
 
 SOURCE = ROOT / "docker" / "monitoring"
 
 INTERVAL = 15  # seconds; as often as Prometheus asks (prometheus.yml)
 TOGETHER = 32  # servers that are looked at at once
+
+
+def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]) -> None:
+    """Let Prometheus ask the hub, and Grafana show it to administrators."""
+    _, hub_port, proxy_port = ports()
+    prometheus_port, grafana_port = proxy_port + 1, proxy_port + 2
+    tokens = {
+        "prometheus_token": password(hub / "prometheus-token", length=32),
+        "grafana_secret": password(hub / "grafana-secret", length=32),
+    }
+    write(
+        Path(os.environ["COURSE_MONITORING"]),
+        hub=f"{gateway}:{hub_port}",
+        prometheus_port=prometheus_port,
+        grafana_port=grafana_port,
+        **tokens,
+    )
+    Metrics(name, gpu_ids).start()
+    c.JupyterHub.services.extend(
+        [
+            {"name": "prometheus", "api_token": tokens["prometheus_token"]},
+            {
+                "name": "grafana",
+                "url": f"http://127.0.0.1:{grafana_port}",
+                "api_token": tokens["grafana_secret"],
+                "oauth_redirect_uri": "/services/grafana/login/generic_oauth",
+                "oauth_no_confirm": True,
+            },
+        ]
+    )
+    c.JupyterHub.load_roles.append(
+        {"name": "prometheus", "scopes": ["read:metrics"], "services": ["prometheus"]}
+    )
 
 
 class Metrics(Collector):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from typing import Any
 
 from jupyterhub.spawner import Spawner
 from tornado import web
+
+from tfcourse.hub import state
+from tfcourse.hub.state import GIB, MIB
 
 # The form's only field. DockerSpawner reads a field called `image`, so it must not be that.
 FIELD = "profile"
@@ -21,7 +25,7 @@ IMAGE = os.environ.get("COURSE_IMAGE") or "tensorflow-course"
 
 @dataclass(frozen=True)
 class Profile:
-    """An environment that a learner can start.
+    """An environment that a learner can start. Each backend takes from it what it can enforce.
 
     Attributes
     ----------
@@ -29,39 +33,87 @@ class Profile:
         Its name in forms, links (`/hub/spawn?profile=slug`) and the REST API.
     name, description
         What the learner reads.
-    overrides
-        For each value of COURSE_SPAWNER that offers it, the traits of the spawner that it sets.
-        They are the same for all profiles of a backend: a spawner is used again for the next one.
+    tag
+        Which of our images it is.
+    memory
+        What a server may use at most, in bytes.
+    cpus
+        How many processors it may use; TensorFlow starts that many threads.
+    processes
+        How many there may be. Threads count, and a kernel with TensorFlow has a hundred.
+    shared_memory
+        How large /dev/shm is, in bytes. Docker's own 64 MiB are too little for data loaders of
+        several processes.
+    gpu
+        Whether it has a GPU for itself.
     """
 
     slug: str
     name: str
     description: str
-    overrides: Mapping[str, Mapping[str, Any]]
+    tag: str
+    memory: int
+    cpus: float = 2
+    processes: int = 1024
+    shared_memory: int = 256 * MIB
+    gpu: bool = False
+
+    @property
+    def image(self) -> str:
+        """The image, as it is called on this server or in a registry."""
+        return f"{IMAGE}:{self.tag}"
 
 
-# The first one is the default.
+# The one table of what learners can start, on every backend. The first one is the default.
 PROFILES = (
     Profile(
         slug="tensorflow-cpu",
         name="TensorFlow (CPU)",
         description="Python with TensorFlow, Keras, NumPy and Matplotlib in JupyterLab. "
         "It runs on the processor, which is enough for every lesson.",
-        overrides={"local": {}, "docker": {"image": f"{IMAGE}:cpu", "gpu": False}},
+        tag="cpu",
+        memory=3 * GIB,
     ),
     Profile(
         slug="tensorflow-gpu",
         name="TensorFlow (GPU)",
         description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
         "It trains large models faster; for the lessons you do not need it.",
-        overrides={"docker": {"image": f"{IMAGE}:gpu", "gpu": True}},
+        tag="gpu",
+        memory=6 * GIB,  # CUDA's libraries need some
+        gpu=True,
     ),
 )
 
 
-def offered(backend: str, profiles: Iterable[Profile] = PROFILES) -> tuple[Profile, ...]:
-    """Return the profiles that this value of COURSE_SPAWNER has."""
-    return tuple(profile for profile in profiles if backend in profile.overrides)
+def configure(
+    c: Any,
+    settings: Callable[[Profile], Mapping[str, Any]],
+    profiles: Iterable[Profile],
+    unavailable: Mapping[str, str],
+) -> None:
+    """Set the picker. The same check answers its form, links and the REST API.
+
+    `settings` says which traits of the spawner a profile sets. They are the same traits for each: a
+    spawner is used again for the next one. `unavailable` says which profiles cannot be chosen, and
+    why.
+    """
+    profiles = [with_limits(profile) for profile in profiles]
+    c.Spawner.options_form = render_form(profiles, unavailable)
+    c.Spawner.options_from_form = "simple"
+    c.Spawner.apply_user_options = partial(
+        apply_user_options, settings=settings, profiles=profiles, unavailable=unavailable
+    )
+
+
+def with_limits(profile: Profile) -> Profile:
+    """Return the profile with the operator's limits; exit with a sentence if one cannot be."""
+    kind = "COURSE_GPU" if profile.gpu else "COURSE"
+    return replace(
+        profile,
+        memory=state.memory(f"{kind}_MEMORY", profile.memory),
+        cpus=state.number(f"{kind}_CPUS", profile.cpus, positive=True),
+    )
 
 
 def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> str:
@@ -128,7 +180,7 @@ def apply_user_options(
     spawner: Spawner,
     user_options: Any,
     *,
-    backend: str,
+    settings: Callable[[Profile], Mapping[str, Any]],
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
@@ -145,5 +197,5 @@ def apply_user_options(
         refusal = web.HTTPError(400, str(error))
         refusal.jupyterhub_message = str(error)  # the sentence alone, where a page shows it
         raise refusal from None
-    for trait, value in profile.overrides[backend].items():
+    for trait, value in settings(profile).items():
         setattr(spawner, trait, value)

@@ -88,7 +88,7 @@ def trouble() -> str | None:
     """Return a sentence if waiting is of no use."""
     project = os.environ.get("COURSE_NAME") or "tensorflow-course"
     labels = {"label": f"com.docker.compose.project={project}"}
-    for container in docker.from_env().containers.list(filters=labels):
+    for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
         # Those of the monitoring wait like that for what the hub writes.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):

@@ -25,7 +25,7 @@ from oauthenticator.oauth2 import OAuthCallbackHandler
 from tornado import web
 from traitlets import Set, Unicode
 
-from tfcourse.hub import https
+from tfcourse.hub import accounts, https, state
 from tfcourse.hub.announcement import AnnouncementHandler
 
 # E-mail addresses, or what else a service calls people.
@@ -36,6 +36,51 @@ NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 # --- Settings
+
+
+def configure(c: Any, kind: str) -> None:
+    """Set up the log-in by `oauth` or `lti`."""
+    # An e-mail address may be a name. The volumes' names are made from it without collisions.
+    c.Authenticator.username_pattern = NAMES
+    # Nobody by default: whatever name we took could be somebody's there.
+    c.Authenticator.admin_users = accounts.administrators(NAMES)
+    # Whether people still may come in is asked when they log in: at least once a day.
+    c.JupyterHub.cookie_max_age_days = 1
+    c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
+    {"oauth": configure_oauth, "lti": configure_lti}[kind](c)
+
+
+def configure_oauth(c: Any) -> None:
+    """Set up the log-in with a provider."""
+    c.JupyterHub.authenticator_class = CourseOAuthenticator
+    c.OAuthenticator.client_id, c.OAuthenticator.client_secret = required(
+        "COURSE_OAUTH_CLIENT_ID", "COURSE_OAUTH_CLIENT_SECRET"
+    )
+    c.CourseOAuthenticator.allowed = allowed()
+    c.OAuthenticator.username_claim = name_claim()
+    provider = endpoints()
+    c.OAuthenticator.authorize_url = provider["authorization_endpoint"]
+    c.OAuthenticator.token_url = provider["token_endpoint"]
+    c.OAuthenticator.userdata_url = provider["userinfo_endpoint"]
+    # By the standard those that say nothing take the secret in a header alone.
+    methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    c.OAuthenticator.basic_auth = "client_secret_post" not in methods
+    scopes = os.environ.get("COURSE_OAUTH_SCOPES") or "openid profile email"
+    c.OAuthenticator.scope = scopes.split()
+    c.OAuthenticator.login_service = "your usual account"  # on the button, after "Sign in with"
+
+
+def configure_lti(c: Any) -> None:
+    """Set up the log-in from a learning platform."""
+    c.JupyterHub.authenticator_class = CourseLTIAuthenticator
+    # Whom the platform sends, signed with its key: it knows who is in the course.
+    c.Authenticator.allow_all = True
+    c.LTI13Authenticator.issuer, client = required("COURSE_LTI_ISSUER", "COURSE_LTI_CLIENT_ID")
+    c.LTI13Authenticator.client_id = {client}
+    c.LTI13Authenticator.authorize_url = web_address("COURSE_LTI_AUTHORIZE_URL")
+    c.LTI13Authenticator.jwks_endpoint = web_address("COURSE_LTI_KEYS_URL")
+    # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
+    c.LTI13Authenticator.username_key = state.choice("COURSE_LTI_NAME", "sub", "email")
 
 
 def required(*variables: str) -> list[str]:

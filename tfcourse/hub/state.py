@@ -12,6 +12,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+MIB, GIB = 2**20, 2**30  # bytes
+
+# What a user may be called. It becomes a folder or a volume: no dots in front, no slashes. \Z: all
+# of it has to match.
+NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
+
 # For reading aloud and typing: no character that looks like another one.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -72,12 +78,15 @@ def number(variable: str, default: float, positive: bool = False) -> float:
     return value
 
 
-def memory(variable: str, default: str) -> str:
-    """Return an amount of memory from the environment; exit with a sentence if it is none."""
-    text = os.environ.get(variable) or default
-    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?[MG]", text):
+def memory(variable: str, default: int) -> int:
+    """Return an amount of memory in bytes; exit with a sentence if the environment has none."""
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
+    if not found:
         sys.exit(f"{variable} is {text!r}, but it has to be like 3G or 1500M.")
-    return text
+    return int(float(found[1]) * {"M": MIB, "G": GIB}[found[2]])
 
 
 def switch(variable: str) -> bool:
