@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench bench-hub screenshots images up down logs password
+.PHONY: bench bench-hub screenshots images settings up down logs password backup restore recover
 .PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
@@ -96,7 +96,10 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--label org.opencontainers.image.version=$(VERSION) \
 		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
-up: $(BUILT) ## start a hub for a class in containers; docker/.env.example lists its settings
+settings:
+	@$(PYTHON) -m tfcourse.hub.settings
+
+up: settings $(BUILT) ## start a hub for a class in containers; docker/.env.example lists its settings
 up restore: KINDS = cpu hub
 up: export CHECKSUM = $(shell cat $(or $(COURSE_CERTIFICATE),/dev/null) 2>/dev/null | cksum)
 up:
@@ -114,7 +117,8 @@ logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
 	@$(COMPOSE) logs --follow --tail 100
 
 password: ## give somebody of that hub a new password, and log them out (NAME=instructor)
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.password "$(NAME)"
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.password "$(NAME)" || { \
+		echo "The hub has to run for that: make up" >&2; exit 1; }
 	@$(COMPOSE) restart hub
 
 backup: ## put that hub's accounts, secrets and work into one file, while it runs (BACKUP=file)

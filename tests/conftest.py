@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -89,8 +89,21 @@ def browser() -> Iterator[Browser]:
                 "--no-first-run",
             ],
         )
-        yield browser
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Page, "goto", functools.partialmethod(go_to, Page.goto))
+            yield browser
         browser.close()
+
+
+def go_to(page: Page, goto: Callable, url: str, **how: object) -> object:
+    """Open a page; anew if meanwhile another test has made or removed one of Docker's networks."""
+    for _ in range(4):
+        try:
+            return goto(page, url, **how)
+        except Error as error:
+            if "ERR_NETWORK_CHANGED" not in error.message:
+                raise
+    return goto(page, url, **how)
 
 
 @pytest.fixture

@@ -227,12 +227,12 @@ class ClassHub(Site):
         page = post(session, f"{self.url}/hub/signup", data=form)
         return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
-    def authorize(self, name: str) -> requests.Response:
+    def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
         """Let somebody in, or shut them out, as the administrator does."""
         home = f"{self.url}/hub/home"
         if self.admin is None or self.admin.get(home, timeout=30).url != home:  # logged out
             self.admin = self.login("instructor", self.admin_password).session
-        response = post(self.admin, f"{self.url}/hub/authorize/{name}")
+        response = post(self.admin, f"{self.url}/hub/authorize/{name}", data={"let_in": let_in})
         response.raise_for_status()
         return response
 

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import docker
@@ -56,6 +57,12 @@ def test_who_signs_up_waits_for_the_instructor(hub):
     assert "once your instructor lets you in" in hub.sign_up("eve")
     assert "User eve has not been authorized by an administrator yet." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
+    # A button that is pressed twice, or on two instructors' pages, lets in.
+    hub.authorize("eve")
+    hub.authorize("eve")
+    assert hub.login("eve").url == f"{hub.url}/hub/spawn"
+    with pytest.raises(requests.HTTPError, match="400"):
+        hub.authorize("eve", "")
 
 
 @pytest.mark.parametrize("name", ["instructor", "Instructor", "INSTRUCTOR"])
@@ -69,7 +76,7 @@ def test_nobody_signs_up_as_the_administrator(hub, name):
 def test_who_is_shut_out_is_logged_out(hub):
     learner = ClassLearner(hub, "leaving")
     learner.start_server()
-    assert "leaving" in hub.authorize("leaving").text
+    assert "leaving" in hub.authorize("leaving", "no").text
     assert "not been authorized" in hub.login("leaving").text
 
     def refused() -> bool:
@@ -86,17 +93,19 @@ def test_who_is_shut_out_is_logged_out(hub):
 def test_a_link_changes_no_account(hub):
     hub.sign_up("patient")
     admin = hub.login("instructor", hub.admin_password).session
+    let_in = {"let_in": "yes"}
     for action in ("authorize", "discard"):
-        page = admin.get(f"{hub.url}/hub/{action}/patient", timeout=30)
+        page = admin.get(f"{hub.url}/hub/{action}/patient", params=let_in, timeout=30)
         assert page.url == f"{hub.url}/hub/authorize"
-        forged = admin.post(f"{hub.url}/hub/{action}/patient", timeout=30)
+        forged = admin.post(f"{hub.url}/hub/{action}/patient", data=let_in, timeout=30)
         assert forged.status_code == 403
         assert "not been authorized" in hub.login("patient").text
     grace = ClassLearner(hub, "hopeful").session
-    assert post(grace, f"{hub.url}/hub/authorize/patient").status_code == 403
+    assert post(grace, f"{hub.url}/hub/authorize/patient", data=let_in).status_code == 403
     for name in ("instructor", "Instructor"):
-        assert post(admin, f"{hub.url}/hub/authorize/{name}").status_code == 400
-    assert post(admin, f"{hub.url}/hub/authorize/nobody").status_code == 404
+        page = post(admin, f"{hub.url}/hub/authorize/{name}", data={"let_in": "no"})
+        assert page.status_code == 400
+    assert post(admin, f"{hub.url}/hub/authorize/nobody", data=let_in).status_code == 404
     post(admin, f"{hub.url}/hub/discard/patient").raise_for_status()
     assert "Invalid username" in hub.login("patient").text
 
@@ -155,6 +164,8 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
         ("172.18.0.1", "127.0.0.1", "172.18.0.1"),
         ("172.18.0.1", "", "172.18.0.1"),
         ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # a learner's server, past the proxy
+        ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
+        ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # 2^64 addresses of one person
     ],
 )
 def test_an_address_is_what_the_proxy_says(peer, forwarded, address):
@@ -247,6 +258,8 @@ def test_limits_are_the_engines(ada):
     assert limits["CpuQuota"] == 2 * limits["CpuPeriod"]
     assert limits["PidsLimit"] == 1024
     assert limits["ShmSize"] == 256 * 2**20
+    assert int(ada.run("cat", "/proc/1/oom_score_adj")) == 500
+    assert limits["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "5m"}}
     assert "cpu" in ada.container.image.tags[0]
     kernel = ada.start_kernel()
     threads = "import os; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
@@ -277,6 +290,34 @@ for pid in children:
 
 
 # --- Walls
+
+
+def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):
+    if not (folder := Path(ada.container.attrs["GraphDriver"]["Data"]["UpperDir"])).exists():
+        pytest.skip("the engine's files are not this machine's")
+    logs = folder.parents[2] / "containers" / ada.container.id / "local-logs"
+    ada.run("sh", "-c", "yes 0123456789 | head -c 60000000 >/proc/1/fd/1")
+    assert 2**20 < sum(path.stat().st_size for path in logs.iterdir()) < 11 * 2**20
+    assert ada.api("GET", "/user/{name}/api/status").ok
+
+
+def test_a_link_out_of_the_home_shows_the_learners_own_container(ada):
+    for name, target in [("root", "/proc/1/root"), ("up", "/home/jovyan/../.."), ("abs", "/")]:
+        ada.run("ln", "-sfn", target, f"/home/jovyan/{name}")
+        url = f"/user/{{name}}/api/contents/{name}/etc/hostname"
+        found = ada.api("GET", url).json()["content"]
+        assert found == f"{ada.container.id[:12]}\n"
+        assert not ada.api("GET", f"/user/{{name}}/api/contents/{name}/srv/secrets").ok
+        ada.run("rm", f"/home/jovyan/{name}")
+
+
+def test_the_proxy_obeys_the_hub_alone(hub):
+    """Whoever has an account on this machine can reach its interface."""
+    url = f"http://127.0.0.1:{hub.port + 2}/api/routes"
+    assert requests.get(url, timeout=30).status_code == 403
+    forged = {"Authorization": "token forged"}
+    route = {"target": "http://127.0.0.1:9"}
+    assert requests.post(f"{url}/x", json=route, headers=forged, timeout=30).status_code == 403
 
 
 def test_the_learner_has_no_rights_to_gain(ada):
@@ -403,12 +444,14 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     assert "New password" not in page.text
     hub.sign_up("guest")
     assert "not been authorized" in hub.login("guest").text
-    assert post(teacher.session, f"{hub.url}/hub/authorize/guest").status_code == 200
+    let_in = {"data": {"let_in": "yes"}}
+    assert post(teacher.session, f"{hub.url}/hub/authorize/guest", **let_in).status_code == 200
     guest = hub.login("guest").session
     assert "Who may come in" not in guest.get(f"{hub.url}/hub/home", timeout=30).text
-    assert post(guest, f"{hub.url}/hub/authorize/ada").status_code == 403
+    assert post(guest, f"{hub.url}/hub/authorize/ada", **let_in).status_code == 403
     for action in ("authorize/instructor", "discard/instructor", "change-password/ada"):
-        assert post(teacher.session, f"{hub.url}/hub/{action}").status_code == 403
+        shut_out = {"data": {"let_in": "no"}}
+        assert post(teacher.session, f"{hub.url}/hub/{action}", **shut_out).status_code == 403
     assert hub.login("instructor", hub.admin_password).ok
     post(teacher.session, f"{hub.url}/hub/announcement", data={"text": "Room 3 today"})
     assert "Room 3 today" in guest.get(f"{hub.url}/hub/home", timeout=30).text
@@ -485,6 +528,17 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     wait_until(lambda: not busy.server(), "now that it idles, it is stopped as well")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
+
+
+def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
+    hub = new_hub()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", hub.port))
+        other.listen()
+        with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
+            hub.up()
+    hub.up()  # at once, though Docker would wait
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])

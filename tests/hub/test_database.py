@@ -146,6 +146,15 @@ def test_without_a_database_homes_are_not_for_the_next_one(tmp_path, monkeypatch
     database.prepare(tmp_path, homes=["course-home-ada"])
 
 
+def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_DATABASE", raising=False)
+    database.prepare(tmp_path)
+    full = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(SystemExit, match="the hub's accounts is full"):
+        database.prepare(tmp_path)
+
+
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
     """Half of a database is not left where a whole one is looked for."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)

@@ -15,7 +15,11 @@ import pytest
 import requests
 from hubs import IMAGE, ClassHub, ClassLearner, run_cell, wait_until
 
+from tfcourse.hub.containers import LABEL
+
 CLASS = 20  # learners
+
+START = "/hub/api/users/{name}/server"
 
 NOTEBOOK = {
     "cells": [],
@@ -62,7 +66,7 @@ def test_a_class_starts_at_once_and_each_gets_a_server(hub, learners):
 
 
 def start(learner: ClassLearner) -> float:
-    learner.api("POST", "/hub/api/users/{name}/server").raise_for_status()
+    learner.api("POST", START).raise_for_status()
     return wait_until(lambda: (learner.server() or {}).get("ready"), "it is ready", 300)
 
 
@@ -93,6 +97,36 @@ def test_five_learners_work_on_while_the_hub_is_killed(hub, working):
         assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
         assert saved(learner) == "meanwhile"
     assert [learner.container.id for learner in working] == before
+
+
+def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
+    starting = learners[5:10]
+    with ThreadPoolExecutor(len(starting)) as pool:
+        list(pool.map(lambda learner: learner.api("POST", START).raise_for_status(), starting))
+    # Some have a container, and the hub has not noted where; some have none yet.
+    wait_until(lambda: containers(hub, starting), "the first ones are there")
+    hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
+    left = hub.engine.containers.create(  # between its two requests to the engine
+        f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
+    )
+    wait_until(hub.answers, "the hub is back")
+    with pytest.raises(docker.errors.NotFound):
+        left.reload()
+    for learner in starting:
+        if not learner.server():
+            learner.api("POST", START).raise_for_status()
+    seconds = wait_until(
+        lambda: all((learner.server() or {}).get("ready") for learner in starting), "all are ready"
+    )
+    print(f"hub killed during {len(starting)} starts: all ready {seconds:.1f} s after it is back")
+    for learner in starting:
+        save(learner, "mine").raise_for_status()
+        learner.stop_server()
+
+
+def containers(hub: ClassHub, learners: list[ClassLearner]) -> list:
+    names = [f"^/{hub.name}-{learner.name}$" for learner in learners]
+    return hub.engine.containers.list(filters={"name": names}, ignore_removed=True)
 
 
 def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):

@@ -213,17 +213,17 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
 
 def test_a_container_that_has_ended_keeps_no_gpu(engine_with_gpus, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
-    labels = gpus.label(GPUS[0], "test")
+    labels = {gpus.LABEL: GPUS[0]}
     container = engine_with_gpus.containers.create(
         IMAGE, ["sleep", "600"], labels=labels, network_mode="none"
     )
     try:
-        assert gpus.free(GPUS, "test") == GPUS[1:]
+        assert gpus.free(GPUS) == GPUS[1:]
         container.start()
-        assert gpus.free(GPUS, "test") == GPUS[1:]
+        assert gpus.free(GPUS) == GPUS[1:]
         container.kill()
         container.wait()
-        assert gpus.free(GPUS, "test") == GPUS
+        assert gpus.free(GPUS) == GPUS
     finally:
         container.remove(force=True)
 
@@ -241,7 +241,7 @@ def test_a_start_that_fails_keeps_no_gpu_and_says_what_docker_says(new_spawner):
         with pytest.raises(web.HTTPError, match="no-such-image:gpu is not on this server"):
             await ada.start()
         await bob.start()
-        assert gpus.free(GPUS, "test") == GPUS[1:]
+        assert gpus.free(GPUS) == GPUS[1:]
 
     asyncio.run(fail_twice())
 

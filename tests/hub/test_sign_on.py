@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import jwt
@@ -21,7 +22,7 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dockerspawner import DockerSpawner
-from hubs import ClassHub, ClassLearner
+from hubs import ClassHub, ClassLearner, free_ports, post, wait_until
 from oidc_provider_mock import User
 from tornado import web
 
@@ -254,6 +255,18 @@ def test_others_are_refused_with_a_sentence(oauth_hub, person, sentence):
     assert home.url.startswith(f"{oauth_hub.url}/hub/login")
 
 
+def test_the_provider_is_asked_again_each_day(oauth_hub):
+    session = oauth_hub.login("grace").session
+    day = time.time() + 24 * 3600 + 60
+    (cookie,) = (c for c in session.cookies if c.name == "jupyterhub-hub-login")
+    assert cookie.expires < day
+    tokens = f"{oauth_hub.url}/hub/api/users/grace@else.example/tokens"
+    for seconds in ({}, {"expires_in": 10 * 24 * 3600}):
+        token = post(session, tokens, json=seconds)
+        expires = token.ok and datetime.fromisoformat(token.json()["expires_at"]).timestamp()
+        assert expires < day  # or it is refused
+
+
 def test_who_logs_out_is_out(oauth_hub):
     session = oauth_hub.login("grace").session
     assert session.get(f"{oauth_hub.url}/hub/home", timeout=30).url.endswith("/hub/home")
@@ -300,6 +313,24 @@ def test_a_code_that_the_provider_did_not_give_is_a_sentence(oauth_hub):
 
 def test_no_secret_is_in_the_log(oauth_hub, ada):
     assert oauth_hub.secret not in oauth_hub.container("hub").logs().decode()
+
+
+def test_a_hub_that_is_started_while_the_provider_is_away_comes_back_with_it(new_hub):
+    hub = new_hub()
+    port = free_ports()
+    with oidc_provider_mock.run_server_in_thread(port=port):
+        hub.up(
+            **{name: value for name, value in PROVIDER.items() if not name.endswith("_URL")},
+            COURSE_OAUTH_ISSUER=f"http://localhost:{port}",
+        )
+    hub.container("hub").restart()
+    wait_until(
+        lambda: "does not say what the hub has to know" in hub.log("hub"),
+        "it says what it waits for",
+    )
+    assert not hub.answers()
+    with oidc_provider_mock.run_server_in_thread(port=port):
+        wait_until(hub.answers, "the hub is back")
 
 
 @pytest.mark.parametrize("issuer", ["", "/"])

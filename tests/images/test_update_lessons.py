@@ -7,6 +7,7 @@ a bundle that is made here as docker/Dockerfile makes it.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,10 +219,45 @@ def test_a_failure_is_logged_and_the_server_starts(home, failure):
     else:
         # A file system without a byte left, as far as git can tell.
         (home.lessons / "a.ipynb").unlink()
-        (home.home / "gitpuller").write_text("#!/bin/sh\necho No space left on device\nexit 1\n")
-        (home.home / "gitpuller").chmod(0o755)
+        stand_in(home, "gitpuller", "echo No space left on device; exit 1")
     path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
     said = home.run("start-course", "echo", "the server", PATH=path)
     assert "The lessons were not brought up to date:" in said
     assert said.endswith("the server\n")
     assert home.lessons.exists()
+
+
+def stand_in(home: Home, program: str, script: str) -> None:
+    (home.home / program).write_text(f"#!/bin/sh\n{script}\n")
+    (home.home / program).chmod(0o755)
+
+
+@pytest.mark.parametrize("end", ["exit 1", "kill -9 $PPID; exit"], ids=["no space", "killed"])
+def test_a_first_start_that_is_cut_short_is_made_good_by_the_next(home, end):
+    """What git leaves then: files without a byte, and no index."""
+    home.run("rm", "-rf", str(home.lessons))
+    script = f"""
+case "$*" in
+    clone*) for last; do :; done
+            mkdir -p "$last/.git" && : >"$last/a.ipynb"
+            {end} ;;
+    *) exec {shutil.which("git")} "$@" ;;
+esac"""
+    stand_in(home, "git", script)
+    path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
+    said = home.run("start-course", "echo", "the server", PATH=path)
+    assert said.endswith("the server\n")
+    assert not home.lessons.exists()
+    (home.home / "git").unlink()
+    home.run("update-lessons")
+    assert home.found() == {"a": "a1", "b": "b1", "c": "c1\n" * 9}
+    assert not list(home.home.glob("*.part"))
+
+
+def test_a_folder_without_an_index_gets_its_lessons_back(home):
+    """As a server left it that was killed in its first start, before this was thought of."""
+    (home.lessons / ".git" / "index").unlink()
+    (home.lessons / "b.ipynb").unlink()
+    home.edit(a="mine")
+    home.run("update-lessons")
+    assert home.found() == {"a": "mine", "a+": "a1", "b": "b1", "c": "c1\n" * 9}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import os
 import re
@@ -48,7 +49,7 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
     c.Authenticator.username_pattern = state.NAMES
     c.Authenticator.admin_users = administrators(state.NAMES, default="instructor")
-    c.CourseAuthenticator.admin_password = state.password(hub / "admin-password")
+    c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
     # Who has signed up and is approved may come in: the authenticator sees to that.
@@ -57,6 +58,11 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.NativeAuthenticator.open_signup = open_signup()
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True
+
+
+def first_password(hub: Path, name: str) -> str:
+    """Return an administrator's first password; each has one of their own."""
+    return state.password(hub / f"first-password-of-{name}")
 
 
 def kind() -> str:
@@ -141,7 +147,7 @@ class CourseAuthenticator(NativeAuthenticator):
     - Passwords are computed beside the hub, which would stand still for a quarter of a second.
     """
 
-    admin_password = Unicode(config=True, help="Of administrators that have no account yet.")
+    first_password = CallableTrait(config=True, help="Of an administrator without an account.")
     class_code = Unicode(config=True, help="Who gives it when signing up may come in at once.")
     has_home = CallableTrait(lambda name: False, config=True, help="Is there work under this name?")
 
@@ -154,7 +160,7 @@ class CourseAuthenticator(NativeAuthenticator):
         for name in self.admin_users:
             info = self.get_user(name)
             if info is None:
-                password = hashed(self.admin_password)
+                password = hashed(self.first_password(name))
                 self.db.add(UserInfo(username=name, password=password, is_authorized=True))
             elif not info.is_authorized:
                 sys.exit(
@@ -310,16 +316,29 @@ def log_out(db: Session, name: str) -> None:
 def address_of(request: HTTPServerRequest) -> str:
     """Return the address that a request comes from, whatever it says about itself.
 
+    Of an IPv6 address it is the network, /64: whoever has one address there has all of them.
+
     The proxy appends it to X-Forwarded-For. What stands before that, or in X-Real-Ip, anybody can
     write; and what does not come from this machine does not come from the proxy.
     """
     peer = request.connection.context._orig_remote_ip
     if peer != request.connection.stream.socket.getsockname()[0]:
-        return peer
+        return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
     # One more proxy on this machine, for HTTPS, say, has appended its own, too.
     outside = [address.strip() for address in forwarded if not is_loopback(address.strip())]
-    return outside[-1] if outside else peer
+    return network(outside[-1] if outside else peer)
+
+
+def network(address: str) -> str:
+    """Return an IPv4 address as it is, of an IPv6 address its network."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 6 and found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 
 def is_loopback(address: str) -> bool:
@@ -486,16 +505,23 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Change it, stop the server of who is shut out, and show the list again."""
+        """Change it, stop the server of who is shut out, and show the list again.
+
+        The form says what is wanted: a page may be old, and a button be pressed twice.
+        """
+        let_in = self.get_body_argument("let_in", "")
+        if let_in not in ("yes", "no"):
+            raise web.HTTPError(400, "This form can no longer be used. Open the page again.")
         name = self.authenticator.normalize_username(name)
         if not self.authenticator.user_exists(name):
             raise web.HTTPError(404, f"There is no account {name!r}.")
         if name == self.current_user.name:
             raise web.HTTPError(400, "You would shut yourself out.")
         refuse_administrators(self, name)
-        UserInfo.change_authorization(self.db, name)
+        self.authenticator.get_user(name).is_authorized = let_in == "yes"
+        self.db.commit()
         user = self.users.get(name)
-        if user and user.active and not self.authenticator.get_user(name).is_authorized:
+        if user and user.active and let_in == "no":
             await self.stop_single_user(user)
         self.redirect(self.hub.base_url + "authorize#" + name)
 

@@ -79,6 +79,8 @@ def default_file(note: str = "") -> Path:
 
 def backup(file: Path) -> None:
     """Write the file, or to stdout if it is called `-`; the hub and learners may go on working."""
+    if file.is_dir():
+        sys.exit(f"{file} is a folder: say the file's name, too.")
     if not volumes():
         sys.exit(f"There is nothing of a hub called {HUB!r} on this machine.")
     database("copy")
@@ -209,6 +211,8 @@ def check_stopped() -> None:
 
 def check(file: Path) -> list[str]:
     """Return the volumes in the file; exit with a sentence unless it is a whole backup of ours."""
+    if file.is_dir():
+        sys.exit(f"{file} is a folder, and no backup.")
     print(f"Checking {file} ...", file=sys.stderr)
     try:
         with tarfile.open(file, "r|gz") as archive:

@@ -34,6 +34,8 @@ from tfcourse.hub import (
 # to the internet, nor to a cloud's metadata service, nor from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
+# On each learner's container: the hub that it belongs to.
+LABEL = "tensorflow-course.hub"
 # The volume with a learner's work. `make backup` finds it by this name (backup.py).
 HOME = "{prefix}-home-{username}"
 
@@ -42,6 +44,8 @@ HOME = "{prefix}-home-{username}"
 HOST = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
+    # When the machine is short of memory, the kernel ends a learner's program, and not the hub.
+    "oom_score_adj": 500,
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
 
@@ -82,6 +86,8 @@ def configure(c: Any, hub: Path) -> None:
     # --- A learner's container
 
     c.JupyterHub.spawner_class = ContainerSpawner
+    c.DockerSpawner.extra_create_kwargs = {"labels": {LABEL: name}}
+    remove_unstarted(client, name)
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
     c.ContainerSpawner.gpu_ids = gpu_ids
     unavailable = {} if gpu_ids else {p.slug: reason for p in profiles.PROFILES if p.gpu}
@@ -223,6 +229,16 @@ def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, st
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def remove_unstarted(client: docker.DockerClient, name: str) -> None:
+    """Remove containers that a hub has made, and was killed before it started them.
+
+    One may have a GPU.
+    """
+    left = {"label": f"{LABEL}={name}", "status": "created"}
+    for container in client.containers.list(all=True, filters=left, ignore_removed=True):
+        container.remove(force=True)
+
+
 def homes(client: docker.DockerClient, name: str) -> list[str]:
     """Return the volumes with learners' work."""
     begin = HOME.format(prefix=name, username="")
@@ -279,6 +295,13 @@ class ContainerSpawner(DockerSpawner):
         """
         super().load_state({**state, "object_name": ""})
 
+    async def get_url(self) -> str:
+        """Return where the server is. A hub that was killed while it started has not noted that."""
+        if self.server.ip:
+            return self.server.url
+        ip, port = await self.get_ip_and_port()
+        return f"http://{ip}:{port}{self.server.base_url}"
+
     async def create_object(self) -> dict[str, Any]:
         """Create the container; one with a GPU gets one that no other learner's has.
 
@@ -290,7 +313,7 @@ class ContainerSpawner(DockerSpawner):
         if not self.gpu:
             return await super().create_object()
         async with gpus.lock():
-            free = await asyncio.to_thread(gpus.free, self.gpu_ids, self.prefix)
+            free = await asyncio.to_thread(gpus.free, self.gpu_ids)
             if not free:
                 raise refusal(
                     f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
@@ -298,7 +321,8 @@ class ContainerSpawner(DockerSpawner):
                 )
             before = self.extra_host_config, self.extra_create_kwargs
             self.extra_host_config = {**before[0], **gpus.host_config(free[0])}
-            self.extra_create_kwargs = {**before[1], "labels": gpus.label(free[0], self.prefix)}
+            labels = {**before[1].get("labels", {}), gpus.LABEL: free[0]}
+            self.extra_create_kwargs = {**before[1], "labels": labels}
             try:
                 return await super().create_object()
             finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -36,6 +37,8 @@ from tfcourse.hub.state import private_folder, state_folder
 KEPT = 7  # copies: one a day, and one from before an upgrade
 
 HOUR = 3600  # seconds
+
+ROOM = 10 * 2**20  # bytes; with less the hub would end in the middle of its start
 
 
 def main() -> None:
@@ -89,6 +92,11 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     one, learners' homes would be for whoever signs up first under their names.
     """
     where = url(folder)
+    if shutil.disk_usage(folder).free < ROOM:
+        sys.exit(
+            "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
+            "says what takes it), then `make up`. Learners' work is safe; their servers run on."
+        )
     found = state_of(where)
     if found is None:
         if copies(folder) or any(homes):

@@ -56,21 +56,16 @@ def lock() -> asyncio.Lock:
     return asyncio.Lock()
 
 
-def free(ids: Iterable[str], hub: str) -> list[str]:
-    """Return those of the GPUs that no container of this hub has, in their order."""
+def free(ids: Iterable[str]) -> list[str]:
+    """Return those of the GPUs that no container has, be it of this hub or of another one here."""
     client = docker.from_env()
     try:
-        labels = {"label": f"{LABEL}.hub={hub}"}
-        containers = client.containers.list(all=True, filters=labels, ignore_removed=True)
+        having = {"label": LABEL}
+        containers = client.containers.list(all=True, filters=having, ignore_removed=True)
         taken = {c.labels[LABEL] for c in containers if c.status not in ENDED}
     finally:
         client.close()
     return [identifier for identifier in ids if identifier not in taken]
-
-
-def label(identifier: str, hub: str) -> dict[str, str]:
-    """Return the labels of a container that has this GPU."""
-    return {LABEL: identifier, f"{LABEL}.hub": hub}
 
 
 def host_config(identifier: str) -> dict[str, Any]:

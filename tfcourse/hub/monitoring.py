@@ -86,7 +86,7 @@ class Metrics(Collector):
         client = docker.from_env(max_pool_size=TOGETHER)
         while True:
             try:
-                taken = len(self.gpu_ids) - len(gpus.free(self.gpu_ids, self.hub))
+                taken = len(self.gpu_ids) - len(gpus.free(self.gpu_ids))
                 self.measured = [
                     *servers(client, self.hub),
                     gauge("course_gpus", "GPUs to give away", len(self.gpu_ids)),

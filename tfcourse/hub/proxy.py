@@ -19,6 +19,13 @@ def main() -> None:
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
     address = "127.0.0.1" if https.host() else os.environ.get("COURSE_ADDRESS") or "127.0.0.1"
+    for number, where in ((port, address), (api_port, "127.0.0.1")):
+        # The proxy itself would go on without listening.
+        if error := state.port_error(number, where):
+            sys.exit(
+                f"Port {number} of {where} cannot be used: {error.strerror}. Stop what uses it,\n"
+                "or set another COURSE_PORT (the next two are used as well) or COURSE_ADDRESS."
+            )
     os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
     command = [
         *local.proxy_command(),

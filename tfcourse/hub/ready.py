@@ -25,8 +25,8 @@ def main() -> None:
     address = os.environ.get("COURSE_ADDRESS") or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
     everywhere = address in ("0.0.0.0", "::")  # noqa: S104
     deadline = time.monotonic() + PATIENCE
-    while (problem := trouble()) or not answers("127.0.0.1" if everywhere else address):
-        if problem:
+    while not answers("127.0.0.1" if everywhere else address):
+        if problem := trouble():
             sys.exit(problem)
         if time.monotonic() > deadline:
             sys.exit("The hub does not answer. `make logs` shows why.")
@@ -52,7 +52,7 @@ def how_to_come_in() -> str:
         }
         return f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
     name = name or "instructor"
-    password = state.password(state.state_folder() / "hub" / "admin-password")
+    password = accounts.first_password(state.state_folder() / "hub", name)
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
         holds = bcrypt.checkpw(password.encode(), UserInfo.find(db, name).password)
     if holds:
