@@ -397,7 +397,8 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     page.press("[name=password]", "Enter")
     page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
     page = browser.new_page()  # the other one goes wherever it goes
-    page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
+    # In one workspace for both, JupyterLab would send this one elsewhere at any time.
+    page.goto(f"{learner.hub.url}/user/{learner.name}/lab/workspaces/second")
     return page
 
 

@@ -25,6 +25,7 @@ from dockerspawner import DockerSpawner
 from hubs import ClassHub, ClassLearner, free_ports, post, wait_until
 from oidc_provider_mock import User
 from tornado import web
+from tornado.web import create_signed_value, decode_signed_value
 
 from tfcourse.hub import sign_on
 
@@ -257,9 +258,22 @@ def test_others_are_refused_with_a_sentence(oauth_hub, person, sentence):
 
 def test_the_provider_is_asked_again_each_day(oauth_hub):
     session = oauth_hub.login("grace").session
+    secret = oauth_hub.container("hub").exec_run(["cat", "/srv/state/hub/cookie_secret"]).output
+    name, cookie = next(c for c in session.cookies.items() if c[0] == "jupyterhub-hub-login")
+    secret = bytes.fromhex(secret.decode())
+    who = decode_signed_value(secret, name, cookie)
+
+    def page_after(hours: float) -> str:
+        """Return where somebody ends who has logged in before so many hours, as the cookie says."""
+        then = time.time() - 3600 * hours
+        old = create_signed_value(secret, name, who, clock=lambda: then)
+        cookies = {name: old.decode()}
+        return requests.get(f"{oauth_hub.url}/hub/home", cookies=cookies, timeout=30).url
+
+    assert page_after(23).endswith("/hub/home")
+    assert "/hub/login" in page_after(25)
+
     day = time.time() + 24 * 3600 + 60
-    (cookie,) = (c for c in session.cookies if c.name == "jupyterhub-hub-login")
-    assert cookie.expires < day
     tokens = f"{oauth_hub.url}/hub/api/users/grace@else.example/tokens"
     for seconds in ({}, {"expires_in": 10 * 24 * 3600}):
         token = post(session, tokens, json=seconds)

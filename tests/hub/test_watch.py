@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 from hubs import IMAGE, ROOT, ClassHub, ClassLearner, Learner, post, run_cell, send, wait_until
+from lab import wait_for_kernel
 from playwright.sync_api import Page, expect
 
 from tfcourse.hub import state
@@ -98,6 +99,7 @@ def test_lab_says_that_the_kernel_has_died(page, ada):
     open_lab(page, ada)
     sessions = ada.api("GET", "/user/{name}/api/sessions").json
     wait_until(sessions, "the lesson has a kernel")
+    wait_for_kernel(page)
     kernel = sessions()[0]["kernel"]["id"]
     list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     dialog = page.get_by_role("dialog")
