@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import yaml
 from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 from traitlets.config import Config
@@ -15,12 +18,30 @@ from tfcourse.hub.profiles import Profile
 HUB = "http://course-hub:8001/hub/api"
 
 
-def spawner(kind: type[KubeSpawner], config: Config, **attributes: Any) -> KubeSpawner:
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a cluster that is not there: KubeSpawner wants one before it renders anything."""
+    config = {
+        "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "none", "user": {}}],
+        "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+        "current-context": "none",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    # It has read KUBECONFIG when it was imported.
+    default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(default, str(path))
+
+
+def spawner(
+    kind: type[KubeSpawner], config: Config, api_url: str = HUB, **attributes: Any
+) -> KubeSpawner:
     """Return a spawner as a hub makes it; in a running loop, as KubeSpawner wants one."""
-    name = attributes.pop("name", "ada.lovelace")
+    name = "ada.lovelace"
     user = SimpleNamespace(name=name, id=1, url=f"/user/{name}/", admin=False)
     hub = SimpleNamespace(
-        api_url=HUB, base_url="/hub/", public_host="", routespec="/", cookie_options={}
+        api_url=api_url, base_url="/hub/", public_host="", routespec="/", cookie_options={}
     )
     return kind(config=config, user=user, hub=hub, _mock=True, **attributes)
 

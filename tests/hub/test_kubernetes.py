@@ -21,25 +21,12 @@ from tfcourse.hub.profiles import PROFILES
 from tfcourse.hub.state import ROOT
 
 CPU, GPU = PROFILES
+cluster = pods.cluster  # a fixture
 VERSIONS = ["1.30", "1.32", "1.34", "1.36", "1.37"]
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
 
-@pytest.fixture(autouse=True)
-def cluster(tmp_path, monkeypatch) -> None:
-    """Name a cluster that is not there: KubeSpawner wants one before it renders anything."""
-    context = {"cluster": "none", "user": "none"}
-    config = {
-        "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "users": [{"name": "none", "user": {}}],
-        "contexts": [{"name": "none", "context": context}],
-        "current-context": "none",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(
-        "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path)
-    )
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture
