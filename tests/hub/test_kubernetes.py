@@ -14,8 +14,9 @@ import pods
 import pytest
 import yaml
 from kubespawner import KubeSpawner
+from traitlets.config import Config, PyFileConfigLoader
 
-from tfcourse.hub import kubernetes, values
+from tfcourse.hub import database, kubernetes, values
 from tfcourse.hub.kubernetes import PodSpawner
 from tfcourse.hub.profiles import PROFILES
 from tfcourse.hub.state import ROOT
@@ -249,6 +250,52 @@ def test_the_hub_knows_whose_work_is_there(api):
     assert kubernetes.homes() == ["ada.lovelace"]
     path = "/api/v1/namespaces/course/persistentvolumeclaims"
     assert api == [(path, "Bearer secret")] * 3
+
+
+def test_the_hub_is_set_up_for_one_pod_and_its_learners(api, tmp_path, monkeypatch):
+    """By jupyterhub_config.py as a whole, with traits that exist."""
+    for name, value in {
+        "COURSE_SPAWNER": "kubernetes",
+        "COURSE_IMAGE": IMAGE,
+        "COURSE_HOST": "hub.example.org",
+        "COURSE_STATE": str(tmp_path / "state"),
+        "COURSE_SECRETS": str(tmp_path),
+        "COURSE_HOME_SIZE": "9Gi",
+        "COURSE_HOME_CLASS": "fast",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(kubernetes, "homes", lambda **_: [])  # a new hub
+    monkeypatch.setattr(database.rounds, "regularly", lambda *_, **__: None)
+    c = PyFileConfigLoader("jupyterhub_config.py", path=str(ROOT)).load_config()
+
+    known = values.classes("tfcourse.hub.accounts.CourseAuthenticator")
+    for kind, traits in c.items():
+        assert set(traits) <= set(known[kind].class_traits(config=True)), kind
+
+    # Hub and proxy talk over the pod's loopback address; learners find the hub by its Service.
+    assert c.JupyterHub.hub_bind_url == "http://0.0.0.0:8001"
+    assert c.JupyterHub.hub_connect_url == "http://127.0.0.1:8001"
+    assert c.ConfigurableHTTPProxy.api_url == "http://127.0.0.1:8002"
+    assert c.JupyterHub.public_url == "https://hub.example.org/"
+
+    async def render():
+        here = "http://127.0.0.1:8001/hub/api"
+        return await pods.manifests(pods.spawner(c.JupyterHub.spawner_class, c, here))
+
+    pod, claim = asyncio.run(render())
+    environment = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+    assert environment["JUPYTERHUB_API_URL"] == pods.HUB
+    assert claim["spec"]["resources"]["requests"]["storage"] == "9Gi"
+    assert claim["spec"]["storageClassName"] == "fast"
+
+
+def test_without_its_database_the_hub_does_not_start_where_there_are_homes(
+    api, tmp_path, monkeypatch
+):
+    """They would be for whoever signs up first under their names."""
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    with pytest.raises(SystemExit, match="but there was one"):
+        kubernetes.configure(Config(), tmp_path)
 
 
 def test_outside_a_cluster_the_hub_says_so(tmp_path, monkeypatch):

@@ -210,7 +210,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
 
     # The image's entry has brought the lessons, and TensorFlow's threads follow the pod's limit.
     assert "00_start_here.ipynb" in inside("ls ~/tensorflow-course")
-    environment = inside("tr '\\0' '\\n' < /proc/$(pgrep -of jupyterhub-singleuser)/environ")
+    environment = inside("cat /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "TF_NUM_INTRAOP_THREADS=2" in environment.splitlines()
 
     # Under the pod's own security context.
@@ -225,7 +225,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     assert inspected["Memory"] == PROFILES[0].memory
     assert inside("df --output=size --block-size=1 /dev/shm").split()[-1] == str(256 * MIB)
 
-    # The chart's hub is a little older than the learner's JupyterHub: it would say if that mattered.
+    # The chart's hub is a little older than the learner's JupyterHub, and that does not matter.
     assert "could cause failure" not in podman("logs", container).stdout
 
     inside("mkdir /tmp/rerun")

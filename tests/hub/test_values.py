@@ -113,9 +113,9 @@ def test_no_number_is_written_so_that_helm_changes_it():
             "hub.config.GenericOAuthenticator.alow_all does not exist (did you mean allow_all?)",
         ),
         (
-            "hub/config/Authentcator/allow_all",
+            "hub/config/Authenticatr/allow_all",
             True,
-            "hub.config.Authentcator is no class of this hub (did you mean Authenticator?)",
+            "hub.config.Authenticatr is no class of this hub (did you mean Authenticator?)",
         ),
         ("hub/config/JupyterHub/authenticator_class", "dummy", "which\nlets everybody in"),
         ("hub/config/JupyterHub", None, "authenticator_class is missing"),
