@@ -312,6 +312,14 @@ def test_without_an_image_the_hub_says_so(tmp_path, monkeypatch):
         kubernetes.configure(None, tmp_path)
 
 
+@pytest.mark.parametrize("variable", kubernetes.NOT_HERE)
+def test_a_setting_that_would_do_nothing_ends_the_start(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    monkeypatch.setenv(variable, "on")
+    with pytest.raises(SystemExit, match=f"{variable} is for a hub on one server"):
+        kubernetes.configure(None, tmp_path)
+
+
 def test_gpus_are_offered_where_there_are_some(monkeypatch):
     monkeypatch.delenv("COURSE_GPUS", raising=False)
     assert list(kubernetes.unavailable()) == [GPU.slug]

@@ -49,6 +49,15 @@ POD: dict[str, Any] = {
     "start_timeout": 600,
 }
 
+# Settings of a hub on one server that would do nothing here, or the wrong thing.
+NOT_HERE = (
+    "COURSE_CERTIFICATE",
+    "COURSE_KEY",
+    "COURSE_MONITOR",
+    "COURSE_NAME",
+    "COURSE_SUBDOMAINS",
+)
+
 # Where a pod finds out how to talk to its cluster.
 API = "https://kubernetes.default.svc"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -61,6 +70,12 @@ def configure(c: Any, hub: Path) -> None:
             "COURSE_IMAGE is empty, but nodes fetch the learners' image from a registry:\n"
             "say where it is, like registry.example.org/tensorflow-course/1.0."
         )
+    for variable in NOT_HERE:
+        if os.environ.get(variable) not in (None, "", "off"):
+            sys.exit(
+                f"{variable} is for a hub on one server. Here the cluster does what it is about,\n"
+                "or nobody does: see docs/kubernetes.md, and leave it empty."
+            )
     try:
         somebody = homes(limit="1")
     except (OSError, requests.RequestException) as error:
