@@ -13,7 +13,9 @@ import kubernetes_validate
 import pods
 import pytest
 import yaml
+from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
+from tornado import web
 from traitlets.config import Config, PyFileConfigLoader
 
 from tfcourse.hub import database, kubernetes, values
@@ -296,6 +298,35 @@ def test_without_its_database_the_hub_does_not_start_where_there_are_homes(
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)
     with pytest.raises(SystemExit, match="but there was one"):
         kubernetes.configure(Config(), tmp_path)
+
+
+def refused(status: int, body: str | None) -> ApiException:
+    error = ApiException(status, "Forbidden")
+    error.body = body
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (refused(403, '{"message": "exceeded quota: course"}'), "says: exceeded quota: course"),
+        (refused(403, "<html>"), "says: Forbidden"),
+        (refused(403, None), "says: Forbidden"),
+        (TimeoutError("pod did not start"), "There was no room for your server"),
+    ],
+)
+def test_what_the_cluster_refuses_is_a_sentence_for_the_learner(monkeypatch, error, sentence):
+    async def fail(self):
+        raise error
+
+    async def start():
+        await pods.spawner(PodSpawner, pods.own_hub()).start()
+
+    monkeypatch.setattr(KubeSpawner, "_start", fail)
+    with pytest.raises(web.HTTPError) as refusal:
+        asyncio.run(start())
+    assert refusal.value.status_code == 503
+    assert sentence in refusal.value.jupyterhub_message
 
 
 def test_outside_a_cluster_the_hub_says_so(tmp_path, monkeypatch):

@@ -14,7 +14,6 @@ import docker
 import requests
 import traitlets
 from dockerspawner import DockerSpawner
-from tornado import web
 from traitlets.log import get_logger
 
 from tfcourse.hub import (
@@ -245,7 +244,7 @@ class ContainerSpawner(DockerSpawner):
         async with gpus.lock():
             free = await asyncio.to_thread(gpus.free, self.gpu_ids, self.prefix)
             if not free:
-                raise refusal(
+                raise pages.refusal(
                     f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
                     "Start TensorFlow (CPU), which runs every lesson, or try again later."
                 )
@@ -263,20 +262,13 @@ class ContainerSpawner(DockerSpawner):
             return await super().start()
         except docker.errors.ImageNotFound as error:
             self.log.error("%s", error)
-            raise refusal(
+            raise pages.refusal(
                 f"The image {self.image} is not on this server. Please tell your instructor; "
                 "`make images` builds it."
             ) from None
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.log.error("Docker did not start %s: %s", self.container_name, error)
-            raise refusal(
+            raise pages.refusal(
                 "Docker could not start your server. Try again; if that does not help, tell your "
                 f"instructor what it says: {getattr(error, 'explanation', error)}"
             ) from None
-
-
-def refusal(sentence: str) -> web.HTTPError:
-    """Return an error that shows the learner this sentence, on pages and in the REST API."""
-    error = web.HTTPError(503, sentence)
-    error.jupyterhub_message = sentence
-    return error

@@ -6,6 +6,7 @@ of its own (values.py), and our own hub (`COURSE_SPAWNER=kubernetes`; kubernetes
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 import requests
 import traitlets
+from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
 from kubespawner.slugs import is_valid_label, safe_slug
 
-from tfcourse.hub import accounts, database, https, idle, profiles, state
+from tfcourse.hub import accounts, database, https, idle, pages, profiles, state
 
 HOME = "/home/jovyan"
 UID = 1000  # jovyan's, in our images
@@ -207,3 +209,28 @@ class PodSpawner(KubeSpawner):
 
         KubeSpawner's own profiles, of which there are none here, would have the same field.
         """
+
+    async def start(self) -> tuple[str, int]:
+        """Start the pod; what the cluster refuses becomes a sentence for the learner."""
+        try:
+            return await super().start()
+        except ApiException as error:
+            self.log.error("The cluster refused %s: %s", self.pod_name, error)
+            raise pages.refusal(
+                "The cluster did not take your server. Try again; if that does not help, tell your "
+                f"instructor what it says: {reason(error)}"
+            ) from None
+        except TimeoutError as error:
+            self.log.error("%s did not start: %s", self.pod_name, error)
+            raise pages.refusal(
+                "There was no room for your server, or its image could not be fetched. Try again "
+                "later; if that does not help, tell your instructor."
+            ) from None
+
+
+def reason(error: ApiException) -> str:
+    """Return the cluster's own words: a quota that is used up, say."""
+    try:
+        return json.loads(error.body)["message"]
+    except (KeyError, TypeError, ValueError):
+        return str(error.reason)
