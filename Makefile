@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench bench-hub screenshots images settings up down logs password backup restore recover
+.PHONY: bench bench-hub screenshots images settings up down logs password backup restore recover values
 .PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
@@ -38,6 +38,7 @@ export DOCKER COURSE_NAME COURSE_IMAGE COURSE_DATABASE
 # From a registry, or built here.
 BUILT := $(if $(COURSE_IMAGE),,images)
 KEEP = $(PYTHON) -m tfcourse.hub.backup
+VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
 # Always from scratch, so that no warning is missed.
@@ -131,6 +132,9 @@ recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=
 	@$(COMPOSE) stop hub
 	@$(KEEP) recover $(if $(EMPTY),--empty)
 	@echo "Now start the hub: make up"
+
+values: environment ## make and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
+	@$(BIN)/python -m tfcourse.hub.values --size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots

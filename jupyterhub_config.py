@@ -1,9 +1,9 @@
-"""The course's JupyterHub, on this machine (`make hub`) or in containers (`make up`).
+"""The course's JupyterHub: on this machine (`make hub`), in containers (`make up`), in a cluster.
 
 Environment variables:
 
-COURSE_SPAWNER  what a learner's server is: `local`, a process on this machine (the default), or
-                `docker`, a container
+COURSE_SPAWNER  what a learner's server is: `local`, a process on this machine (the default),
+                `docker`, a container, or `kubernetes`, a pod
 COURSE_STATE    the folder for accounts and the hub's log (by default `.course` in the clone)
 COURSE_PORT     the port of the address (8000); the next two are used as well
 COURSE_ADMIN    the name of a user who may see and stop all servers (local: by default nobody;
@@ -27,8 +27,13 @@ COURSE_LTI_ISSUER, COURSE_LTI_CLIENT_ID, COURSE_LTI_AUTHORIZE_URL, COURSE_LTI_KE
 COURSE_LTI_NAME,
 COURSE_DATABASE
 
+Of `kubernetes`, as kubernetes/hub.yaml explains: those of `docker` but COURSE_NAME, COURSE_MONITOR,
+COURSE_SUBDOMAINS and what is about certificates, and
+
+COURSE_GPUS, COURSE_HOME_SIZE, COURSE_HOME_CLASS
+
 What is here holds for every hub. The rest is set, each with its reason, by functions called
-`configure`: that of tfcourse/hub/local.py or containers.py, and those that it calls.
+`configure`: that of tfcourse/hub/local.py, containers.py or kubernetes.py, and those that it calls.
 """
 
 from importlib import import_module
@@ -37,7 +42,11 @@ from tfcourse.hub import lessons, pages, state
 
 c = get_config()
 
-BACKENDS = {"local": "tfcourse.hub.local", "docker": "tfcourse.hub.containers"}
+BACKENDS = {
+    "local": "tfcourse.hub.local",
+    "docker": "tfcourse.hub.containers",
+    "kubernetes": "tfcourse.hub.kubernetes",
+}
 backend = import_module(BACKENDS[state.choice("COURSE_SPAWNER", *BACKENDS)])
 
 # Kept, so that after a second start nobody has to log in again.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tornado import web
 
-from tfcourse.hub import containers, local
+from tfcourse.hub import containers, kubernetes, local, values
 from tfcourse.hub.profiles import (
     PROFILES,
     Profile,
@@ -26,7 +26,7 @@ NASTY = Profile(
     memory=1,
 )
 TWO = (CPU, NASTY)
-BACKENDS = [local, containers]
+BACKENDS = [local, containers, kubernetes]
 NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
@@ -134,6 +134,33 @@ def test_a_number_that_is_changed_in_the_table_is_changed_in_every_backend(backe
     assert backend.settings(changed) == {**backend.settings(CPU), "cpu_limit": 7}
 
 
+def test_a_number_that_is_changed_in_the_table_is_changed_in_the_charts_values():
+    changed, before = (
+        values.generated([profile], "registry.example.org/course", [])["singleuser"]
+        for profile in (replace(CPU, cpus=7), CPU)
+    )
+    assert changed["profileList"][0]["kubespawner_override"]["cpu_limit"] == 7
+    assert changed["cpu"]["limit"] == 7  # of placeholders
+    changed["profileList"][0]["kubespawner_override"]["cpu_limit"] = changed["cpu"]["limit"] = 2
+    assert changed == before
+
+
+def test_pods_take_every_limit_but_that_of_processes():
+    changed = replace(
+        GPU,
+        memory=5,
+        cpus=1.5,
+        shared_memory=7 * 2**20,
+        guaranteed_memory=4,
+        guaranteed_cpus=0.1,
+    )
+    limits = kubernetes.settings(changed)
+    assert limits["volumes"]["shm"]["emptyDir"]["sizeLimit"] == "7Mi"
+    assert limits["extra_resource_limits"] == {"nvidia.com/gpu": "1"}
+    expected = {"mem_limit": 5, "mem_guarantee": 4, "cpu_limit": 1.5, "cpu_guarantee": 0.1}
+    assert expected.items() <= limits.items()
+
+
 def test_containers_take_every_limit():
     limits = containers.settings(replace(GPU, memory=5, cpus=1.5, processes=6, shared_memory=7))
     host = limits.pop("extra_host_config")
@@ -146,6 +173,13 @@ def test_the_operator_sets_limits_for_each_kind(monkeypatch):
     monkeypatch.setenv("COURSE_GPU_CPUS", "4")
     assert with_limits(CPU) == replace(CPU, memory=1536 * 2**20)
     assert with_limits(GPU) == replace(GPU, cpus=4)
+
+
+def test_no_more_is_guaranteed_than_allowed(monkeypatch):
+    monkeypatch.setenv("COURSE_MEMORY", "1G")
+    monkeypatch.setenv("COURSE_CPUS", "0.25")
+    lowered = with_limits(CPU)
+    assert (lowered.guaranteed_memory, lowered.guaranteed_cpus) == (2**30, 0.25)
 
 
 @pytest.mark.parametrize("variable", ["COURSE_MEMORY", "COURSE_CPUS"])

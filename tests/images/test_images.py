@@ -7,6 +7,7 @@ import re
 import time
 
 import pytest
+from hubs import IMAGE
 from packaging.requirements import Requirement
 
 from tfcourse.hub.state import ROOT
@@ -174,3 +175,10 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
     verify = "python /srv/clone/tfcourse/datasets.py --help; python /srv/clone/tfcourse/datasets.py"
     said = run(learner_image, "sh", "-c", verify)
     assert "verified in /opt/keras/datasets" in said
+
+
+def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
+    """Of the version of a chart's hub; what else there is stays as it is pinned."""
+    older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
+    version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
+    assert "5.5.0 2.21.0" in run(older, "python", "-c", version)

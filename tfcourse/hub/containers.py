@@ -14,8 +14,6 @@ import docker
 import requests
 import traitlets
 from dockerspawner import DockerSpawner
-from jupyterhub.proxy import ConfigurableHTTPProxy
-from tornado import web
 from traitlets.log import get_logger
 
 from tfcourse.hub import (
@@ -23,6 +21,7 @@ from tfcourse.hub import (
     database,
     gpus,
     https,
+    idle,
     instructors,
     pages,
     profiles,
@@ -70,7 +69,7 @@ def configure(c: Any, hub: Path) -> None:
 
     # The proxy is a container of its own: learners work on while the hub is restarted, and the hub
     # finds their servers again.
-    c.JupyterHub.proxy_class = Proxy
+    c.JupyterHub.proxy_class = idle.Proxy
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
     c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
@@ -110,7 +109,7 @@ def configure(c: Any, hub: Path) -> None:
     # The spawner's own default would look on Docker's hub for an image that is missing here.
     c.DockerSpawner.pull_policy = "ifnotpresent" if os.environ.get("COURSE_IMAGE") else "never"
 
-    stop_idle_servers(c)
+    idle.configure(c)
 
     if state.switch("COURSE_MONITOR"):
         from tfcourse.hub import monitoring  # which takes a while
@@ -133,38 +132,6 @@ def settings(profile: profiles.Profile) -> dict[str, Any]:
             "shm_size": profile.shared_memory,
         },
     }
-
-
-def stop_idle_servers(c: Any) -> None:
-    """Set after how long servers and kernels that do nothing are stopped (COURSE_IDLE_MINUTES).
-
-    Also behind a tab that is left open. One that computes is not: see `Proxy`, and
-    tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
-    """
-    idle = round(60 * state.number("COURSE_IDLE_MINUTES", 60))  # seconds
-    often = max(1, idle // 10) if idle else 300
-    c.JupyterHub.template_vars["idle_minutes"] = round(idle / 60)
-    if idle:
-        culler = {
-            "name": "idle-culler",
-            "command": [
-                *(sys.executable, "-m", "jupyterhub_idle_culler"),
-                *(f"--timeout={idle}", f"--cull-every={often}"),
-            ],
-        }
-        scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
-        role = {"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]}
-        c.JupyterHub.services.append(culler)
-        c.JupyterHub.load_roles.append(role)
-    c.Spawner.args.extend(
-        [
-            f"--MappingKernelManager.cull_idle_timeout={idle}",
-            f"--MappingKernelManager.cull_interval={often}",
-            "--MappingKernelManager.cull_connected=True",
-        ]
-    )
-    # How often servers tell the hub.
-    c.Spawner.environment = {"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)}
 
 
 def engine() -> docker.DockerClient:
@@ -262,21 +229,6 @@ def mount_shared_folder(spawner: DockerSpawner) -> None:
     spawner.volumes = {**spawner.volumes, **shared}
 
 
-class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, which does not say when somebody was active.
-
-    It would count every request, and a tab that is left open sends one every few seconds. What a
-    learner does is known to the learner's server, which tells the hub.
-    """
-
-    async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return where each address leads."""
-        routes = await super().get_all_routes(client=client)
-        for route in routes.values():
-            route["data"].pop("last_activity", None)
-        return routes
-
-
 class ContainerSpawner(DockerSpawner):
     """A container for each learner, with what the course's hub needs beyond DockerSpawner."""
 
@@ -315,7 +267,7 @@ class ContainerSpawner(DockerSpawner):
         async with gpus.lock():
             free = await asyncio.to_thread(gpus.free, self.gpu_ids)
             if not free:
-                raise refusal(
+                raise pages.refusal(
                     f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
                     "Start TensorFlow (CPU), which runs every lesson, or try again later."
                 )
@@ -334,20 +286,13 @@ class ContainerSpawner(DockerSpawner):
             return await super().start()
         except docker.errors.ImageNotFound as error:
             self.log.error("%s", error)
-            raise refusal(
+            raise pages.refusal(
                 f"The image {self.image} is not on this server. Please tell your instructor; "
                 "`make images` builds it."
             ) from None
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.log.error("Docker did not start %s: %s", self.container_name, error)
-            raise refusal(
+            raise pages.refusal(
                 "Docker could not start your server. Try again; if that does not help, tell your "
                 f"instructor what it says: {getattr(error, 'explanation', error)}"
             ) from None
-
-
-def refusal(sentence: str) -> web.HTTPError:
-    """Return an error that shows the learner this sentence, on pages and in the REST API."""
-    error = web.HTTPError(503, sentence)
-    error.jupyterhub_message = sentence
-    return error

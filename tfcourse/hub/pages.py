@@ -1,4 +1,4 @@
-"""What the hub's pages say and look like: the templates, the logo, and a start's progress."""
+"""What the hub's pages say and look like: templates, logo, a start's progress, and its failure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import utcnow
+from tornado import web
 
 COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -37,3 +38,10 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
             )
         yield {"progress": round(95 * (1 - math.exp(-seconds / USUAL))), "message": message}
         await asyncio.sleep(1)
+
+
+def refusal(sentence: str) -> web.HTTPError:
+    """Return an error that shows the learner this sentence, on pages and in the REST API."""
+    error = web.HTTPError(503, sentence)
+    error.jupyterhub_message = sentence
+    return error

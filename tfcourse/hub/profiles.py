@@ -44,6 +44,9 @@ class Profile:
     shared_memory
         How large /dev/shm is, in bytes. Docker's own 64 MiB are too little for data loaders of
         several processes.
+    guaranteed_memory, guaranteed_cpus
+        What it has in any case; Kubernetes fills its nodes by these. A lesson takes 1.5 GiB at
+        most, and most of the time a learner reads.
     gpu
         Whether it has a GPU for itself.
     """
@@ -56,6 +59,8 @@ class Profile:
     cpus: float = 2
     processes: int = 1024
     shared_memory: int = 256 * MIB
+    guaranteed_memory: int = 1536 * MIB
+    guaranteed_cpus: float = 0.5
     gpu: bool = False
 
     @property
@@ -109,10 +114,15 @@ def configure(
 def with_limits(profile: Profile) -> Profile:
     """Return the profile with the operator's limits; exit with a sentence if one cannot be."""
     kind = "COURSE_GPU" if profile.gpu else "COURSE"
+    memory = state.memory(f"{kind}_MEMORY", profile.memory)
+    cpus = state.number(f"{kind}_CPUS", profile.cpus, positive=True)
     return replace(
         profile,
-        memory=state.memory(f"{kind}_MEMORY", profile.memory),
-        cpus=state.number(f"{kind}_CPUS", profile.cpus, positive=True),
+        memory=memory,
+        cpus=cpus,
+        # Kubernetes refuses to guarantee more than it allows.
+        guaranteed_memory=min(memory, profile.guaranteed_memory),
+        guaranteed_cpus=min(cpus, profile.guaranteed_cpus),
     )
 
 

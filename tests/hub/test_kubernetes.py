@@ -1,0 +1,358 @@
+"""Learners' pods of our own hub and of the chart's, rendered by KubeSpawner without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate
+import pods
+import pytest
+import yaml
+from kubernetes_asyncio.client import ApiException
+from kubespawner import KubeSpawner
+from tornado import web
+from traitlets.config import Config, PyFileConfigLoader
+
+from tfcourse.hub import database, kubernetes, values
+from tfcourse.hub.kubernetes import PodSpawner
+from tfcourse.hub.profiles import PROFILES
+from tfcourse.hub.state import ROOT
+
+CPU, GPU = PROFILES
+cluster = pods.cluster  # a fixture
+VERSIONS = ["1.30", "1.32", "1.34", "1.36", "1.37"]
+IMAGE = "registry.example.org/tensorflow-course/1.0"
+
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.fixture
+def with_gpus(tmp_path):
+    """Return the values of a site with GPUs, as the chart's hub reads them from YAML."""
+    own = yaml.safe_load((values.FOLDER / "site.example.yaml").read_text())
+    own["course"]["gpus"] = True
+    site = tmp_path / "site.yaml"
+    site.write_text(yaml.safe_dump(own))
+    return yaml.safe_load(yaml.dump(values.make("class", IMAGE, site), Dumper=values.Dumper))
+
+
+async def of_own_hub(*chosen):
+    pod = pods.spawner(PodSpawner, pods.own_hub())
+    for profile in chosen:
+        pods.choose(pod, profile)
+        await pod.load_user_options()
+    return await pods.manifests(pod)
+
+
+async def of_chart(made, *chosen):
+    pod = pods.spawner(KubeSpawner, pods.chart(made))
+    for profile in chosen:
+        pod.user_options = {"profile": profile.slug}
+        await pod.load_user_options()
+    return await pods.manifests(pod)
+
+
+@pytest.fixture(params=["our own hub", "the chart"])
+def render(request, with_gpus):
+    """Return a function that renders pod and claim after these profiles were chosen in turn."""
+    if request.param == "our own hub":
+        return lambda *chosen: asyncio.run(of_own_hub(*chosen))
+    return lambda *chosen: asyncio.run(of_chart(with_gpus, *chosen))
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.slug)
+def test_pods_are_what_kubernetes_takes(render, profile):
+    for manifest in render(profile):
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.slug)
+def test_a_pod_has_walls(render, profile):
+    pod, _ = render(profile)
+    spec = pod["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == {
+        "fsGroup": 1000,
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+    (container,) = spec["containers"]
+    assert container["securityContext"] == {
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not spec.get("initContainers")
+    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+    assert not any("hostPath" in volume for volume in spec["volumes"])
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.slug)
+def test_a_pod_has_the_limits_of_its_profile(render, profile):
+    pod, _ = render(profile)
+    (container,) = pod["spec"]["containers"]
+    assert container["image"].endswith(f":{profile.tag}")
+    gpu = {"nvidia.com/gpu": "1"} if profile.gpu else {}
+    assert container["resources"] == {
+        "limits": {"memory": profile.memory, "cpu": profile.cpus, **gpu},
+        "requests": {"memory": profile.guaranteed_memory, "cpu": profile.guaranteed_cpus},
+    }
+    environment = {item["name"]: item.get("value") for item in container["env"]}
+    assert environment["CPU_LIMIT"] == str(float(profile.cpus))  # start-course reads it
+    assert environment["MEM_LIMIT"] == str(profile.memory)
+
+
+def test_the_images_own_entry_runs(render):
+    """It brings the lessons; a `command` would replace it."""
+    (container,) = render(CPU)[0]["spec"]["containers"]
+    assert "command" not in container
+    assert container["args"][0] == "jupyterhub-singleuser"
+
+
+def test_home_is_a_volume_of_its_own_and_shared_memory_is_memory(render):
+    pod, claim = render(CPU)
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    (container,) = pod["spec"]["containers"]
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    assert mounts.keys() == {"/home/jovyan", "/dev/shm"}
+    assert mounts["/home/jovyan"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert mounts["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+    assert claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
+
+
+def test_who_had_a_gpu_has_none_with_the_next_profile(render):
+    """A spawner is used again, and KubeSpawner merges a profile's maps into what is there."""
+    assert "nvidia.com/gpu" in json.dumps(render(GPU))
+    assert "nvidia.com/gpu" not in json.dumps(render(GPU, CPU))
+    assert render(GPU, CPU)[0] == render(CPU)[0]
+
+
+def test_with_a_gpu_it_runs_on_nodes_for_gpus_and_keeps_what_the_chart_tolerates(render):
+    """A profile's list replaces the chart's."""
+    without = render(CPU)[0]["spec"].get("tolerations", [])
+    with_gpu = render(GPU)[0]["spec"]["tolerations"]
+    assert with_gpu == [
+        *without,
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+    ]
+
+
+def test_the_chart_keeps_its_own_tolerations(with_gpus):
+    pod, _ = asyncio.run(of_chart(with_gpus, CPU))
+    keys = [toleration["key"] for toleration in pod["spec"]["tolerations"]]
+    assert keys == ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
+
+
+# --- Our own hub
+
+
+def documents() -> list[dict]:
+    return list(yaml.safe_load_all((ROOT / "kubernetes" / "hub.yaml").read_text()))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_our_hub_consists_of_is_what_kubernetes_takes(version):
+    for document in documents():
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def of_kind(kind: str, name: str = "course-hub") -> dict:
+    (found,) = [
+        document
+        for document in documents()
+        if document["kind"] == kind and document["metadata"]["name"] == name
+    ]
+    return found
+
+
+def test_learners_find_hub_and_proxy_where_the_manifests_have_them():
+    service = of_kind("Service", kubernetes.SERVICE)
+    pod = of_kind("Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    ports = {
+        port["name"]: port["containerPort"]
+        for container in pod["spec"]["containers"]
+        for port in container["ports"]
+    }
+    # The first two of `state.ports`; the third, the proxy's API, is on the loopback address.
+    assert ports == {"http": 8000, "api": 8001}
+    assert {port["name"]: port["port"] for port in service["spec"]["ports"]}["api"] == 8001
+
+
+def test_policies_are_about_the_pods_that_there_are(render):
+    """A policy for labels that no pod has is no policy, and nobody would say so."""
+    labels = render(CPU)[0]["metadata"]["labels"]
+    (port,) = render(CPU)[0]["spec"]["containers"][0]["ports"]
+    policy = of_kind("NetworkPolicy", "course-learners")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
+    # Nothing leads to addresses: not to the internet's, not to a cloud's metadata.
+    assert not any("ipBlock" in peer for rule in policy["egress"] for peer in rule["to"])
+
+
+def test_every_setting_in_the_manifests_is_one_of_ours():
+    text = (ROOT / "jupyterhub_config.py").read_text()
+    for setting in of_kind("ConfigMap")["data"]:
+        assert setting in text
+
+
+class Cluster(BaseHTTPRequestHandler):
+    """A cluster with one learner's volume, as far as the hub asks for them."""
+
+    claim: dict
+    asked: list
+
+    def do_GET(self):
+        url = urlsplit(self.path)
+        self.asked.append((url.path, self.headers["Authorization"]))
+        (selector,) = parse_qs(url.query)["labelSelector"]
+        wanted = dict(pair.split("=") for pair in selector.split(","))
+        found = wanted.items() <= self.claim["metadata"]["labels"].items()
+        body = json.dumps({"items": [self.claim] if found else []}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch) -> Iterator[list]:
+    """Be such a cluster, with the volume that KubeSpawner has made."""
+    _, Cluster.claim = asyncio.run(of_own_hub(CPU))
+    Cluster.asked = []
+    account = tmp_path / "account"
+    account.mkdir()
+    for name, content in {"token": "secret\n", "namespace": "course", "ca.crt": ""}.items():
+        (account / name).write_text(content)
+    server = HTTPServer(("127.0.0.1", 0), Cluster)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(kubernetes, "API", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(kubernetes, "ACCOUNT", account)
+    yield Cluster.asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_hub_knows_whose_work_is_there(api):
+    """Who signs up under such a name waits for the instructor."""
+    assert kubernetes.has_home("ada.lovelace")
+    assert not kubernetes.has_home("grace")
+    assert kubernetes.homes() == ["ada.lovelace"]
+    path = "/api/v1/namespaces/course/persistentvolumeclaims"
+    assert api == [(path, "Bearer secret")] * 3
+
+
+def test_the_hub_is_set_up_for_one_pod_and_its_learners(api, tmp_path, monkeypatch):
+    """By jupyterhub_config.py as a whole, with traits that exist."""
+    for name, value in {
+        "COURSE_SPAWNER": "kubernetes",
+        "COURSE_IMAGE": IMAGE,
+        "COURSE_HOST": "hub.example.org",
+        "COURSE_STATE": str(tmp_path / "state"),
+        "COURSE_SECRETS": str(tmp_path),
+        "COURSE_HOME_SIZE": "9Gi",
+        "COURSE_HOME_CLASS": "fast",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(kubernetes, "homes", lambda **_: [])  # a new hub
+    monkeypatch.setattr(database.rounds, "regularly", lambda *_, **__: None)
+    c = PyFileConfigLoader("jupyterhub_config.py", path=str(ROOT)).load_config()
+
+    known = values.classes("tfcourse.hub.accounts.CourseAuthenticator")
+    for kind, traits in c.items():
+        assert set(traits) <= set(known[kind].class_traits(config=True)), kind
+
+    # Hub and proxy talk over the pod's loopback address; learners find the hub by its Service.
+    assert c.JupyterHub.hub_bind_url == "http://0.0.0.0:8001"
+    assert c.JupyterHub.hub_connect_url == "http://127.0.0.1:8001"
+    assert c.ConfigurableHTTPProxy.api_url == "http://127.0.0.1:8002"
+    assert c.JupyterHub.public_url == "https://hub.example.org/"
+
+    async def render():
+        here = "http://127.0.0.1:8001/hub/api"
+        return await pods.manifests(pods.spawner(c.JupyterHub.spawner_class, c, here))
+
+    pod, claim = asyncio.run(render())
+    environment = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+    assert environment["JUPYTERHUB_API_URL"] == pods.HUB
+    assert claim["spec"]["resources"]["requests"]["storage"] == "9Gi"
+    assert claim["spec"]["storageClassName"] == "fast"
+
+
+def test_without_its_database_the_hub_does_not_start_where_there_are_homes(
+    api, tmp_path, monkeypatch
+):
+    """They would be for whoever signs up first under their names."""
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    with pytest.raises(SystemExit, match="but there was one"):
+        kubernetes.configure(Config(), tmp_path)
+
+
+def refused(status: int, body: str | None) -> ApiException:
+    error = ApiException(status, "Forbidden")
+    error.body = body
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (refused(403, '{"message": "exceeded quota: course"}'), "says: exceeded quota: course"),
+        (refused(403, "<html>"), "says: Forbidden"),
+        (refused(403, None), "says: Forbidden"),
+        (TimeoutError("pod did not start"), "There was no room for your server"),
+    ],
+)
+def test_what_the_cluster_refuses_is_a_sentence_for_the_learner(monkeypatch, error, sentence):
+    async def fail(self):
+        raise error
+
+    async def start():
+        await pods.spawner(PodSpawner, pods.own_hub()).start()
+
+    monkeypatch.setattr(KubeSpawner, "_start", fail)
+    with pytest.raises(web.HTTPError) as refusal:
+        asyncio.run(start())
+    assert refusal.value.status_code == 503
+    assert sentence in refusal.value.jupyterhub_message
+
+
+def test_outside_a_cluster_the_hub_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    monkeypatch.setattr(kubernetes, "ACCOUNT", tmp_path)
+    with pytest.raises(SystemExit, match="cannot ask its cluster") as end:
+        kubernetes.configure(None, tmp_path)
+    assert "service account" in end.value.code
+
+
+def test_without_an_image_the_hub_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_IMAGE", "")
+    with pytest.raises(SystemExit, match="COURSE_IMAGE is empty"):
+        kubernetes.configure(None, tmp_path)
+
+
+@pytest.mark.parametrize("variable", kubernetes.NOT_HERE)
+def test_a_setting_that_would_do_nothing_ends_the_start(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    monkeypatch.setenv(variable, "on")
+    with pytest.raises(SystemExit, match=f"{variable} is for a hub on one server"):
+        kubernetes.configure(None, tmp_path)
+
+
+def test_gpus_are_offered_where_there_are_some(monkeypatch):
+    monkeypatch.delenv("COURSE_GPUS", raising=False)
+    assert list(kubernetes.unavailable()) == [GPU.slug]
+    monkeypatch.setenv("COURSE_GPUS", "on")
+    assert kubernetes.unavailable() == {}

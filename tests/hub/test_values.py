@@ -1,0 +1,240 @@
+"""Values for Zero to JupyterHub: what is made of our files, and what is refused with a sentence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfcourse.hub import values
+from tfcourse.hub.values import FOLDER, SIZES, ValuesError, make
+
+IMAGE = "registry.example.org/tensorflow-course/1.0"
+EXAMPLE = FOLDER / "site.example.yaml"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return a function that writes the example with something changed in it."""
+
+    def write(keys: str = "", value: object = None) -> Path:
+        tree = yaml.safe_load(EXAMPLE.read_text())
+        *above, last = keys.split("/")
+        place = tree
+        for key in above:
+            place = place.setdefault(key, {})
+        if last:
+            place[last] = value
+        path = tmp_path / "site.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_size_is_one_file_with_the_site_on_top(size):
+    made = make(size, IMAGE, EXAMPLE)
+    assert made["hub"]["existingSecret"] == "course-hub"
+    assert made["ingress"] == {
+        "enabled": True,
+        "annotations": {},
+        **yaml.safe_load(EXAMPLE.read_text())["ingress"],
+    }
+    assert made["hub"]["db"]["type"] == ("postgres" if size == "university" else "sqlite-pvc")
+    assert "course" not in made
+
+
+def test_placeholders_are_for_the_larger_ones():
+    replicas = [
+        make(size, IMAGE, EXAMPLE)["scheduling"]["userPlaceholder"]["replicas"] for size in SIZES
+    ]
+    assert replicas[0] == 0 < replicas[1] < replicas[2]
+
+
+def test_gpus_are_offered_where_there_are_some(site):
+    def offered(path):
+        return [p["slug"] for p in make("class", IMAGE, path)["singleuser"]["profileList"]]
+
+    assert offered(site()) == ["tensorflow-cpu"]
+    assert offered(site("course/gpus", True)) == ["tensorflow-cpu", "tensorflow-gpu"]
+
+
+def test_the_site_sets_limits(site):
+    path = site("course/profiles", {"tensorflow-cpu": {"memory": "1G", "cpus": 4}})
+    made = make("class", IMAGE, path)["singleuser"]
+    # Nobody has asked for a guarantee: it follows the limit.
+    assert made["memory"] == {"limit": "1024M", "guarantee": "1024M"}
+    assert made["cpu"] == {"limit": 4.0, "guarantee": 0.5}
+
+
+def test_the_site_adds_a_toleration_to_the_charts(site):
+    own = {"key": "course", "operator": "Exists"}
+    made = make("class", IMAGE, site("singleuser/extraTolerations", [own]))
+    (profile,) = made["singleuser"]["profileList"]
+    found = profile["kubespawner_override"]["tolerations"]
+    assert [toleration["key"] for toleration in found] == [
+        "hub.jupyter.org/dedicated",
+        "hub.jupyter.org_dedicated",
+        "course",
+    ]
+
+
+def test_no_number_is_written_so_that_helm_changes_it():
+    """Helm reads whole numbers as floats; from a million on it writes them as 1e+06."""
+    for path, value in values.leaves(make("university", IMAGE, EXAMPLE)):
+        assert not isinstance(value, int) or value < 10**6, path
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "sentence"),
+    [
+        (
+            "singleuser/storage/capacty",
+            "1Gi",
+            "singleuser.storage.capacty is not a key that our files use "
+            "(did you mean singleuser.storage.capacity?)",
+        ),
+        ("hub/extraConfig/a", "x", "hub.extraConfig is not a key that our files use"),
+        ("singleuser/memory/limit", "3G", "singleuser.memory is made from"),
+        ("singleuser/profileList", [], "singleuser.profileList is made from"),
+        (
+            "hub/config/KubeSpawner/start_timout",
+            5,
+            "hub.config.KubeSpawner.start_timout does not exist (did you mean start_timeout?)",
+        ),
+        (
+            "hub/config/GenericOAuthenticator/alow_all",
+            True,
+            "hub.config.GenericOAuthenticator.alow_all does not exist (did you mean allow_all?)",
+        ),
+        (
+            "hub/config/Authenticatr/allow_all",
+            True,
+            "hub.config.Authenticatr is no class of this hub (did you mean Authenticator?)",
+        ),
+        ("hub/config/JupyterHub/authenticator_class", "dummy", "which\nlets everybody in"),
+        ("hub/config/JupyterHub", None, "authenticator_class is missing"),
+        ("cull/timeout", -1, "cull.timeout is -1, but it cannot be negative"),
+        ("singleuser/storage/capacity", "-5Gi", "capacity is '-5Gi', but it cannot be negative"),
+        (
+            "hub/resources/requests/memory",
+            "64Gi",
+            "hub.resources.requests.memory is '64Gi', which is more than the limit, '2Gi'",
+        ),
+        (
+            "course/profiles/tensorflow-cpx",
+            {},
+            "there is no profile 'tensorflow-cpx' (did you mean tensorflow-cpu?)",
+        ),
+        (
+            "course/profiles/tensorflow-cpu/memry",
+            "3G",
+            "course.profiles.tensorflow-cpu.memry does not exist (did you mean memory?)",
+        ),
+        (
+            "course/profiles/tensorflow-cpu/memory",
+            "-3G",
+            "tensorflow-cpu.memory is '-3G', but it has to be like 3G",
+        ),
+        (
+            "course/profiles/tensorflow-cpu/cpus",
+            "many",
+            "tensorflow-cpu.cpus is 'many', but it has to be like 2",
+        ),
+        (
+            "course/profiles/tensorflow-cpu/guaranteed_cpus",
+            3,
+            "tensorflow-cpu.guaranteed_cpus is 3, more than cpus allows",
+        ),
+        ("course/gpu", True, "course.gpu does not exist (did you mean gpus?)"),
+        ("course/gpus", "yes", "course.gpus is 'yes', but it has to be true or false"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, value, sentence):
+    with pytest.raises(ValuesError) as refusal:
+        make("class", IMAGE, site(keys, value))
+    said = str(refusal.value)
+    assert said.startswith("site.yaml: ")
+    assert sentence in said
+
+
+def test_an_unknown_trait_of_a_profile_is_refused(monkeypatch):
+    """One that KubeSpawner has renamed, say."""
+    before = values.override
+    monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
+    with pytest.raises(
+        ValuesError, match=r"tensorflow-cpu.mem_limits does not exist .*mem_limit\?"
+    ):
+        make("class", IMAGE, EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("clas", IMAGE, EXAMPLE), "There is no size 'clas' (did you mean class?)"),
+        (("class", "tensorflow-course", EXAMPLE), "nodes fetch it from a registry"),
+        (("class", IMAGE, Path("/nowhere.yaml")), "/nowhere.yaml cannot be read: No such file"),
+        (("class", IMAGE, Path("/dev/null")), "/dev/null has to be a map"),
+    ],
+)
+def test_what_is_missing_is_named(arguments, sentence):
+    with pytest.raises(ValuesError) as refusal:
+        make(*arguments)
+    assert sentence in str(refusal.value)
+
+
+def test_a_file_that_is_no_yaml_says_where(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text("hub: [\n")
+    with pytest.raises(ValuesError, match=r"site.yaml is not YAML: .* line 2"):
+        make("class", IMAGE, path)
+
+
+def test_an_authenticator_that_only_the_charts_hub_has_is_left_to_it(site):
+    path = site("hub/config/JupyterHub/authenticator_class", "ldapauthenticator.LDAPAuthenticator")
+    tree = yaml.safe_load(path.read_text())
+    tree["hub"]["config"]["LDAPAuthenticator"] = {"server_address": "ldap.example.org"}
+    del tree["hub"]["config"]["GenericOAuthenticator"]
+    path.write_text(yaml.safe_dump(tree))
+    make("class", IMAGE, path)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "tfcourse.hub.values", "--image", IMAGE]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):
+    output = tmp_path / "values.yaml"
+    output.write_text("as before")
+    wrong = command("--size", "class", "--output", str(output), str(site("course/gpu", True)))
+    assert (wrong.returncode, output.read_text()) == (1, "as before")
+    assert wrong.stderr.startswith("site.yaml: course.gpu does not exist")
+    right = command("--size", "class", "--output", str(output), str(EXAMPLE))
+    assert right.returncode == 0, right.stderr
+    assert yaml.safe_load(output.read_text()) == make("class", IMAGE, EXAMPLE)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_helm_takes_the_values(size, tmp_path):
+    """With the chart's own schema and templates, where there are Helm and the chart."""
+    if not shutil.which("helm"):
+        pytest.skip("there is no helm on PATH, so the chart's own schema was not asked")
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.dump(make(size, IMAGE, EXAMPLE), Dumper=values.Dumper))
+    where = ["--repo", "https://hub.jupyter.org/helm-chart/", "--version", values.CHART]
+    pull = ["helm", "pull", "jupyterhub", *where, "--untar", "--untardir", str(tmp_path)]
+    fetched = subprocess.run(pull, capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        pytest.skip(f"the chart cannot be fetched, so its schema was not asked: {fetched.stderr}")
+    chart = str(tmp_path / "jupyterhub")
+    for action in (["lint", "--strict", chart], ["template", "course", chart]):
+        run = subprocess.run(
+            ["helm", *action, "--values", str(path)], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
