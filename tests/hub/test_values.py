@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tfcourse.hub import values
+from tfcourse.hub.state import ROOT
 from tfcourse.hub.values import FOLDER, SIZES, ValuesError, make
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
@@ -47,6 +48,13 @@ def test_each_size_is_one_file_with_the_site_on_top(size):
     }
     assert made["hub"]["db"]["type"] == ("postgres" if size == "university" else "sqlite-pvc")
     assert "course" not in made
+
+
+def test_the_guides_log_in_from_a_learning_platform_is_taken(site):
+    guide = (ROOT / "docs" / "kubernetes.md").read_text()
+    part = yaml.safe_load(guide.split("```yaml\n")[1].split("```")[0])
+    made = make("class", IMAGE, site("hub/config", part["hub"]["config"]))
+    assert made["hub"]["config"]["LTI13Authenticator"]["username_key"] == "sub"
 
 
 def test_placeholders_are_for_the_larger_ones():
