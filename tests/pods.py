@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,12 @@ HUB = "http://course-hub:8001/hub/api"
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a cluster that is not there: KubeSpawner wants one before it renders anything."""
+    """Name a cluster that is not there: KubeSpawner wants one before it renders anything.
+
+    Settings of the hub are those of the test; `make` has some of its own.
+    """
+    for variable in [name for name in os.environ if name.startswith("COURSE_")]:
+        monkeypatch.delenv(variable)
     config = {
         "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
         "users": [{"name": "none", "user": {}}],

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -77,13 +78,14 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Return podman, with a storage of its own, which is removed; skip where it cannot be used."""
     if not shutil.which("podman"):
         pytest.skip("there is no podman; on Debian: apt install podman catatonit")
     if os.geteuid() != 0:
         pytest.skip("only root's podman can limit a pod on every machine")
-    folder = tmp_path_factory.mktemp("podman")
+    # Its path must be short; pytest's can be any length.
+    folder = Path(tempfile.mkdtemp(prefix="pod-"))
     (folder / "containers.conf").write_text(SETTINGS)
     program = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
 

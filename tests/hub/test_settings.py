@@ -66,7 +66,7 @@ def test_make_reads_the_file_as_compose_does(tmp_path):
     (tmp_path / "show").write_text(show)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
     run = subprocess.run(
-        ["make", "--file=Makefile", "--file=show", "help"],
+        ["make", "--no-print-directory", "--file=Makefile", "--file=show", "help"],
         cwd=tmp_path,
         env={**clean, "MAKEFLAGS": ""},
         capture_output=True,

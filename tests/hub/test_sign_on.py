@@ -261,7 +261,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     secret = oauth_hub.container("hub").exec_run(["cat", "/srv/state/hub/cookie_secret"]).output
     name, cookie = next(c for c in session.cookies.items() if c[0] == "jupyterhub-hub-login")
     secret = bytes.fromhex(secret.decode())
-    who = decode_signed_value(secret, name, cookie)
+    who = decode_signed_value(secret, name, cookie.strip('"'))
 
     def page_after(hours: float) -> str:
         """Return where somebody ends who has logged in before so many hours, as the cookie says."""
