@@ -20,7 +20,8 @@ VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/docker.sock) \
 	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
 	--project-name $(COURSE_NAME) --file docker/compose.yaml
-# What has failed, and Docker would start again in a minute: now it may find what it lacked.
+# What has failed, and Docker would start again in a minute: now it may find what it lacked. The hub is
+# started with it, or it might end for want of the proxy just then; a proxy that runs is left alone.
 STUCK = $(DOCKER) ps --quiet --filter status=restarting \
 	--filter label=com.docker.compose.project=$(COURSE_NAME)
 # What the operator has set in docker/.env and make has to know, too.
@@ -107,7 +108,7 @@ up:
 	@for file in $(COURSE_CERTIFICATE) $(COURSE_KEY) $(COURSE_ACME_ROOT); do case $$file in /*) test -f $$file;; \
 		*) false;; esac || { echo "There is no file $$file: give the whole path, from / on."; exit 1; }; done
 	@$(COMPOSE) up --detach --scale https=$(if $(COURSE_HOST),1,0)
-	@$(STUCK) | xargs --no-run-if-empty $(DOCKER) restart >/dev/null
+	@stuck=$$($(STUCK)); [ -z "$$stuck" ] || { $(DOCKER) restart $$stuck >/dev/null; $(COMPOSE) restart hub; }
 	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready || { $(COMPOSE) logs --tail 15; exit 1; }
 
 down logs: COMPOSE_PROFILES = monitor
