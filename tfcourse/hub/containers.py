@@ -25,6 +25,7 @@ from tfcourse.hub import (
     instructors,
     pages,
     profiles,
+    proxy,
     rounds,
     state,
 )
@@ -57,7 +58,7 @@ def configure(c: Any, hub: Path) -> None:
 
     # --- Addresses. Proxy and hub are in the host's network: see WALLS
 
-    port, hub_port, proxy_port = state.ports()
+    port, hub_port, _ = state.ports()
     network = learners_network(client, name)
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
@@ -67,17 +68,7 @@ def configure(c: Any, hub: Path) -> None:
 
     https.configure(c)
 
-    # The proxy is a container of its own: learners work on while the hub is restarted, and the hub
-    # finds their servers again.
-    c.JupyterHub.proxy_class = idle.Proxy
-    c.ConfigurableHTTPProxy.should_start = False
-    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
-    c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
-    c.JupyterHub.cleanup_proxy = False
-    c.JupyterHub.cleanup_servers = False
-
-    # A restarted proxy knows no routes until the hub looks.
-    c.JupyterHub.last_activity_interval = 5  # seconds
+    proxy.configure(c)
 
     # Not a `partial`: JupyterHub copies its settings, and a client cannot be copied.
     accounts.configure(c, hub, lambda username: has_home(client, name, username))

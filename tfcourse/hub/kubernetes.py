@@ -18,7 +18,7 @@ from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
 from kubespawner.slugs import is_valid_label, safe_slug
 
-from tfcourse.hub import accounts, database, https, idle, pages, profiles, state
+from tfcourse.hub import accounts, database, https, idle, pages, profiles, proxy, state
 
 HOME = "/home/jovyan"
 UID = 1000  # jovyan's, in our images
@@ -89,23 +89,14 @@ def configure(c: Any, hub: Path) -> None:
 
     # --- Addresses. Proxy and hub are in one pod, so what is between them stays on its loopback
 
-    port, hub_port, proxy_port = state.ports()
+    port, hub_port, _ = state.ports()
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{hub_port}"
     c.JupyterHub.hub_connect_url = f"http://127.0.0.1:{hub_port}"  # the proxy's way
     c.Spawner.hub_connect_url = f"http://{SERVICE}:{hub_port}"  # learners'
     https.configure(c)
 
-    # The pod has both, and each of the two may be restarted by itself.
-    c.JupyterHub.proxy_class = idle.Proxy
-    c.ConfigurableHTTPProxy.should_start = False
-    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
-    c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
-    c.JupyterHub.cleanup_proxy = False
-    c.JupyterHub.cleanup_servers = False
-
-    # A restarted proxy knows no routes until the hub looks.
-    c.JupyterHub.last_activity_interval = 5  # seconds
+    proxy.configure(c)
 
     accounts.configure(c, hub, has_home)
 

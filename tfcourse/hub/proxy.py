@@ -9,8 +9,25 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from tfcourse.hub import https, local, state
+from tfcourse.hub import https, idle, local, state
+
+
+def configure(c: Any) -> None:
+    """Tell the hub of a proxy that runs in a container of its own.
+
+    Learners work on while the hub is restarted, and the hub finds their servers again.
+    """
+    c.JupyterHub.proxy_class = idle.Proxy
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{state.ports()[2]}"
+    c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
+    c.JupyterHub.cleanup_proxy = False
+    c.JupyterHub.cleanup_servers = False
+
+    # A restarted proxy knows no routes until the hub looks.
+    c.JupyterHub.last_activity_interval = 5  # seconds
 
 
 def main() -> None:
