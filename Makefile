@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench bench-hub screenshots images settings up down logs password backup restore recover values
+.PHONY: bench bench-hub bench-load screenshots images settings up down logs password backup restore recover values
 .PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
@@ -78,6 +78,9 @@ bench: data ## how long does validating the course take, beside other tools?
 
 bench-hub: environment ## what does a learner's start cost, beside a stock hub? on an idle machine, as root
 	@$(BIN)/python tests/hub/bench.py $(ARGS)
+
+bench-load: environment ## how many learners can one hub take? two hours on an idle machine, as root
+	@$(BIN)/python tests/hub/load.py $(ARGS)
 
 book: book-environment ## build the static site of the lessons as they are stored, in .course/book
 	@$(SPHINX) --builder html . $(BOOK)/html

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import secrets
 import shutil
 import sqlite3
 import subprocess
@@ -14,12 +12,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import docker
 import psycopg
 import pytest
 import requests
 import sqlalchemy
-from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, free_ports, wait_until
+import yaml
+from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+from postgres import Postgres
 
 from tfcourse.hub import database
 
@@ -220,6 +219,33 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
 
 
+def test_in_a_cluster_a_job_does_it(hub, folder, monkeypatch):
+    """With the rights of that job, and none else."""
+    overwrite(folder / "jupyterhub.sqlite")
+    monkeypatch.setenv("COURSE_SPAWNER", "kubernetes")
+    with pytest.raises(SystemExit, match=r"The job of kubernetes/recover\.yaml brings"):
+        database.prepare(folder)
+    job = yaml.safe_load((ROOT / "kubernetes" / "recover.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    user = pod["securityContext"]["runAsUser"]
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user)
+    said = hub.engine.containers.run(
+        f"{IMAGE}:hub",
+        container["args"],
+        environment={variable["name"]: variable["value"] for variable in container["env"]},
+        user=user,
+        cap_drop=container["securityContext"]["capabilities"]["drop"],
+        read_only=container["securityContext"]["readOnlyRootFilesystem"],
+        tmpfs={"/tmp": ""},
+        volumes=[f"{folder}:/srv/state/hub"],
+        remove=True,
+    )
+    assert b"The accounts are as they were on" in said
+    assert names(folder / "jupyterhub.sqlite") == {"ada"}
+
+
 # --- Of another version
 
 
@@ -301,59 +327,13 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
 
 # --- On a PostgreSQL server
 
-POSTGRES = """
-FROM debian:trixie-slim
-RUN apt-get update -qq \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql \
-    && rm -rf /var/lib/apt/lists/*
-USER postgres
-"""
-SERVE = """
-PATH=$PATH:$(echo /usr/lib/postgresql/*/bin); cd /tmp
-if [ ! -d data ]; then
-    echo "$PASSWORD" >password
-    initdb --pgdata data --username hub --pwfile password --auth scram-sha-256 >/dev/null
-fi
-exec postgres -D data -c port="$PORT" -c unix_socket_directories=/tmp
-"""
-
-
-class Server:
-    """A PostgreSQL server that only this machine reaches."""
-
-    def __init__(self, engine: docker.DockerClient):
-        self.engine, self.port, self.password = engine, free_ports(), secrets.token_hex()
-        self.url = f"postgresql://hub:{self.password}@127.0.0.1:{self.port}/postgres"
-        self.container = None
-
-    def start(self) -> None:
-        image, _ = self.engine.images.build(
-            fileobj=io.BytesIO(POSTGRES.encode()), tag=f"{IMAGE}-postgres", rm=True
-        )
-        self.container = self.engine.containers.run(
-            image,
-            ["sh", "-c", SERVE],
-            environment={"PASSWORD": self.password, "PORT": str(self.port)},
-            network_mode="host",
-            detach=True,
-        )
-        wait_until(self.answers, "the server answers")
-
-    def answers(self) -> bool:
-        try:
-            psycopg.connect(self.url, connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
 
 @pytest.fixture(scope="module")
-def server(engine) -> Iterator[Server]:
+def server(engine) -> Iterator[Postgres]:
     """A server that a test has to start."""
-    server = Server(engine)
+    server = Postgres(engine)
     yield server
-    if server.container:
-        server.container.remove(force=True, v=True)
+    server.remove()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,7 +23,7 @@ from traitlets.config import Config, PyFileConfigLoader
 from tfcourse.hub import database, kubernetes, values
 from tfcourse.hub.kubernetes import PodSpawner
 from tfcourse.hub.profiles import PROFILES
-from tfcourse.hub.state import ROOT
+from tfcourse.hub.state import GIB, ROOT
 
 CPU, GPU = PROFILES
 cluster = pods.cluster  # a fixture
@@ -155,14 +157,28 @@ def test_the_chart_keeps_its_own_tolerations(with_gpus):
 # --- Our own hub
 
 
-def documents() -> list[dict]:
-    return list(yaml.safe_load_all((ROOT / "kubernetes" / "hub.yaml").read_text()))
+def documents(*names: str) -> list[dict]:
+    texts = [(ROOT / "kubernetes" / name).read_text() for name in names or ["hub.yaml"]]
+    return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_our_hub_consists_of_is_what_kubernetes_takes(version):
-    for document in documents():
+    for document in documents("hub.yaml", "recover.yaml"):
         kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_accounts_are_recovered_where_the_hub_has_them():
+    """In its volume, by its image, as its user."""
+    (job,) = documents("recover.yaml")
+    ours, hubs = (kind["spec"]["template"]["spec"] for kind in (job, of_kind("Deployment")))
+    (recover,) = ours["containers"]
+    (hub,) = [container for container in hubs["containers"] if container["name"] == "hub"]
+    assert ours["securityContext"] == hubs["securityContext"]
+    assert ours["volumes"][0] == hubs["volumes"][0]
+    assert recover["volumeMounts"][0] == hub["volumeMounts"][0]
+    for same in ("image", "env", "securityContext"):
+        assert recover[same] == hub[same]
 
 
 def of_kind(kind: str, name: str = "course-hub") -> dict:
@@ -204,6 +220,20 @@ def test_every_setting_in_the_manifests_is_one_of_ours():
     text = (ROOT / "jupyterhub_config.py").read_text()
     for setting in of_kind("ConfigMap")["data"]:
         assert setting in text
+
+
+def test_the_plan_follows_from_what_a_pod_is_guaranteed():
+    """Of a node, half a processor and an eighth of its memory are its own."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
+    assert len(rows) >= 4
+    for learners, *nodes, memory in rows:
+        count = int(learners.replace(",", ""))
+        for cpus, number in zip([8, 16], nodes, strict=True):
+            by_memory = cpus * 4 * GIB * 7 // 8 // CPU.guaranteed_memory
+            on_one = min(by_memory, int((cpus - 0.5) / CPU.guaranteed_cpus))
+            assert int(number) == math.ceil(count / on_one), (learners, cpus)
+        assert int(memory.replace(",", "")) == count * CPU.guaranteed_memory / GIB
 
 
 class Cluster(BaseHTTPRequestHandler):

@@ -25,7 +25,9 @@ from dockerspawner import DockerSpawner
 from hubs import ClassHub, ClassLearner, free_ports, post, wait_until
 from oidc_provider_mock import User
 from tornado import web
+from tornado.httpclient import AsyncHTTPClient
 from tornado.web import create_signed_value, decode_signed_value
+from traitlets.config import Config
 
 from tfcourse.hub import sign_on
 
@@ -80,6 +82,19 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()
     assert "do not show me" not in str(end.value)
+
+
+def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
+    """How many log-ins fail without that, `make bench-load` has shown."""
+    for variable, value in PROVIDER.items():
+        monkeypatch.setenv(variable, value)
+    saved = AsyncHTTPClient._save_configuration()
+    try:
+        sign_on.configure(Config(), "oauth")
+        client = AsyncHTTPClient(force_instance=True)
+    finally:
+        AsyncHTTPClient._restore_configuration(saved)
+    assert client.max_clients == 100
 
 
 @pytest.mark.parametrize("kind", ["oauth", "lti"])

@@ -148,10 +148,13 @@ def damage(path: Path) -> str | None:
 
 def advice() -> str:
     """Return what to do without the database."""
-    if os.environ.get("COURSE_SPAWNER") == "docker":
-        how = "`make recover`"
-    else:
-        how = f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`"
+    how = {
+        "docker": "`make recover`",
+        "kubernetes": "The job of kubernetes/recover.yaml",
+    }.get(
+        os.environ.get("COURSE_SPAWNER", ""),
+        f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`",
+    )
     return f"{how} brings the last good copy back."
 
 

@@ -23,6 +23,7 @@ from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInit
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthCallbackHandler
 from tornado import web
+from tornado.httpclient import AsyncHTTPClient
 from traitlets import Set, Unicode
 
 from tfcourse.hub import accounts, https, state
@@ -44,6 +45,10 @@ def configure(c: Any, kind: str) -> None:
     c.Authenticator.username_pattern = NAMES
     # Nobody by default: whatever name we took could be somebody's there.
     c.Authenticator.admin_users = accounts.administrators(NAMES)
+    # What the hub asks of others, of servers and the proxy as well, goes over so many connections
+    # at once. By itself it has ten, and fails what has waited for 20 seconds: twenty log-ins a
+    # second with a slow provider are enough for that (docs/kubernetes.md).
+    AsyncHTTPClient.configure(None, max_clients=100)
     # Whether people still may come in is asked when they log in: at least once a day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600

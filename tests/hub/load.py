@@ -1,0 +1,462 @@
+"""How many learners can one hub take? `make bench-load`, on an idle machine.
+
+Our hub as it runs in a cluster (`COURSE_SPAWNER=kubernetes`), its proxy, its database and an OpenID
+provider, all of them real and all on this machine. Learners log in one after another, start a
+server, work in it, lose their connection once, and stop. What stands in for their servers is
+stand_in_servers.py: a machine for two thousand real ones was not to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import os
+import random
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import docker
+import psutil
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from hubs import ROOT, free_ports, wait_until
+from postgres import Postgres
+
+# Our own settings, and what a cluster would do for them.
+CONFIG = """
+import sys
+sys.path.insert(0, {here!r})
+from stand_in_servers import StandInSpawner
+from tfcourse.hub import kubernetes
+
+kubernetes.homes = lambda *labels, **options: []
+load_subconfig({own!r})
+# Nobody else shall come in.
+c.JupyterHub.hub_bind_url = c.Spawner.hub_connect_url = c.JupyterHub.hub_connect_url
+c.JupyterHub.spawner_class = StandInSpawner
+c.JupyterHub.authenticate_prometheus = False
+{more}
+"""
+
+# Seconds between two requests of an open tab: JupyterLab 4.6 with lesson 00, looked at alone, made
+# 154 of them in three minutes.
+TAB = 180 / 154
+CELL = 30.0  # seconds between two cells that a learner runs
+
+STEPS = ("log-in", "start", "request of a tab", "reconnection", "stop")
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
+    parser.add_argument("--database", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--within", type=float, default=600, help="seconds until all have come")
+    parser.add_argument("--stay", type=float, default=60, help="seconds that all of them are in")
+    parser.add_argument("--leave", type=float, default=120, help="seconds until all have gone")
+    parser.add_argument(
+        "--tabs",
+        type=float,
+        default=400,
+        help="requests a second of all tabs at most: with more, a small machine would be busy with "
+        "being learners; tabs ask less often instead",
+    )
+    parser.add_argument("--set", nargs="*", default=[], help="a line for the hub's configuration")
+    options = parser.parse_args()
+    rows = {}
+    for learners, database in itertools.product(options.learners, options.database):
+        name = f"{learners}, {database}"
+        say(f"{name} ...")
+        with running(database, options.set) as site:
+            load = Load(site, learners, options)
+            asyncio.run(load.run())
+            rows[name] = load.figures()
+    print("\n| |", " | ".join(rows), "|\n|---|" + "---|" * len(rows))
+    for what in next(iter(rows.values())):
+        print(f"| {what} | {' | '.join(str(row[what]) for row in rows.values())} |")
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%X')} {text}", file=sys.stderr, flush=True)
+
+
+# --- The hub and what belongs to it
+
+
+class LoadedHub:
+    """A hub, of whose processes each is measured by itself."""
+
+    def __init__(self, folder: Path, database: str, settings: list[str]):
+        self.folder, self.port = folder, free_ports()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.provider_port, self.servers_port = self.port + 3, self.port + 4
+        provider = f"http://127.0.0.1:{self.provider_port}"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
+        self.environment = clean | {
+            "COURSE_SPAWNER": "kubernetes",
+            "COURSE_IMAGE": "stand-in",
+            "COURSE_STATE": str(folder),
+            "COURSE_SECRETS": str(folder),
+            "COURSE_PORT": str(self.port),
+            "COURSE_DATABASE": database,
+            "COURSE_ACCOUNTS": "oauth",
+            "COURSE_OAUTH_ALLOWED": "*",
+            "COURSE_OAUTH_NAME": "sub",
+            "COURSE_OAUTH_CLIENT_ID": "hub",
+            "COURSE_OAUTH_CLIENT_SECRET": "of the provider here",
+            "COURSE_OAUTH_AUTHORIZE_URL": f"{provider}/oauth2/authorize",
+            "COURSE_OAUTH_TOKEN_URL": f"{provider}/oauth2/token",
+            "COURSE_OAUTH_USERINFO_URL": f"{provider}/userinfo",
+            "PYTHONPATH": str(ROOT),
+            "STAND_IN_PORT": str(self.servers_port),
+        }
+        text = CONFIG.format(
+            here=str(Path(__file__).parent),
+            own=str(ROOT / "jupyterhub_config.py"),
+            more="\n".join(settings),
+        )
+        (folder / "load_config.py").write_text(text)
+        self.processes: dict[str, psutil.Process] = {"learners": psutil.Process()}
+
+    def launch(self, what: str, *command: str) -> None:
+        """Start a process, with a log of its own."""
+        with open(self.folder / f"{what}.log", "a") as log:
+            self.processes[what] = psutil.Popen(
+                [sys.executable, *command],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start(self) -> None:
+        """Start all of them."""
+        here = Path(__file__).parent
+        self.launch("servers", str(here / "stand_in_servers.py"), str(self.servers_port))
+        self.launch("provider", "-m", "oidc_provider_mock", "--port", str(self.provider_port))
+        self.launch("proxy", "-m", "tfcourse.hub.proxy")
+        self.start_hub()
+
+    def start_hub(self) -> None:
+        """Start the hub alone; return when it answers."""
+        self.launch("hub", "-m", "jupyterhub", "-f", "load_config.py")
+        wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
+
+    def answers(self) -> bool:
+        """Tell whether the hub answers."""
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(f"{self.url}/hub/health", timeout=5).ok
+        return False
+
+    def restart_hub(self) -> float:
+        """Do what a rollout does; return for how many seconds the hub did not answer."""
+        began = time.monotonic()
+        self.processes["hub"].terminate()
+        self.processes["hub"].wait(60)
+        self.start_hub()
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        """End what was started here."""
+        for process in reversed(self.processes.values()):
+            if isinstance(process, psutil.Popen):
+                process.terminate()
+                process.wait(60)
+
+
+@contextlib.contextmanager
+def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
+    """Start a hub; leave nothing of it but, if it fails, its logs."""
+    folder = Path(tempfile.mkdtemp(prefix="course-load-"))
+    with contextlib.ExitStack() as stack:
+        hub = LoadedHub(folder, "", settings)
+        if database == "postgresql":
+            server = Postgres(docker.from_env())
+            stack.callback(server.remove)
+            server.start()
+            hub.environment["COURSE_DATABASE"] = server.url
+            hub.processes["database"] = server.process()
+        stack.callback(hub.stop)
+        hub.start()
+        yield hub
+    shutil.rmtree(folder)
+
+
+class Meter:
+    """Processor time and memory of processes, looked at every few seconds."""
+
+    def __init__(self, processes: dict[str, psutil.Process]):
+        self.processes = processes
+        self.samples: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            for name, process in self.processes.items():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    # PostgreSQL has a process for each connection, the hub one for each service.
+                    family = [process] if name == "learners" else [process, *process.children(True)]
+                    times = [member.cpu_times() for member in family]
+                    spent = sum(time.user + time.system for time in times)
+                    memory = sum(member.memory_info().rss for member in family)
+                    self.samples[name].append((time.monotonic(), spent, memory))
+            await asyncio.sleep(5)
+
+    def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
+        """Return how many processors it used: in the mean, and in its busiest 30 s."""
+        samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
+        if not samples:  # it was too short
+            return math.nan, math.nan
+        rates = [
+            (later[1] - sooner[1]) / (later[0] - sooner[0])
+            for sooner, later in zip(samples, samples[6:], strict=False)
+        ]
+        (first, nothing), (last, all_of_it) = samples[0], samples[-1]
+        whole = (all_of_it - nothing) / max(last - first, 1)
+        return whole, max(rates, default=whole)
+
+    def memory(self, name: str) -> float:
+        """Return the most memory it had, in MiB."""
+        return max(memory for _, _, memory in self.samples[name]) / 2**20
+
+
+# --- Learners
+
+
+class Load:
+    """A class of learners, and what was measured of them."""
+
+    def __init__(self, hub: LoadedHub, learners: int, options: argparse.Namespace):
+        self.hub, self.learners, self.options = hub, learners, options
+        self.pause = max(TAB, learners / options.tabs)
+        self.seconds: dict[str, list[float]] = {step: [] for step in STEPS}
+        self.failures: Counter[str] = Counter()
+        self.told_to_wait = 0
+        self.meter = Meter(hub.processes)
+
+    async def run(self) -> None:
+        """Let all of them come, work and go."""
+        self.began = time.monotonic()
+        # As behind an ingress: its connections to the proxy are used again.
+        self.connector = aiohttp.TCPConnector(limit=0)
+        self.over = asyncio.Event()
+        watching = asyncio.create_task(self.meter.run())
+        learners = [Learner(self, number) for number in range(self.learners)]
+        tasks = [asyncio.create_task(learner.run()) for learner in learners]
+        await asyncio.sleep(self.options.within)
+        self.logged_in = time.monotonic()
+        self.at_the_hub = await asyncio.to_thread(hub_metrics, self.hub.url)
+        await asyncio.gather(*(learner.settled.wait() for learner in learners))
+        self.all_in = time.monotonic()
+        await asyncio.sleep(self.options.stay / 2)
+        self.restarted = time.monotonic()
+        say("restarting the hub ...")
+        self.restart = await asyncio.to_thread(self.hub.restart_hub)
+        await asyncio.sleep(self.options.stay / 2)
+        self.over.set()
+        await asyncio.gather(*tasks)
+        watching.cancel()
+        await self.connector.close()
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure a step; count it as failed if it fails."""
+        began = time.monotonic()
+        try:
+            yield
+        except (aiohttp.ClientError, TimeoutError, FailedError) as error:
+            what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
+            self.failures[f"{name}: {what}"] += 1
+            raise FailedError from error
+        self.seconds[name].append(time.monotonic() - began)
+
+    def figures(self) -> dict[str, str]:
+        """Return each figure as text."""
+        found = {}
+        for step, seconds in self.seconds.items():
+            cuts = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else []
+            some = " / ".join(f"{cuts[percent - 1]:.2f}" for percent in (50, 95, 99) if cuts)
+            found[f"seconds of a {step}: p50 / p95 / p99"] = some or "none"
+        at_the_hub, late = self.at_the_hub
+        found["requests a second at the hub, while they come"] = (
+            f"{at_the_hub / self.options.within:.0f}"
+        )
+        found["requests a second of all tabs, when all are in"] = (
+            f"{self.learners / self.pause:.0f}"
+        )
+        found["how often the hub stood still for half a second"] = f"{late:.0f}"
+        meter = self.meter
+        for name in ("hub", "proxy", "database", "provider", "servers", "learners"):
+            if name in meter.samples:
+                mean, most = meter.processors(name, self.began, self.logged_in)
+                after, _ = meter.processors(name, self.all_in, self.restarted)
+                found[
+                    f"processors of the {name}: while they come / busiest half minute / later"
+                ] = f"{mean:.2f} / {most:.2f} / {after:.2f}"
+                found[f"MiB of the {name}"] = f"{meter.memory(name):.0f}"
+        found["seconds without hub at a restart"] = f"{self.restart:.1f}"
+        found["told to wait before a start"] = str(self.told_to_wait)
+        found["failed log-ins"] = str(self.learners - len(self.seconds["log-in"]))
+        failures = "; ".join(f"{count} of {what}" for what, count in self.failures.items())
+        return found | {"failures": failures or "none"}
+
+
+def hub_metrics(url: str) -> tuple[float, float]:
+    """Return the hub's requests so far, and how often its event loop stood still."""
+    text = requests.get(f"{url}/hub/metrics", timeout=60).text
+    samples: Counter[tuple[str, str | None]] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples[sample.name, sample.labels.get("le")] += sample.value
+    loop = "jupyterhub_event_loop_interval_seconds"
+    count = samples["jupyterhub_request_duration_seconds_count", None]
+    return count, samples[f"{loop}_count", None] - samples[f"{loop}_bucket", "0.5"]
+
+
+class FailedError(Exception):
+    """A learner could not do what they came for."""
+
+
+class Learner:
+    """A learner with a browser."""
+
+    def __init__(self, load: Load, number: int):
+        self.load, self.url, self.name = load, load.hub.url, f"learner{number}"
+        self.server = f"{self.url}/user/{self.name}"
+        self.chance = random.Random(number)
+        self.parts: set[str] = set()  # of pages, in the browser's cache
+        self.settled = asyncio.Event()  # has a server, or has given up
+
+    async def run(self) -> None:
+        """Come, work, and go."""
+        load = self.load
+        await asyncio.sleep(self.chance.uniform(0, load.options.within))
+        async with aiohttp.ClientSession(
+            connector=load.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # an address is no host name
+            headers={"Sec-Fetch-Mode": "navigate"},
+            timeout=aiohttp.ClientTimeout(total=120),
+        ) as self.session:
+            with contextlib.suppress(FailedError):
+                try:
+                    await self.log_in()
+                    await self.start_server()
+                finally:
+                    self.settled.set()
+                left = load.began + load.options.within - time.monotonic()
+                await self.work(self.chance.uniform(0, max(0, left)))
+                with load.step("reconnection"):
+                    await self.page("GET", f"{self.server}/lab")
+                await self.work(math.inf)
+                await self.stop()
+
+    async def log_in(self) -> None:
+        """Log in by the provider, from the first page to the picker."""
+        with self.load.step("log-in"):
+            await self.page("GET", f"{self.url}/hub/")
+            async with self.session.get(
+                f"{self.url}/hub/oauth_login", allow_redirects=False
+            ) as reply:
+                provider = reply.headers["Location"]
+            await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
+
+    async def start_server(self) -> None:
+        """Press Start, and wait as the page does, until Lab is there."""
+        with self.load.step("start"):
+            form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
+            while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
+                self.load.told_to_wait += 1
+                await asyncio.sleep(wait)
+            await self.wait_for_server()
+            await self.page("GET", f"{self.server}/lab", ends="/lab")
+
+    async def wait_for_server(self) -> None:
+        """Read the hub's events until the server is ready."""
+        progress = f"{self.url}/hub/api/users/{self.name}/server/progress"
+        async with self.session.get(progress, params={"_xsrf": self.xsrf()}) as events:
+            async for line in events.content:
+                event = json.loads(line[5:]) if line.startswith(b"data:") else {}
+                if event.get("ready"):
+                    return
+                if event.get("failed"):
+                    break
+        raise FailedError("the server did not start")
+
+    async def work(self, seconds: float) -> None:
+        """Use an open notebook so long, at most until the class is over."""
+        load, end = self.load, time.monotonic() + seconds
+        address = f"{self.server}/api/kernels/{self.name}/channels"
+        async with self.session.ws_connect(address) as socket:
+            for number in itertools.count():
+                with contextlib.suppress(FailedError), load.step("request of a tab"):
+                    await self.fetch(f"{self.server}/api/sessions")
+                if number % math.ceil(CELL / load.pause) == 0:
+                    await socket.send_str("x" * 500)
+                    for _ in range(5):
+                        await socket.receive_str(timeout=60)
+                left = min(end - time.monotonic(), load.pause)
+                if load.over.is_set() or left < 0:
+                    return
+                await asyncio.sleep(left)
+
+    async def stop(self) -> None:
+        """Stop the server, as the button on the hub's page does."""
+        await asyncio.sleep(self.chance.uniform(0, self.load.options.leave))
+        server = f"{self.url}/hub/api/users/{self.name}/server"
+        with self.load.step("stop"):
+            async with self.session.delete(server, params={"_xsrf": self.xsrf()}) as reply:
+                check(reply)
+
+    async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
+        """Load a page, and those of its parts that this browser has not had.
+
+        Return after how many seconds to come again, if the hub asks for that, else 0.
+        """
+        async with self.session.request(method, url, **content) as reply:
+            text = await reply.text()
+        if reply.status == 429:
+            return int(reply.headers["Retry-After"])
+        check(reply)
+        if not reply.url.path.endswith(ends):
+            raise FailedError(f"{url} led to {reply.url}")
+        parts = set(re.findall(r'(?:src|href)="(/hub/(?:static/[^"]*|logo))"', text)) - self.parts
+        self.parts |= parts
+        await asyncio.gather(*(self.fetch(self.url + part) for part in parts))
+        return 0
+
+    async def fetch(self, url: str) -> None:
+        """Load something."""
+        async with self.session.get(url) as reply:
+            await reply.read()
+        check(reply)
+
+    def xsrf(self) -> str:
+        """Return the token against forged forms."""
+        return self.session.cookie_jar.filter_cookies(URL(f"{self.url}/hub/"))["_xsrf"].value
+
+
+def check(reply: aiohttp.ClientResponse) -> None:
+    """Raise FailedError for an error of HTTP."""
+    if reply.status >= 400:
+        raise FailedError(f"HTTP {reply.status} from {reply.url.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Stands in for learners' pods: no machine of ours has room for two thousand of them.
+
+One process is all of them. Towards hub and proxy it does what JupyterLab's server does: it lets its
+learner in by JupyterHub's own code, tells the hub who is active, answers what an open tab asks for,
+and holds the tab's WebSocket. No notebook runs in it.
+
+`python stand_in_servers.py PORT` runs it; StandInSpawner is the hub's hold of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import jupyterhub
+import traitlets
+from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
+from jupyterhub.spawner import Spawner
+from tornado import web, websocket
+from tornado.httpclient import AsyncHTTPClient
+
+from tfcourse.hub import pages
+
+# Seconds until a pod's server answers, on a node that has room and the image.
+TAKES = 3, 9
+
+# --- In the hub
+
+
+class StandInSpawner(Spawner):
+    """Starts a learner's server there. Like KubeSpawner, it knows what runs without asking."""
+
+    user_options = traitlets.Any({})
+    progress = pages.progress
+    running: ClassVar[set[str] | None] = None
+
+    async def start(self) -> tuple[str, int]:
+        """Start a server, which takes a while."""
+        running = await self.known()
+        # Here, not there: the hub has ten connections for what it asks of others.
+        await asyncio.sleep(random.uniform(*TAKES))
+        await call("PUT", self.user.name, self.get_env())
+        running.add(self.user.name)
+        return "127.0.0.1", int(os.environ["STAND_IN_PORT"])
+
+    async def stop(self, now: bool = False) -> None:
+        """Stop it."""
+        await call("DELETE", self.user.name)
+        (await self.known()).discard(self.user.name)
+
+    async def poll(self) -> int | None:
+        """Return None while it runs."""
+        return None if self.user.name in await self.known() else 0
+
+    async def known(self) -> set[str]:
+        """Return who has a server; asked once, as KubeSpawner asks the cluster when it starts."""
+        if StandInSpawner.running is None:
+            StandInSpawner.running = set(json.loads(await call("GET", "")))
+        return StandInSpawner.running
+
+
+async def call(method: str, name: str, content: Any = None) -> bytes:
+    """Ask the stand-in to do something; return what it answers."""
+    reply = await AsyncHTTPClient().fetch(
+        f"http://127.0.0.1:{os.environ['STAND_IN_PORT']}/control/{name}",
+        method=method,
+        body=None if content is None else json.dumps(content),
+    )
+    return reply.body
+
+
+# --- In the process that stands in
+
+servers: dict[str, Server] = {}
+
+
+class Server:
+    """What there is of one learner's server."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment = environment
+        self.token = environment["JUPYTERHUB_API_TOKEN"]
+        self.auth = HubOAuth(
+            api_url=environment["JUPYTERHUB_API_URL"],
+            api_token=self.token,
+            base_url=environment["JUPYTERHUB_SERVICE_PREFIX"],
+            hub_prefix=f"{environment['JUPYTERHUB_BASE_URL']}hub/",
+            oauth_client_id=environment["JUPYTERHUB_CLIENT_ID"],
+            oauth_redirect_uri=environment["JUPYTERHUB_OAUTH_CALLBACK_URL"],
+            access_scopes=set(json.loads(environment["JUPYTERHUB_OAUTH_ACCESS_SCOPES"])),
+        )
+        self.task = asyncio.create_task(self.tell_the_hub())
+
+    async def tell_the_hub(self) -> None:
+        """Say who is active, as often as jupyterhub-singleuser does."""
+        await self.auth._api_request("GET", self.environment["JUPYTERHUB_API_URL"])
+        while True:
+            now = datetime.now(UTC).isoformat()
+            activity = {"servers": {"": {"last_activity": now}}, "last_activity": now}
+            try:
+                await AsyncHTTPClient().fetch(
+                    self.environment["JUPYTERHUB_ACTIVITY_URL"],
+                    method="POST",
+                    headers={"Authorization": f"token {self.token}"},
+                    body=json.dumps(activity),
+                )
+            except OSError:  # the hub is being restarted: tried again
+                await asyncio.sleep(random.uniform(1, 15))
+                continue
+            interval = int(self.environment["JUPYTERHUB_ACTIVITY_INTERVAL"])
+            await asyncio.sleep(interval * random.uniform(0.9, 1.1))
+
+
+class Control(web.RequestHandler):
+    """What the spawner asks for."""
+
+    def get(self, name: str) -> None:
+        self.write(json.dumps(list(servers)))
+
+    async def put(self, name: str) -> None:
+        servers[name] = Server(json.loads(self.request.body))
+
+    def delete(self, name: str) -> None:
+        servers.pop(name).task.cancel()
+
+
+class Learners(HubOAuthenticated):
+    """What all addresses of a learner's server have in common."""
+
+    async def prepare(self) -> None:
+        name = self.request.path.split("/")[2]
+        if name not in servers:
+            raise web.HTTPError(503)
+        self.hub_auth = servers[name].auth
+        if not isinstance(self, HubOAuthCallbackHandler):
+            user = await self.hub_auth.get_user(self, sync=False)
+            if user and user["name"] != name:
+                raise web.HTTPError(403)
+            self.known = user
+
+    def set_default_headers(self) -> None:
+        self.set_header("X-JupyterHub-Version", jupyterhub.__version__)
+
+
+class Page(Learners, web.RequestHandler):
+    """Lab's page."""
+
+    async def get(self) -> None:
+        if self.known:
+            self.write("JupyterLab")
+        else:
+            self.redirect(self.get_login_url())
+
+
+class Rest(Learners, web.RequestHandler):
+    """What an open tab asks for again and again."""
+
+    async def get(self) -> None:
+        if not self.known:
+            raise web.HTTPError(403)
+        self.write(json.dumps([{"name": "python3", "path": "01_load_data.ipynb"}] * 5))
+
+
+class Channels(Learners, websocket.WebSocketHandler):
+    """A kernel's WebSocket: for each message of the tab some of the kernel's."""
+
+    async def open(self) -> None:
+        if not self.known:
+            self.close()
+
+    async def on_message(self, message: str | bytes) -> None:
+        for _ in range(5):
+            await self.write_message(message)
+
+
+class Callback(Learners, HubOAuthCallbackHandler):
+    """Where the hub sends a learner back to."""
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    AsyncHTTPClient.configure(None, max_clients=1000)
+    own = "/user/[^/]+"
+    application = web.Application(
+        [
+            ("/control/(.*)", Control),
+            (f"{own}/oauth_callback", Callback),
+            (f"{own}/lab.*", Page),
+            (f"{own}/api/kernels/.*/channels", Channels),
+            (f"{own}/.*", Rest),
+        ],
+        cookie_secret=os.urandom(32),
+        websocket_ping_interval=30,
+    )
+    application.listen(int(sys.argv[1]), "127.0.0.1", backlog=2048)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
