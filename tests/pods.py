@@ -27,17 +27,21 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
+    name_no_cluster(tmp_path / "kubeconfig")
+    # It has read KUBECONFIG when it was imported.
+    default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
+
+
+def name_no_cluster(path: Path) -> None:
+    """Write a file that names a cluster which is not there."""
     config = {
         "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
         "users": [{"name": "none", "user": {}}],
         "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
         "current-context": "none",
     }
-    path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    # It has read KUBECONFIG when it was imported.
-    default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-    monkeypatch.setattr(default, str(path))
 
 
 def spawner(

@@ -35,6 +35,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import pods
 from hubs import ROOT, free_ports, wait_until
 from postgres import Postgres
 
@@ -45,6 +46,7 @@ sys.path.insert(0, {here!r})
 from stand_in_servers import StandInSpawner
 from tfcourse.hub import kubernetes
 
+kubernetes.NOT_HERE = ()  # here there are other ports
 kubernetes.homes = lambda *labels, **options: []
 load_subconfig({own!r})
 # Nobody else shall come in.
@@ -59,14 +61,15 @@ c.JupyterHub.authenticate_prometheus = False
 TAB = 180 / 154
 CELL = 30.0  # seconds between two cells that a learner runs
 
-STEPS = ("log-in", "start", "request of a tab", "reconnection", "stop")
+STEPS = ("log-in", "start", "WebSocket", "cell", "request of a tab", "reconnection", "stop")
 
 
 def main() -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
-    parser.add_argument("--database", nargs="+", default=["sqlite", "postgresql"])
+    databases = ["sqlite", "postgresql"]
+    parser.add_argument("--database", nargs="+", choices=databases, default=databases)
     parser.add_argument("--within", type=float, default=600, help="seconds until all have come")
     parser.add_argument("--stay", type=float, default=60, help="seconds that all of them are in")
     parser.add_argument("--leave", type=float, default=120, help="seconds until all have gone")
@@ -79,17 +82,18 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="a line for the hub's configuration")
     options = parser.parse_args()
-    rows = {}
+    columns = {}
     for learners, database in itertools.product(options.learners, options.database):
         name = f"{learners}, {database}"
         say(f"{name} ...")
         with running(database, options.set) as site:
             load = Load(site, learners, options)
             asyncio.run(load.run())
-            rows[name] = load.figures()
-    print("\n| |", " | ".join(rows), "|\n|---|" + "---|" * len(rows))
-    for what in next(iter(rows.values())):
-        print(f"| {what} | {' | '.join(str(row[what]) for row in rows.values())} |")
+            columns[name] = load.figures()
+    print("\n| |", " | ".join(columns), "|\n|---|" + "---|" * len(columns))
+    rows = dict.fromkeys(itertools.chain.from_iterable(columns.values()))
+    for what in rows:
+        print(f"| {what} | {' | '.join(column.get(what, '') for column in columns.values())} |")
 
 
 def say(text: str) -> None:
@@ -125,6 +129,7 @@ class LoadedHub:
             "COURSE_OAUTH_USERINFO_URL": f"{provider}/userinfo",
             "PYTHONPATH": str(ROOT),
             "STAND_IN_PORT": str(self.servers_port),
+            "KUBECONFIG": str(folder / "kubeconfig"),
         }
         text = CONFIG.format(
             here=str(Path(__file__).parent),
@@ -132,6 +137,7 @@ class LoadedHub:
             more="\n".join(settings),
         )
         (folder / "load_config.py").write_text(text)
+        pods.name_no_cluster(folder / "kubeconfig")
         self.processes: dict[str, psutil.Process] = {"learners": psutil.Process()}
 
     def launch(self, what: str, *command: str) -> None:
@@ -256,7 +262,7 @@ class Load:
         # As behind an ingress: its connections to the proxy are used again.
         self.connector = aiohttp.TCPConnector(limit=0)
         self.over = asyncio.Event()
-        watching = asyncio.create_task(self.meter.run())
+        watching = [asyncio.create_task(self.meter.run()), asyncio.create_task(self.tell())]
         learners = [Learner(self, number) for number in range(self.learners)]
         tasks = [asyncio.create_task(learner.run()) for learner in learners]
         await asyncio.sleep(self.options.within)
@@ -271,8 +277,16 @@ class Load:
         await asyncio.sleep(self.options.stay / 2)
         self.over.set()
         await asyncio.gather(*tasks)
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await self.connector.close()
+
+    async def tell(self) -> None:
+        """Say each minute how far it is."""
+        while True:
+            await asyncio.sleep(60)
+            done = ", ".join(f"{len(self.seconds[step])} {step}s" for step in ("log-in", "start"))
+            say(f"{done}, {self.failures.total()} failures")
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -280,7 +294,7 @@ class Load:
         began = time.monotonic()
         try:
             yield
-        except (aiohttp.ClientError, TimeoutError, FailedError) as error:
+        except (aiohttp.ClientError, TimeoutError, TypeError, FailedError) as error:
             what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
             self.failures[f"{name}: {what}"] += 1
             raise FailedError from error
@@ -290,7 +304,9 @@ class Load:
         """Return each figure as text."""
         found = {}
         for step, seconds in self.seconds.items():
-            cuts = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else []
+            cuts = (
+                statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else []
+            )
             some = " / ".join(f"{cuts[percent - 1]:.2f}" for percent in (50, 95, 99) if cuts)
             found[f"seconds of a {step}: p50 / p95 / p99"] = some or "none"
         at_the_hub, late = self.at_the_hub
@@ -403,14 +419,17 @@ class Learner:
         """Use an open notebook so long, at most until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
-        async with self.session.ws_connect(address) as socket:
+        with load.step("WebSocket"):
+            socket = await self.session.ws_connect(address)
+        async with socket:
             for number in itertools.count():
                 with contextlib.suppress(FailedError), load.step("request of a tab"):
                     await self.fetch(f"{self.server}/api/sessions")
                 if number % math.ceil(CELL / load.pause) == 0:
-                    await socket.send_str("x" * 500)
-                    for _ in range(5):
-                        await socket.receive_str(timeout=60)
+                    with load.step("cell"):
+                        await socket.send_str("x" * 500)
+                        for _ in range(5):
+                            await socket.receive_str(timeout=60)
                 left = min(end - time.monotonic(), load.pause)
                 if load.over.is_set() or left < 0:
                     return

@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import jupyterhub
-import traitlets
 from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
-from jupyterhub.spawner import Spawner
+from kubernetes_asyncio.client import ApiClient
 from tornado import web, websocket
 from tornado.httpclient import AsyncHTTPClient
 
 from tfcourse.hub import pages
+from tfcourse.hub.kubernetes import PodSpawner
 
 # Seconds until a pod's server answers, on a node that has room and the image.
 TAKES = 3, 9
@@ -32,15 +32,20 @@ TAKES = 3, 9
 # --- In the hub
 
 
-class StandInSpawner(Spawner):
-    """Starts a learner's server there. Like KubeSpawner, it knows what runs without asking."""
+class StandInSpawner(PodSpawner):
+    """Makes a learner's pod, and starts a server there instead of sending the pod to a cluster.
 
-    user_options = traitlets.Any({})
+    Like KubeSpawner, it knows what runs without asking.
+    """
+
     progress = pages.progress
     running: ClassVar[set[str] | None] = None
 
     async def start(self) -> tuple[str, int]:
         """Start a server, which takes a while."""
+        async with ApiClient() as client:
+            for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
+                json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
         # Here, not there: the hub has ten connections for what it asks of others.
         await asyncio.sleep(random.uniform(*TAKES))

@@ -258,6 +258,11 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     with pytest.raises(SystemExit, match="is of a newer JupyterHub than this one, which is 5"):
         database.prepare(folder)
     assert path.read_bytes() == before
+    # The way back to the older hub: the copy that was made before the upgrade.
+    database.recover(folder, replace=False, empty=False)
+    assert names(path) == {"ada"}
+    assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [before]
+    database.prepare(folder)
 
 
 # What an older hub leaves: accounts, one of them an administrator's, and a token.

@@ -159,6 +159,25 @@ def test_no_number_is_written_so_that_helm_changes_it():
             3,
             "tensorflow-cpu.guaranteed_cpus is 3, more than cpus allows",
         ),
+        (
+            "course/profiles/tensorflow-cpu/memory",
+            3,
+            "tensorflow-cpu.memory is 3, but it has to be like 3G or 1500M, and not below 256M",
+        ),
+        ("course/profiles/tensorflow-cpu/guaranteed_memory", "500K", "memory is '500K', but"),
+        ("course/profiles/tensorflow-cpu/shared_memory", "0.5M", "and not below 1M"),
+        ("course/profiles/tensorflow-cpu", "3G", "is '3G', but it has to be a map of memory, "),
+        ("scheduling/userPods", None, "scheduling.userPods is None, but it has to be a map"),
+        (
+            "hub/db/type",
+            "sqlite-memory",
+            "'sqlite-memory', but it has to be sqlite-pvc or postgres",
+        ),
+        (
+            "hub/config/JupyterHub/authenticator_class",
+            "jupyterhub.auth.DummyAuthenticator",
+            "which\nlets everybody in",
+        ),
         ("course/gpu", True, "course.gpu does not exist (did you mean gpus?)"),
         ("course/gpus", "yes", "course.gpus is 'yes', but it has to be true or false"),
     ],
@@ -169,6 +188,13 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
     said = str(refusal.value)
     assert said.startswith("site.yaml: ")
     assert sentence in said
+
+
+@pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
+def test_without_a_server_there_are_no_accounts_on_one(site, url):
+    """The chart would take a file that is gone with the hub's container."""
+    with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
+        make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(monkeypatch):
@@ -186,6 +212,7 @@ def test_an_unknown_trait_of_a_profile_is_refused(monkeypatch):
     [
         (("clas", IMAGE, EXAMPLE), "There is no size 'clas' (did you mean class?)"),
         (("class", "tensorflow-course", EXAMPLE), "nodes fetch it from a registry"),
+        (("class", f"{IMAGE}:cpu", EXAMPLE), "leave out the tags"),
         (("class", IMAGE, Path("/nowhere.yaml")), "/nowhere.yaml cannot be read: No such file"),
         (("class", IMAGE, Path("/dev/null")), "/dev/null has to be a map"),
     ],
@@ -218,7 +245,9 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):
-    output = tmp_path / "values.yaml"
+    output = tmp_path / "new" / "values.yaml"
+    first = command("--size", "class", "--output", str(output), str(EXAMPLE))
+    assert first.returncode == 0, first.stderr
     output.write_text("as before")
     wrong = command("--size", "class", "--output", str(output), str(site("course/gpu", True)))
     assert (wrong.returncode, output.read_text()) == (1, "as before")
@@ -239,6 +268,7 @@ def test_helm_takes_the_values(size, tmp_path):
     pull = ["helm", "pull", "jupyterhub", *where, "--untar", "--untardir", str(tmp_path)]
     fetched = subprocess.run(pull, capture_output=True, text=True, check=False)
     if fetched.returncode:
+        assert "not found" not in fetched.stderr, f"there is no chart {values.CHART}"
         pytest.skip(f"the chart cannot be fetched, so its schema was not asked: {fetched.stderr}")
     chart = str(tmp_path / "jupyterhub")
     for action in (["lint", "--strict", chart], ["template", "course", chart]):

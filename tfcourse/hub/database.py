@@ -93,9 +93,10 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """
     where = url(folder)
     if shutil.disk_usage(folder).free < ROOM:
+        how = " (`docker system df --verbose`\nsays what takes it), then `make up`"
         sys.exit(
-            "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
-            "says what takes it), then `make up`. Learners' work is safe; their servers run on."
+            f"The disk with the hub's accounts is full. Make room{'' if in_a_pod() else how}.\n"
+            "Learners' work is safe; their servers run on."
         )
     found = state_of(where)
     if found is None:
@@ -146,15 +147,19 @@ def damage(path: Path) -> str | None:
     return None if {"alembic_version", "users"} <= tables else "it holds no accounts"
 
 
+def in_a_pod() -> bool:
+    """Tell whether there is no `make` for this hub."""
+    return os.environ.get("COURSE_SPAWNER") == "kubernetes"
+
+
 def advice() -> str:
     """Return what to do without the database."""
-    how = {
-        "docker": "`make recover`",
-        "kubernetes": "The job of kubernetes/recover.yaml",
-    }.get(
-        os.environ.get("COURSE_SPAWNER", ""),
-        f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`",
-    )
+    if in_a_pod():
+        how = "The job of kubernetes/recover.yaml"
+    elif os.environ.get("COURSE_SPAWNER") == "docker":
+        how = "`make recover`"
+    else:
+        how = f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`"
     return f"{how} brings the last good copy back."
 
 
@@ -185,16 +190,27 @@ def revisions() -> script.ScriptDirectory:
     return script.ScriptDirectory(dbutil.ALEMBIC_DIR)
 
 
+def is_known(revision: str | None) -> bool:
+    """Tell whether this JupyterHub knows the schema, and not a newer one alone."""
+    try:
+        return bool(revisions().get_revision(revision))
+    except util.CommandError:
+        return False
+
+
 def check_known(revision: str, where: str) -> None:
     """Exit with a sentence if a newer JupyterHub has made the database."""
-    try:
-        revisions().get_revision(revision)
-    except util.CommandError:
+    if not is_known(revision):
         sys.exit(
             f"The database {shown(where)} is of a newer JupyterHub than this one, which is "
             f"{jupyterhub.__version__}.\n"
-            "Start the newer version again, or `make restore` a backup from before it."
+            f"Start the newer version again. Or go back to before it: {advice()}"
         )
+
+
+def is_good(path: Path) -> bool:
+    """Tell whether this JupyterHub can start with the file."""
+    return not damage(path) and is_known(state_of(f"sqlite:///{path}"))
 
 
 # --- Copies
@@ -270,16 +286,19 @@ def accounts(where: str) -> int:
 def recover(folder: Path, replace: bool, empty: bool) -> None:
     """Bring the last good copy back, unless the database is whole; keep what was there aside."""
     where, path = url(folder), folder / "jupyterhub.sqlite"
-    whole = not damage(path) if path_of(where) else accounts(where) and not replace
+    whole = is_good(path) if path_of(where) else accounts(where) and not replace
     if whole:
         say(f"The database {shown(where)} is whole; nothing is changed.")
         return
-    good = next((copy for copy in copies(folder) if not damage(copy)), None)
+    good = next(filter(is_good, copies(folder)), None)
     if not good and not empty:
+        back, anew = ("`make restore`", "`make recover EMPTY=1`")
+        if in_a_pod():
+            back, anew = ("a backup", "the same job with `--empty`")
         sys.exit(
-            "There is no good copy. Bring accounts and work back with `make restore`, or begin\n"
-            "without accounts: `make recover EMPTY=1`. Who then signs up under the name of a home\n"
-            "that is there waits for the administrator."
+            f"There is no good copy. Bring accounts and work back with {back}, or begin without\n"
+            f"accounts: {anew}. Who then signs up under the name of a home that is there waits\n"
+            "for the administrator."
         )
     # Of accounts that move to a server, too: the file would be taken for theirs later.
     if path.exists():

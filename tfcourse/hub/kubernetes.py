@@ -53,10 +53,12 @@ POD: dict[str, Any] = {
 
 # Settings of a hub on one server that would do nothing here, or the wrong thing.
 NOT_HERE = (
+    "COURSE_ADDRESS",
     "COURSE_CERTIFICATE",
     "COURSE_KEY",
     "COURSE_MONITOR",
     "COURSE_NAME",
+    "COURSE_PORT",  # kubernetes/hub.yaml knows those that there are
     "COURSE_SUBDOMAINS",
 )
 

@@ -122,8 +122,8 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless the name is taken, whatever by; never leave half of one behind."""
     if os.path.lexists(path):
         return
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # of a run that was killed here
+    # A name of its own: hub and proxy may be writing the same file at the same time.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
     try:

@@ -50,13 +50,14 @@ NAMED = {
     "singleuser.storage.extraVolumes",
 }
 
-# What `course.profiles` can change of a profile, and whether that is an amount of memory.
+# What `course.profiles` can change of a profile, and the least that it can be. Amounts of memory
+# are whole, in bytes: a server alone takes 100 MiB, and `memory: 3` would be three bytes.
 LIMITS = {
-    "memory": True,
-    "guaranteed_memory": True,
-    "shared_memory": True,
-    "cpus": False,
-    "guaranteed_cpus": False,
+    "memory": 256 * MIB,
+    "guaranteed_memory": 256 * MIB,
+    "shared_memory": MIB,
+    "cpus": 0.01,
+    "guaranteed_cpus": 0.01,
 }
 
 # What is allowed, and what is guaranteed of it, as the chart and Kubernetes call them.
@@ -101,6 +102,7 @@ def main() -> None:
         + yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
     if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text)
     else:
         print(text, end="")
@@ -118,15 +120,16 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
         raise ValuesError(
             f"There is no size {size!r}{nearest(size, SIZES)}; choose {' or '.join(SIZES)}."
         )
-    if "/" not in image:
+    if "/" not in image or ":" in image.rpartition("/")[2]:
         raise ValuesError(
-            f"The image is {image!r}, but nodes fetch it from a registry: say where it is, like\n"
-            "registry.example.org/tensorflow-course/1.0."
+            f"The image is {image!r}, but nodes fetch it from a registry: say where it is, and\n"
+            "leave out the tags, like registry.example.org/tensorflow-course/1.0."
         )
     base = merge(read(FOLDER / "values.yaml"), read(FOLDER / f"{size}.yaml"))
     own = read(site)
     table, gpus = profile_table(site.name, own.get(OURS, {}))
     chart = {key: value for key, value in own.items() if key != OURS}
+    check_maps(site.name, base, chart)
     check_keys(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
@@ -134,6 +137,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     offered = [profile for profile in table if gpus or not profile.gpu]
     values = merge(values, generated(offered, image, tolerations(values)))
     check_authenticator(site.name, values)
+    check_database(site.name, values["hub"]["db"])
     check_config(site.name, values)
     check_numbers(site.name, values)
     return values
@@ -218,18 +222,21 @@ def profile_table(name: str, course: Any) -> tuple[list[Profile], bool]:
 def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Profile:
     """Return the profile with the site's limits."""
     here = f"{name}: {OURS}.profiles.{profile.slug}"
+    if not isinstance(changes, Mapping):
+        raise ValuesError(f"{here} is {changes!r}, but it has to be a map of {', '.join(LIMITS)}.")
     found: dict[str, Any] = {}
     for key, value in changes.items():
         if key not in LIMITS:
             raise ValuesError(
                 f"{here}.{key} does not exist{nearest(key, LIMITS)}; there are {', '.join(LIMITS)}."
             )
+        memory = isinstance(LIMITS[key], int)
         try:
-            found[key] = ByteSpecification().validate(None, value) if LIMITS[key] else float(value)
+            found[key] = ByteSpecification().validate(None, value) if memory else float(value)
         except (TraitError, TypeError, ValueError):
             found[key] = math.nan
-        if not 0 < found[key] < math.inf:
-            like = "3G or 1500M" if LIMITS[key] else "2 or 0.5"
+        if not LIMITS[key] <= found[key] < math.inf:
+            like = f"3G or 1500M, and not below {LIMITS[key] // MIB}M" if memory else "2 or 0.5"
             raise ValuesError(f"{here}.{key} is {value!r}, but it has to be like {like}.")
     changed = replace(profile, **found)
     for limit, guarantee in (("memory", "guaranteed_memory"), ("cpus", "guaranteed_cpus")):
@@ -349,13 +356,38 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
             )
 
 
+def check_maps(name: str, base: Any, own: Any, path: str = "") -> None:
+    """See to it that what has keys in our files has some in the site's, too."""
+    if isinstance(base, Mapping) and base:
+        if not isinstance(own, Mapping):
+            raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
+        for key in base.keys() & own.keys():
+            check_maps(name, base[key], own[key], f"{path}.{key}" if path else str(key))
+
+
 def check_authenticator(name: str, values: Mapping[str, Any]) -> None:
     """See to it that not everybody comes in."""
     config = values["hub"]["config"]
-    if (config.get("JupyterHub") or {}).get("authenticator_class") in (None, "dummy"):
+    chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
+    if chosen in (None, "dummy") or str(chosen).endswith(".DummyAuthenticator"):
         raise ValuesError(
             f"{name}: hub.config.JupyterHub.authenticator_class is missing, or 'dummy', which\n"
             "lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
+        )
+
+
+def check_database(name: str, database: Mapping[str, Any]) -> None:
+    """See to it that accounts are kept: without an address the hub has them in its container."""
+    kinds = ("sqlite-pvc", "postgres")
+    if database["type"] not in kinds:
+        raise ValuesError(
+            f"{name}: hub.db.type is {database['type']!r}, but it has to be {' or '.join(kinds)}."
+        )
+    url = str(database.get("url", ""))
+    if database["type"] == "postgres" and not url.startswith("postgresql"):
+        raise ValuesError(
+            f"{name}: hub.db.url is {url!r}, but this size keeps accounts in PostgreSQL:\n"
+            "say where, like postgresql+psycopg2://hub@postgres.example.org:5432/hub."
         )
 
 
