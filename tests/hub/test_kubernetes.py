@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +22,7 @@ from kubespawner import KubeSpawner
 from tornado import web
 from traitlets.config import Config, PyFileConfigLoader
 
-from tfcourse.hub import database, kubernetes, values
+from tfcourse.hub import database, kubernetes, state, values
 from tfcourse.hub.kubernetes import PodSpawner
 from tfcourse.hub.profiles import PROFILES
 from tfcourse.hub.state import GIB, ROOT
@@ -202,6 +204,20 @@ def test_learners_find_hub_and_proxy_where_the_manifests_have_them():
     # The first two of `state.ports`; the third, the proxy's API, is on the loopback address.
     assert ports == {"http": 8000, "api": 8001}
     assert {port["name"]: port["port"] for port in service["spec"]["ports"]}["api"] == 8001
+
+
+def test_hub_and_proxy_which_start_together_agree_on_their_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_SECRETS", str(tmp_path))
+    opened, both = os.open, threading.Barrier(2)
+
+    def together(*arguments):
+        both.wait(10)
+        return opened(*arguments)
+
+    monkeypatch.setattr(os, "open", together)
+    with ThreadPoolExecutor(2) as pool:
+        assert len({*pool.map(lambda _: state.proxy_token(), range(2))}) == 1
+    assert [path.name for path in tmp_path.glob("*token*")] == ["proxy-token"]
 
 
 def test_policies_are_about_the_pods_that_there_are(render):
