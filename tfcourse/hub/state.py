@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import re
@@ -114,16 +115,25 @@ def new_password(length: int = 16) -> str:
 
 
 def proxy_token() -> str:
-    """Return the token with which the hub controls its proxy, from the folder that both share."""
-    return password(Path(os.environ["COURSE_SECRETS"]) / "proxy-token", length=32)
+    """Return the token with which the hub controls its proxy, from the folder that both share.
+
+    In a pod both start at the same time, and one of them has to wait until the other has made it.
+    """
+    folder = Path(os.environ["COURSE_SECRETS"])
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return password(folder / "proxy-token", length=32)
+    finally:
+        os.close(lock)
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless the name is taken, whatever by; never leave half of one behind."""
     if os.path.lexists(path):
         return
-    # A name of its own: hub and proxy may be writing the same file at the same time.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)  # of a run that was killed here
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
     try:
