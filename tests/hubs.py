@@ -174,19 +174,19 @@ class ClassHub(Site):
         """Leave nothing of it on this machine, neither volumes nor learners' servers."""
         with contextlib.suppress(AssertionError):
             self.make("down")
-        for container in self.engine.containers.list(
-            all=True, filters={"name": self.name}, ignore_removed=True
-        ):
+        for container in self.containers(all=True):
             with contextlib.suppress(docker.errors.APIError):  # it is being removed already
                 container.remove(force=True, v=True)
-        wait_until(
-            lambda: not self.engine.containers.list(all=True, filters={"name": self.name}),
-            "all containers are gone",
-        )
+        wait_until(lambda: not self.containers(all=True), "all containers are gone")
         for volume in self.engine.volumes.list(filters={"name": self.name}):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
+
+    def containers(self, name: str = "", **which: bool) -> list[Container]:
+        """Return those of the hub, or of one name; one that goes just now is none any more."""
+        names = {"name": name or self.name}
+        return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
     def is_healthy(self, **environment: str) -> bool:
         """Run the health check that Docker runs now and then."""

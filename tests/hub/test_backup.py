@@ -163,7 +163,7 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
     with pytest.raises(AssertionError, match=f"docker stop {hub.name}-ada"):
         hub.make("restore", BACKUP=str(file))
     ada.container.stop()
-    wait_until(lambda: not hub.engine.containers.list(filters={"name": hub.name}), "it is stopped")
+    wait_until(lambda: not hub.containers(), "it is stopped")
     in_home(hub, "ada", "echo newer >/home/jovyan/newer")
     with pytest.raises(AssertionError, match=r"There is work of this hub .*: home-.*, home-ada, "):
         hub.make("restore", BACKUP=str(file))

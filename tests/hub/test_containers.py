@@ -85,9 +85,7 @@ def test_who_is_shut_out_is_logged_out(hub):
 
     wait_until(refused, "the session has ended")
     assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
-    name = f"{hub.name}-leaving"
-    containers = hub.engine.containers
-    wait_until(lambda: not containers.list(filters={"name": name}), "the server is stopped")
+    wait_until(lambda: not hub.containers(f"{hub.name}-leaving"), "the server is stopped")
 
 
 def test_a_link_changes_no_account(hub):
@@ -460,8 +458,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     boss.api("DELETE", group, json={"users": ["teacher"]}).raise_for_status()
     assert teacher.session.get(f"{hub.url}/hub/authorize", timeout=30).status_code == 403
     teacher.stop_server()
-    gone = {"all": True, "filters": {"name": f"{hub.name}-teacher"}}
-    wait_until(lambda: not hub.engine.containers.list(**gone), "it is removed")
+    wait_until(lambda: not hub.containers(f"{hub.name}-teacher", all=True), "it is removed")
     teacher.start_server()
     assert teacher.api("PUT", f"{contents}/newer.txt", json=file).status_code >= 400
 
@@ -477,9 +474,8 @@ def test_the_hubs_health_is_checked(hub):
 def test_stop_and_start_keep_the_work_and_nothing_of_the_container(bob):
     bob.run("sh", "-c", "echo mine > ~/mine; touch /tmp/scratch")
     bob.stop_server()
-    name = f"{bob.hub.name}-bob"
-    containers = bob.hub.engine.containers
-    wait_until(lambda: not containers.list(all=True, filters={"name": name}), "it is removed")
+    hub = bob.hub
+    wait_until(lambda: not hub.containers(f"{hub.name}-bob", all=True), "it is removed")
     bob.start_server()
     assert bob.run("cat", "/home/jovyan/mine") == "mine\n"
     assert "scratch" not in bob.run("ls", "/tmp")
