@@ -44,6 +44,13 @@ class Site:
     def admit(self, name: str) -> None:
         """Do what is needed before a new learner can log in."""
 
+    def answers(self) -> bool:
+        """Tell whether the hub answers."""
+        try:
+            return requests.get(f"{self.url}/hub/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
     def session(self) -> requests.Session:
         """Return a visitor's session, with the cookies of the log-in page."""
         session = requests.Session()
@@ -163,12 +170,6 @@ class ClassHub(Site):
         if password := re.search(r"Password +(\S+)", said):
             self.admin_password = password[1]
         return said
-
-    def answers(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/hub/health", timeout=5).ok
-        except requests.RequestException:
-            return False
 
     def remove(self) -> None:
         """Leave nothing of it on this machine, neither volumes nor learners' servers."""

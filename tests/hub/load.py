@@ -36,7 +36,7 @@ from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pods
-from hubs import ROOT, free_ports, wait_until
+from hubs import ROOT, Site, free_ports, wait_until
 from postgres import Postgres
 
 # Our own settings, and what a cluster would do for them.
@@ -103,12 +103,12 @@ def say(text: str) -> None:
 # --- The hub and what belongs to it
 
 
-class LoadedHub:
+class LoadedHub(Site):
     """A hub, of whose processes each is measured by itself."""
 
     def __init__(self, folder: Path, database: str, settings: list[str]):
-        self.folder, self.port = folder, free_ports()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(free_ports())
+        self.folder = folder
         self.provider_port, self.servers_port = self.port + 3, self.port + 4
         provider = f"http://127.0.0.1:{self.provider_port}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
@@ -163,12 +163,6 @@ class LoadedHub:
         """Start the hub alone; return when it answers."""
         self.launch("hub", "-m", "jupyterhub", "-f", "load_config.py")
         wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
-
-    def answers(self) -> bool:
-        """Tell whether the hub answers."""
-        with contextlib.suppress(requests.RequestException):
-            return requests.get(f"{self.url}/hub/health", timeout=5).ok
-        return False
 
     def restart_hub(self) -> float:
         """Do what a rollout does; return for how many seconds the hub did not answer."""

@@ -47,7 +47,7 @@ class StandInSpawner(PodSpawner):
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
-        # Here, not there: the hub has ten connections for what it asks of others.
+        # Here, not there: so many connections the hub has not for what it asks of others.
         await asyncio.sleep(random.uniform(*TAKES))
         await call("PUT", self.user.name, self.get_env())
         running.add(self.user.name)

@@ -171,6 +171,12 @@ def test_what_our_hub_consists_of_is_what_kubernetes_takes(version):
         kubernetes_validate.validate(document, version, strict=True)
 
 
+def test_the_proxy_is_ready_without_the_hub():
+    """Or nobody would reach a running server while the hub is restarted."""
+    proxy, _ = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    assert proxy["readinessProbe"]["httpGet"]["path"] == "/_chp_healthz"
+
+
 def test_accounts_are_recovered_where_the_hub_has_them():
     """In its volume, by its image, as its user."""
     (job,) = documents("recover.yaml")
