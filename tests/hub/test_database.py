@@ -265,6 +265,14 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     database.prepare(folder)
 
 
+def test_a_newer_database_on_a_server_is_not_for_recover():
+    """It brings copies into an empty one alone."""
+    with pytest.raises(SystemExit, match="bring the server's own backup back") as end:
+        database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
+    assert "secret" not in end.value.code
+    assert "recover" not in end.value.code
+
+
 # What an older hub leaves: accounts, one of them an administrator's, and a token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator

@@ -201,10 +201,12 @@ def is_known(revision: str | None) -> bool:
 def check_known(revision: str, where: str) -> None:
     """Exit with a sentence if a newer JupyterHub has made the database."""
     if not is_known(revision):
+        # What the copy would replace on a server is for its administrator to remove.
+        back = advice() if path_of(where) else "bring the server's own backup back."
         sys.exit(
             f"The database {shown(where)} is of a newer JupyterHub than this one, which is "
             f"{jupyterhub.__version__}.\n"
-            f"Start the newer version again. Or go back to before it: {advice()}"
+            f"Start the newer version again. Or go back to before it: {back}"
         )
 
 
