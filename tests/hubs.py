@@ -65,6 +65,20 @@ class Site:
         response.session = session
         return response
 
+    def sign_up(
+        self, name: str, password: str = PASSWORD, again: str | None = None, code: str = ""
+    ) -> str:
+        """Sign up, where accounts are the hub's own; return what the page says to it."""
+        session = self.session()
+        form = {
+            "username": name,
+            "signup_password": password,
+            "signup_password_confirmation": password if again is None else again,
+            "class_code": code,
+        }
+        page = post(session, f"{self.url}/hub/signup", data=form)
+        return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
+
 
 def post(session: requests.Session, url: str, **content) -> requests.Response:
     """Send a form, or JSON, with the token against forged ones."""
@@ -213,20 +227,6 @@ class ClassHub(Site):
         """Let a new learner sign up, and in."""
         self.sign_up(name)
         self.authorize(name)
-
-    def sign_up(
-        self, name: str, password: str = PASSWORD, again: str | None = None, code: str = ""
-    ) -> str:
-        """Sign up; return what the page says to it."""
-        session = self.session()
-        form = {
-            "username": name,
-            "signup_password": password,
-            "signup_password_confirmation": password if again is None else again,
-            "class_code": code,
-        }
-        page = post(session, f"{self.url}/hub/signup", data=form)
-        return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
     def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
         """Let somebody in, or shut them out, as the administrator does."""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
+from cluster import write_kubeconfig
 from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 from traitlets.config import Config
@@ -27,21 +27,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
-    name_no_cluster(tmp_path / "kubeconfig")
+    write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
     # It has read KUBECONFIG when it was imported.
     default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
-
-
-def name_no_cluster(path: Path) -> None:
-    """Write a file that names a cluster which is not there."""
-    config = {
-        "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "users": [{"name": "none", "user": {}}],
-        "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
-        "current-context": "none",
-    }
-    path.write_text(yaml.safe_dump(config))
 
 
 def spawner(
@@ -86,7 +75,6 @@ def chart(values: dict[str, Any]) -> Config:
             "environment": learners["extraEnv"],
             "default_url": learners["defaultUrl"],
             "start_timeout": learners["startTimeout"],
-            "tolerations": values["scheduling"]["userPods"]["tolerations"],
             "storage_pvc_ensure": True,
             "storage_capacity": storage["capacity"],
             "storage_access_modes": storage["dynamic"]["storageAccessModes"],

@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -35,22 +34,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import pods
-from hubs import ROOT, Site, free_ports, wait_until
+from cluster import Cluster, ClusterHub
+from hubs import free_ports
 from postgres import Postgres
 
-# Our own settings, and what a cluster would do for them.
+# Servers that stand in for pods.
 CONFIG = """
 import sys
 sys.path.insert(0, {here!r})
 from stand_in_servers import StandInSpawner
-from tfcourse.hub import kubernetes
 
-kubernetes.NOT_HERE = ()  # here there are other ports
-kubernetes.homes = lambda *labels, **options: []
-load_subconfig({own!r})
-# Nobody else shall come in.
-c.JupyterHub.hub_bind_url = c.Spawner.hub_connect_url = c.JupyterHub.hub_connect_url
 c.JupyterHub.spawner_class = StandInSpawner
 c.JupyterHub.authenticate_prometheus = False
 {more}
@@ -103,66 +96,35 @@ def say(text: str) -> None:
 # --- The hub and what belongs to it
 
 
-class LoadedHub(Site):
+class LoadedHub(ClusterHub):
     """A hub, of whose processes each is measured by itself."""
 
-    def __init__(self, folder: Path, database: str, settings: list[str]):
-        super().__init__(free_ports())
-        self.folder = folder
-        self.provider_port, self.servers_port = self.port + 3, self.port + 4
+    def __init__(self, folder: Path, api: str, settings: list[str]):
+        self.provider_port = free_ports()
+        self.servers_port = self.provider_port + 1
         provider = f"http://127.0.0.1:{self.provider_port}"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
-        self.environment = clean | {
-            "COURSE_SPAWNER": "kubernetes",
-            "COURSE_IMAGE": "stand-in",
-            "COURSE_STATE": str(folder),
-            "COURSE_SECRETS": str(folder),
-            "COURSE_PORT": str(self.port),
-            "COURSE_DATABASE": database,
-            "COURSE_ACCOUNTS": "oauth",
-            "COURSE_OAUTH_ALLOWED": "*",
-            "COURSE_OAUTH_NAME": "sub",
-            "COURSE_OAUTH_CLIENT_ID": "hub",
-            "COURSE_OAUTH_CLIENT_SECRET": "of the provider here",
-            "COURSE_OAUTH_AUTHORIZE_URL": f"{provider}/oauth2/authorize",
-            "COURSE_OAUTH_TOKEN_URL": f"{provider}/oauth2/token",
-            "COURSE_OAUTH_USERINFO_URL": f"{provider}/userinfo",
-            "PYTHONPATH": str(ROOT),
-            "STAND_IN_PORT": str(self.servers_port),
-            "KUBECONFIG": str(folder / "kubeconfig"),
-        }
-        text = CONFIG.format(
-            here=str(Path(__file__).parent),
-            own=str(ROOT / "jupyterhub_config.py"),
-            more="\n".join(settings),
+        super().__init__(
+            folder,
+            api,
+            CONFIG.format(here=str(Path(__file__).parent), more="\n".join(settings)),
+            COURSE_ACCOUNTS="oauth",
+            COURSE_OAUTH_ALLOWED="*",
+            COURSE_OAUTH_NAME="sub",
+            COURSE_OAUTH_CLIENT_ID="hub",
+            COURSE_OAUTH_CLIENT_SECRET="of the provider here",
+            COURSE_OAUTH_AUTHORIZE_URL=f"{provider}/oauth2/authorize",
+            COURSE_OAUTH_TOKEN_URL=f"{provider}/oauth2/token",
+            COURSE_OAUTH_USERINFO_URL=f"{provider}/userinfo",
+            STAND_IN_PORT=str(self.servers_port),
         )
-        (folder / "load_config.py").write_text(text)
-        pods.name_no_cluster(folder / "kubeconfig")
-        self.processes: dict[str, psutil.Process] = {"learners": psutil.Process()}
-
-    def launch(self, what: str, *command: str) -> None:
-        """Start a process, with a log of its own."""
-        with open(self.folder / f"{what}.log", "a") as log:
-            self.processes[what] = psutil.Popen(
-                [sys.executable, *command],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-            )
+        self.processes["learners"] = psutil.Process()
 
     def start(self) -> None:
         """Start all of them."""
         here = Path(__file__).parent
         self.launch("servers", str(here / "stand_in_servers.py"), str(self.servers_port))
         self.launch("provider", "-m", "oidc_provider_mock", "--port", str(self.provider_port))
-        self.launch("proxy", "-m", "tfcourse.hub.proxy")
-        self.start_hub()
-
-    def start_hub(self) -> None:
-        """Start the hub alone; return when it answers."""
-        self.launch("hub", "-m", "jupyterhub", "-f", "load_config.py")
-        wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
+        super().start()
 
     def restart_hub(self) -> float:
         """Do what a rollout does; return for how many seconds the hub did not answer."""
@@ -172,20 +134,17 @@ class LoadedHub(Site):
         self.start_hub()
         return time.monotonic() - began
 
-    def stop(self) -> None:
-        """End what was started here."""
-        for process in reversed(self.processes.values()):
-            if isinstance(process, psutil.Popen):
-                process.terminate()
-                process.wait(60)
-
 
 @contextlib.contextmanager
 def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
     """Start a hub; leave nothing of it but, if it fails, its logs."""
     folder = Path(tempfile.mkdtemp(prefix="course-load-"))
     with contextlib.ExitStack() as stack:
-        hub = LoadedHub(folder, "", settings)
+        # It is asked once, whose volumes there are.
+        cluster = Cluster(folder)
+        stack.callback(cluster.stop)
+        cluster.start()
+        hub = LoadedHub(folder, cluster.url, settings)
         if database == "postgresql":
             server = Postgres(docker.from_env())
             stack.callback(server.remove)
@@ -427,7 +386,9 @@ class Learner:
                 left = min(end - time.monotonic(), load.pause)
                 if load.over.is_set() or left < 0:
                     return
-                await asyncio.sleep(left)
+                # Nothing comes but the server's pings, which a browser answers at once.
+                with contextlib.suppress(TimeoutError):
+                    await socket.receive(timeout=left)
 
     async def stop(self) -> None:
         """Stop the server, as the button on the hub's page does."""

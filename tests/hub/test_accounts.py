@@ -162,6 +162,10 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
         ({"COURSE_CLASS_CODE": CODE, "COURSE_SIGNUP": "open"}, "set one of the two."),
         ({"COURSE_OAUTH_ISSUER": "https://x"}, "COURSE_OAUTH_ISSUER is for COURSE_ACCOUNTS=oauth"),
         ({"COURSE_ACCOUNTS": "lti", "COURSE_SIGNUP": "open"}, "is for COURSE_ACCOUNTS=native, but"),
+        ({"COURSE_TRUSTED_PROXIES": "10.0.0.1/8"}, "10.0.0.1/8 has host bits set. It has to be"),
+        ({"COURSE_TRUSTED_PROXIES": "ingress"}, "COURSE_TRUSTED_PROXIES: 'ingress' does not"),
+        ({"COURSE_TRUSTED_PROXIES": "::1,0.0.0.0/0"}, "is 0.0.0.0/0: then anybody"),
+        ({"COURSE_ACCOUNTS": "oauth", "COURSE_TRUSTED_PROXIES": "::1"}, "COURSE_ACCOUNTS=native"),
         ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher': small letters"),
         ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b': small letters"),
     ],
@@ -174,6 +178,7 @@ def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, setti
         accounts.kind()
         accounts.open_signup()
         accounts.class_code()
+        accounts.trusted_proxies()
         accounts.administrators(r"[a-z0-9][a-z0-9_.-]{0,31}\Z")
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:

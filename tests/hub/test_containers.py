@@ -164,9 +164,15 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
         ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # a learner's server, past the proxy
         ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
         ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # 2^64 addresses of one person
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # a trusted proxy
+        ("172.18.0.1", "198.51.100.7, ::ffff:10.1.2.3, ::1", "198.51.100.7"),
+        ("172.18.0.1", "198.51.100.7, 11.1.2.3", "11.1.2.3"),  # one that is not
+        ("172.18.0.1", "198.51.100.7, unknown", "unknown"),
+        ("172.18.0.9", "198.51.100.7, 10.1.2.3", "172.18.0.9"),
     ],
 )
-def test_an_address_is_what_the_proxy_says(peer, forwarded, address):
+def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, address):
+    monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8:9::/48")
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
     request = SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},

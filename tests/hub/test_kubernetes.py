@@ -141,20 +141,20 @@ def test_who_had_a_gpu_has_none_with_the_next_profile(render):
     assert render(GPU, CPU)[0] == render(CPU)[0]
 
 
-def test_with_a_gpu_it_runs_on_nodes_for_gpus_and_keeps_what_the_chart_tolerates(render):
-    """A profile's list replaces the chart's."""
-    without = render(CPU)[0]["spec"].get("tolerations", [])
-    with_gpu = render(GPU)[0]["spec"]["tolerations"]
-    assert with_gpu == [
-        *without,
-        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-    ]
+def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(render):
+    learners = ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
+    for profile, keys in ((CPU, learners), (GPU, [*learners, "nvidia.com/gpu"])):
+        found = render(profile)[0]["spec"]["tolerations"]
+        assert [toleration["key"] for toleration in found] == keys
+        assert {toleration["effect"] for toleration in found} == {"NoSchedule"}
 
 
-def test_the_chart_keeps_its_own_tolerations(with_gpus):
-    pod, _ = asyncio.run(of_chart(with_gpus, CPU))
-    keys = [toleration["key"] for toleration in pod["spec"]["tolerations"]]
-    assert keys == ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
+def test_our_own_hub_prefers_nodes_for_learners():
+    """The chart does so by a setting of its own, scheduling.userPods.nodeAffinity."""
+    pod, _ = asyncio.run(of_own_hub(CPU))
+    affinity = pod["spec"]["affinity"]["nodeAffinity"]
+    (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchExpressions"] == [kubernetes.NODES]
 
 
 # --- Our own hub

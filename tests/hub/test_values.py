@@ -80,7 +80,7 @@ def test_the_site_sets_limits(site):
     assert made["cpu"] == {"limit": 4.0, "guarantee": 0.5}
 
 
-def test_the_site_adds_a_toleration_to_the_charts(site):
+def test_the_site_adds_a_toleration_to_ours(site):
     own = {"key": "course", "operator": "Exists"}
     made = make("class", IMAGE, site("singleuser/extraTolerations", [own]))
     (profile,) = made["singleuser"]["profileList"]
@@ -126,7 +126,7 @@ def test_no_number_is_written_so_that_helm_changes_it():
             "hub.config.Authenticatr is no class of this hub (did you mean Authenticator?)",
         ),
         ("hub/config/JupyterHub/authenticator_class", "dummy", "which\nlets everybody in"),
-        ("hub/config/JupyterHub", None, "authenticator_class is missing"),
+        ("hub/config/JupyterHub", {}, "authenticator_class is missing"),
         ("cull/timeout", -1, "cull.timeout is -1, but it cannot be negative"),
         ("singleuser/storage/capacity", "-5Gi", "capacity is '-5Gi', but it cannot be negative"),
         (
@@ -177,6 +177,28 @@ def test_no_number_is_written_so_that_helm_changes_it():
             "hub/config/JupyterHub/authenticator_class",
             "jupyterhub.auth.DummyAuthenticator",
             "which\nlets everybody in",
+        ),
+        (
+            "hub/concurrentSpawnLimit",
+            "many",
+            "concurrentSpawnLimit is 'many', but it has to be a whole number",
+        ),
+        ("cull/enabled", "no", "cull.enabled is 'no', but it has to be true or false"),
+        (
+            "hub/config/GenericOAuthenticator/allow_all",
+            "yes",
+            "GenericOAuthenticator.allow_all is 'yes', but it has to be a boolean",
+        ),
+        (
+            "hub/config/KubeSpawner/start_timeout",
+            "10m",
+            "KubeSpawner.start_timeout is '10m', but it has to be an int",
+        ),
+        ("hub/config/Authenticator/admin_users", 7, "admin_users is 7, but it has to be a set"),
+        (
+            "hub/config/GenericOAuthenticator/allow_all",
+            False,
+            "hub.config says of nobody that they may come in. Set allow_all: true",
         ),
         ("course/gpu", True, "course.gpu does not exist (did you mean gpus?)"),
         ("course/gpus", "yes", "course.gpus is 'yes', but it has to be true or false"),
@@ -233,7 +255,7 @@ def test_a_file_that_is_no_yaml_says_where(tmp_path):
 def test_an_authenticator_that_only_the_charts_hub_has_is_left_to_it(site):
     path = site("hub/config/JupyterHub/authenticator_class", "ldapauthenticator.LDAPAuthenticator")
     tree = yaml.safe_load(path.read_text())
-    tree["hub"]["config"]["LDAPAuthenticator"] = {"server_address": "ldap.example.org"}
+    tree["hub"]["config"]["LDAPAuthenticator"] = {"server_address": "ldap.x", "allow_all": True}
     del tree["hub"]["config"]["GenericOAuthenticator"]
     path.write_text(yaml.safe_dump(tree))
     make("class", IMAGE, path)

@@ -45,6 +45,7 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
 
         sign_on.configure(c, kind())
         return
+    trusted_proxies()  # now, and not when the first learner comes
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
     c.Authenticator.username_pattern = state.NAMES
@@ -69,7 +70,7 @@ def kind() -> str:
     """Return COURSE_ACCOUNTS; exit with a sentence if settings of another kind are there, too."""
     chosen = state.choice("COURSE_ACCOUNTS", "native", "oauth", "lti")
     settings = {
-        "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE"),
+        "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
         "oauth": ("COURSE_OAUTH_",),
         "lti": ("COURSE_LTI_",),
     }
@@ -325,25 +326,49 @@ def address_of(request: HTTPServerRequest) -> str:
     if peer != request.connection.stream.socket.getsockname()[0]:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-    # One more proxy on this machine, for HTTPS, say, has appended its own, too.
-    outside = [address.strip() for address in forwarded if not is_loopback(address.strip())]
+    # One more proxy, for HTTPS, say, has appended its own, too.
+    outside = [address.strip() for address in forwarded if not is_proxy(address.strip())]
     return network(outside[-1] if outside else peer)
 
 
 def network(address: str) -> str:
     """Return an IPv4 address as it is, of an IPv6 address its network."""
     try:
-        found = ipaddress.ip_address(address)
+        found = parsed(address)
     except ValueError:
         return address
-    if found.version == 6 and found.ipv4_mapped:
-        return str(found.ipv4_mapped)
-    return address if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found if found.version == 4 else ipaddress.ip_network((found, 64), strict=False))
 
 
-def is_loopback(address: str) -> bool:
-    """Tell whether it is an address of the machine itself, as ::1, 127.0.0.1, ::ffff:127.0.0.1."""
-    return not address or address == "::1" or address.removeprefix("::ffff:").startswith("127.")
+def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address, ::ffff:127.0.0.1 as 127.0.0.1; raise ValueError if it is none."""
+    found = ipaddress.ip_address(address)
+    return (found.version == 6 and found.ipv4_mapped) or found
+
+
+def is_proxy(address: str) -> bool:
+    """Tell whether it is this machine's own, or of a trusted proxy, which speak for others."""
+    try:
+        found = parsed(address)
+    except ValueError:
+        return not address
+    return found.is_loopback or any(found in trusted for trusted in trusted_proxies())
+
+
+def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the networks of COURSE_TRUSTED_PROXIES; exit with a sentence if one cannot be."""
+    found = []
+    for text in filter(None, os.environ.get("COURSE_TRUSTED_PROXIES", "").split(",")):
+        try:
+            found.append(ipaddress.ip_network(text.strip()))
+        except ValueError as error:
+            sys.exit(
+                f"COURSE_TRUSTED_PROXIES: {error}. It has to be addresses or networks,\n"
+                "with commas between them, like 10.0.0.0/8,192.0.2.7."
+            )
+        if not found[-1].prefixlen:
+            sys.exit(f"COURSE_TRUSTED_PROXIES is {text.strip()}: then anybody could be anybody.")
+    return found
 
 
 class LoginHandler(handlers.LoginHandler):

@@ -6,9 +6,11 @@ of its own (values.py), and our own hub (`COURSE_SPAWNER=kubernetes`; kubernetes
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,14 @@ from tfcourse.hub import accounts, database, https, idle, pages, profiles, proxy
 HOME = "/home/jovyan"
 UID = 1000  # jovyan's, in our images
 GPU = "nvidia.com/gpu"
-TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+
+# Nodes for learners, by the chart's names. Some clouds allow no slash in a taint's key.
+NODES = {"key": "hub.jupyter.org/node-purpose", "operator": "In", "values": ["user"]}
+DEDICATED = [
+    {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
+    for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
+]
+GPU_NODES = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 # How pods find the hub: by its Service (kubernetes/hub.yaml).
 SERVICE = "course-hub"
@@ -50,6 +59,17 @@ POD: dict[str, Any] = {
     # A node that was added for it has to start, and to fetch 2 GB of image.
     "start_timeout": 600,
 }
+
+# What a cluster says last of a pod that does not run yet, in words for its learner.
+MEANWHILE = {
+    "FailedScheduling": "There is no room for your server yet. If your cluster can, it is adding a "
+    "machine, which takes some minutes.",
+    "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
+    "or so.",
+    "Pulling": "Your server is new on its machine, which fetches the course. This takes a few "
+    "minutes.",
+}
+MEANWHILE["TriggeredScaleUp"] = MEANWHILE["FailedScheduling"]
 
 # Settings of a hub on one server that would do nothing here, or the wrong thing.
 NOT_HERE = (
@@ -118,6 +138,9 @@ def configure_pods(c: Any) -> None:
     """Set what holds for every pod, and its volumes."""
     for trait, value in POD.items():
         setattr(c.KubeSpawner, trait, value)
+    c.KubeSpawner.node_affinity_preferred = [
+        {"weight": 100, "preference": {"matchExpressions": [NODES]}}
+    ]
     c.KubeSpawner.volume_mounts = {
         "home": {"name": "home", "mountPath": HOME},
         "shm": {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the volume of `settings`
@@ -144,8 +167,8 @@ def settings(profile: profiles.Profile) -> dict[str, Any]:
         "cpu_limit": profile.cpus,
         "cpu_guarantee": profile.guaranteed_cpus,
         "extra_resource_limits": {GPU: "1"} if profile.gpu else {},
-        # Nodes with GPUs are usually tainted, so that nothing else takes their place.
-        "tolerations": [TOLERATION] if profile.gpu else [],
+        # Nodes with GPUs are usually tainted, too, so that nothing else takes their place.
+        "tolerations": [*DEDICATED, GPU_NODES] if profile.gpu else DEDICATED,
         "volumes": {
             "home": {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}},
             "shm": shared_memory(profile.shared_memory),
@@ -203,10 +226,17 @@ class PodSpawner(KubeSpawner):
         KubeSpawner's own profiles, of which there are none here, would have the same field.
         """
 
+    async def progress(self) -> AsyncIterator[dict[str, object]]:
+        """Yield how far a start has come; KubeSpawner itself would show the cluster's log."""
+        async for event in pages.progress(self):
+            last = self.events[-1].get("reason") if self.events else None
+            yield {**event, "message": MEANWHILE.get(last, event["message"])}
+
     async def start(self) -> tuple[str, int]:
         """Start the pod; what the cluster refuses becomes a sentence for the learner."""
         try:
-            return await super().start()
+            # A little sooner than JupyterHub, which would say "Timeout" and no more.
+            return await asyncio.wait_for(super().start(), self.start_timeout - 2)
         except ApiException as error:
             self.log.error("The cluster refused %s: %s", self.pod_name, error)
             raise pages.refusal(

@@ -53,6 +53,9 @@ def main() -> None:
         # What learners see while the hub does not answer.
         f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
+        # Longer than what stands in front keeps a connection that is not used (nginx for a minute,
+        # Caddy for two): else a form is sent on one that is being closed, and lost. Milliseconds.
+        "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
     os.execv(command[0], command)  # noqa: S606 - it is our own

@@ -26,7 +26,7 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import ByteSpecification
 from kubespawner import KubeSpawner
 from oauthenticator.oauth2 import OAuthenticator
-from traitlets import TraitError
+from traitlets import HasTraits, TraitError, Type
 from traitlets.config import Configurable
 from traitlets.utils.importstring import import_item
 
@@ -37,6 +37,7 @@ from tfcourse.hub.state import MIB, ROOT
 CHART = "4.4.0"  # the version that all of this is for
 FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
+FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the part of a site's file that is not the chart's
 
 # In these the operator chooses the names. Those in hub.config are classes and their traits.
@@ -129,13 +130,16 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     own = read(site)
     table, gpus = profile_table(site.name, own.get(OURS, {}))
     chart = {key: value for key, value in own.items() if key != OURS}
-    check_maps(site.name, base, chart)
+    for file in FILES:
+        check_kinds(site.name, read(FOLDER / file), chart)
     check_keys(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
     values = merge(base, chart)
     offered = [profile for profile in table if gpus or not profile.gpu]
-    values = merge(values, generated(offered, image, tolerations(values)))
+    values = merge(
+        values, generated(offered, image, values["singleuser"].get("extraTolerations") or [])
+    )
     check_authenticator(site.name, values)
     check_database(site.name, values["hub"]["db"])
     check_config(site.name, values)
@@ -308,19 +312,13 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
         "cpu_limit": traits["cpu_limit"],
         "cpu_guarantee": traits["cpu_guarantee"],
         "extra_resource_limits": traits["extra_resource_limits"] or {kubernetes.GPU: None},
-        "tolerations": [*tolerated, *traits["tolerations"]],
+        "tolerations": [*traits["tolerations"], *tolerated],
     }
 
 
 def megabytes(size: int) -> str:
     """Return the size as KubeSpawner reads it: Helm would write the number as 3.221225472e+09."""
     return f"{size // MIB}M"
-
-
-def tolerations(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what the chart lets every learner's pod tolerate."""
-    own = values.get("singleuser", {}).get("extraTolerations") or []
-    return [*values["scheduling"]["userPods"]["tolerations"], *own]
 
 
 # --- Checks
@@ -334,8 +332,7 @@ def nearest(word: Any, known: Iterable[str]) -> str:
 
 def known_keys() -> set[str]:
     """Return the keys of the chart that our files use."""
-    names = ["values.yaml", *(f"{size}.yaml" for size in SIZES), "site.example.yaml"]
-    found = {key for name in names for key in keys(read(FOLDER / name))}
+    found = {key for name in (*FILES, "site.example.yaml") for key in keys(read(FOLDER / name))}
     return {key for key in found if key.split(".")[0] != OURS} | {"singleuser.extraTolerations"}
 
 
@@ -356,23 +353,32 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
             )
 
 
-def check_maps(name: str, base: Any, own: Any, path: str = "") -> None:
-    """See to it that what has keys in our files has some in the site's, too."""
+def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
+    """See to it that what is a map, a number or a switch in our files is one in the site's, too."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
         for key in base.keys() & own.keys():
-            check_maps(name, base[key], own[key], f"{path}.{key}" if path else str(key))
+            check_kinds(name, base[key], own[key], f"{path}.{key}" if path else str(key))
+    for kind, called in ((bool, "true or false"), (int, "a whole number")):
+        if type(base) is kind and type(own) is not kind:
+            raise ValuesError(f"{name}: {path} is {own!r}, but it has to be {called}.")
 
 
 def check_authenticator(name: str, values: Mapping[str, Any]) -> None:
-    """See to it that not everybody comes in."""
+    """See to it that not everybody comes in, and not nobody."""
     config = values["hub"]["config"]
     chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
     if chosen in (None, "dummy") or str(chosen).endswith(".DummyAuthenticator"):
         raise ValuesError(
             f"{name}: hub.config.JupyterHub.authenticator_class is missing, or 'dummy', which\n"
             "lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
+        )
+    traits = [item for kind in config if "Auth" in kind for item in (config[kind] or {}).items()]
+    if not any(value for trait, value in traits if trait.startswith("allow")):
+        raise ValuesError(
+            f"{name}: hub.config says of nobody that they may come in. Set allow_all: true beside\n"
+            "your provider, as kubernetes/site.example.yaml does, or allowed_users."
         )
 
 
@@ -412,11 +418,19 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
 
 
 def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]) -> None:
-    """See to it that the class has such traits."""
+    """See to it that the class has such traits, of these kinds."""
     known = kind.class_traits(config=True)
-    for trait in traits:
+    for trait, value in traits.items():
         if trait not in known:
             raise ValuesError(f"{where}.{trait} does not exist{nearest(trait, known)}.")
+        # None stands for the default. A class may be one that the chart's hub has, and we have not.
+        if value is None or isinstance(known[trait], Type) or not hasattr(known[trait], "validate"):
+            continue
+        try:
+            known[trait].validate(HasTraits(), value)
+        except TraitError:
+            wanted = known[trait].info()
+            raise ValuesError(f"{where}.{trait} is {value!r}, but it has to be {wanted}.") from None
 
 
 def classes(authenticator: str) -> dict[str, type[Configurable]]:
