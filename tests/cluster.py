@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import psutil
 import yaml
 from aiohttp import ClientConnectionResetError, ClientSession, web
@@ -102,7 +103,15 @@ class Api:
         """Answer a request about one thing."""
         body = yaml.safe_load(await request.text()) if request.can_read_body else {}
         resource, namespace, name = key
+        if part == "eviction":
+            await self.keep("DELETED", key, self.things[key])
+            return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"})
         if request.method == "POST":
+            if request.query.get("fieldValidation") == "Strict":
+                try:
+                    kubernetes_validate.validate(body, "1.37", strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    return failure(400, str(error), "BadRequest")
             name = body["metadata"]["name"]
             key = resource, namespace, name
             if key in self.things:
@@ -159,7 +168,7 @@ class Api:
     async def keep(self, what: str, key: tuple[str, str, str], thing: Thing) -> Thing:
         """Keep a thing, or its end, as the latest that happened."""
         metadata = thing["metadata"] | {"resourceVersion": str(len(self.past) + 1)}
-        thing = thing | {"metadata": metadata}
+        thing = controlled(thing | {"metadata": metadata})
         async with self.news:
             if what == "DELETED":
                 del self.things[key]
@@ -186,7 +195,7 @@ def discovery(path: str) -> Thing | None:
         },
     }
     for version, kinds in KINDS.items():
-        about[f"/apis/{version}" if "/" in version else f"/api/{version}"] = {
+        about[address(version)] = {
             "kind": "APIResourceList",
             "groupVersion": version,
             "resources": [
@@ -200,7 +209,40 @@ def discovery(path: str) -> Thing | None:
                 for kind, plural in kinds.items()
             ],
         }
+        # That it looks at fields itself.
+        group = version.rpartition("/")[0]
+        parameters = [{"name": "fieldValidation", "in": "query"}]
+        about[f"/openapi/v3{address(version)}"] = {
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": "1.37"},
+            "paths": {
+                f"/{plural}": {
+                    "patch": {
+                        "parameters": parameters,
+                        "x-kubernetes-group-version-kind": {
+                            "group": group,
+                            "version": "v1",
+                            "kind": kind,
+                        },
+                    }
+                }
+                for kind, plural in kinds.items()
+            },
+        }
+    about["/openapi/v3"] = {
+        "paths": {
+            address(version)[1:]: {"serverRelativeURL": f"/openapi/v3{address(version)}"}
+            for version in KINDS
+        }
+    }
+    evictions = {"name": "pods/eviction", "kind": "Eviction", "group": "policy", "version": "v1"}
+    about["/api/v1"]["resources"].append(evictions | {"namespaced": True, "verbs": ["create"]})
     return about.get(path)
+
+
+def address(version: str) -> str:
+    """Return where the kinds of a group and version are."""
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"
 
 
 def kind_of(version: str, resource: str) -> str:
@@ -220,6 +262,19 @@ def merged(first: Any, second: Any) -> Any:
         return second
     both = first | {key: merged(first.get(key), value) for key, value in second.items()}
     return {key: value for key, value in both.items() if value is not None}
+
+
+def controlled(thing: Thing) -> Thing:
+    """Return the thing with what the cluster's controllers would say once they were done with it."""
+    if thing.get("kind") in ("Deployment", "StatefulSet"):
+        names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        counts = dict.fromkeys(names, thing["spec"]["replicas"])
+        generation = int(thing["metadata"]["resourceVersion"])
+        metadata = thing["metadata"] | {"generation": generation}
+        thing = thing | {"metadata": metadata, "status": counts | {"observedGeneration": generation}}
+    if thing.get("kind") == "Job":
+        thing = thing | {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    return thing
 
 
 def scale(thing: Thing) -> Thing:
@@ -443,6 +498,13 @@ class ClusterHub(Site):
         """Start the hub alone; return when it answers."""
         self.launch("hub", "-m", "jupyterhub", "-f", "config.py")
         wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
+
+    def kill_hub(self) -> None:
+        """Kill it as a container ends, with all that it has started."""
+        hub = self.processes["hub"]
+        for process in (*hub.children(recursive=True), hub):
+            process.kill()
+        hub.wait(30)
 
     def stop(self) -> None:
         """End what was started here."""

@@ -1,7 +1,8 @@
 """Our own hub in a cluster: a real hub and proxy, KubeSpawner, and a stand-in for the cluster."""
 
-import signal
+import http.client
 import subprocess
+import time
 
 import pytest
 import requests
@@ -85,12 +86,23 @@ def test_a_learner_works_in_a_pod_and_finds_it_again(ada, cluster):
 def test_servers_outlive_the_hub(hub, ada):
     kernel = ada.start_kernel()
     run_cell(ada, kernel, "state = 6")
-    hub.processes["hub"].send_signal(signal.SIGKILL)
-    hub.processes["hub"].wait(30)
+    hub.kill_hub()
     assert run_cell(ada, kernel, "print(state * 7)") == "42\n"
     hub.start_hub()
     assert ada.server()["ready"]
     assert run_cell(ada, kernel, "print(state * 8)") == "48\n"
+
+
+def test_a_connection_is_kept_for_longer_than_an_ingress_keeps_it(hub):
+    """It would send a form on it, and the form would be lost. The proxy's default is 5 seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=30)
+    connection.auto_open = 0  # not a new one
+    connection.connect()
+    for pause in (0, 8):
+        time.sleep(pause)
+        connection.request("GET", "/hub/health")
+        assert connection.getresponse().read() == b""
+    connection.close()
 
 
 def test_a_pod_that_a_drained_node_takes_along_is_started_again(ada, cluster, kubectl):

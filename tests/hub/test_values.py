@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -279,11 +280,41 @@ def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):
     assert yaml.safe_load(output.read_text()) == make("class", IMAGE, EXAMPLE)
 
 
+def needs_helm():
+    if not shutil.which("helm"):
+        pytest.skip("there is no helm on PATH, which reads the values")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
+    """With a chart of one Secret, which is how the chart's hub gets them, too.
+
+    Nothing is lost or written otherwise: no number, and not the empty value by which a profile takes
+    the last one's GPU away.
+    """
+    needs_helm()
+    chart, path = tmp_path / "chart", tmp_path / "values.yaml"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("{apiVersion: v2, name: all, version: 1.0.0}")
+    secret = "apiVersion: v1\nkind: Secret\ndata: {values: {{ toYaml .Values | b64enc }}}\n"
+    (chart / "templates" / "secret.yaml").write_text(secret)
+    made = make(size, IMAGE, site("course/gpus", True))
+    path.write_text(yaml.dump(made, Dumper=values.Dumper))
+    command = ["helm", "template", "course", str(chart), "--values", str(path)]
+    said = subprocess.run(command, capture_output=True, check=True).stdout
+    found = yaml.safe_load(base64.b64decode(yaml.safe_load(said)["data"]["values"]))
+    assert found == made
+    kinds = {path: type(value) for path, value in values.leaves(found)}
+    whole = [path for path, value in values.leaves(made) if type(value) is int]
+    assert {kinds[path] for path in whole} == {int}
+    (gpu,) = made["singleuser"]["profileList"][0]["kubespawner_override"]["extra_resource_limits"]
+    assert gpu == "nvidia.com/gpu"
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(size, tmp_path):
     """With the chart's own schema and templates, where there are Helm and the chart."""
-    if not shutil.which("helm"):
-        pytest.skip("there is no helm on PATH, so the chart's own schema was not asked")
+    needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, EXAMPLE), Dumper=values.Dumper))
     where = ["--repo", "https://hub.jupyter.org/helm-chart/", "--version", values.CHART]

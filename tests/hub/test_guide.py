@@ -1,0 +1,133 @@
+"""The commands of the guide for clusters, run by the real kubectl and Helm as they stand there.
+
+The cluster is the stand-in of tests/cluster.py. It has no containers: what would run in one ends
+there, and what is looked at then is that the program has understood the command.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import kubernetes_validate
+import pytest
+import requests
+from cluster import NAMESPACE, Cluster, write_kubeconfig
+from hubs import ROOT
+
+GUIDE = (ROOT / "docs" / "kubernetes.md").read_text()
+BLOCKS = [
+    block
+    for block in re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
+    if "kubectl" in block or "helm" in block
+] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
+
+# What is there before a command that does not make it itself.
+THERE = {
+    "namespaces/course": {"apiVersion": "v1", "kind": "Namespace"},
+    "secrets/course-hub": {"apiVersion": "v1", "kind": "Secret"},
+    "statefulsets/user-placeholder": {"apiVersion": "apps/v1", "kind": "StatefulSet"},
+    "deployments/hub": {"apiVersion": "apps/v1", "kind": "Deployment"},
+    "deployments/course-hub": {"apiVersion": "apps/v1", "kind": "Deployment"},
+    "nodes/NODE": {"apiVersion": "v1", "kind": "Node"},
+    "nodes/NAME": {"apiVersion": "v1", "kind": "Node"},
+    "serviceaccounts/default": {"apiVersion": "v1", "kind": "ServiceAccount"},
+    "serviceaccounts/course-hub": {"apiVersion": "v1", "kind": "ServiceAccount"},
+    "secrets/hub": {"apiVersion": "v1", "kind": "Secret"},
+    "jobs/course-recover": {"apiVersion": "batch/v1", "kind": "Job"},
+}
+
+# Runs a block. What needs a container, a registry or the chart is only given to the program. What
+# makes something is made in two steps: the first would send it in a form that the stand-in cannot
+# read, and `run` would wait for the container.
+SHELL = r"""
+set -eu
+make() { :; }
+docker() { :; }
+made() {
+    local arguments=()
+    for argument; do
+        case "$argument" in --rm | --stdin) ;; *) arguments+=("$argument") ;; esac
+    done
+    "$KUBECTL" "${arguments[@]}" --dry-run=client --output yaml >made.yaml
+    "$KUBECTL" --namespace course create --filename made.yaml
+}
+understood() {
+    ! "$@" </dev/null >said 2>&1 || return 0
+    if grep -iE 'unknown|usage|invalid|requires' said; then return 1; fi
+}
+kubectl() {
+    case " $* " in
+        *" exec "* | *" logs "*) understood "$KUBECTL" "$@" ;;
+        *" create "* | *" run "*) made "$@" ;;
+        *) "$KUBECTL" "$@" ;;
+    esac
+}
+helm() {
+    [ -z "$HELM" ] || understood "$HELM" "$@"
+}
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    cluster = Cluster(tmp_path)
+    cluster.has_room = False
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+def prepare(cluster: Cluster, block: str) -> None:
+    """Make what a block takes for granted."""
+    for path, thing in THERE.items():
+        resource, name = path.split("/")
+        kind = thing["kind"].lower()
+        made = rf"create {kind} (generic )?{name}\b"
+        made += {"course-hub": "|hub.yaml", "course-recover": "|recover.yaml"}.get(name, "")
+        if re.search(made, block) and f"delete {kind} {name}" not in block:
+            continue
+        version = f"apis/{thing['apiVersion']}" if "/" in thing["apiVersion"] else "api/v1"
+        where = "" if kind in ("namespace", "node") else f"/namespaces/{NAMESPACE}"
+        body = thing | {"metadata": {"name": name}, "spec": {"replicas": 1, "template": {}}}
+        url = f"{cluster.url}/{version}{where}/{resource}"
+        requests.post(url, json=body, timeout=30).raise_for_status()
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("#")[0].strip()[:60])
+def test_a_step_of_the_guide_does_and_prints_what_it_says(block, cluster, tmp_path):
+    prepare(cluster, block)
+    write_kubeconfig(tmp_path / "kubeconfig", cluster.url)
+    (tmp_path / "kubernetes").symlink_to(ROOT / "kubernetes")
+    certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    certificate += ["-nodes", "-keyout", "key.pem", "-out", "certificate.pem", "-subj", "/CN=hub"]
+    subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
+    for name in ("secret.yaml", "jupyterhub.sqlite"):
+        (tmp_path / name).touch()
+    run = subprocess.run(
+        ["bash", "-c", SHELL + block],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "KUBECTL": shutil.which("kubectl"),
+            "HELM": shutil.which("helm") or "",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for line in re.findall(r"# (\S+/\S+ \w+ed|\S+ \"\S+\" deleted.*)$", block, re.M):
+        assert line in run.stdout
+    assert "arning" not in run.stderr, run.stderr
+
+
+def test_the_pod_that_restores_the_database_has_only_fields_that_there_are():
+    """Other fields `kubectl run` leaves out, and says nothing."""
+    (found,) = re.findall(r"--overrides '(.*?)'", GUIDE, re.S)
+    pod = {"apiVersion": "v1", "kind": "Pod", **json.loads(found)}
+    kubernetes_validate.validate(pod, "1.37", strict=True)
