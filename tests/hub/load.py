@@ -247,6 +247,7 @@ class Load:
         began = time.monotonic()
         try:
             yield
+        # aiohttp raises a TypeError for a message of another kind, such as a socket's end.
         except (aiohttp.ClientError, TimeoutError, TypeError, FailedError) as error:
             what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
             self.failures[f"{name}: {what}"] += 1
@@ -389,6 +390,8 @@ class Learner:
                 # Nothing comes but the server's pings, which a browser answers at once.
                 with contextlib.suppress(TimeoutError):
                     await socket.receive(timeout=left)
+                    with load.step("WebSocket"):
+                        raise FailedError("it was closed")
 
     async def stop(self) -> None:
         """Stop the server, as the button on the hub's page does."""

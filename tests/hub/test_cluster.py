@@ -155,7 +155,8 @@ def test_an_account_is_deleted_and_its_work_is_kept(hub, cluster):
     assert "already in use" in hub.sign_up("zoe")
 
 
-def test_the_hub_asks_for_nothing_that_its_role_does_not_allow(cluster):
-    """By all that was done above."""
+def test_the_hub_asks_for_nothing_that_its_role_does_not_allow(ada, cluster):
+    """By all that was done above, too."""
+    ada.stop_server()
     assert cluster.api.asked >= {("create", "pods"), ("delete", "pods"), ("watch", "events")}
     assert cluster.api.asked <= cluster.api.allowed

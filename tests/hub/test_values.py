@@ -73,6 +73,12 @@ def test_gpus_are_offered_where_there_are_some(site):
     assert offered(site("course/gpus", True)) == ["tensorflow-cpu", "tensorflow-gpu"]
 
 
+def test_the_example_changes_no_limit():
+    """Who copies it has the table's, also when these change one day."""
+    course = yaml.safe_load(EXAMPLE.read_text())["course"]
+    assert course.keys() == {"gpus"}
+
+
 def test_the_site_sets_limits(site):
     path = site("course/profiles", {"tensorflow-cpu": {"memory": "1G", "cpus": 4}})
     made = make("class", IMAGE, path)["singleuser"]
@@ -108,6 +114,8 @@ def test_no_number_is_written_so_that_helm_changes_it():
             "singleuser.storage.capacty is not a key that our files use "
             "(did you mean singleuser.storage.capacity?)",
         ),
+        ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: it"),
+        ("hub/db/password", "s3", "hub.db.password is secret: it belongs into the Secret of"),
         ("hub/extraConfig/a", "x", "hub.extraConfig is not a key that our files use"),
         ("singleuser/memory/limit", "3G", "singleuser.memory is made from"),
         ("singleuser/profileList", [], "singleuser.profileList is made from"),

@@ -364,7 +364,7 @@ def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         except ValueError as error:
             sys.exit(
                 f"COURSE_TRUSTED_PROXIES: {error}. It has to be addresses or networks,\n"
-                "with commas between them, like 10.0.0.0/8,192.0.2.7."
+                "with commas between them, like 10.244.7.0/24,192.0.2.7."
             )
         if not found[-1].prefixlen:
             sys.exit(f"COURSE_TRUSTED_PROXIES is {text.strip()}: then anybody could be anybody.")

@@ -73,14 +73,20 @@ MEANWHILE["TriggeredScaleUp"] = MEANWHILE["FailedScheduling"]
 
 # Settings of a hub on one server that would do nothing here, or the wrong thing.
 NOT_HERE = (
+    "COURSE_ACME_DIRECTORY",
+    "COURSE_ACME_ROOT",
     "COURSE_ADDRESS",
     "COURSE_CERTIFICATE",
+    "COURSE_HTTP_PORT",
     "COURSE_KEY",
     "COURSE_MONITOR",
     "COURSE_NAME",
     "COURSE_PORT",  # kubernetes/hub.yaml knows those that there are
     "COURSE_SUBDOMAINS",
 )
+
+# What KubeSpawner writes on learners' volumes.
+HOMES = "component=singleuser-storage"
 
 # Where a pod finds out how to talk to its cluster.
 API = "https://kubernetes.default.svc"
@@ -192,26 +198,40 @@ def unavailable() -> dict[str, str]:
 
 
 def has_home(username: str) -> bool:
-    """Tell whether there is work under this user name."""
+    """Tell whether there is work under this user name.
+
+    A volume that was restored without its labels is known by its name.
+    """
     label = safe_slug(username, is_valid=is_valid_label)  # as KubeSpawner has it on the volume
-    return username in homes(f"hub.jupyter.org/username={label}")
+    marked = claims(labelSelector=f"{HOMES},hub.jupyter.org/username={label}")
+    return username in map(owner, marked) or bool(
+        claims(fieldSelector=f"metadata.name=claim-{safe_slug(username, max_length=48)}")
+    )
 
 
-def homes(*labels: str, **options: str) -> list[str]:
-    """Return whose volumes there are, of those with the labels."""
-    selector = ",".join(("component=singleuser-storage", *labels))
+def homes(**options: str) -> list[str]:
+    """Return whose volumes there are."""
+    return [owner(claim) for claim in claims(labelSelector=HOMES, **options)]
+
+
+def owner(claim: dict[str, Any]) -> str:
+    """Return whose volume it is, by KubeSpawner's note on it."""
+    return claim.get("annotations", {}).get("hub.jupyter.org/username", "")
+
+
+def claims(**options: str) -> list[dict[str, Any]]:
+    """Return what the cluster knows about the volumes that are asked for."""
     namespace = (ACCOUNT / "namespace").read_text().strip()
     answer = requests.get(
         f"{API}/api/v1/namespaces/{namespace}/persistentvolumeclaims",
-        params={"labelSelector": selector, **options},
+        params=options,
         # Read anew each time: it is good for an hour.
         headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"},
         verify=str(ACCOUNT / "ca.crt"),
         timeout=10,
     )
     answer.raise_for_status()
-    claims = [claim["metadata"] for claim in answer.json()["items"]]
-    return [claim.get("annotations", {}).get("hub.jupyter.org/username", "") for claim in claims]
+    return [claim["metadata"] for claim in answer.json()["items"]]
 
 
 class PodSpawner(KubeSpawner):

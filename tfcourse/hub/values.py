@@ -51,6 +51,9 @@ NAMED = {
     "singleuser.storage.extraVolumes",
 }
 
+# Keys of the chart that our files name in a comment alone.
+COMMENTED = {"singleuser.extraTolerations", "singleuser.storage.dynamic.storageClass"}
+
 # What `course.profiles` can change of a profile, and the least that it can be. Amounts of memory
 # are whole, in bytes: a server alone takes 100 MiB, and `memory: 3` would be three bytes.
 LIMITS = {
@@ -132,6 +135,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     chart = {key: value for key, value in own.items() if key != OURS}
     for file in FILES:
         check_kinds(site.name, read(FOLDER / file), chart)
+    check_secrets(site.name, chart)
     check_keys(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
@@ -333,7 +337,7 @@ def nearest(word: Any, known: Iterable[str]) -> str:
 def known_keys() -> set[str]:
     """Return the keys of the chart that our files use."""
     found = {key for name in (*FILES, "site.example.yaml") for key in keys(read(FOLDER / name))}
-    return {key for key in found if key.split(".")[0] != OURS} | {"singleuser.extraTolerations"}
+    return {key for key in found if key.split(".")[0] != OURS} | COMMENTED
 
 
 def check_keys(name: str, tree: Mapping[str, Any]) -> None:
@@ -350,6 +354,16 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
             raise ValuesError(
                 f"{name}: {key} is not a key that our files use{nearest(key, known)}. If it is "
                 "one of the\nchart's, put it into a file of its own, for `helm --values`."
+            )
+
+
+def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
+    """See to it that nothing secret is written into the values, which are kept where all can read."""
+    for path, value in leaves(tree):
+        if value and re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path:
+            raise ValuesError(
+                f"{name}: {path} is secret: it belongs into the Secret of hub.existingSecret\n"
+                "(docs/kubernetes.md, Install)."
             )
 
 
