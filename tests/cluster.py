@@ -265,13 +265,16 @@ def merged(first: Any, second: Any) -> Any:
 
 
 def controlled(thing: Thing) -> Thing:
-    """Return the thing with what the cluster's controllers would say once they were done with it."""
+    """Return the thing with what the cluster's controllers say when they are done with it."""
     if thing.get("kind") in ("Deployment", "StatefulSet"):
         names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         counts = dict.fromkeys(names, thing["spec"]["replicas"])
         generation = int(thing["metadata"]["resourceVersion"])
         metadata = thing["metadata"] | {"generation": generation}
-        thing = thing | {"metadata": metadata, "status": counts | {"observedGeneration": generation}}
+        thing = thing | {
+            "metadata": metadata,
+            "status": counts | {"observedGeneration": generation},
+        }
     if thing.get("kind") == "Job":
         thing = thing | {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
     return thing

@@ -61,11 +61,11 @@ class Postgres:
         return psutil.Process(self.container.attrs["State"]["Pid"])
 
     def run(self, command: str) -> str:
-        """Run a command of the shell beside the server, as the owner of it; return what it prints."""
+        """Run a shell's command beside the server, as its owner; return what it prints."""
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PORT": str(self.port)}
         who = {"PGUSER": "hub", "PGPASSWORD": self.password, "PGDATABASE": "postgres"}
         code, said = self.container.exec_run(
-            ["sh", "-c", command], environment=place | who, workdir="/tmp"  # noqa: S108
+            ["sh", "-c", command], environment=place | who, workdir="/tmp"
         )
         assert code == 0, said.decode()
         return said.decode()

@@ -17,6 +17,7 @@ import math
 import random
 import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -75,6 +76,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="a line for the hub's configuration")
     options = parser.parse_args()
+    # A shell lets what it starts in the background ignore it; the hub ends its idle culler by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
         name = f"{learners}, {database}"

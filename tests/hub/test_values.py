@@ -297,8 +297,8 @@ def needs_helm():
 def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
     """With a chart of one Secret, which is how the chart's hub gets them, too.
 
-    Nothing is lost or written otherwise: no number, and not the empty value by which a profile takes
-    the last one's GPU away.
+    Nothing is lost or written otherwise: no number, and not the empty value by which a profile
+    takes the last one's GPU away.
     """
     needs_helm()
     chart, path = tmp_path / "chart", tmp_path / "values.yaml"

@@ -358,7 +358,7 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that nothing secret is written into the values, which are kept where all can read."""
+    """See to it that nothing secret is in the values, which are kept where others can read."""
     for path, value in leaves(tree):
         if value and re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path:
             raise ValuesError(
