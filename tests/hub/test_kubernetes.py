@@ -154,7 +154,8 @@ def test_our_own_hub_prefers_nodes_for_learners():
     pod, _ = asyncio.run(of_own_hub(CPU))
     affinity = pod["spec"]["affinity"]["nodeAffinity"]
     (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
-    assert preferred["preference"]["matchExpressions"] == [kubernetes.NODES]
+    (nodes,) = preferred["preference"]["matchExpressions"]
+    assert (nodes["key"], nodes["values"]) == ("hub.jupyter.org/node-purpose", ["user"])
 
 
 # --- Our own hub
