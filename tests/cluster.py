@@ -24,6 +24,7 @@ from typing import Any
 
 import kubernetes_validate
 import psutil
+import requests
 import yaml
 from aiohttp import ClientConnectionResetError, ClientSession, web
 from hubs import ROOT, WORKER, Site, free_ports, wait_until
@@ -356,6 +357,15 @@ class Cluster:
         things = list(self.api.things.items())
         return {name: thing for (kind, _, name), thing in things if kind == resource}
 
+    def add(self, kind: str, thing: Thing) -> None:
+        """Make a thing of a kind (`Pod`), as an administrator does."""
+        version = next(version for version, kinds in KINDS.items() if kind in kinds)
+        resource = KINDS[version][kind]
+        where = "" if resource in WITHOUT_NAMESPACE else f"/namespaces/{NAMESPACE}"
+        url = f"{self.url}{address(version)}{where}/{resource}"
+        body = {"apiVersion": version, "kind": kind} | thing
+        requests.post(url, json=body, timeout=30).raise_for_status()
+
     async def look_after_pods(self) -> None:
         """Start and end what pods say."""
         pods = self.all("pods")
@@ -471,10 +481,7 @@ class ClusterHub(Site):
             "KUBECONFIG": str(folder / "kubeconfig"),
             **environment,
         }
-        account = folder / "account"
-        account.mkdir()
-        for name, content in {"token": TOKEN, "namespace": NAMESPACE, "ca.crt": ""}.items():
-            (account / name).write_text(content)
+        account = write_account(folder / "account")
         write_kubeconfig(folder / "kubeconfig", api, TOKEN)
         own, account_ = str(ROOT / "jupyterhub_config.py"), str(account)
         text = CONFIG.format(api=api, account=account_, own=own, namespace=NAMESPACE, more=more)
@@ -515,6 +522,14 @@ class ClusterHub(Site):
             if isinstance(process, psutil.Popen):
                 process.terminate()
                 process.wait(60)
+
+
+def write_account(folder: Path) -> Path:
+    """Write what a pod with the hub's service account finds; return where."""
+    folder.mkdir()
+    for name, content in {"token": TOKEN, "namespace": NAMESPACE, "ca.crt": ""}.items():
+        (folder / name).write_text(content)
+    return folder
 
 
 def write_kubeconfig(path: Path, api: str, token: str = "") -> None:

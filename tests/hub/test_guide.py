@@ -12,8 +12,7 @@ import subprocess
 
 import kubernetes_validate
 import pytest
-import requests
-from cluster import NAMESPACE, Cluster, write_kubeconfig
+from cluster import Cluster, write_kubeconfig
 from hubs import ROOT
 from postgres import Postgres
 
@@ -25,21 +24,21 @@ BLOCKS = [
 ] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
 
 # What is there before a command that does not make it itself.
-THERE = {
-    "namespaces/course": {"apiVersion": "v1", "kind": "Namespace"},
-    "secrets/course-hub": {"apiVersion": "v1", "kind": "Secret"},
-    "statefulsets/user-placeholder": {"apiVersion": "apps/v1", "kind": "StatefulSet"},
-    "deployments/hub": {"apiVersion": "apps/v1", "kind": "Deployment"},
-    "deployments/course-hub": {"apiVersion": "apps/v1", "kind": "Deployment"},
-    "nodes/NODE": {"apiVersion": "v1", "kind": "Node"},
-    "nodes/NAME": {"apiVersion": "v1", "kind": "Node"},
-    "serviceaccounts/default": {"apiVersion": "v1", "kind": "ServiceAccount"},
-    "serviceaccounts/course-hub": {"apiVersion": "v1", "kind": "ServiceAccount"},
-    "secrets/hub": {"apiVersion": "v1", "kind": "Secret"},
-    "jobs/course-recover": {"apiVersion": "batch/v1", "kind": "Job"},
-    "pods/jupyter-ada": {"apiVersion": "v1", "kind": "Pod"},
-    "persistentvolumeclaims/claim-ada": {"apiVersion": "v1", "kind": "PersistentVolumeClaim"},
-}
+THERE = (
+    "Namespace course",
+    "Secret course-hub",
+    "Secret hub",
+    "ServiceAccount default",
+    "ServiceAccount course-hub",
+    "StatefulSet user-placeholder",
+    "Deployment hub",
+    "Deployment course-hub",
+    "Job course-recover",
+    "Node NODE",
+    "Node NAME",
+    "Pod jupyter-ada",
+    "PersistentVolumeClaim claim-ada",
+)
 
 # Runs a block. What needs a container, a registry or the chart is only given to the program. What
 # makes something is made in two steps: the first would send it in a form that the stand-in cannot
@@ -87,18 +86,12 @@ def cluster(tmp_path):
 
 def prepare(cluster: Cluster, block: str) -> None:
     """Make what a block takes for granted."""
-    for path, thing in THERE.items():
-        resource, name = path.split("/")
-        kind = thing["kind"].lower()
+    for kind, name in map(str.split, THERE):
         made = rf"create {kind} (generic )?{name}\b"
         made += {"course-hub": "|hub.yaml", "course-recover": "|recover.yaml"}.get(name, "")
-        if re.search(made, block) and f"delete {kind} {name}" not in block:
+        if re.search(made, block, re.I) and f"delete {kind.lower()} {name}" not in block:
             continue
-        version = f"apis/{thing['apiVersion']}" if "/" in thing["apiVersion"] else "api/v1"
-        where = "" if kind in ("namespace", "node") else f"/namespaces/{NAMESPACE}"
-        body = thing | {"metadata": {"name": name}, "spec": {"replicas": 1, "template": {}}}
-        url = f"{cluster.url}/{version}{where}/{resource}"
-        requests.post(url, json=body, timeout=30).raise_for_status()
+        cluster.add(kind, {"metadata": {"name": name}, "spec": {"replicas": 1, "template": {}}})
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("#")[0].strip()[:60])
@@ -111,7 +104,7 @@ def test_a_step_of_the_guide_does_and_prints_what_it_says(block, cluster, tmp_pa
     subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
     for name in ("secret.yaml", "jupyterhub.sqlite", "password.txt", "secret.txt"):
         (tmp_path / name).touch()
-    claim = THERE["persistentvolumeclaims/claim-ada"] | {"metadata": {"name": "claim-ada"}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim-ada"}}
     (tmp_path / "claim-ada.yaml").write_text(json.dumps(claim))
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text('{"auths": {}}')

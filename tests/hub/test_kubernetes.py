@@ -11,13 +11,12 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import pods
 import pytest
 import yaml
+from cluster import Cluster, write_account
 from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
 from tornado import web
@@ -178,6 +177,17 @@ def test_the_proxy_is_ready_without_the_hub():
     assert proxy["readinessProbe"]["httpGet"]["path"] == "/_chp_healthz"
 
 
+def test_only_the_hub_has_the_token_of_the_cluster():
+    """The proxy beside it is for everybody."""
+    pod = of_kind("Deployment")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    mounts = [(c["name"], m) for c in pod["containers"] for m in c["volumeMounts"]]
+    ((container, mount),) = [m for m in mounts if m[1]["mountPath"] == str(kubernetes.ACCOUNT)]
+    assert container == "hub"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+    assert {"token", "ca.crt", "namespace"} <= set(re.findall(r"[\w.]+", json.dumps(volume)))
+
+
 def test_accounts_are_recovered_where_the_hub_has_them():
     """In its volume, by its image, as its user."""
     (job,) = documents("recover.yaml")
@@ -261,65 +271,38 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
         assert int(memory.replace(",", "")) == count * CPU.guaranteed_memory / GIB
 
 
-class Cluster(BaseHTTPRequestHandler):
-    """A cluster with one learner's volume, as far as the hub asks for them."""
-
-    claim: dict
-    asked: list
-
-    def do_GET(self):
-        url = urlsplit(self.path)
-        self.asked.append((url.path, self.headers["Authorization"]))
-        query, metadata = parse_qs(url.query), self.claim["metadata"]
-        labels = query.get("labelSelector", [""])[0].split(",")
-        wanted = dict(pair.split("=") for pair in labels if pair)
-        (field,) = query.get("fieldSelector", [f"metadata.name={metadata['name']}"])
-        found = wanted.items() <= metadata.get("labels", {}).items()
-        found = found and field == f"metadata.name={metadata['name']}"
-        body = json.dumps({"items": [self.claim] if found else []}).encode()
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def api(tmp_path, monkeypatch) -> Iterator[list]:
-    """Be such a cluster, with the volume that KubeSpawner has made."""
-    _, Cluster.claim = asyncio.run(of_own_hub(CPU))
-    Cluster.asked = []
-    account = tmp_path / "account"
-    account.mkdir()
-    for name, content in {"token": "secret\n", "namespace": "course", "ca.crt": ""}.items():
-        (account / name).write_text(content)
-    server = HTTPServer(("127.0.0.1", 0), Cluster)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(kubernetes, "API", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(kubernetes, "ACCOUNT", account)
-    yield Cluster.asked
-    server.shutdown()
-    server.server_close()
+def cluster_with_work(tmp_path, monkeypatch) -> Iterator[Cluster]:
+    """A stand-in for a cluster, with a learner's volume as KubeSpawner makes it."""
+    found = Cluster(tmp_path)
+    found.start()
+    _, claim = asyncio.run(of_own_hub(CPU))
+    found.add("PersistentVolumeClaim", claim)
+    monkeypatch.setattr(kubernetes, "API", found.url)
+    monkeypatch.setattr(kubernetes, "ACCOUNT", write_account(tmp_path / "account"))
+    yield found
+    found.stop()
 
 
-def test_the_hub_knows_whose_work_is_there(api):
+def test_the_hub_knows_whose_work_is_there(cluster_with_work):
     """Who signs up under such a name waits for the instructor."""
     assert kubernetes.has_home("ada.lovelace")
     assert not kubernetes.has_home("grace")
     assert kubernetes.homes() == ["ada.lovelace"]
-    path = "/api/v1/namespaces/course/persistentvolumeclaims"
-    assert set(api) == {(path, "Bearer secret")}
+    # As itself: the stand-in notes what comes with the token of the hub's account.
+    assert cluster_with_work.api.asked == {("list", "persistentvolumeclaims")}
 
 
-def test_a_volume_that_lost_its_labels_is_still_somebodys(api):
+def test_a_volume_that_lost_its_labels_is_still_somebodys(cluster_with_work):
     """As one that was made of a snapshot: who signs up under the name must not find the work."""
-    Cluster.claim = {"metadata": {"name": Cluster.claim["metadata"]["name"]}}
+    for claim in cluster_with_work.all("persistentvolumeclaims").values():
+        claim["metadata"] |= {"labels": {}, "annotations": {}}
+    assert kubernetes.homes() == []
     assert kubernetes.has_home("ada.lovelace")
     assert not kubernetes.has_home("grace")
 
 
-def test_the_hub_is_set_up_for_one_pod_and_its_learners(api, tmp_path, monkeypatch):
+def test_the_hub_is_set_up_for_one_pod_and_its_learners(cluster_with_work, tmp_path, monkeypatch):
     """By jupyterhub_config.py as a whole, with traits that exist."""
     for name, value in {
         "COURSE_SPAWNER": "kubernetes",
@@ -357,7 +340,7 @@ def test_the_hub_is_set_up_for_one_pod_and_its_learners(api, tmp_path, monkeypat
 
 
 def test_without_its_database_the_hub_does_not_start_where_there_are_homes(
-    api, tmp_path, monkeypatch
+    cluster_with_work, tmp_path, monkeypatch
 ):
     """They would be for whoever signs up first under their names."""
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)

@@ -315,8 +315,8 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
     kinds = {path: type(value) for path, value in values.leaves(found)}
     whole = [path for path, value in values.leaves(made) if type(value) is int]
     assert {kinds[path] for path in whole} == {int}
-    (gpu,) = made["singleuser"]["profileList"][0]["kubespawner_override"]["extra_resource_limits"]
-    assert gpu == "nvidia.com/gpu"
+    without = found["singleuser"]["profileList"][0]["kubespawner_override"]
+    assert without["extra_resource_limits"] == {"nvidia.com/gpu": None}
 
 
 @pytest.mark.parametrize("size", SIZES)

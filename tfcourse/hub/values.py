@@ -360,7 +360,8 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
     """See to it that nothing secret is in the values, which are kept where others can read."""
     for path, value in leaves(tree):
-        if value and re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path:
+        secret = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
+        if secret and isinstance(value, str):
             raise ValuesError(
                 f"{name}: {path} is secret: it belongs into the Secret of hub.existingSecret\n"
                 "(docs/kubernetes.md, Install)."
