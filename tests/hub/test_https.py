@@ -396,9 +396,10 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     page.fill("[name=password]", learner.hub.password)
     page.press("[name=password]", "Enter")
     page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
-    page = browser.new_page()  # the other one goes wherever it goes
-    # In one workspace for both, JupyterLab would send this one elsewhere at any time.
-    page.goto(f"{learner.hub.url}/user/{learner.name}/lab/workspaces/second")
+    # The log-in opens JupyterLab, which sends a window elsewhere if another one opens just then.
+    page.close()
+    page = browser.new_page()
+    page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
     return page
 
 
