@@ -25,6 +25,7 @@ from traitlets.config import Config, PyFileConfigLoader
 from tfcourse.hub import database, kubernetes, state, values
 from tfcourse.hub.kubernetes import PodSpawner
 from tfcourse.hub.profiles import PROFILES
+from tfcourse.hub.settings import check_names
 from tfcourse.hub.state import GIB, ROOT
 
 CPU, GPU = PROFILES
@@ -41,6 +42,7 @@ def with_gpus(tmp_path):
     """Return the values of a site with GPUs, as the chart's hub reads them from YAML."""
     own = yaml.safe_load((values.FOLDER / "site.example.yaml").read_text())
     own["course"]["gpus"] = True
+    own["ingress"]["ingressClassName"] = "traefik"
     site = tmp_path / "site.yaml"
     site.write_text(yaml.safe_dump(own))
     return yaml.safe_load(yaml.dump(values.make("class", IMAGE, site), Dumper=values.Dumper))
@@ -251,10 +253,11 @@ def test_policies_are_about_the_pods_that_there_are(render):
     assert not any("ipBlock" in peer for rule in policy["egress"] for peer in rule["to"])
 
 
-def test_every_setting_in_the_manifests_is_one_of_ours():
-    text = (ROOT / "jupyterhub_config.py").read_text()
-    for setting in of_kind("ConfigMap")["data"]:
-        assert setting in text
+def test_every_setting_in_the_manifests_and_in_the_image_is_one_of_ours():
+    """Also those that are commented out: the hub would not start with them."""
+    texts = [ROOT / "kubernetes" / "hub.yaml", ROOT / "docker" / "Dockerfile"]
+    found = re.findall(r"\bCOURSE_[A-Z_]+\b", "".join(path.read_text() for path in texts))
+    check_names("a manifest", found, kubernetes.MORE)
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
@@ -396,6 +399,15 @@ def test_a_setting_that_would_do_nothing_ends_the_start(tmp_path, monkeypatch, v
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)
     monkeypatch.setenv(variable, "on")
     with pytest.raises(SystemExit, match=f"{variable} is for a hub on one server"):
+        kubernetes.configure(None, tmp_path)
+
+
+def test_a_misspelt_setting_ends_the_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_HOME_SIZ", "9Gi")
+    sentence = (
+        "ConfigMap or Secret course-hub: there is no setting COURSE_HOME_SIZ. Is it COURSE_HOME"
+    )
+    with pytest.raises(SystemExit, match=sentence):
         kubernetes.configure(None, tmp_path)
 
 

@@ -21,10 +21,11 @@ EXAMPLE = FOLDER / "site.example.yaml"
 
 @pytest.fixture
 def site(tmp_path):
-    """Return a function that writes the example with something changed in it."""
+    """Return a function that writes the example, filled in, with something changed in it."""
 
     def write(keys: str = "", value: object = None) -> Path:
         tree = yaml.safe_load(EXAMPLE.read_text())
+        tree["ingress"]["ingressClassName"] = "traefik"
         *above, last = keys.split("/")
         place = tree
         for key in above:
@@ -39,13 +40,13 @@ def site(tmp_path):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_each_size_is_one_file_with_the_site_on_top(size):
-    made = make(size, IMAGE, EXAMPLE)
+def test_each_size_is_one_file_with_the_site_on_top(site, size):
+    made = make(size, IMAGE, site())
     assert made["hub"]["existingSecret"] == "course-hub"
     assert made["ingress"] == {
         "enabled": True,
         "annotations": {},
-        **yaml.safe_load(EXAMPLE.read_text())["ingress"],
+        **yaml.safe_load(site().read_text())["ingress"],
     }
     assert made["hub"]["db"]["type"] == ("postgres" if size == "university" else "sqlite-pvc")
     assert "course" not in made
@@ -58,9 +59,9 @@ def test_the_guides_log_in_from_a_learning_platform_is_taken(site):
     assert made["hub"]["config"]["LTI13Authenticator"]["username_key"] == "sub"
 
 
-def test_placeholders_are_for_the_larger_ones():
+def test_placeholders_are_for_the_larger_ones(site):
     replicas = [
-        make(size, IMAGE, EXAMPLE)["scheduling"]["userPlaceholder"]["replicas"] for size in SIZES
+        make(size, IMAGE, site())["scheduling"]["userPlaceholder"]["replicas"] for size in SIZES
     ]
     assert replicas[0] == 0 < replicas[1] < replicas[2]
 
@@ -99,9 +100,9 @@ def test_the_site_adds_a_toleration_to_ours(site):
     ]
 
 
-def test_no_number_is_written_so_that_helm_changes_it():
+def test_no_number_is_written_so_that_helm_changes_it(site):
     """Helm reads whole numbers as floats; from a million on it writes them as 1e+06."""
-    for path, value in values.leaves(make("university", IMAGE, EXAMPLE)):
+    for path, value in values.leaves(make("university", IMAGE, site())):
         assert not isinstance(value, int) or value < 10**6, path
 
 
@@ -117,6 +118,7 @@ def test_no_number_is_written_so_that_helm_changes_it():
         ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: it"),
         ("hub/db/password", "s3", "hub.db.password is secret: it belongs into the Secret of"),
         ("hub/extraConfig/a", "x", "hub.extraConfig is not a key that our files use"),
+        ("ingress/ingressClassName", "CHANGE-ME", "ingressClassName is still CHANGE-ME; kubern"),
         ("singleuser/memory/limit", "3G", "singleuser.memory is made from"),
         ("singleuser/profileList", [], "singleuser.profileList is made from"),
         (
@@ -228,14 +230,14 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
 
-def test_an_unknown_trait_of_a_profile_is_refused(monkeypatch):
+def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
     """One that KubeSpawner has renamed, say."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
         ValuesError, match=r"tensorflow-cpu.mem_limits does not exist .*mem_limit\?"
     ):
-        make("class", IMAGE, EXAMPLE)
+        make("class", IMAGE, site())
 
 
 @pytest.mark.parametrize(
@@ -277,15 +279,15 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):
     output = tmp_path / "new" / "values.yaml"
-    first = command("--size", "class", "--output", str(output), str(EXAMPLE))
+    first = command("--size", "class", "--output", str(output), str(site()))
     assert first.returncode == 0, first.stderr
     output.write_text("as before")
     wrong = command("--size", "class", "--output", str(output), str(site("course/gpu", True)))
     assert (wrong.returncode, output.read_text()) == (1, "as before")
     assert wrong.stderr.startswith("site.yaml: course.gpu does not exist")
-    right = command("--size", "class", "--output", str(output), str(EXAMPLE))
+    right = command("--size", "class", "--output", str(output), str(site()))
     assert right.returncode == 0, right.stderr
-    assert yaml.safe_load(output.read_text()) == make("class", IMAGE, EXAMPLE)
+    assert yaml.safe_load(output.read_text()) == make("class", IMAGE, site())
 
 
 def needs_helm():
@@ -320,11 +322,11 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_helm_takes_the_values(size, tmp_path):
+def test_helm_takes_the_values(site, size, tmp_path):
     """With the chart's own schema and templates, where there are Helm and the chart."""
     needs_helm()
     path = tmp_path / "values.yaml"
-    path.write_text(yaml.dump(make(size, IMAGE, EXAMPLE), Dumper=values.Dumper))
+    path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))
     where = ["--repo", "https://hub.jupyter.org/helm-chart/", "--version", values.CHART]
     pull = ["helm", "pull", "jupyterhub", *where, "--untar", "--untardir", str(tmp_path)]
     fetched = subprocess.run(pull, capture_output=True, text=True, check=False)

@@ -21,6 +21,7 @@ from kubespawner import KubeSpawner
 from kubespawner.slugs import is_valid_label, safe_slug
 
 from tfcourse.hub import accounts, database, https, idle, pages, profiles, proxy, state
+from tfcourse.hub.settings import check_names
 
 HOME = "/home/jovyan"
 UID = 1000  # jovyan's, in our images
@@ -85,6 +86,18 @@ NOT_HERE = (
     "COURSE_SUBDOMAINS",
 )
 
+# Settings that docker/.env.example does not explain: those of a cluster alone, and what
+# kubernetes/hub.yaml and the hub's image say by themselves.
+MORE = (
+    "COURSE_GPUS",
+    "COURSE_HOME_CLASS",
+    "COURSE_HOME_SIZE",
+    "COURSE_MONITORING",
+    "COURSE_SECRETS",
+    "COURSE_SPAWNER",
+    "COURSE_STATE",
+)
+
 # What KubeSpawner writes on learners' volumes.
 HOMES = "component=singleuser-storage"
 
@@ -95,6 +108,8 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 def configure(c: Any, hub: Path) -> None:
     """Set up our hub in a pod, beside its proxy; `hub` is the folder of what is the hub's."""
+    ours = [variable for variable in os.environ if variable.startswith("COURSE_")]
+    check_names("ConfigMap or Secret course-hub", ours, MORE)
     if not os.environ.get("COURSE_IMAGE"):
         sys.exit(
             "COURSE_IMAGE is empty, but nodes fetch the learners' image from a registry:\n"

@@ -1,4 +1,4 @@
-"""Look through the settings before `make up` builds or starts anything: `python -m ...settings`.
+"""Look through the settings: before `make up` builds or starts anything, `python -m ...settings`.
 
 A misspelt one would be passed over in silence, also where it should keep learners apart.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -31,14 +32,20 @@ def check_name(name: str) -> None:
 
 def check_file(text: str) -> None:
     """Exit if a file of settings, docker/.env, has one that there is not."""
-    known = names_in((DOCKER / ".env.example").read_text())
-    for name in names_in(text, commented=False):
+    check_names("docker/.env", names_in(text, commented=False))
+
+
+def check_names(where: str, names: Iterable[str], more: Iterable[str] = ()) -> None:
+    """Exit if there is no such setting, neither in docker/.env.example nor among `more`."""
+    known = [*names_in((DOCKER / ".env.example").read_text()), *more]
+    for name in names:
         if name not in known:
             close = get_close_matches(name, known, 1)
             meant = f" Is it {close[0]}?" if close else ""
             sys.exit(
-                f"docker/.env: there is no setting {name}.{meant}\n"
-                "docker/.env.example explains all that there are."
+                f"{where}: there is no setting {name}.{meant}\n"
+                "docker/.env.example explains all that there are, and kubernetes/hub.yaml those\n"
+                "of a cluster alone."
             )
 
 

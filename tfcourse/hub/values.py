@@ -39,6 +39,7 @@ FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the part of a site's file that is not the chart's
+CHANGE_ME = "CHANGE-ME"  # what stands in the example for something that it cannot know
 
 # In these the operator chooses the names. Those in hub.config are classes and their traits.
 NAMED = {
@@ -136,6 +137,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     for file in FILES:
         check_kinds(site.name, read(FOLDER / file), chart)
     check_secrets(site.name, chart)
+    check_placeholders(site.name, chart)
     check_keys(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
@@ -365,6 +367,16 @@ def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
             raise ValuesError(
                 f"{name}: {path} is secret: it belongs into the Secret of hub.existingSecret\n"
                 "(docs/kubernetes.md, Install)."
+            )
+
+
+def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
+    """See to it that nothing is left of the example that holds for no cluster."""
+    for path, value in leaves(tree):
+        if value == CHANGE_ME:
+            raise ValuesError(
+                f"{name}: {path} is still {CHANGE_ME}; kubernetes/site.example.yaml says above it\n"
+                "what belongs there."
             )
 
 
