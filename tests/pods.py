@@ -94,6 +94,27 @@ def chart(values: dict[str, Any]) -> Config:
     return c
 
 
+def forbidden(spec: dict[str, Any]) -> list[str]:
+    """Return what of a pod's spec Kubernetes' "restricted" Pod Security Standard forbids."""
+    volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    found = [key for key in ("hostIPC", "hostNetwork", "hostPID") if spec.get(key)]
+    for volume in spec["volumes"]:
+        found += volume.keys() - volumes - {"name"}
+    for container in spec["containers"] + (spec.get("initContainers") or []):
+        context = (spec.get("securityContext") or {}) | container["securityContext"]
+        capabilities = context.get("capabilities") or {}
+        rules = {
+            "allowPrivilegeEscalation": context.get("allowPrivilegeEscalation") is False,
+            "capabilities": capabilities == {"drop": ["ALL"]},
+            "privileged": not context.get("privileged"),
+            "runAsNonRoot": context.get("runAsNonRoot") is True,
+            "runAsUser": context.get("runAsUser") != 0,
+            "seccompProfile": context.get("seccompProfile") == {"type": "RuntimeDefault"},
+        }
+        found += [rule for rule, is_obeyed in rules.items() if not is_obeyed]
+    return found
+
+
 def choose(pod: KubeSpawner, profile: Profile) -> None:
     """Choose a profile, as our hub does when a learner has picked it."""
     profiles.apply_user_options(

@@ -36,13 +36,22 @@ class Visitor:
 
     def log_in(self, name: str, password: str) -> None:
         """Log in by keyboard, where the log-in page is open."""
+        self.sign_in(name, password)
+        self.page.wait_for_url(lambda url: "/hub/login" not in url)
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Send that page's form by keyboard."""
         expect(self.page.get_by_label("Username")).to_be_focused()
         self.type(name, password)
         expect(self.page.get_by_label("Show what I type")).to_be_focused()
         self.press("Tab")
         expect(self.page.get_by_role("button", name="Sign in")).to_be_focused()
         self.press("Enter")
-        self.page.wait_for_url(lambda url: "/hub/login" not in url)
+
+    def start(self) -> None:
+        """Start the server by keyboard, where the picker is open."""
+        expect(self.page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
+        self.press("Enter")
 
     def press(self, key: str) -> None:
         self.page.keyboard.press(key)
@@ -50,6 +59,8 @@ class Visitor:
     def type(self, *texts: str) -> None:
         """Fill the fields from the one with the focus on, by keyboard."""
         for text in texts:
+            # A page that is open has not yet given the focus to its field.
+            expect(self.page.locator("input:focus")).to_have_value("")
             self.page.keyboard.type(text)
             self.press("Tab")
 
@@ -142,6 +153,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     visitor.visit("/hub/home")
     visitor.look("Home")
     visitor.visit("/hub/home")
+    page.wait_for_load_state("networkidle")  # without its scripts the button does nothing
     visitor.tab_to("button", "Stop My Server")
     visitor.press("Enter")
     expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
@@ -151,7 +163,8 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     expect(page.get_by_role("main")).to_contain_text("What you saved is kept")
     visitor.look("Not running")
     visitor.visit("/user/anita/lab")
-    visitor.press("Enter")  # the button has the focus
+    expect(page.locator("#start")).to_be_focused()
+    visitor.press("Enter")
     expect(page).to_have_title(f"Start your server | {COURSE}")
 
 
@@ -164,7 +177,7 @@ def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
     config.write_text("import time; time.sleep(600)")
     visitor.visit("/hub/login")
     visitor.log_in("slow", visitor.hub.password)
-    visitor.press("Enter")
+    visitor.start()
     expect(page.get_by_role("status")).to_contain_text("usually takes")
     visitor.look("Starting")
     failed = {"data": '{"failed": true, "progress": 100, "message": "Spawn failed"}'}
@@ -175,10 +188,7 @@ def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
 def test_refusals_are_told_in_the_form(visitor):
     page = visitor.page
     visitor.visit("/hub/login")
-    visitor.type("anita", "wrong")
-    visitor.press("Enter")
-    visitor.press("Tab")
-    visitor.press("Enter")
+    visitor.sign_in("anita", "wrong")
     expect(page.get_by_role("main")).to_contain_text("Invalid username or password")
     visitor.look("Error: Sign in")
     visitor.visit("/hub/login?next=/hub/spawn%3Fprofile=nope")
@@ -289,9 +299,7 @@ def test_the_administrators_other_pages(instructor):
 def test_a_form_that_is_too_old_leads_to_a_new_one(student):
     student.visit("/hub/login")
     student.page.locator("input[name=_xsrf]").evaluate("field => { field.value = 'of last week'; }")
-    student.type("somebody", PASSWORD)
-    student.press("Tab")
-    student.press("Enter")
+    student.sign_in("somebody", PASSWORD)
     expect(student.page.get_by_role("main")).to_contain_text("can no longer be used")
     student.look("Error 403")
     student.page.get_by_role("main").get_by_role("link", name="Sign in").click()
@@ -313,7 +321,7 @@ def test_a_start_that_fails_says_so_and_leads_back(student):
     hub.engine.volumes.create(f"{hub.name}-home-unlucky", driver_opts=nowhere)
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
-    student.press("Enter")
+    student.start()
     # In the picker, or instead of the progress, as the time has it.
     expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
     student.visit("/user/unlucky/lab")

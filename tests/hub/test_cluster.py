@@ -1,13 +1,14 @@
 """Our own hub in a cluster: a real hub and proxy, KubeSpawner, and a stand-in for the cluster."""
 
 import http.client
+import re
 import subprocess
 import time
 
 import pytest
 import requests
 from cluster import NAMESPACE, Cluster, ClusterHub, write_kubeconfig
-from hubs import PASSWORD, Learner, post, run_cell, wait_until
+from hubs import PASSWORD, ROOT, Learner, post, run_cell, wait_until
 
 from tfcourse.hub import profiles
 
@@ -153,6 +154,14 @@ def test_an_account_is_deleted_and_its_work_is_kept(hub, cluster):
     requests.delete(url, headers=headers, timeout=30).raise_for_status()
     assert "claim-zoe" in cluster.all("persistentvolumeclaims")
     assert "already in use" in hub.sign_up("zoe")
+
+
+def test_what_the_guide_looks_for_in_the_hubs_volume_is_there(hub):
+    paths = set(
+        re.findall(r"/srv/state/([\w/-]*\w)", (ROOT / "docs" / "kubernetes.md").read_text())
+    )
+    assert len(paths) > 2
+    assert [path for path in sorted(paths) if not (hub.folder / path).exists()] == []
 
 
 def test_the_hub_asks_for_nothing_that_its_role_does_not_allow(ada, cluster):

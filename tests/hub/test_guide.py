@@ -11,10 +11,14 @@ import shutil
 import subprocess
 
 import kubernetes_validate
+import pods
 import pytest
+import yaml
 from cluster import Cluster, write_kubeconfig
 from hubs import ROOT
 from postgres import Postgres
+
+from tfcourse.hub import kubernetes, settings, values
 
 GUIDE = (ROOT / "docs" / "kubernetes.md").read_text()
 BLOCKS = [
@@ -23,11 +27,14 @@ BLOCKS = [
     if "kubectl" in block or "helm" in block
 ] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
 
-# What is there before a command that does not make it itself.
+# What is there before a command that does not make it itself. What the chart makes is called as its
+# documentation has it.
 THERE = (
     "Namespace course",
     "Secret course-hub",
+    "Secret course-registry",
     "Secret hub",
+    "Secret hub-tls",
     "ServiceAccount default",
     "ServiceAccount course-hub",
     "StatefulSet user-placeholder",
@@ -40,13 +47,14 @@ THERE = (
     "PersistentVolumeClaim claim-ada",
 )
 
+LABELS = {"Pod": {"component": "singleuser-server"}}
+
 # Runs a block. What needs a container, a registry or the chart is only given to the program. What
 # makes something is made in two steps: the first would send it in a form that the stand-in cannot
 # read, and `run` would wait for the container.
 SHELL = r"""
 set -eu
 make() { :; }
-docker() { :; }
 made() {
     local arguments=()
     for argument; do
@@ -87,11 +95,14 @@ def cluster(tmp_path):
 def prepare(cluster: Cluster, block: str) -> None:
     """Make what a block takes for granted."""
     for kind, name in map(str.split, THERE):
-        made = rf"create {kind} (generic )?{name}\b"
+        made = rf"create {kind} ([a-z-]+ )?{name}\b"
         made += {"course-hub": "|hub.yaml", "course-recover": "|recover.yaml"}.get(name, "")
-        if re.search(made, block, re.I) and f"delete {kind.lower()} {name}" not in block:
+        is_there = f"delete {kind.lower()} {name}" in block or "replace --filename" in block
+        if re.search(made, block, re.I) and not is_there:
             continue
-        cluster.add(kind, {"metadata": {"name": name}, "spec": {"replicas": 1, "template": {}}})
+        metadata = {"name": name, "labels": LABELS.get(kind, {})}
+        spec = {"replicas": 1, "template": {}, "nodeName": "NODE"}
+        cluster.add(kind, {"metadata": metadata, "spec": spec})
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("#")[0].strip()[:60])
@@ -102,12 +113,14 @@ def test_a_step_of_the_guide_does_and_prints_what_it_says(block, cluster, tmp_pa
     certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hub"]
     certificate += ["-keyout", "key.pem", "-out", "certificate.pem"]
     subprocess.run(certificate, cwd=tmp_path, check=True, capture_output=True)
-    for name in ("secret.yaml", "jupyterhub.sqlite", "password.txt", "secret.txt"):
+    for name in (
+        *("secret.yaml", "secret.txt", "password.txt"),
+        *("registry.json", "registry.txt", "jupyterhub.sqlite"),
+    ):
         (tmp_path / name).touch()
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim-ada"}}
     (tmp_path / "claim-ada.yaml").write_text(json.dumps(claim))
-    (tmp_path / ".docker").mkdir()
-    (tmp_path / ".docker" / "config.json").write_text('{"auths": {}}')
+    (tmp_path / "registry.json").write_text('{"auths": {}}')
     run = subprocess.run(
         ["bash", "-c", SHELL + block],
         cwd=tmp_path,
@@ -126,18 +139,55 @@ def test_a_step_of_the_guide_does_and_prints_what_it_says(block, cluster, tmp_pa
     assert run.returncode == 0, run.stdout + run.stderr
     if "helm" in block and not shutil.which("helm"):
         pytest.skip("there is no helm on PATH: its commands in this block were not looked at")
-    for line in re.findall(r"# (\S+/\S+ \w+ed|\S+ \"\S+\" deleted.*)$", block, re.M):
+    for line in re.findall(r"# (\S+/\S+ \w+ed|\S+ \"\S+\" (?:deleted|success).*)$", block, re.M):
         assert line in run.stdout
     # What was made for the test was not made by `apply`, which says so.
     warnings = [line for line in run.stderr.splitlines() if "arning" in line]
     assert not [line for line in warnings if "last-applied-configuration" not in line]
 
 
-def test_the_pod_that_restores_the_database_has_only_fields_that_there_are():
+def test_the_guide_speaks_of_what_there_is():
+    """A selector or a name that nothing has does nothing, and no command says so."""
+    manifests = [*yaml.safe_load_all((ROOT / "kubernetes" / "hub.yaml").read_text())]
+    (hub,) = [m["spec"]["template"] for m in manifests if m["kind"] == "Deployment"]
+    own = {f"{key}={value}" for key, value in hub["metadata"]["labels"].items()}
+    learners = {
+        "component=singleuser-server",
+        kubernetes.HOMES,
+    }  # KubeSpawner's: test_kubernetes.py
+    charts = {"component=hub"}
+    assert set(re.findall(r"--selector (\S+?)[\s`)]", GUIDE)) == own | learners | charts
+    assert set(re.findall(r"--version (\S+)", GUIDE)) == {values.CHART}
+    assert f"JupyterHub {values.CHART}" in (values.FOLDER / "values.yaml").read_text()
+    settings.check_names("the guide", re.findall(r"\bCOURSE_\w+", GUIDE), kubernetes.MORE)
+
+
+@pytest.fixture
+def restore():
+    """Return the pod that brings the chart's database back."""
+    (found,) = re.findall(r"--overrides '(.*?)' <", GUIDE, re.S)
+    return json.loads(re.sub(r"""'"\$\(.*?\)"'""", "SUM", found))["spec"]
+
+
+def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(restore):
     """Other fields `kubectl run` leaves out, and says nothing."""
-    (found,) = re.findall(r"--overrides '(.*?)'", GUIDE, re.S)
-    pod = {"apiVersion": "v1", "kind": "Pod", **json.loads(found)}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": restore}
     kubernetes_validate.validate(pod, "1.37", strict=True)
+    assert pods.forbidden(restore) == []
+
+
+@pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
+def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
+    """The pod's own command; a connection that breaks is for it the end of the copy."""
+    (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
+    command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
+    (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)
+    (tmp_path / "copy").write_bytes(b"the copy")
+    copy = f'echo "{said.replace("jupyterhub.sqlite", str(tmp_path / "copy"))}"'
+    there = subprocess.run(["sh", "-c", copy], capture_output=True, text=True, check=True).stdout
+    run = subprocess.run(command, input=arrived, env={"SUM": there.rstrip("\n")}, check=False)
+    assert (run.returncode == 0) == (arrived == b"the copy")
+    assert (tmp_path / "jupyterhub.sqlite").read_bytes() == after
 
 
 def test_a_copy_of_postgresql_comes_back_into_what_a_newer_hub_has_added_to(engine):

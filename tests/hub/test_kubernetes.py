@@ -98,8 +98,7 @@ def test_a_pod_has_walls(render, profile):
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     assert not spec.get("initContainers")
-    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
-    assert not any("hostPath" in volume for volume in spec["volumes"])
+    assert pods.forbidden(spec) == []
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.slug)
@@ -173,10 +172,49 @@ def test_what_our_hub_consists_of_is_what_kubernetes_takes(version):
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_the_proxy_is_ready_without_the_hub():
-    """Or nobody would reach a running server while the hub is restarted."""
+def test_running_servers_are_reached_while_the_hub_is_away():
+    """A pod is ready only if all of it is, and what is not ready a Service does not lead to."""
+    assert of_kind("Service")["spec"]["publishNotReadyAddresses"] is True
     proxy, _ = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
-    assert proxy["readinessProbe"]["httpGet"]["path"] == "/_chp_healthz"
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert proxy[probe]["httpGet"]["path"] == "/_chp_healthz"
+
+
+def test_there_are_never_two_hubs_with_one_database():
+    assert of_kind("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_a_busy_hub_is_not_killed():
+    """In a rush its thread is busy for seconds, and to end the proxy cuts all connections."""
+    for container in of_kind("Deployment")["spec"]["template"]["spec"]["containers"]:
+        probe = container["livenessProbe"]
+        assert probe["timeoutSeconds"] >= 3
+        assert probe["failureThreshold"] * 10 >= 300  # of seconds, by Kubernetes' default period
+
+
+def test_what_our_hub_consists_of_may_run_where_pods_are_restricted():
+    """As the guide has the namespace enforce."""
+    for kind in (of_kind("Deployment"), *documents("recover.yaml")):
+        assert pods.forbidden(kind["spec"]["template"]["spec"]) == []
+
+
+def test_the_hub_may_do_no_more_than_look_after_learners_pods():
+    found = {
+        (resource, verb)
+        for rule in of_kind("Role")["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    looks = {"get", "list", "watch"}
+    assert found == {
+        *((resource, verb) for resource in ("pods", "events") for verb in looks),
+        *(("persistentvolumeclaims", verb) for verb in looks),
+        *(
+            (resource, verb)
+            for resource in ("pods", "persistentvolumeclaims")
+            for verb in ("create", "delete")
+        ),
+    }
 
 
 def test_only_the_hub_has_the_token_of_the_cluster():
@@ -241,16 +279,63 @@ def test_hub_and_proxy_which_start_together_agree_on_their_token(tmp_path, monke
     assert [path.name for path in tmp_path.glob("*token*")] == ["proxy-token"]
 
 
-def test_policies_are_about_the_pods_that_there_are(render):
-    """A policy for labels that no pod has is no policy, and nobody would say so."""
-    labels = render(CPU)[0]["metadata"]["labels"]
-    (port,) = render(CPU)[0]["spec"]["containers"][0]["ports"]
-    policy = of_kind("NetworkPolicy", "course-learners")["spec"]
-    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
-    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
-    # Nothing leads to addresses: not to the internet's, not to a cloud's metadata.
-    assert not any("ipBlock" in peer for rule in policy["egress"] for peer in rule["to"])
+def test_learners_are_kept_from_each_other_and_from_the_world():
+    """By what Kubernetes says that policies mean; no network was at hand that obeys them."""
+    pod, _ = asyncio.run(of_own_hub(CPU))
+    (port,) = pod["spec"]["containers"][0]["ports"]
+    learner = "course", pod["metadata"]["labels"]
+    hub = "course", of_kind("Deployment")["spec"]["template"]["metadata"]["labels"]
+    dns = "kube-system", {"k8s-app": "kube-dns"}
+    ingress = "ingress", {"app": "ingress"}
+    world = None, {}
+    everybody = learner, hub, dns, ingress, world
+    at = port["containerPort"]
+    assert [peer for peer in everybody if leads(peer, learner, "TCP", at)] == [hub]
+    assert [peer for peer in everybody if leads(learner, peer, "UDP", 53)] == [dns]
+    assert not [peer for peer in everybody if leads(learner, peer, "TCP", 443)]
+    assert [peer for peer in everybody if leads(peer, hub, "TCP", 8001)] == [learner]
+    assert [peer for peer in everybody if leads(peer, hub, "TCP", 8000)] == [
+        hub,
+        dns,
+        ingress,
+        world,
+    ]
+    assert not [peer for peer in everybody if leads(peer, hub, "TCP", 8002)]
+
+
+Who = tuple[str | None, dict[str, str]]  # a pod's namespace, None for an address, and its labels
+
+
+def leads(source: Who, target: Who, protocol: str, port: int) -> bool:
+    """Tell whether the policies of hub.yaml let one of them connect to the other."""
+    policies = [d["spec"] for d in documents() if d["kind"] == "NetworkPolicy"]
+    named = "kubernetes.io/metadata.name"
+
+    def chosen(selector: dict, labels: dict) -> bool:
+        return selector.get("matchLabels", {}).items() <= labels.items()
+
+    def is_peer(peer: dict, who: Who) -> bool:
+        assert peer.keys() <= {"podSelector", "namespaceSelector"}  # no address is let through
+        namespace = peer.get("namespaceSelector", {"matchLabels": {named: "course"}})
+        inside = who[0] and chosen(namespace, {named: who[0]})
+        return bool(inside) and chosen(peer.get("podSelector", {}), who[1])
+
+    def is_open(way: str, direction: str, who: Who, other: Who) -> bool:
+        about = [
+            policy
+            for policy in policies
+            if way in policy["policyTypes"]
+            and who[0] == "course"
+            and chosen(policy["podSelector"], who[1])
+        ]
+        return not about or any(
+            {"protocol": protocol, "port": port} in rule["ports"]
+            and (direction not in rule or any(is_peer(peer, other) for peer in rule[direction]))
+            for policy in about
+            for rule in policy[way.lower()]
+        )
+
+    return is_open("Egress", "to", source, target) and is_open("Ingress", "from", target, source)
 
 
 def test_every_setting_in_the_manifests_and_in_the_image_is_one_of_ours():

@@ -52,6 +52,32 @@ def test_each_size_is_one_file_with_the_site_on_top(site, size):
     assert "course" not in made
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
+    made = make(size, IMAGE, site())
+    assert made["hub"]["networkPolicy"]["enabled"] is True
+    assert made["singleuser"]["networkPolicy"]["enabled"] is True
+    rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
+    # All that the chart has: what is not named here would be open.
+    assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
+    assert {
+        rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
+    } == set()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_size_is_ready_for_a_class(site, size):
+    """Images are there beforehand, who has gone makes room, and a rush does not end the hub."""
+    made = make(size, IMAGE, site())
+    assert made["prePuller"]["hook"]["enabled"] is True
+    assert made["prePuller"]["continuous"]["enabled"] is True
+    assert made["cull"]["enabled"] is True
+    assert made["hub"]["consecutiveFailureLimit"] == 0
+    assert made["hub"]["concurrentSpawnLimit"] == 100
+    purpose = made["scheduling"]["userPods"]["nodeAffinity"]["matchNodePurpose"]
+    assert purpose == ("require" if size == "university" else "prefer")
+
+
 def test_the_guides_log_in_from_a_learning_platform_is_taken(site):
     guide = (ROOT / "docs" / "kubernetes.md").read_text()
     part = yaml.safe_load(guide.split("```yaml\n")[1].split("```")[0])
@@ -117,6 +143,22 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         ),
         ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: it"),
         ("hub/db/password", "s3", "hub.db.password is secret: it belongs into the Secret of"),
+        (
+            "hub/db/url",
+            "postgresql+psycopg2://hub:s3@postgres.example.org/hub",
+            "hub.db.url has a password in it, which is secret",
+        ),
+        (
+            "hub/config/KubeSpawner/container_security_context",
+            {"privileged": True},
+            "KubeSpawner.container_security_context is a wall of each learner's pod: it is made",
+        ),
+        ("hub/config/KubeSpawner/privileged", True, "KubeSpawner.privileged is a wall of each"),
+        (
+            "singleuser/storage/capacity",
+            "five gigs",
+            "storage.capacity is 'five gigs', but it has to be like 5Gi or 500m",
+        ),
         ("hub/extraConfig/a", "x", "hub.extraConfig is not a key that our files use"),
         ("ingress/ingressClassName", "CHANGE-ME", "ingressClassName is still CHANGE-ME; kubern"),
         ("singleuser/memory/limit", "3G", "singleuser.memory is made from"),

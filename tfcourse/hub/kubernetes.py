@@ -281,8 +281,8 @@ class PodSpawner(KubeSpawner):
         except TimeoutError as error:
             self.log.error("%s did not start: %s", self.pod_name, error)
             raise pages.refusal(
-                "There was no room for your server, or its image could not be fetched. Try again in "
-                "some minutes."
+                "There was no room for your server, or its image could not be fetched. Try again "
+                "in some minutes."
             ) from None
 
 

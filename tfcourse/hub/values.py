@@ -8,6 +8,7 @@ files, traits against JupyterHub's and KubeSpawner's own classes, and numbers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import re
 import sys
@@ -26,6 +27,8 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.traitlets import ByteSpecification
 from kubespawner import KubeSpawner
 from oauthenticator.oauth2 import OAuthenticator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from traitlets import HasTraits, TraitError, Type
 from traitlets.config import Configurable
 from traitlets.utils.importstring import import_item
@@ -52,6 +55,19 @@ NAMED = {
     "singleuser.storage.extraVolumes",
 }
 
+# Traits of hub.config that what we make sets, and what would take a wall of the pod away.
+WALLS = {
+    "allow_privilege_escalation",
+    "automount_service_account_token",
+    "cmd",
+    "container_security_context",
+    "fs_gid",
+    "gid",
+    "pod_security_context",
+    "privileged",
+    "uid",
+}
+
 # Keys of the chart that our files name in a comment alone.
 COMMENTED = {"singleuser.extraTolerations", "singleuser.storage.dynamic.storageClass"}
 
@@ -72,6 +88,7 @@ PAIRS = (
     ("mem_limit", "mem_guarantee"),
     ("cpu_limit", "cpu_guarantee"),
 )
+AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|[KMGT]i?|)")
 UNITS = {"m": 1e-3, "": 1} | {
     f"{letter}{i}": 1024**power for power, letter in enumerate("KMGT", 1) for i in ("", "i")
 }
@@ -357,6 +374,12 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
                 f"{name}: {key} is not a key that our files use{nearest(key, known)}. If it is "
                 "one of the\nchart's, put it into a file of its own, for `helm --values`."
             )
+    config = tree.get("hub", {}).get("config", {})
+    for trait in sorted(WALLS & (config.get("KubeSpawner") or {}).keys()):
+        raise ValuesError(
+            f"{name}: hub.config.KubeSpawner.{trait} is a wall of each learner's pod: it is made "
+            "from\ntfcourse/hub/kubernetes.py."
+        )
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
@@ -417,6 +440,12 @@ def check_database(name: str, database: Mapping[str, Any]) -> None:
             f"{name}: hub.db.type is {database['type']!r}, but it has to be {' or '.join(kinds)}."
         )
     url = str(database.get("url", ""))
+    with contextlib.suppress(ArgumentError):  # no address at all
+        if make_url(url).password:
+            raise ValuesError(
+                f"{name}: hub.db.url has a password in it, which is secret: it belongs into the\n"
+                "Secret of hub.existingSecret (docs/kubernetes.md, Install)."
+            )
     if database["type"] == "postgres" and not url.startswith("postgresql"):
         raise ValuesError(
             f"{name}: hub.db.url is {url!r}, but this size keeps accounts in PostgreSQL:\n"
@@ -473,12 +502,15 @@ def classes(authenticator: str) -> dict[str, type[Configurable]]:
 
 
 def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that nothing is negative, and that no more is guaranteed than allowed."""
+    """See to it that amounts are some, none negative, and no more guaranteed than allowed."""
     for path, value in leaves(tree):
         negative = re.fullmatch(r"-[0-9].*", str(value))
         # These are relative to others' priorities.
         if negative and not path.startswith("scheduling.podPriority."):
             raise ValuesError(f"{name}: {path} is {value!r}, but it cannot be negative.")
+        amount = path.rpartition(".")[2] in ("capacity", "cpu", "memory", "storage")
+        if amount and not AMOUNT.fullmatch(str(value)):
+            raise ValuesError(f"{name}: {path} is {value!r}, but it has to be like 5Gi or 500m.")
     flat = dict(leaves(tree))
     for path, value in flat.items():
         for limit, guarantee in PAIRS:
@@ -496,7 +528,7 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
 
 def quantity(value: Any) -> float:
     """Return an amount as a number, 0 if it is none."""
-    found = re.fullmatch(r"([0-9.]+)(m|[KMGT]i?|)", str(value))
+    found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0
 
 
