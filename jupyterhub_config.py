@@ -27,8 +27,8 @@ COURSE_LTI_ISSUER, COURSE_LTI_CLIENT_ID, COURSE_LTI_AUTHORIZE_URL, COURSE_LTI_KE
 COURSE_LTI_NAME,
 COURSE_DATABASE
 
-Of `kubernetes`, as kubernetes/hub.yaml explains: those of `docker` but COURSE_NAME, COURSE_MONITOR,
-COURSE_SUBDOMAINS and what is about certificates, and
+Of `kubernetes`, as kubernetes/hub.yaml explains: those of `docker` but COURSE_NAME, COURSE_MONITOR
+and what is about certificates, and
 
 COURSE_GPUS, COURSE_HOME_SIZE, COURSE_HOME_CLASS
 

@@ -315,13 +315,16 @@ def selected(thing: Thing, query: Any) -> bool:
 class Cluster:
     """An API, and nodes, in a thread of their own."""
 
+    networks = itertools.count()
+
     def __init__(self, folder: Path):
         self.folder, self.port = folder, free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.running: dict[str, subprocess.Popen[bytes]] = {}  # by the pods' names
         self.has_room = True
         self.waiting: set[str] = set()  # pods that have been looked at
-        self.addresses = (f"127.{10 + WORKER}.0.{number}" for number in itertools.count(2))
+        network = f"127.{10 + WORKER}.{next(self.networks)}"
+        self.addresses = (f"{network}.{number}" for number in itertools.count(2))
         self.is_over = threading.Event()
 
     def start(self) -> None:

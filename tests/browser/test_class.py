@@ -38,6 +38,7 @@ def test_from_sign_up_to_a_finished_lesson(browser: Browser, new_hub, tmp_path: 
     instructor.get_by_role("link", name="Announcement").click()
     instructor.get_by_label("One line").fill("Lesson 06 today")
     instructor.get_by_role("button", name="Announce").click()
+    expect(instructor.locator("strong", has_text="Lesson 06 today")).to_be_visible()
 
     ada.get_by_role("link", name="Sign in").first.click()
     log_in(ada, "ada", PASSWORD)

@@ -156,6 +156,47 @@ def test_an_account_is_deleted_and_its_work_is_kept(hub, cluster):
     assert "already in use" in hub.sign_up("zoe")
 
 
+class NamedHub(Hub):
+    """One whose learners' servers have host names of their own, without the ingress in front."""
+
+    more = """
+c.JupyterHub.services.append({"name": "test", "api_token": "of-the-test"})
+scopes = ["admin:users", "admin:servers", "access:servers"]
+c.JupyterHub.load_roles.append({"name": "test", "services": ["test"], "scopes": scopes})
+"""
+
+    def ask(self, host, path, method="GET", **content):
+        headers = {"Host": host, "Authorization": "token of-the-test"}
+        return requests.request(
+            method, self.url + path, headers=headers, allow_redirects=False, timeout=60, **content
+        )
+
+
+@pytest.fixture
+def named(tmp_path):
+    cluster = Cluster(tmp_path)
+    cluster.start()
+    names = {"COURSE_HOST": "hub.test", "COURSE_SUBDOMAINS": "on"}
+    hub = NamedHub(tmp_path, cluster.url, NamedHub.more, **names)
+    hub.start()
+    yield hub
+    hub.stop()
+    cluster.stop()
+
+
+def test_a_server_with_a_name_of_its_own_is_reached_by_that_alone(named):
+    user = "/hub/api/users/ada"
+    named.ask("hub.test", user, "POST").raise_for_status()
+    chosen = {"profile": "tensorflow-cpu"}
+    named.ask("hub.test", f"{user}/server", "POST", json=chosen).raise_for_status()
+    wait_until(lambda: named.ask("ada.hub.test", "/user/ada/api").ok, "the server answers")
+    assert "version" in named.ask("ada.hub.test", "/user/ada/api").json()
+    # By the hub's name the hub answers.
+    reply = named.ask("hub.test", "/user/ada/api")
+    assert reply.headers["Location"] == "https://hub.test/hub/user/ada/api"
+    assert not named.ask("bob.hub.test", "/user/ada/api").ok
+
+
 def test_what_the_guide_looks_for_in_the_hubs_volume_is_there(hub):
     paths = set(
         re.findall(r"/srv/state/([\w/-]*\w)", (ROOT / "docs" / "kubernetes.md").read_text())

@@ -22,7 +22,7 @@ from kubespawner import KubeSpawner
 from tornado import web
 from traitlets.config import Config, PyFileConfigLoader
 
-from tfcourse.hub import database, kubernetes, state, values
+from tfcourse.hub import database, kubernetes, proxy, state, values
 from tfcourse.hub.kubernetes import PodSpawner
 from tfcourse.hub.profiles import PROFILES
 from tfcourse.hub.settings import check_names
@@ -178,6 +178,33 @@ def test_running_servers_are_reached_while_the_hub_is_away():
     proxy, _ = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
     for probe in ("readinessProbe", "livenessProbe"):
         assert proxy[probe]["httpGet"]["path"] == "/_chp_healthz"
+
+
+@pytest.mark.parametrize("subdomains", ["off", "on"])
+def test_the_ingress_reaches_the_proxy(tmp_path, monkeypatch, subdomains):
+    """As the manifest starts it, for the names that the hub has."""
+    proxied, _ = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    given = {"COURSE_SECRETS": str(tmp_path), **of_kind("ConfigMap")["data"]}
+    given |= {item["name"]: item["value"] for item in proxied["env"]}
+    for name, value in (given | {"COURSE_SUBDOMAINS": subdomains}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(state, "port_error", lambda *_: None)  # of this machine
+    said = []
+    monkeypatch.setattr(os, "execv", lambda _, command: said.extend(command))
+    proxy.main()
+    assert {"--ip=0.0.0.0", "--port=8000", "--api-ip=127.0.0.1"} <= set(said)
+    assert ("--host-routing" in said) == (subdomains == "on")
+
+
+def test_the_ingress_can_have_learners_names():
+    """What is commented out in the manifest, for COURSE_SUBDOMAINS."""
+    text = (ROOT / "kubernetes" / "hub.yaml").read_text()
+    text = text.replace("# - {host:", "- {host:")
+    (found,) = [one for one in yaml.safe_load_all(text) if one["kind"] == "Ingress"]
+    kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+    first, second = found["spec"]["rules"]
+    assert (first["host"], second["host"]) == ("hub.example.org", "*.hub.example.org")
+    assert first["http"] == second["http"]
 
 
 def test_there_are_never_two_hubs_with_one_database():

@@ -94,7 +94,7 @@ def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch)
         client = AsyncHTTPClient(force_instance=True)
     finally:
         AsyncHTTPClient._restore_configuration(saved)
-    assert client.max_clients == 100
+    assert client.max_clients == 500
 
 
 @pytest.mark.parametrize("kind", ["oauth", "lti"])

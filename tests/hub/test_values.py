@@ -85,6 +85,16 @@ def test_the_guides_log_in_from_a_learning_platform_is_taken(site):
     assert made["hub"]["config"]["LTI13Authenticator"]["username_key"] == "sub"
 
 
+def test_the_guides_host_names_for_learners_are_taken(site):
+    guide = (ROOT / "docs" / "kubernetes.md").read_text()
+    part = yaml.safe_load(guide.split("```yaml\n")[2].split("```")[0])
+    path = site()
+    path.write_text(yaml.safe_dump(values.merge(yaml.safe_load(path.read_text()), part)))
+    made = make("class", IMAGE, path)
+    assert made["hub"]["config"]["JupyterHub"]["authenticator_class"] == "generic-oauth"
+    assert made["ingress"]["hosts"] == ["hub.example.org", "*.hub.example.org"]
+
+
 def test_placeholders_are_for_the_larger_ones(site):
     replicas = [
         make(size, IMAGE, site())["scheduling"]["userPlaceholder"]["replicas"] for size in SIZES

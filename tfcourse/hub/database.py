@@ -32,7 +32,7 @@ from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
 from tfcourse.hub import rounds, say
-from tfcourse.hub.state import private_folder, state_folder
+from tfcourse.hub.state import in_a_pod, private_folder, state_folder
 
 KEPT = 7  # copies: one a day, and one from before an upgrade
 
@@ -145,11 +145,6 @@ def damage(path: Path) -> str | None:
     if verdict != "ok":
         return " ".join(verdict.split())
     return None if {"alembic_version", "users"} <= tables else "it holds no accounts"
-
-
-def in_a_pod() -> bool:
-    """Tell whether there is no `make` for this hub."""
-    return os.environ.get("COURSE_SPAWNER") == "kubernetes"
 
 
 def advice() -> str:

@@ -76,7 +76,8 @@ def public_url() -> str:
 def subdomains() -> bool:
     """Tell whether each learner's server gets a host name of its own; exit if that cannot be."""
     wanted = state.switch("COURSE_SUBDOMAINS")
-    if wanted and not (host() and os.environ.get("COURSE_CERTIFICATE")):
+    # In a cluster the ingress has the certificate.
+    if wanted and not (host() and (os.environ.get("COURSE_CERTIFICATE") or state.in_a_pod())):
         sys.exit(
             "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
             "COURSE_KEY a certificate for all names below it (a wildcard)."

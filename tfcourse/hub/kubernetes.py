@@ -83,7 +83,6 @@ NOT_HERE = (
     "COURSE_MONITOR",
     "COURSE_NAME",
     "COURSE_PORT",  # kubernetes/hub.yaml knows those that there are
-    "COURSE_SUBDOMAINS",
 )
 
 # Settings that docker/.env.example does not explain: those of a cluster alone, and what

@@ -35,7 +35,9 @@ def main() -> None:
     port, _, api_port = state.ports()
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
-    address = "127.0.0.1" if https.host() else os.environ.get("COURSE_ADDRESS") or "127.0.0.1"
+    # What speaks HTTPS in front of it is on this machine, other than an ingress.
+    is_behind = https.host() and not state.in_a_pod()
+    address = (not is_behind and os.environ.get("COURSE_ADDRESS")) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
         # The proxy itself would go on without listening.
         if error := state.port_error(number, where):

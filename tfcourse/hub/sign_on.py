@@ -47,8 +47,8 @@ def configure(c: Any, kind: str) -> None:
     c.Authenticator.admin_users = accounts.administrators(NAMES)
     # What the hub asks of others, of servers and the proxy as well, goes over so many connections
     # at once. By itself it has ten, and fails what has waited for 20 seconds: twenty log-ins a
-    # second with a slow provider are enough for that (docs/kubernetes.md).
-    AsyncHTTPClient.configure(None, max_clients=100)
+    # second are enough for that (docs/kubernetes.md). No more, as some systems stop at 1,024 files.
+    AsyncHTTPClient.configure(None, max_clients=500)
     # Whether people still may come in is asked when they log in: at least once a day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600

@@ -28,6 +28,11 @@ def state_folder() -> Path:
     return Path(os.environ.get("COURSE_STATE") or ROOT / ".course").absolute()
 
 
+def in_a_pod() -> bool:
+    """Tell whether this is a hub, or its proxy, in a cluster: without `make`, behind an ingress."""
+    return os.environ.get("COURSE_SPAWNER") == "kubernetes"
+
+
 def port(variable: str, default: int, highest: int = 65535) -> int:
     """Return a port's number from the environment; exit with a sentence if it is none."""
     text = os.environ.get(variable) or str(default)
