@@ -320,7 +320,7 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder, self.port = folder, free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.running: dict[str, subprocess.Popen[bytes]] = {}  # by the pods' names
+        self.running: dict[str, subprocess.Popen[bytes]] = {}  # by the pods' uids
         self.has_room = True
         self.waiting: set[str] = set()  # pods that have been looked at
         network = f"127.{10 + WORKER}.{next(self.networks)}"
@@ -371,25 +371,26 @@ class Cluster:
 
     async def look_after_pods(self) -> None:
         """Start and end what pods say."""
-        pods = self.all("pods")
+        # By their uids: meanwhile one may have been deleted, and another made with its name.
+        pods = {pod["metadata"]["uid"]: pod for pod in self.all("pods").values()}
         self.waiting &= pods.keys()
-        for name in self.running.keys() - pods.keys():
-            process = self.running.pop(name)
+        for uid in self.running.keys() - pods.keys():
+            process = self.running.pop(uid)
             process.terminate()
             await asyncio.to_thread(process.wait)
-        for name, pod in pods.items():
-            process = self.running.get(name)
+        for uid, pod in pods.items():
+            name, process = pod["metadata"]["name"], self.running.get(uid)
             if process is None and pod["status"]["phase"] == "Pending":
                 if self.has_room:
-                    await self.report(name, self.begin(name, pod))
-                elif name not in self.waiting:
+                    await self.report(name, self.begin(pod))
+                elif uid not in self.waiting:
                     await self.tell(name, "FailedScheduling", "0/3 nodes are available")
-                self.waiting.add(name)
+                self.waiting.add(uid)
             elif process and process.poll() is not None and pod["status"]["phase"] == "Running":
                 ended = {"exitCode": process.returncode, "reason": "Error"}
                 await self.report(name, status("Failed", pod["status"]["podIP"], terminated=ended))
 
-    def begin(self, name: str, pod: Thing) -> Thing:
+    def begin(self, pod: Thing) -> Thing:
         """Start a pod's server; return the pod's status."""
         (container,) = pod["spec"]["containers"]
         (claim,) = [
@@ -408,8 +409,8 @@ class Cluster:
         own = {"JUPYTERHUB_SERVICE_URL": url, "HOME": str(home), "PATH": os.environ["PATH"]}
         command, *arguments = container["args"]
         root = ["--allow-root"] if os.geteuid() == 0 else []
-        with open(self.folder / f"{name}.log", "a") as log:
-            self.running[name] = subprocess.Popen(
+        with open(self.folder / f"{pod['metadata']['name']}.log", "a") as log:
+            self.running[pod["metadata"]["uid"]] = subprocess.Popen(
                 [str(Path(sys.executable).with_name(command)), *arguments, *root],
                 cwd=home,
                 env=environment | own,
