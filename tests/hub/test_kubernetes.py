@@ -313,20 +313,16 @@ def test_learners_are_kept_from_each_other_and_from_the_world():
     learner = "course", pod["metadata"]["labels"]
     hub = "course", of_kind("Deployment")["spec"]["template"]["metadata"]["labels"]
     dns = "kube-system", {"k8s-app": "kube-dns"}
+    beside = "course", {"app": "something"}
     ingress = "ingress", {"app": "ingress"}
     world = None, {}
-    everybody = learner, hub, dns, ingress, world
+    everybody = learner, hub, beside, dns, ingress, world
     at = port["containerPort"]
     assert [peer for peer in everybody if leads(peer, learner, "TCP", at)] == [hub]
     assert [peer for peer in everybody if leads(learner, peer, "UDP", 53)] == [dns]
     assert not [peer for peer in everybody if leads(learner, peer, "TCP", 443)]
     assert [peer for peer in everybody if leads(peer, hub, "TCP", 8001)] == [learner]
-    assert [peer for peer in everybody if leads(peer, hub, "TCP", 8000)] == [
-        hub,
-        dns,
-        ingress,
-        world,
-    ]
+    assert [peer for peer in everybody if not leads(peer, hub, "TCP", 8000)] == [learner]
     assert not [peer for peer in everybody if leads(peer, hub, "TCP", 8002)]
 
 
