@@ -69,7 +69,7 @@ def hub(make_hub) -> Hub:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(patient_pages) -> Iterator[Browser]:
     """Return a real browser; skip where there is none."""
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if not program:
@@ -89,10 +89,16 @@ def browser() -> Iterator[Browser]:
                 "--no-first-run",
             ],
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Page, "goto", functools.partialmethod(go_to, Page.goto))
-            yield browser
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def patient_pages() -> Iterator[None]:
+    """Let pages be opened anew where Chromium gave up because a network came or went."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Page, "goto", functools.partialmethod(go_to, Page.goto))
+        yield
 
 
 def go_to(page: Page, goto: Callable, url: str, **how: object) -> object:
