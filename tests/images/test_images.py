@@ -182,3 +182,15 @@ def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
     older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
     version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [("COURSE_GPU", "there is no setting COURSE_GPU."), ("COURSE_GPUS", "COURSE_IMAGE is empty")],
+)
+def test_in_a_cluster_the_hubs_image_knows_its_settings(start, image, setting, sentence):
+    """Its own among them; the second one is what it asks for next."""
+    environment = {"COURSE_SPAWNER": "kubernetes", setting: "on"}
+    hub = start(image("hub"), environment=environment, volumes={})
+    assert hub.wait(timeout=120)["StatusCode"] == 1
+    assert sentence in hub.logs().decode()
