@@ -62,7 +62,7 @@ lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 execute: data ## run lessons and solutions, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
-	@$(BIN)/python -m tfcourse.regression.execute $(if $(ACCEPT),--accept) $(LESSONS)
+	@$(BIN)/python -m nbval_tolerance.execute $(if $(ACCEPT),--accept) $(LESSONS)
 
 exercises: environment ## make the learners' exercises from their solutions
 	@$(BIN)/python -m tfcourse.exercises

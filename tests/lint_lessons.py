@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from pymarkdown.api import PyMarkdownApi
 
-from tfcourse.regression.stored import code_cells, problems, unprinted_figures
+from nbval_tolerance.stored import code_cells, problems, unprinted_figures
 
 MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names

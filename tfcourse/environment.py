@@ -17,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
+# Ours, which no registry has.
+PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
 # Also in pyproject.toml (requires-python), which a Python without tomllib cannot read.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
@@ -119,8 +121,7 @@ def make():
         executable,
         "--no-deps",
         "--no-build-isolation",
-        "--editable",
-        ROOT,
+        *[word for package in PACKAGES for word in ("--editable", package)],
     )
     step(3, "Installing JupyterHub's proxy")
     install_proxy()
@@ -223,7 +224,8 @@ def fingerprint():
     digest = hashlib.sha256(str(ROOT).encode())  # its scripts hold the path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
-    for path in locks + prefix:
+    projects = [package / "pyproject.toml" for package in PACKAGES]
+    for path in locks + prefix + projects:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

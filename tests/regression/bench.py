@@ -79,7 +79,7 @@ def tools(notebooks: list[Path]) -> dict:
     # From an empty configuration, as a course that does not know us.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
-    ours = [*stock, "-p", "tfcourse.regression", "--regression-dir", notebooks[0].parent]
+    ours = [*stock, "--regression-dir", notebooks[0].parent]
     workers = min(os.cpu_count() + 1, 4)
     return {
         "stock `pytest --nbval`": lambda: run(stock),

@@ -32,7 +32,7 @@ from xml.etree import ElementTree
 import nbformat
 from nbformat import NotebookNode
 
-from tfcourse.regression.outputs import compare_notebooks
+from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -402,7 +402,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     nbformat.write(notebook, folder / job.lesson.name)
 
     command = [place.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder]
-    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval", "-p", "tfcourse.regression"]
+    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval"]
     # The plugin's own check of source against outputs would catch every edit without running it.
     command += ["--deselect", f"{job.lesson.name}::stored state"]
     command += ["--junitxml", folder / "junit.xml"]

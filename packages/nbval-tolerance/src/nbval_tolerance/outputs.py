@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import (
+from nbval_tolerance.compare import (
     Comparison,
     Difference,
     Number,
@@ -20,8 +20,8 @@ from tfcourse.regression.compare import (
     numbers_of,
     rendered,
 )
-from tfcourse.regression.controls import rules_of
-from tfcourse.regression.figures import compare_figures, side_by_side
+from nbval_tolerance.controls import rules_of
+from nbval_tolerance.figures import compare_figures, side_by_side
 
 PICTURES = ("image/png", "image/jpeg")
 WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import TOKEN, Phase, numbers_of, rendered
-from tfcourse.regression.controls import ControlError, nbval_marks, notes, rules
-from tfcourse.regression.outputs import alt_text, rich_text, text_of
-from tfcourse.regression.phases import parse
+from nbval_tolerance.compare import TOKEN, Phase, numbers_of, rendered
+from nbval_tolerance.controls import ControlError, nbval_marks, notes, rules
+from nbval_tolerance.outputs import alt_text, rich_text, text_of
+from nbval_tolerance.phases import parse
 
 AGAIN = "execute the notebook again"
 RAISES = {"raises-exception", "nbval-raises-exception"}

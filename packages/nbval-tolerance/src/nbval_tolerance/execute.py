@@ -15,11 +15,11 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from tfcourse.regression.compare import rendered
-from tfcourse.regression.controls import notes, rules_of
-from tfcourse.regression.kernel import environment
-from tfcourse.regression.outputs import compare_outputs, merge_streams
-from tfcourse.regression.stored import source_hash, stamp
+from nbval_tolerance.compare import rendered
+from nbval_tolerance.controls import notes, rules_of
+from nbval_tolerance.kernel import environment
+from nbval_tolerance.outputs import compare_outputs, merge_streams
+from nbval_tolerance.stored import source_hash, stamp
 
 NOTEBOOKS = Path("notebooks")
 CELL_TIMEOUT = 300  # seconds
@@ -28,7 +28,7 @@ CELL_TIMEOUT = 300  # seconds
 def main(arguments: list[str] | None = None) -> int:
     """Execute the named lessons, or all; return 1 if one failed or was not accepted."""
     parser = argparse.ArgumentParser(
-        prog="python -m tfcourse.regression.execute",
+        prog="python -m nbval_tolerance.execute",
         description="Run lessons in fresh kernels, top to bottom; show what their outputs would "
         "change, and store them once that is accepted.",
         epilog="A lesson whose new outputs say the same as the stored ones keeps those. One that "

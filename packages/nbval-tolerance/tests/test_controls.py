@@ -8,10 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tfcourse.regression import controls
-from tfcourse.regression.compare import Phase, Rules
-from tfcourse.regression.controls import KINDS, KNOWN, ControlError, rules, rules_of
-from tfcourse.regression.stored import problems
+from nbval_tolerance import controls
+from nbval_tolerance.compare import Phase, Rules
+from nbval_tolerance.controls import KINDS, KNOWN, ControlError, rules, rules_of
+from nbval_tolerance.stored import problems
 
 REASON = "The score changes with the processor."
 

@@ -14,9 +14,9 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from tfcourse.regression import changed
-from tfcourse.regression import execute as execute_module
-from tfcourse.regression.stored import source_hash, stamp
+from nbval_tolerance import changed
+from nbval_tolerance import execute as execute_module
+from nbval_tolerance.stored import source_hash, stamp
 
 CELLS = {
     "shapes": "print('train', (6, 28, 28))",
@@ -73,7 +73,7 @@ def run(pytester: pytest.Pytester, monkeypatch):
     def run(*arguments: str | Path) -> pytest.RunResult:
         changed.surroundings.cache_clear()  # it holds for one session
         return pytester.runpytest_inprocess(
-            "--nbval", "-p", "tfcourse.regression", "-ra", *arguments
+            "--nbval", "-ra", *arguments
         )
 
     return run
@@ -365,6 +365,6 @@ def test_two_notebooks_of_one_name_have_a_report_each(run, pytester):
 
 
 def test_the_plugin_needs_no_tensorflow():
-    code = "import sys, tfcourse.regression.plugin; print(*sys.modules)"
+    code = "import sys, nbval_tolerance.plugin; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras"} & set(found.stdout.split())

@@ -24,8 +24,8 @@ from dataclasses import replace
 
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import TOLERANCES, Phase, Rules
-from tfcourse.regression.phases import phases
+from nbval_tolerance.compare import TOLERANCES, Phase, Rules
+from nbval_tolerance.phases import phases
 
 PREFIX = "regression:"
 KINDS = (*TOLERANCES[Phase.TRAINED], "figure")

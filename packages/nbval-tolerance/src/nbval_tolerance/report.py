@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import Comparison
+from nbval_tolerance.compare import Comparison
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,8 +9,8 @@ import pytest
 from nbformat.v4 import new_output
 from PIL import Image
 
-from tfcourse.regression.compare import Phase, Rules
-from tfcourse.regression.outputs import compare_outputs, html_text
+from nbval_tolerance.compare import Phase, Rules
+from nbval_tolerance.outputs import compare_outputs, html_text
 
 TRAINED = Rules(Phase.TRAINED)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from tfcourse.regression.compare import Phase
+from nbval_tolerance.compare import Phase
 
 # Methods that change a model's weights: those of Keras and scikit-learn, and Keras' optimizers'.
 TRAINING = {

@@ -16,13 +16,13 @@ from nbval.cover import setup_coverage, teardown_coverage
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
 
-from tfcourse.regression.compare import ANSI, Comparison, Phase, Rules
-from tfcourse.regression.controls import rules_of
-from tfcourse.regression.kernel import KernelDiedError, LessonKernel, cores
-from tfcourse.regression.outputs import compare_outputs
-from tfcourse.regression.phases import phases
-from tfcourse.regression.report import Report
-from tfcourse.regression.stored import problems
+from nbval_tolerance.compare import ANSI, Comparison, Phase, Rules
+from nbval_tolerance.controls import rules_of
+from nbval_tolerance.kernel import KernelDiedError, LessonKernel, cores
+from nbval_tolerance.outputs import compare_outputs
+from nbval_tolerance.phases import phases
+from nbval_tolerance.report import Report
+from nbval_tolerance.stored import problems
 
 # nbval waits 5 s for the next output of a cell that has ended; a busy machine may need more.
 OUTPUT_TIMEOUT = 30  # seconds

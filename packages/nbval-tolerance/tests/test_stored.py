@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tfcourse.regression.stored import problems, source_hash, stamp, unprinted_figures
+from nbval_tolerance.stored import problems, source_hash, stamp, unprinted_figures
 
 
 def printed(text: str, name: str = "stdout") -> nbformat.NotebookNode:

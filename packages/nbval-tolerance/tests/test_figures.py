@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tfcourse.regression.figures import compare_figures, side_by_side
+from nbval_tolerance.figures import compare_figures, side_by_side
 
 FIGURES = Path(__file__).parent / "figures"
 

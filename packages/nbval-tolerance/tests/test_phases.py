@@ -5,8 +5,8 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from tfcourse.regression.compare import Phase
-from tfcourse.regression.phases import phases
+from nbval_tolerance.compare import Phase
+from nbval_tolerance.phases import phases
 
 UNTRAINED, FIT, TRAINED = Phase
 

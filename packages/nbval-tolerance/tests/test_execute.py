@@ -14,8 +14,8 @@ import nbformat
 import psutil
 import pytest
 
-from tfcourse.regression import execute as module
-from tfcourse.regression.stored import problems
+from nbval_tolerance import execute as module
+from nbval_tolerance.stored import problems
 
 SOURCES = [
     "print('train', (6, 28, 28))",
@@ -169,7 +169,7 @@ def test_a_cells_own_time_limit_holds(lesson, capsys):
 def test_ctrl_c_writes_nothing_and_says_so(lesson):
     edit(lesson, 0, SOURCES[0], "import time; print('slow'); time.sleep(60)")
     before = lesson.read_bytes()
-    command = [sys.executable, "-m", "tfcourse.regression.execute", lesson, "--accept"]
+    command = [sys.executable, "-m", "nbval_tolerance.execute", lesson, "--accept"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -146,6 +146,18 @@ class Rules:
         If false, pictures are compared by being there only.
     seconds
         How long the cell may run; None leaves that to the runner.
+    between
+        What a number is (a kind, or words that stand on its line before it) -> the least and the
+        greatest that it may be. Such a number is held to that range, not to the stored one.
+    result
+        What the cell's result is where no word names it (`accuracy` of `model.score(x, y)`): found
+        in the source. Empty if that does not say.
+    words
+        Kind of number -> words that name it, beside `WORDS`.
+    tolerances
+        Tolerances that take the place of those in `TOLERANCES`.
+    skip
+        MIME types that are not compared.
     """
 
     phase: Phase = Phase.UNTRAINED
@@ -154,6 +166,11 @@ class Rules:
     seeded: bool = True
     figures: bool = True
     seconds: float | None = None
+    between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    result: str = ""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tolerances: Mapping[Phase, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""Re-run notebooks that train models with nbval, and compare their outputs as a reader would.
+
+`pytest --nbval --nbval-tolerance` asks for the plugin. Without pytest, `compare_text` and
+`compare_outputs` decide in pure functions whether a new output says the same as a stored one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Number",
+    "Phase",
+    "Rules",
+    "compare_notebooks",
+    "compare_outputs",
+    "compare_text",
+]
+
+if TYPE_CHECKING:
+    from nbval_tolerance.compare import Comparison, Difference, Number, Phase, Rules, compare_text
+    from nbval_tolerance.outputs import compare_notebooks, compare_outputs
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: pytest imports this package in every session, mostly in vain."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nbval_tolerance import compare, outputs
+
+    module = outputs if name.startswith("compare_") and name != "compare_text" else compare
+    return getattr(module, name)

@@ -1,0 +1,3 @@
+"""The command `nbval-tolerance`."""
+
+from nbval_tolerance.execute import main as main

@@ -1,0 +1,59 @@
+"""Is every number that the lessons print held to something?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbval_tolerance.compare import (
+    TOKEN,
+    Phase,
+    Rules,
+    compare_text,
+    decimals,
+    is_integer,
+    rendered,
+    value,
+)
+from nbval_tolerance.controls import rules_of
+from nbval_tolerance.outputs import text_of
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def same(stored: str, computed: str, rules: Rules) -> bool:
+    return not compare_text(stored, computed, rules).differences
+
+
+def stored_lines(phase: Phase) -> list[str]:
+    """Return the lines that the lessons' cells of this phase have printed."""
+    lines = []
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for cell, rules in zip(code, rules_of(notebook), strict=True):
+            if rules.phase is phase:
+                lines += [line for output in cell.outputs for line in text_of(output).splitlines()]
+    return lines
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_number_of_the_lessons_is_held(phase):
+    """Change each stored number by a tenth of itself and by 1: no integer or float passes."""
+    changed = 0
+    for line in stored_lines(phase):
+        line = rendered(line)
+        for match in TOKEN.finditer(line):
+            number = match["number"]
+            assert number, f"{line!r} holds a time or an address"
+            by = 1 if is_integer(number) else 1 + abs(value(number)) / 10
+            places = max(decimals(number), 0)
+            other = f"{value(number) + by:.{places}f}" + "." * number.endswith(".")
+            other = other if math.isfinite(value(number)) else "0.5"
+            mutant = line[: match.start()] + other + line[match.end() :]
+            assert not same(line, mutant, Rules(phase)), f"{line!r} -> {mutant!r}"
+            changed += 1
+    assert changed > 40
