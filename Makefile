@@ -6,8 +6,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# A lesson takes up to 1.5 GB, so that four at a time are enough.
-WORKERS ?= --numprocesses logical --maxprocesses 4
+# One worker more than cores, as a kernel waits at times; four at most, as a lesson takes up to 1.5 GB.
+WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
 # Here tf.keras.datasets.*.load_data() finds its files, in the lessons, the tests and the hub.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
@@ -56,13 +56,13 @@ test: data ## re-run every cell of every lesson, and the tests (ARGS="-k dataset
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-changed: data ## re-run the lessons that are not as they were when they last passed
-	@$(BIN)/python -m pytest $(WORKERS) --changed notebooks $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) --nbval-tolerance-changed notebooks $(ARGS)
 
 lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 execute: data ## run lessons and solutions, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
-	@$(BIN)/python -m nbval_tolerance.execute $(if $(ACCEPT),--accept) $(LESSONS)
+	@$(BIN)/nbval-tolerance execute $(if $(ACCEPT),--accept) $(LESSONS)
 
 exercises: environment ## make the learners' exercises from their solutions
 	@$(BIN)/python -m tfcourse.exercises

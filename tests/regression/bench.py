@@ -79,12 +79,13 @@ def tools(notebooks: list[Path]) -> dict:
     # From an empty configuration, as a course that does not know us.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
-    ours = [*stock, "--regression-dir", notebooks[0].parent]
+    ours = [*stock, "--nbval-tolerance", "--nbval-tolerance-dir", notebooks[0].parent]
+    ours += ["--nbval-tolerance-config", ROOT / "pyproject.toml"]
     workers = min(os.cpu_count() + 1, 4)
     return {
         "stock `pytest --nbval`": lambda: run(stock),
         "this plugin, one process": lambda: run(ours),
-        "this plugin, `-n logical`": lambda: run([*ours, "-n", "logical", "--maxprocesses", "4"]),
+        f"this plugin, `-n {workers}`": lambda: run([*ours, "-n", str(workers)]),
         "`pytest --nbmake`": lambda: run([other, *pytest, "--nbmake", *notebooks]),
         "pytest-notebook": lambda: run([other, *pytest, "--nb-test-files", *notebooks]),
         "`jupyter execute`": lambda: run(

@@ -30,8 +30,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
+import nbval_tolerance
 from nbformat import NotebookNode
-
 from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -353,7 +353,7 @@ def locks() -> list[str]:
 @cache
 def comparison() -> str:
     """Return a hash of the comparison."""
-    files = sorted((ROOT / "tfcourse" / "regression").glob("*.py"))
+    files = sorted(Path(nbval_tolerance.__file__).parent.glob("*.py"))
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
 
@@ -402,11 +402,12 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     nbformat.write(notebook, folder / job.lesson.name)
 
     command = [place.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder]
-    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval"]
+    command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval", "--nbval-tolerance"]
+    command += ["--nbval-tolerance-config", ROOT / "pyproject.toml"]
     # The plugin's own check of source against outputs would catch every edit without running it.
     command += ["--deselect", f"{job.lesson.name}::stored state"]
     command += ["--junitxml", folder / "junit.xml"]
-    command += ["--regression-dir", folder]
+    command += ["--nbval-tolerance-dir", folder]
     if job.variant.kind == "mutation":
         command += ["-x"]  # the first cell that catches it is enough
 
@@ -483,7 +484,7 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
     """Return the environment of a run: this one's, and what the variant asks for."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     inherited.setdefault("KERAS_HOME", str(ROOT / ".course" / "keras"))
-    inherited["PYTHONPATH"] = os.pathsep.join([*map(str, place.packages), str(ROOT)])
+    inherited["PYTHONPATH"] = os.pathsep.join(map(str, place.packages))
     if jobs > 1 and not set(THREADS) & variant.environment.keys():
         inherited |= dict.fromkeys(THREADS, "1")
     return inherited | variant.environment
@@ -519,9 +520,9 @@ def prepare(variant: Variant, output: Path) -> Place:
             pip = [uv, "pip", "install", "--quiet", "--python", python]
             locks = [f"--requirements={ROOT / 'requirements' / n}.txt" for n in LOCKS]
             subprocess.run([*pip, "--compile-bytecode", "--require-hashes", *locks], check=True)
-            # The kernels' settings come with the package.
-            own = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
-            subprocess.run([*pip, *own], check=True)
+            # The kernels' settings come with the course's package.
+            own = ["--editable", ROOT, "--editable", ROOT / "packages" / "nbval-tolerance"]
+            subprocess.run([*pip, "--no-deps", "--no-build-isolation", *own], check=True)
             (home / "ready").touch()
     packages = []
     for package in variant.install:

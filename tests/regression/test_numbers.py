@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 from nbval_tolerance.compare import (
     TOKEN,
     Phase,

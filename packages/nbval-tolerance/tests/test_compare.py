@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import pytest
 
+import pytest
 from nbval_tolerance.compare import (
     Phase,
     Rules,

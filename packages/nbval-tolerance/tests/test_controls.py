@@ -7,12 +7,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-from nbval_tolerance import controls
 from nbval_tolerance.compare import Phase, Rules
+from nbval_tolerance.config import Config
 from nbval_tolerance.controls import KINDS, KNOWN, ControlError, rules, rules_of
 from nbval_tolerance.stored import problems
 
+PACKAGE = Path(__file__).parents[1]
 REASON = "The score changes with the processor."
 
 
@@ -25,7 +25,7 @@ def cell(*tags: str, source: str = "x", reason: object = None) -> nbformat.Noteb
 
 def error_of(wrong: nbformat.NotebookNode) -> str:
     with pytest.raises(ControlError) as error:
-        rules(wrong, Phase.UNTRAINED)
+        rules(wrong, Rules())
     return str(error.value)
 
 
@@ -47,7 +47,7 @@ def error_of(wrong: nbformat.NotebookNode) -> str:
     ],
 )
 def test_what_each_tag_sets(tags, expected):
-    assert rules(cell(*tags, reason=REASON), Phase.FIT) == expected
+    assert rules(cell(*tags, reason=REASON), Rules(Phase.FIT)) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_each_tag_sets(tags, expected):
 def test_an_unknown_tag_is_an_error_that_lists_the_known_ones(tag):
     message = error_of(cell(tag, reason=REASON))
     assert repr(tag) in message
-    for name in ("exact", "wider-KIND=FACTOR", "no-figure", "unseeded", "untrained", "seconds=N"):
+    for name in ("exact", "wider-KIND=FACTOR", "no-figure", "unseeded", "stderr", "seconds=N"):
         assert f"regression:{name}" in message
     for kind in KINDS:
         assert kind in message
@@ -106,34 +106,79 @@ def test_contradictions_are_errors(tags, order):
         {"tag": "regression:no-figure"},
         {"tag": "regression:unseeded"},
         {"tag": "regression:trained"},
-        {"tag": "nbval-skip"},
-        {"tag": "nbval-ignore-output"},
-        {"source": "# NBVAL_SKIP\nx"},
-        {"source": "x\n  ## NBVAL_IGNORE_OUTPUT"},
-        {"source": "# PYTEST_VALIDATE_IGNORE_OUTPUT\nx"},
+        {"tag": "regression:stderr"},
+        {"between": {"accuracy": [0.1, 0.6]}},
     ],
-    ids=lambda weaker: next(iter(weaker.values())),
+    ids=lambda weaker: str(next(iter(weaker.values()))),
 )
 def test_no_check_is_made_weaker_without_a_reason(weaker):
     tags = [weaker["tag"]] if "tag" in weaker else []
-    source = weaker.get("source", "x")
     for reason in (None, "", "flaky", ["a", "list"]):
-        assert "without a reason" in error_of(cell(*tags, source=source, reason=reason))
-    rules(cell(*tags, source=source, reason=REASON), Phase.FIT)
+        wrong = cell(*tags, reason=reason)
+        wrong.metadata["regression"] |= {k: v for k, v in weaker.items() if k == "between"}
+        assert "without a reason" in error_of(wrong)
+    wrong.metadata["regression"]["reason"] = REASON
+    rules(wrong, Rules(Phase.FIT))
 
 
-@pytest.mark.parametrize("page", ["README.md", "controls.py"])
+@pytest.mark.parametrize("page", ["docs/tags.md", "src/nbval_tolerance/controls.py"])
 def test_every_tag_is_documented(page):
-    text = Path(controls.__file__).with_name(page).read_text()
+    text = (PACKAGE / page).read_text()
     for tag in re.findall(r"regression:[\w-]+(?:=\w+)?", KNOWN):
         assert f"| `{tag}` |" in text
 
 
 @pytest.mark.parametrize(
-    "comment", ["# NBVAL_SKIP", "#\tNBVAL_SKIP", "#\u00a0nbval-skip", "##NBVAL_SKIP"]
+    ("tag", "source"),
+    [
+        ("nbval-skip", "x"),
+        ("nbval-ignore-output", "x"),
+        ("", "# PYTEST_VALIDATE_IGNORE_OUTPUT\nx"),
+        ("", "x\n  ## NBVAL_IGNORE_OUTPUT"),
+        *(
+            ("", f"x\n{c}")
+            for c in ("# NBVAL_SKIP", "#\tNBVAL_SKIP", "#\u00a0nbval-skip", "##NBVAL_SKIP")
+        ),
+    ],
 )
-def test_a_check_dropped_by_a_comment_needs_a_reason_too(comment):
-    assert "without a reason" in error_of(cell(source=f"x\n{comment}"))
+def test_a_strict_project_gives_a_reason_for_nbvals_own_ways_to_drop_a_check(tag, source):
+    dropped = cell(*filter(None, [tag]), source=source)
+    dropped.execution_count = 1
+    notebook = nbformat.v4.new_notebook(cells=[dropped])
+    assert problems(notebook) == []
+    (problem,) = problems(notebook, Config(strict=True))
+    assert "without a reason" in problem
+    dropped.metadata["regression"]["reason"] = REASON
+    assert problems(notebook, Config(strict=True)) == []
+
+
+def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_them():
+    notebook = nbformat.v4.new_notebook(cells=[cell(), cell("regression:untrained")])
+    notebook.metadata["regression"] = {"tags": ["regression:trained"], "reason": REASON}
+    assert [found.phase for found in rules_of(notebook)] == [Phase.TRAINED, Phase.UNTRAINED]
+    del notebook.metadata["regression"]["reason"]
+    for each in notebook.cells:
+        each.execution_count = 1
+    assert problems(notebook)[0].startswith("The notebook: 'regression:trained' makes the check")
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"probes": ["model(x)"]}, "the probes must be"),
+        ({"probes": {"scores": 3}}, "the probes must be"),
+        ({"probes": {"scores": " "}}, "the probes must be"),
+        ({"probes": {"scores": "x = 3"}}, "probe 'scores' is no expression"),
+        ({"between": [1, 2]}, "between must be"),
+        ({"between": {"loss": [2]}}, "'loss' takes two numbers"),
+        ({"between": {"loss": [2, 1]}}, "'loss' takes two numbers"),
+        ({"between": {"loss": ["1", "2"]}}, "'loss' takes two numbers"),
+    ],
+)
+def test_wrong_probes_and_ranges_are_errors(about, said):
+    wrong = cell(reason=REASON)
+    wrong.metadata["regression"] |= about
+    assert said in error_of(wrong)
 
 
 @pytest.mark.parametrize(

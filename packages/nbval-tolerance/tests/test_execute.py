@@ -1,4 +1,4 @@
-"""`make execute`, on small notebooks with a real kernel."""
+"""`nbval-tolerance execute`, on small notebooks with a real kernel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-
 from nbval_tolerance import execute as module
+from nbval_tolerance.cli import main
+from nbval_tolerance.config import Config, find
+from nbval_tolerance.config import read as read_toml
 from nbval_tolerance.stored import problems
 
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from nbval_tolerance.cli import main; sys.exit(main())",
+]
 SOURCES = [
     "print('train', (6, 28, 28))",
     "print('before'); display('shown'); print('after')",
@@ -36,16 +43,16 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
     cells = [nbformat.v4.new_code_cell(source) for source in SOURCES]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "NOTEBOOKS", path.parent)
-        assert module.main(["07"]) == 0
+    assert main(["execute", str(path)]) == 0
     return path
 
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
     """Return a copy of that lesson which a test may change, among the lessons to execute."""
-    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    find.cache_clear()
+    Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\n")
     return shutil.copy(executed, tmp_path / executed.name)
 
 
@@ -81,7 +88,7 @@ def test_chunks_of_one_stream_are_joined_where_nothing_stands_between():
 
 def test_a_second_run_changes_nothing(lesson, capsys):
     before = lesson.read_bytes()
-    assert module.main([]) == 0
+    assert main(["execute"]) == 0
     assert lesson.read_bytes() == before
     assert "says what is stored" in capsys.readouterr().out
 
@@ -89,27 +96,27 @@ def test_a_second_run_changes_nothing(lesson, capsys):
 def test_outputs_within_their_tolerance_are_kept(lesson):
     edit(lesson, 3, "0.975", "0.974", output=True)
     before = lesson.read_bytes()
-    assert module.main([]) == 0
+    assert main(["execute"]) == 0
     assert lesson.read_bytes() == before
 
 
 def test_a_comment_needs_no_acceptance_but_a_new_hash(lesson):
     edit(lesson, 3, "Model()", "# Train it.\nModel()")
     assert problems(nbformat.read(lesson, as_version=4))
-    assert module.main([]) == 0
+    assert main(["execute"]) == 0
     assert problems(nbformat.read(lesson, as_version=4)) == []
 
 
 def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
     edit(lesson, 0, "6, 28", "7, 28")
     before = lesson.read_bytes()
-    assert module.main(["07"]) == 1
+    assert main(["execute", "07"]) == 1
     shown = capsys.readouterr().out
     assert "Cell 0, shown as [1]" in shown
     assert "computed: train (7, 28, 28)" in shown
     assert "--accept" in shown
     assert lesson.read_bytes() == before
-    assert module.main(["07", "--accept"]) == 0
+    assert main(["execute", "07", "--accept"]) == 0
     assert read(lesson)[0].outputs[0].text == "train (7, 28, 28)\n"
     assert problems(nbformat.read(lesson, as_version=4)) == []
 
@@ -125,12 +132,12 @@ def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
 def test_what_an_edit_changes_is_never_kept_from_before(lesson, capsys, number, old, new):
     edit(lesson, number, old, new)
     before = lesson.read_bytes()
-    assert module.main(["07"]) == 1
+    assert main(["execute", "07"]) == 1
     assert f"Cell {number}, shown as" in capsys.readouterr().out
     assert lesson.read_bytes() == before
-    assert module.main(["07", "--accept"]) == 0
+    assert main(["execute", "07", "--accept"]) == 0
     outputs = str(read(lesson)[number].outputs)
-    assert module.main(["07"]) == 0
+    assert main(["execute", "07"]) == 0
     assert (
         str(read(lesson)[number].outputs)
         == outputs
@@ -141,20 +148,126 @@ def test_what_an_edit_changes_is_never_kept_from_before(lesson, capsys, number, 
 def test_kept_outputs_show_the_numbers_of_their_cells(lesson):
     edit(lesson, 0, "print", "6 * 7\nprint")
     edit(lesson, 1, "display('shown'); print('after')", "print('after')\n'result'")
-    assert module.main(["--accept"]) == 0
+    assert main(["execute", "--accept"]) == 0
     notebook = nbformat.read(lesson, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("x = 1"))
     nbformat.write(notebook, lesson)
-    assert module.main([]) == 0
+    assert main(["execute"]) == 0
     cell = read(lesson)[2]
     assert [o.execution_count for o in cell.outputs if "execution_count" in o] == [3]
 
 
-def test_another_courses_notebook_is_named_by_its_path(lesson, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "none")
-    edit(lesson, 0, "6, 28", "7, 28")
-    assert module.main([str(lesson), "--accept"]) == 0
-    assert "7" in read(lesson)[0].outputs[0].text
+def test_a_notebook_elsewhere_keeps_what_it_says_about_its_kernel(lesson, tmp_path, capsys):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.metadata.kernelspec.display_name = "Python 3.11 (conda)"
+    notebook.metadata.language_info = {"name": "python", "version": "3.11.2"}
+    elsewhere = tmp_path / "other" / "first.ipynb"
+    elsewhere.parent.mkdir()
+    nbformat.write(notebook, elsewhere)
+    edit(elsewhere, 0, "6, 28", "7, 28")
+    assert main(["execute", "other", "--accept"]) == 0
+    assert "other/first.ipynb ..." in capsys.readouterr().out
+    after = nbformat.read(elsewhere, as_version=4)
+    assert "7" in after.cells[0].outputs[0].text
+    assert after.metadata == notebook.metadata
+
+
+def test_a_kernel_that_is_not_there_is_named_and_another_can_be_chosen(lesson, capsys):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.metadata.kernelspec.name = "none-such"
+    nbformat.write(notebook, lesson)
+    assert main(["execute", "07"]) == 1
+    assert "none-such. Name one that is there: --kernel" in capsys.readouterr().out
+    assert main(["execute", "07", "--kernel", "python3"]) == 0
+
+
+def probe(path: Path, number: int, **probes: str) -> None:
+    """Add probes to a cell, as JupyterLab's metadata editor does."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[number].metadata["regression"]["probes"] = probes
+    nbformat.write(notebook, path)
+
+
+def test_probes_are_stored_and_displayed_nowhere(lesson, capsys):
+    outputs = str(read(lesson)[0].outputs)
+    probe(lesson, 0, size="6 * 28 * 28")
+    assert main(["execute", "07"]) == 1
+    assert "probe 'size' is new: 4704" in capsys.readouterr().out
+    assert main(["execute", "07", "--accept"]) == 0
+    (cell, *_) = read(lesson)
+    assert cell.metadata.regression["values"] == {"size": "4704"}
+    assert str(cell.outputs) == outputs
+    assert [cell.execution_count for cell in read(lesson)] == [1, 2, 3, 4]
+    probe(lesson, 0)
+    assert main(["execute", "07", "--accept"]) == 0
+    assert "probe 'size' is gone" in capsys.readouterr().out
+    assert "values" not in read(lesson)[0].metadata.regression
+
+
+def test_the_command_line_adds_a_probe(lesson, capsys):
+    arguments = ["probe", str(lesson), "1", "size", "6 * 28"]
+    assert main(arguments) == 0
+    assert "nbval-tolerance execute 07_small.ipynb" in capsys.readouterr().out
+    assert read(lesson)[0].metadata.regression.probes == {"size": "6 * 28"}
+    for wrong, said in [("9", "0 cells of"), ("1", "is no expression")]:
+        expression = "x = 1" if wrong == "1" else "x"
+        assert main(["probe", str(lesson), wrong, "other", expression]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("__import__('random').random()", "yields another value each time"),
+        ("(__import__('random').random(), 1)[1]", "draws random numbers or makes a name"),
+        ("(new := 1)", "draws random numbers or makes a name"),
+        ("print('loud')", "one of the probes 'wrong' prints: 'loud"),
+        ("missing", "probe 'wrong' raised NameError: name 'missing' is not defined"),
+    ],
+)
+def test_a_probe_that_does_more_than_look_is_refused(lesson, capsys, expression, said):
+    before = lesson.read_bytes()
+    probe(lesson, 0, wrong=expression)
+    assert main(["execute", "07", "--accept"]) == 1
+    assert said in capsys.readouterr().out
+    probe(lesson, 0)
+    assert nbformat.read(lesson, 4).cells[0].outputs == nbformat.reads(before, 4).cells[0].outputs
+
+
+FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);"
+
+
+def test_an_alternative_text_goes_from_the_metadata_to_the_figure(lesson):
+    edit(lesson, 0, SOURCES[0], FIGURE)
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells[0].metadata["alt"] = "A line that rises and falls."
+    nbformat.write(notebook, lesson)
+    assert main(["execute", "07", "--accept"]) == 0
+    (output,) = read(lesson)[0].outputs  # none for what the semicolon hides
+    assert output.metadata["image/png"]["alt"] == "A line that rises and falls."
+
+
+def test_what_is_out_of_its_range_is_not_stored(lesson, capsys):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells[3].metadata["regression"] |= {
+        "between": {"accuracy": [0.1, 0.6]},
+        "reason": "Training may diverge.",
+    }
+    nbformat.write(notebook, lesson)
+    assert main(["execute", "07", "--accept"]) == 1
+    assert "is not between 0.1 and 0.6" in capsys.readouterr().out
+
+
+def test_kernels_inherit_what_is_named_and_nothing_else(lesson, monkeypatch, capsys):
+    for name in ("MPLBACKEND", "COLUMNS", "MY_DATA", "OTHER"):
+        monkeypatch.setenv(name, "agg" if name == "MPLBACKEND" else "7")
+    edit(
+        lesson, 0, SOURCES[0], "import os\nprint({n: v for n, v in os.environ.items() if v == '7'})"
+    )
+    Path("pyproject.toml").write_text('[tool.nbval-tolerance]\nenvironment = ["MY_*", "EXTRA=7"]\n')
+    find.cache_clear(), read_toml.cache_clear()
+    assert main(["execute", "07", "--accept"]) == 0
+    assert read(lesson)[0].outputs[0].text == "{'MY_DATA': '7', 'EXTRA': '7'}\n"
 
 
 def test_a_cells_own_time_limit_holds(lesson, capsys):
@@ -162,14 +275,14 @@ def test_a_cells_own_time_limit_holds(lesson, capsys):
     notebook.cells[0].source = "import time; time.sleep(30)"
     notebook.cells[0].metadata.tags = ["regression:seconds=1"]
     nbformat.write(notebook, lesson)
-    assert module.main(["07"]) == 1
-    assert "after 1.0 seconds" in capsys.readouterr().out
+    assert main(["execute", "07"]) == 1
+    assert "still running after 1 s" in capsys.readouterr().out
 
 
 def test_ctrl_c_writes_nothing_and_says_so(lesson):
     edit(lesson, 0, SOURCES[0], "import time; print('slow'); time.sleep(60)")
     before = lesson.read_bytes()
-    command = [sys.executable, "-m", "nbval_tolerance.execute", lesson, "--accept"]
+    command = [*COMMAND, "execute", lesson, "--accept"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -188,7 +301,7 @@ def test_at_a_terminal_it_asks(lesson, monkeypatch, answer, code):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: answer)
     edit(lesson, 0, "6, 28", "7, 28")
-    assert module.main(["07"]) == code
+    assert main(["execute", "07"]) == code
     assert ("7" in read(lesson)[0].outputs[0].text) is (code == 0)
 
 
@@ -197,13 +310,13 @@ def test_at_a_terminal_it_asks(lesson, monkeypatch, answer, code):
     [
         ("1 / 0", "ZeroDivisionError"),
         ("import sys; print(1, file=sys.stderr)", "stderr"),
-        ("import os; os._exit(3)", "died"),
+        ("import os; os._exit(3)", "exit code 3"),
     ],
 )
 def test_a_lesson_that_fails_is_left_as_it_was(lesson, capsys, source, reason):
     edit(lesson, 0, SOURCES[0], source)
     before = lesson.read_bytes()
-    assert module.main(["07", "--accept"]) == 1
+    assert main(["execute", "07", "--accept"]) == 1
     assert reason in capsys.readouterr().out
     assert lesson.read_bytes() == before
 
@@ -211,7 +324,7 @@ def test_a_lesson_that_fails_is_left_as_it_was(lesson, capsys, source, reason):
 def test_what_is_saved_while_it_runs_is_not_lost(lesson, capsys):
     saved = "print('edited in another window')"
     edit(lesson, 0, SOURCES[0], f"import nbformat\nname = '{lesson.name}'\n{EDIT.format(saved)}")
-    assert module.main(["07", "--accept"]) == 1
+    assert main(["execute", "07", "--accept"]) == 1
     assert "changed while it ran" in capsys.readouterr().out
     assert read(lesson)[0].source == saved
 
@@ -220,7 +333,7 @@ def test_a_later_cell_must_not_change_what_an_earlier_one_has_put_out(lesson, ca
     edit(lesson, 0, SOURCES[0], "shown = display('loading', display_id=True)")
     edit(lesson, 1, SOURCES[1], "shown.update('done')")
     before = lesson.read_bytes()
-    assert module.main(["07", "--accept"]) == 1
+    assert main(["execute", "07", "--accept"]) == 1
     said = capsys.readouterr().out
     assert "A later cell changed what this one, [1]," in said
     assert "display_id=True" in said
@@ -229,8 +342,8 @@ def test_a_later_cell_must_not_change_what_an_earlier_one_has_put_out(lesson, ca
 
 def test_a_file_that_is_no_notebook_is_named(lesson, capsys):
     lesson.write_text('{"cells": [')
-    assert module.main(["07"]) == 1
-    assert "07_small ... FAILED: it is no notebook" in capsys.readouterr().out
+    assert main(["execute", "07"]) == 1
+    assert "07_small.ipynb ... FAILED: it is no notebook" in capsys.readouterr().out
     assert lesson.read_text() == '{"cells": ['
 
 
@@ -242,16 +355,14 @@ def test_an_older_notebook_with_metadata_of_its_own_keeps_them(lesson):
     notebook.metadata.title = "Small"
     nbformat.write(notebook, lesson)
     edit(lesson, 0, "6, 28", "7, 28")
-    assert module.main(["07", "--accept"]) == 0
+    assert main(["execute", "07", "--accept"]) == 0
     stored = nbformat.read(lesson, as_version=4)
     assert (stored.nbformat_minor, stored.metadata.title) == (2, "Small")
 
 
-def test_it_names_the_lessons_that_there_are(lesson, capsys):
-    with pytest.raises(SystemExit) as error:
-        module.main(["08"])
-    assert error.value.code == 2
-    assert "07_small" in capsys.readouterr().err
+def test_it_names_the_notebooks_that_there_are(lesson, capsys):
+    assert main(["execute", "08"]) == 2
+    assert "no notebook is called '08'; there are: 07_small.ipynb" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -264,10 +375,17 @@ def test_it_names_the_lessons_that_there_are(lesson, capsys):
         ("02", ["notebooks/02_b"]),
     ],
 )
-def test_a_number_means_a_lesson_and_its_solutions(tmp_path, monkeypatch, name, meant):
-    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "notebooks")
-    for path in ["01_a.ipynb", "02_b.ipynb", "solutions/01_a.ipynb", "exercises/01_a.ipynb"]:
+def test_the_start_of_a_name_is_enough(tmp_path, monkeypatch, name, meant):
+    monkeypatch.chdir(tmp_path)
+    for path in [
+        "01_a.ipynb",
+        "02_b.ipynb",
+        "011.ipynb",
+        "solutions/01_a.ipynb",
+        "other/01_a.ipynb",
+    ]:
         (tmp_path / "notebooks" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "notebooks" / path).touch()
-    found = [f"{path.parent.name}/{path.stem}" for path in module.find_lessons([name])]
+    config = Config(notebooks=("notebooks/*.ipynb", "notebooks/solutions/*.ipynb"), folder=tmp_path)
+    found = [f"{path.parent.name}/{path.stem}" for path in module.find_notebooks([name], config)]
     assert found == meant

@@ -10,9 +10,8 @@ import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
-
 from nbval_tolerance.figures import compare_figures, side_by_side
+from PIL import Image
 
 FIGURES = Path(__file__).parent / "figures"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-
 from nbval_tolerance.compare import Phase
 from nbval_tolerance.phases import phases
 

@@ -13,7 +13,6 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 from nbformat import NotebookNode
-
 from nbval_tolerance import changed
 from nbval_tolerance import execute as execute_module
 from nbval_tolerance.stored import source_hash, stamp
@@ -72,9 +71,7 @@ def run(pytester: pytest.Pytester, monkeypatch):
 
     def run(*arguments: str | Path) -> pytest.RunResult:
         changed.surroundings.cache_clear()  # it holds for one session
-        return pytester.runpytest_inprocess(
-            "--nbval", "-ra", *arguments
-        )
+        return pytester.runpytest_inprocess("--nbval", "--nbval-tolerance", "-ra", *arguments)
 
     return run
 
@@ -90,14 +87,16 @@ def change(path: Path, name: str, **new) -> None:
     cell.update(new)
     cell.metadata["regression"] = {
         **cell.metadata.get("regression", {}),
-        "source": source_hash(cell.source),
+        "source": source_hash(cell),
     }
     nbformat.write(notebook, path)
 
 
 def test_a_fresh_lesson_passes_and_reports_its_head_room(run, lesson):
     change(lesson, "trained", text=("0.975", "0.978"))
-    result = run(lesson, "--tolerance-report", "--regression-dir", "found", "--junitxml", "j.xml")
+    result = run(
+        lesson, "--nbval-tolerance-report", "--nbval-tolerance-dir", "found", "--junitxml", "j.xml"
+    )
     result.assert_outcomes(passed=WHOLE)
     result.stdout.fnmatch_lines(["*50.0%*07_small.ipynb::Cell 8*0.978 became 0.975*accuracy*"])
     cases = ElementTree.parse(lesson.parent / "j.xml").iter("testcase")
@@ -160,7 +159,7 @@ def test_the_stored_state_needs_no_kernel(run, lesson):
     notebook.cells[1].source += "  # edited"
     notebook.cells[2].execution_count = None
     notebook.cells[3].metadata["tags"] = ["regression:fuzzy"]
-    notebook.cells[4].metadata["tags"] = ["nbval-skip"]
+    notebook.cells[4].metadata["tags"] = ["regression:no-figure"]
     notebook.metadata.kernelspec.name = "there-is-no-such-kernel"
     nbformat.write(notebook, lesson)
     result = run(lesson, "-k", "stored")
@@ -170,7 +169,7 @@ def test_the_stored_state_needs_no_kernel(run, lesson):
             "*Cell 0, shown as [[]1]: was edited after its output was stored*",
             "*Cell 1, shown as [[] ]: was never executed*",
             "*Cell 2*'regression:fuzzy' is not known; there are regression:exact*",
-            "*Cell 3*'nbval-skip' makes the check weaker, without a reason*",
+            "*Cell 3*'regression:no-figure' makes the check weaker, without a reason*",
         ]
     )
 
@@ -192,14 +191,14 @@ def test_tags_change_how_a_cell_is_compared(run, lesson):
 def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
     after = "print('after')"
     for name, source in {
-        "dies": "import os, signal\nos.environ.get('STAY') or os.kill(os.getpid(), 9)",
-        "hangs": "import os, time\nwhile not os.environ.get('STAY'): time.sleep(1)",
-        "catches": "import os, time\ntry:\n    os.environ.get('STAY') or time.sleep(99)\n"
+        "dies": "import os, signal\nos.environ.get('TF_STAY') or os.kill(os.getpid(), 9)",
+        "hangs": "import os, time\nwhile not os.environ.get('TF_STAY'): time.sleep(1)",
+        "catches": "import os, time\ntry:\n    os.environ.get('TF_STAY') or time.sleep(99)\n"
         "except KeyboardInterrupt: pass",
-        "raises": "import os; 1 / len(os.environ.get('STAY', ''))",
+        "raises": "import os; 1 / len(os.environ.get('TF_STAY', ''))",
     }.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STAY", "1")
+            patch.setenv("TF_STAY", "1")
             make(pytester.path / f"{name}.ipynb", source + ";", after)
     well = make(pytester.path / "well.ipynb", after)
     none = nbformat.read(well, as_version=4)
@@ -245,7 +244,7 @@ def test_one_cell_can_be_run_by_itself(run, pytester):
     ("source", "said"),
     [
         ("raise ValueError('lost')", "Cell 0 raised ValueError: lost"),
-        ("import time; time.sleep(60)", "Cell 0 still ran after 2 s"),
+        ("import time; time.sleep(60)", "Cell 0 still running after 2 s"),
         ("import os; os._exit(3)", "Cell 0 ended the kernel. *exit code 3*"),
     ],
 )
@@ -287,17 +286,6 @@ def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
     assert sorted(name for _, name in ran) == ["a", "b", "c"], "each by one worker"
 
 
-def test_there_is_one_worker_more_than_cores(run, pytester, monkeypatch):
-    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
-    monkeypatch.setattr("psutil.cpu_count", lambda logical: 2)
-    for name in "abc":
-        make(pytester.path / f"{name}.ipynb", "1")
-    arguments = ["-n", "logical", "-k", "stored"]
-    run(*arguments).stdout.fnmatch_lines(["3 workers *"])
-    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
-    run(*arguments).stdout.fnmatch_lines(["2 workers *"])
-
-
 FIGURE = """\
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots(figsize=(4, 3)); ax.plot([1, 3, 2]); plt.show()"""
@@ -309,7 +297,7 @@ def test_a_figure_that_differs_is_shown_side_by_side(run, pytester):
     notebook.cells[1].source = FIGURE.replace("[1, 3, 2]", "[3, 1, 2]")
     stamp(notebook)
     nbformat.write(notebook, path)
-    result = run(path, "--regression-dir", "found")
+    result = run(path, "--nbval-tolerance-dir", "found")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["drawn.ipynb, Cell 0*the figure differs*", "*drawn.cell-0.png*"])
     assert (pytester.path / "found" / "drawn.cell-0.png").read_bytes().startswith(b"\x89PNG")
@@ -318,21 +306,24 @@ def test_a_figure_that_differs_is_shown_side_by_side(run, pytester):
 def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     data = lesson.parent / "data.txt"
     data.write_text("1")
-    (lesson.parent / "pytest.ini").write_text("[pytest]\nregression_data = data.txt\n")
-    assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
-    again = run(lesson, "--changed")
+    (lesson.parent / "pytest.ini").write_text("[pytest]\nnbval_tolerance_data = data.txt\n")
+    assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {"passed": WHOLE}
+    again = run(lesson, "--nbval-tolerance-changed")
     assert again.parseoutcomes() == {"deselected": WHOLE}
     assert again.ret == 0
     data.write_text("2")
-    assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
+    assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {"passed": WHOLE}
     change(lesson, "trained", text=("262", "263"))
     for _ in range(2):  # one that failed is not left out
-        assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE - 1, "failed": 1}
+        assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {
+            "passed": WHOLE - 1,
+            "failed": 1,
+        }
     change(lesson, "trained", text=("263", "262"))
     # Runs that compare nothing are no reason to leave anything out.
     for arguments in (["--nbval-lax"], ["--setup-plan"], ["--collect-only"]):
         run(lesson, *arguments)
-        found = run(lesson, "--changed").parseoutcomes()
+        found = run(lesson, "--nbval-tolerance-changed").parseoutcomes()
         assert found == {"passed": WHOLE}, arguments
         (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # may be imported
     package = lesson.parent / "package" / "deep"
@@ -340,13 +331,13 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     (package.parent / "__init__.py").touch()
     for content in "ab":
         (package / "module.py").write_text(f"value = {content!r}")
-        assert run(lesson, "--changed").parseoutcomes() == {"passed": WHOLE}
+        assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {"passed": WHOLE}
 
 
 @pytest.mark.parametrize("name", ["CI", "BUILD_NUMBER"])
 def test_in_ci_nothing_is_left_out(run, lesson, monkeypatch, name):
     monkeypatch.setenv(name, "1")
-    in_ci = run(lesson, "--changed")
+    in_ci = run(lesson, "--nbval-tolerance-changed")
     assert in_ci.ret != 0
     in_ci.stderr.fnmatch_lines(["*in CI every notebook is run*"])
 
@@ -358,7 +349,7 @@ def test_two_notebooks_of_one_name_have_a_report_each(run, pytester):
         notebook = nbformat.read(path, as_version=4)
         notebook.cells[1].outputs[0].text = "3\n"
         nbformat.write(notebook, path)
-    run("one", "two", "--regression-dir=found")
+    run("one", "two", "--nbval-tolerance-dir=found")
     for name, stored in [("one", "1"), ("two", "2")]:
         report = nbformat.read(pytester.path / "found" / name / "index.computed.ipynb", 4)
         assert report.cells[1].outputs[0].text == f"{stored}\n"

@@ -1,4 +1,4 @@
-"""Which notebooks need no second run? `--changed`, for an author's own machine and never for CI."""
+"""Which notebooks need no second run? For an author's own machine, and never for CI."""
 
 from __future__ import annotations
 
@@ -14,32 +14,24 @@ from pathlib import Path
 import nbformat
 import pytest
 
-CACHE = "regression/passed"  # notebook -> fingerprint with which it passed
+from nbval_tolerance.pytest_plugin import setting
+
+OPTION = "--nbval-tolerance-changed"
+CACHE = "nbval-tolerance/passed"  # notebook -> fingerprint with which it passed
 SETTINGS = ("TF_", "ONEDNN_", "OMP_", "KERAS_", "XLA_", "NVIDIA_TF32")  # of the environment
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options to nbval's."""
-    group = parser.getgroup("nbval")
-    group.addoption(
-        "--changed",
-        action="store_true",
-        help="leave out the notebooks that passed before with the same source, outputs, data "
-        "(ini option regression_data) and packages",
-    )
-    parser.addini(
-        "regression_data",
-        "files and folders that the notebooks read; environment variables are expanded",
-        type="linelist",
-    )
+def wanted(config: pytest.Config) -> bool:
+    """Tell whether unchanged notebooks are to be left out."""
+    return bool(setting(config, "changed"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to leave anything out in CI."""
-    if config.option.changed and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
-        raise pytest.UsageError("--changed is for your own machine; in CI every notebook is run")
-    if config.option.changed and not config.pluginmanager.hasplugin("cacheprovider"):
-        raise pytest.UsageError("--changed needs pytest's cache, which is switched off")
+    if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
+        raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
+    if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
+        raise pytest.UsageError(f"{OPTION} needs pytest's cache, which is switched off")
     option = config.option
     compares = not (option.nbval_lax or option.collectonly or option.setuponly or option.setupplan)
     cached = config.pluginmanager.hasplugin("cacheprovider")
@@ -49,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the notebooks that are as they were when they passed."""
-    if not config.option.changed:
+    if not wanted(config):
         return
     passed = config.cache.get(CACHE, {})
     notebooks = {item.path for item in items if item.path.suffix == ".ipynb"}
@@ -60,9 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def fingerprint(path: Path, config: pytest.Config) -> str:
     """Return a hash of all that a notebook's result depends on."""
-    data = [
-        Path(os.path.expandvars(name)).expanduser() for name in config.getini("regression_data")
-    ]
+    data = [Path(os.path.expandvars(name)).expanduser() for name in setting(config, "data")]
     digest = hashlib.sha256(surroundings(tuple(config.rootpath / d for d in data)).encode())
     modules = set(path.parent.glob("*.py"))  # that it may import, and packages
     for package in path.parent.glob("*/__init__.py"):
@@ -81,7 +71,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
     digest = hashlib.sha256("\n".join(machine).encode())
     for root in [*data, Path(__file__).parent]:
         if not root.exists():
-            raise pytest.UsageError(f"regression_data names {root}, which is not there")
+            raise pytest.UsageError(f"nbval_tolerance_data names {root}, which is not there")
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         for file in files:
             if file.is_file() and file.suffix != ".pyc":
@@ -120,5 +110,5 @@ class Outcomes:
             else:
                 passed.pop(str(path), None)
         self.config.cache.set(CACHE, passed)
-        if self.config.option.changed and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        if wanted(self.config) and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK  # nothing has changed

@@ -217,6 +217,7 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     numbers: list[Number] = field(default_factory=list)
     pictures: list[bytes] = field(default_factory=list)
+    ranged: set[str] = field(default_factory=set)
 
     def __iadd__(self, other: Comparison) -> Comparison:
         self.differences += other.differences
@@ -230,7 +231,7 @@ class Comparison:
         return max(self.numbers, key=lambda number: number.used, default=None)
 
 
-def compare_text(stored: str, computed: str, rules: Rules) -> Comparison:
+def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> Comparison:
     """Compare two texts as a reader sees them, line by line.
 
     Parameters
@@ -341,6 +342,9 @@ def rendered(text: str) -> str:
                 column += 1
         lines.append("".join(shown))
     return "\n".join(lines)
+
+
+last_frame = rendered
 
 
 def verbatim_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -60,6 +60,9 @@ class Config:
     folder: Path | None = None  # in which the file lies; set by `load`
 
 
+DEFAULTS = Config()
+
+
 @cache
 def find(start: Path) -> Config:
     """Return the settings for a notebook: of the nearest `pyproject.toml` upwards with our table.
@@ -78,7 +81,7 @@ def find(start: Path) -> Config:
         file = folder / "pyproject.toml"
         if file.is_file() and TABLE in read(file).get("tool", {}):
             return load(file)
-    return Config()
+    return DEFAULTS
 
 
 def load(file: Path) -> Config:

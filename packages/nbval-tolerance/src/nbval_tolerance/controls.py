@@ -1,19 +1,32 @@
-"""What an author may say about one cell's comparison, by cell tags. Pure functions.
+"""What an author can say about the comparison: tags and metadata of a cell or a notebook.
+
+Tags, in JupyterLab's property inspector:
 
 | Tag | In this cell … | Reason |
 |---|---|---|
-| `regression:exact` | all is printed the same, each digit; times are data | no |
-| `regression:wider-KIND=FACTOR` | that kind of number may move FACTOR times as far | yes |
-| `regression:no-figure` | pictures are compared by being there only | yes |
-| `regression:unseeded` | numbers come by chance: the text around them is compared | yes |
+| `regression:exact` | everything is printed the same, each digit and blank; times are data | no |
+| `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
+| `regression:no-figure` | a picture has to be there, whatever it shows | yes |
+| `regression:unseeded` | numbers are random: only the text around them is compared | yes |
 | `regression:trained` | numbers are those of a trained model | yes |
 | `regression:untrained` | no number depends on training | no |
+| `regression:stderr` | what it writes to stderr may be stored | yes |
 | `regression:seconds=N` | the time limit is N seconds | no |
 
-KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. Where the last column says yes, the
-tag makes the check weaker: the cell's metadata must say why, as `{"regression": {"reason": "…"}}`.
-The same holds for nbval's own ways to drop a check, `nbval-skip` and `nbval-ignore-output`, as tag
-or comment. Tags without our prefix are other tools' and do not matter here.
+KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. A tag that weakens the check needs
+a reason. Tags without the prefix belong to other tools.
+
+Metadata, in JupyterLab's advanced tools:
+
+| Key of `regression` | Value |
+|---|---|
+| `probes` | name -> expression, whose value is stored and compared, and never displayed |
+| `between` | kind of number, or words before it -> [least, greatest]; needs a reason |
+| `reason` | a sentence: why the check is weaker here |
+| `tags` | of the notebook's own metadata only: tags for all of its cells |
+
+`alt`, beside `regression`, is a figure's alternative text, or a list of them.
+`nbval-tolerance execute` adds `source`, a hash, and `values`, those of the probes.
 """
 
 from __future__ import annotations
@@ -25,15 +38,17 @@ from dataclasses import replace
 from nbformat import NotebookNode
 
 from nbval_tolerance.compare import TOLERANCES, Phase, Rules
+from nbval_tolerance.config import DEFAULTS, Config
 from nbval_tolerance.phases import phases
 
 PREFIX = "regression:"
+KEY = PREFIX.removesuffix(":")
 KINDS = (*TOLERANCES[Phase.TRAINED], "figure")
 LONGEST = 24 * 3600.0  # seconds
 WIDEST = 10.0  # beyond that a tolerance says nothing: print something that can be compared
 KNOWN = (
     f"{PREFIX}exact, {PREFIX}wider-KIND=FACTOR (KIND: {', '.join(KINDS)}), {PREFIX}no-figure, "
-    f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}seconds=N"
+    f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}stderr, {PREFIX}seconds=N"
 )
 # name -> what it sets
 FLAGS = {
@@ -42,8 +57,9 @@ FLAGS = {
     "unseeded": {"seeded": False},
     "trained": {"phase": Phase.TRAINED},
     "untrained": {"phase": Phase.UNTRAINED},
+    "stderr": {},
 }
-WEAKER = {"wider", "no-figure", "unseeded", "trained"}
+WEAKER = {"wider", "no-figure", "unseeded", "trained", "stderr"}
 CONTRADICTIONS = (
     {"trained", "untrained"},
     {"exact", "wider"},
@@ -51,44 +67,69 @@ CONTRADICTIONS = (
     {"unseeded", "wider"},
 )
 # nbval's ways to drop a check: as tags, as comments, and the last one's old name.
-NBVAL = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
+DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
+SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
+RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """A cell's tags are wrong; the message is a sentence, without the cell's name."""
+    """Tags or metadata are wrong; the message is a sentence, without the cell's name."""
 
 
-def rules_of(notebook: NotebookNode) -> list[Rules]:
-    """Return the rules for each code cell: by its phase and its tags.
+def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
+    """Return the rules for each code cell: by its phase, its tags, and those of the notebook.
 
     A cell whose tags are wrong is held to the strict rules; the stored state says what is wrong.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     found = []
     for cell, phase in zip(cells, phases(notebook), strict=True):
+        start = Rules(
+            phase,
+            figures=config.figures,
+            words=config.words,
+            tolerances=config.tolerances,
+            skip=config.skip,
+        )
         try:
-            found.append(rules(cell, phase))
+            found.append(rules(cell, start, notebook))
         except ControlError:
-            found.append(Rules(phase))
+            found.append(start)
     return found
 
 
-def rules(cell: NotebookNode, phase: Phase) -> Rules:
+def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None) -> Rules:
     """Return one code cell's rules.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    start
+        What holds where neither cell nor notebook say otherwise.
+    notebook
+        Whose tags hold for all cells; a cell's own come after them.
 
     Raises
     ------
     ControlError
         If a tag with our prefix is unknown or its value is wrong; if two contradict each other; if
-        one that makes the check weaker has no reason next to it.
+        one that weakens the check has no reason; if `probes` or `between` are not as they must be.
     """
-    tags = cell.metadata.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ControlError(f"the cell's tags are not a list of texts: {tags!r}")
-    if not isinstance(cell.metadata.get("regression", {}), Mapping):
-        raise ControlError('the cell\'s metadata must be {"regression": {"reason": "…"}}')
-    found = Rules(phase)
-    weaker = nbval_marks(cell)
+    found = start
+    for node in filter(None, (notebook, cell)):
+        found = apply(tags_of(node), notes(node), found)
+    about = notes(cell)
+    expressions(about)
+    ranges = between(about)
+    if ranges:
+        need_reason([f"between {', '.join(map(repr, ranges))}"], about)
+    return replace(found, between=ranges)
+
+
+def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
+    """Return rules as some tags change them; raise `ControlError` as `rules` does."""
+    weaker: list[str] = []
     seen: dict[str, str] = {}  # what a tag is about -> the tag
     for tag in tags:
         if not tag.strip().lower().startswith(PREFIX):
@@ -111,19 +152,75 @@ def rules(cell: NotebookNode, phase: Phase) -> Rules:
     for pair in CONTRADICTIONS:
         if pair <= kinds:
             raise ControlError(f"the tags {' and '.join(sorted(pair))} contradict each other")
-    reason = notes(cell).get("reason", "")
-    if weaker and len(str(reason).split()) < 3:  # "flaky" is no reason, "needs a GPU" is one
-        raise ControlError(
-            f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
-            'sentence into the cell\'s metadata, as {"regression": {"reason": "…"}}'
-        )
+    need_reason(weaker, about)
     return found
 
 
-def notes(cell: NotebookNode) -> Mapping:
-    """Return what a cell's metadata say to us: its source's hash, a reason; empty if malformed."""
-    found = cell.metadata.get("regression", {})
+def need_reason(weaker: list[str], about: Mapping) -> None:
+    """Raise `ControlError` if something weakens the check and the metadata give no reason."""
+    if weaker and len(str(about.get("reason", "")).split()) < 3:  # "flaky" says nothing
+        raise ControlError(
+            f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
+            f'sentence into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
+        )
+
+
+def tags_of(node: NotebookNode) -> list[str]:
+    """Return the tags of a cell, or those that a notebook gives to all of its cells.
+
+    Raises
+    ------
+    ControlError
+        If they, or the metadata that are ours, are of another form.
+    """
+    if not isinstance(node.metadata.get(KEY, {}), Mapping):
+        raise ControlError(f'the metadata must be {{"{KEY}": {{"reason": "…"}}}}')
+    tags = notes(node).get("tags", []) if "cells" in node else node.metadata.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ControlError(f"the tags are not a list of texts: {tags!r}")
+    return tags
+
+
+def notes(node: NotebookNode) -> Mapping:
+    """Return what the metadata of a cell or notebook say to us; empty if malformed."""
+    found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
+
+
+def expressions(about: Mapping) -> dict[str, str]:
+    """Return a cell's probes, name -> expression; raise `ControlError` if they are none."""
+    probes = about.get("probes", {})
+    if not isinstance(probes, Mapping) or not all(
+        isinstance(text, str) and text.strip() for text in (*probes.keys(), *probes.values())
+    ):
+        raise ControlError(
+            f'the probes must be {{"name": "expression"}}, such as '
+            f'{{"untrained scores": "model(x[:1])"}}, not {probes!r}'
+        )
+    for name, expression in probes.items():
+        try:
+            compile(expression, "<probe>", "eval")
+        except SyntaxError as error:
+            raise ControlError(f"probe {name!r} is no expression: {error.msg}") from None
+    return dict(probes)
+
+
+def between(about: Mapping) -> dict[str, tuple[float, float]]:
+    """Return a cell's ranges, by kind or words; raise `ControlError` if they are none."""
+    ranges = about.get("between", {})
+    if not isinstance(ranges, Mapping):
+        raise ControlError(f'between must be {{"accuracy": [0.1, 0.6]}}, not {ranges!r}')
+    for key, pair in ranges.items():
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(end, int | float) for end in pair)
+            or not pair[0] < pair[1]
+        ):
+            raise ControlError(
+                f"between: {key!r} takes two numbers, [least, greatest], and not {pair!r}"
+            )
+    return {key: (float(low), float(high)) for key, (low, high) in ranges.items()}
 
 
 def number(tag: str, text: str, low: float, high: float) -> float:
@@ -137,9 +234,9 @@ def number(tag: str, text: str, low: float, high: float) -> float:
     return found
 
 
-def nbval_marks(cell: NotebookNode) -> list[str]:
-    """Return those of a cell's tags and comments by which nbval drops a check."""
+def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
+    """Return those of a cell's tags and comments which one of the patterns above matches."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
-    marks = [*map(str, cell.metadata.get("tags", [])), *comments]
-    return [mark for mark in marks if NBVAL.fullmatch(mark)]
+    tags = cell.metadata.get("tags", [])
+    return [mark for mark in [*map(str, tags), *comments] if of.fullmatch(mark)]

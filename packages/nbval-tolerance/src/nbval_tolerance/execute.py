@@ -1,10 +1,8 @@
-"""Run lessons in fresh kernels and store their outputs; nothing else writes them."""
+"""Run notebooks in fresh kernels and store their outputs; nothing else writes them."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,92 +10,93 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from jupyter_client.kernelspec import NoSuchKernel
+from nbformat import NotebookNode
 
-from nbval_tolerance.compare import rendered
-from nbval_tolerance.controls import notes, rules_of
-from nbval_tolerance.kernel import environment
+from nbval_tolerance.compare import ANSI, Rules, compare_text, last_frame
+from nbval_tolerance.config import DEFAULTS, Config, find
+from nbval_tolerance.controls import (
+    KEY,
+    RAISES,
+    SKIPPED,
+    ControlError,
+    expressions,
+    marks,
+    notes,
+    rules,
+    rules_of,
+)
 from nbval_tolerance.outputs import compare_outputs, merge_streams
-from nbval_tolerance.stored import source_hash, stamp
-
-NOTEBOOKS = Path("notebooks")
-CELL_TIMEOUT = 300  # seconds
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Execute the named lessons, or all; return 1 if one failed or was not accepted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nbval_tolerance.execute",
-        description="Run lessons in fresh kernels, top to bottom; show what their outputs would "
-        "change, and store them once that is accepted.",
-        epilog="A lesson whose new outputs say the same as the stored ones keeps those. One that "
-        "fails, writes to stderr or is not accepted is left as it was; the exit code is then 1.",
-    )
-    parser.add_argument(
-        "lessons",
-        nargs="*",
-        help="numbers, names or paths: 01, 01_load_data, solutions/01 (default: all)",
-    )
-    parser.add_argument("--accept", action="store_true", help="store the changes without asking")
-    options = parser.parse_args(arguments)
-    try:
-        paths = find_lessons(options.lessons)
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    try:
-        return 0 if all([renew(path, options.accept) for path in paths]) else 1
-    except KeyboardInterrupt:
-        return 130
+from nbval_tolerance.run import KernelDiedError, ProbeError, Runner
+from nbval_tolerance.stored import code_cells, problems, source_hash, stamp
 
 
 class OutputError(Exception):
-    """A cell's output is none to store: it is red, or a later cell has changed it."""
+    """What a notebook puts out is not to be stored; the message says why, and where."""
 
 
-def find_lessons(names: list[str]) -> list[Path]:
+def find_notebooks(names: list[str], config: Config) -> list[Path]:
     """Return the notebooks that `names` mean, in the order given; all of them if there are none.
 
-    A name without a folder means a lesson and the solutions of its exercises.
+    Parameters
+    ----------
+    names
+        Paths of notebooks or folders; or, of the notebooks in `config.notebooks`, a name or what it
+        begins with, with or without the folder: `04`, `04_loss`, `solutions/04`.
 
     Raises
     ------
     FileNotFoundError
-        If a name means no lesson; the message lists those that there are.
+        If a name means no notebook; the message lists those that there are.
     """
-    lessons = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    lessons += sorted(NOTEBOOKS.glob("solutions/[0-9][0-9]_*.ipynb"))
+    folder = config.folder or Path.cwd()
+    known = [path for pattern in config.notebooks for path in sorted(folder.glob(pattern))]
+    known = [path for path in dict.fromkeys(known) if ".ipynb_checkpoints" not in path.parts]
     if not names:
-        return lessons
-    found = []
+        return known
+    found: list[Path] = []
     for name in names:
         given = Path(name)
-        matches = [
-            path
-            for path in lessons
-            if given.stem in (path.stem, path.stem[:2])
-            and given.parent in (Path(), path.parent, Path(path.parent.name))
-        ]
-        if not matches and given.suffix == ".ipynb" and given.exists():
-            matches = [given]  # another course's
+        if given.is_dir():
+            matches = sorted(given.glob("*.ipynb"))
+        elif given.suffix == ".ipynb" and given.exists():
+            matches = [given]
+        else:
+            matches = [path for path in known if is_named(path, given)]
         if not matches:
-            known = ", ".join(map(label, lessons))
-            raise FileNotFoundError(f"no lesson is called {name!r}; there are: {known}")
+            listed = ", ".join(map(label, known)) or "none"
+            raise FileNotFoundError(f"no notebook is called {name!r}; there are: {listed}")
         found += [path for path in matches if path not in found]
     return found
 
 
+def is_named(path: Path, given: Path) -> bool:
+    """Tell whether a notebook's name begins as given, up to the end of a word in it."""
+    start = given.stem if given.suffix == ".ipynb" else given.name
+    rest = path.stem.removeprefix(start)
+    begins = path.stem.startswith(start) and not rest[:1].isalnum()
+    return begins and given.parent in (Path(), path.parent, Path(path.parent.name))
+
+
 def label(path: Path) -> str:
-    """Return a notebook's name, as it may be given."""
-    inside = path.is_relative_to(NOTEBOOKS)
-    return (path.relative_to(NOTEBOOKS) if inside else path).with_suffix("").as_posix()
+    """Return a notebook's path as a reader would write it."""
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
-def renew(path: Path, accept: bool) -> bool:
-    """Run one lesson and, if what changes is accepted, store its outputs; tell whether it holds."""
+def renew(path: Path, accept: bool, kernel: str = "") -> bool:
+    """Run one notebook and, if what changes is accepted, store its outputs.
+
+    Returns
+    -------
+    bool
+        Whether what is stored now is what the notebook says. One that raises, or whose outputs are
+        not to be stored, is left as it was.
+    """
     print(f"{label(path)} ...", end=" ", flush=True)
     began = time.monotonic()
     before = path.read_bytes()
+    config = find(path.resolve())
     try:
         stored = nbformat.reads(before.decode(), as_version=4)
     except (ValueError, nbformat.ValidationError) as error:
@@ -105,8 +104,8 @@ def renew(path: Path, accept: bool) -> bool:
         return False
     computed = copy.deepcopy(stored)
     try:
-        execute(computed, path.parent)
-    except (CellExecutionError, DeadKernelError, TimeoutError, OutputError) as error:
+        execute(computed, path.parent, config, kernel)
+    except OutputError as error:
         print(f"FAILED, not written:\n{error}")
         return False
     except KeyboardInterrupt:
@@ -115,14 +114,9 @@ def renew(path: Path, accept: bool) -> bool:
     print(f"{time.monotonic() - began:.0f} s,", end=" ", flush=True)
     if not any(cell.get("execution_count") for cell in stored.cells):
         return store(computed, path, before, "stored for the first time")
-    changes = show_changes(stored, computed)
+    changes = show_changes(stored, computed, config)
     if not changes:
-        # One run's outputs stay together: these are the stored ones, all of them.
-        for old, new in zip(code(stored), code(computed), strict=True):
-            new.outputs = old.outputs
-            for output in new.outputs:
-                if "execution_count" in output:
-                    output.execution_count = new.execution_count
+        keep(stored, computed)
         return store(computed, path, before, "says what is stored")
     print(f"changes {len(changes)} cells:", *changes, sep="\n\n")
     if accept or (sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"):
@@ -131,19 +125,30 @@ def renew(path: Path, accept: bool) -> bool:
     return False
 
 
-def show_changes(stored: nbformat.NotebookNode, computed: nbformat.NotebookNode) -> list[str]:
+def keep(stored: NotebookNode, computed: NotebookNode) -> None:
+    """Put the stored outputs and values in place of the new ones: one run's stay together."""
+    for old, new in zip(code(stored), code(computed), strict=True):
+        new.outputs = old.outputs
+        for output in new.outputs:
+            if "execution_count" in output:
+                output.execution_count = new.execution_count
+        if "values" in notes(new):
+            new.metadata[KEY]["values"] = old.metadata[KEY]["values"]
+
+
+def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
     """Say, cell by cell, what a reader would see change; figures are put side by side in a file.
 
-    Of a cell that was edited since its output was stored, any change is told: it is what was meant.
+    Any change of a cell that was edited since its output was stored is told: it is what was meant.
     """
     changes = []
-    cells = zip(code(stored), code(computed), rules_of(stored), strict=True)
-    for number, (old, new, rules) in enumerate(cells):
-        edited = notes(old).get("source") != source_hash(old.source)
+    cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
+    for number, (old, new, found_rules) in enumerate(cells):
+        edited = notes(old).get("source") != source_hash(old)
         if edited:
-            rules = replace(rules, exact=True, seeded=True, figures=True)
-        result = compare_outputs(old.outputs, new.outputs, rules)
-        found = [str(difference) for difference in result.differences]
+            found_rules = replace(found_rules, exact=True, seeded=True, figures=True, skip=())
+        result = compare_outputs(old.outputs, new.outputs, found_rules)
+        found = [*map(str, result.differences), *probe_changes(old, new, found_rules)]
         if edited and not found and content(old.outputs) != content(new.outputs):
             found = ["what is not compared, such as a colour, or a figure's fine lines"]
         if not found:
@@ -159,12 +164,27 @@ def show_changes(stored: nbformat.NotebookNode, computed: nbformat.NotebookNode)
     return changes
 
 
-def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def probe_changes(old: NotebookNode, new: NotebookNode, found_rules: Rules) -> list[str]:
+    """Say which probes have come, gone, or another value."""
+    before, after = notes(old).get("values", {}), notes(new).get("values", {})
+    lines = []
+    for name in dict.fromkeys([*before, *after]):
+        if name not in after:
+            lines.append(f"probe {name!r} is gone")
+        elif name not in before:
+            lines.append(f"probe {name!r} is new: {after[name]}")
+        else:
+            result = compare_text(before[name], after[name], found_rules, label=name)
+            lines += [f"probe {name!r}, {difference}" for difference in result.differences]
+    return lines
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the code cells."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def content(outputs: list[nbformat.NotebookNode]) -> list[dict]:
+def content(outputs: list[NotebookNode]) -> list[dict]:
     """Return outputs without the number under which they are shown."""
     return [
         {key: value for key, value in output.items() if key != "execution_count"}
@@ -172,71 +192,96 @@ def content(outputs: list[nbformat.NotebookNode]) -> list[dict]:
     ]
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+def execute(
+    notebook: NotebookNode, folder: Path, config: Config = DEFAULTS, kernel: str = ""
+) -> None:
     """Run every cell in a fresh kernel, in order, and put the outputs into `notebook`.
 
     Parameters
     ----------
     notebook
-        Changed in place: outputs, execution counts 1…n, the hash of each cell's source, no trace
-        of who ran it and when.
+        Changed in place: outputs, execution counts 1…n, the hash of each cell's source, the values
+        of its probes. No trace of who ran it and when; the metadata of its own kernel are kept.
     folder
         The kernel's working directory.
+    config
+        What the project says about its notebooks.
+    kernel
+        The name of a kernel, instead of the one that the notebook names.
 
     Raises
     ------
-    CellExecutionError, DeadKernelError, TimeoutError
-        As nbclient does, with the cell's source.
     OutputError
-        If a cell wrote to stderr, or changed what an earlier one had put out.
+        If a tag or the metadata are wrong; if a cell raises, hangs, or kills the kernel; if a later
+        cell changes what an earlier one has put out; or if the stored state would be wrong.
     """
-    cells = code(notebook)
-    limits = dict(zip(map(id, cells), [rules.seconds for rules in rules_of(notebook)], strict=True))
+    refuse_wrong_controls(notebook)
+    runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
     left: dict[int, list] = {}  # what each cell had put out when it ended
-
-    def note(cell: nbformat.NotebookNode, **_) -> None:
-        left[id(cell)] = copy.deepcopy(cell.outputs)
-
-    client = NotebookClient(
-        notebook,
-        timeout_func=lambda cell: limits[id(cell)] or CELL_TIMEOUT,
-        on_cell_executed=note,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-    )
-    # TensorFlow's log lines would run into ours; what a learner would see is in the outputs.
+    seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
-        client.execute(stderr=subprocess.DEVNULL, env=environment())
-    except AssertionError:
-        if client.km is not None:
-            raise
-        raise KeyboardInterrupt from None  # nbclient ends the kernel at Ctrl-C, and then misses it
-    for cell in cells:
-        if cell.outputs != left.get(id(cell), cell.outputs):
+        for index, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code":
+                limit = next(seconds)
+                cell.outputs, cell.execution_count = [], None
+                if cell.source.strip() and not marks(cell, SKIPPED):
+                    run(runner, index, limit)
+                    left[index] = copy.deepcopy(cell.outputs)
+    except NoSuchKernel as error:
+        raise OutputError(f"{error}. Name one that is there: --kernel python3") from None
+    finally:
+        runner.stop()
+    for index, outputs in left.items():
+        cell = notebook.cells[index]
+        if cell.outputs != outputs:
             raise OutputError(
                 f"A later cell changed what this one, [{cell.execution_count}], had put out (by an "
                 f"update of a display). Show it anew instead, there:\n{cell.source}"
             )
         tidy(cell)
     stamp(notebook)
-    # The exact Python is not the lesson's; without it, any supported one stores the same file.
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata.update(kernelspec=kernel, language_info={"name": "python"})
+    python = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.setdefault("kernelspec", python)
+    notebook.metadata.setdefault("language_info", {"name": "python"})
+    if found := problems(notebook, config):
+        raise OutputError("\n".join(found))
 
 
-def tidy(cell: nbformat.NotebookNode) -> None:
-    """Join a cell's chunks of output, keep of a progress bar what is left to see; refuse stderr."""
+def refuse_wrong_controls(notebook: NotebookNode) -> None:
+    """Raise `OutputError` for wrong tags and metadata, before anything runs for minutes."""
+    for where, cell in code_cells(notebook):
+        try:
+            rules(cell, Rules(), notebook)
+        except ControlError as error:
+            raise OutputError(f"{where}: {error}") from None
+
+
+def run(runner: Runner, index: int, seconds: float | None) -> None:
+    """Run one cell and note the values of its probes; raise `OutputError` if it fails."""
+    cell = runner.notebook.cells[index]
+    try:
+        runner.run(index, seconds)
+        values = runner.evaluate_twice(expressions(notes(cell))) if notes(cell) else {}
+    except (TimeoutError, KernelDiedError, ProbeError) as error:
+        raise OutputError(f"{error}\n{cell.source}") from None
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    if errors and not marks(cell, RAISES):
+        raise OutputError(ANSI.sub("", "\n".join(errors[0].traceback)) + f"\n\n{cell.source}")
+    if values:
+        cell.metadata[KEY]["values"] = values
+    elif "values" in notes(cell):
+        del cell.metadata[KEY]["values"]
+
+
+def tidy(cell: NotebookNode) -> None:
+    """Join a cell's chunks of output, and keep of a progress bar what is left to see."""
     cell.outputs = merge_streams(cell.outputs)
     for output in cell.outputs:
-        if output.get("name") == "stderr":
-            where = f"Cell [{cell.execution_count}]"
-            raise OutputError(f"{where} wrote to stderr:\n{output.text}\n{cell.source}")
-        if output.output_type == "stream" and set(output.text) & {"\r", "\b"}:
-            output.text = rendered(output.text)
+        if output.output_type == "stream":
+            output.text = last_frame(output.text)
 
 
-def store(notebook: nbformat.NotebookNode, path: Path, before: bytes, done: str) -> bool:
+def store(notebook: NotebookNode, path: Path, before: bytes, done: str) -> bool:
     """Write a notebook, unless somebody else has written it since it was read; say what was done.
 
     It is written aside and renamed: a run that is stopped leaves the old file whole.
@@ -249,7 +294,3 @@ def store(notebook: nbformat.NotebookNode, path: Path, before: bytes, done: str)
     aside.replace(path)
     print(done)
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The pytest plugin: nbval's files and cells, with our comparison. It patches nothing."""
+"""nbval's files and cells, run by nbclient and compared with tolerances. It patches nothing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,56 @@ import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty
 
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
 from nbval.cover import setup_coverage, teardown_coverage
-from nbval.kernel import CURRENT_ENV_KERNEL_NAME
-from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
+from nbval.plugin import IPyNbCell, IPyNbFile
 
-from nbval_tolerance.compare import ANSI, Comparison, Phase, Rules
-from nbval_tolerance.controls import rules_of
-from nbval_tolerance.kernel import KernelDiedError, LessonKernel, cores
+from nbval_tolerance.compare import ANSI, Comparison, Difference, Phase, Rules, compare_text
+from nbval_tolerance.config import Config, ConfigError, find, load
+from nbval_tolerance.controls import (
+    SKIPPED,
+    ControlError,
+    expressions,
+    marks,
+    notes,
+    rules_of,
+)
 from nbval_tolerance.outputs import compare_outputs
 from nbval_tolerance.phases import phases
+from nbval_tolerance.pytest_plugin import path_setting, setting
 from nbval_tolerance.report import Report
+from nbval_tolerance.run import OUTPUT_TIMEOUT, KernelDiedError, ProbeError, Runner, cores
 from nbval_tolerance.stored import problems
 
-# nbval waits 5 s for the next output of a cell that has ended; a busy machine may need more.
-OUTPUT_TIMEOUT = 30  # seconds
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say at once if a setting is wrong."""
+    output_timeout(config)
+    if file := path_setting(config, "config"):
+        settings(file, config)
+
+
+def settings(path: Path, config: pytest.Config) -> Config:
+    """Return what a notebook's project says about it; an error is pytest's."""
+    try:
+        file = path_setting(config, "config")
+        return load(file) if file else find(path)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def output_timeout(config: pytest.Config) -> float:
+    """Return how many seconds a cell's last output may take."""
+    text = setting(config, "output_timeout")
+    try:
+        seconds = float(text or OUTPUT_TIMEOUT)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise pytest.UsageError(f"--nbval-tolerance-output-timeout takes seconds, not {text!r}")
+    return seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +63,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
     """Put our file collector where nbval would put its own."""
     collectors = yield
     return [
-        Lesson.from_parent(parent, path=file_path)
+        Notebook.from_parent(parent, path=file_path)
         if isinstance(collector, IPyNbFile)
         else collector
         for collector in collectors
@@ -43,21 +73,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Never split a notebook over workers: its cells share one kernel."""
-    nbval = config.option.nbval or config.option.nbval_lax
-    if not nbval or config.option.dist in ("each", "loadfile", "loadscope"):
+    if config.option.dist in ("each", "loadfile", "loadscope"):
         return None  # these keep a file together, too
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
     return LoadFileScheduling(config, log)
-
-
-@pytest.hookimpl(optionalhook=True, wrapper=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config):
-    """One worker more than cores: a kernel waits at times (the course took 166 s, not 181 s)."""
-    count = yield
-    nbval = config.option.nbval or config.option.nbval_lax
-    return count + 1 if nbval and "PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ else count
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -66,23 +87,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
 
-class Lesson(IPyNbFile):
+class Notebook(IPyNbFile):
     """A notebook: its stored state, then its cells, which share one kernel."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield the check of the stored state, and a `LessonCell` for each of nbval's items."""
+        """Yield the check of the stored state, and a `Cell` for each of nbval's items."""
         items = list(super().collect())
+        self.setup_sanitize_files()
+        self.settings = settings(self.path, self.config)
         self.report = Report(self.path, self.config)
-        # What the cells say now is put together by nbclient, as it is when a notebook is executed.
         self.computed = copy.deepcopy(self.nb)
-        self.recorder = NotebookClient(self.computed, record_timing=False)
-        self.waiting = []  # the cells that the kernel has not run
+        self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
+        self.waiting: list[Cell] = []  # the cells that the kernel has not run
         self.stopped = ""  # why it cannot run them
-        self.recording = (NotebookNode(outputs=[]), 0)
         self.trainings = phases(self.nb).count(Phase.FIT)
-        yield StoredState.from_parent(self, name="stored state")
-        for item, rules in zip(items, rules_of(self.nb), strict=True):
-            cell = LessonCell.from_parent(
+        option = self.config.option
+        workers = getattr(self.config, "workerinput", {}).get("workercount")
+        # nbval's name for the kernel of this environment is no kernel's.
+        here = "python3" if option.nbval_current_env else ""
+        self.kernel = Runner(
+            self.computed,
+            self.path.parent,
+            kernel_name=option.nbval_kernel_name or here,
+            cell_timeout=option.nbval_cell_timeout,
+            startup_timeout=option.nbval_kernel_startup_timeout,
+            output_timeout=output_timeout(self.config),
+            threads=max(cores() // workers, 1) if workers else None,
+            environment=self.settings.environment,
+        )
+        if not option.nbval_lax:  # else only the cells that ask for it are compared
+            yield StoredState.from_parent(self, name="stored state")
+        for item, rules in zip(items, rules_of(self.nb, self.settings), strict=True):
+            cell = Cell.from_parent(
                 self,
                 name=item.name,
                 cell_num=item.cell_num,
@@ -97,55 +133,18 @@ class Lesson(IPyNbFile):
         """Start no kernel yet: the stored state needs none."""
 
     def start_kernel(self) -> None:
-        """Start the kernel, unless it runs; with its share of the cores beside other workers."""
-        if self.kernel is not None:
-            return
-        option = self.config.option
-        name = self.nb.metadata.get("kernelspec", {}).get("name", "python")
-        if option.nbval_current_env:
-            name = CURRENT_ENV_KERNEL_NAME
-        workers = getattr(self.config, "workerinput", {}).get("workercount")
-        self.kernel = LessonKernel(
-            option.nbval_kernel_name or name,
-            cwd=str(self.path.parent),
-            startup_timeout=option.nbval_kernel_startup_timeout,
-            threads=max(cores() // workers, 1) if workers else None,
-        )
-        self.setup_sanitize_files()
-        if getattr(option, "cov_source", None):
-            setup_coverage(self.config, self.kernel, self.path)
-
-    def get_kernel_message(self, timeout: float | None = None, stream: str = "iopub") -> dict:
-        """Return the kernel's next message to nbval, after noting what it does to the outputs."""
-        while True:
-            message = super().get_kernel_message(timeout, stream)
-            if message["parent_header"].get("msg_id") != self.kernel.request:
-                return message
-            try:
-                self.recorder.process_message(message, *self.recording)
-            except CellExecutionComplete:
-                return message
-            if message["msg_type"] not in ("clear_output", "update_display_data"):
-                return message  # of these two nbval knows nothing
-
-    def record(self, number: int) -> NotebookNode:
-        """From now on, take the kernel's messages as outputs of code cell `number` (from 0)."""
-        places = [i for i, cell in enumerate(self.computed.cells) if cell.cell_type == "code"]
-        cell = self.computed.cells[places[number]]
-        cell.outputs = []
-        self.recorder.clear_before_next_output = False  # a `clear_output(wait=True)` left over
-        self.recording = (cell, places[number])
-        return cell
+        """Start the kernel, unless it runs, and the measuring of coverage, if that is asked for."""
+        if self.kernel.process is None:
+            self.kernel.start()
+            if getattr(self.config.option, "cov_source", None):
+                setup_coverage(self.config, self.kernel, self.path)
 
     def teardown(self) -> None:
         """Stop the kernel, and write down what was found."""
-        if self.kernel is not None:
-            if self.kernel.is_alive() and getattr(self.config.option, "cov_source", None):
-                teardown_coverage(self.config, self.kernel)
-            self.kernel.stop()
-        code = [cell for cell in self.computed.cells if cell.cell_type == "code"]
-        for count, cell in enumerate(code, start=1):
-            cell.execution_count = count  # nbval's requests are not counted
+        lives = not self.stopped and self.kernel.process is not None
+        if lives and getattr(self.config.option, "cov_source", None):
+            teardown_coverage(self.config, self.kernel)
+        self.kernel.stop()
         self.report.write(self.computed)
 
 
@@ -158,12 +157,12 @@ class StoredState(pytest.Item):
 
     def runtest(self) -> None:
         """Look for everything that is wrong."""
-        found = problems(self.parent.nb)
+        found = problems(self.parent.nb, self.parent.settings)
         if found:
             raise StoredStateError("\n".join(found))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the lesson and all that is wrong."""
+        """Name the notebook and all that is wrong."""
         if not isinstance(excinfo.value, StoredStateError):
             return super().repr_failure(excinfo)
         return f"{self.path.name}: {excinfo.value}"
@@ -173,124 +172,132 @@ class StoredState(pytest.Item):
         return self.path, 0, f"{self.path.name}::{self.name}"
 
 
-class EarlierCellError(Exception):
-    """A cell that has to run before the one that was asked for cannot be run."""
+class CellError(Exception):
+    """A cell does not do what the notebook stores; the message is what a reader has to know."""
 
 
-class LessonCell(IPyNbCell):
-    """One cell: run by nbval, compared by us."""
+class CannotRunError(CellError):
+    """A cell, or one before it, cannot be run to its end."""
+
+
+class Cell(IPyNbCell):
+    """One of nbval's cells."""
 
     def __init__(self, *, rules: Rules, **options):
         super().__init__(**options)
         self.rules = rules
-        self.stored = copy.deepcopy(self.cell.outputs)  # nbval merges streams in place
-        self.result: Comparison | None = None
-        self.output_timeout = OUTPUT_TIMEOUT
+        self.check = self.options["check"] and self.cell.execution_count is not None
 
     def setup(self) -> None:
         """Skip what cannot be run any more; the kernel starts with the first cell's test."""
         if self.parent.stopped:
             pytest.skip(self.parent.stopped)
 
-    @property
-    def limit(self) -> float:
-        """For how many seconds the cell may run."""
-        return self.rules.seconds or self.config.option.nbval_cell_timeout
-
     def runtest(self) -> None:
-        """Have nbval run the cell; if it cannot, stop the lesson there."""
-        lesson = self.parent
-        option = self.config.option
-        before, option.nbval_cell_timeout = option.nbval_cell_timeout, self.limit
+        """Run the cell and compare it; if it cannot be run, stop the notebook there."""
+        notebook = self.parent
+        if marks(self.cell, SKIPPED):
+            pytest.skip()
         try:
-            lesson.start_kernel()
+            notebook.start_kernel()
             self.catch_up()
-            lesson.record(self.cell_num)
-            super().runtest()
-            if lesson.timed_out:  # the cell has caught its interruption
-                raise TimeoutError
+            outputs = self.run(self).outputs
+            result = self.compare(outputs)
         except Exception as error:
-            compared = self.result is not None or (
-                isinstance(error, NbCellError) and not self.error
-            )
-            if lesson.timed_out or not compared:
-                lesson.stopped = f"not run, because {self.name} of this notebook failed"
-            lesson.report.failed = True
-            raise
-        finally:
-            option.nbval_cell_timeout = before
+            notebook.stopped = f"not run, because {self.name} of this notebook failed"
+            notebook.report.failed = True
+            if isinstance(error, CellError | pytest.UsageError):
+                raise
+            raise CannotRunError(f"could not be run: {error or type(error).__name__}") from error
+        pictures = notebook.report.add(self, result)
+        if result.differences:
+            shown = [f"stored, computed, difference: {path}" for path in pictures]
+            raise CellError("\n\n".join([*map(str, result.differences), *shown]))
 
-    def catch_up(self) -> None:
-        """Run the cells before this one that were not selected: their names are needed.
+    def run(self, cell: Cell) -> NotebookNode:
+        """Run a cell and return it with its outputs.
 
         Raises
         ------
-        EarlierCellError
-            If one of them raises, does not end, or kills the kernel.
+        CannotRunError
+            If it raises although no tag says so, does not end, or kills the kernel.
         """
+        name = "" if cell is self else f"{cell.name} "
+        kernel = self.parent.kernel
+        try:
+            done = kernel.run(self.parent.places[cell.cell_num], cell.rules.seconds)
+        except TimeoutError as error:
+            raise CannotRunError(f"{name}{error}") from None
+        except KernelDiedError as died:
+            what = f"{name}ended the kernel" if name else "the kernel died"
+            raise CannotRunError(f"{what}. {died}") from None
+        for output in done.outputs:
+            if output.output_type == "error" and not cell.options["check_exception"]:
+                what = f"{name}raised {output.ename}: {output.evalue}{self.hint(output)}"
+                trace = "" if name else "\n\n" + ANSI.sub("", "\n".join(output.traceback))
+                raise CannotRunError(what + trace)
+        return done
+
+    def hint(self, error: NotebookNode) -> str:
+        """Say so where an exception may come from the kernel's clean environment."""
+        name = error.evalue.strip("'\"")
+        if error.ename == "KeyError" and name in os.environ:
+            return (
+                f"\n{name} is a variable of your shell that kernels do not inherit; name it in "
+                "pyproject.toml, [tool.nbval-tolerance], environment"
+            )
+        return ""
+
+    def catch_up(self) -> None:
+        """Run the cells before this one that were not selected: their names are needed."""
         waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)
-            if cell is not self and not cell.options["skip"]:
+            if cell is not self and not marks(cell.cell, SKIPPED):
                 try:
-                    self.run_before(cell)
-                except Empty:
-                    self.parent.kernel.interrupt()
-                    raise EarlierCellError(
-                        f"{cell.name} still ran after {cell.limit:g} s"
-                    ) from None
-                except KernelDiedError as died:
-                    raise EarlierCellError(f"{cell.name} ended the kernel. {died}") from None
-                if self.error and not cell.options["check_exception"]:
-                    what = f"{self.error.ename}: {self.error.evalue}"
-                    raise EarlierCellError(f"{cell.name} raised {what}")
+                    self.run(cell)
+                except CannotRunError as error:
+                    raise CannotRunError(f"could not be run: {error}") from None
 
-    def run_before(self, cell: LessonCell) -> None:
-        """Run another cell, uncompared."""
-        lesson = self.parent
-        lesson.record(cell.cell_num)
-        request = lesson.kernel.execute_cell_input(cell.cell.source, allow_stdin=False)
-        lesson.kernel.await_reply(request, cell.limit)
-        idle = False
-        while not idle:
-            message = lesson.get_kernel_message(self.output_timeout)
-            ours = message["parent_header"].get("msg_id") == request
-            idle = ours and message["content"].get("execution_state") == "idle"
+    def compare(self, outputs: list[NotebookNode]) -> Comparison:
+        """Compare new outputs, and the values of probes, with the stored ones."""
+        self.test_outputs = outputs  # for other plugins, as nbval has it
+        result = Comparison()
+        if self.check:
+            old, new = self.cell.outputs, outputs
+            if self.parent.sanitize_patterns:
+                old, new = self.sanitize_outputs(old), self.sanitize_outputs(new)
+            result += compare_outputs(old, new, self.rules)
+        if not self.config.option.nbval_lax or self.check:
+            result += self.compare_probes()
+        return result
 
-    @property
-    def error(self) -> NotebookNode | None:
-        """The exception that the cell has raised, as an output."""
-        outputs = self.parent.recording[0].outputs
-        return next((output for output in outputs if output.output_type == "error"), None)
-
-    def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
-        """Compare new outputs with stored ones; tell nbval whether they agree.
-
-        nbval's own lists have lost what `clear_output` did, and the order of streams.
-        """
-        self.result = compare_outputs(self.stored, self.parent.recording[0].outputs, self.rules)
-        self.pictures = self.parent.report.add(self, self.result)
-        self.comparison_traceback: list[str] = []  # nbval reads it; `repr_failure` says it better
-        return not self.result.differences
+    def compare_probes(self) -> Comparison:
+        """Compare the values of the cell's probes with the stored ones."""
+        try:
+            probes = expressions(notes(self.cell))
+        except ControlError:
+            return Comparison()  # the stored state says what is wrong
+        stored = notes(self.cell).get("values", {})
+        probes = {name: text for name, text in probes.items() if name in stored}
+        try:
+            values = self.parent.kernel.evaluate(probes) if probes else {}
+        except ProbeError as error:
+            return Comparison([Difference(str(error), str(stored), "nothing")])
+        result = Comparison()
+        for name, value in values.items():
+            found = compare_text(stored[name], value, self.rules, label=name)
+            for difference in found.differences:
+                what = f"probe {name!r}, {difference.what}"
+                result.differences.append(Difference(what, stored[name], value))
+            result.numbers += found.numbers
+        return result
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the lesson and the cell, then say what is wrong, then show its source."""
-        first, *others = self.explain(excinfo)
-        count = self.cell.execution_count
-        first = f"{self.path.name}, {self.name}, shown as [{count}]: {first}"
+        """Name the notebook and the cell, then say what is wrong, then show its source."""
+        if not isinstance(excinfo.value, CellError):
+            return super().repr_failure(excinfo)
+        count = self.cell.execution_count or " "
+        first = f"{self.path.name}, {self.name}, shown as [{count}]: {excinfo.value}"
         source = "\n".join(f"    {line}" for line in self.cell.source.splitlines())
-        return "\n\n".join([first, *others, f"The cell is\n\n{source}"])
-
-    def explain(self, excinfo: pytest.ExceptionInfo) -> list[str]:
-        """Return what is wrong, in paragraphs of which the first says most."""
-        if self.parent.timed_out:
-            return [f"still running after {self.limit:g} s, and interrupted"]
-        if isinstance(excinfo.value, KernelDiedError):
-            return [f"the kernel died. {excinfo.value}"]
-        if self.result is not None and self.result.differences:
-            shown = [f"stored, computed, difference: {path}" for path in self.pictures]
-            return [*map(str, self.result.differences), *shown]
-        if isinstance(excinfo.value, NbCellError) and self.error:
-            traceback = ANSI.sub("", "\n".join(self.error.traceback))
-            return [f"raised {self.error.ename}: {self.error.evalue}", traceback]
-        return [f"could not be run: {excinfo.value or type(excinfo.value).__name__}"]
+        return f"{first}\n\nThe cell is\n\n{source}"

@@ -1,3 +1,108 @@
-"""The entry point that pytest loads in every session: options, and the rest once it is asked for."""
+"""The entry point: options, and the plugin once it is asked for.
 
-pytest_plugins = [f"nbval_tolerance.{name}" for name in ("plugin", "report", "changed")]
+pytest loads this module in every session of an environment that has the package, so it imports
+nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+PARTS = ("plugin", "report", "changed")
+# What takes the place of these is part of this plugin.
+REPLACED = {
+    "nbdime": "nbdime shows every difference, also those that a tolerance allows",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options; each has a twin in pytest's configuration file."""
+    group = parser.getgroup("nbval-tolerance", "Jupyter Notebook validation with tolerances")
+
+    def add(name: str, about: str, kind: str = "bool", **how: object) -> None:
+        twin = name.replace("-", "_")
+        action = {"bool": "store_true", "args": "append"}.get(kind, "store")
+        group.addoption(f"--{name}", dest=twin, action=action, default=None, help=about, **how)
+        parser.addini(twin, f"the same as --{name}", type=kind)
+
+    add("nbval-tolerance", "compare what --nbval runs as a reader would: numbers by tolerances")
+    add(
+        "nbval-tolerance-report",
+        "list what share of its tolerance each cell used",
+    )
+    add(
+        "nbval-tolerance-dir",
+        "put there, for each notebook, its computed form, all compared numbers and pictures of "
+        "figures that differ (default: in pytest's cache, and only for notebooks that fail)",
+        "string",
+        metavar="DIR",
+    )
+    add(
+        "nbval-tolerance-changed",
+        "leave out the notebooks that passed before with the same source, outputs, data and "
+        "packages",
+    )
+    add(
+        "nbval-tolerance-data",
+        "a file or folder that notebooks read, for --nbval-tolerance-changed; environment "
+        "variables are expanded; may be repeated",
+        "args",
+        metavar="PATH",
+    )
+    add(
+        "nbval-tolerance-output-timeout",
+        "how many seconds a cell's last output may take to arrive after the cell has ended "
+        "(default: 30)",
+        "string",
+        metavar="SECONDS",
+    )
+    add(
+        "nbval-tolerance-config",
+        "read the table [tool.nbval-tolerance] from this file (default: from the nearest "
+        "pyproject.toml above the notebook that has one)",
+        "string",
+        metavar="FILE",
+    )
+
+
+def setting(config: pytest.Config, name: str) -> object:
+    """Return what the command line says of an option, else what the configuration file says."""
+    name = f"nbval_tolerance{'_' * bool(name)}{name}"
+    given = getattr(config.known_args_namespace, name, None)
+    return config.getini(name) if given is None else given
+
+
+def path_setting(config: pytest.Config, name: str) -> Path | None:
+    """Return a path: from the command line, or relative to the configuration file that has it."""
+    given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
+    path = os.path.expandvars(str(given or setting(config, name)))
+    folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent
+    return folder / path if path else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Load the plugin if it is asked for."""
+    options = early_config.known_args_namespace
+    if setting(early_config, "") and (options.nbval or options.nbval_lax):
+        for part in PARTS:
+            early_config.pluginmanager.import_plugin(f"nbval_tolerance.{part}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse options that would do nothing."""
+    options = config.known_args_namespace
+    ours = [name for name, value in vars(options).items() if value and name.startswith("nbval_tol")]
+    asked = setting(config, "")
+    given = ", ".join(f"--{name.replace('_', '-')}" for name in ours)
+    if ours and not (options.nbval or options.nbval_lax):
+        raise pytest.UsageError(f"{given} needs nbval: add --nbval (or --nbval-lax)")
+    if ours and not asked:
+        raise pytest.UsageError(f"{given} needs the comparison: add --nbval-tolerance")
+    if asked and (options.nbval or options.nbval_lax):
+        for name, why in REPLACED.items():
+            if getattr(options, name, None):
+                raise pytest.UsageError(f"--{name} cannot be used with --nbval-tolerance: {why}")

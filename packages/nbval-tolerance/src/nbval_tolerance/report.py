@@ -12,32 +12,16 @@ import pytest
 from nbformat import NotebookNode
 
 from nbval_tolerance.compare import Comparison
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options to nbval's."""
-    group = parser.getgroup("nbval")
-    group.addoption(
-        "--tolerance-report",
-        action="store_true",
-        help="list how much of its tolerance each cell used",
-    )
-    group.addoption(
-        "--regression-dir",
-        type=Path,
-        metavar="DIR",
-        help="put there, of each notebook, its computed form and all compared numbers "
-        "(default: pytest's cache, and only those that failed)",
-    )
+from nbval_tolerance.pytest_plugin import path_setting, setting
 
 
 class Report:
     """Collects what was found in one lesson, and writes it down.
 
-    Of a lesson `04_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
-    of `--regression-dir` and there as in pytest's root, `04_loss.cell-5.png` (stored, computed,
-    difference), `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all compared
-    numbers.
+    Of a notebook `04_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
+    of `--nbval-tolerance-dir` and there as in pytest's root, `04_loss.cell-5.png` (stored,
+    computed, difference), `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all
+    compared numbers.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
@@ -45,7 +29,7 @@ class Report:
         inside = path.is_relative_to(config.rootpath)
         # Of two notebooks with one name, each has its own.
         self.place = path.parent.relative_to(config.rootpath) if inside else Path()
-        self.always = config.getoption("regression_dir")
+        self.always = path_setting(config, "dir")
         self.cache = getattr(config, "cache", None)
         self.entries: list[dict] = []
         self.failed = False
@@ -54,7 +38,7 @@ class Report:
     def folder(self) -> Path:
         """Where to write; made if it is not there."""
         folder = self.always or (
-            self.cache.mkdir("regression") if self.cache else Path("regression-report")
+            self.cache.mkdir("nbval-tolerance") if self.cache else Path("nbval-tolerance-report")
         )
         folder /= self.place
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +74,7 @@ class Report:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """List the head-room of every compared cell, if asked for."""
-    if not terminalreporter.config.getoption("tolerance_report"):
+    if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")
     for reports in terminalreporter.stats.values():

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from nbval_tolerance.compare import TOKEN, Phase, numbers_of, rendered
-from nbval_tolerance.controls import ControlError, nbval_marks, notes, rules
+from nbval_tolerance import alt
+from nbval_tolerance.compare import TOKEN, Rules, compare_text, numbers_of, rendered
+from nbval_tolerance.config import DEFAULTS, Config
+from nbval_tolerance.controls import (
+    DROPPED,
+    KEY,
+    PREFIX,
+    RAISES,
+    SKIPPED,
+    ControlError,
+    apply,
+    expressions,
+    marks,
+    need_reason,
+    notes,
+    rules,
+    tags_of,
+)
 from nbval_tolerance.outputs import alt_text, rich_text, text_of
 from nbval_tolerance.phases import parse
 
 AGAIN = "execute the notebook again"
-RAISES = {"raises-exception", "nbval-raises-exception"}
 # What overwrites what stands before it: a lone carriage return, a backspace, a moved cursor.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
 
 
-def source_hash(source: str) -> str:
-    """Return 16 hexadecimal digits of a source's SHA-256.
+def source_hash(cell: NotebookNode) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of a cell's source and probes.
 
     Kinds of line end, and white space at its end, do not count: editors and formatters change
     them, and no output depends on them.
     """
-    text = "\n".join(source.splitlines()).rstrip()
+    text = "\n".join(cell.source.splitlines()).rstrip()
+    if probes := notes(cell).get("probes"):
+        text += "\n" + json.dumps(probes, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -36,7 +54,7 @@ def stamp(notebook: NotebookNode) -> None:
     To be called when all cells have just been executed.
     """
     for _, cell in code_cells(notebook):
-        cell.metadata.setdefault("regression", NotebookNode())["source"] = source_hash(cell.source)
+        cell.metadata.setdefault(KEY, NotebookNode())["source"] = source_hash(cell)
 
 
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
@@ -46,16 +64,17 @@ def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
         yield f"Cell {number}, shown as [{cell.execution_count or ' '}]", cell
 
 
-def problems(notebook: NotebookNode) -> list[str]:
+def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     """Say everything that is wrong with what a notebook stores.
 
     - Every code cell that is not empty was executed, once and in order: [1], [2], … [n].
     - Each output belongs to the source that it stands under (see `stamp`). Where no cell has a
       hash, this is not checked.
-    - No error is stored, unless the cell is tagged `raises-exception`; nothing on stderr.
-    - No output holds what differs from run to run, and what the comparison therefore leaves out: a
-      time, a memory address, the frames of a progress bar.
-    - Every cell's tags are understood (see `controls`).
+    - An error is stored where a tag says that the cell raises one, and nowhere else.
+    - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
+      value, each range holds a number, each figure has its alternative text.
+    - Of a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
+      such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
     Returns
     -------
@@ -66,58 +85,108 @@ def problems(notebook: NotebookNode) -> list[str]:
     cells = list(code_cells(notebook))
     stamped = any("source" in notes(cell) for _, cell in cells)
     if all(cell.execution_count is None for _, cell in cells) and cells:
-        return ["no cell was ever executed"]
+        return [f"no cell was ever executed; {AGAIN}"]
     found, before = [], 0
+    try:
+        apply(tags_of(notebook), notes(notebook), Rules())
+    except ControlError as error:
+        found.append(f"The notebook: {error}")
     for where, cell in cells:
         if not cell.source.strip():
             continue
-        for what in (*run_problems(cell, before, stamped), *output_problems(cell)):
-            found.append(f"{where}: {what}")
-        before = cell.execution_count or before
+        complaints = [*run_problems(cell, before, stamped), *output_problems(cell, config)]
         try:
-            rules(cell, Phase.UNTRAINED)
+            complaints += control_problems(cell, rules(cell, Rules(), notebook), stamped, config)
         except ControlError as error:
-            found.append(f"{where}: {error}")
+            complaints.append(str(error))
+        found += [f"{where}: {complaint}" for complaint in complaints]
+        before = cell.execution_count or before
     return found
 
 
 def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str]:
     """Yield what is wrong with when a cell was run: it should have been next after `before`."""
     if cell.execution_count is None:
-        if not any("skip" in mark.lower() for mark in nbval_marks(cell)):
+        if not marks(cell, SKIPPED):
             yield f"was never executed; {AGAIN}"
         return
     if cell.execution_count != before + 1:
         yield f"follows [{before or ' '}]: cells were run twice, out of order, or are gone; {AGAIN}"
     noted = notes(cell).get("source")
-    if stamped and noted != source_hash(cell.source):
+    if stamped and noted != source_hash(cell):
         yield f"was edited after its output was stored; {AGAIN}"
 
 
-def output_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield what should not be in a cell's stored outputs."""
-    tags = set(map(str, cell.metadata.get("tags", [])))
-    for output in cell.outputs:
-        if output.output_type == "error" and not tags & RAISES:
-            yield f"stores an error, {output.ename}; mend it, or tag the cell 'raises-exception'"
-        if output.get("name") == "stderr":
-            first = output.text.strip().partition("\n")[0]  # "" of a blank line
-            yield f"stores stderr, {first[:80]!r}; remove its cause"
-    if nbval_marks(cell) or "regression:exact" in tags:
-        return  # nothing is compared, or everything
+def control_problems(
+    cell: NotebookNode, found: Rules, stamped: bool, config: Config
+) -> Iterator[str]:
+    """Yield where a cell's metadata and its outputs contradict each other."""
+    values, probes = notes(cell).get("values", {}), expressions(notes(cell))
+    if stamped and list(values) != list(probes):
+        yield f"its probes and their stored values have different names; {AGAIN}"
     texts = [readable(output) for output in cell.outputs]
+    matched, outside = set(), []
+    for label, text in [*(("", text) for text in texts), *values.items()]:
+        here = compare_text(text, text, found, label=label)
+        matched |= here.ranged
+        outside += [difference.what for difference in here.differences]
+    yield from outside
+    for key in sorted(set(found.between) - matched):
+        yield f"between: no number is {key!r}; a key is a kind, a probe's name, or words before one"
+    yield from alt_problems(cell)
+    if config.strict and (dropped := marks(cell, DROPPED)):
+        need_reason(dropped, notes(cell))
+
+
+def output_problems(cell: NotebookNode, config: Config) -> Iterator[str]:
+    """Yield what should not be in a cell's stored outputs, or should be there and is not."""
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    if errors and not marks(cell, RAISES):
+        yield f"stores an error, {errors[0].ename}; mend it, or tag the cell 'raises-exception'"
+    if not errors and marks(cell, RAISES) and cell.execution_count:
+        yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
+    tags = set(map(str, cell.metadata.get("tags", [])))
+    if not config.strict:
+        return
+    red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
+    if red and f"{PREFIX}stderr" not in tags:
+        first = red.strip().partition("\n")[0]  # "" of a blank line
+        yield (
+            f"stores stderr, {first[:80]!r}; remove its cause, or tag the cell "
+            f"'{PREFIX}stderr' with a reason"
+        )
+    if marks(cell, DROPPED) or f"{PREFIX}exact" in tags:
+        return  # nothing is compared, or everything
+    texts = [readable(output) for output in cell.outputs if output.get("name") != "stderr"]
     texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
     text = "\n".join(texts)
     if FRAME.search(text):
-        yield "stores the frames of a progress bar; switch it off, as by verbose=2"
-    masked = (match["masked"] for match in TOKEN.finditer(rendered(text)))
+        yield f"stores the frames of a progress bar; {AGAIN}, by `nbval-tolerance execute`"
     # A table says it twice, in plain text and in HTML.
-    passing = list(dict.fromkeys(time.strip() for time in masked if time))
+    passing = list(dict.fromkeys(passing_texts(text)))
     if passing:
         yield (
             f"prints what differs from run to run, {', '.join(map(repr, passing[:3]))}; do not "
-            "print it, or, if it is data, tag the cell 'regression:exact'"
+            f"print it, or, if it is data, tag the cell '{PREFIX}exact'"
         )
+
+
+def passing_texts(text: str) -> Iterator[str]:
+    """Yield the times and addresses in a text; those in the line of a progress bar are no fault."""
+    for match in TOKEN.finditer(rendered(text)):
+        if match["masked"]:
+            yield match["masked"].strip()
+
+
+def alt_problems(cell: NotebookNode) -> Iterator[str]:
+    """Yield where the alternative texts in a cell's metadata are not those of its figures."""
+    if "alt" not in cell.metadata:
+        return
+    wanted, drawn = alt.wanted(cell), alt.pictures(cell)
+    if len(wanted) != len(drawn):
+        yield f"has {len(drawn)} figures and {len(wanted)} texts in its metadata, `alt`"
+    elif [alt.stored(*picture) for picture in drawn] != wanted:
+        yield f"its metadata, `alt`, were edited after the figures were stored; {AGAIN}"
 
 
 def readable(output: NotebookNode) -> str:
@@ -161,6 +230,8 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
                 made_from |= dict.fromkeys(made, sources)
         if any(numbers_of(readable(output)) for output in cell.outputs):
             printed |= names(tree, ast.Load)
+        for expression in expressions(notes(cell)).values():  # compared, though nobody sees it
+            printed |= names(parse(expression), ast.Load)
     return [
         f"{where}: draws {', '.join(sorted(drawn))}, of which no cell prints a number"
         for where, drawn in figures

@@ -1,0 +1,33 @@
+"""Alternative texts of figures: an author writes them into a cell's metadata, not into its code."""
+
+from __future__ import annotations
+
+from nbformat import NotebookNode
+
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif", "image/webp")
+
+
+def pictures(cell: NotebookNode) -> list[tuple[NotebookNode, str]]:
+    """Return a cell's outputs that hold a picture, each with the MIME type that is shown."""
+    return [
+        (output, next(kind for kind in PICTURES if kind in output.data))
+        for output in cell.outputs
+        if set(PICTURES) & set(output.get("data", {}))
+    ]
+
+
+def wanted(cell: NotebookNode) -> list[str]:
+    """Return the texts in a cell's metadata, `alt`: one, or a list of one for each figure."""
+    texts = cell.metadata.get("alt", [])
+    return [texts] if isinstance(texts, str) else [str(text) for text in texts]
+
+
+def stored(output: NotebookNode, kind: str) -> str:
+    """Return the text that stands for a picture where it cannot be seen; empty if there is none."""
+    return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
+
+
+def put(cell: NotebookNode) -> None:
+    """Give the texts in a cell's metadata to the figures that it has just shown, in order."""
+    for (output, kind), text in zip(pictures(cell), wanted(cell), strict=False):
+        output.metadata.setdefault(kind, NotebookNode())["alt"] = text

@@ -1,0 +1,321 @@
+"""Run a notebook's cells, one at a time, in a fresh kernel with a clean environment.
+
+`execute` stores what this yields and the plugin compares it, so that a notebook is tested the way
+it was stored. It is nbclient that runs the cells, not nbval: nbval's own loop leaves out
+`clear_output` and updates of displays, runs cells without history (`plt.plot(x);` then shows what
+the semicolon hides), and waits 5 s for outputs, whatever the options say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.utils import ensure_async, run_sync
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from nbval_tolerance import alt
+
+CELL_TIMEOUT = 300.0  # seconds
+STARTUP_TIMEOUT = 60.0  # seconds
+# From a cell's end until its last output has arrived: nbclient's 4 s is short on a busy machine.
+OUTPUT_TIMEOUT = 30.0  # seconds
+
+# The variables that a kernel inherits: how to find programs, files and certificates, and how this
+# machine computes. What a shell, an editor or a CI service says beside these would change what a
+# notebook shows: MPLBACKEND=agg loses every figure, PYTEST_CURRENT_TEST makes ipykernel capture
+# other output, COLUMNS breaks lines elsewhere.
+INHERITED = (
+    *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
+    *("VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_*", "XDG_*"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "CUDA_*", "NVIDIA_*", "ROCR_*", "HIP_*"),
+    *(
+        "OMP_*",
+        "OPENBLAS_*",
+        "MKL_*",
+        "VECLIB_*",
+        "NUMEXPR_*",
+        "NPY_*",
+        "ONEDNN_*",
+        "XLA_*",
+        "TF_*",
+    ),
+    *("*_proxy", "*_PROXY", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA"),
+    *("HOMEDRIVE", "HOMEPATH", "USERPROFILE", "USERNAME"),
+)
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+# What nbclient has to say is raised, too.
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.CRITICAL)
+
+# Evaluated around a cell's probes: whether one has drawn a random number or made a name.
+STATE = """(lambda random, hash, modules: hash(repr((
+    random.getstate(),
+    modules["numpy"].random.get_state() if "numpy" in modules else None,
+    modules["torch"].get_rng_state().tolist() if "torch" in modules else None,
+    sorted(globals()),
+))))(__import__("random"), lambda text: __import__("hashlib").sha256(text.encode()).hexdigest(),
+__import__("sys").modules)"""
+
+
+class KernelDiedError(Exception):
+    """The kernel's process ended while a cell was running, or before; the message says how."""
+
+
+class ProbeError(Exception):
+    """A probe cannot be evaluated, or does more than to look; the message names it."""
+
+
+class Runner:
+    """A kernel that runs the cells of one notebook; it starts with the first of them.
+
+    Parameters
+    ----------
+    notebook
+        Its cells' outputs and execution counts are changed in place, as they are run.
+    folder
+        The kernel's working directory.
+    kernel_name
+        Instead of the one that the notebook names.
+    cell_timeout, startup_timeout, output_timeout
+        Seconds: for a cell, for the kernel's start, and from a cell's end to its last output.
+    threads
+        How many threads the kernel's libraries may use; None leaves that to them.
+    environment
+        More variables that the kernel inherits, as `Config.environment`.
+    """
+
+    def __init__(
+        self,
+        notebook: NotebookNode,
+        folder: Path,
+        *,
+        kernel_name: str = "",
+        cell_timeout: float = CELL_TIMEOUT,
+        startup_timeout: float = STARTUP_TIMEOUT,
+        output_timeout: float = OUTPUT_TIMEOUT,
+        threads: int | None = None,
+        environment: Iterable[str] = (),
+    ):
+        self.notebook = notebook
+        self.environment = kernel_environment(os.environ, environment, threads)
+        self.seconds = self.cell_timeout = cell_timeout
+        self.output_timeout = output_timeout
+        self.client = NotebookClient(
+            notebook,
+            kernel_name=kernel_name,
+            timeout_func=lambda cell: self.seconds,
+            startup_timeout=max(round(startup_timeout), 1),
+            iopub_timeout=max(round(output_timeout), 1),
+            raise_on_iopub_timeout=True,
+            allow_errors=True,
+            record_timing=False,
+            shutdown_kernel="immediate",
+            log=LOG,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        self.stack = contextlib.ExitStack()
+        self.process: Any = None  # the kernel's; known once it has started
+
+    def start(self) -> None:
+        """Start the kernel, unless it runs."""
+        if self.process is not None:
+            return
+        # IPython keeps its history there, and would read a person's own settings.
+        own = self.stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        environment = {"IPYTHONDIR": own, "MPLCONFIGDIR": matplotlib_folder(own)}
+        # What a kernel writes past Jupyter, such as TensorFlow's log, would run into ours.
+        setup = self.client.setup_kernel(
+            stderr=subprocess.DEVNULL, env=environment | self.environment
+        )
+        self.stack.enter_context(setup)
+        self.process = self.client.km.provisioner.process
+
+    def stop(self) -> None:
+        """Stop the kernel; a second call, or one after its death, does nothing."""
+        self.stack.close()
+
+    def run(self, index: int, seconds: float | None = None) -> NotebookNode:
+        """Run a cell and return it, with its outputs, of which one may be an error.
+
+        Figures get the alternative texts that the cell's metadata hold.
+
+        Parameters
+        ----------
+        index
+            The cell's place among all cells of the notebook, from 0.
+        seconds
+            Its time limit, if it has one of its own.
+
+        Raises
+        ------
+        TimeoutError
+            If it does not end in time, or its outputs do not arrive.
+        KernelDiedError
+            If the kernel's process ends.
+        """
+        self.start()
+        self.seconds = seconds or self.cell_timeout
+        cell = self.notebook.cells[index]
+        try:
+            self.client.execute_cell(cell, index)
+        except DeadKernelError:
+            raise KernelDiedError(self.epitaph()) from None
+        except CellTimeoutError as error:
+            if "IOPub" in str(error):
+                raise TimeoutError(
+                    f"ended, but its outputs did not arrive within {self.output_timeout:g} s"
+                ) from None
+            raise TimeoutError(f"still running after {self.seconds:g} s, and interrupted") from None
+        alt.put(cell)
+        return cell
+
+    def evaluate(self, expressions: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of expressions as the kernel prints them; nothing is displayed.
+
+        Parameters
+        ----------
+        expressions
+            Name -> Python expression.
+
+        Raises
+        ------
+        ProbeError
+            If an expression raises, or prints something.
+        """
+        reply, printed = self._ask(dict(expressions))
+        if printed:
+            names = ", ".join(map(repr, expressions))
+            raise ProbeError(f"one of the probes {names} prints: {printed[:200]!r}")
+        values = {}
+        for name, value in reply.items():
+            if value["status"] != "ok":
+                raise ProbeError(f"probe {name!r} raised {value['ename']}: {value['evalue']}")
+            values[name] = value["data"].get("text/plain", "")
+        return values
+
+    def evaluate_twice(self, expressions: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of expressions, as `evaluate`, and see that they only look.
+
+        Raises
+        ------
+        ProbeError
+            Also if a second evaluation yields another value, or if the first one has drawn random
+            numbers or made a new name: cells after it would then not print what a learner sees.
+        """
+        state = {"": STATE}
+        before, _ = self._ask(state)
+        values = self.evaluate(expressions)
+        after, _ = self._ask(state)
+        again = self.evaluate(expressions)
+        for name, value in values.items():
+            if value != again[name]:
+                raise ProbeError(
+                    f"probe {name!r} yields another value each time: first {value!r}, then "
+                    f"{again[name]!r}. Keep the value in a variable of the cell, and probe that"
+                )
+        if before != after:
+            raise ProbeError(
+                f"one of the probes {', '.join(map(repr, values))} draws random numbers or makes a "
+                "name, which changes what the cells after it do"
+            )
+        return values
+
+    @run_sync
+    async def _ask(self, expressions: dict[str, str]) -> tuple[dict, str]:
+        """Return the kernel's replies to expressions, and what they have printed."""
+        kernel = self.client.kc
+        request = kernel.execute("", silent=True, store_history=False, user_expressions=expressions)
+        reply = await self.client.async_wait_for_reply(request)
+        printed, idle = "", False
+        while not idle:
+            message = await ensure_async(kernel.get_iopub_msg(timeout=self.output_timeout))
+            if message["parent_header"].get("msg_id") == request:
+                content = message["content"]
+                printed += content.get("text", "") if message["msg_type"] == "stream" else ""
+                idle = content.get("execution_state") == "idle"
+        return reply["content"].get("user_expressions", {}), printed
+
+    def epitaph(self) -> str:
+        """Say how the kernel's process ended."""
+        code = self.process.poll()
+        if code is None or code >= 0:
+            return f"The kernel's process ended (exit code {code})."
+        what = f"The kernel's process was ended by {signal.Signals(-code).name}."
+        if code == -signal.SIGKILL:
+            what += " If nobody killed it, the machine ran out of memory."
+        return what
+
+    # What nbval's measuring of coverage asks of a kernel.
+
+    @property
+    def kc(self):
+        """Return the client."""
+        return self.client.kc
+
+    @property
+    def language(self) -> str:
+        """Return the kernel's language."""
+        return self.client.km.kernel_spec.language
+
+    def await_idle(self, request: str, timeout: float) -> None:
+        """Wait until a request has been carried out."""
+        self.seconds = timeout
+        self.client.wait_for_reply(request, NotebookNode(source=""))
+
+
+def kernel_environment(
+    ours: Mapping[str, str], more: Iterable[str] = (), threads: int | None = None
+) -> dict[str, str]:
+    """Return the environment variables of a kernel.
+
+    Parameters
+    ----------
+    ours
+        The variables of this process.
+    more
+        Names beside `INHERITED`, in which `*` stands for anything; or `NAME=value`.
+    threads
+        How many threads the usual libraries may use, unless a variable says so already.
+    """
+    names = [*INHERITED, *(name for name in more if "=" not in name)]
+    kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}
+    kernel |= dict(setting.split("=", 1) for setting in more if "=" in setting)
+    if threads is not None:
+        for name in THREADS:
+            kernel.setdefault(name, str(threads))
+    return kernel
+
+
+def matplotlib_folder(otherwise: str) -> str:
+    """Return where Matplotlib keeps its list of fonts, and finds no person's settings.
+
+    The list takes seconds to make, so the folder is kept; where the home cannot be written, which
+    Matplotlib would complain about, it is `otherwise`.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "nbval-tolerance" / "matplotlib"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError:
+        return otherwise
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
