@@ -11,9 +11,9 @@ import nbformat
 import pytest
 
 PROVE = Path(__file__).with_name("prove.py")
-# Cells and what they print. A learner may set SCALE; a processor of another make, too.
+# Cells and what they print. A processor of another make sets TF_SCALE.
 CELLS = {
-    "import os\nscale = float(os.environ.get('SCALE', 1))  # of this machine": "",
+    "import os\nscale = float(os.environ.get('TF_SCALE', 1))  # of this machine": "",
     "rate = 0.1\nprint('learning rate', rate)": "learning rate 0.1\n",
     "class Model:\n    def fit(self): print(f'loss: {0.3 * scale:.3f}')\nModel().fit()": (
         "loss: 0.300\n"
@@ -23,7 +23,7 @@ CELLS = {
 VARIATIONS = """
 ["run again"]
 ["a broken processor"]
-environment = { SCALE = "2" }
+environment = { TF_SCALE = "2" }
 ["a broken pytest"]
 environment = { PYTEST_ADDOPTS = "--no-such-option" }
 ["Python 2.7"]

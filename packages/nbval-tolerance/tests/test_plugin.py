@@ -359,3 +359,133 @@ def test_the_plugin_needs_no_tensorflow():
     code = "import sys, nbval_tolerance.plugin; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras"} & set(found.stdout.split())
+
+
+def edit(path: Path, number: int, **metadata) -> None:
+    """Change a cell's metadata, and keep the hash of what it stores."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[number].metadata |= metadata
+    stamp(notebook)
+    nbformat.write(notebook, path)
+
+
+def test_a_probe_is_compared_by_its_phase_and_named(run, pytester):
+    path = make(pytester.path / "probed.ipynb", "scores = [0.1234567, 0.5]\nprint('made')")
+    about = {"probes": {"untrained scores": "scores"}}
+    edit(path, 1, regression=about | {"values": {"untrained scores": "[0.1234568, 0.5]"}})
+    run(path).assert_outcomes(passed=2)
+    edit(path, 1, regression=about | {"values": {"untrained scores": "[0.1244567, 0.5]"}})
+    result = run(path)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "probed.ipynb, Cell 0*: probe 'untrained scores', line 1, before any training: 0.1244567 "
+            "became 0.1234567*",
+            "*stored: *[[]0.1244567, 0.5[]]",
+            "*computed: *[[]0.1234567, 0.5[]]",
+        ]
+    )
+
+
+def test_a_probe_that_cannot_be_evaluated_fails_its_cell_alone(run, pytester):
+    path = make(pytester.path / "probed.ipynb", "x = 1", "print('after')")
+    edit(path, 1, regression={"probes": {"gone": "missing"}, "values": {"gone": "1"}})
+    result = run(path)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*Cell 0*: probe 'gone' raised NameError*"])
+
+
+def test_a_probe_has_no_effect_on_the_cells_after_it(run, pytester):
+    path = make(pytester.path / "probed.ipynb", "x = 1", "_", "x + 1", "_", "print(In[-1], Out)")
+    edit(path, 1, regression={"probes": {"x": "x"}, "values": {"x": "1"}})
+    edit(path, 3, regression={"probes": {"x": "x + 5"}, "values": {"x": "6"}})
+    run(path).assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize(("stored", "passes"), [("0.59", True), ("0.11", True), ("0.61", False)])
+def test_a_range_takes_the_place_of_the_stored_number(run, pytester, stored, passes):
+    path = make(pytester.path / "ranged.ipynb", "print('accuracy', 0.31)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = f"print('accuracy', {stored})"
+    notebook.cells[1].metadata["regression"] = {
+        "between": {"accuracy": [0.1, 0.6]},
+        "reason": "Training diverges, and how far is luck.",
+    }
+    stamp(notebook)
+    nbformat.write(notebook, path)
+    result = run(path)
+    result.assert_outcomes(passed=1 + passes, failed=1 - passes)
+    if not passes:
+        result.stdout.fnmatch_lines([f"*{stored}*is not between 0.1 and 0.6*"])
+
+
+def test_alternative_texts_in_the_metadata_are_those_of_the_figures(run, pytester):
+    path = make(pytester.path / "drawn.ipynb", FIGURE)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["alt"] = "A line."
+    notebook.cells[1].outputs[0].metadata["image/png"] = {"alt": "A line."}
+    nbformat.write(notebook, path)
+    run(path).assert_outcomes(passed=2)
+
+
+def test_what_a_semicolon_hides_stays_hidden(run, pytester):
+    make(pytester.path / "hist.ipynb", "import matplotlib.pyplot as plt\nplt.hist([1, 2, 2]);")
+    run("hist.ipynb").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MPLBACKEND", "agg"), ("COLUMNS", "20"), ("PYTHONWARNINGS", "error")]
+)
+def test_what_the_shell_says_changes_no_notebook(run, pytester, monkeypatch, name, value):
+    source = (
+        "import numpy as np, warnings\nwarnings.warn('old', DeprecationWarning)\nnp.arange(40.0)"
+    )
+    make(pytester.path / "shown.ipynb", FIGURE, source)
+    monkeypatch.setenv(name, value)
+    run("shown.ipynb").assert_outcomes(passed=3)
+
+
+def test_a_home_that_cannot_be_written_prints_no_warning(run, pytester, monkeypatch):
+    make(pytester.path / "shown.ipynb", FIGURE)
+    (pytester.path / "home").touch()  # no folder, so not even root can write into it
+    monkeypatch.setenv("HOME", str(pytester.path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    run("shown.ipynb").assert_outcomes(passed=2)
+
+
+def test_a_variable_that_kernels_do_not_inherit_is_named(run, pytester, monkeypatch):
+    path = make(pytester.path / "reads.ipynb", "import os")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = "import os\nos.environ['MY_FOLDER']"
+    nbformat.write(notebook, path)
+    monkeypatch.setenv("MY_FOLDER", "data")
+    run(path).stdout.fnmatch_lines(["*raised KeyError*", "MY_FOLDER is a variable of your shell*"])
+
+
+def test_a_cell_that_is_meant_to_raise_may_say_so_in_a_comment(run, pytester):
+    path = pytester.path / "raises.ipynb"
+    make(path, "# NBVAL_RAISES_EXCEPTION\n1 / 0", "print('after')")
+    run(path).assert_outcomes(passed=3)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = "# NBVAL_RAISES_EXCEPTION\n1 / 1"
+    nbformat.write(notebook, path)
+    run(path).assert_outcomes(passed=1, failed=2)  # the stored state, too
+
+
+@pytest.mark.parametrize("tag", ["nbval-skip", "skip-execution"])
+def test_a_cell_that_is_not_run_is_not_run(run, pytester, tag):
+    path = make(pytester.path / "skips.ipynb", "x = 1", "print(x)")
+    notebook = nbformat.read(path, as_version=4)
+    skipped = nbformat.v4.new_code_cell("x = 2", metadata={"tags": [tag]})
+    notebook.cells.insert(2, skipped)
+    nbformat.write(notebook, path)
+    run(path).assert_outcomes(passed=3, skipped=1)
+
+
+def test_coverage_is_measured_in_the_kernel(run, pytester):
+    pytest.importorskip("pytest_cov")
+    (pytester.path / "measured.py").write_text("def f():\n    return 3\n")
+    make(pytester.path / "uses.ipynb", "import measured", "print(measured.f())")
+    result = run("uses.ipynb", "--cov=measured", "--cov-report=term")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["measured.py * 100%"])

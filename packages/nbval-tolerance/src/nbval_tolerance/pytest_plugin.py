@@ -92,6 +92,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             early_config.pluginmanager.import_plugin(f"nbval_tolerance.{part}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse options that would do nothing."""
     options = config.known_args_namespace
