@@ -41,23 +41,32 @@ def main() -> None:
     parser.add_argument(
         "--seeds", action="store_true", help="instead: what op determinism costs, in seconds"
     )
+    parser.add_argument(
+        "--inert",
+        action="store_true",
+        help="instead: what the plugin costs a session of pytest that does not ask for it",
+    )
     options = parser.parse_args()
     lessons = options.lessons or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(shutil.copy(lesson, folder)) for lesson in lessons]
-        ways = determinism(copies) if options.seeds else tools(copies)
+        if options.inert:
+            ways = inert(Path(folder))
+        else:
+            ways = determinism(copies) if options.seeds else tools(copies)
         if options.only:
             ways = {name: way for name, way in ways.items() if any(t in name for t in options.only)}
             if not ways:
                 parser.error("no way has such a name")
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
-    print(f"\n{len(lessons)} lessons, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
+    what = "an empty folder" if options.inert else f"{len(lessons)} lessons"
+    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
     print("| | median s | fastest to slowest | ratio |\n|---|---|---|---|")
     for name, seconds in times.items():
         middle = statistics.median(seconds)
-        spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
-        print(f"| {name} | {middle:.1f} | {spread} | {middle / baseline:.2f} |")
+        spread = f"{min(seconds):.3g} to {max(seconds):.3g}"
+        print(f"| {name} | {middle:.4g} | {spread} | {middle / baseline:.2f} |")
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
@@ -102,6 +111,17 @@ def determinism(notebooks: list[Path]) -> dict:
     return {
         "op determinism": lambda: scripts(notebooks, 1, {}),
         "without": lambda: scripts(notebooks, 1, {}, leave_out=line),
+    }
+
+
+def inert(folder: Path) -> dict:
+    """Return the ways to start pytest where there is nothing to test, with and without us."""
+    (folder / "empty").mkdir()
+    pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
+    pytest += ["-p", "no:cacheprovider", "--help"]  # an exit code of 0, after all options are known
+    return {
+        "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
+        "pytest with it, not asked for": lambda: run(pytest),
     }
 
 
