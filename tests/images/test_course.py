@@ -21,7 +21,7 @@ mkdir /tmp/rerun
 cp -r /srv/clone/pyproject.toml /srv/clone/tfcourse /tmp/rerun
 cp -r ~/tensorflow-course /tmp/rerun/notebooks
 cd /tmp/rerun
-PYTHONPATH=. python -m pytest -q "notebooks/$1"
+python -m pytest -q "notebooks/$1"
 """
 
 
