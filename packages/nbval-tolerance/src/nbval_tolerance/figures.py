@@ -1,13 +1,15 @@
-"""Does a new picture show the same as the stored one? Pure functions of two PNG files.
+"""Does a new picture show the same as the stored one? Pure functions of two picture files.
 
 Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour lies within those of
 its neighbours, one pixel around, in the other picture: so an edge may be smoothed otherwise or
 snap to the next pixel, but nothing may come, go or change its colour. All blocks must agree.
 
 Where that is too strict, because a network was trained or another Matplotlib has drawn the text, a
-block also agrees if it is found again nearby. A small patch may then still differ: between the
-spines of a trained figure as much as a point that has moved (titles, labels and ticks may not
-differ); by another Matplotlib as much as a box that has grown with its text.
+block also agrees if it is found again nearby. A small patch may then still differ: inside the axes
+of a trained figure as much as a point that has moved (titles, labels and ticks may not differ); by
+another Matplotlib as much as a box that has grown with its text.
+
+What is transparent is compared on white and on black: a notebook may be read on either.
 
 What this cannot tell: a small square marker from a round one of the same size. In a trained figure
 also what moved by up to 8 pixels, a line style, a small marker, a point far from its old place, and
@@ -18,20 +20,28 @@ small part. The numbers behind a figure are printed and compared as text.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import hypot, inf
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageSequence
+
+FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# How far a block's pixels may lie outside their neighbours' colours, on average, of 255 levels.
-# Lessons 01 to 06 on four instruction-set and thread variants: 1.4, but for figure 06-17, whose
-# points move. The least of 57 changed figures that could be told: 12.7, one digit of a title.
-LEVELS = 6
+# How many of 255 levels a single pixel may differ without a reason: one step of a colour map, to
+# which rounding may lead. Steps of hsv are as large, those of viridis half as large.
+GRAIN = 6
+
+# How far beyond that a block's pixels may lie outside their neighbours' colours, on average, where
+# black stands on white; where the contrast is less, less. Lessons 01 to 06 on four instruction-set
+# and thread variants: 1.4, but for figure 06-17, whose points move. One digit of a title: 11.
+LEVELS = 3
+FAINT = 32  # the least contrast, in levels, that is told from none
 
 # Within how many pixels a block is looked for. Matplotlib 3.10 draws the x label of figure 03-23
 # 7 pixels lower than 3.11; across the variants, the band of figure 06-17 moved by 6.
@@ -42,8 +52,9 @@ REACH = 8
 SEARCHED = 1 / 2
 
 # How much a block that was found nearby may differ there, surroundings included, on average, in
-# levels: by one Matplotlib (a moved curve like lesson 05's: up to 5.9, a changed word: 9 and more)
-# and by two (all figures of the lessons but one: up to 16.6; FreeType draws other strokes).
+# levels: by one Matplotlib (a moved curve like lesson 05's: up to 5.9, a changed word: 9 and more;
+# beside the axes, where there is only text, less for what is faint) and by two (all figures of the
+# lessons but one: up to 16.6; FreeType draws other strokes).
 FOUND = {"same": 6, "other": 20}
 CONTEXT = 16  # side of a block with its surroundings: two letters tell more than one
 BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by up to 47 levels
@@ -53,16 +64,21 @@ BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by u
 # in a figure by another Matplotlib: the boxes of figure 02-34 made 5, an added line 19.
 PATCH = {"trained": 16, "other": 8}
 
-# How long a straight dark line must be to pass for a spine, in pixels: no stroke of a letter is.
-SPINE = 40
-TICK = 8  # how far a tick at its end may stick out
+# Axes are found by what differs from the figure's background in straight lines: spines, a grid, or
+# all of the axes if they have a colour. In pixels:
+SPINE = 40  # how long such a line must be: no stroke of a letter is
+GRID = 4  # how wide a line of the background's colour may be that crosses it
+TICK = 8  # how far two lines may miss or pass their corner: by a tick
+LABELS = 16  # how far from the axes the nearest labels stand at most
+FULL = 0.8  # which share of a line is coloured at least where an area's grid crosses it
+LINES, RECTANGLES = 500, 100  # how many are looked at, the largest first
 
 # How large a picture may be: a hundred times the largest in lessons 01 to 06.
 PIXELS = 30_000_000
 
 
 class UnreadableError(ValueError):
-    """The bytes are no PNG or JPEG file, or not a whole one."""
+    """The bytes are no picture file of a known format, or not a whole one."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class FigureComparison:
 def compare_figures(
     stored: bytes, computed: bytes, *, trained: bool, wider: float = 1.0
 ) -> FigureComparison:
-    """Compare two PNG files.
+    """Compare two PNG, JPEG, GIF or WebP files.
 
     Parameters
     ----------
@@ -93,13 +109,16 @@ def compare_figures(
     trained
         Whether the figure's data come from a trained network: they move from machine to machine.
     wider
-        How many times as far as usual blocks inside the axes may differ from what is nearby.
+        How many times as far as usual blocks inside the axes may differ from what is nearby. Where
+        no axes are found, this holds everywhere.
 
     Returns
     -------
     FigureComparison
         Never raises: what cannot be read is a difference.
     """
+    if stored == computed:
+        return FigureComparison(0.0, None)
     pictures = []
     for name, data in {"stored": stored, "computed": computed}.items():
         try:
@@ -112,13 +131,13 @@ def compare_figures(
     if moved > (REACH if trained or other else 1):
         what = f"the size was {old.width} by {old.height} pixels and is {new.width} by {new.height}"
         return FigureComparison(inf, what)
-    excess = differences(old, new, trained=trained, wider=wider)
-    allowed = np.full(excess.shape, PATCH["other"] if other else 0)
-    if trained:
-        allowed[inside_axes(same_canvas(old, new)[0])] = PATCH["trained"]
-    return max(
-        (judge(excess, allowed, n) for n in set(allowed.ravel().tolist())), key=lambda one: one.used
-    )
+    verdicts = []
+    for canvases in on_grounds(old, new):
+        excess, inside = differences(*canvases, trained=trained, other=other, wider=wider)
+        allowed = np.full(excess.shape, PATCH["other"] if other else 0)
+        allowed[inside] = PATCH["trained"]
+        verdicts += [judge(excess, allowed, n) for n in set(allowed.ravel().tolist())]
+    return max(verdicts, key=lambda one: one.used)
 
 
 def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparison:
@@ -148,19 +167,30 @@ def place(row: float, column: float, shape: tuple[int, ...]) -> str:
 
 
 def read(data: bytes) -> Image.Image:
-    """Decode a PNG or JPEG file to RGB, on white; raise UnreadableError if it is none."""
+    """Decode a picture file to RGBA, the frames of an animation below one another.
+
+    Raises
+    ------
+    UnreadableError
+        If it is no whole picture of the known formats, or a very large one.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as picture:
-            if picture.width * picture.height > PIXELS:
-                raise UnreadableError(f"{picture.width} by {picture.height} pixels are too many")
-            coloured = picture.convert("RGBA")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            count = getattr(picture, "n_frames", 1)
+            if count * picture.width * picture.height > PIXELS:
+                what = f"{count} times " if count > 1 else ""
+                what += f"{picture.width} by {picture.height} pixels are too many"
+                raise UnreadableError(what)
+            frames = [frame.convert("RGBA") for frame in ImageSequence.Iterator(picture)]
     except UnreadableError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error …
-        raise UnreadableError("it is no whole PNG or JPEG file") from error
-    white = Image.new("RGBA", coloured.size, "white")
-    white.alpha_composite(coloured)
-    result = white.convert("RGB")
+        raise UnreadableError(f"it is no whole {', '.join(FORMATS)} file") from error
+    result = frames[0]
+    if len(frames) > 1:
+        result = Image.new("RGBA", (picture.width, picture.height * len(frames)))
+        for number, frame in enumerate(frames):
+            result.paste(frame, (0, number * picture.height))
     result.info = picture.info
     return result
 
@@ -171,63 +201,130 @@ def drawn_by(picture: Image.Image) -> str:
     return ".".join(software.partition(",")[0].split(".")[:2])
 
 
-def same_canvas(old: Image.Image, new: Image.Image) -> list[Image.Image]:
-    """Return both pictures, filled up with white to the same whole number of blocks."""
+def on_grounds(old: Image.Image, new: Image.Image) -> list[tuple[Image.Image, Image.Image]]:
+    """Return both pictures on white and, if one is transparent somewhere, on black."""
+    clear = not (is_opaque(old) and is_opaque(new))
+    return [same_canvas(old, new, ground) for ground in ("white", "black")[: 1 + clear]]
+
+
+def is_opaque(picture: Image.Image) -> bool:
+    """Tell whether an RGBA picture has no transparent pixel."""
+    return picture.getchannel("A").getextrema()[0] == 255
+
+
+def same_canvas(
+    old: Image.Image, new: Image.Image, ground: str = "white"
+) -> tuple[Image.Image, Image.Image]:
+    """Return both pictures without transparency, filled up to the same whole number of blocks."""
     size = [-(-max(pair) // BLOCK) * BLOCK for pair in zip(old.size, new.size, strict=True)]
-    canvases = [Image.new("RGB", size, "white") for _ in range(2)]
-    for canvas, picture in zip(canvases, (old, new), strict=True):
-        canvas.paste(picture)
-    return canvases
+    canvases = []
+    for picture in (old, new):
+        if not is_opaque(picture):
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
+        opaque = picture.convert("RGB")
+        canvases.append(Image.new("RGB", size, background(opaque)))
+        canvases[-1].paste(opaque)
+    return canvases[0], canvases[1]
+
+
+def background(picture: Image.Image) -> tuple[int, ...]:
+    """Return the colour that is most frequent along a picture's border, a block wide."""
+    width, height = picture.size
+    edges = [(0, 0, width, BLOCK), (0, height - BLOCK, width, height)]
+    edges += [(0, 0, BLOCK, height), (width - BLOCK, 0, width, height)]
+    found = Counter()
+    for edge in edges:
+        part = picture.crop(edge)
+        found.update({colour: n for n, colour in part.getcolors(part.width * part.height)})
+    return found.most_common(1)[0][0]
 
 
 def differences(
-    old: Image.Image, new: Image.Image, *, trained: bool, wider: float = 1.0
-) -> np.ndarray:
+    old: Image.Image, new: Image.Image, *, trained: bool, other: bool, wider: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Return by how much each block differs, as a share of what is allowed.
+
+    Parameters
+    ----------
+    old, new
+        RGB, of one size, a whole number of blocks.
+    other
+        Whether another Matplotlib has drawn the new one.
 
     Returns
     -------
-    numpy.ndarray
-        Float, (rows, columns) of blocks. Pictures of different sizes start in the same corner.
+    excess : numpy.ndarray
+        Float, (rows, columns) of blocks.
+    inside : numpy.ndarray
+        Boolean: which of them lie inside the axes of a trained figure. Empty if none differs.
     """
-    one, other = same_canvas(old, new)
-    if ImageChops.difference(one, other).getbbox() is None:
-        return np.zeros((one.height // BLOCK, one.width // BLOCK))
-    pixels, others = np.asarray(one), np.asarray(other)
-    outside = np.maximum(outside_neighbours(pixels, others), outside_neighbours(others, pixels))
-    height, width = outside.shape
-    cut = outside.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-    excess = cut.mean(axis=(1, 3)) / LEVELS
-    same = drawn_by(old) == drawn_by(new)
-    if trained or not same:
-        limit = FOUND["same" if same else "other"]
-        blocks = np.argwhere(excess > 0.5)
-        if len(blocks) > SEARCHED * excess.size:
-            return excess
-        away = [best_match(*pair, blocks, limit) for pair in ((one, other), (other, one))]
-        limits = np.full(excess.shape, float(limit))
-        limits[inside_axes(one)] *= wider
-        at = tuple(blocks.T)
-        excess[at] = np.minimum(excess[at], np.maximum(*away) / limits[at])
-    return excess
+    shape = old.height // BLOCK, old.width // BLOCK
+    excess, inside = np.zeros(shape), np.zeros(shape, dtype=bool)
+    changed = np.asarray(ImageChops.difference(old, new)).any(axis=2)
+    blocks = np.argwhere(changed.reshape(shape[0], BLOCK, shape[1], BLOCK).any(axis=(1, 3)))
+    if not len(blocks):
+        return excess, inside
+    excess[tuple(blocks.T)] = in_place(old, new, blocks)
+    if trained:
+        inside, beside = axes(old)
+    blocks = np.argwhere(excess > 0.5)
+    if not (trained or other) or not 0 < len(blocks) <= SEARCHED * excess.size:
+        return excess, inside
+    at = tuple(blocks.T)
+    limits = np.full(len(blocks), float(FOUND["other" if other else "same"]))
+    if inside.any() and not other:
+        near = [windows(picture, blocks, (CONTEXT - BLOCK) // 2) for picture in (old, new)]
+        faint = np.maximum(contrast(*near).mean(axis=1), FAINT) / 255
+        limits *= np.where(beside[at], faint, 1)
+    limits = np.where(inside[at] | ~inside.any(), limits * wider, limits)
+    away = [best_match(*pair, blocks, limits) for pair in ((old, new), (new, old))]
+    excess[at] = np.minimum(excess[at], np.maximum(*away) / limits)
+    return excess, inside
+
+
+def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
+    """Return by how much blocks, (n, 2) rows and columns, differ, as a share of what is allowed."""
+    one, other = (windows(picture, blocks, 1) for picture in (old, new))
+    outside = np.maximum(outside_neighbours(one, other), outside_neighbours(other, one))
+    coarse = np.maximum(outside, GRAIN) - GRAIN
+    limits = LEVELS / 255 * np.maximum(contrast(one, other).max(axis=1), FAINT)
+    return coarse.mean(axis=(1, 2)) / limits
+
+
+def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
+    """Return blocks with their surroundings: (n, side, side, 3), side 8 and twice the border."""
+    framed = np.pad(np.asarray(picture), [(border, border)] * 2 + [(0, 0)], mode="edge")
+    side = BLOCK + 2 * border
+    rows, columns = BLOCK * blocks.T
+    return sliding_window_view(framed, (side, side), (0, 1))[rows, columns].transpose(0, 2, 3, 1)
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how far the darkest and lightest pixel of two windows are apart: (n, 3) levels."""
+    low = np.minimum(one, other).min(axis=(1, 2))
+    return np.maximum(one, other).max(axis=(1, 2)).astype(float) - low
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is from the colours around it in `other`, 0 to 255."""
+    """Return how far each pixel of `one` is from the colours around it in `other`, 0 to 255.
+
+    Takes windows of blocks with a border of one pixel, (n, 10, 10, 3); returns (n, 8, 8).
+    """
+    one = one[:, 1:-1, 1:-1]
     low, high = around(other, np.minimum), around(other, np.maximum)
     below, above = (np.maximum(a, b) - b for a, b in ((low, one), (one, high)))
-    return np.maximum(below, above).max(axis=2)
+    return np.maximum(below, above).max(axis=3)
 
 
 def around(pixels: np.ndarray, choose: np.ufunc) -> np.ndarray:
     """Return for each pixel and colour the least or greatest of its 3 by 3 neighbourhood."""
-    for axis in (0, 1):
-        before, after = (np.roll(pixels, step, axis) for step in (1, -1))
-        pixels = choose(choose(before, after), pixels)
-    return pixels
+    rows = choose(choose(pixels[:, :-2], pixels[:, 1:-1]), pixels[:, 2:])
+    return choose(choose(rows[:, :, :-2], rows[:, :, 1:-1]), rows[:, :, 2:])
 
 
-def best_match(one: Image.Image, other: Image.Image, blocks: np.ndarray, good: float) -> np.ndarray:
+def best_match(
+    one: Image.Image, other: Image.Image, blocks: np.ndarray, good: np.ndarray
+) -> np.ndarray:
     """Return how much blocks of `one` differ from the most similar place nearby in `other`.
 
     Parameters
@@ -235,7 +332,7 @@ def best_match(one: Image.Image, other: Image.Image, blocks: np.ndarray, good: f
     blocks
         (n, 2) rows and columns.
     good
-        A block is looked for until it differs by less than half of this.
+        (n,) levels: a block is looked for until it differs by less than half of this.
 
     Returns
     -------
@@ -243,52 +340,143 @@ def best_match(one: Image.Image, other: Image.Image, blocks: np.ndarray, good: f
         (n,) mean absolute differences of the blurred surroundings, in levels.
     """
     border = REACH + (CONTEXT - BLOCK) // 2
-    windows = []
+    views = []
     for picture in (one, other):
         blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(BLUR)), dtype=np.int16)
-        framed = np.pad(blurred, [(border, border)] * 2 + [(0, 0)], constant_values=255)
+        framed = np.pad(blurred, [(border, border)] * 2 + [(0, 0)], mode="edge")
         # Blurred, every other pixel says it all.
-        windows.append(sliding_window_view(framed, (CONTEXT, CONTEXT), (0, 1))[..., ::2, ::2])
+        views.append(sliding_window_view(framed, (CONTEXT, CONTEXT), (0, 1))[..., ::2, ::2])
     rows, columns = (BLOCK * blocks + REACH).T
-    wanted = windows[0][rows, columns]
+    wanted = views[0][rows, columns]
     best = np.full(len(blocks), inf)
     steps = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
     for y, x in sorted(steps, key=lambda step: hypot(*step)):
         left = np.flatnonzero(best > good / 2)
         if not len(left):
             break
-        found = windows[1][rows[left] + y, columns[left] + x]
+        found = views[1][rows[left] + y, columns[left] + x]
         best[left] = np.minimum(best[left], abs(found - wanted[left]).mean(axis=(1, 2, 3)))
     return best
 
 
-def inside_axes(picture: Image.Image) -> np.ndarray:
-    """Return which blocks lie inside axes: those between a left and a bottom spine that meet.
+def axes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
 
-    Dark pictures and bars inside the axes may look like spines, too, which adds nothing. Axes
-    without dark spines have no inside.
+    A legend, a colour bar, a picture, a frame around the whole figure have none there. Other axes
+    (with the same rows or columns as these) may have none, as they share them. Polar and
+    three-dimensional axes and those without spines, grid and colour are not found.
+
+    Returns
+    -------
+    inside, beside : numpy.ndarray
+        Boolean, (rows, columns) of blocks: those inside axes, and those in no rectangle at all.
+    """
+    pixels = np.asarray(picture)
+    mask = np.zeros(pixels.shape[:2], dtype=bool)
+    for channel, level in enumerate(background(picture)):
+        mask |= abs(pixels[..., channel].astype(np.int16) - level) > GRAIN
+    inside = np.zeros((picture.height // BLOCK, picture.width // BLOCK), dtype=bool)
+    beside = ~inside
+    found = [grown(mask, *one) for one in rectangles(mask)]
+    labelled = np.array([one for one in found if is_whole(mask, *one) and has_labels(mask, *one)])
+    for one in found:
+        area = tuple(slice(round(a / BLOCK), round((b + 1) / BLOCK)) for a, b in (one[:2], one[2:]))
+        beside[area] = False
+        near = abs(labelled.reshape(-1, 4) - one) <= GRID
+        if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
+            inside[area] = True
+    return inside, beside
+
+
+def rectangles(mask: np.ndarray) -> np.ndarray:
+    """Return the rectangles that long straight lines span, as spines or as a grid.
+
+    Spines, or the sides of an area, meet in the lower left corner. The lines of a grid cross, and
+    each has another that ends where it ends.
 
     Returns
     -------
     numpy.ndarray
-        Boolean, (rows, columns) of blocks.
+        (n, 4): first and last row, first and last column; the largest first.
     """
-    dark = np.asarray(picture.convert("L")) < 100
-    inside = np.zeros((picture.height // BLOCK, picture.width // BLOCK), dtype=bool)
-    bottoms = runs(dark)
-    for x, top, bottom in runs(dark.T):
-        beyond = np.array([bottom, x]) - bottoms[:, :2]  # a tick may stick out of the corner
-        for y, _, right in bottoms[((beyond >= -2) & (beyond <= TICK)).all(axis=1)]:
-            inside[top // BLOCK : y // BLOCK + 1, x // BLOCK : right // BLOCK + 1] = True
-    return inside
+    flat, upright = runs(mask), runs(mask.T)
+    y, left, right = flat.T[:, None]
+    x, top, bottom = upright.T[..., None]
+    spines = (-2 <= x - left) & (x - left <= TICK) & (-2 <= bottom - y) & (bottom - y <= TICK)
+    cross = (left - 2 <= x) & (x <= right + 2) & (top - 2 <= y) & (y <= bottom + 2)
+    meet = spines | (cross & has_twin(flat) & has_twin(upright)[:, None])
+    sides = [np.minimum(top, y), np.maximum(bottom, y), np.minimum(left, x), np.maximum(right, x)]
+    found = np.unique(np.stack([side[meet] for side in sides], axis=1), axis=0)
+    size = (found[:, 1] - found[:, 0]) * (found[:, 3] - found[:, 2])
+    return found[np.argsort(-size)[:RECTANGLES]]
 
 
-def runs(dark: np.ndarray) -> np.ndarray:
-    """Return the straight dark lines in the rows of a picture: row, first and last column each."""
-    steps = np.diff(np.pad(dark, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+def has_twin(lines: np.ndarray) -> np.ndarray:
+    """Tell of each line whether another, not beside it, begins and ends where it does."""
+    apart = abs(lines[:, None] - lines)
+    return ((apart[..., 0] >= SPINE) & (apart[..., 1:] <= GRID).all(axis=2)).any(axis=1)
+
+
+def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
+    """Return a rectangle, grown over a coloured area's grid to the ends of that area."""
+    top, bottom, left, right = sides
+    for turned in (False, True):
+        lines = mask.T if turned else mask
+        while (step := reach(lines[max(top - GRID - 1, 0) : top, left : right + 1][::-1])) > 0:
+            top -= step
+        while (step := reach(lines[bottom + 1 : bottom + GRID + 2, left : right + 1])) > 0:
+            bottom += step
+        top, bottom, left, right = left, right, top, bottom
+    return top, bottom, left, right
+
+
+def reach(strip: np.ndarray) -> int:
+    """Return how many rows of a strip it takes to come to the last one that is nearly full."""
+    return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
+
+
+def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
+    """Tell whether a coloured area has the four corners of a rectangle. Lines need not have."""
+    part = mask[top : bottom + 1, left : right + 1]
+    corners = [
+        part[y, x]
+        for y in (slice(GRID), slice(-GRID, None))
+        for x in (slice(GRID), slice(-GRID, None))
+    ]
+    return part.mean() < 1 / 2 or all(corner.any() for corner in corners)
+
+
+def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
+    """Tell whether ticks or labels stand beside a rectangle: left, and below or above."""
+
+    def several(band: np.ndarray) -> bool:
+        return np.count_nonzero(np.diff(np.r_[False, band].astype(np.int8)) == 1) > 1
+
+    rows, columns = slice(top, bottom + 1), slice(left, right + 1)
+    return several(mask[rows, max(left - LABELS, 0) : max(left - 1, 0)].any(axis=1)) and (
+        several(mask[bottom + 2 : bottom + LABELS + 1, columns].any(axis=0))
+        or several(mask[max(top - LABELS, 0) : max(top - 1, 0), columns].any(axis=0))
+    )
+
+
+def runs(mask: np.ndarray) -> np.ndarray:
+    """Return the long straight lines in the rows of a mask: row, first and last column each.
+
+    Of neighbouring lines with the same ends only the first and the last; the longest, if many.
+    """
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
-    lines = np.column_stack([rows, first, after - 1])
-    return lines[after - first >= SPINE]
+    lines = np.column_stack([rows, first, after - 1])[after - first >= SPINE]
+    if not len(lines):
+        return lines
+    rows, first, last = lines.T
+    begins = np.r_[True, (rows[1:] > rows[:-1]) | (first[1:] - last[:-1] > GRID)]
+    ends = np.r_[begins[1:], True]
+    lines = np.column_stack([rows[begins], first[begins], last[ends]])
+    lines = lines[np.lexsort(lines.T)]  # by last column, first column, row
+    follows = (np.diff(lines, axis=0) == (1, 0, 0)).all(axis=1)
+    lines = lines[~(np.r_[False, follows] & np.r_[follows, False])]
+    return lines[np.argsort(lines[:, 1] - lines[:, 2])[:LINES]]
 
 
 def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
@@ -310,15 +498,21 @@ def side_by_side(
 
     The third panel shows the computed picture pale, what is new or gone dark, and a frame around
     each group of blocks that do not agree. A picture that cannot be read is a panel that says so.
+    Transparent pictures are shown on the ground, white or black, on which they differ most.
     """
     pictures = []
     for data in (stored, computed):
         try:
             pictures.append(read(data))
         except UnreadableError:
-            pictures.append(Image.new("RGB", (240, 120), "white"))
+            pictures.append(Image.new("RGBA", (240, 120), "white"))
             ImageDraw.Draw(pictures[-1]).text((40, 50), "cannot be read", "black", font(18))
-    panels = [*pictures, difference_panel(*pictures, trained=trained, wider=wider)]
+    other = drawn_by(pictures[0]) != drawn_by(pictures[1])
+    how = {"trained": trained, "other": other, "wider": wider}
+    judged = [(pair, differences(*pair, **how)[0]) for pair in on_grounds(*pictures)]
+    pair, excess = max(judged, key=lambda one: one[1].sum())
+    shown = [canvas.crop((0, 0, *one.size)) for canvas, one in zip(pair, pictures, strict=True)]
+    panels = [*shown, difference_panel(*pair, excess)]
     margin, heading = 16, 32
     width = sum(panel.width + margin for panel in panels) + margin
     height = max(panel.height for panel in panels) + heading + 2 * margin
@@ -338,16 +532,17 @@ def font(size: int) -> ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def difference_panel(
-    old: Image.Image, new: Image.Image, *, trained: bool, wider: float
-) -> Image.Image:
+def difference_panel(old: Image.Image, new: Image.Image, excess: np.ndarray) -> Image.Image:
     """Return the computed picture, pale, with what differs dark and framed."""
-    one, other = (np.asarray(picture, dtype=np.int16) for picture in same_canvas(old, new))
+    one, other = (np.asarray(picture, dtype=np.int16) for picture in (old, new))
     changed = abs(one - other).max(axis=2)
-    pale = 255 - (255 - other.mean(axis=2)) / 4
+    light = other.mean(axis=2)
+    if np.median(light) < 128:  # a dark canvas, shown as a negative
+        light = 255 - light
+    pale = 255 - (255 - light) / 4
     panel = Image.fromarray(np.minimum(pale, 255 - changed).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(panel)
-    for patch in patches(differences(old, new, trained=trained, wider=wider) > 1):
+    for patch in patches(excess > 1):
         rows, columns = zip(*patch, strict=True)
         box = (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
         draw.rectangle([BLOCK * side for side in box], outline="firebrick", width=2)
