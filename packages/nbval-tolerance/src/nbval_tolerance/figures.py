@@ -39,8 +39,9 @@ GRAIN = 6
 
 # How far beyond that a block's pixels may lie outside their neighbours' colours, on average, where
 # black stands on white; where the contrast is less, less. Lessons 01 to 06 on four instruction-set
-# and thread variants: 1.4, but for figure 06-17, whose points move. One digit of a title: 11.
-LEVELS = 3
+# and thread variants: 1.4, but for figure 06-17, whose points move. Beside the axes, where there is
+# only text, and nothing was trained, less: a 6 that becomes an 8 makes 3 at 100 dpi.
+LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # the least contrast, in levels, that is told from none
 
 # Within how many pixels a block is looked for. Matplotlib 3.10 draws the x label of figure 03-23
@@ -135,7 +136,8 @@ def compare_figures(
     for canvases in on_grounds(old, new):
         excess, inside = differences(*canvases, trained=trained, other=other, wider=wider)
         allowed = np.full(excess.shape, PATCH["other"] if other else 0)
-        allowed[inside] = PATCH["trained"]
+        if trained:
+            allowed[inside] = PATCH["trained"]
         verdicts += [judge(excess, allowed, n) for n in set(allowed.ravel().tolist())]
     return max(verdicts, key=lambda one: one.used)
 
@@ -256,7 +258,7 @@ def differences(
     excess : numpy.ndarray
         Float, (rows, columns) of blocks.
     inside : numpy.ndarray
-        Boolean: which of them lie inside the axes of a trained figure. Empty if none differs.
+        Boolean: which of them lie inside axes; none if none differs.
     """
     shape = old.height // BLOCK, old.width // BLOCK
     excess, inside = np.zeros(shape), np.zeros(shape, dtype=bool)
@@ -264,31 +266,34 @@ def differences(
     blocks = np.argwhere(changed.reshape(shape[0], BLOCK, shape[1], BLOCK).any(axis=(1, 3)))
     if not len(blocks):
         return excess, inside
-    excess[tuple(blocks.T)] = in_place(old, new, blocks)
-    if trained:
-        inside, beside = axes(old)
+    inside, beside = axes(old)
+    if not inside.any():  # nor is anything known to be beside them
+        beside = inside
+    moves = trained or other
+    allowed = np.where(beside & (not moves), LEVELS_BESIDE, LEVELS)
+    excess[tuple(blocks.T)] = in_place(old, new, blocks) / allowed[tuple(blocks.T)]
     blocks = np.argwhere(excess > 0.5)
-    if not (trained or other) or not 0 < len(blocks) <= SEARCHED * excess.size:
+    if not moves or not 0 < len(blocks) <= SEARCHED * excess.size:
         return excess, inside
     at = tuple(blocks.T)
     limits = np.full(len(blocks), float(FOUND["other" if other else "same"]))
-    if inside.any() and not other:
+    if beside[at].any() and not other:
         near = [windows(picture, blocks, (CONTEXT - BLOCK) // 2) for picture in (old, new)]
         faint = np.maximum(contrast(*near).mean(axis=1), FAINT) / 255
         limits *= np.where(beside[at], faint, 1)
-    limits = np.where(inside[at] | ~inside.any(), limits * wider, limits)
+    limits *= np.where(inside[at] | ~inside.any(), wider, 1)
     away = [best_match(*pair, blocks, limits) for pair in ((old, new), (new, old))]
     excess[at] = np.minimum(excess[at], np.maximum(*away) / limits)
     return excess, inside
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return by how much blocks, (n, 2) rows and columns, differ, as a share of what is allowed."""
+    """Return by how much blocks, (n, 2) rows and columns, differ, in levels of black on white."""
     one, other = (windows(picture, blocks, 1) for picture in (old, new))
     outside = np.maximum(outside_neighbours(one, other), outside_neighbours(other, one))
     coarse = np.maximum(outside, GRAIN) - GRAIN
-    limits = LEVELS / 255 * np.maximum(contrast(one, other).max(axis=1), FAINT)
-    return coarse.mean(axis=(1, 2)) / limits
+    faint = np.maximum(contrast(one, other).max(axis=1), FAINT) / 255
+    return coarse.mean(axis=(1, 2)) / faint
 
 
 def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
@@ -362,9 +367,10 @@ def best_match(
 def axes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
 
-    A legend, a colour bar, a picture, a frame around the whole figure have none there. Other axes
-    (with the same rows or columns as these) may have none, as they share them. Polar and
-    three-dimensional axes and those without spines, grid and colour are not found.
+    A legend, a colour bar, a table and a frame around the figure have none there. Panels may have
+    none, either: those that share their rows or columns with such axes, and those that stand in a
+    row or column with others of their size. Polar and three-dimensional axes are not found, nor
+    those without spines, grid and colour.
 
     Returns
     -------
@@ -375,17 +381,33 @@ def axes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     mask = np.zeros(pixels.shape[:2], dtype=bool)
     for channel, level in enumerate(background(picture)):
         mask |= abs(pixels[..., channel].astype(np.int16) - level) > GRAIN
+    found = np.unique([grown(mask, *one) for one in rectangles(mask)] or [[0, 0, 0, 0]], axis=0)
+    whole = np.array([is_whole(mask, *one) for one in found])
+    labelled = whole & [has_labels(mask, *one) for one in found]
     inside = np.zeros((picture.height // BLOCK, picture.width // BLOCK), dtype=bool)
     beside = ~inside
-    found = [grown(mask, *one) for one in rectangles(mask)]
-    labelled = np.array([one for one in found if is_whole(mask, *one) and has_labels(mask, *one)])
-    for one in found:
+    for one, is_labelled in zip(found, labelled, strict=True):
         area = tuple(slice(round(a / BLOCK), round((b + 1) / BLOCK)) for a, b in (one[:2], one[2:]))
         beside[area] = False
-        near = abs(labelled.reshape(-1, 4) - one) <= GRID
-        if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
+        if is_labelled or is_panel(one, found[labelled], found[whole]):
             inside[area] = True
     return inside, beside
+
+
+def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
+    """Tell whether a rectangle belongs to labelled axes, or is one of a row or column of panels."""
+    near = abs(labelled - one) <= GRID
+    if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
+        return True
+    around = ((found - one) * (1, -1, 1, -1) <= 0).all(axis=1)
+    if (found[around] != one).any():  # in a table, or a frame
+        return False
+    apart = abs(found - one)
+    size = one[[1, 3]] - one[[0, 2]]
+    same_size = (abs(found[:, [1, 3]] - found[:, [0, 2]] - size) <= GRID).all(axis=1)
+    in_row = (apart[:, 0] <= GRID) & (apart[:, 2] > size[1] + GRID)
+    in_column = (apart[:, 2] <= GRID) & (apart[:, 0] > size[0] + GRID)
+    return bool((same_size & (in_row | in_column)).any())
 
 
 def rectangles(mask: np.ndarray) -> np.ndarray:
