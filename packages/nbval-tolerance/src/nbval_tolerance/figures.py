@@ -219,12 +219,13 @@ def same_canvas(
 ) -> tuple[Image.Image, Image.Image]:
     """Return both pictures without transparency, filled up to the same whole number of blocks."""
     size = [-(-max(pair) // BLOCK) * BLOCK for pair in zip(old.size, new.size, strict=True)]
-    canvases = []
+    canvases, beyond = [], None
     for picture in (old, new):
         if not is_opaque(picture):
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
         opaque = picture.convert("RGB")
-        canvases.append(Image.new("RGB", size, background(opaque)))
+        beyond = beyond or background(opaque)
+        canvases.append(Image.new("RGB", size, beyond))
         canvases[-1].paste(opaque)
     return canvases[0], canvases[1]
 
@@ -424,7 +425,7 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
     flat, upright = runs(mask), runs(mask.T)
     y, left, right = flat.T[:, None]
     x, top, bottom = upright.T[..., None]
-    spines = (-2 <= x - left) & (x - left <= TICK) & (-2 <= bottom - y) & (bottom - y <= TICK)
+    spines = (left - 2 <= x) & (x <= left + TICK) & (y - 2 <= bottom) & (bottom <= y + TICK)
     cross = (left - 2 <= x) & (x <= right + 2) & (top - 2 <= y) & (y <= bottom + 2)
     meet = spines | (cross & has_twin(flat) & has_twin(upright)[:, None])
     sides = [np.minimum(top, y), np.maximum(bottom, y), np.minimum(left, x), np.maximum(right, x)]
