@@ -72,6 +72,8 @@ GRID = 4  # how wide a line of the background's colour may be that crosses it
 TICK = 8  # how far two lines may miss or pass their corner: by a tick
 LABELS = 16  # how far from the axes the nearest labels stand at most
 FULL = 0.8  # which share of a line is coloured at least where an area's grid crosses it
+ROUND = 0.9  # which share of the rectangle around it a circle or a cube covers at most: 0.8
+CELLS = 50_000  # of 2 by 2 pixels, which are followed one by one
 LINES, RECTANGLES = 500, 100  # how many are looked at, the largest first
 
 # How large a picture may be: a hundred times the largest in lessons 01 to 06.
@@ -133,8 +135,7 @@ def compare_figures(
         what = f"the size was {old.width} by {old.height} pixels and is {new.width} by {new.height}"
         return FigureComparison(inf, what)
     verdicts = []
-    for canvases in on_grounds(old, new):
-        excess, inside = differences(*canvases, trained=trained, other=other, wider=wider)
+    for excess, inside, *_ in differences(old, new, trained=trained, wider=wider):
         allowed = np.full(excess.shape, PATCH["other"] if other else 0)
         if trained:
             allowed[inside] = PATCH["trained"]
@@ -242,40 +243,62 @@ def background(picture: Image.Image) -> tuple[int, ...]:
     return found.most_common(1)[0][0]
 
 
+Pair = tuple[Image.Image, Image.Image]
+
+
 def differences(
-    old: Image.Image, new: Image.Image, *, trained: bool, other: bool, wider: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+    old: Image.Image, new: Image.Image, *, trained: bool, wider: float
+) -> list[tuple[np.ndarray, np.ndarray, Pair]]:
+    """Return by how much each block differs, on each ground that matters.
+
+    Returns
+    -------
+    list
+        Of the differences, as a share of what is allowed, (rows, columns) of blocks; whether each
+        block is inside axes; and both pictures on this ground.
+    """
+    other = drawn_by(old) != drawn_by(new)
+    pairs = on_grounds(old, new)
+    if all(ImageChops.difference(*pair).getbbox() is None for pair in pairs):
+        nothing = np.zeros((pairs[0][0].height // BLOCK, pairs[0][0].width // BLOCK))
+        return [(nothing, nothing > 0, pairs[0])]
+    areas = max((axes(pair[0], trained) for pair in pairs), key=lambda one: one[0].sum())
+    how = {"moves": trained or other, "other": other, "wider": wider}
+    return [(excess_of(*pair, *areas, **how), areas[0], pair) for pair in pairs]
+
+
+def excess_of(
+    old: Image.Image,
+    new: Image.Image,
+    inside: np.ndarray,
+    beside: np.ndarray,
+    *,
+    moves: bool,
+    other: bool,
+    wider: float,
+) -> np.ndarray:
     """Return by how much each block differs, as a share of what is allowed.
 
     Parameters
     ----------
     old, new
         RGB, of one size, a whole number of blocks.
-    other
-        Whether another Matplotlib has drawn the new one.
-
-    Returns
-    -------
-    excess : numpy.ndarray
-        Float, (rows, columns) of blocks.
-    inside : numpy.ndarray
-        Boolean: which of them lie inside axes; none if none differs.
+    inside, beside
+        Which blocks are inside axes, and which beside them: (rows, columns).
+    moves, other
+        Whether blocks are looked for nearby; whether because another Matplotlib has drawn them.
     """
     shape = old.height // BLOCK, old.width // BLOCK
-    excess, inside = np.zeros(shape), np.zeros(shape, dtype=bool)
+    excess = np.zeros(shape)
     changed = np.asarray(ImageChops.difference(old, new)).any(axis=2)
     blocks = np.argwhere(changed.reshape(shape[0], BLOCK, shape[1], BLOCK).any(axis=(1, 3)))
     if not len(blocks):
-        return excess, inside
-    inside, beside = axes(old)
-    if not inside.any():  # nor is anything known to be beside them
-        beside = inside
-    moves = trained or other
+        return excess
     allowed = np.where(beside & (not moves), LEVELS_BESIDE, LEVELS)
     excess[tuple(blocks.T)] = in_place(old, new, blocks) / allowed[tuple(blocks.T)]
     blocks = np.argwhere(excess > 0.5)
     if not moves or not 0 < len(blocks) <= SEARCHED * excess.size:
-        return excess, inside
+        return excess
     at = tuple(blocks.T)
     limits = np.full(len(blocks), float(FOUND["other" if other else "same"]))
     if beside[at].any() and not other:
@@ -285,7 +308,7 @@ def differences(
     limits *= np.where(inside[at] | ~inside.any(), wider, 1)
     away = [best_match(*pair, blocks, limits) for pair in ((old, new), (new, old))]
     excess[at] = np.minimum(excess[at], np.maximum(*away) / limits)
-    return excess, inside
+    return excess
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
@@ -365,18 +388,19 @@ def best_match(
     return best
 
 
-def axes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
 
     A legend, a colour bar, a table and a frame around the figure have none there. Panels may have
     none, either: those that share their rows or columns with such axes, and those that stand in a
-    row or column with others of their size. Polar and three-dimensional axes are not found, nor
-    those without spines, grid and colour.
+    row or column with others of their size. In a trained figure without any of these, polar and
+    three-dimensional axes are found. Axes without spines, grid and colour are not found.
 
     Returns
     -------
     inside, beside : numpy.ndarray
-        Boolean, (rows, columns) of blocks: those inside axes, and those in no rectangle at all.
+        Boolean, (rows, columns) of blocks: those inside axes, and those in no rectangle at all, if
+        there are axes.
     """
     pixels = np.asarray(picture)
     mask = np.zeros(pixels.shape[:2], dtype=bool)
@@ -392,7 +416,37 @@ def axes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         beside[area] = False
         if is_labelled or is_panel(one, found[labelled], found[whole]):
             inside[area] = True
-    return inside, beside
+    if inside.any():
+        return inside, beside
+    return (round_axes(mask) if trained else inside), inside
+
+
+def round_axes(mask: np.ndarray) -> np.ndarray:
+    """Return which blocks lie inside large connected areas that are no rectangles.
+
+    Such are the circle of polar and the cube of three-dimensional axes, and a pie.
+    """
+    rows, columns = (size // BLOCK for size in mask.shape)
+    inside = np.zeros((rows, columns), dtype=bool)
+    half = mask.reshape(mask.shape[0] // 2, 2, -1, 2).any(axis=(1, 3))
+    if half.sum() > CELLS:
+        return inside
+    for patch in patches(half):
+        if len(patch) < SPINE:
+            continue
+        drawn = np.zeros_like(half)
+        drawn[tuple(np.transpose(patch))] = True
+        filled = between(drawn) & between(drawn.T).T
+        high, wide = (np.ptp(side) + 1 for side in np.nonzero(filled))
+        if min(high, wide) >= SPINE and filled.sum() < ROUND * high * wide:
+            inside |= filled.reshape(rows, BLOCK // 2, columns, -1).mean(axis=(1, 3)) > 1 / 2
+    return inside
+
+
+def between(drawn: np.ndarray) -> np.ndarray:
+    """Return what lies between the first and the last mark in each row."""
+    since = np.logical_or.accumulate(drawn, axis=1)
+    return since & np.logical_or.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
 
 
 def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
@@ -530,10 +584,8 @@ def side_by_side(
         except UnreadableError:
             pictures.append(Image.new("RGBA", (240, 120), "white"))
             ImageDraw.Draw(pictures[-1]).text((40, 50), "cannot be read", "black", font(18))
-    other = drawn_by(pictures[0]) != drawn_by(pictures[1])
-    how = {"trained": trained, "other": other, "wider": wider}
-    judged = [(pair, differences(*pair, **how)[0]) for pair in on_grounds(*pictures)]
-    pair, excess = max(judged, key=lambda one: one[1].sum())
+    judged = differences(*pictures, trained=trained, wider=wider)
+    excess, _, pair = max(judged, key=lambda one: one[0].sum())
     shown = [canvas.crop((0, 0, *one.size)) for canvas, one in zip(pair, pictures, strict=True)]
     panels = [*shown, difference_panel(*pair, excess)]
     margin, heading = 16, 32
