@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nbval_tolerance.figures import axes, compare_figures, on_grounds, read, side_by_side
+from nbval_tolerance.axes import BLOCK, axes
+from nbval_tolerance.figures import compare_figures, on_grounds, read, side_by_side
 
 FIGURES = Path(__file__).parent / "figures"
 
@@ -444,6 +445,24 @@ def inside(picture: bytes) -> Image.Image:
     grounds = [canvas for canvas, _ in on_grounds(read(picture), read(picture))]
     found = max((axes(canvas)[0] for canvas in grounds), key=np.sum)
     return Image.fromarray(found).resize(grounds[0].size, Image.Resampling.NEAREST)
+
+
+def test_beside_the_axes_of_an_untrained_figure_one_digit_counts_even_at_72_dpi():
+    how = {"save": {"dpi": 72}}
+    old, new = (styled(**how, ticks=digits) for digits in ("0123456", "0123496"))
+    assert compare_figures(old, new, trained=False).what
+
+
+def test_a_cube_is_no_rectangle_and_the_labels_around_it_are_outside():
+    for style in ("default", "dark_background"):
+        with matplotlib.style.context(style):
+            figure = Figure(figsize=(5, 4))
+            ax = figure.subplots(subplot_kw={"projection": "3d"})
+            ax.plot(range(7), np.cos(range(7)), range(7))
+            found = inside(png(figure))
+        box = np.asarray(found.crop(found.getbbox()))
+        assert 0.5 < box.mean() < 0.9
+        assert not box[-BLOCK:, : box.shape[1] // 2].any(), "the labels at the lower left"
 
 
 def test_panels_without_labels_are_axes_and_a_table_and_a_legend_are_not():

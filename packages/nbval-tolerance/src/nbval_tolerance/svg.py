@@ -12,7 +12,6 @@ What cannot be read, is very long or declares entities, is compared as it is wri
 from __future__ import annotations
 
 import base64
-import os.path
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -166,7 +165,9 @@ def excerpts(old: str | None, new: str | None) -> list[str]:
     texts = [" ".join(one.split()) if one is not None else "nothing" for one in (old, new)]
     if all(map(EMBEDDED.fullmatch, texts)):
         return ["a picture", "another picture"]
-    start = max(len(os.path.commonprefix(texts)) - 30, 0)
+    pairs = enumerate(zip(*texts, strict=False))
+    same = next((n for n, (one, other) in pairs if one != other), min(map(len, texts)))
+    start = max(same - 30, 0)
     return [
         "… " * (start > 0) + one[start : start + 200] + " …" * (len(one) > start + 200)
         for one in texts
