@@ -10,8 +10,10 @@ import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from nbval_tolerance.figures import compare_figures, side_by_side
 from PIL import Image
+
+from nbval_tolerance.axes import BLOCK, axes
+from nbval_tolerance.figures import compare_figures, on_grounds, read, side_by_side
 
 FIGURES = Path(__file__).parent / "figures"
 
@@ -267,12 +269,12 @@ GRAY = np.full((40, 60), 200, np.uint8)
         b"",
         b"no picture",
         BASE[seeds][:3000],
-        encoded(GRAY, "GIF"),
+        encoded(GRAY, "BMP"),
         encoded(GRAY)[:20],
         BASE[seeds][:40] + b"\0" * 100 + BASE[seeds][140:],
         encoded(np.zeros((6000, 6000), np.uint8)),
     ],
-    ids=["empty", "text", "truncated", "gif", "head", "damaged", "huge"],
+    ids=["empty", "text", "truncated", "bmp", "head", "damaged", "huge"],
 )
 def test_what_cannot_be_read_is_said(broken):
     for pair, name in [((broken, BASE[seeds]), "stored"), ((BASE[seeds], broken), "computed")]:
@@ -280,6 +282,28 @@ def test_what_cannot_be_read_is_said(broken):
         assert comparison.used == inf
         assert comparison.what.startswith(f"the {name} picture cannot be read")
         assert Image.open(io.BytesIO(side_by_side(*pair))).format == "PNG"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_every_kind_of_picture_is_compared(kind):
+    shades = GRAY, GRAY.copy()
+    shades[1][8:32, 8:32] = 100
+    one, other = (encoded(pixels, kind) for pixels in shades)
+    assert compare_figures(one, encoded(GRAY, kind, "RGB"), trained=False).used == 0
+    assert compare_figures(one, other, trained=True).what
+
+
+def test_of_an_animation_each_frame_is_compared():
+    def animation(*shades: int) -> bytes:
+        file = io.BytesIO()
+        frames = [Image.fromarray(np.full((40, 40), shade, np.uint8)) for shade in shades]
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+        return file.getvalue()
+
+    assert compare_figures(animation(9, 99, 200), animation(9, 99, 201), trained=False).used == 0
+    assert compare_figures(animation(9, 99, 200), animation(9, 99, 150), trained=True).what
+    what = compare_figures(animation(9, 99, 200), animation(9, 99), trained=True).what
+    assert what == "the size was 40 by 120 pixels and is 40 by 80"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
@@ -303,3 +327,163 @@ def test_side_by_side_shows_both_and_frames_what_differs():
 def test_side_by_side_takes_any_sizes():
     for pair in [(BASE[curves], BASE[classes]), (encoded(GRAY[:1, :1]), BASE[seeds])]:
         assert Image.open(io.BytesIO(side_by_side(*pair, trained=True))).format == "PNG"
+
+
+def styled(style="default", projection=None, save=None, after=lambda ax: None, **options) -> bytes:
+    """Draw a curve with a legend outside its axes, in any style."""
+    texts = {"title": "Loss over six epochs", "xlabel": "epoch", "ylabel": "validation loss"}
+    texts |= {name: options[name] for name in texts if name in options}
+    ticks, move = options.get("ticks", "abcdefg"), options.get("move", 0)
+    with matplotlib.style.context(style):
+        figure = Figure(figsize=(6, 3.5))
+        ax = figure.subplots(subplot_kw={"projection": projection})
+        x = np.linspace(0, 6, 50)
+        height = 0.2 + np.exp(-x / 2) + move
+        if projection == "3d":
+            ax.plot(x, np.cos(x), height, label=options.get("legend", "adam"))
+            ax.set(zlim=(0, 1.4))
+        else:
+            ax.plot(x, height, label=options.get("legend", "adam"))
+            ax.set(ylim=(0, 1.4))
+        ax.set(**texts)
+        ax.set_xticks(range(7), labels=ticks)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.15, 1))
+        after(ax)
+        file = io.BytesIO()
+        figure.savefig(file, bbox_inches="tight", **(save or {}))
+        return file.getvalue()
+
+
+def without_spines(ax):
+    ax.spines[:].set_visible(False)
+
+
+def with_twin(ax):
+    ax.twinx().set(ylim=(0, 9), ylabel="seconds")
+
+
+def framed(ax):
+    ax.figure.set(edgecolor="black", linewidth=4)
+
+
+def on_a_photograph(ax):
+    smooth = Image.fromarray(np.random.default_rng(3).integers(0, 80, (6, 6), np.uint8))
+    smooth = np.asarray(smooth.resize((300, 200), Image.Resampling.BICUBIC))
+    ax.imshow(smooth, cmap="gray", vmin=0, vmax=255, extent=(0, 6, 0, 1.4), aspect="auto", zorder=0)
+
+
+def with_a_colour_bar(ax):
+    ax.figure.colorbar(ax.imshow([[0, 1]], extent=(4, 5, 1, 1.2), aspect="auto"), label="share")
+
+
+def with_faint_texts(ax):
+    for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+        text.set_color("lightgray")
+    ax.tick_params(labelcolor="lightgray")
+
+
+# Which figure -> how to draw it. In all of them a changed text must be told.
+LOOKS = {
+    **{
+        style: {"style": style}
+        for style in (
+            "dark_background",
+            "ggplot",
+            "fivethirtyeight",
+            "Solarize_Light2",
+            "seaborn-v0_8-darkgrid",
+            "seaborn-v0_8-whitegrid",
+        )
+    },
+    "transparent": {"save": {"transparent": True}},
+    "dark and transparent": {"style": "dark_background", "save": {"transparent": True}},
+    "dark at 200 dpi": {"style": "dark_background", "save": {"dpi": 200}},
+    "black around white axes": {"style": ["dark_background", {"axes.facecolor": "white"}]},
+    "without spines": {"after": without_spines},
+    "dark without spines": {"style": "dark_background", "after": without_spines},
+    "twin axes": {"style": "dark_background", "after": with_twin},
+    "a frame around the figure": {"after": framed},
+    "a sharp black legend": {"style": {"legend.fancybox": False, "legend.edgecolor": "black"}},
+    "a dark photograph": {"after": on_a_photograph},
+    "a colour bar": {"style": "dark_background", "after": with_a_colour_bar},
+    "faint texts": {"after": with_faint_texts},
+    "faint texts on black": {
+        "style": ["dark_background", {"text.color": "#555555", "axes.labelcolor": "#555555"}]
+    },
+    "polar": {"projection": "polar"},
+    "dark polar": {"style": "dark_background", "projection": "polar"},
+    "3d": {"projection": "3d"},
+    "dark 3d": {"style": "dark_background", "projection": "3d"},
+}
+TEXTS = {
+    "title": "Loss over five epochs",
+    "xlabel": "batch",
+    "ylabel": "training loss",
+    "ticks": "abcdxfg",
+    "legend": "nadam",
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_however_axes_look_texts_beside_them_stay_and_a_curve_may_move(look):
+    base = styled(**LOOKS[look])
+    for name, text in TEXTS.items():
+        changed = styled(**LOOKS[look] | {name: text})
+        for trained in (False, True):
+            assert compare_figures(base, changed, trained=trained).what, name
+    moved = styled(**LOOKS[look] | {"move": 0.015})
+    assert compare_figures(base, moved, trained=True).what is None
+    assert compare_figures(base, moved, trained=False).what
+    if "without spines" not in look:
+        found, size = inside(base).getbbox(), inside(base).size
+        share = (found[2] - found[0]) * (found[3] - found[1]) / (size[0] * size[1])
+        assert 0.25 < share < 0.85
+
+
+def inside(picture: bytes) -> Image.Image:
+    """Return which blocks of a figure lie inside axes, in its size."""
+    grounds = [canvas for canvas, _ in on_grounds(read(picture), read(picture))]
+    found = max((axes(canvas)[0] for canvas in grounds), key=np.sum)
+    return Image.fromarray(found).resize(grounds[0].size, Image.Resampling.NEAREST)
+
+
+def test_beside_the_axes_of_an_untrained_figure_one_digit_counts_even_at_72_dpi():
+    how = {"save": {"dpi": 72}}
+    old, new = (styled(**how, ticks=digits) for digits in ("0123456", "0123496"))
+    assert compare_figures(old, new, trained=False).what
+
+
+def test_a_cube_is_no_rectangle_and_the_labels_around_it_are_outside():
+    for style in ("default", "dark_background"):
+        with matplotlib.style.context(style):
+            figure = Figure(figsize=(5, 4))
+            ax = figure.subplots(subplot_kw={"projection": "3d"})
+            ax.plot(range(7), np.cos(range(7)), range(7))
+            found = inside(png(figure))
+        box = np.asarray(found.crop(found.getbbox()))
+        assert 0.5 < box.mean() < 0.9
+        assert not box[-BLOCK:, : box.shape[1] // 2].any(), "the labels at the lower left"
+
+
+def test_panels_without_labels_are_axes_and_a_table_and_a_legend_are_not():
+    figure = Figure(figsize=(6, 2))
+    for ax in figure.subplots(1, 4):
+        ax.imshow(np.eye(4), cmap="Greys")
+        ax.set(xticks=[], yticks=[], title="eye")
+    assert len(np.unique(np.asarray(inside(png(figure))).any(axis=0).nonzero()[0])) > 300
+    figure = Figure(figsize=(6, 3))
+    ax = figure.subplots()
+    ax.axis("off")
+    ax.table([[f"{row}{column}" for column in "abc"] for row in range(9)], loc="center")
+    assert inside(png(figure)).getbbox() is None
+
+
+def test_side_by_side_shows_white_on_black_where_that_differs():
+    white_on_clear = np.zeros((64, 200, 4), np.uint8)
+    changed = white_on_clear.copy()
+    changed[16:32, 16:32] = 255
+    pair = [encoded(pixels) for pixels in (white_on_clear, changed)]
+    assert compare_figures(*pair, trained=True).what
+    sheet = np.asarray(Image.open(io.BytesIO(side_by_side(*pair))).convert("L"))
+    assert (sheet == 0).sum() > 2 * 200 * 60
+    assert (sheet == 255).sum() >= 16 * 16

@@ -24,12 +24,12 @@ def display(**data: str):
     return new_output("display_data", data=data)
 
 
-def picture(shade: int):
+def picture(shade: int, plain: str = "<Figure>"):
     file = io.BytesIO()
     image = Image.new("L", (80, 60), 255)
     image.paste(shade, (20, 15, 60, 45))
     image.save(file, "png")
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": plain}
     return new_output("display_data", data=data)
 
 
@@ -131,3 +131,82 @@ def test_the_text_of_a_figure_is_compared():
     assert not compare_outputs([one], [other], Rules(figures=False)).differences
     other.metadata = {"image/png": {"alt": "A falling line, from 0.968 to 0.5."}}
     assert not compare_outputs([one], [other], TRAINED).differences
+
+
+def test_the_name_of_a_picture_is_not_compared_and_the_picture_is():
+    sizes = ("<Figure size 640x480 with 1 Axes>", "<Figure size 320x240 with 2 Axes>")
+    one, same, other = picture(0, sizes[0]), picture(0, sizes[1]), picture(120, sizes[1])
+    assert not compare_outputs([one], [same], Rules()).differences
+    (difference,) = compare_outputs([one], [other], Rules()).differences
+    assert difference.what.startswith("the figure differs")
+    # What is no name, or has no picture beside it, is read.
+    assert compare_outputs([picture(0, "0.5 <b>")], [picture(0, "0.7 <b>")], Rules()).differences
+    names = [display(plain=f"<Model with {units} units>") for units in (64, 128)]
+    assert compare_outputs(names[:1], names[1:], Rules()).differences
+
+
+def test_types_that_are_skipped_need_not_even_be_there():
+    skip = Rules(skip=("image/png", "text/html"))
+    html = [display(html=f"<b>{n}</b>", plain="a table") for n in (1, 2)]
+    for pair in [
+        ([picture(0)], [picture(120)]),
+        ([picture(0)], []),
+        (html[:1], html[1:]),
+        (html[:1], [display(plain="a table")]),
+        ([stream("a"), picture(0), stream("b")], [stream("ab")]),
+    ]:
+        assert compare_outputs(*pair, Rules()).differences
+        assert not compare_outputs(*pair, skip).differences
+    assert compare_outputs(html[:1], [display(plain="no table")], skip).differences
+    plain = Rules(skip=("text/plain",))
+    assert not compare_outputs([display(plain="a")], [display(plain="b")], plain).differences
+    assert compare_outputs([stream("a")], [stream("b")], plain).differences
+
+
+def data_of(shade: int) -> str:
+    return picture(shade).data["image/png"]
+
+
+def drawing(word: str, where: str = "image/svg+xml"):
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><text x="1">{word}</text></svg>'
+    return display(**{where: svg if where == "image/svg+xml" else f"<p>a {svg} b</p>"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (drawing("loss"), drawing("gain")),
+        (drawing("loss", "html"), drawing("gain", "html")),
+        *(
+            tuple(display(**{kind: text.format(data_of(shade))}) for shade in (0, 120))
+            for kind, text in [
+                ("html", "<p>one</p><img src='data:image/png;base64,{}'>"),
+                ("text/markdown", "one ![two](data:image/png;base64,{}) three"),
+            ]
+        ),
+        *(tuple(display(**{kind: data_of(shade)}) for shade in (0, 120))
+          for kind in ("image/gif", "image/webp", "image/jpeg")),
+    ],
+)  # fmt: skip
+def test_pictures_of_any_kind_and_place_are_compared_unless_figures_are_off(one, other):
+    assert not compare_outputs([one], [one], TRAINED).differences
+    result = compare_outputs([one], [other], TRAINED)
+    assert len(result.differences) == 1
+    assert result.worst.kind == "figure"
+    by_being_there = Rules(figures=False)
+    assert not compare_outputs([one], [other], by_being_there).differences
+    assert compare_outputs([one], [], by_being_there).differences
+
+
+def test_as_many_pictures_as_before_stand_in_html_and_markdown():
+    for kind, text in [("html", "<img src='{0}'>"), ("text/markdown", "![a]({0})")]:
+        text = text.format(f"data:image/png;base64,{data_of(0)}")
+        pair = [display(**{kind: text})], [display(**{kind: text * 2})]
+        for rules in (TRAINED, Rules(figures=False)):
+            assert compare_outputs(*pair, rules).differences
+
+
+def test_a_picture_that_is_no_base64_is_said():
+    one, other = (display(**{"image/png": text}) for text in ("AAAA", "AAAAA"))
+    (difference,) = compare_outputs([one], [other], TRAINED).differences
+    assert "picture cannot be read" in difference.what

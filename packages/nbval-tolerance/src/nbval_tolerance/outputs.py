@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -22,8 +23,18 @@ from nbval_tolerance.compare import (
 )
 from nbval_tolerance.controls import rules_of
 from nbval_tolerance.figures import compare_figures, side_by_side
+from nbval_tolerance.svg import compare_svg, decoded
 
-PICTURES = ("image/png", "image/jpeg")
+SVG = "image/svg+xml"
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)
+# Pictures inside HTML and Markdown, as data or as an element, and what stands for them in the text.
+EMBEDDED = re.compile(
+    r"data:(?P<kind>image/(?:png|jpeg|gif|webp|svg\+xml));base64,(?P<data>[A-Za-z0-9+/=\s]+)"
+    r"|(?P<svg><svg\b.*?</svg\s*>)",
+    re.DOTALL,
+)
+# The plain text of a picture: a reader does not see it.
+OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
 WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run
 
 
@@ -44,9 +55,9 @@ def compare_outputs(
 ) -> Comparison:
     """Compare two lists of notebook outputs, in order.
 
-    Streams, results, displays and errors must come in the same order and with the same MIME types.
-    Of what they hold, texts, HTML (as a reader sees it), JSON and pictures are compared; anything
-    else, such as a widget, by being there.
+    Streams, results, displays and errors must come in the same order and with the same MIME types,
+    but for those that `rules.skip` names. Of what they hold, texts, HTML (as a reader sees it),
+    JSON and pictures are compared; anything else, such as a widget, by being there.
 
     Parameters
     ----------
@@ -55,7 +66,7 @@ def compare_outputs(
     rules
         How strictly.
     """
-    old, new = merge_streams(stored), merge_streams(computed)
+    old, new = (merge_streams(compared(outputs, rules.skip)) for outputs in (stored, computed))
     if [describe(output) for output in old] != [describe(output) for output in new]:
         kinds = Difference("the outputs differ in kind or order", outline(old), outline(new))
         return Comparison([kinds])
@@ -69,39 +80,96 @@ def compare_outputs(
     return result
 
 
+def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[NotebookNode]:
+    """Return what is compared of outputs: neither these MIME types nor the name of a picture."""
+    left = []
+    for output in outputs:
+        if "data" in output:
+            data = {kind: content for kind, content in output.data.items() if kind not in skip}
+            if any(kind in PICTURES for kind in output.data) and OBJECT.fullmatch(
+                data.get("text/plain", "")
+            ):
+                del data["text/plain"]
+            if output.data and not data:
+                continue
+            output = NotebookNode(output, data=NotebookNode(data))
+        left.append(output)
+    return left
+
+
 def compare_data(
     kind: str, stored: NotebookNode, computed: NotebookNode, rules: Rules
 ) -> Comparison:
     """Compare one MIME type of a display; `text/plain` has been compared already."""
-    if kind in PICTURES and rules.figures:
-        return compare_pictures(stored[kind], computed[kind], rules)
+    if kind in PICTURES:
+        return compare_pictures(kind, stored[kind], computed[kind], rules)
+    if kind not in ("text/html", "text/markdown"):
+        return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
+    result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
         rules = replace(rules, seeded=False)  # the plain text shows better what they are
-    return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
+    texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
+    result += compare_text(*texts, rules)
+    return result
+
+
+def without_pictures(text: str) -> str:
+    """Return HTML or Markdown with a mark in the place of each picture."""
+    return EMBEDDED.sub(lambda one: '<img src="data:">' if one["svg"] else "data:", text)
+
+
+def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
+    """Compare the pictures inside two pieces of HTML or Markdown that have as many."""
+    old, new = (list(EMBEDDED.finditer(text)) for text in (stored, computed))
+    kinds = [[one["kind"] or SVG for one in found] for found in (old, new)]
+    if kinds[0] != kinds[1]:
+        listed = [", ".join(names) or "none" for names in kinds]
+        return Comparison([Difference("the pictures in the text differ", *listed)])
+    result = Comparison()
+    for kind, one, other in zip(kinds[0], old, new, strict=True):
+        pair = (match["svg"] or match["data"] for match in (one, other))
+        result += compare_pictures(kind, *pair, rules)
+    return result
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
     """Tell whether the plain text of a display has each number of its HTML, as a table's has."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
-        for text in (data.get("text/plain", ""), html_text(data["text/html"]))
+        for text in (
+            data.get("text/plain", ""),
+            html_text(without_pictures(data["text/html"])),
+        )
     )
     return html <= plain
 
 
-def compare_pictures(stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare two pictures, as base64; draw a report of two that differ."""
-    old, new = base64.b64decode(stored), base64.b64decode(computed)
+def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Comparison:
+    """Compare two pictures, base64 or SVG; draw a report of two that differ, but for SVG."""
+    if not rules.figures:
+        return Comparison()
     how = {
         "trained": rules.phase is not Phase.UNTRAINED,
         "wider": rules.wider.get("figure", 1.0),
     }
+    if kind == SVG:
+        drawings = (
+            one if "<" in one else decoded(one).decode("utf-8", "replace")
+            for one in (stored, computed)
+        )
+        verdict = compare_svg(*drawings, rules, **how)
+        return Comparison(verdict.differences, [head_room(verdict.used)])
+    old, new = decoded(stored), decoded(computed)
     verdict = compare_figures(old, new, **how)
-    head_room = Number(0, "figure", "the figure", "another", verdict.used, 1.0)
     if verdict.what is None:
-        return Comparison(numbers=[head_room])
+        return Comparison(numbers=[head_room(verdict.used)])
     difference = Difference(f"the figure differs: {verdict.what}", "a figure", "another figure")
-    return Comparison([difference], [head_room], [side_by_side(old, new, **how)])
+    return Comparison([difference], [head_room(verdict.used)], [side_by_side(old, new, **how)])
+
+
+def head_room(used: float) -> Number:
+    """Return what a figure used of its tolerance, in the form of a number that moved."""
+    return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

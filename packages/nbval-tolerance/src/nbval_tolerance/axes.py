@@ -1,0 +1,219 @@
+"""Where are the axes of a figure? Found in its pixels, on any background. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+BLOCK = 8  # pixels; a letter of a 10-point label is about as large
+
+# How many of 255 levels a single pixel may differ without a reason: one step of a colour map, to
+# which rounding may lead. Steps of hsv are as large, those of viridis half as large.
+GRAIN = 6
+
+# Axes are found by what differs from the figure's background in straight lines: spines, a grid, or
+# all of the axes if they have a colour. In pixels:
+SPINE = 40  # how long such a line must be: no stroke of a letter is
+GRID = 4  # how wide a line of the background's colour may be that crosses it
+TICK = 8  # how far two lines may miss or pass their corner: by a tick
+LABELS = 16  # how far from the axes the nearest labels stand at most
+FULL = 0.8  # which share of a line is coloured at least where an area's grid crosses it
+ROUND = 0.9  # which share of the rectangle around it a circle or a cube covers at most: 0.8
+CELLS = 50_000  # of 2 by 2 pixels, which are followed one by one
+LINES, RECTANGLES = 500, 100  # how many are looked at, the largest first
+
+
+def background(picture: Image.Image) -> tuple[int, ...]:
+    """Return the colour that is most frequent along a picture's border, a block wide."""
+    width, height = picture.size
+    wide, high = min(BLOCK, width), min(BLOCK, height)
+    edges = [(0, 0, width, high), (0, height - high, width, height)]
+    edges += [(0, 0, wide, height), (width - wide, 0, width, height)]
+    found = Counter()
+    for edge in edges:
+        part = picture.crop(edge)
+        found.update({colour: n for n, colour in part.getcolors(part.width * part.height)})
+    return found.most_common(1)[0][0]
+
+
+def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
+
+    A legend, a colour bar, a table and a frame around the figure have none there. Panels may have
+    none, either: those that share their rows or columns with such axes, and those that stand in a
+    row or column with others of their size. In a trained figure without any of these, polar and
+    three-dimensional axes are found. Axes without spines, grid and colour are not found.
+
+    Returns
+    -------
+    inside, beside : numpy.ndarray
+        Boolean, (rows, columns) of blocks: those inside axes, and those in no rectangle at all, if
+        there are axes.
+    """
+    pixels = np.asarray(picture)
+    mask = np.zeros(pixels.shape[:2], dtype=bool)
+    for channel, level in enumerate(background(picture)):
+        mask |= abs(pixels[..., channel].astype(np.int16) - level) > GRAIN
+    found = np.unique([grown(mask, *one) for one in rectangles(mask)] or [[0, 0, 0, 0]], axis=0)
+    whole = np.array([is_whole(mask, *one) for one in found])
+    labelled = whole & [has_labels(mask, *one) for one in found]
+    inside = np.zeros((picture.height // BLOCK, picture.width // BLOCK), dtype=bool)
+    beside = ~inside
+    for one, is_labelled in zip(found, labelled, strict=True):
+        area = tuple(slice(round(a / BLOCK), round((b + 1) / BLOCK)) for a, b in (one[:2], one[2:]))
+        beside[area] = False
+        if is_labelled or is_panel(one, found[labelled], found[whole]):
+            inside[area] = True
+    if inside.any():
+        return inside, beside
+    return (round_axes(mask) if trained else inside), inside
+
+
+def round_axes(mask: np.ndarray) -> np.ndarray:
+    """Return which blocks lie inside large connected areas that are no rectangles.
+
+    Such are the circle of polar and the cube of three-dimensional axes, and a pie.
+    """
+    rows, columns = (size // BLOCK for size in mask.shape)
+    inside = np.zeros((rows, columns), dtype=bool)
+    half = mask.reshape(mask.shape[0] // 2, 2, -1, 2).any(axis=(1, 3))
+    if half.sum() > CELLS:
+        return inside
+    for patch in patches(half):
+        if len(patch) < SPINE:
+            continue
+        drawn = np.zeros_like(half)
+        drawn[tuple(np.transpose(patch))] = True
+        filled = between(drawn) & between(drawn.T).T
+        high, wide = (np.ptp(side) + 1 for side in np.nonzero(filled))
+        if min(high, wide) >= SPINE and filled.sum() < ROUND * high * wide:
+            inside |= filled.reshape(rows, BLOCK // 2, columns, -1).mean(axis=(1, 3)) > 1 / 2
+    return inside
+
+
+def between(drawn: np.ndarray) -> np.ndarray:
+    """Return what lies between the first and the last mark in each row."""
+    since = np.logical_or.accumulate(drawn, axis=1)
+    return since & np.logical_or.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
+
+
+def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
+    """Tell whether a rectangle belongs to labelled axes, or is one of a row or column of panels."""
+    near = abs(labelled - one) <= GRID
+    if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
+        return True
+    around = ((found - one) * (1, -1, 1, -1) <= 0).all(axis=1)
+    if (found[around] != one).any():  # in a table, or a frame
+        return False
+    apart = abs(found - one)
+    size = one[[1, 3]] - one[[0, 2]]
+    same_size = (abs(found[:, [1, 3]] - found[:, [0, 2]] - size) <= GRID).all(axis=1)
+    in_row = (apart[:, 0] <= GRID) & (apart[:, 2] > size[1] + GRID)
+    in_column = (apart[:, 2] <= GRID) & (apart[:, 0] > size[0] + GRID)
+    return bool((same_size & (in_row | in_column)).any())
+
+
+def rectangles(mask: np.ndarray) -> np.ndarray:
+    """Return the rectangles that long straight lines span, as spines or as a grid.
+
+    Spines, or the sides of an area, meet in the lower left corner. The lines of a grid cross, and
+    each has another that ends where it ends.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 4): first and last row, first and last column; the largest first.
+    """
+    flat, upright = runs(mask), runs(mask.T)
+    y, left, right = flat.T[:, None]
+    x, top, bottom = upright.T[..., None]
+    spines = (left - 2 <= x) & (x <= left + TICK) & (y - 2 <= bottom) & (bottom <= y + TICK)
+    cross = (left - 2 <= x) & (x <= right + 2) & (top - 2 <= y) & (y <= bottom + 2)
+    meet = spines | (cross & has_twin(flat) & has_twin(upright)[:, None])
+    sides = [np.minimum(top, y), np.maximum(bottom, y), np.minimum(left, x), np.maximum(right, x)]
+    found = np.unique(np.stack([side[meet] for side in sides], axis=1), axis=0)
+    size = (found[:, 1] - found[:, 0]) * (found[:, 3] - found[:, 2])
+    return found[np.argsort(-size)[:RECTANGLES]]
+
+
+def has_twin(lines: np.ndarray) -> np.ndarray:
+    """Tell of each line whether another, not beside it, begins and ends where it does."""
+    apart = abs(lines[:, None] - lines)
+    return ((apart[..., 0] >= SPINE) & (apart[..., 1:] <= GRID).all(axis=2)).any(axis=1)
+
+
+def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
+    """Return a rectangle, grown over a coloured area's grid to the ends of that area."""
+    top, bottom, left, right = sides
+    for turned in (False, True):
+        lines = mask.T if turned else mask
+        while (step := reach(lines[max(top - GRID - 1, 0) : top, left : right + 1][::-1])) > 0:
+            top -= step
+        while (step := reach(lines[bottom + 1 : bottom + GRID + 2, left : right + 1])) > 0:
+            bottom += step
+        top, bottom, left, right = left, right, top, bottom
+    return top, bottom, left, right
+
+
+def reach(strip: np.ndarray) -> int:
+    """Return how many rows of a strip it takes to come to the last one that is nearly full."""
+    return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
+
+
+def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
+    """Tell whether a coloured area has the four corners of a rectangle. Lines need not have."""
+    part = mask[top : bottom + 1, left : right + 1]
+    corners = [
+        part[y, x]
+        for y in (slice(GRID), slice(-GRID, None))
+        for x in (slice(GRID), slice(-GRID, None))
+    ]
+    return part.mean() < 1 / 2 or all(corner.any() for corner in corners)
+
+
+def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
+    """Tell whether ticks or labels stand beside a rectangle: left, and below or above."""
+
+    def several(band: np.ndarray) -> bool:
+        return np.count_nonzero(np.diff(np.r_[False, band].astype(np.int8)) == 1) > 1
+
+    rows, columns = slice(top, bottom + 1), slice(left, right + 1)
+    return several(mask[rows, max(left - LABELS, 0) : max(left - 1, 0)].any(axis=1)) and (
+        several(mask[bottom + 2 : bottom + LABELS + 1, columns].any(axis=0))
+        or several(mask[max(top - LABELS, 0) : max(top - 1, 0), columns].any(axis=0))
+    )
+
+
+def runs(mask: np.ndarray) -> np.ndarray:
+    """Return the long straight lines in the rows of a mask: row, first and last column each.
+
+    Of neighbouring lines with the same ends only the first and the last; the longest, if many.
+    """
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
+    lines = np.column_stack([rows, first, after - 1])[after - first >= SPINE]
+    if not len(lines):
+        return lines
+    rows, first, last = lines.T
+    begins = np.r_[True, (rows[1:] > rows[:-1]) | (first[1:] - last[:-1] > GRID)]
+    ends = np.r_[begins[1:], True]
+    lines = np.column_stack([rows[begins], first[begins], last[ends]])
+    lines = lines[np.lexsort(lines.T)]  # by last column, first column, row
+    follows = (np.diff(lines, axis=0) == (1, 0, 0)).all(axis=1)
+    lines = lines[~(np.r_[False, follows] & np.r_[follows, False])]
+    return lines[np.argsort(lines[:, 1] - lines[:, 2])[:LINES]]
+
+
+def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
+    """Yield the groups of marked blocks that touch, corners included."""
+    left = set(map(tuple, np.argwhere(marked).tolist()))
+    while left:
+        patch = [left.pop()]
+        for row, column in patch:  # grows while it is read
+            around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & left
+            left -= around
+            patch += around
+        yield patch
