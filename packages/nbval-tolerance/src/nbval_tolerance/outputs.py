@@ -184,5 +184,6 @@ def html_text(html: str) -> str:
     """Return the text that a reader sees in a piece of HTML, without style and script."""
     parser = _Text()
     parser.feed(html)
+    parser.close()  # an unfinished entity at the end, `R&D`, holds back what stands before it
     lines = (line.strip() for line in "".join(parser.parts).splitlines())
     return "\n".join(line for line in lines if line)
