@@ -255,7 +255,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
 
 
 def compare_exactly(stored: str, computed: str) -> Comparison:
-    """Compare two texts character by character, but for colours and the white space at line ends."""
+    """Compare two texts character by character, but for colours and blanks at the ends of lines."""
     old, new = (
         [Line(number, line.rstrip()) for number, line in enumerate(text.splitlines(), start=1)]
         for text in (rendered(stored).rstrip(), rendered(computed).rstrip())
@@ -351,7 +351,9 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
         The largest magnitude of the numbers that it was computed with, such as those of its array:
         rounding noise in an array goes with the largest one.
     """
-    size = max(abs(value(stored)), scale)
+    size = abs(value(stored))
+    if size == 0 or size > 1e-20 * scale:  # smaller ones are no noise: two constants in one array
+        size = max(size, scale)
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):

@@ -16,10 +16,10 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 # What the words before a number, or above it in a table, say that it is. A setting, such as a
 # learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
 # names results is none: a temperature may have been fitted, a step size found. IoU and specificity
-# are shares of right answers, like accuracy. R² is 1 minus a loss that may move by 8 %, so it moves
-# farther. A spread, or a p-value, is small beside other numbers: those say nothing about it. Two are
-# left to be floats: `error`, which may be one of rounding, and perplexity, which grows faster than
-# its loss.
+# are shares of right answers, like accuracy, and so is scikit-learn's `test_score`. R² is 1 minus a
+# loss that may move by 8 %, so it moves farther. A spread, or a p-value, is small beside other
+# numbers: their size says nothing about it. Two are left to be floats: `error`, which may be one of
+# rounding, and perplexity, which grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -31,15 +31,18 @@ WORDS = re.compile(
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
         | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
-      | \b elapsed \b | \b times \s (?: faster | slower | as \s fast ) \b | \b x \s (?: faster | slower ) \b )
-    | (?P<spread> (?<! [a-z] ) (?: std | stdev | stddev ) (?! [a-z] ) (?: _ (?: train | test ) _ score )?
-      | \b spread \b | standard [\s_-]* (?: deviations? | errors? ) | \b std \s err \b | \b variance \b
-      | (?<! [a-z] ) p [\s_-]* val (?: ue )? s? (?! [a-z] ) | P>\|[tzF]\| | \b PR? \(>F\) | ± | \+/- )
+      | \b elapsed \b | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
+    | (?P<spread> (?<! [a-z] ) (?: std | stdev | stddev ) (?! [a-z] )
+        (?: _ (?: train | test ) _ score )?
+      | \b spread \b | standard [\s_-]* (?: deviations? | errors? ) | \b std \s err \b
+      | \b variance \b | (?<! [a-z] ) p [\s_-]* val (?: ue )? s? (?! [a-z] ) | P>\|[tzF]\|
+      | \b PR? \(>F\) | ± | \+/- )
     | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
       (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: r?mse | mae | nll ) (?! [a-z] )
           | (?: squared | absolute ) [\s_]* error )
         | (?P<accuracy> (?: accurac(?: y | ies ) | precision | recall
-            | (?<! [a-z] ) (?: f1 | (?: au )? roc | auc ) (?! [a-z] ) ) (?: [\s_-]* scores? (?! [a-z] ) )?
+            | (?<! [a-z] ) (?: f1 | (?: au )? roc | auc ) (?! [a-z] ) )
+            (?: [\s_-]* scores? (?! [a-z] ) )?
           | (?<! [a-z] ) (?: acc | iou ) (?! [a-z] )
           | (?: mean _ | split \d+ _ )? (?: test | train | best ) _ score (?! [a-z] )
           | \b (?: set | best | cv | cross[\s_-]validation ) [\s_] scores? \b

@@ -143,10 +143,12 @@ def is_head(line: str) -> bool:
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and text of each line; the lines of one array are one line."""
-    begun, parts, depth, call = 0, [], 0, 0
-    for number, line in enumerate(text.strip().splitlines(), start=1):
-        if RULE.fullmatch(line) or SOMETIMES.fullmatch(line):
+    begun, parts, depth, call, said = 0, [], 0, 0, False
+    for number, line in enumerate(text.rstrip().splitlines(), start=1):
+        first = not line.strip() and not said
+        if first or RULE.fullmatch(line) or SOMETIMES.fullmatch(line):
             continue
+        said = True
         begun = begun or number
         parts.append(line.rstrip())
         depth += line.count("[") - line.count("]")

@@ -65,12 +65,12 @@ IDS = [
     ("id", ["ipykernel_"], r"[^\s'\"<>(=]* ipykernel_\d+ [\\/] \d+ (?= \.py )"),
     ("id", ["<ipython-input"], r"<ipython-input-\d+-\w+>"),
     ("id", ["__autograph"], r"__autograph_generated_file (?P<id> \w{8} )"),
-    ("id", ["/tmp/", "/var/folders/", "\\temp\\"],
+    ("id", ["tmp", "/var/folders/", "\\temp\\"],
      rf"{TEMPORARY} [\\/] (?: tmp[a-z0-9_]{{6,8}} (?! \w ) | tmp\.\w{{8,12}}"
      rf" | (?: [\w.]*[-_.] )? {RANDOM} (?! \w ) | pytest-of-[^\s/]+/pytest-\d+ )"),
-    ("id", ["/tmp", "\\tmp"], rf"[\\/] (?P<id> tmp {RANDOM} ) (?! \w )"),
-    ("id", ["id"], r"\b (?: p?pid | tid | native_id | (?: thread | process ) [\s_]* id ) [\s=:#]{0,3}"
-     r"(?P<id> \d+ ) (?! [\w.] )"),
+    ("id", ["tmp"], rf"[\\/] (?P<id> tmp {RANDOM} ) (?! \w )"),
+    ("id", ["id"], r"\b (?: p?pid | tid | native_id | (?: thread | process ) [\s_]* id )"
+     r"[\s=:#]{0,3} (?P<id> \d+ ) (?! [\w.] )"),
     ("id", ["parent="], r"\b pid=\d+ \s parent= (?P<id> \d+ )"),
     ("id", ["process "],
      r"\b (?: in | from | by | started | killed ) \s process \s (?P<id> \d{2,7} ) (?! [\w.] )"),
@@ -82,16 +82,17 @@ IDS = [
      r"(?: 127\.0\.0\.1 | localhost | 0\.0\.0\.0 | \[::1\] ) :"
      r"(?P<id> (?: 3[3-9] | [4-6]\d ) \d{3} ) (?! \d )"),
     # The heads of log lines: absl's and glog's, PyTorch's, Chromium's.
-    ("clock", [":"], r"\A \s* [IWEF]"
-     r"(?P<id> \d{4} (?: \d{4} )? \s+ \d\d:\d\d:\d+ (?: \.\d+ )? \s+ \d+ ) (?= \s+ [^\s:]+:\d+\] )"),
+    ("clock", [":"],
+     r"\A \s* [IWEF] (?P<id> \d{4} (?: \d{4} )? \s+ \d\d:\d\d:\d+ (?: \.\d+ )? \s+ \d+ )"
+     r"(?= \s+ [^\s:]+:\d+\] )"),
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
     # A process in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{2,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
-    ("id", ["["], rf"\A \[? \d{{4}}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{{4}} )? \]? \s*"
-     rf"\[ (?P<id> \d{{2,7}} ) \] \s"),
+    ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
+     r"\s* \[ (?P<id> \d{2,7} ) \] \s"),
 ]  # fmt: skip
 IDS = [(what, texts, re.compile(pattern, PATTERN)) for what, texts, pattern in IDS]
 
@@ -102,7 +103,7 @@ BAR = re.compile(
     \d+ / (?: \d+ | Unknown ) \s* (?: [━─╸╺]{3} | \[ [=>.]{5,} \] | - \s \d+m?s\b )  # Keras
     | \d+% \s? \|  # tqdm
     | \[ \d+:\d\d (?: :\d\d )? ( < [\d:?]+ )? , [^\]]* /
-    | [━╸╺]{5,} .* \d  # rich, pip
+    | [━╸╺]{3,} .* \d  # rich, pip
     | \b \d+ [nuµμm]?s / (?: step | epoch | sample ) \b
     """,
     re.VERBOSE,
@@ -127,25 +128,28 @@ WEEKDAY = r"(?: Mon | Tues? | Wed(?:nes)? | Thu(?:rs)? | Fri | Sat(?:ur)? | Sun 
 MONTH = r"(?: Jan | Feb | Mar | Apr | May | Jun | Jul | Aug | Sep | Oct | Nov | Dec ) [a-z]*"
 CLOCK = re.compile(
     rf"""
-    (?<! [\w.:/-] ) (?:
+    (?<! [\w./-] ) (?:
         (?P<full> {FULL_DAY} (?: T | ,? \s {{1,2}} ) {HOUR} {ZONE} )
       | (?P<full2> \d{{1,2}} [./] \d{{1,2}} [./] \d{{2,4}} ,? \s \d{{1,2}}:\d\d (?: :\d\d )?
           (?: \s [AP]M )? )
       | (?P<words> {WEEKDAY} , \s \d{{1,2}} \s {MONTH} \s \d{{4}} (?: \s {HOUR} {ZONE} )?
           | {WEEKDAY} \s {MONTH} \s+ \d{{1,2}} \s \d\d:\d\d:\d\d (?: \s [A-Z]{{3,4}} )? \s \d{{4}} )
-      | (?P<object> datetime\.datetime\( \d{{4}} (?: ,\s\d+ ){{6}} (?: , \s [^()]+ (?: \(\) )? )? \) )
-      | (?P<hour> (?: \d+ \s days? ,? \s [+-]? )? \d{{1,3}}:\d\d:\d\d
+      | (?P<object> datetime\.datetime\( \d{{4}} (?: ,\s\d+ ){{6}}
+          (?: , \s [^()]+ (?: \(\) )? )? \) )
+      | (?P<hour> (?<! : ) (?P<days> \d+ \s days? ,? \s [+-]? )? \d{{1,3}}:\d\d:\d\d
           (?: [.] \d+ | , \d{{3}} (?! [\d:] ) )? (?: \s? [AP]M \b )? )
     ) (?! \w | :\d | \.\d )
     """,
     re.VERBOSE,
 )
 LISTED = re.compile(
-    rf"\A [-dlbcps] [-rwxsStT]{{9}} [.+@]? \s .*? (?P<id> {MONTH} \s+ \d{{1,2}} \s+ (?: \d\d:\d\d | \d{{4}} ) )",
+    rf"""\A [-dlbcps] [-rwxsStT]{{9}} [.+@]? \s .*?
+        (?P<id> {MONTH} \s+ \d{{1,2}} \s+ (?: \d\d:\d\d | \d{{4}} ) )""",
     re.VERBOSE,
 )  # `ls -l`
 SUMMARY = re.compile(
-    r"\A \s* (?: Date | Time ): \s+ (?P<id> \w{3}, \s \d\d \s \w{3} \s \d{4} | \d\d:\d\d:\d\d ) (?= \s{2,} \S | \s* \Z )",
+    r"""\A \s* (?: Date | Time ): \s+ (?P<id> \w{3}, \s \d\d \s \w{3} \s \d{4} | \d\d:\d\d:\d\d )
+        (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
 )  # statsmodels' summaries
 # Words before a time that the clock of the run may have given.
@@ -163,15 +167,21 @@ NOW = re.compile(
 DATA = re.compile(r"dtype|datetime64|DatetimeIndex|Timedelta|\bName: |\bFreq: |PeriodIndex")
 LOG_BEFORE = re.compile(rf"\A \W{{0,2}} (?: (?: {LEVEL} | [IWEFD] ) \W{{1,3}} )? \Z", re.VERBOSE)
 LOG_AFTER = re.compile(
-    rf"[\])]? \s* [-|:,]? \s* \[? (?: {LEVEL} | [IWEFD] ) \b | [\])]? \s? [-|:]+ \s+ (?= [A-Za-z\[] )"
-    rf" | \] \s* (?= [A-Za-z\[] ) | [\])]? \s+ \[ (?= [A-Za-z\d] ) | \s \w+ \s (?: - \s )? {LEVEL} \b",
+    rf"""
+    [\])]? \s* [-|:,]? \s* \[? (?: {LEVEL} | [IWEFD] ) \b
+    | [\])]? \s? [-|:]+ \s+ (?= [A-Za-z\[] )  # a message, or a name
+    | \] \s* (?= [A-Za-z\[] )
+    | [\])]? \s+ \[ (?= [A-Za-z\d] )
+    | \s \w+ \s (?: - \s )? {LEVEL} \b
+    """,
     re.VERBOSE,
 )
 
 # ---- Durations, rates and what was counted to find them.
 
 UNIT = r"""(?: [nuµμm]?s | [nuµμm]?secs? | (?: nano | micro | milli )? seconds?
-    | (?<! \s ) min | min (?! \s* [-+.\d] ) | mins | minutes? | h | hrs? | hours? | days? )"""
+    | (?<! \s ) min | min (?= \s \d+ \s? s \b ) | min (?! \s* [-+.\d] )  # not `0.2 min 0.7`
+    | mins | minutes? | h | hrs? | hours? | days? )"""
 SIZE = r"\d[\d.,]*+ (?: e[+-]\d+ )?"
 ONE = rf"{SIZE} \s? {UNIT} (?! [\w/^*²] | \s [*/] \s? \w )"
 DURATION = re.compile(
@@ -180,10 +190,11 @@ DURATION = re.compile(
     PATTERN,
 )
 # A rate of what a computer works through; `m/s`, `L/s` and the like are no such rates.
-WORK = r"""(?: it | its | iter | iterations? | step | sample | example | image | img | picture | batch
-    | epoch | token | tok | record | row | line | file | call | request | req | query | queries | op
-    | operation | frame | word | sentence | document | doc | point | eval | evaluation | node | game
-    | episode | loop | item | pixel | prediction | [kKMGT]?i?B | [kMGTP]?FLOPs?  ) (?: s | es )?"""
+WORK = r"""(?: it | its | iter | iterations? | step | sample | example | image | img | picture
+    | batch | epoch | token | tok | record | row | line | file | call | request | req | query
+    | queries | op | operation | frame | word | sentence | document | doc | point | eval
+    | evaluation | node | game | episode | loop | item | pixel | prediction | [kKMGT]?i?B
+    | [kMGTP]?FLOPs? ) (?: s | es )?"""
 RATE = re.compile(
     rf"(?<! [\w.] ) \d[\d.,]*+ (?: e[+-]\d+ )? \s? [kMGT]? \s? {WORK}"
     rf" (?: \s? / \s? (?: s | sec | second ) | \s per \s second ) \b"
@@ -202,14 +213,15 @@ TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
 STRONG = re.compile(rf"{TIMED} \b | \b (?: CPU \s times | user | sys ) \b", PATTERN)
 WEAK = re.compile(
     r"""
-    \b (?: train | training | trained | fit | fitted | fitting | epochs? | batch | batches | inference
-      | (?<! time\s ) (?<! time[-_] ) steps? | predict (?: ed | ing | ion | ions )?
+    \b (?: train | training | trained | fit | fitted | fitting | epochs? | batch | batches
+      | (?<! time\s ) (?<! time[-_] ) steps? | predict (?: ed | ing | ion | ions )? | inference
       | evaluat (?: e | ed | ing | ion ) | validation | validating | load (?: ed | ing )?
       | compil (?: e | ed | ing | ation ) | sav (?: ed | ing ) | import (?: ed | ing )?
-      | done | finished | completed | ready | converged | comput (?: ed | ing | ation )
-      | executed | ran | processed | processing | sorted | built | (?: first | second | later ) \s calls?
+      | comput (?: ed | ing | ation ) | done | finished | completed | ready | converged | executed
+      | ran | processed | processing | sorted | built | (?: first | second | later ) \s calls?
       | eager | graph | forward | backward | per \s (?: loop | call | step | epoch | image ) | each
-    ) \b | \b in \s* [~≈<]? \s* \Z | \b time \s* [:=]? \s* [~≈<]? \s* \Z
+    ) \b
+    | \b in \s* [~≈<]? \s* \Z | \b time \s* [:=]? \s* [~≈<]? \s* \Z
     | ['"] time ['"] : \s* ['"]? \Z
     """,
     PATTERN,
@@ -225,14 +237,15 @@ TIMED_AFTER = re.compile(
 )
 # Another quantity with a unit: the line is about physics, and a weak word is not enough.
 PHYSICAL = re.compile(
-    r"""\d \s? (?: [kcmµn]?m | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa | [kMm]?e?V
-      | mol | rad | °C? | deg | bar | L | ml | km/h ) (?! \w ) | \d \s? \w+ (?: / | \s per \s ) s (?! \w )
-      | (?<! \d ) \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
+    r"""\d \s? (?: [kcmµn]?m | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
+        | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h ) (?! \w )
+      | \d \s? \w+ (?: / | \s per \s ) s (?! \w )
+      | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
 )
 # A duration that has no unit.
 UNITLESS = re.compile(
-    rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? )(?! [\w%] )", PATTERN
+    rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
 ELAPSED = re.compile(r"\b elapsed \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
 # Lines that a tool prints on some machines only.
@@ -263,7 +276,7 @@ def tokens_of(
     list of Token
         In order; none overlaps another.
     """
-    if not any(character.isdigit() for character in line):
+    if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
     found: list[Token] = []
     for token in candidates(line, above, around, clock):
@@ -327,23 +340,22 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool) -> Iterat
 
     Of a duration, the words since the one before it decide, then what follows. One in a list,
     `took 3.2 s, 4.1 s`, is what the one before it is. A weak word (`training`, `in`) does not count
-    where another quantity on the line has a unit, `falls 20 m in 2.02 s`, and a duration with no word
-    of that kind is data, unless the code reads the clock.
+    where another quantity on the line has a unit, `falls 20 m in 2.02 s`, nor for days. A duration
+    with no word of that kind is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
     at, timed = 0, False
     for match in DURATION.finditer(line):
         label, after = line[at : match.start()], line[match.end() :]
+        weak = not physical and not match[0].endswith(("day", "days"))
         timed = (
             bar
-            or bool(STRONG.search(label))
-            or bool(TIMED_AFTER.match(after))
-            or (not physical and bool(WEAK.search(label)))
-            or (timed and not re.search("[=:]", label))
             or "CPU times" in line
+            or bool(STRONG.search(label) or TIMED_AFTER.match(after))
+            or (weak and (clock or bool(WEAK.search(label))))
+            or (timed and not re.search("[=:]", label))
             or any(STRONG.search(cell_of(head, line, match.start(), match.end())) for head in heads)
-            or (clock and not physical)
         )
         at = match.end()
         if timed:
@@ -366,11 +378,11 @@ def clocks(line: str, above: Sequence[str], around: Sequence[str], clock: bool) 
             or re.search(r"\b(?:done|finished|completed) in\s*\Z", label, re.I)
         ):
             what = "duration"
-        elif not is_data(line, match, around, found):
+        elif not match["days"] and not is_data(line, match, around, found):
             alone = not re.search(r"\w", (line[: match.start()] + after).replace("Timestamp", ""))
             maybe = bool(clock or alone or NOW.search(label) or re.search(r"\.\d{3}", match[0]))
         yield Token(match.start(), match.end(), match[0], what, maybe)
-    if above and re.search(r"\bepoch\b.*\bloss\b.*\btime\b", above[-1]):  # fastai's table
+    if above and re.search(r"\bepoch\b.*loss\b.*\btime\b", above[-1]):  # fastai's table
         for match in re.finditer(r"(?<=\s)\d\d:\d\d(?=\s*\Z)", line):
             yield part(match, "duration")
 
@@ -431,6 +443,6 @@ def parts_of(text: str) -> datetime | None:
     fraction = numbers[6] if len(numbers) > 6 else "0"
     micro = int(fraction) if "(" in text else int(fraction[:6].ljust(6, "0"))
     try:
-        return datetime(year, month, day, hour, minute, rest[0] if rest else 0, micro)  # noqa: DTZ001
+        return datetime(year, month, day, hour, minute, rest[0] if rest else 0, micro)
     except ValueError:
         return None

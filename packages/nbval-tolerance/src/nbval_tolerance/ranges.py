@@ -49,8 +49,8 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
     """Return the key that is a number's kind; `accuracy` is that of a held-out accuracy as well.
 
-    A percentage is also what its word says, as in `accuracy 11.3 %`, and so is an integer that comes
-    first after the word.
+    A percentage is also what its word says, as in `accuracy 11.3 %`, and so is an integer that
+    comes first after the word.
     """
     kind = number_kind(line.text, token, line.above, named)
     kinds = [kind, kind.removeprefix("held-out ")]
