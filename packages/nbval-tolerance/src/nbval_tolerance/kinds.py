@@ -44,7 +44,7 @@ WORDS = re.compile(
             | (?<! [a-z] ) (?: f1 | (?: au )? roc | auc ) (?! [a-z] ) )
             (?: [\s_-]* scores? (?! [a-z] ) )?
           | (?<! [a-z] ) (?: acc | iou ) (?! [a-z] )
-          | (?: mean _ | split \d+ _ )? (?: test | train | best ) _ score (?! [a-z] )
+          | (?: mean _ | split \d+ _ )? (?: (?P<test> test ) | train | best ) _ score (?! [a-z] )
           | \b (?: set | best | cv | cross[\s_-]validation ) [\s_] scores? \b
           | specificity | error [\s_]* rate | \b correct \b ) )
     | (?P<probability> probability | probabilities | \b scores? \b | confidence
@@ -169,7 +169,8 @@ def words_of(text: str, words: Words = ()) -> tuple[Word, ...]:
         start, end = match.span()
         if all(end <= word.start or start >= word.end for word in found):
             kind = next(name for name in KINDS if match[name])
-            found.append(Word(start, end, f"held-out {kind}" if match["held_out"] else kind))
+            held_out = match["held_out"] or match["test"]
+            found.append(Word(start, end, f"held-out {kind}" if held_out else kind))
     return tuple(sorted(found, key=lambda word: word.start))
 
 

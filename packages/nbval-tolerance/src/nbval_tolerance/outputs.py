@@ -173,7 +173,8 @@ class _Text(HTMLParser):
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 
     def handle_endtag(self, tag):
-        self.hidden -= tag in ("style", "script")
+        if tag in ("style", "script"):
+            self.hidden = max(self.hidden - 1, 0)
 
     def handle_data(self, data):
         if not self.hidden:

@@ -63,6 +63,9 @@ IDS = [
     ("id", ["-1", "-4"],
      r"\b [0-9a-f]{8} - [0-9a-f]{4} - [14][0-9a-f]{3} - [89ab][0-9a-f]{3} - [0-9a-f]{12} \b"),
     ("id", ["ipykernel_"], r"[^\s'\"<>(=]* ipykernel_\d+ [\\/] \d+ (?= \.py )"),
+    # Where Python and its packages are installed.
+    ("id", ["-packages"], r"[^\s'\"<>(=]* [\\/] (?: site | dist ) -packages (?= [\\/] )"),
+    ("id", ["lib/python"], r"[^\s'\"<>(=]* /lib/python3\.\d+ (?= /\w+ )"),
     ("id", ["<ipython-input"], r"<ipython-input-\d+-\w+>"),
     ("id", ["__autograph"], r"__autograph_generated_file (?P<id> \w{8} )"),
     ("id", ["tmp", "/var/folders/", "\\temp\\"],
@@ -89,10 +92,10 @@ IDS = [
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
     # A process in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
-    ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{2,7}} ) \] [\s:]* \[? {LEVEL} \b"),
+    ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
-     r"\s* \[ (?P<id> \d{2,7} ) \] \s"),
+     r"\s* \[ (?P<id> \d{1,7} ) \] \s"),
 ]  # fmt: skip
 IDS = [(what, texts, re.compile(pattern, PATTERN)) for what, texts, pattern in IDS]
 
@@ -152,14 +155,16 @@ SUMMARY = re.compile(
         (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
 )  # statsmodels' summaries
+# No run that is compared is older; dates before it are data.
+EARLIEST = 2025
 # Words before a time that the clock of the run may have given.
 NOW = re.compile(
     r"""
-    \b (?: now | today | current (?:ly)? | last | on | at | since | ran | run | built | written
+    \b (?: now | today | current (?:ly)? | last \s (?: run | sav | updat | modif | chang ) \w*
+      | on | at | since | ran | run | built | written | began | begun | done
       | (?: start | finish | complet | execut | sav | creat | generat | updat | modifi | train
-          | logg | stopp | abort | submitt | load | download | begin | end | print | launch | done
-        ) (?: ed | e? )
-      | began | begun | done ) \b [^.;]* \Z
+          | logg | stopp | abort | submitt | load | download | end | print | launch ) ed
+      | start \s time | end \s time ) \b [^.;]* \Z
     | \A \W* (?: date | time | date [\s/]? time | time [\s_]? stamp | when ) \W* \Z
     """,
     PATTERN,
@@ -247,7 +252,7 @@ PHYSICAL = re.compile(
 UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
-ELAPSED = re.compile(r"\b elapsed \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
+ELAPSED = re.compile(r"\b elapsed (?: [\s_] time )? \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
 # Lines that a tool prints on some machines only.
 SOMETIMES = re.compile(
     rf"\s* (?: The \s slowest \s run \s took .* | (?: Compiler | Parser ) \s* : \s* {ONE} \s* )",
@@ -363,14 +368,21 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool) -> Iterat
 
 
 def clocks(line: str, above: Sequence[str], around: Sequence[str], clock: bool) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date: those of the run, and data."""
+    """Yield the times of day in a line, with or without a date: those of the run, and data.
+
+    Those in the head of a log line and those written in words are the run's. One that stands alone,
+    after a word such as `saved at`, or with a fraction of a second, may be; but not one in a table.
+    """
     at = 0
     found = list(CLOCK.finditer(line))
     for match in found:
         label, after = line[at : match.start()], line[match.end() :]
         at = match.end()
         what, maybe = "time", False
-        if match["words"] or is_log(line[: match.start()], after, match):
+        year = re.search(r"(?<!\d)(?:19|20)\d\d(?!\d)", match[0])
+        if year and int(year[0]) < EARLIEST:
+            pass
+        elif match["words"] or is_log(line[: match.start()], after, match):
             what = "clock"
         elif match["hour"] and (
             STRONG.search(label)
@@ -379,7 +391,7 @@ def clocks(line: str, above: Sequence[str], around: Sequence[str], clock: bool) 
         ):
             what = "duration"
         elif not match["days"] and not is_data(line, match, around, found):
-            alone = not re.search(r"\w", (line[: match.start()] + after).replace("Timestamp", ""))
+            alone = year and not re.search(r"\w", line[: match.start()] + after)
             maybe = bool(clock or alone or NOW.search(label) or re.search(r"\.\d{3}", match[0]))
         yield Token(match.start(), match.end(), match[0], what, maybe)
     if above and re.search(r"\bepoch\b.*loss\b.*\btime\b", above[-1]):  # fastai's table
@@ -400,12 +412,14 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
         return True
     if len(found) > 1 and "[" in line[: match.start()] and "]" in line[match.end() :]:
         return True
+    if any("days" in other[0] for other in found):
+        return True  # beside a pandas Timedelta
     if not re.search(r"[A-Za-z]", line[: match.start()]) and re.match(
         r"\s+[-+.\d]", line[match.end() :]
     ):
         return True  # a row: the time, then numbers
     return any(
-        other.start() == match.start()
+        other.start() == match.start() or other.end() == match.end()
         for neighbour in around
         for other in CLOCK.finditer(neighbour)
     )
