@@ -100,6 +100,29 @@ def test_html_is_compared_as_it_is_read():
 
 
 @pytest.mark.parametrize(
+    "html",
+    [
+        "<b>Control</b> accuracy {}</p>",
+        "<b>Accuracy</b> {} by R&D",
+        "Accuracy {} (Q&A)",
+        "<p>first</p>loss {} &mdash",
+        "loss {} &",
+        "loss {} &#",
+        "loss {} <",
+        "loss {} <b",
+        "loss {} <!--",
+        "</style>loss {}",
+        "loss {}<script>",
+    ],
+)
+def test_the_end_of_html_swallows_no_text(html):
+    """What is after the last tag may look like the beginning of an entity, or of a tag."""
+    old, new = ([display(html=html.format(number), plain="<H>")] for number in (0.97, 0.12))
+    assert compare_outputs(old, new, TRAINED).differences
+    assert "0.97" in html_text(html.format(0.97))
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("<td></td><td>x</td>", "<td>x</td><td></td>"),

@@ -3,7 +3,8 @@
 A text is taken as a template, compared exactly, with numbers in it, each compared by its kind.
 Integers (counts, shapes, labels) must be equal. A float may differ by what honest machines differ:
 float32 rounding before any training; in a training log and after it what other instruction sets,
-thread counts and compilers were measured to change. Times and memory addresses say nothing.
+thread counts and compilers were measured to change. What the run itself brings into a text (its
+clock, durations, process ids, memory addresses) says nothing: see `passing`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,34 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+
+from nbval_tolerance.kinds import Named, frozen, number_kind
+from nbval_tolerance.lines import Line, lines_of
+from nbval_tolerance.numbers import NUMBER, are_noise, decimals, is_integer, significant, value
+from nbval_tolerance.passing import BAR, Token, is_clock, looks_read
+from nbval_tolerance.ranges import keys_of
+from nbval_tolerance.terminal import ANSI, has_frames, last_frame, rendered
+
+__all__ = [
+    "ANSI",
+    "TOLERANCES",
+    "Comparison",
+    "Difference",
+    "Number",
+    "Passing",
+    "Phase",
+    "Rules",
+    "compare_text",
+    "has_frames",
+    "last_frame",
+    "numbers_of",
+    "out_of_range",
+    "passing",
+    "rendered",
+]
 
 
 class Phase(Enum):
@@ -64,68 +89,12 @@ TOLERANCES = {
 # flip it. A `1.` or `0.5` before training has no such unit; it would allow a 0, or a 0.4.
 DIGITS = {Phase.UNTRAINED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
+# A kind that has no tolerance of its own -> the one that it is judged by.
+JUDGED_AS = {"spread": "float"}
+KINDS = {*TOLERANCES[Phase.FIT], "setting"}
+
+TOKEN = re.compile(rf"(?P<masked> (?!) ) | {NUMBER.pattern}", re.VERBOSE)
 MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
-
-# What the words before a number, or above it in a table, say that it is. A setting, such as a
-# learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
-# names results is none: a temperature may have been fitted, a step size found. IoU and specificity
-# are shares of right answers, like accuracy. R² is 1 minus a loss that may move by 8 %, so it moves
-# farther. Two are left to be floats: `error`, which may be one of rounding, and perplexity, which
-# grows faster than its loss.
-WORDS = re.compile(
-    r"""
-    (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
-      | epsilon | (?<! [a-z] ) (?: lr | eps ) (?! [a-z] ) | beta_[12] | clip_? (?: norm | value )
-      | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
-      | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
-        # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
-      | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) threshold ) )
-        (?= ['"]? \s? [=:(] ) )
-    | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
-      (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: r?mse | mae | nll ) (?! [a-z] )
-          | (?: squared | absolute ) [\s_]* error )
-        | (?P<accuracy> accurac(?: y | ies ) | precision
-          | (?<! [a-z] ) (?: acc | f1 | (?: au )? roc | auc | iou ) (?! [a-z] )
-          | recall | specificity | error [\s_]* rate | \b correct \b ) )
-    | (?P<probability> probability | probabilities | \b scores? \b | confidence
-      | (?<! [a-z] ) r[2²] (?! \w ) )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-# What changes at every run and says nothing. `min` must touch its number (`1min 3s`), because in a
-# table `0.5 min 0.1` are two numbers and a word.
-DURATION = r"\d[\d.,]*+ (?: \s? (?: [nuµμm]?s | sec | seconds? | minutes? | hours? ) | min )"
-MASKED = rf"""
-    (?<! [\w.] ) (?P<masked>
-        0x [0-9a-fA-F]{{6,}}  # a memory address
-      | \d{{4}}-\d\d-\d\d [T\s] \d\d:\d\d (?: :\d\d (?: [.,]\d+ )? )? Z?
-      | \d+:\d\d:\d\d (?: \.\d+ )?
-      | \[ \d\d:\d\d < [\d:?]+ , [^\]]* \]  # in the bar of tqdm
-      | [\d,]++ \s loops? \s each  # of timeit
-      | {DURATION} (?: \s {DURATION} )* (?: /\w+ )?
-      | [\d.,]++ \s? \w*+ / (?: s | sec | second )
-    ) (?! \w )
-"""
-NUMBER = r"""
-    (?<! [\w.] )  # not the 1 of x1
-    (?P<number>
-        [-+]? (?: \d{1,3} (?: ,\d{3} )+ | \d+ ) \.\d++ (?: [eE] [-+]? \d+ )?+
-        (?= [^\W\d_] )  # a unit may touch a decimal number, as in 31.42dB
-      | [-+]? (?:
-            (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42 or .5
-            (?: \.\d* )?
-            (?: [eE] [-+]? \d+ )?
-          | nan | NaN | inf
-        )
-        (?! \w | \.\d )  # not the 3 of 3x, nor a part of the version 2.21.0
-    )
-"""
-TOKEN = re.compile(f"{MASKED} | {NUMBER}", re.VERBOSE)
-
-ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")  # only box-drawing: a table's rule
-BOX = re.compile(r"\s*[─-╿]+\s*")
 
 
 @dataclass(frozen=True)
@@ -137,7 +106,7 @@ class Rules:
     phase
         Where in its notebook the cell stands.
     exact
-        Whether all must be printed the same: each digit, and times, which are data then.
+        Whether all must be printed the same: each digit, and times.
     wider
         Kind of number (`loss`, `accuracy`, …) -> factor by which its tolerance is wider.
     seeded
@@ -148,14 +117,18 @@ class Rules:
         How long the cell may run; None leaves that to the runner.
     between
         What a number is (a kind, or words that stand on its line before it) -> the least and the
-        greatest that it may be. Such a number is held to that range, not to the stored one.
+        greatest that it may be. Such a number is held to that range, not to the stored value.
     result
         What the cell's result is where no word names it (`accuracy` of `model.score(x, y)`): found
         in the source. Empty if that does not say.
+    clock
+        Whether the cell's code reads the clock: what may be a time of the run then is one.
     words
-        Kind of number -> words that name it, beside `WORDS`.
+        Kind of number -> words that name it, beside those in `kinds.WORDS`. A word is a whole one,
+        in capitals or not, and a blank in it stands for `_` as well.
     tolerances
-        Tolerances that take the place of those in `TOLERANCES`.
+        Tolerances that take the place of those in `TOLERANCES`; their absolute part is not made
+        smaller for small numbers.
     skip
         MIME types that are not compared.
     """
@@ -168,6 +141,7 @@ class Rules:
     seconds: float | None = None
     between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     result: str = ""
+    clock: bool = False
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tolerances: Mapping[Phase, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
@@ -187,7 +161,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Number:
-    """One printed number and what it became: by how much it moved, and by how much it may."""
+    """One printed number and what it became: by how much it moved, and by how much it may.
+
+    Of a number that is held to a range, `kind` is the key of that range, and what it moved is its
+    distance from the middle.
+    """
 
     line: int
     kind: str
@@ -195,6 +173,7 @@ class Number:
     computed: str
     moved: float
     allowed: float
+    between: tuple[float, float] | None = None
 
     @property
     def used(self) -> float:
@@ -204,6 +183,9 @@ class Number:
         return self.moved / self.allowed if self.allowed else math.inf
 
     def __str__(self) -> str:
+        if self.between:
+            low, high = self.between
+            return f"{self.kind} {self.computed} is not between {low:g} and {high:g}"
         became = f"{self.stored} became {self.computed}"
         if self.allowed == 0:
             return f"{became} ({self.kind}: must be equal)"
@@ -212,7 +194,10 @@ class Number:
 
 @dataclass
 class Comparison:
-    """What differs, how far each number moved, and a PNG for each figure that differs."""
+    """What differs, how far each number moved, and a PNG for each figure that differs.
+
+    `ranged` holds the keys of `Rules.between` that some stored number has.
+    """
 
     differences: list[Difference] = field(default_factory=list)
     numbers: list[Number] = field(default_factory=list)
@@ -223,6 +208,7 @@ class Comparison:
         self.differences += other.differences
         self.numbers += other.numbers
         self.pictures += other.pictures
+        self.ranged |= other.ranged
         return self
 
     @property
@@ -240,6 +226,9 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
         The text in the notebook, and what its cell says now.
     rules
         How strictly.
+    label
+        The name of what is printed, such as a probe's: its words say what a number is that no word
+        of its own names, and keys of `rules.between` may stand in it.
 
     Returns
     -------
@@ -249,140 +238,198 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
         break the lines of an array elsewhere. The rules of tables do not count at all. With
         `rules.exact` all of it counts, but for white space at the ends of lines, and colours.
     """
-    lines = verbatim_lines if rules.exact else logical_lines
-    old, new = (list(lines(rendered(text))) for text in (stored, computed))
+    if rules.exact:
+        return compare_exactly(stored, computed)
+    named = Named(frozen(rules.words), label, rules.result)
+    old = list(lines_of(stored, named.words, rules.clock))
+    new = old if stored == computed else list(lines_of(computed, named.words, rules.clock))
     result = Comparison()
     if len(old) != len(new):
-        result.differences += missing_lines(old, new)
+        result.differences = missing_lines(old, new)
+        keys = (key for line in old for key in keys_of(line, rules.between, KINDS, named))
+        result.ranged = set(filter(None, keys))
         return result
-    above: list[str] = []  # of the lines since the last blank one, those that name a kind
-    for (number, one), (_, other) in zip(old, new, strict=True):
-        result += compare_line(one, other, rules, above, number)
-        if not one.strip():
-            above.clear()
-        elif WORDS.search(one):
-            above.append(one)
+    for one, other in zip(old, new, strict=True):
+        result += compare_line(one, other, rules, named)
     return result
 
 
-def compare_line(
-    stored: str, computed: str, rules: Rules, above: list[str], line: int
-) -> Comparison:
-    """Compare two lines; `above` holds the stored lines before them, for the heads of tables."""
-    result = Comparison()
-    if rules.exact and stored == computed:
+def compare_exactly(stored: str, computed: str) -> Comparison:
+    """Compare two texts character by character, but for colours and blanks at the ends of lines."""
+    old, new = (
+        [Line(number, line.rstrip()) for number, line in enumerate(text.splitlines(), start=1)]
+        for text in (rendered(stored).rstrip(), rendered(computed).rstrip())
+    )
+    if len(old) != len(new):
+        return Comparison(missing_lines(old, new))
+    return Comparison(
+        [
+            Difference(f"line {one.number}: the text differs", one.text, other.text)
+            for one, other in zip(old, new, strict=True)
+            if one.text != other.text
+        ]
+    )
+
+
+def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Comparison:
+    """Compare two lines: their form first, then their times and numbers."""
+    keys = keys_of(stored, rules.between, KINDS, named)
+    result = Comparison(ranged=set(filter(None, keys)))
+    if stored.template != computed.template or has_other_format(stored, computed):
+        what = f"line {stored.number}: the text differs"
+        result.differences = [Difference(what, stored.text, computed.text)]
         return result
-    if rules.exact or template(stored) != template(computed):
-        result.differences = [Difference(f"line {line}: the text differs", stored, computed)]
-        return result
-    if not rules.seeded:
-        return result
-    for old, new in zip(numbers_of(stored), numbers_of(computed), strict=True):
-        kind = number_kind(stored, old, above)
-        result.numbers.append(compare_number(old["number"], new["number"], kind, rules, line))
+    for old, new, key in zip(stored.compared, computed.compared, keys, strict=True):
+        if key:
+            result.numbers.append(within(new.text, key, rules.between[key], stored.number))
+        elif not rules.seeded:
+            continue
+        elif old.what == "time":
+            moved = 0.0 if old.text == new.text or is_clock(old, new) else math.inf
+            result.numbers.append(Number(stored.number, "time", old.text, new.text, moved, 0.0))
+        else:
+            kind = number_kind(stored.text, old, stored.above, named)
+            if kind != "duration":
+                allowed = tolerance(old.text, new.text, kind, rules, magnitude(stored, old, kind))
+                moved = distance(old.text, new.text, kind)
+                name = kind if rules.phase is Phase.FIT else kind.removeprefix("held-out ")
+                number = Number(stored.number, name, old.text, new.text, moved, allowed)
+                result.numbers.append(number)
     failed = [str(number) for number in result.numbers if number.used > 1]
     if failed:
-        what = f"line {line}, {rules.phase.value}: {'; '.join(failed)}"
-        result.differences = [Difference(what, stored, computed)]
+        what = f"line {stored.number}, {rules.phase.value}: {'; '.join(failed)}"
+        result.differences = [Difference(what, stored.text, computed.text)]
     return result
 
 
-def compare_number(stored: str, computed: str, kind: str, rules: Rules, line: int) -> Number:
-    """Compare two printed numbers of one kind."""
-    if stored == computed:
-        moved = 0.0
-    elif math.isfinite(value(stored)) and math.isfinite(value(computed)):
-        moved = abs(value(stored) - value(computed))
-    else:  # NaN and infinity only where they are stored
-        moved = math.inf
-    kind, allowed = tolerance(stored, computed, kind, rules)
-    return Number(line, kind, stored, computed, moved, allowed)
+def distance(stored: str, computed: str, kind: str) -> float:
+    """Return by how much a number moved; NaN and infinity may stand only where they are stored."""
+    if stored == computed or (kind != "spread" and are_noise(stored, computed)):
+        return 0.0
+    if math.isfinite(value(stored)) and math.isfinite(value(computed)):
+        return abs(value(stored) - value(computed))
+    return math.inf
 
 
-def tolerance(stored: str, computed: str, kind: str, rules: Rules) -> tuple[str, float]:
-    """Return the kind under which a number is judged, and by how much it may move.
+def tolerance(stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0) -> float:
+    """Return by how much a number of a kind may move.
 
     One unit of the last printed digit is included. NumPy strips zeros, so the digits are those of
-    the longer of the two.
+    the longer of the two. `scale` is as in `floor`.
     """
     if kind == "integer" or not math.isfinite(value(stored)):
-        return kind, 0.0
+        return 0.0
+    size = abs(value(stored))
     if kind == "setting":  # a constant, not computed: as float32 holds it
-        return kind, 1e-6 * abs(value(stored))
+        return 1e-6 * size
     phase = rules.phase
-    if kind not in TOLERANCES[phase]:  # only a training log tells its held-out data apart
-        kind = kind.removeprefix("held-out ")
-    absolute, relative = TOLERANCES[phase][kind]
+    known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}
+    # Only a training log tells its held-out data apart.
+    kind = kind if kind in known else kind.removeprefix("held-out ")
+    kind = JUDGED_AS.get(kind, kind)
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
+    if kind.endswith(("accuracy", "probability")) and size > 1:
+        # No share: an accuracy in per cent, or a score of another kind.
+        kind = "percentage" if kind.endswith("accuracy") and size <= 100 else "float"
+    absolute, relative = known[kind]
+    if kind not in rules.tolerances.get(phase, {}):
+        absolute = floor(absolute, kind, phase, stored, scale)
     digits = max(decimals(stored), decimals(computed))
     # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
-    unit = 10.0**-digits * (1 + 1e-9) if digits >= DIGITS[phase] else 0.0
-    return kind, unit + factor * (absolute + relative * abs(value(stored)))
+    unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase) else 0.0
+    return unit + factor * (absolute + relative * size)
 
 
-def rendered(text: str) -> str:
-    """Return what a terminal would show: carriage returns, backspaces and colours carried out.
+def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -> float:
+    """Return the absolute part of a tolerance for one number: small numbers have a smaller one.
 
-    Of a progress bar only the last frame remains.
+    Parameters
+    ----------
+    absolute
+        What a number of order 1 may move.
+    scale
+        The largest magnitude of the numbers that it was computed with, such as those of its array:
+        rounding noise in an array goes with the largest one.
     """
-    text = ANSI.sub("", text)
-    if "\r" not in text and "\b" not in text:
-        return text
-    lines = []
-    for line in text.split("\n"):
-        shown: list[str] = []
-        column = 0
-        for character in line.rstrip("\r"):
-            if character == "\r":
-                column = 0
-            elif character == "\b":
-                column = max(column - 1, 0)
-            else:
-                shown[column : column + 1] = [character]
-                column += 1
-        lines.append("".join(shown))
-    return "\n".join(lines)
+    size = abs(value(stored))
+    if size == 0 or size > 1e-20 * scale:  # smaller ones are no noise: two constants in one array
+        size = max(size, scale)
+    if phase is Phase.UNTRAINED:
+        return min(absolute, 1e-5 * size)
+    if kind.endswith(("accuracy", "probability")):
+        return absolute  # they are on [0, 1], whatever their size
+    if kind == "percentage":  # a share of n: its spread goes with its root
+        return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
+    if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant, a p-value
+        return 0.0
+    return min(absolute, 0.5 * max(size, 10.0 ** -decimals(stored)))
 
 
-last_frame = rendered
+def magnitude(line: Line, token: Token, kind: str) -> float:
+    """Return the largest magnitude of the numbers that stand beside one, in its array or row.
+
+    In the row of a percentage, or of a number that no word names, are the numbers on its line that
+    are printed with as many decimals.
+    """
+    row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
+    return max(line.arrays.get(token.start, 0.0), row)
 
 
-def verbatim_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of each line, as it is but for white space at its end."""
-    yield from enumerate((line.rstrip() for line in text.rstrip().splitlines()), start=1)
+def has_unit(stored: str, computed: str, phase: Phase) -> bool:
+    """Tell whether rounding may flip the last printed digit of a number."""
+    if "e" in (stored + computed).lower():
+        digits = max(significant(stored), significant(computed))
+        return digits >= (3 if phase is Phase.UNTRAINED else 2)
+    return max(decimals(stored), decimals(computed)) >= DIGITS[phase]
 
 
-def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of each line; the lines of one array are one line."""
-    begun, parts, depth, call = 0, [], 0, 0
-    for number, line in enumerate(text.strip().splitlines(), start=1):
-        if RULE.fullmatch(line):
+def has_other_format(stored: Line, computed: Line) -> bool:
+    """Tell whether a number of a line is printed in another format, as `1,200` for `1200`.
+
+    Zeros at the end are a format only outside arrays and tables, which strip them together.
+    """
+    for one, other in zip(stored.compared, computed.compared, strict=True):
+        old, new = one.text, other.text
+        if old == new or one.what != "number":
             continue
-        begun = begun or number
-        parts.append(line.rstrip())
-        depth += line.count("[") - line.count("]")
-        call += line.count("(") - line.count(")")
-        # After `array([…],` NumPy may put `dtype=float32)` into a line of its own.
-        if depth <= 0 and (call <= 0 or not parts[-1].endswith(",")):
-            yield begun, "\n".join(parts)
-            begun, parts, depth, call = 0, [], 0, 0
-    if parts:  # a bracket that never closes is no array
-        yield from enumerate(parts, start=begun)
+        alone = is_integer(old) or (stored.floats == 1 and one.start not in stored.arrays)
+        if alone and value(old) == value(new):
+            return True
+        large = all(abs(value(text)) >= 1000 for text in (old, new))
+        if large and ("," in old) != ("," in new):
+            return True
+        positive = all(value(text) > 0 for text in (old, new))
+        if positive and old.startswith("+") != new.startswith("+"):
+            return True
+    return False
 
 
-def missing_lines(old: list[tuple[int, str]], new: list[tuple[int, str]]) -> list[Difference]:
+def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
+    """Compare a number with a range: at its middle, nothing of it is used, at its ends, all."""
+    low, high = between
+    here = value(computed)
+    moved = abs(here - (low + high) / 2)
+    allowed = (high - low) / 2
+    if low <= here <= high:
+        moved = min(moved, allowed)
+    elif not moved > allowed:  # NaN, or a rounding at the end of the range
+        moved = math.inf
+    return Number(line, key, computed, computed, moved, allowed, between)
+
+
+def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
     """Say which lines are gone and which are new; of very long texts, only how many."""
     if max(len(old), len(new)) > MOST_LINES:  # aligning them takes time that grows by the square
         return [Difference("the text differs", f"{len(old)} lines", f"{len(new)} lines")]
     matcher = difflib.SequenceMatcher(
-        a=[template(line) for _, line in old], b=[template(line) for _, line in new], autojunk=False
+        a=[line.template for line in old], b=[line.template for line in new], autojunk=False
     )
     differences = []
     for operation, start, stop, begin, end in matcher.get_opcodes():
         if operation != "equal":
-            number = old[start][0] if start < len(old) else len(old)
+            number = old[start].number if start < len(old) else len(old)
             gone, come = (
-                "\n".join(line for _, line in lines) or "(no line)"
+                "\n".join(line.text for line in lines) or "(no line)"
                 for lines in (old[start:stop], new[begin:end])
             )
             what = f"line {number}: {stop - start} lines became {end - begin}"
@@ -390,115 +437,58 @@ def missing_lines(old: list[tuple[int, str]], new: list[tuple[int, str]]) -> lis
     return differences
 
 
-def template(text: str) -> str:
-    """Return `text` with each number replaced by a mark that says whether it is an integer.
-
-    What is masked, and white space beside brackets and in padding, say nothing: `[ 1. 10.]` and
-    `[1. 9.]` have the same form, and so have table cells of other widths.
-    """
-
-    def mark(match: re.Match) -> str:
-        if match["masked"]:
-            return "…"
-        return "§" if is_integer(match["number"]) else "#"
-
-    marked = BOX.sub(" │ ", TOKEN.sub(mark, text))
-    return " ".join(re.sub(r"\s*([\[\](),])\s*", r"\1", marked).split())
+def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
+    """Say which numbers of a text are not in the range that `rules.between` gives for them."""
+    result = compare_text(text, text, rules, label)
+    outside = (number for number in result.numbers if number.between and number.used > 1)
+    return [f"line {number.line}: {number}" for number in outside]
 
 
-def numbers_of(line: str) -> list[re.Match]:
-    """Return the matches of all numbers in a line that are compared."""
-    return [match for match in TOKEN.finditer(line) if match["number"]]
+def numbers_of(text: str) -> list[re.Match]:
+    """Return the matches of all numbers in a text that are compared; their group is `number`."""
+    return [
+        NUMBER.match(line.text, token.start)
+        for line in lines_of(text)
+        for token in line.compared
+        if token.what == "number"
+    ]
 
 
-def is_integer(number: str) -> bool:
-    """Tell whether a printed number is an integer: digits, no point, no exponent."""
-    return not set(number) & set(".eEnN")
+@dataclass(frozen=True)
+class Passing:
+    """A part of a text that says nothing: it differs from run to run.
 
-
-def value(number: str) -> float:
-    """Return a printed number's value: `101,770.5` is 101770.5."""
-    return float(number.replace(",", ""))
-
-
-def decimals(number: str) -> int:
-    """Return the place of the last printed digit: 2 for `0.25`, 6 for `1.5e-05`."""
-    mantissa, _, exponent = number.lower().partition("e")
-    return len(mantissa.partition(".")[2]) - int(exponent or 0)
-
-
-def number_kind(line: str, match: re.Match, above: list[str]) -> str:
-    """Name a number by what stands around it.
-
-    Parameters
+    Attributes
     ----------
     line
-        The line in which it stands.
-    match
-        Its place there.
-    above
-        The lines before it, down from the last blank one; one may be the head of a table.
-
-    Returns
-    -------
-    str
-        `integer`, `percentage`, `setting`, `loss`, `held-out loss`, … or `float`.
+        The number of its line, from 1.
+    text
+        What stands there.
+    what
+        `id`, `address`, `clock` or `duration`.
+    progress
+        Whether it stands in a progress bar, or in what Keras prints of an epoch.
     """
-    if is_integer(match["number"]):
-        return "integer"
-    if line[match.end() :].lstrip().startswith("%"):
-        return "percentage"
-    kind = nearest_word(line, line, match)
-    if kind:
-        return kind
-    rest = line[match.end() :].lstrip()
-    after = WORDS.match(rest)
-    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names what comes next.
-    if after and not re.match(r"\s*([:=]|[-+.]?\d)", rest[after.end() :]):
-        return kind_of(after)
-    for head in reversed(above):
-        kind = nearest_word(head, line, match)
-        if any(not is_integer(number["number"]) for number in numbers_of(head)):
-            if kind:  # a line of its own, such as `loss 0.25`
-                break
-        elif kind:
-            return kind
-    return "float"
+
+    line: int
+    text: str
+    what: str
+    progress: bool
 
 
-def nearest_word(text: str, line: str, match: re.Match) -> str | None:
-    """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
-
-    `text` is the number's own line, or one above it, whose words then stand before its column.
-    """
-    for word in reversed([word for word in words_of(text) if word.start() < match.end()]):
-        if not word["setting"] or is_set(word, text is not line, line, match):
-            return kind_of(word)
-    return None
-
-
-@lru_cache(maxsize=100)  # a line is asked once for each of its numbers
-def words_of(text: str) -> list[re.Match]:
-    """Return the matches of all words in a line that say what a number is."""
-    return list(WORDS.finditer(text))
-
-
-def is_set(word: re.Match, above: bool, line: str, match: re.Match) -> bool:
-    """Tell whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
-
-    It names the first number after it and, if that stands in a bracket, as in `Adam(1e-3, 0.9)`,
-    the others there; in the head of a table, the first number in its column.
-    """
-    numbers = (n for n in TOKEN.finditer(line) if n["number"] and n.end() > word.start())
-    first = next(numbers)
-    if above:
-        return first.start() == match.start() < word.end()
-    opened, between = line[word.start() : first.start()], line[word.start() : match.start()]
-    in_bracket = re.search(r"[(\[]", opened) and not re.search(r"[)\]]", between)
-    return first.start() == match.start() or bool(in_bracket)
-
-
-def kind_of(word: re.Match) -> str:
-    """Return the kind that a match of `WORDS` stands for."""
-    group = next(name for name in ("setting", "loss", "accuracy", "probability") if word[name])
-    return f"held-out {group}" if word["held_out"] else group
+def passing(text: str, rules: Rules) -> list[Passing]:
+    """Return what `compare_text` leaves out of a text: clocks, durations, addresses, ids."""
+    named = Named(frozen(rules.words), "", rules.result)
+    found = []
+    for line in lines_of(text, named.words, rules.clock):
+        progress = bool(BAR.search(line.text))
+        for token in line.tokens:
+            what = token.what
+            if what == "time" and looks_read(token):
+                what = "clock"
+            elif what == "number" and not is_integer(token.text):
+                kind = number_kind(line.text, token, line.above, named)
+                what = "duration" if kind == "duration" else what
+            if what not in ("time", "number", "bar"):
+                found.append(Passing(line.number, token.text.strip(), what, progress))
+    return found

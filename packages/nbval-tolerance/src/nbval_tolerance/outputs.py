@@ -241,7 +241,8 @@ class _Text(HTMLParser):
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 
     def handle_endtag(self, tag):
-        self.hidden -= tag in ("style", "script")
+        if tag in ("style", "script"):
+            self.hidden = max(self.hidden - 1, 0)
 
     def handle_data(self, data):
         if not self.hidden:
@@ -252,5 +253,6 @@ def html_text(html: str) -> str:
     """Return the text that a reader sees in a piece of HTML, without style and script."""
     parser = _Text()
     parser.feed(html)
+    parser.close()  # an unfinished entity at the end, `R&D`, holds back what stands before it
     lines = (line.strip() for line in "".join(parser.parts).splitlines())
     return "\n".join(line for line in lines if line)

@@ -1,0 +1,202 @@
+"""What is a printed number? The words around it say so. Pure functions of texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nbval_tolerance.numbers import NUMBER, is_integer
+from nbval_tolerance.passing import Token
+from nbval_tolerance.tables import GAP, column_end
+
+Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
+
+# What the words before a number, or above it in a table, say that it is. A setting, such as a
+# learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
+# names results is none: a temperature may have been fitted, a step size found. IoU and specificity
+# are shares of right answers, like accuracy, and so is scikit-learn's `test_score`. R² is 1 minus a
+# loss that may move by 8 %, so it moves farther. A spread, or a p-value, is small beside other
+# numbers: their size says nothing about it. Two are left to be floats: `error`, which may be one of
+# rounding, and perplexity, which grows faster than its loss.
+WORDS = re.compile(
+    r"""
+    (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
+      | epsilon | (?<! [a-z] ) (?: lr | eps ) (?! [a-z] ) | beta_[12] | clip_? (?: norm | value )
+      | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
+      | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
+        # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
+      | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) threshold ) )
+        (?= ['"]? \s? [=:(] ) )
+    | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
+        | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
+      | \b elapsed \b | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
+    | (?P<spread> (?<! [a-z] ) (?: std | stdev | stddev ) (?! [a-z] )
+        (?: _ (?: train | test ) _ score )?
+      | \b spread \b | standard [\s_-]* (?: deviations? | errors? ) | \b std \s err \b
+      | \b variance \b | (?<! [a-z] ) p [\s_-]* val (?: ue )? s? (?! [a-z] ) | P>\|[tzF]\|
+      | \b PR? \(>F\) | ± | \+/- )
+    | (?P<held_out> (?: val (?: idation )? | test ) [\s_]* )?
+      (?: (?P<loss> loss (?: es )? | entropy | (?<! [a-z] ) (?: r?mse | mae | nll ) (?! [a-z] )
+          | (?: squared | absolute ) [\s_]* error )
+        | (?P<accuracy> (?: accurac(?: y | ies ) | precision | recall
+            | (?<! [a-z] ) (?: f1 | (?: au )? roc | auc ) (?! [a-z] ) )
+            (?: [\s_-]* scores? (?! [a-z] ) )?
+          | (?<! [a-z] ) (?: acc | iou ) (?! [a-z] )
+          | (?: mean _ | split \d+ _ )? (?: (?P<test> test ) | train | best ) _ score (?! [a-z] )
+          | \b (?: set | best | cv | cross[\s_-]validation ) [\s_] scores? \b
+          | specificity | error [\s_]* rate | \b correct \b ) )
+    | (?P<probability> probability | probabilities | \b scores? \b | confidence
+      | (?<! [a-z] ) r[2²] (?! \w ) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that names a kind, and where it stands."""
+
+    start: int
+    end: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """What is known of the names of numbers, beside those on their lines.
+
+    Attributes
+    ----------
+    words
+        Words beside `WORDS`.
+    label
+        The name of what is printed, such as a probe's.
+    result
+        The kind of a number that nothing names.
+    """
+
+    words: Words = ()
+    label: str = ""
+    result: str = ""
+
+
+def frozen(words: Mapping[str, Sequence[str]]) -> Words:
+    """Return words by kind in a form that can be a key."""
+    return tuple((kind, tuple(of)) for kind, of in words.items())
+
+
+def phrase(words: str) -> str:
+    """Return a pattern for words as whole ones; a blank in them is a `_` as well."""
+    parts = map(re.escape, re.split(r"[\s_]+", words.strip(" _")))
+    return r"(?<![^\W_])" + r"[\s_]+".join(parts) + r"(?![^\W_])"
+
+
+def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str:
+    """Name a number by what stands around it.
+
+    Parameters
+    ----------
+    line
+        The line in which it stands.
+    token
+        Its place there.
+    above
+        The lines before it, downwards, that name a kind; one may be the head of a table.
+    named
+        What else is known.
+
+    Returns
+    -------
+    str
+        `integer`, `percentage`, `setting`, `loss`, `held-out loss`, `spread`, `duration`, … or
+        `float`.
+    """
+    if is_integer(token.text):
+        return "integer"
+    if line[token.end :].lstrip().startswith("%"):
+        return "percentage"
+    return word_kind(line, token, above, named) or named.result or "float"
+
+
+def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:
+    """Return the kind that a word names: on a number's line, in the head above it, in the label."""
+    kind = nearest_word(line, line, token, named.words)
+    if kind:
+        return kind
+    rest = line[token.end :]
+    after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
+    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names what comes next.
+    if (
+        after
+        and not rest[: after.start - token.end].strip()
+        and not re.match(r"\s*([:=]|[-+.]?\d)", line[after.end :])
+    ):
+        return after.kind
+    for head in reversed(above):
+        kind = nearest_word(head, line, token, named.words)
+        if any(not is_integer(match[0]) for match in NUMBER.finditer(head)):
+            if kind:  # a line of its own, such as `loss 0.25`
+                break
+        elif kind:
+            return kind
+    return next((word.kind for word in reversed(words_of(named.label, named.words))), None)
+
+
+def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
+    """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
+
+    `text` is the number's own line, or one above it, whose words then stand before its column.
+    """
+    end = token.end if text is line else column_end(text, line, token.start, token.end)
+    for word in reversed(words_of(text, words)):
+        if word.start < end and (word.kind != "setting" or is_set(word, text, line, token, end)):
+            return word.kind
+    return None
+
+
+@lru_cache(maxsize=500)  # a line is asked once for each of its numbers
+def words_of(text: str, words: Words = ()) -> tuple[Word, ...]:
+    """Return all words in a line that say what a number is; those of a project come first."""
+    found = [
+        Word(*match.span(), f"held-out {kind}" if match["held_out"] and kind != "setting" else kind)
+        for kind, pattern in patterns(words)
+        for match in pattern.finditer(text)
+    ]
+    for match in WORDS.finditer(text):
+        start, end = match.span()
+        if all(end <= word.start or start >= word.end for word in found):
+            kind = next(name for name in KINDS if match[name])
+            held_out = match["held_out"] or match["test"]
+            found.append(Word(start, end, f"held-out {kind}" if held_out else kind))
+    return tuple(sorted(found, key=lambda word: word.start))
+
+
+@lru_cache(maxsize=100)
+def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
+    """Return a pattern for the words of each kind, the longest of them first."""
+    made = []
+    for kind, of in words:
+        choice = "|".join(phrase(one) for one in sorted(of, key=len, reverse=True))
+        held_out = r"(?P<held_out>(?<![^\W_])(?:val(?:idation)?|test)[\s_]+)?"
+        made.append((kind, re.compile(f"{held_out}(?:{choice})", re.IGNORECASE)))
+    return made
+
+
+def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
+    """Tell whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
+
+    It names the first number after it and, if that stands in a bracket, as in `Adam(1e-3, 0.9)`,
+    the others there; in the head of a table, `text`, the first number in its column.
+    """
+    if text is not line:
+        if end != token.end:  # cells were counted
+            return not GAP.search(text[word.end : end])
+        first = next(match for match in NUMBER.finditer(line) if match.end() > word.start)
+        return first.start() == token.start < word.end
+    first = next(match for match in NUMBER.finditer(line, word.start) if match.end() <= token.end)
+    opened, between = line[word.start : first.start()], line[word.start : token.start]
+    in_bracket = re.search(r"[(\[]", opened) and not re.search(r"[)\]]", between)
+    return first.start() == token.start or bool(in_bracket)

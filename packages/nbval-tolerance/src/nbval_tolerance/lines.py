@@ -1,0 +1,161 @@
+"""The lines of a text, and what in them is no plain text. Pure functions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from nbval_tolerance.kinds import Words, words_of
+from nbval_tolerance.numbers import NUMBER, decimals, is_integer, largest
+from nbval_tolerance.passing import SOMETIMES, Token, tokens_of
+from nbval_tolerance.tables import cells, is_row
+from nbval_tolerance.terminal import rendered
+
+RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")  # only box-drawing: a table's rule
+BOX = re.compile(r"\s*[─-╿]+\s*")
+MOST_ABOVE = 50  # lines that may name a number below
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a text, or the lines of one array.
+
+    Attributes
+    ----------
+    number
+        The line's number, from 1.
+    text
+        What it says.
+    above
+        The lines above it that may name its numbers, downwards.
+    tokens
+        What is no plain text in it, in order.
+    """
+
+    number: int
+    text: str
+    above: tuple[str, ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+    @cached_property
+    def template(self) -> str:
+        """The text with a mark for each token: `loss # of § at …`.
+
+        White space beside brackets and in padding says nothing: `[ 1. 10.]` and `[1. 9.]` have the
+        same form, and so have table cells and progress bars of other widths.
+        """
+        parts, at = [], 0
+        for token in self.tokens:
+            parts += [self.text[at : token.start], mark(token)]
+            at = token.end
+        marked = BOX.sub(" │ ", "".join([*parts, self.text[at:]]))
+        return " ".join(re.sub(r"\s*([\[\](),])\s*", r"\1", marked).split())
+
+    @cached_property
+    def compared(self) -> tuple[Token, ...]:
+        """The tokens that are compared: numbers, and times that are data."""
+        return tuple(token for token in self.tokens if not token.passes)
+
+    @cached_property
+    def arrays(self) -> dict[int, float]:
+        """Where each number in an array starts -> the largest magnitude in that array."""
+        found: dict[int, float] = {}
+        depth, opened = 0, 0
+        for bracket in re.finditer(r"[\[\]]", self.text):
+            depth = max(depth + (1 if bracket[0] == "[" else -1), 0)
+            if bracket[0] == "[" and depth == 1:
+                opened = bracket.start()
+            elif bracket[0] == "]" and depth == 0:
+                inside = [t for t in self.compared if opened < t.start < bracket.start()]
+                numbers = [token.text for token in inside if token.what == "number"]
+                if not re.search(r"[^\W\d_]", NUMBER.sub("", self.text[opened : bracket.end()])):
+                    found |= dict.fromkeys((token.start for token in inside), largest(numbers))
+        return found
+
+    @cached_property
+    def rows(self) -> dict[int, float]:
+        """Decimals -> the largest magnitude of the line's floats that are printed with so many."""
+        found: dict[int, float] = {}
+        for token in self.compared:
+            if token.what == "number" and not is_integer(token.text):
+                places = decimals(token.text) if "e" not in token.text.lower() else math.inf
+                found[places] = max(found.get(places, 0.0), largest([token.text]))
+        return found
+
+    @cached_property
+    def floats(self) -> int:
+        """How many of the numbers are no integers."""
+        return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
+
+
+def mark(token: Token) -> str:
+    """Return what stands for a token in a template."""
+    if token.passes:
+        return " │ " if token.what == "bar" else "…"
+    if token.what == "time":
+        return "@"
+    return "§" if is_integer(token.text) else "#"
+
+
+def lines_of(text: str, words: Words = (), clock: bool = False) -> Iterator[Line]:
+    """Yield the lines of a text as a terminal shows it; the lines of one array are one line.
+
+    Parameters
+    ----------
+    text
+        As it was printed.
+    words
+        A project's words for kinds: what names a number may stand in a line above it.
+    clock
+        Whether the code that printed it reads the clock.
+    """
+    numbered = list(logical_lines(rendered(text)))
+    above: list[str] = []  # since the last blank line, those that name a kind
+    heads: list[str] = []  # of a table that goes on after a blank line
+    for index, (number, line) in enumerate(numbered):
+        if not line.strip():
+            before = index and numbered[index - 1][1].strip()
+            heads = [head for head in (*heads, *above) if is_head(head)] if before else []
+            above = []
+            yield Line(number, line)
+            continue
+        if re.search(r"\w", line):
+            heads = [head for head in heads if is_row(head, line)]
+        context = (*heads, *above)
+        around = [
+            other for _, other in numbered[max(index - 1, 0) : index + 2] if other is not line
+        ]
+        yield Line(number, line, context, tuple(tokens_of(line, context, around, clock)))
+        row = not is_head(line) and any(is_head(head) and is_row(head, line) for head in context)
+        if words_of(line, words) and not row:
+            above = [*above[1 - MOST_ABOVE :], line]
+
+
+@lru_cache(maxsize=1000)
+def is_head(line: str) -> bool:
+    """Tell whether a line may be the head of a table: it names columns and holds no floats."""
+    floats = (match for match in NUMBER.finditer(line) if not is_integer(match[0]))
+    return len(cells(line)) > 1 and not any(floats)
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the number (from 1) and text of each line; the lines of one array are one line."""
+    begun, parts, depth, call, said = 0, [], 0, 0, False
+    for number, line in enumerate(text.rstrip().splitlines(), start=1):
+        first = not line.strip() and not said
+        if first or RULE.fullmatch(line) or SOMETIMES.fullmatch(line):
+            continue
+        said = True
+        begun = begun or number
+        parts.append(line.rstrip())
+        depth += line.count("[") - line.count("]")
+        call += line.count("(") - line.count(")")
+        # After `array([…],` NumPy may put `dtype=float32)` into a line of its own.
+        if depth <= 0 and (call <= 0 or not parts[-1].endswith(",")):
+            yield begun, "\n".join(parts)
+            begun, parts, depth, call = 0, [], 0, 0
+    if parts:  # a bracket that never closes is no array
+        yield from enumerate(parts, start=begun)

@@ -1,0 +1,75 @@
+"""Numbers as they are printed: what one is, how many digits it shows. Pure functions of texts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+NUMBER = re.compile(
+    r"""
+    (?<! [\w.] )  # not the 1 of x1
+    (?P<number>
+        [-+]? (?: \d{1,3} (?: ,\d{3} )+ | \d+ ) \.\d++ (?: [eE] [-+]? \d+ )?+
+        (?= [^\W\d_] )  # a unit may touch a decimal number, as in 31.42dB
+      | [-+]? (?:
+            (?: \d{1,3} (?: ,\d{3} )+ (?! ,?\d ) | \d+ | (?= \.\d ) )  # 101,770 or 42 or .5
+            (?: \.\d* )?
+            (?: [eE] [-+]? \d+ )?
+          | nan | NaN | inf
+        )
+        (?! \w | \.\d )  # not the 3 of 3x, nor a part of the version 2.21.0
+    )
+    """,
+    re.VERBOSE,
+)
+
+
+def is_integer(number: str) -> bool:
+    """Tell whether a printed number is an integer: digits, no point, no exponent."""
+    return not set(number) & set(".eEnN")
+
+
+def value(number: str) -> float:
+    """Return a printed number's value: `101,770.5` is 101770.5."""
+    return float(number.replace(",", ""))
+
+
+def decimals(number: str) -> int:
+    """Return the place of the last printed digit: 2 for `0.25`, 6 for `1.5e-05`."""
+    mantissa, _, exponent = number.lower().partition("e")
+    return len(mantissa.partition(".")[2]) - int(exponent or 0)
+
+
+def significant(number: str) -> int:
+    """Return how many digits of a number are printed, from the first that is not zero."""
+    mantissa = number.lower().partition("e")[0]
+    return len(re.sub(r"\D", "", mantissa).lstrip("0"))
+
+
+def largest(numbers: Iterable[str]) -> float:
+    """Return the largest magnitude of those printed numbers that are finite; 0 without any."""
+    sizes = (abs(value(number)) for number in numbers)
+    return max((size for size in sizes if math.isfinite(size)), default=0.0)
+
+
+def are_noise(*numbers: str) -> bool:
+    """Tell whether numbers are zero but for the rounding of a difference.
+
+    Such a difference is a small multiple of the last bit of what was subtracted: a tiny number with
+    few bits of its own, as 4.440892098500626e-16, which is 2**-51. A constant or a p-value has as
+    few in one of a thousand cases.
+    """
+    longest = max(map(significant, numbers))
+    limit = 1e-6 if longest < 10 else 1e-12  # of float32, of float64
+    return all(
+        value(number) == 0 or (abs(value(number)) < limit and has_few_bits(number))
+        for number in numbers
+    )
+
+
+def has_few_bits(number: str) -> bool:
+    """Tell whether a number has at most six bits, as exactly as its six digits or more say."""
+    digits = significant(number)
+    mantissa = 64 * abs(math.frexp(value(number))[0])
+    return digits >= 6 and abs(mantissa - round(mantissa)) <= 64 * 10.0 ** (1 - digits)

@@ -1,0 +1,62 @@
+"""Which numbers does an author hold to a range, instead of the stored value? Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from nbval_tolerance.kinds import Named, number_kind, phrase, word_kind, words_of
+from nbval_tolerance.lines import Line
+from nbval_tolerance.passing import Token
+
+
+def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Named) -> list[str]:
+    """Return for each compared token of a line the key that it is held to, or an empty text.
+
+    Parameters
+    ----------
+    line
+        The stored line.
+    keys
+        Kinds of number, and words that stand before one.
+    kinds
+        What is a kind among them.
+    named
+        What is known of the names of numbers.
+    """
+    words = [key for key in keys if key not in kinds]
+    return [
+        (word_key(line, token, words, named.label) or kind_key(line, token, keys, named))
+        if keys and token.what == "number"
+        else ""
+        for token in line.compared
+    ]
+
+
+def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
+    """Return the words that stand nearest before a number on its line, or in its label."""
+    for text in (line.text[: token.start], label):
+        found = [
+            (match.end(), len(key), key)
+            for key in words
+            for match in re.finditer(phrase(key), text, re.IGNORECASE)
+        ]
+        if found:
+            return max(found)[-1]
+    return ""
+
+
+def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
+    """Return the key that is a number's kind; `accuracy` is that of a held-out accuracy as well.
+
+    A percentage is also what its word says, as in `accuracy 11.3 %`, and so is an integer that
+    comes first after the word.
+    """
+    kind = number_kind(line.text, token, line.above, named)
+    kinds = [kind, kind.removeprefix("held-out ")]
+    before = [word.end for word in words_of(line.text, named.words) if word.end <= token.start]
+    first = not re.search(r"\d", line.text[max(before, default=0) : token.start])
+    if kind == "percentage" or (kind == "integer" and before and first):
+        word = word_kind(line.text, token, line.above, named) or ""
+        kinds += [word, word.removeprefix("held-out ")]
+    return next((kind for kind in kinds if kind in keys), "")
