@@ -91,7 +91,7 @@ def test_what_is_wrong_is_named(change, expected):
         "on 2026-02-03 04:05:06",
         "1,200 images/s",
         "<Model at 0x7f0011223344>",
-        "\x1b[1m3.2 s\x1b[0m",
+        "\x1b[1mtook 3.2 s\x1b[0m",
         "1/3\r2/3\r3/3\n",
         "one\b\b\btwo",
     ],
@@ -114,8 +114,8 @@ def test_what_is_the_same_in_each_run_may_be_stored(text):
     ("data", "alt"),
     [
         ({"text/plain": "<Markdown>", "text/markdown": "It took 3 s."}, ""),
-        ({"text/plain": "<Latex>", "text/latex": "$t$ = 3 s"}, ""),
-        ({"text/plain": "Report()", "text/html": "<b>3 s</b>"}, ""),
+        ({"text/plain": "<Latex>", "text/latex": "took $3 s$ and took 3 s"}, ""),
+        ({"text/plain": "Report()", "text/html": "<b>took 3 s</b>"}, ""),
         ({"text/plain": "Report in 3 s", "text/html": "<b>done</b>"}, ""),
         ({"text/plain": "<JSON>", "application/json": {"time": "3 s"}}, ""),
         ({"text/plain": "<Figure>", "image/png": ""}, "A line, drawn in 3 s."),
@@ -131,12 +131,12 @@ def test_a_plain_text_that_is_not_shown_may_hold_an_address():
     shown = {"text/plain": "<Styler at 0x7f001122>", "text/html": "<b>1</b>"}
     assert strictly(lesson(("f()", new_output("display_data", data=shown)))) == []
     assert strictly(
-        lesson(("f()", new_output("display_data", data={**shown, "text/html": "<b>1 s</b>"})))
+        lesson(("f()", new_output("display_data", data={**shown, "text/html": "<b>took 1 s</b>"})))
     )
 
 
 def test_a_time_that_is_data_is_told_by_a_tag():
-    notebook = lesson(("f()", printed("falls for 0.5 s")))
+    notebook = lesson(("f()", printed("took 0.5 s")))
     assert strictly(notebook)
     notebook.cells[1].metadata["tags"] = ["regression:exact"]
     assert strictly(notebook) == []

@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-
 from nbval_tolerance.compare import Rules
 from nbval_tolerance.svg import DEEPEST, LONGEST, compare_svg
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
 from nbval_tolerance import alt
-from nbval_tolerance.compare import TOKEN, Rules, compare_text, numbers_of, rendered
+from nbval_tolerance.compare import Rules, compare_text, has_frames, numbers_of, passing
 from nbval_tolerance.config import DEFAULTS, Config
 from nbval_tolerance.controls import (
     DROPPED,
@@ -26,14 +25,13 @@ from nbval_tolerance.controls import (
     need_reason,
     notes,
     rules,
+    rules_of,
     tags_of,
 )
-from nbval_tolerance.outputs import alt_text, rich_text, text_of
+from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
 from nbval_tolerance.phases import parse
 
 AGAIN = "execute the notebook again"
-# What overwrites what stands before it: a lone carriage return, a backspace, a moved cursor.
-FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
 
 
 def source_hash(cell: NotebookNode) -> str:
@@ -91,12 +89,16 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
         apply(tags_of(notebook), notes(notebook), Rules())
     except ControlError as error:
         found.append(f"The notebook: {error}")
-    for where, cell in cells:
+    for (where, cell), found_rules in zip(cells, rules_of(notebook, config), strict=True):
         if not cell.source.strip():
             continue
-        complaints = [*run_problems(cell, before, stamped), *output_problems(cell, config)]
+        complaints = [*run_problems(cell, before, stamped), *error_problems(cell)]
+        if config.strict:
+            complaints += passing_problems(cell, found_rules)
         try:
-            complaints += control_problems(cell, rules(cell, Rules(), notebook), stamped, config)
+            complaints += control_problems(
+                cell, rules(cell, found_rules, notebook), stamped, config
+            )
         except ControlError as error:
             complaints.append(str(error))
         found += [f"{where}: {complaint}" for complaint in complaints]
@@ -138,16 +140,21 @@ def control_problems(
         need_reason(dropped, notes(cell))
 
 
-def output_problems(cell: NotebookNode, config: Config) -> Iterator[str]:
-    """Yield what should not be in a cell's stored outputs, or should be there and is not."""
+def error_problems(cell: NotebookNode) -> Iterator[str]:
+    """Yield where a stored error and the cell's tags contradict each other."""
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and not marks(cell, RAISES):
         yield f"stores an error, {errors[0].ename}; mend it, or tag the cell 'raises-exception'"
     if not errors and marks(cell, RAISES) and cell.execution_count:
         yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
+
+
+def passing_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
+    """Yield what a strict project does not store: red text, and what differs from run to run.
+
+    The line of a progress bar may say how long it took.
+    """
     tags = set(map(str, cell.metadata.get("tags", [])))
-    if not config.strict:
-        return
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
     if red and f"{PREFIX}stderr" not in tags:
         first = red.strip().partition("\n")[0]  # "" of a blank line
@@ -159,23 +166,14 @@ def output_problems(cell: NotebookNode, config: Config) -> Iterator[str]:
         return  # nothing is compared, or everything
     texts = [readable(output) for output in cell.outputs if output.get("name") != "stderr"]
     texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
-    text = "\n".join(texts)
-    if FRAME.search(text):
+    if any(map(has_frames, texts)):
         yield f"stores the frames of a progress bar; {AGAIN}, by `nbval-tolerance execute`"
-    # A table says it twice, in plain text and in HTML.
-    passing = list(dict.fromkeys(passing_texts(text)))
-    if passing:
+    found_here = [part for text in texts for part in passing(text, found) if not part.progress]
+    if parts := list(dict.fromkeys(part.text for part in found_here)):
         yield (
-            f"prints what differs from run to run, {', '.join(map(repr, passing[:3]))}; do not "
+            f"prints what differs from run to run, {', '.join(map(repr, parts[:3]))}; do not "
             f"print it, or, if it is data, tag the cell '{PREFIX}exact'"
         )
-
-
-def passing_texts(text: str) -> Iterator[str]:
-    """Yield the times and addresses in a text; those in the line of a progress bar are no fault."""
-    for match in TOKEN.finditer(rendered(text)):
-        if match["masked"]:
-            yield match["masked"].strip()
 
 
 def alt_problems(cell: NotebookNode) -> Iterator[str]:
@@ -200,7 +198,9 @@ def readable(output: NotebookNode) -> str:
         return ""
     named = len(data) > 1 and text_of(output).startswith("<")
     texts = ["" if named else text_of(output)]
-    texts += [rich_text(kind, content) for kind, content in data.items()]
+    for kind, content in data.items():
+        drawn = kind in ("text/html", "text/markdown")
+        texts.append(rich_text(kind, without_pictures(content) if drawn else content))
     return "\n".join(texts)
 
 
