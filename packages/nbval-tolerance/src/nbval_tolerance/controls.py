@@ -25,7 +25,7 @@ from dataclasses import replace
 from nbformat import NotebookNode
 
 from nbval_tolerance.compare import TOLERANCES, Phase, Rules
-from nbval_tolerance.phases import phases
+from nbval_tolerance.source import phases
 
 PREFIX = "regression:"
 KINDS = (*TOLERANCES[Phase.TRAINED], "figure")

@@ -20,7 +20,7 @@ from nbval_tolerance.compare import ANSI, Comparison, Phase, Rules
 from nbval_tolerance.controls import rules_of
 from nbval_tolerance.kernel import KernelDiedError, LessonKernel, cores
 from nbval_tolerance.outputs import compare_outputs
-from nbval_tolerance.phases import phases
+from nbval_tolerance.source import phases
 from nbval_tolerance.report import Report
 from nbval_tolerance.stored import problems
 

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from nbval_tolerance.compare import TOKEN, Phase, numbers_of, rendered
 from nbval_tolerance.controls import ControlError, nbval_marks, notes, rules
 from nbval_tolerance.outputs import alt_text, rich_text, text_of
-from nbval_tolerance.phases import parse
+from nbval_tolerance.source import parse
 
 AGAIN = "execute the notebook again"
 RAISES = {"raises-exception", "nbval-raises-exception"}
