@@ -39,7 +39,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.compare import TOLERANCES, Phase, Rules
 from nbval_tolerance.config import DEFAULTS, Config
-from nbval_tolerance.phases import phases
+from nbval_tolerance.source import phases, reads_clock, results
 
 PREFIX = "regression:"
 KEY = PREFIX.removesuffix(":")
@@ -82,11 +82,14 @@ def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
     A cell whose tags are wrong is held to the strict rules; the stored state says what is wrong.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    told = (phases(notebook, config), results(notebook, config), reads_clock(notebook, config))
     found = []
-    for cell, phase in zip(cells, phases(notebook), strict=True):
+    for cell, phase, result, clock in zip(cells, *told, strict=True):
         start = Rules(
             phase,
             figures=config.figures,
+            result=result,
+            clock=clock,
             words=config.words,
             tolerances=config.tolerances,
             skip=config.skip,

@@ -23,10 +23,10 @@ from nbval_tolerance.controls import (
     rules_of,
 )
 from nbval_tolerance.outputs import compare_outputs
-from nbval_tolerance.phases import phases
 from nbval_tolerance.pytest_plugin import path_setting, setting
 from nbval_tolerance.report import Report
 from nbval_tolerance.run import OUTPUT_TIMEOUT, KernelDiedError, ProbeError, Runner, cores
+from nbval_tolerance.source import Draw, phases, unseeded
 from nbval_tolerance.stored import problems
 
 
@@ -100,7 +100,7 @@ class Notebook(IPyNbFile):
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
         self.waiting: list[Cell] = []  # the cells that the kernel has not run
         self.stopped = ""  # why it cannot run them
-        self.trainings = phases(self.nb).count(Phase.FIT)
+        self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")
         # nbval's name for the kernel of this environment is no kernel's.
@@ -117,7 +117,8 @@ class Notebook(IPyNbFile):
         )
         if not option.nbval_lax:  # else only the cells that ask for it are compared
             yield StoredState.from_parent(self, name="stored state")
-        for item, rules in zip(items, rules_of(self.nb, self.settings), strict=True):
+        told = (rules_of(self.nb, self.settings), unseeded(self.nb, self.settings))
+        for item, rules, draws in zip(items, *told, strict=True):
             cell = Cell.from_parent(
                 self,
                 name=item.name,
@@ -125,6 +126,7 @@ class Notebook(IPyNbFile):
                 cell=item.cell,
                 options=item.options,
                 rules=rules,
+                draws=draws,
             )
             self.waiting.append(cell)
             yield cell
@@ -183,9 +185,10 @@ class CannotRunError(CellError):
 class Cell(IPyNbCell):
     """One of nbval's cells."""
 
-    def __init__(self, *, rules: Rules, **options):
+    def __init__(self, *, rules: Rules, draws: tuple[Draw, ...], **options):
         super().__init__(**options)
         self.rules = rules
+        self.draws = draws
         self.check = self.options["check"] and self.cell.execution_count is not None
 
     def setup(self) -> None:
@@ -212,7 +215,18 @@ class Cell(IPyNbCell):
         pictures = notebook.report.add(self, result)
         if result.differences:
             shown = [f"stored, computed, difference: {path}" for path in pictures]
-            raise CellError("\n\n".join([*map(str, result.differences), *shown]))
+            raise CellError("\n\n".join([*map(str, result.differences), *shown, *self.chance()]))
+
+    def chance(self) -> list[str]:
+        """Say what the cell may have drawn by chance, and how to seed it."""
+        if not self.draws or not self.rules.seeded:
+            return []
+        draw = self.draws[0]
+        seed = f"set one, {draw.seed}, or" if draw.seed else "no seed makes that the same, so"
+        return [
+            f"Cell {draw.cell} calls {draw.call}, and nothing before it sets a seed. If that is why, "
+            f"{seed} tag the cell 'regression:unseeded' with a reason"
+        ]
 
     def run(self, cell: Cell) -> NotebookNode:
         """Run a cell and return it with its outputs.

@@ -29,7 +29,7 @@ from nbval_tolerance.controls import (
     tags_of,
 )
 from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
-from nbval_tolerance.phases import parse
+from nbval_tolerance.source import parse
 
 AGAIN = "execute the notebook again"
 

@@ -1,0 +1,193 @@
+"""What does a call do: does it train, fit, take a step, draw at random? Pure functions."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from nbval_tolerance import libraries
+from nbval_tolerance.compare import Phase
+from nbval_tolerance.values import UNKNOWN, is_object
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, as far as it is known.
+
+    Attributes
+    ----------
+    name
+        What is called, one of its names.
+    written
+        The same in the source.
+    node
+        The call; a function, if it is given to a decorator.
+    models
+        The objects that it is a method of; of the notebook's classes, what they inherit from.
+    given
+        The names of all that it is given.
+    roots
+        The libraries that the notebook has imported so far.
+    """
+
+    name: str
+    written: ast.expr
+    node: ast.AST
+    models: Set[str]
+    given: Set[str]
+    roots: Set[str]
+
+    @property
+    def owner(self) -> str:
+        """What it is a method or function of; empty if nothing."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def method(self) -> str:
+        """Its last name in the source."""
+        return name_of(self.written)
+
+    @property
+    def receiver(self) -> str:
+        """The variable that it is a method of; empty if none."""
+        return name_of(self.written.value) if isinstance(self.written, ast.Attribute) else ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is a method of what is not known, but perhaps for its kind, or by its class."""
+        return self.owner.startswith((UNKNOWN, "class ", "="))
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the notebook has imported a library of networks."""
+        return bool(self.roots & libraries.DEEP)
+
+
+def phase_of(call: Call) -> Phase | None:
+    """Return the phase into which a call leads, without the calls in it; None if into no other."""
+    method, owner = call.method, call.owner
+    if method in libraries.FITS and owner:
+        unknown = (
+            Phase.FITTED if not call.is_deep and call.roots & libraries.CLASSICAL else Phase.FIT
+        )
+        return libraries.effort({owner, *call.models}) or unknown
+    if libraries.TRAINING_CALL.match(call.name) or (method in libraries.TRAINS and owner):
+        return Phase.FIT
+    if libraries.FITTING_CALL.match(call.name):
+        return libraries.effort(set(call.given)) or Phase.FITTED
+    trains = False
+    if method in libraries.STEPS:
+        trains = libraries.OPTIMIZER.match(owner) or (
+            call.is_foreign and libraries.OPTIMIZERS.search(call.receiver)
+        )
+    elif method == "train" and call.is_foreign:
+        # In PyTorch, `model.train()` sets a mode only, `model.train(False)` too.
+        keywords, arguments = getattr(call.node, "keywords", []), getattr(call.node, "args", [])
+        mode = not keywords and all(isinstance(each, ast.Constant) for each in arguments)
+        trains = not mode or libraries.TRAINERS.search(call.receiver)
+    elif libraries.TRAINING_NAME.match(method) and call.is_deep:
+        # Of a helper's module, or what `jax.jit`, say, has made of its function.
+        elsewhere = call.name == UNKNOWN or call.name.startswith(f"{UNKNOWN}:")
+        trains = elsewhere or is_object(call.name) or libraries.TRAINERS.search(call.receiver)
+    return Phase.FIT if trains else None
+
+
+def steps_of(call: Call) -> set[str]:
+    """Return what a call does of a training step: `gradient`, `update`."""
+    found = set()
+    root = call.name.partition(".")[0]
+    if call.name.endswith("()"):  # the function that `jax.grad` has returned
+        if root in libraries.DEEP and libraries.GRADIENT.match(last_of(call.name)):
+            found.add("gradient")
+    elif libraries.GRADIENT_METHOD.match(call.method) and (
+        root in libraries.DEEP or (call.is_foreign and call.is_deep)
+    ):
+        found.add("gradient")
+    if call.method in libraries.UPDATES:
+        found.add("update")
+    return found
+
+
+def seeded_by(names: Set[str], written: ast.expr, node: ast.Call) -> Set[str]:
+    """Return the generators that a call seeds."""
+    if not (node.args or node.keywords) or (node.args and is_none(node.args[0])):
+        return set()
+    streams = set().union(*(libraries.SEEDS.get(name, set()) for name in names))
+    foreign = any(name.startswith(UNKNOWN) for name in names) or not names
+    if foreign and "seed" in name_of(written).lower():
+        return libraries.STREAMS  # a helper from elsewhere
+    return streams
+
+
+def drawn_by(
+    names: Set[str], node: ast.Call, roots: Set[str], seeded: Set[str]
+) -> Iterator[libraries.Chance]:
+    """Yield why a call draws random numbers that nothing has seeded.
+
+    Parameters
+    ----------
+    names
+        What may be called.
+    node
+        The call.
+    roots
+        The libraries that the notebook has imported.
+    seeded
+        The generators that have a seed.
+    """
+    arguments = {each.arg or "**": each.value for each in node.keywords}
+    for name in sorted(names):
+        for chance in libraries.CHANCES:
+            if not chance.calls.match(name) or chance.streams & seeded:
+                continue
+            seed = arguments.get(chance.keyword)
+            if seed is None and node.args and chance.positional:
+                seed = node.args[0]
+            if "**" in arguments and chance.keyword:
+                continue  # it may be among those
+            if seed is not None and not is_none(seed):
+                continue
+            said = {f"{arg}={ast.unparse(value)}" for arg, value in arguments.items()}
+            if not chance.when or any(
+                re.match(chance.when, each) for each in said | roots | {name}
+            ):
+                yield chance
+
+
+def scoring_of(node: ast.AST) -> str:
+    """Return what a call is told to score by; empty if it does not say."""
+    for keyword in getattr(node, "keywords", []):
+        if keyword.arg == "scoring" and isinstance(keyword.value, ast.Constant):
+            return str(keyword.value.value or "")
+    return ""
+
+
+def name_of(node: ast.AST) -> str:
+    """Return the last name in what stands for a variable, function or method."""
+    match node:
+        case ast.Attribute():
+            return node.attr
+        case ast.Name():
+            return node.id
+        case ast.Call():
+            return name_of(node.func)
+        case ast.Subscript():
+            return name_of(node.value)
+    return ""
+
+
+def last_of(name: str) -> str:
+    """Return the last part of a dotted name: `Ridge` of `sklearn.linear_model.Ridge()`."""
+    return name.removesuffix("()").rpartition(".")[2]
+
+
+def is_none(node: ast.expr) -> bool:
+    """Tell whether an expression is None."""
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_named(node: ast.expr, names: tuple[str, ...]) -> bool:
+    """Tell whether a project names what is called: by its last name, or by more of them."""
+    return bool(names) and any(f".{ast.unparse(node)}".endswith(f".{name}") for name in names)

@@ -1,0 +1,341 @@
+"""What is known of libraries: which calls train, what their numbers are, which draw at random.
+
+A name is a dotted path from a library's root: `sklearn.svm.SVC`. `()` stands for what a call
+returns: `sklearn.svm.SVC()` is an object, `sklearn.svm.SVC().fit` its method.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+
+from nbval_tolerance.compare import Phase
+
+
+def listed(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+# Libraries whose models are trained step by step, in float32: training amplifies rounding.
+DEEP = listed(
+    "autokeras catalyst chainer deepchem detectron2 diffusers equinox fastai flax gpytorch "
+    "haiku ignite jax keras keras_cv keras_hub keras_nlp keras_tuner lightning mxnet numpyro "
+    "optax paddle peft pyro pytorch_lightning sb3_contrib scikeras sentence_transformers skorch "
+    "stable_baselines3 tensorflow tensorflow_hub tensorflow_probability tflearn timm torch "
+    "torch_geometric torchaudio torchtext torchvision transformers trl ultralytics umap"
+)
+# Libraries whose models are determined by their data, but for rounding and for where a solver stops.
+CLASSICAL = listed(
+    "arch catboost cvxpy hmmlearn imblearn lifelines lightgbm linearmodels lmfit mlxtend numpy "
+    "pmdarima prophet scipy sklearn statsforecast statsmodels xgboost"
+)
+# Others whose calls are known by name.
+OTHERS = listed(
+    "collections copy datetime emcee functools gensim itertools math matplotlib os pandas pymc "
+    "pymc3 random secrets seaborn statistics time torchmetrics uuid"
+)
+
+# What tests/measure_estimators.py shows: these two amplify rounding on float32 data as networks do.
+CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
+# These only compare, count and scale: not one moves by more than the tolerance before training.
+EXACT = re.compile(
+    r"(Scaler|Normalizer|Binarizer|Encoder|Imputer|Discretizer|Vectorizer|FunctionTransformer"
+    r"|PolynomialFeatures|SplineTransformer|SelectKBest|SelectPercentile|VarianceThreshold"
+    r"|Neighbors\w*|NearestCentroid|Dummy\w+|DecisionTree\w+|ExtraTree\w+|RandomForest\w+"
+    r"|IsolationForest|DBSCAN|AgglomerativeClustering|BaseEstimator|\w+Mixin)\(\)\Z"
+)
+# These are what is in them.
+WRAPPER = re.compile(
+    r"(\w*[Pp]ipeline|\w+SearchCV|ColumnTransformer|make_column_transformer|FeatureUnion|Bagging\w+"
+    r"|Voting\w+|Stacking\w+|OneVs\w+|MultiOutput\w+|Calibrated\w+|RFE(CV)?|clone"
+    r"|TransformedTargetRegressor)\(\)\Z"
+)
+
+# Methods that fit a model, of whatever library.
+FITS = listed("fit partial_fit fit_transform fit_predict fit_resample fit_regularized")
+# Methods that train a network.
+TRAINS = listed("apply_gradients fine_tune fit_generator fit_one_cycle lr_find train_on_batch")
+# Methods of optimizers, and variables that hold one where nothing else says so.
+STEPS = {"step", "apply", "minimize"}
+OPTIMIZER = re.compile(
+    r"(torch\.optim\.(?!lr_scheduler)|keras\.optimizers|tensorflow\..*optimizers?)"
+)
+OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
+# Variables that hold what trains by `train()`.
+TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
+# Functions from elsewhere that train: `train_one_epoch`, but not `train_test_split`.
+TRAINING_NAME = re.compile(
+    r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
+    r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"
+)
+# Functions and methods of libraries that train, and those that fit what they are given.
+TRAINING_CALL = re.compile(
+    r"(ignite|pyro|numpyro)\..*\(\)\.(run|step)\Z|(lightning|pytorch_lightning)\..*\(\)\.tune\Z"
+    r"|(transformers|trl|sentence_transformers|ultralytics|detectron2)\..*\(\)\.train\Z"
+    r"|(stable_baselines3|sb3_contrib)\..*\(\)\.learn\Z|keras_tuner\..*\(\)\.search\Z"
+    r"|flax\.nnx\.Optimizer\(\)\.update\Z|optax\.apply_updates\Z"
+    r"|gensim\..*(Word2Vec|Doc2Vec|FastText)\Z"
+    r"|pymc3?\.(sample|fit)\Z|emcee\..*\.run_mcmc\Z"
+)
+FITTING_CALL = re.compile(
+    r"scipy\.optimize\.(curve_fit|minimize\w*|least_squares|differential_evolution|dual_annealing"
+    r"|basinhopping|root|fsolve|fmin\w*|leastsq)\Z|numpy\.polyfit\Z"
+    r"|(xgboost|lightgbm|catboost)\.(train|cv)\Z"
+    r"|sklearn\.model_selection\.(cross_val_\w+|cross_validate|learning_curve|validation_curve"
+    r"|permutation_test_score)\Z|sklearn\..*\.(k_means|lasso_path|enet_path)\Z"
+)
+# A gradient, by the name of a library's function or method; and changes of a variable in place.
+GRADIENT = re.compile(r"\w*grad\w*\Z|vjp\Z")
+GRADIENT_METHOD = re.compile(r"(manual_)?backward\Z|gradient\Z|grad\Z")
+UPDATES = listed("assign assign_add assign_sub add_ copy_ map sub_ tree_map")
+
+# What these return holds no numbers that a machine may change: counts, texts, types.
+PLAIN = listed(
+    "argmax argmin argsort bincount bool classification_report columns confusion_matrix count "
+    "count_params device dir dtype enumerate format get_params hasattr id index int isinstance "
+    "join keys len lower name names ndim nunique range replace repr shape size split str strip "
+    "summary title type unique upper value_counts"
+)
+# What these return is of the kind of what they are given.
+PASSES = listed(
+    "DataFrame Series abs absolute amax amin around array asarray astype average compute "
+    "concatenate copy cpu cumsum deepcopy describe detach display fabs flatten float head item "
+    "list max maximum mean median min minimum nanmean nanmedian nanstd negative numpy quantile "
+    "percentile ravel reshape result reversed round sort_values sorted sqrt squeeze stack std "
+    "sum tail tensor to_numpy tolist tuple values"
+)
+# These call a function that they are given.
+APPLIES = listed(
+    "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
+    "submit timeit while_loop"
+)
+# Attributes that hold parts of an estimator.
+PARTS = listed(
+    "best_estimator_ estimator estimator_ estimators_ model named_estimators_ named_steps steps"
+)
+
+# Kinds, and the words of identifiers that tell them. The first that occurs decides.
+KINDS = {
+    # No result of a model: what was set, and logarithms of densities.
+    "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
+    r"log (probs?|probability|probabilities|likelihood)",
+    "percentage": r"percent(age)?|pct",
+    "loss": r"loss(es)?|cross ?entropy|bce|r?mse|mae|nll|mape|deviance|"
+    r"(squared|absolute|percentage|pinball) (log )?error|(mean|max) error",
+    "accuracy": r"accurac(y|ies)|accs?|precision|recall|f1|fbeta|roc|auc|iou|specificity|jaccard|"
+    r"error rate|misclassification|hamming",
+    "probability": r"r2|r ?squared|explained variance|scores?|prob(a|s|ability|abilities)?|"
+    r"confidences?|softmax|sigmoid|kappa|silhouette|corrcoef",
+}
+PATTERNS = [(kind, re.compile(rf"(?<![a-z])(?:{words})(?![a-z])")) for kind, words in KINDS.items()]
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
+VERB = re.compile(r"_*(add|draw|log|plot|print|save|set|show|write)_|\w*_curve\Z")  # no number
+CLASSIFIER = re.compile(
+    r"Classifi|LogisticRegression|SVC\b|NB\b|Perceptron\b|Discriminant|LabelPropagation|LabelSpread"
+)
+REGRESSOR = re.compile(
+    r"Regress|Ridge|Lass|ElasticNet|\bLars|SVR\b|MatchingPursuit|TheilSen|RANSAC|PLS|ARD"
+)
+
+
+def canonical(name: str) -> str:
+    """Return a name by which a library is known: Keras goes by two."""
+    return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
+
+
+def is_known(root: str) -> bool:
+    """Tell whether a library's calls are known by name."""
+    return root in DEEP or root in CLASSICAL or root in OTHERS
+
+
+def kind_of(identifier: str) -> str:
+    """Return the kind of number that an identifier tells; empty if it tells none.
+
+    >>> kind_of("val_acc"), kind_of("CrossEntropyLoss"), kind_of("weights"), kind_of("plot_loss")
+    ('accuracy', 'loss', '', '')
+    """
+    if VERB.match(identifier):
+        return ""
+    words = WORDS.sub(" ", identifier).lower()
+    return next((kind for kind, pattern in PATTERNS if pattern.search(words)), "")
+
+
+def score_kind(names: Set[str]) -> str:
+    """Return the kind of what the estimators' `score()` returns: accuracy, R²; empty for others.
+
+    What may be either is taken for R², which may move farther.
+    """
+    classes = [name for name in names if name.endswith("()")]
+    classifiers = [one for one in classes if CLASSIFIER.search(one)]
+    regressors = [one for one in set(classes) - set(classifiers) if REGRESSOR.search(one)]
+    if classifiers and not regressors:
+        return "accuracy"
+    either = regressors or all(WRAPPER.search(one) for one in classes)
+    return "probability" if either else ""  # or a likelihood, a distance
+
+
+def effort(names: Set[str]) -> Phase | None:
+    """Return the phase into which fitting one of these objects leads; None if they are not known."""
+    phases = set()
+    for name in names:
+        root = name.partition(".")[0]
+        if (
+            root in OTHERS
+            or ".preprocessing." in name
+            or EXACT.search(name)
+            or WRAPPER.search(name)
+        ):
+            phases.add(Phase.UNTRAINED)
+        elif root in DEEP or CHAOTIC.match(name):
+            phases.add(Phase.FIT)
+        elif root in CLASSICAL:
+            phases.add(Phase.FITTED)
+    order = (Phase.FIT, Phase.FITTED, Phase.UNTRAINED)
+    return next((phase for phase in order if phase in phases), None)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Calls whose result is another in each run.
+
+    Attributes
+    ----------
+    calls
+        A pattern for their names.
+    seed
+        How to seed them, as code; empty if nothing does.
+    streams
+        The generators from which they draw; empty if each call has its own.
+    keyword
+        The argument that seeds one call.
+    positional
+        Whether the first argument is that one.
+    when
+        A pattern for `argument=value`, a library or a name, one of which must be there.
+    """
+
+    calls: re.Pattern
+    seed: str
+    streams: frozenset[str] = frozenset()
+    keyword: str = ""
+    positional: bool = False
+    when: str = ""
+
+
+def chance(
+    calls: str, seed: str, streams: str = "", keyword: str = "", when: str = "", **more: bool
+) -> Chance:
+    """Return a `Chance` from texts."""
+    return Chance(
+        re.compile(rf"(?:{calls})\Z"), seed, frozenset(streams.split()), keyword, when=when, **more
+    )
+
+
+SKLEARN = r"(sklearn|imblearn)\.(\w+\.)*"
+CHANCES = (
+    chance(
+        r"numpy\.random\.(?!seed|default_rng|get_state|set_state|bit_generator)[a-z]\w*",
+        "np.random.seed(0)",
+        "numpy",
+    ),
+    chance(
+        r"numpy\.random\.(default_rng|RandomState|SeedSequence|PCG64|MT19937|Philox)",
+        "np.random.default_rng(0)",
+        keyword="seed",
+        positional=True,
+    ),
+    chance(r"random\.(?!seed|getstate|setstate)[a-z]\w*", "random.seed(0)", "random"),
+    chance(r"random\.Random", "random.Random(0)", keyword="x", positional=True),
+    chance(
+        r"torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial|poisson)(_like)?"
+        r"|torch\.nn\.init\.\w*(normal|uniform|orthogonal|sparse)\w*|torch\.distributions\..*\.r?sample"
+        r"|torch\.nn\.(\w+\.)*(Linear|Bilinear|Conv\w+|Embedding\w*|(LSTM|GRU|RNN)(Cell)?|Transformer\w*"
+        r"|MultiheadAttention)|torch\.utils\.data\.random_split",
+        "torch.manual_seed(0)",
+        "torch",
+        "generator",
+    ),
+    chance(
+        r"torch\.utils\.data\.(\w+\.)*DataLoader",
+        "torch.manual_seed(0)",
+        "torch",
+        "generator",
+        r"shuffle=(?!False)",
+    ),
+    chance(
+        r"tensorflow\.random\.(?!set_seed|Generator|stateless|create_rng)\w+|tensorflow\.data\..*\.shuffle",
+        "tf.random.set_seed(0)",
+        "tensorflow",
+        "seed",
+    ),
+    chance(r"\?\.shuffle", "tf.random.set_seed(0)", "tensorflow", "seed", r"tensorflow\Z"),
+    chance(
+        r"keras\.layers\.(\w+\.)*(\w*Dense|\w*Conv\w+|Embedding|LSTM|GRU|SimpleRNN|\w+Cell|\w*Dropout\w*"
+        r"|MultiHeadAttention|GaussianNoise|Random\w+)|keras\.random\.\w+|keras\.(?!preprocessing|legacy).*\(\)\.fit",
+        "keras.utils.set_random_seed(0)",
+        "keras",
+    ),
+    chance(
+        r"keras\.(\w+\.)*\w+_dataset_from_directory",
+        "seed=0",
+        "",
+        "seed",
+        r"(?!shuffle=False)keras",
+    ),
+    chance(
+        SKLEARN
+        + r"(train_test_split|shuffle|resample|permutation_importance|permutation_test_score"
+        r"|make_(blobs|classification|regression|moons|circles|s_curve|swiss_roll|friedman\d|hastie_10_2"
+        r"|gaussian_quantiles|multilabel_classification|sparse_\w+|low_rank_matrix|spd_matrix)"
+        r"|\w*ShuffleSplit|Repeated\w*KFold|\w*RandomizedSearchCV|\w*RandomProjection|RandomTreesEmbedding"
+        r"|\w*(Forest|ExtraTree|DecisionTree|Bagging|SGD|MLP|Perceptron|PassiveAggressive|AdaBoost"
+        r"|KMeans|RandomOver|RandomUnder|SMOTE|GaussianMixture)\w*|GradientBoosting\w+|BernoulliRBM|TSNE"
+        r"|FastICA|LatentDirichletAllocation|MiniBatch\w+|SpectralClustering|RBFSampler|Nystroem|MDS"
+        r"|TruncatedSVD|RANSACRegressor|LinearSVC)",
+        "random_state=0",
+        "numpy",
+        "random_state",
+    ),
+    chance(
+        SKLEARN + r"(\w*KFold|learning_curve)",
+        "random_state=0",
+        "numpy",
+        "random_state",
+        r"shuffle=(?!False)",
+    ),
+    chance(
+        SKLEARN + r"(LogisticRegression\w*|Ridge\w*|SVC|PCA|Lasso|ElasticNet|DummyClassifier)",
+        "random_state=0",
+        "numpy",
+        "random_state",
+        r"solver='(sag|saga|liblinear)'|probability=True|svd_solver='(randomized|arpack)'"
+        r"|selection='random'|strategy='(stratified|uniform)'",
+    ),
+    chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
+    chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
+    chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
+    # Their error bars come from resampled data, which only the argument seeds.
+    chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
+    chance(
+        r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|hash|id"
+        r"|time\.(time|perf_counter|monotonic|process_time)(_ns)?|pandas\.Timestamp\.(now|today)"
+        r"|datetime\.(datetime\.|date\.)?(now|today|utcnow)",
+        "",
+    ),
+)
+# Calls that seed generators. Keras 3 takes its seed from Python's `random`.
+STREAMS = frozenset({"numpy", "random", "torch", "tensorflow", "keras"})
+SEEDS = {
+    "numpy.random.seed": {"numpy"},
+    "random.seed": {"random", "keras"},
+    "torch.manual_seed": {"torch"},
+    "torch.random.manual_seed": {"torch"},
+    "tensorflow.random.set_seed": {"tensorflow"},
+    "keras.utils.set_random_seed": STREAMS,
+    "lightning.seed_everything": STREAMS,
+    "lightning.pytorch.seed_everything": STREAMS,
+    "pytorch_lightning.seed_everything": STREAMS,
+    "transformers.set_seed": STREAMS,
+}

@@ -1,0 +1,121 @@
+"""What may an expression of a notebook's code be? As much of it as names tell. Pure functions."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbval_tolerance import libraries
+
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What an expression may be.
+
+    Attributes
+    ----------
+    names
+        What it may be called: a dotted name, as in `libraries`; `def f 3` and `class Net` of the
+        notebook, `class Net()` for an object; `=accuracy` for numbers of a kind; `?` for anything,
+        `?:helpers.train` if it comes from a module that is not known. Empty for what is no number
+        that a machine may change: a text, an integer, a constant.
+    items
+        The values in a container; a single one may stand for many.
+    """
+
+    names: frozenset[str] = frozenset()
+    items: tuple[Value, ...] | None = None
+
+    @property
+    def all(self) -> frozenset[str]:
+        """The names of the value and of what is in it."""
+        return self.names.union(*(item.all for item in self.items or ()))
+
+    @property
+    def each(self) -> Value:
+        """What a loop over the value yields."""
+        return self if self.items is None else union(self.items)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the numbers in the value, with `?` if some may be of any."""
+        found = {name.removeprefix("=") for name in self.all if name.startswith("=")}
+        return found | ({UNKNOWN} if any(is_unknown(name) for name in self.all) else set())
+
+
+NOTHING = Value()
+ANYTHING = Value(frozenset({UNKNOWN}))
+
+
+def named(*names: str) -> Value:
+    """Return the value of these names."""
+    return Value(frozenset(names))
+
+
+def number(kind: str) -> Value:
+    """Return a number of a kind; anything if the kind is empty."""
+    return named(f"={kind}") if kind else ANYTHING
+
+
+def container(*items: Value) -> Value:
+    """Return a list or tuple of values; with one of them, also a container of many such."""
+    return Value(items=items)
+
+
+def union(values: Iterable[Value]) -> Value:
+    """Return what is one of several values."""
+    names: frozenset[str] = frozenset()
+    items: tuple[Value, ...] | None = None
+    for value in values:
+        names |= value.names
+        if items is None or value.items is None:
+            items = items or value.items
+        elif len(items) == len(value.items):
+            items = tuple(union(pair) for pair in zip(items, value.items, strict=True))
+        else:
+            items = (union((*items, *value.items)),)
+    return Value(names, items)
+
+
+def is_object(name: str) -> bool:
+    """Tell whether a name stands for an object: what a call of a library or class returned."""
+    return name.endswith("()") and not name.startswith((UNKNOWN, "="))
+
+
+def is_unknown(name: str) -> bool:
+    """Tell whether a name may stand for numbers of a kind that is not known.
+
+    An object of a class is none: it is shown by its name and settings.
+    """
+    if name.startswith(("=", "def ", "class ", "scored ")):
+        return False
+    last = name.removesuffix("()").rpartition(".")[2]
+    return name.startswith(UNKNOWN) or (name.endswith("()") and not last[:1].isupper())
+
+
+def imported(name: str) -> Value:
+    """Return what is imported; of a module that is not known, it may be anything."""
+    known = libraries.is_known(name.partition(".")[0])
+    return named(libraries.canonical(name) if known else f"{UNKNOWN}:{name}")
+
+
+def told_by(identifier: str, value: Value) -> Value:
+    """Return a value; if nothing is known of it, of the kind that its identifier tells."""
+    unknown = value.names and all(name.startswith(UNKNOWN) for name in value.names)
+    if unknown and value.items is None and (kind := libraries.kind_of(identifier)):
+        return number(kind)
+    return value
+
+
+def arithmetic(operation: ast.operator, left: Value, right: Value) -> Value:
+    """Return the result of an operation: of the operands' kind, if nothing unknown is in it."""
+    kinds = left.kinds | right.kinds
+    if kinds and UNKNOWN not in kinds:
+        return named(*(f"={kind}" for kind in kinds))
+    both = union((left, right))
+    if isinstance(operation, ast.Add) and both.items is not None:
+        return Value(both.names, (union((left.each, right.each)),))
+    return ANYTHING if both.names or both.items else NOTHING
