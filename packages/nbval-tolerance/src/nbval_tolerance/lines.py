@@ -51,7 +51,7 @@ class Line:
         for token in self.tokens:
             parts += [self.text[at : token.start], mark(token)]
             at = token.end
-        marked = BOX.sub(" │ ", "".join([*parts, self.text[at:]]))
+        marked = BOX.sub(" │ ", " ".join("".join([*parts, self.text[at:]]).split()))
         return " ".join(re.sub(r"\s*([\[\](),])\s*", r"\1", marked).split())
 
     @cached_property

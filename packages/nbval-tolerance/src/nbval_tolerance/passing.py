@@ -49,7 +49,8 @@ class Token:
 
 # ---- Ids and addresses. Group `id`, or all that is matched.
 
-TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | [^\s'\"]*\\Temp )"
+PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # from its beginning
+TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # of `tempfile`, if it has a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
 # What each pattern finds, texts of which one is in any line that has it, and the pattern.
@@ -62,10 +63,10 @@ IDS = [
     ("address", [""], r"\A \s* (?P<id> 9[3-5]\d{12} | 1[34]\d{13} ) \s* \Z"),
     ("id", ["-1", "-4"],
      r"\b [0-9a-f]{8} - [0-9a-f]{4} - [14][0-9a-f]{3} - [89ab][0-9a-f]{3} - [0-9a-f]{12} \b"),
-    ("id", ["ipykernel_"], r"[^\s'\"<>(=]* ipykernel_\d+ [\\/] \d+ (?= \.py )"),
+    ("id", ["ipykernel_"], rf"{PATH} ipykernel_\d+ [\\/] \d+ (?= \.py )"),
     # Where Python and its packages are installed.
-    ("id", ["-packages"], r"[^\s'\"<>(=]* [\\/] (?: site | dist ) -packages (?= [\\/] )"),
-    ("id", ["lib/python"], r"[^\s'\"<>(=]* /lib/python3\.\d+ (?= /\w+ )"),
+    ("id", ["-packages"], rf"{PATH} [\\/] (?: site | dist ) -packages (?= [\\/] )"),
+    ("id", ["lib/python"], rf"{PATH} /lib/python3\.\d+ (?= /\w+ )"),
     ("id", ["<ipython-input"], r"<ipython-input-\d+-\w+>"),
     ("id", ["__autograph"], r"__autograph_generated_file (?P<id> \w{8} )"),
     ("id", ["tmp", "/var/folders/", "\\temp\\"],
@@ -103,11 +104,12 @@ IDS = [(what, texts, re.compile(pattern, PATTERN)) for what, texts, pattern in I
 
 BAR = re.compile(
     r"""
-    \d+ / (?: \d+ | Unknown ) \s* (?: [━─╸╺]{3} | \[ [=>.]{5,} \] | - \s \d+m?s\b )  # Keras
-    | \d+% \s? \|  # tqdm
+    (?<! \d ) \d+ / (?: \d+ | Unknown ) \s*
+      (?: [━─╸╺]{3} | \[ [=>.]{5,} \] | - \s \d+m?s\b )  # Keras
+    | \d% \s? \|  # tqdm
     | \[ \d+:\d\d (?: :\d\d )? ( < [\d:?]+ )? , [^\]]* /
     | [━╸╺]{3,} .* \d  # rich, pip
-    | \b \d+ [nuµμm]?s / (?: step | epoch | sample ) \b
+    | \d [nuµμm]?s / (?: step | epoch | sample ) \b
     """,
     re.VERBOSE,
 )
@@ -207,7 +209,7 @@ RATE = re.compile(
     PATTERN,
 )
 TIMEIT = re.compile(
-    r"(?P<id> [\d,]+ ) \s loops? \s each | (?P<id2> [\d,]+ ) \s loops?, \s best \s of", PATTERN
+    r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
 # What says that the run itself was timed: before the duration, …
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
@@ -244,7 +246,7 @@ TIMED_AFTER = re.compile(
 PHYSICAL = re.compile(
     r"""\d \s? (?: [kcmµn]?m | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
         | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h ) (?! \w )
-      | \d \s? \w+ (?: / | \s per \s ) s (?! \w )
+      | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
       | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
 )
@@ -284,21 +286,12 @@ def tokens_of(
     if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
     found: list[Token] = []
-    for token in candidates(line, above, around, clock):
-        if all(token.end <= other.start or token.start >= other.end for other in found):
+    taken = bytearray(len(line))  # a number inside what passes is none
+    for token in (*candidates(line, above, around, clock), *map(number, NUMBER.finditer(line))):
+        if not any(taken[token.start : token.end]):
+            taken[token.start : token.end] = b"x" * (token.end - token.start)
             found.append(token)
-    taken = sorted(found, key=lambda token: token.start)
-    # A number inside what passes is none.
-    result, at = [], 0
-    for token in [*taken, None]:
-        stop = token.start if token else len(line)
-        result += (
-            [number(m) for m in NUMBER.finditer(line, at) if m.end() <= stop] if at < stop else []
-        )
-        if token:
-            result.append(token)
-            at = token.end
-    return result
+    return sorted(found, key=lambda token: token.start)
 
 
 def number(match: re.Match) -> Token:
