@@ -32,6 +32,7 @@ from xml.etree import ElementTree
 import nbformat
 import nbval_tolerance
 from nbformat import NotebookNode
+from nbval_tolerance.config import load
 from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -457,7 +458,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     except FileNotFoundError:
         return False
     numbers = cell_names(read(job.lesson), notebook)
-    results = compare_notebooks(notebook, computed)
+    results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
     if failed:
         number, found = failed[0]

@@ -192,7 +192,7 @@ def test_probes_are_stored_and_displayed_nowhere(lesson, capsys):
     outputs = str(read(lesson)[0].outputs)
     probe(lesson, 0, size="6 * 28 * 28")
     assert main(["execute", "07"]) == 1
-    assert "probe 'size' is new: 4704" in capsys.readouterr().out
+    assert "probe 'size' is new" in capsys.readouterr().out
     assert main(["execute", "07", "--accept"]) == 0
     (cell, *_) = read(lesson)
     assert cell.metadata.regression["values"] == {"size": "4704"}

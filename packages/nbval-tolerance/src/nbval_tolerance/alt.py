@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbformat import NotebookNode
 
-PICTURES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif", "image/webp")
+from nbval_tolerance.outputs import PICTURES
 
 
 def pictures(cell: NotebookNode) -> list[tuple[NotebookNode, str]]:
@@ -20,11 +20,6 @@ def wanted(cell: NotebookNode) -> list[str]:
     """Return the texts in a cell's metadata, `alt`: one, or a list of one for each figure."""
     texts = cell.metadata.get("alt", [])
     return [texts] if isinstance(texts, str) else [str(text) for text in texts]
-
-
-def stored(output: NotebookNode, kind: str) -> str:
-    """Return the text that stands for a picture where it cannot be seen; empty if there is none."""
-    return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
 
 
 def put(cell: NotebookNode) -> None:

@@ -103,7 +103,6 @@ JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
 # For callers that do not use `passing` yet; nothing is masked without its line.
-TOKEN = re.compile(rf"(?P<masked> (?!) ) | {NUMBER.pattern}", re.VERBOSE)
 MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
 
 

@@ -13,7 +13,7 @@ import nbformat
 from jupyter_client.kernelspec import NoSuchKernel
 from nbformat import NotebookNode
 
-from nbval_tolerance.compare import ANSI, Rules, compare_text, last_frame
+from nbval_tolerance.compare import ANSI, Rules, last_frame
 from nbval_tolerance.config import DEFAULTS, Config, find
 from nbval_tolerance.controls import (
     KEY,
@@ -26,7 +26,7 @@ from nbval_tolerance.controls import (
     rules,
     rules_of,
 )
-from nbval_tolerance.outputs import compare_outputs, merge_streams
+from nbval_tolerance.outputs import compare_outputs, compare_values, merge_streams
 from nbval_tolerance.run import KernelDiedError, ProbeError, Runner
 from nbval_tolerance.stored import code_cells, problems, source_hash, stamp
 
@@ -148,7 +148,9 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
         if edited:
             found_rules = replace(found_rules, exact=True, seeded=True, figures=True, skip=())
         result = compare_outputs(old.outputs, new.outputs, found_rules)
-        found = [*map(str, result.differences), *probe_changes(old, new, found_rules)]
+        values = [notes(cell).get("values", {}) for cell in (old, new)]
+        result += compare_values(*values, found_rules)
+        found = [str(difference) for difference in result.differences]
         if edited and not found and content(old.outputs) != content(new.outputs):
             found = ["what is not compared, such as a colour, or a figure's fine lines"]
         if not found:
@@ -162,21 +164,6 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
             lines.append(f"    stored, computed, difference: {file.name}")
         changes.append("\n".join(lines))
     return changes
-
-
-def probe_changes(old: NotebookNode, new: NotebookNode, found_rules: Rules) -> list[str]:
-    """Say which probes have come, gone, or another value."""
-    before, after = notes(old).get("values", {}), notes(new).get("values", {})
-    lines = []
-    for name in dict.fromkeys([*before, *after]):
-        if name not in after:
-            lines.append(f"probe {name!r} is gone")
-        elif name not in before:
-            lines.append(f"probe {name!r} is new: {after[name]}")
-        else:
-            result = compare_text(before[name], after[name], found_rules, label=name)
-            lines += [f"probe {name!r}, {difference}" for difference in result.differences]
-    return lines
 
 
 def code(notebook: NotebookNode) -> list[NotebookNode]:

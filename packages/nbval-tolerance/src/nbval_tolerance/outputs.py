@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -21,7 +21,8 @@ from nbval_tolerance.compare import (
     numbers_of,
     rendered,
 )
-from nbval_tolerance.controls import rules_of
+from nbval_tolerance.config import DEFAULTS, Config
+from nbval_tolerance.controls import notes, rules_of
 from nbval_tolerance.figures import compare_figures, side_by_side
 from nbval_tolerance.svg import compare_svg, decoded
 
@@ -38,16 +39,49 @@ OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
 WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run
 
 
-def compare_notebooks(stored: NotebookNode, computed: NotebookNode) -> dict[int, Comparison]:
-    """Compare two notebooks with the same code cells; return code cell (from 0) -> comparison."""
+def compare_notebooks(
+    stored: NotebookNode, computed: NotebookNode, config: Config = DEFAULTS
+) -> dict[int, Comparison]:
+    """Compare two notebooks with the same code cells: their outputs, and the values of probes.
+
+    Returns
+    -------
+    dict
+        The number of a code cell, from 0 -> its comparison.
+    """
     old, new = (
         [cell for cell in notebook.cells if cell.cell_type == "code"]
         for notebook in (stored, computed)
     )
-    return {
-        number: compare_outputs(one.outputs, other.outputs, rules)
-        for number, (one, other, rules) in enumerate(zip(old, new, rules_of(stored), strict=True))
-    }
+    found = {}
+    for number, (one, other, rules) in enumerate(
+        zip(old, new, rules_of(stored, config), strict=True)
+    ):
+        found[number] = compare_outputs(one.outputs, other.outputs, rules)
+        found[number] += compare_values(
+            notes(one).get("values", {}), notes(other).get("values", {}), rules
+        )
+    return found
+
+
+def compare_values(
+    stored: Mapping[str, str], computed: Mapping[str, str], rules: Rules
+) -> Comparison:
+    """Compare the values of probes by their names, which say what the numbers are."""
+    result = Comparison()
+    for name in dict.fromkeys([*stored, *computed]):
+        old, new = (values.get(name, "nothing") for values in (stored, computed))
+        if not (name in stored and name in computed):
+            what = f"probe {name!r} is {'new' if name in computed else 'gone'}"
+            result.differences.append(Difference(what, old, new))
+            continue
+        found = compare_text(old, new, rules, label=name)
+        for difference in found.differences:
+            what = f"probe {name!r}, {difference.what}"
+            result.differences.append(replace(difference, what=what))
+        found.differences = []
+        result += found
+    return result
 
 
 def compare_outputs(

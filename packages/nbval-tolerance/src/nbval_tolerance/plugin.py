@@ -12,9 +12,10 @@ from nbformat import NotebookNode
 from nbval.cover import setup_coverage, teardown_coverage
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from nbval_tolerance.compare import ANSI, Comparison, Difference, Phase, Rules, compare_text
+from nbval_tolerance.compare import ANSI, Comparison, Difference, Phase, Rules
 from nbval_tolerance.config import Config, ConfigError, find, load
 from nbval_tolerance.controls import (
+    KEY,
     SKIPPED,
     ControlError,
     expressions,
@@ -22,7 +23,7 @@ from nbval_tolerance.controls import (
     notes,
     rules_of,
 )
-from nbval_tolerance.outputs import compare_outputs
+from nbval_tolerance.outputs import compare_outputs, compare_values
 from nbval_tolerance.pytest_plugin import path_setting, setting
 from nbval_tolerance.report import Report
 from nbval_tolerance.run import OUTPUT_TIMEOUT, KernelDiedError, ProbeError, Runner, cores
@@ -298,14 +299,10 @@ class Cell(IPyNbCell):
             values = self.parent.kernel.evaluate(probes) if probes else {}
         except ProbeError as error:
             return Comparison([Difference(str(error), str(stored), "nothing")])
-        result = Comparison()
-        for name, value in values.items():
-            found = compare_text(stored[name], value, self.rules, label=name)
-            for difference in found.differences:
-                what = f"probe {name!r}, {difference.what}"
-                result.differences.append(Difference(what, stored[name], value))
-            result.numbers += found.numbers
-        return result
+        computed = self.parent.computed.cells[self.parent.places[self.cell_num]]
+        if values:
+            computed.metadata[KEY]["values"] = values
+        return compare_values({name: stored[name] for name in values}, values, self.rules)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
         """Name the notebook and the cell, then say what is wrong, then show its source."""

@@ -183,7 +183,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)
     if len(wanted) != len(drawn):
         yield f"has {len(drawn)} figures and {len(wanted)} texts in its metadata, `alt`"
-    elif [alt.stored(*picture) for picture in drawn] != wanted:
+    elif [alt_text(*picture) for picture in drawn] != wanted:
         yield f"its metadata, `alt`, were edited after the figures were stored; {AGAIN}"
 
 
