@@ -2,11 +2,11 @@
 
     python measure_estimators.py
 
-It needs scikit-learn and SciPy; it uses statsmodels, XGBoost and LightGBM where they are there. Each
-model is fitted on a small data set, in float64 and float32, with several BLAS kernels, vector units
-and numbers of threads. Two more runs move the data by one unit in their last place: they stand for
-processors and compilers that are not at hand. Each column says how much of the tolerance before any
-training, `2e-6 + 2e-5·|x|`, the numbers use at most: above 1, such a cell would fail.
+It needs scikit-learn and SciPy; it uses statsmodels, XGBoost and LightGBM where they are there.
+Each model is fitted on a small data set, in float64 and float32, with several BLAS kernels, vector
+units and numbers of threads. Two more runs move the data by one unit in their last place: they
+stand for processors and compilers that are not at hand. Each column says how much of the tolerance
+before any training, `2e-6 + 2e-5·|x|`, the numbers use at most: above 1, such a cell would fail.
 """
 
 from __future__ import annotations
@@ -78,8 +78,18 @@ def regressors() -> Iterator:
 
 def classifiers() -> Iterator:
     """Yield the classifiers that lessons use, and what groups or embeds without labels."""
-    from sklearn import cluster, decomposition, ensemble, linear_model, manifold, naive_bayes
-    from sklearn import neighbors, neural_network, svm, tree
+    from sklearn import (
+        cluster,
+        decomposition,
+        ensemble,
+        linear_model,
+        manifold,
+        naive_bayes,
+        neighbors,
+        neural_network,
+        svm,
+        tree,
+    )
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.mixture import GaussianMixture
     from sklearn.model_selection import GridSearchCV
