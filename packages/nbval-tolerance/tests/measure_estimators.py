@@ -2,11 +2,11 @@
 
     python measure_estimators.py
 
-It needs scikit-learn and SciPy; it uses statsmodels, XGBoost and LightGBM where they are there. Each
-model is fitted on a small data set, in float64 and float32, with several BLAS kernels, vector units
-and numbers of threads. Two more runs move the data by one unit in their last place: they stand for
-processors and compilers that are not at hand. Each column says how much of the tolerance before any
-training, `2e-6 + 2e-5·|x|`, the numbers use at most: above 1, such a cell would fail.
+It needs scikit-learn and SciPy; it uses statsmodels, XGBoost and LightGBM where they are there.
+Each model is fitted on a small data set, in float64 and float32, with several BLAS kernels, vector
+units and numbers of threads. Two more runs move the data by one unit in their last place: they
+stand for processors and compilers that are not at hand. Each column says how much of the tolerance
+before any training, `2e-6 + 2e-5·|x|`, the numbers use at most: above 1, such a cell would fail.
 """
 
 from __future__ import annotations

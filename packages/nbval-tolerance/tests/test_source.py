@@ -114,7 +114,7 @@ def test_phases(sources, expected):
         ("def run(model, x):\n    return model.fit(x)\nrun(SVC(), x)", FITTED),
         ("if big:\n    m = KNeighborsClassifier()\nelse:\n    m = SVC()\nm.fit(x, y)", FITTED),
         (
-            "search = RandomizedSearchCV(SVC(), g).fit(x, y)\nsearch.best_estimator_.fit(x, y)",
+            "s = RandomizedSearchCV(SVC(), g).fit(x, y)\ns.best_estimator_.fit(x, y)",
             FITTED,
         ),
         ("clone(SVC()).fit(x, y)", FITTED),
@@ -179,14 +179,14 @@ from sklearn.tree import DecisionTreeClassifier
         # By hand in NumPy: rounding does not grow.
         ("for _ in range(9):\n    w -= rate * x.T @ (x @ w - y)", UNTRAINED),
         (
-            "for _ in range(9):\n    gradient = x.T @ (x @ w - y)\n    w = w - rate * gradient",
+            "for _ in range(9):\n    g = x.T @ (x @ w - y)\n    w = w - rate * g",
             UNTRAINED,
         ),
         # scikit-learn beside a network.
         (KERAS + "from sklearn.svm import SVC\nSVC().fit(x, y)", FITTED),
         (KERAS + "from sklearn.preprocessing import StandardScaler as S\nS().fit(x)", UNTRAINED),
         (
-            KERAS + "from scikeras.wrappers import KerasClassifier\nKerasClassifier(f).fit(x, y)",
+            KERAS + "from scikeras.wrappers import KerasClassifier as C\nC(f).fit(x, y)",
             FIT,
         ),
         ("import umap\numap.UMAP().fit_transform(x)", FIT),
@@ -206,9 +206,8 @@ def test_other_libraries(source, expected):
         KERAS + "for x in data:\n    optimizer.apply(g, v)",
         KERAS + "for _ in range(9):\n    with tf.GradientTape() as tape:\n        loss = f(w)\n"
         "    w.assign_sub(rate * tape.gradient(loss, w))",
-        KERAS
-        + "@tf.function\ndef step(x):\n    with tf.GradientTape() as t:\n        loss = f(x)\n"
-        "    for v, g in zip(vs, t.gradient(loss, vs)):\n        v.assign_sub(0.1 * g)\n"
+        KERAS + "@tf.function\ndef step(x):\n    with tf.GradientTape() as t:\n        l = f(x)\n"
+        "    for v, g in zip(vs, t.gradient(l, vs)):\n        v.assign_sub(0.1 * g)\n"
         "for x in data:\n    step(x)",
         "import keras_tuner\ntuner = keras_tuner.RandomSearch(build)\ntuner.search(x, y)",
         TORCH + "optimizer = torch.optim.SGD(model.parameters())\n"
@@ -216,8 +215,7 @@ def test_other_libraries(source, expected):
         "    loss.backward()\n    optimizer.step()",
         TORCH + "def train(model, opt):\n    model.train()\n    for x in loader:\n"
         "        f(model(x)).backward()\n        opt.step()\ntrain(net, torch.optim.Adam(p))",
-        TORCH
-        + "for t in range(9):\n    loss = f(w)\n    loss.backward()\n    with torch.no_grad():\n"
+        TORCH + "for t in range(9):\n    l = f(w)\n    l.backward()\n    with torch.no_grad():\n"
         "        w -= rate * w.grad\n        w.grad = None",
         TORCH + "for t in range(9):\n    loss = f(w)\n    loss.backward()\n    w.data.sub_(w.grad)",
         TORCH + "class Trainer:\n    def __init__(self, model):\n"
@@ -232,7 +230,7 @@ def test_other_libraries(source, expected):
         TORCH + "from engine import train_one_epoch\ntrain_one_epoch(model, loader)",
         TORCH + "import engine\nengine.train(model=model, epochs=5)",
         "from ultralytics import YOLO\nYOLO('n.pt').train(data='coco8.yaml', epochs=3)",
-        "from fastai.vision.all import *\nlearn = vision_learner(dls, resnet18)\nlearn.fine_tune(1)",
+        "from fastai.vision.all import *\nlearn = vision_learner(dls)\nlearn.fine_tune(1)",
         "from stable_baselines3 import PPO\nmodel = PPO('MlpPolicy', env)\nmodel.learn(1000)",
         JAX + "for _ in range(9):\n    w = w - rate * grad(loss)(w)",
         JAX + "@jax.jit\ndef update(w, x):\n    g = jax.grad(loss)(w, x)\n"
@@ -266,7 +264,7 @@ def test_networks_are_trained_in_many_ways(source):
         KERAS + "df.apply(f)\ndf['a'].map(g)",
         KERAS + "layer = keras.layers.Normalization()\nlayer.adapt(x)",
         JAX + "for x in xs:\n    print(jax.grad(f)(x))",
-        "from sklearn.model_selection import train_test_split\nimport torch\ntrain_test_split(x, y)",
+        "import torch\nfrom sklearn.model_selection import train_test_split\ntrain_test_split(x)",
         TORCH + "for i, data in enumerate(train_loader):\n    total += model(data)",
         "import pandas as pd\nseries.update(other)",
     ],
@@ -355,7 +353,7 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("cross_val_score(logistic, x, y)", "accuracy"),
         ("cross_val_score(ridge, x, y).mean()", "probability"),
         (
-            "scores = cross_val_score(ridge, x, y, scoring='neg_mean_squared_error')\n-scores",
+            "s = cross_val_score(ridge, x, y, scoring='neg_mean_squared_error')\n-s",
             "loss",
         ),
         ("s = cross_val_score(logistic, x, y)\ns.mean(), s.std()", "accuracy"),
@@ -369,13 +367,13 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
             "loss",
         ),
         (
-            "result = []\nfor m in (logistic,):\n    result.append(m.score(x, y))\nresult",
+            "r = []\nfor m in (logistic,):\n    r.append(m.score(x, y))\nr",
             "accuracy",
         ),
         ("found = {'a': logistic.score(x, y)}\nprint(found['a'])", "accuracy"),
         ("a, b = ridge.score(x, y), logistic.score(x, y)\nb", "accuracy"),
         (
-            "best = 0\nif logistic.score(x, y) > best:\n    best = logistic.score(x, y)\nbest",
+            "best = 0\nif s > best:\n    best = logistic.score(x, y)\nbest",
             "accuracy",
         ),
         ("print(ridge.score(x, y), logistic.score(x, y))", ""),
@@ -527,7 +525,7 @@ def test_unseeded(source, call, seed):
         "import numpy as np\nnp.random.seed(0)\nnp.random.rand(3)",
         "import numpy as np\nnp.random.default_rng(0).normal()",
         "import numpy as np\nnp.random.default_rng(seed=0)\nnp.random.RandomState(1)",
-        "import numpy as np\ndef data(seed=1):\n    return np.random.RandomState(seed).rand()\ndata()",
+        "import numpy as np\ndef f(seed=1):\n    return np.random.RandomState(seed).rand()\nf()",
         "import random\nrandom.seed(1)\nrandom.random()\nrandom.Random(3).random()",
         "import torch\ntorch.manual_seed(0)\ntorch.rand(3)\ntorch.nn.Linear(1, 1)",
         KERAS + "keras.utils.set_random_seed(1)\nkeras.layers.Dense(1)\ntf.random.normal([3])",

@@ -56,7 +56,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is a method of what is not known, but perhaps for its kind, or by its class."""
+        """Whether it is a method of what no library has made."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property

@@ -26,7 +26,7 @@ DEEP = listed(
     "stable_baselines3 tensorflow tensorflow_hub tensorflow_probability tflearn timm torch "
     "torch_geometric torchaudio torchtext torchvision transformers trl ultralytics umap"
 )
-# Libraries whose models are determined by their data, but for rounding and for where a solver stops.
+# Libraries whose models their data determine, but for rounding and for where a solver stops.
 CLASSICAL = listed(
     "arch catboost cvxpy hmmlearn imblearn lifelines lightgbm linearmodels lmfit mlxtend numpy "
     "pmdarima prophet scipy sklearn statsforecast statsmodels xgboost"
@@ -177,7 +177,7 @@ def score_kind(names: Set[str]) -> str:
 
 
 def effort(names: Set[str]) -> Phase | None:
-    """Return the phase into which fitting one of these objects leads; None if they are not known."""
+    """Return the phase into which fitting such an object leads; None if none of them is known."""
     phases = set()
     for name in names:
         root = name.partition(".")[0]

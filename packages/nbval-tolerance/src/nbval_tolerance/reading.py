@@ -7,16 +7,12 @@ an `if` once, a function of the notebook where it is called.
 from __future__ import annotations
 
 import ast
-import builtins
-from collections import ChainMap
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from nbval_tolerance import calls, libraries
-from nbval_tolerance.calls import Call, is_none, last_of, name_of
+from nbval_tolerance.calling import BUILTINS, Caller, Cell, Function
+from nbval_tolerance.calls import name_of
 from nbval_tolerance.compare import Phase
-from nbval_tolerance.printing import printed
 from nbval_tolerance.values import (
     ANYTHING,
     NOTHING,
@@ -32,94 +28,15 @@ from nbval_tolerance.values import (
     union,
 )
 
-DEPTH = 20  # of calls of the notebook's functions in each other
-STEPS = 100_000  # expressions of a cell that are read, at most: calls in calls may be many
-
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-BUILTINS = set(dir(builtins))
-ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-GROWS = {"append": False, "add": False, "insert": False, "extend": True}  # whether by many values
-NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
 
-@dataclass(frozen=True)
-class Draw:
-    """A call that draws random numbers, or asks for the time: its result is another in each run.
-
-    Attributes
-    ----------
-    cell
-        The code cell that it stands in, or that calls the function that it stands in; from 0.
-    call
-        What is called, as the source writes it: `np.random.rand`.
-    seed
-        What seeds it, as code: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
-        Empty if no seed does.
-    """
-
-    cell: int
-    call: str
-    seed: str
-
-
-@dataclass
-class Cell:
-    """What one code cell does.
-
-    Attributes
-    ----------
-    phase
-        `FIT` if it trains a network, `FITTED` if it fits another model, else `UNTRAINED`.
-    shown
-        The kinds of the numbers that it shows without a word; `?` among them if some may be any.
-    draws
-        Its random numbers that nothing before has seeded.
-    """
-
-    phase: Phase = Phase.UNTRAINED
-    shown: set[str] = field(default_factory=set)
-    draws: list[Draw] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Function:
-    """A function of the notebook, and the variables that it sees."""
-
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-    scope: ChainMap
-
-
-class Reader:
-    """Reads cells one after another.
-
-    Parameters
-    ----------
-    training, deterministic
-        Names of calls that train, and of those that do not although they look so: `train_epoch` or,
-        with what stands before it, `optimizer.step`.
-    """
-
-    def __init__(self, training: tuple[str, ...] = (), deterministic: tuple[str, ...] = ()) -> None:
-        self.training, self.deterministic = training, deterministic
-        self.scope: ChainMap = ChainMap({})
-        self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # those functions that are given their object
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases, what they define
-        self.attributes: dict[str, Value] = {}  # by name, of all objects of the notebook's classes
-        self.metrics: list[Value] | None = None  # that `compile` was given last
-        self.roots: set[str] = set()  # of the libraries that are imported
-        self.seeded: set[str] = set()  # generators
-        self.cell, self.index = Cell(), -1
+class Reader(Caller):
+    """Reads cells one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
         """Return what the next cell does; `silent` if the value of its last line is not shown."""
-        self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # `gradient`, `update`: of the loop that is read
-        self.returned: list[Value] = []
-        self.entered: list[str] = []  # the functions that are read
-        self.results: dict = {}  # of functions that the cell has called
-        self.muted = 0  # whether a call is read that the project says is deterministic
-        self.left = STEPS
+        self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 self.roots |= {alias.name.partition(".")[0] for alias in node.names}
@@ -131,20 +48,6 @@ class Reader:
             else:
                 self.run(statement)
         return self.cell
-
-    def reach(self, phase: Phase | None) -> None:
-        """Note that the cell trains a network, or fits another model."""
-        if phase and not self.muted:
-            self.cell.phase = max(phase, self.cell.phase, key=ORDER.index)
-
-    @contextmanager
-    def loop(self) -> Iterator[None]:
-        """Read a loop: if gradients are taken in it, and steps, it trains a network."""
-        outside, self.steps = self.steps, set()
-        yield
-        if {"gradient", "update"} <= self.steps:
-            self.reach(Phase.FIT)
-        self.steps |= outside
 
     # Statements
 
@@ -323,14 +226,23 @@ class Reader:
         return NOTHING
 
     def _value_name(self, node: ast.Name) -> Value:
-        unknown = named(node.id) if node.id in BUILTINS else ANYTHING
-        return told_by(node.id, self.scope.get(node.id, unknown))
+        return told_by(node.id, self.called(node))
 
     def _value_attribute(self, node: ast.Attribute) -> Value:
-        base = self.value(node.value)
-        if isinstance(node.value, ast.Call) and name_of(node.value.func) == "super":
-            return union(self.inherited(name).get(node.attr, NOTHING) for name in base.names)
-        return self.attribute(base, node.attr)
+        return told_by(node.attr, self.called(node))
+
+    def called(self, node: ast.expr) -> Value:
+        """Return what an expression may be that is called: its name tells of what it returns."""
+        match node:
+            case ast.Name():
+                unknown = named(node.id) if node.id in BUILTINS else ANYTHING
+                return self.scope.get(node.id, unknown)
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super"))):
+                names = self.value(node.value).names
+                return union(self.inherited(name).get(node.attr, NOTHING) for name in names)
+            case ast.Attribute():
+                return self.attribute(self.value(node.value), node.attr)
+        return self.value(node)
 
     def attribute(self, base: Value, attribute: str) -> Value:
         """Return an attribute of a value: of a library, an object, a number, a container."""
@@ -351,21 +263,7 @@ class Reader:
                 found.add(libraries.canonical(f"{name}.{attribute}"))
         if attribute in libraries.PLAIN and all(name.startswith("=") for name in base.names):
             return NOTHING
-        return told_by(attribute, Value(frozenset(found)))
-
-    def defined(self, name: str) -> dict[str, Value]:
-        """Return what a class of the notebook, or an object of it, has from such classes."""
-        _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
-        return self.inherited(name) | own
-
-    def inherited(self, name: str) -> dict[str, Value]:
-        """Return what a class of the notebook has from its bases."""
-        name = name.removesuffix("()")
-        bases, _ = self.classes.get(name, (NOTHING, {}))
-        found: dict[str, Value] = {}
-        for base in bases.names - {name}:
-            found |= self.defined(base) if base.startswith("class ") else {}
-        return found
+        return Value(frozenset(found))
 
     def _value_subscript(self, node: ast.Subscript) -> Value:
         base = self.value(node.value)
@@ -468,7 +366,7 @@ class Reader:
             return self.scope.get("self", ANYTHING)
         muted = calls.is_named(node.func, self.deterministic)
         self.muted += muted
-        function = self.value(node.func)
+        function = self.called(node.func)
         arguments = [self.value(each) for each in node.args]
         keywords = {each.arg or "**": self.value(each.value) for each in node.keywords}
         self.chance(function, node)
@@ -477,217 +375,6 @@ class Reader:
             self.reach(Phase.FIT)
         self.muted -= muted
         return found
-
-    def show(self, node: ast.Call) -> None:
-        """Note the kinds of the numbers that a call prints, but of those that it names."""
-        for keyword in node.keywords:
-            self.value(keyword.value)
-        for part in printed(node.args):
-            kinds = self.value(part.node).kinds
-            if not libraries.kind_of(part.words) and not part.form.endswith(("d", "s", "%")):
-                self.cell.shown |= kinds
-
-    def chance(self, function: Value, node: ast.Call) -> None:
-        """Note that a call seeds a generator, or draws from one without a seed."""
-        self.seeded |= calls.seeded_by(function.names, node.func, node)
-        for chance in calls.drawn_by(function.names, node, self.roots, self.seeded):
-            draw = Draw(self.index, ast.unparse(node.func), chance.seed)
-            if draw not in self.cell.draws:
-                self.cell.draws.append(draw)
-
-    def apply(
-        self,
-        function: Value,
-        written: ast.expr,
-        arguments: list[Value],
-        keywords: dict[str, Value],
-        node: ast.AST,
-    ) -> Value:
-        """Return what a call returns, and note what it does.
-
-        Parameters
-        ----------
-        function
-            What is called.
-        written
-            The same in the source.
-        arguments, keywords
-            What it is given; `**` for a dictionary of keywords.
-        node
-            The call; or the function that a decorator is given.
-        """
-        given = union([*arguments, *keywords.values()]).all
-        receiver = self.value(written.value) if isinstance(written, ast.Attribute) else NOTHING
-        models = self.models(receiver.all)
-        method = name_of(written)
-        if method in GROWS and arguments and isinstance(written, ast.Attribute) and not models:
-            self.put(written.value, arguments[-1].each if GROWS[method] else arguments[-1])
-            return NOTHING
-        objects = [n for n in receiver.names if n.startswith("class ") and n.endswith("()")]
-        found = []
-        for name in sorted(function.names):
-            if name in self.functions:
-                own = [named(*objects)] if name in self.methods and objects else []
-                found.append(self.enter(name, [*own, *arguments], keywords))
-            elif name.startswith("class ") and "." not in name and not name.endswith("()"):
-                found.append(self.construct(name, arguments, keywords))
-            else:
-                call = Call(name, written, node, models, self.models(given), self.roots)
-                self.reach(calls.phase_of(call))
-                self.steps |= calls.steps_of(call)
-                found.append(self.returns(call, receiver, arguments, given))
-        if method in libraries.FITS:  # of the notebook's classes, what fits them
-            for name in sorted(receiver.all | given):
-                for fit in self.defined(name).get("fit", NOTHING).names - function.names:
-                    if fit in self.functions:
-                        self.enter(fit, [named(name)], {})
-        if method in libraries.APPLIES:
-            for name in sorted(given & self.functions.keys()):
-                with self.loop():
-                    self.enter(name, [ANYTHING] * 3, {})
-                    if method not in ("map", "apply", "run"):  # a loop whose variable is passed on
-                        self.steps.add("update")
-        if method == "score" and any(
-            UNKNOWN in n or is_object(n.rpartition(".")[0]) for n in function.names
-        ):
-            return self.scored(node, models)
-        return told_by(method, union(found))
-
-    def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names: of the notebook's classes, what they inherit from."""
-        found: set[str] = set()
-        for name in names:
-            if name.startswith("class "):
-                bases, _ = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
-                found |= self.models(f"{base}()" for base in bases.names)
-            elif is_object(name) or name.startswith("scored "):
-                found.add(name)
-        return frozenset(found)
-
-    def returns(
-        self, call: Call, receiver: Value, arguments: list[Value], given: frozenset[str]
-    ) -> Value:
-        """Return what a call returns of what is none of the notebook's functions."""
-        method, root = call.method, call.name.partition(".")[0]
-        first = arguments[0] if arguments else NOTHING
-        functions = given & self.functions.keys()
-        if call.name.startswith("="):
-            kind = call.name[1:].partition(".")[0]
-            return number(kind) if method in libraries.PASSES else NOTHING
-        if method in libraries.PLAIN:
-            return NOTHING
-        match method:
-            case "items" if not arguments:
-                return container(container(NOTHING, receiver.each))
-            case "zip":
-                return container(container(*(each.each for each in arguments)))
-            case "enumerate":
-                return container(container(NOTHING, first.each))
-            case "compile":
-                self.metrics = metrics_of(call.node)
-                return NOTHING
-            case "evaluate" if call.is_foreign or root in libraries.DEEP:
-                metrics = [ANYTHING] if self.metrics is None else self.metrics
-                return container(number("loss"), *metrics) if metrics else number("loss")
-            case "cross_val_score" | "permutation_test_score":
-                return self.scored(call.node, self.models(given))
-        if method in libraries.FITS and call.owner:
-            # In scikit-learn the model itself. In Keras a history, in statsmodels a result.
-            scikit = root in ("sklearn", "xgboost", "lightgbm") or call.is_foreign
-            return Value(receiver.names) if scikit else named(f"{call.name}()")
-        foreign = call.is_foreign or call.name.startswith(UNKNOWN)
-        if method in libraries.PASSES and (root in NUMERIC or root in BUILTINS or foreign):
-            passed = receiver if call.is_foreign else first
-            if is_object(call.owner):  # a metric, say
-                passed = number(libraries.kind_of(last_of(call.owner)))
-            return passed if "random" not in call.name else ANYTHING
-        if foreign or root in BUILTINS:
-            return Value(ANYTHING.names | functions)
-        return self.library(call, given)
-
-    def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a call of a library returns: an object, with those that it is given."""
-        last = last_of(call.name)
-        kind = libraries.kind_of(last)
-        if call.owner.startswith("sklearn.metrics") and last[:1].islower():
-            return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # or a loss, which is called
-            return number(kind)
-        if call.name.count("(") > 2:
-            return ANYTHING
-        inside = {name for name in given if is_object(name) or name.startswith(("def ", "class "))}
-        scoring = calls.scoring_of(call.node)
-        scored = {f"scored {libraries.kind_of(scoring)}"} if scoring else set()
-        return named(f"{call.name}()", *inside, *scored)
-
-    def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models: by what they are told, or what they are."""
-        if scoring := calls.scoring_of(node):
-            return number(libraries.kind_of(scoring))
-        told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}
-        return number(told.pop() if len(told) == 1 else libraries.score_kind(models))
-
-    def construct(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Return an object of a class of the notebook; read how it is made."""
-        found = named(f"{name}()")
-        for made in self.defined(name).get("__init__", NOTHING).names & self.functions.keys():
-            self.enter(made, [found, *arguments], keywords)
-        return found
-
-    def enter(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Return what a function of the notebook returns; read it, as it is called."""
-        key = (name, tuple(arguments), tuple(keywords.items()), self.muted > 0)
-        if key in self.results:
-            found, steps = self.results[key]
-            self.steps |= steps
-            return found
-        if name in self.entered or len(self.entered) >= DEPTH or self.left <= 0:
-            return ANYTHING
-        outside = self.scope, self.returned, self.steps
-        function = self.functions[name]
-        self.scope, self.returned, self.steps = function.scope.new_child(), [], set()
-        self.entered.append(name)
-        self.parameters(function.node.args, arguments, keywords)
-        if isinstance(function.node, ast.Lambda):
-            self.returned.append(self.value(function.node.body))
-        else:
-            self.block(function.node.body)
-        self.entered.pop()
-        found, steps = union(self.returned), self.steps
-        self.results[key] = found, steps
-        self.scope, self.returned, self.steps = outside
-        self.steps |= steps
-        return found
-
-    def parameters(
-        self, spec: ast.arguments, arguments: list[Value], keywords: dict[str, Value]
-    ) -> None:
-        """Give a function's parameters what it is called with, or what they are by default."""
-        ordered = [each.arg for each in (*spec.posonlyargs, *spec.args)]
-        defaults = dict(zip(reversed(ordered), reversed(spec.defaults), strict=False))
-        defaults |= {
-            each.arg: default
-            for each, default in zip(spec.kwonlyargs, spec.kw_defaults, strict=True)
-        }
-        given = {**dict(zip(ordered, arguments, strict=False)), **keywords}
-        for name in (*ordered, *(each.arg for each in spec.kwonlyargs)):
-            default = defaults.get(name)
-            unknown = self.value(default) if default else ANYTHING
-            self.scope[name] = given.get(name, unknown)
-        if spec.vararg:
-            self.scope[spec.vararg.arg] = container(*arguments[len(ordered) :])
-        if spec.kwarg:
-            self.scope[spec.kwarg.arg] = ANYTHING
-
-
-def metrics_of(node: ast.AST) -> list[Value]:
-    """Return the metrics that `compile` is given."""
-    given = next((k.value for k in getattr(node, "keywords", []) if k.arg == "metrics"), None)
-    if given is None or is_none(given):
-        return []
-    if not isinstance(given, ast.List | ast.Tuple):
-        return [ANYTHING]
-    return [number(libraries.kind_of(ast.unparse(each))) for each in given.elts]
 
 
 def is_step(target: ast.expr, value: ast.expr) -> bool:
