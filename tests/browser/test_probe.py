@@ -15,8 +15,9 @@ import nbformat
 import pytest
 from hubs import free_ports
 from lab import wait_for_kernel
-from nbval_tolerance.cli import main
 from playwright.sync_api import Page, expect
+
+from nbval_tolerance.cli import main
 
 PROBES = {"regression": {"probes": {"untrained scores": "scores"}}}
 

@@ -30,8 +30,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
-import nbval_tolerance
 from nbformat import NotebookNode
+
+import nbval_tolerance
 from nbval_tolerance.config import load
 from nbval_tolerance.outputs import compare_notebooks
 
@@ -354,7 +355,7 @@ def locks() -> list[str]:
 @cache
 def comparison() -> str:
     """Return a hash of the comparison."""
-    files = sorted(Path(nbval_tolerance.__file__).parent.glob("*.py"))
+    files = sorted(Path(nbval_tolerance.__file__).parent.rglob("*.py"))
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
 

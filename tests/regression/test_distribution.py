@@ -41,7 +41,8 @@ LOOP = [
     "        model.weight += 0.1",
     "model, optimizer = Model(), Optimizer()\nprint('untrained weight', model.weight)",
     "for epoch in range(3):\n    optimizer.zero_grad()\n    loss = Loss(1 / (1 + model.weight))\n"
-    "    loss.flow_back()\n    optimizer.advance()\n    print(f'epoch {epoch} loss {loss.item():.4f}')",
+    "    loss.flow_back()\n    optimizer.advance()\n"
+    "    print(f'epoch {epoch} loss {loss.item():.4f}')",
     "print(f'test loss {1 / (1 + model.weight):.4f}')",
 ]
 

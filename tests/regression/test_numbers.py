@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from nbval_tolerance.compare import (
     Phase,
     Rules,
@@ -16,8 +17,8 @@ from nbval_tolerance.compare import (
     rendered,
 )
 from nbval_tolerance.controls import rules_of
-from nbval_tolerance.numbers import decimals, is_integer, value
 from nbval_tolerance.outputs import text_of
+from nbval_tolerance.texts.numbers import decimals, is_integer, value
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from nbval_tolerance.compare import Phase, Rules, compare_text, out_of_range
-from nbval_tolerance.lines import lines_of
-from nbval_tolerance.numbers import NUMBER
+from nbval_tolerance.texts.lines import lines_of
+from nbval_tolerance.texts.numbers import NUMBER
 
 UNTRAINED, FIT, TRAINED = (Rules(phase) for phase in Phase)
 TABLE = """\

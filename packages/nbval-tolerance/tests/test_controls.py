@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from nbval_tolerance.compare import Phase, Rules
 from nbval_tolerance.config import Config
 from nbval_tolerance.controls import KINDS, KNOWN, ControlError, rules, rules_of

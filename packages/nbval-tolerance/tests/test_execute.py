@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+
 from nbval_tolerance import execute as module
 from nbval_tolerance.cli import main
 from nbval_tolerance.config import Config, find

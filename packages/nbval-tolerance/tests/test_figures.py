@@ -10,9 +10,10 @@ import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from nbval_tolerance.axes import BLOCK, axes
-from nbval_tolerance.figures import compare_figures, on_grounds, read, side_by_side
 from PIL import Image
+
+from nbval_tolerance.pictures.axes import BLOCK, axes
+from nbval_tolerance.pictures.figures import compare_figures, on_grounds, read, side_by_side
 
 FIGURES = Path(__file__).parent / "figures"
 

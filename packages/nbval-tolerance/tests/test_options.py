@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from nbval_tolerance import pytest_plugin
 from nbval_tolerance.execute import execute
 
@@ -155,4 +156,4 @@ def test_the_entry_point_imports_nothing_heavy():
 def test_xdist_is_left_alone_in_a_session_that_does_not_ask(pytester):
     config = pytester.parseconfigure("--nbval")
     loaded = [name for name, _ in config.pluginmanager.list_name_plugin()]
-    assert not {f"nbval_tolerance.{part}" for part in pytest_plugin.PARTS} & set(loaded)
+    assert not {f"nbval_tolerance.session.{part}" for part in pytest_plugin.PARTS} & set(loaded)

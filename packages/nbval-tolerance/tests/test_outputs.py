@@ -7,9 +7,10 @@ import io
 
 import pytest
 from nbformat.v4 import new_output
+from PIL import Image
+
 from nbval_tolerance.compare import Phase, Rules
 from nbval_tolerance.outputs import compare_outputs, html_text
-from PIL import Image
 
 TRAINED = Rules(Phase.TRAINED)
 

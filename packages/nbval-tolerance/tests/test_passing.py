@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from nbval_tolerance.compare import Phase, Rules, compare_text, passing
 
 UNTRAINED = Rules(Phase.UNTRAINED)

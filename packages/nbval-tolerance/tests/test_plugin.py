@@ -13,8 +13,9 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbval_tolerance import changed
+
 from nbval_tolerance import execute as execute_module
+from nbval_tolerance.session import changed
 from nbval_tolerance.stored import source_hash, stamp
 
 CELLS = {
@@ -356,7 +357,7 @@ def test_two_notebooks_of_one_name_have_a_report_each(run, pytester):
 
 
 def test_the_plugin_needs_no_tensorflow():
-    code = "import sys, nbval_tolerance.plugin; print(*sys.modules)"
+    code = "import sys, nbval_tolerance.session.plugin; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"tensorflow", "keras"} & set(found.stdout.split())
 
@@ -379,8 +380,8 @@ def test_a_probe_is_compared_by_its_phase_and_named(run, pytester):
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "probed.ipynb, Cell 0*: probe 'untrained scores', line 1, before any training: 0.1244567 "
-            "became 0.1234567*",
+            "probed.ipynb, Cell 0*: probe 'untrained scores', line 1, before any training: "
+            "0.1244567 became 0.1234567*",
             "*stored: *[[]0.1244567, 0.5[]]",
             "*computed: *[[]0.1234567, 0.5[]]",
         ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-from nbval_tolerance import libraries
+
 from nbval_tolerance.compare import Phase
 from nbval_tolerance.config import Config
-from nbval_tolerance.source import Draw, phases, results, unseeded
+from nbval_tolerance.source import Draw, libraries, phases, results, unseeded
 
 UNTRAINED, FITTED, FIT, TRAINED = Phase
 TORCH = "import torch\nfrom torch import nn\n"

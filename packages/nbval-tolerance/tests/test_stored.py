@@ -5,6 +5,7 @@ from __future__ import annotations
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
 from nbval_tolerance.config import Config
 from nbval_tolerance.stored import problems, source_hash, stamp, unprinted_figures
 

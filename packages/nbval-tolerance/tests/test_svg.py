@@ -10,8 +10,9 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+
 from nbval_tolerance.compare import Rules
-from nbval_tolerance.svg import DEEPEST, LONGEST, compare_svg
+from nbval_tolerance.pictures.svg import DEEPEST, LONGEST, compare_svg
 
 
 def curve(
@@ -100,8 +101,10 @@ def test_another_colour_another_picture_and_another_shape_fail(trained):
     assert "<use> became" in marker[0].what
 
 
-@pytest.mark.parametrize(("move", "untrained", "trained"),
-                         [(1e-8, True, True), (0.01, False, True), (0.1, False, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("move", "untrained", "trained"),
+    [(1e-8, True, True), (0.01, False, True), (0.1, False, False)],
+)
 def test_a_curve_may_move_as_far_as_in_a_picture(move, untrained, trained):
     moved = curve(move=move)
     assert (not compare(curve(), moved).differences) is untrained

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from nbval_tolerance.terminal import has_frames, last_frame, rendered
+
+from nbval_tolerance.texts.terminal import has_frames, last_frame, rendered
 
 # As Keras 3.15, tqdm 4.67 and rich 14 write them; the bars are shortened.
 BOLD, GREEN, GREY, RED, PINK, END = (f"\x1b[{n}m" for n in (1, 32, 37, 91, 35, 0))

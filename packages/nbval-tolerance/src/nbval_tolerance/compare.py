@@ -16,12 +16,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from nbval_tolerance.kinds import Named, frozen, number_kind
-from nbval_tolerance.lines import Line, lines_of
-from nbval_tolerance.numbers import NUMBER, are_noise, decimals, is_integer, significant, value
-from nbval_tolerance.passing import BAR, Token, is_clock, looks_read
-from nbval_tolerance.ranges import keys_of
-from nbval_tolerance.terminal import ANSI, has_frames, last_frame, rendered
+from nbval_tolerance.texts.kinds import Named, frozen, number_kind
+from nbval_tolerance.texts.lines import Line, lines_of
+from nbval_tolerance.texts.numbers import (
+    NUMBER,
+    are_noise,
+    decimals,
+    is_integer,
+    significant,
+    value,
+)
+from nbval_tolerance.texts.passing import BAR, Token, is_clock, looks_read
+from nbval_tolerance.texts.ranges import keys_of
+from nbval_tolerance.texts.terminal import ANSI, has_frames, last_frame, rendered
 
 __all__ = [
     "ANSI",

@@ -23,8 +23,8 @@ from nbval_tolerance.compare import (
 )
 from nbval_tolerance.config import DEFAULTS, Config
 from nbval_tolerance.controls import notes, rules_of
-from nbval_tolerance.figures import compare_figures, side_by_side
-from nbval_tolerance.svg import compare_svg, decoded
+from nbval_tolerance.pictures.figures import compare_figures, side_by_side
+from nbval_tolerance.pictures.svg import compare_svg, decoded
 
 SVG = "image/svg+xml"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)

@@ -89,7 +89,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     options = early_config.known_args_namespace
     if setting(early_config, "") and (options.nbval or options.nbval_lax):
         for part in PARTS:
-            early_config.pluginmanager.import_plugin(f"nbval_tolerance.{part}")
+            early_config.pluginmanager.import_plugin(f"nbval_tolerance.session.{part}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime

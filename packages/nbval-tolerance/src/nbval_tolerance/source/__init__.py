@@ -12,10 +12,10 @@ from functools import lru_cache
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from nbval_tolerance.calling import Cell, Draw
 from nbval_tolerance.compare import TOLERANCES, Phase
 from nbval_tolerance.config import DEFAULTS, Config
-from nbval_tolerance.reading import Reader
+from nbval_tolerance.source.calling import Cell, Draw
+from nbval_tolerance.source.reading import Reader
 
 # Magics that run the Python after them: of a cell, whose first line holds options only, and of a
 # line, `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.

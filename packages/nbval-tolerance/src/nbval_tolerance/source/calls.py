@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from nbval_tolerance import libraries
 from nbval_tolerance.compare import Phase
-from nbval_tolerance.values import UNKNOWN, is_object
+from nbval_tolerance.source import libraries
+from nbval_tolerance.source.values import UNKNOWN, is_object
 
 
 @dataclass(frozen=True)

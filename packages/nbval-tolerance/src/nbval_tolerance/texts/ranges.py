@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from nbval_tolerance.kinds import Named, number_kind, phrase, word_kind, words_of
-from nbval_tolerance.lines import Line
-from nbval_tolerance.passing import Token
+from nbval_tolerance.texts.kinds import Named, number_kind, phrase, word_kind, words_of
+from nbval_tolerance.texts.lines import Line
+from nbval_tolerance.texts.passing import Token
 
 
 def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Named) -> list[str]:

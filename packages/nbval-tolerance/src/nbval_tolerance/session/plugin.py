@@ -25,8 +25,8 @@ from nbval_tolerance.controls import (
 )
 from nbval_tolerance.outputs import compare_outputs, compare_values
 from nbval_tolerance.pytest_plugin import path_setting, setting
-from nbval_tolerance.report import Report
 from nbval_tolerance.run import OUTPUT_TIMEOUT, KernelDiedError, ProbeError, Runner, cores
+from nbval_tolerance.session.report import Report
 from nbval_tolerance.source import Draw, phases, unseeded
 from nbval_tolerance.stored import problems
 
@@ -225,8 +225,8 @@ class Cell(IPyNbCell):
         draw = self.draws[0]
         seed = f"set one, {draw.seed}, or" if draw.seed else "no seed makes that the same, so"
         return [
-            f"Cell {draw.cell} calls {draw.call}, and nothing before it sets a seed. If that is why, "
-            f"{seed} tag the cell 'regression:unseeded' with a reason"
+            f"Cell {draw.cell} calls {draw.call}, and nothing before it sets a seed. If that is "
+            f"why, {seed} tag the cell 'regression:unseeded' with a reason"
         ]
 
     def run(self, cell: Cell) -> NotebookNode:

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
-from nbval_tolerance.figures import REACH, compare_figures
+from nbval_tolerance.pictures.figures import REACH, compare_figures
 
 LONGEST = 5_000_000  # characters; a scatter plot of 10,000 points has a million
 DEEPEST = 200  # elements within one another

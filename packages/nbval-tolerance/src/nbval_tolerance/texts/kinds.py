@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nbval_tolerance.numbers import NUMBER, is_integer
-from nbval_tolerance.passing import Token
-from nbval_tolerance.tables import GAP, column_end
+from nbval_tolerance.texts.numbers import NUMBER, is_integer
+from nbval_tolerance.texts.passing import Token
+from nbval_tolerance.texts.tables import GAP, column_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 

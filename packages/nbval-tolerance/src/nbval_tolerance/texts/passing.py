@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nbval_tolerance.numbers import NUMBER
-from nbval_tolerance.tables import cell_of, cells
+from nbval_tolerance.texts.numbers import NUMBER
+from nbval_tolerance.texts.tables import cell_of, cells
 
 PATTERN = re.VERBOSE | re.IGNORECASE
 

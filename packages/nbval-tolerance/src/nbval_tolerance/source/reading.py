@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from nbval_tolerance import calls, libraries
-from nbval_tolerance.calling import BUILTINS, Caller, Cell, Function
-from nbval_tolerance.calls import name_of
 from nbval_tolerance.compare import Phase
-from nbval_tolerance.values import (
+from nbval_tolerance.source import calls, libraries
+from nbval_tolerance.source.calling import BUILTINS, Caller, Cell, Function
+from nbval_tolerance.source.calls import name_of
+from nbval_tolerance.source.values import (
     ANYTHING,
     NOTHING,
     UNKNOWN,

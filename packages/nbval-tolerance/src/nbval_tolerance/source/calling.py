@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nbval_tolerance import calls, libraries
-from nbval_tolerance.calls import Call, is_none, last_of, name_of
 from nbval_tolerance.compare import Phase
-from nbval_tolerance.printing import printed
-from nbval_tolerance.values import (
+from nbval_tolerance.source import calls, libraries
+from nbval_tolerance.source.calls import Call, is_none, last_of, name_of
+from nbval_tolerance.source.printing import printed
+from nbval_tolerance.source.values import (
     ANYTHING,
     NOTHING,
     UNKNOWN,

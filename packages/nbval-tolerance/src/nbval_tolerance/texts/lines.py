@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from nbval_tolerance.kinds import Words, words_of
-from nbval_tolerance.numbers import NUMBER, decimals, is_integer, largest
-from nbval_tolerance.passing import SOMETIMES, Token, tokens_of
-from nbval_tolerance.tables import cells, is_row
-from nbval_tolerance.terminal import rendered
+from nbval_tolerance.texts.kinds import Words, words_of
+from nbval_tolerance.texts.numbers import NUMBER, decimals, is_integer, largest
+from nbval_tolerance.texts.passing import SOMETIMES, Token, tokens_of
+from nbval_tolerance.texts.tables import cells, is_row
+from nbval_tolerance.texts.terminal import rendered
 
 RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")  # only box-drawing: a table's rule
 BOX = re.compile(r"\s*[─-╿]+\s*")

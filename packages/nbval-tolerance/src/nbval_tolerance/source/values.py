@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nbval_tolerance import libraries
+from nbval_tolerance.source import libraries
 
 UNKNOWN = "?"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import nbval_tolerance
 from nbval_tolerance.pytest_plugin import setting
 
 OPTION = "--nbval-tolerance-changed"
@@ -69,7 +70,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
     settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *settings]
     digest = hashlib.sha256("\n".join(machine).encode())
-    for root in [*data, Path(__file__).parent]:
+    for root in [*data, Path(nbval_tolerance.__file__).parent]:
         if not root.exists():
             raise pytest.UsageError(f"nbval_tolerance_data names {root}, which is not there")
         files = [root] if root.is_file() else sorted(root.rglob("*"))

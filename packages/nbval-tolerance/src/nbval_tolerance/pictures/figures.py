@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageSequence
 
-from nbval_tolerance.axes import BLOCK, GRAIN, axes, background, patches
+from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patches
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 

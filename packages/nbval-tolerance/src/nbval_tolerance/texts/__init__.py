@@ -1,0 +1,1 @@
+"""What a printed text holds: lines, numbers, kinds, and what says nothing. Pure functions."""
