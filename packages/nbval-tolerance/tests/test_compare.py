@@ -10,7 +10,7 @@ from nbval_tolerance.compare import Phase, Rules, compare_text, out_of_range
 from nbval_tolerance.texts.lines import lines_of
 from nbval_tolerance.texts.numbers import NUMBER
 
-UNTRAINED, FIT, TRAINED = (Rules(phase) for phase in Phase)
+UNTRAINED, FIT, TRAINED = map(Rules, (Phase.UNTRAINED, Phase.FIT, Phase.TRAINED))
 TABLE = """\
 ┏━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━┓
 ┃ Layer (type)      ┃   Param # ┃

@@ -53,7 +53,7 @@ def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
     """Return a copy of that lesson which a test may change, among the lessons to execute."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
-    Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\n")
+    Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")
     return shutil.copy(executed, tmp_path / executed.name)
 
 

@@ -15,6 +15,7 @@ import pytest
 from nbformat import NotebookNode
 
 from nbval_tolerance import execute as execute_module
+from nbval_tolerance.config import find
 from nbval_tolerance.session import changed
 from nbval_tolerance.stored import source_hash, stamp
 
@@ -58,6 +59,9 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of that notebook which a test may change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
+    # A class of the notebook with a `fit` that only prints is no network.
+    pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
+    find.cache_clear()
     return path
 
 

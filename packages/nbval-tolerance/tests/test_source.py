@@ -209,6 +209,8 @@ def test_other_libraries(source, expected):
         KERAS + "@tf.function\ndef step(x):\n    with tf.GradientTape() as t:\n        l = f(x)\n"
         "    for v, g in zip(vs, t.gradient(l, vs)):\n        v.assign_sub(0.1 * g)\n"
         "for x in data:\n    step(x)",
+        KERAS + "for _ in range(9):\n    with tf.GradientTape() as tape:\n        l = f(image)\n"
+        "    image += rate * tape.gradient(l, image)",
         "import keras_tuner\ntuner = keras_tuner.RandomSearch(build)\ntuner.search(x, y)",
         TORCH + "optimizer = torch.optim.SGD(model.parameters())\n"
         "for x, y in loader:\n    optimizer.zero_grad()\n    loss = loss_fn(model(x), y)\n"
@@ -256,6 +258,7 @@ def test_networks_are_trained_in_many_ways(source):
         TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # sets a mode
         TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # shows a gradient
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
+        TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
         "import gymnasium as gym, torch\nenv = gym.make('CartPole-v1')\nenv.step(action)",
         KERAS + "with tf.GradientTape() as tape:\n    y = x * x\nprint(tape.gradient(y, x))",
@@ -344,6 +347,8 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("unknown.score(x, y)", "probability"),
         ("logistic.score(x, y), logistic.score(z, w)", "accuracy"),
         ("logistic.score(x, y), ridge.score(z, w)", ""),
+        ("for m in (logistic, ridge):\n    print(m.score(x, y))", "probability"),  # or accuracy
+        ("m = [(w, logistic.score(x, y)), (w, 3)]\nfor a, b in m:\n    print(b)", "accuracy"),
         ("[m.score(x, y) for m in (logistic, LogisticRegression())]", "accuracy"),
         ("accuracy_score(y, p)", "accuracy"),
         ("mean_squared_error(y, p)", "loss"),
@@ -382,6 +387,10 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("print('{} of {:.2f}'.format(1, logistic.score(x, y)))", "accuracy"),
         ("print('got %.2f %d' % (logistic.score(x, y), n))", "accuracy"),
         ("print(f'{n:d}: {logistic.score(x, y):.3f}')", "accuracy"),
+        ("f'{logistic.score(x, y):.3f}'", "accuracy"),
+        ("text = 'got {:.3f}'.format(logistic.score(x, y))\nprint(text)", "accuracy"),
+        ("'got %.3f' % logistic.score(x, y)", "accuracy"),
+        ("' '.join(names)", ""),
         # A word names the loss, so what it is does not matter for the other.
         ("print('MSE', mean_squared_error(y, p), 'and', logistic.score(x, y))", "accuracy"),
         ("100 * accuracy_score(y, p)", "percentage"),

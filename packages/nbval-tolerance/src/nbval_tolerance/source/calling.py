@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nbval_tolerance.compare import Phase
 from nbval_tolerance.source import calls, libraries
 from nbval_tolerance.source.calls import Call, is_none, last_of, name_of
-from nbval_tolerance.source.printing import printed
+from nbval_tolerance.source.printing import Part, printed
 from nbval_tolerance.source.values import (
     ANYTHING,
     NOTHING,
@@ -155,13 +155,19 @@ class Caller(ABC):
         return found
 
     def show(self, node: ast.Call) -> None:
-        """Note the kinds of the numbers that a call prints, but of those that it names."""
+        """Note the kinds of the numbers that a call prints."""
         for keyword in node.keywords:
             self.value(keyword.value)
-        for part in printed(node.args):
-            kinds = self.value(part.node).kinds
-            if not libraries.kind_of(part.words) and not part.form.endswith(("d", "s", "%")):
-                self.cell.shown |= kinds
+        self.cell.shown |= self.told(printed(node.args)).kinds
+
+    def told(self, parts: Iterable[Part]) -> Value:
+        """Return the numbers in a text, but for those that it names and those of no kind."""
+        values = [(part, self.value(part.node)) for part in parts if part.node is not None]
+        return union(
+            Value(value.all)
+            for part, value in values
+            if not libraries.kind_of(part.words) and not part.form.endswith(("d", "s", "%"))
+        )
 
     def chance(self, function: Value, node: ast.Call) -> None:
         """Note that a call seeds a generator, or draws from one without a seed."""

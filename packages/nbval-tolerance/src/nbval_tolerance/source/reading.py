@@ -13,6 +13,7 @@ from nbval_tolerance.compare import Phase
 from nbval_tolerance.source import calls, libraries
 from nbval_tolerance.source.calling import BUILTINS, Caller, Cell, Function
 from nbval_tolerance.source.calls import name_of
+from nbval_tolerance.source.printing import parts
 from nbval_tolerance.source.values import (
     ANYTHING,
     NOTHING,
@@ -313,8 +314,6 @@ class Reader(Caller):
     def _value_binop(self, node: ast.BinOp) -> Value:
         found = arithmetic(node.op, self.value(node.left), self.value(node.right))
         match node:
-            case ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod()):
-                return NOTHING  # a text
             case (
                 ast.BinOp(op=ast.Mult(), left=ast.Constant(value=100))
                 | ast.BinOp(op=ast.Mult(), right=ast.Constant(value=100))
@@ -352,9 +351,7 @@ class Reader(Caller):
         return ANYTHING
 
     def _value_joinedstr(self, node: ast.JoinedStr) -> Value:
-        for part in node.values:
-            self.value(part)
-        return NOTHING
+        return self.told(parts(node))
 
     # Calls
 
@@ -364,6 +361,9 @@ class Reader(Caller):
             return NOTHING
         if isinstance(node.func, ast.Name) and node.func.id == "super":
             return self.scope.get("self", ANYTHING)
+        match node.func:
+            case ast.Attribute(value=ast.Constant(value=str()), attr="format"):
+                return self.told(parts(node))
         muted = calls.is_named(node.func, self.deterministic)
         self.muted += muted
         function = self.called(node.func)
