@@ -30,8 +30,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
-import nbval_tolerance
 from nbformat import NotebookNode
+
+import nbval_tolerance
 from nbval_tolerance import compare_notebooks
 from nbval_tolerance.stored import problems
 
@@ -152,7 +153,7 @@ def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) ->
         subprocess.run(command, stdout=log, stderr=log, cwd=work, timeout=LIMIT, check=False)
     seconds = round(time.monotonic() - began, 1)
     red = {}
-    junit = ElementTree.parse(folder / "junit.xml")  # noqa: S314 - pytest has just written it
+    junit = ElementTree.parse(folder / "junit.xml")
     for case in junit.iter("testcase"):
         failed = [child for child in case if child.tag in ("failure", "error")]
         if failed and case.get("name") != "stored state":

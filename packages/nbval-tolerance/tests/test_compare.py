@@ -475,6 +475,12 @@ def test_the_difference_names_the_line_and_both_values():
     assert difference.computed == "shape (3, 5)"
 
 
+def test_of_many_numbers_in_a_line_a_few_are_named():
+    old, new = ("[" + " ".join(f"{n}" for n in range(k, k + 30)) + "]" for k in (0, 100))
+    (difference,) = compare_text(old, new, UNTRAINED).differences
+    assert "3 became 103 (integer: must be equal); and 26 more numbers" in difference.what
+
+
 def test_a_line_that_is_gone_is_named_and_the_others_are_not():
     (difference,) = compare_text("one\ntwo\nthree", "one\nthree", UNTRAINED).differences
     assert (difference.stored, difference.computed) == ("two", "(no line)")

@@ -110,6 +110,7 @@ JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
 # For callers that do not use `passing` yet; nothing is masked without its line.
+MOST_NUMBERS = 4  # of a line that are named in a message
 MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
 
 
@@ -311,9 +312,12 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
                 name = kind if rules.phase is Phase.FIT else kind.removeprefix("held-out ")
                 number = Number(stored.number, name, old.text, new.text, moved, allowed)
                 result.numbers.append(number)
-    failed = [str(number) for number in result.numbers if number.used > 1]
+    failed = [number for number in result.numbers if number.used > 1]
     if failed:
-        what = f"line {stored.number}, {rules.phase.value}: {'; '.join(failed)}"
+        said = [*map(str, failed[:MOST_NUMBERS])]
+        if more := len(failed) - len(said):
+            said.append(f"and {more} more numbers")
+        what = f"line {stored.number}, {rules.phase.value}: {'; '.join(said)}"
         result.differences = [Difference(what, stored.text, computed.text)]
     return result
 
