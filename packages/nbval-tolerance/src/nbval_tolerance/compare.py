@@ -41,7 +41,7 @@ TOLERANCES = {
         "float": (2e-6, 2e-5),
     },
     # 50 times what holds above: linear algebra on float32 data moved coefficients by 26 times that,
-    # solvers on float64 data by 3, LinearSVC by 87; their scores moved by less than what holds above
+    # solvers on float64 data by 3, LinearSVC by 87; their scores moved by less than holds above
     # (tests/measure_estimators.py).
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
