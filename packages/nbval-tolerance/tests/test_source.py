@@ -12,6 +12,12 @@ from nbval_tolerance.source import Draw, libraries, phases, results, unseeded
 UNTRAINED, FITTED, FIT, TRAINED = Phase
 TORCH = "import torch\nfrom torch import nn\n"
 KERAS = "import tensorflow as tf\nfrom tensorflow import keras\n"
+NEAR = """
+class Near(BaseEstimator, TransformerMixin):
+    def fit(self, x, y=None):
+        self.means = KMeans(2).fit(x)
+        return self
+"""
 JAX = "import jax, jax.numpy as jnp\nfrom jax import grad\n"
 
 
@@ -130,12 +136,10 @@ def test_phases(sources, expected):
             "        self.mean_ = x.mean()\n        return self\nCentre().fit_transform(x)",
             UNTRAINED,
         ),
-        (
-            "class Near(BaseEstimator, TransformerMixin):\n    def fit(self, x, y=None):\n"
-            "        self.means = KMeans(2).fit(x)\n        return self\n"
-            "make_pipeline(Near(), KNeighborsClassifier()).fit(x, y)",
-            FITTED,
-        ),
+        (NEAR + "make_pipeline(Near(), KNeighborsClassifier()).fit(x, y)", FITTED),
+        (NEAR + "Near().fit_transform(x)", FITTED),
+        (NEAR + "cross_val_score(make_pipeline(Near(), KNeighborsClassifier()), x, y)", FITTED),
+        (NEAR + "Near()", UNTRAINED),
     ],
 )
 def test_not_every_fit_trains_a_network(source, expected):
@@ -238,6 +242,8 @@ def test_other_libraries(source, expected):
         JAX + "@jax.jit\ndef update(w, x):\n    g = jax.grad(loss)(w, x)\n"
         "    return jax.tree_util.tree_map(lambda p, q: p - rate * q, w, g)\n"
         "for x in data:\n    params = update(params, x)",
+        JAX + "@jax.value_and_grad\ndef f(w):\n    return (w * w).sum()\n"
+        "for _ in range(9):\n    value, g = f(w)\n    w = w - rate * g",
         JAX + "step = jax.jit(lambda w: w - jax.grad(f)(w))\nfor _ in range(9):\n    w = step(w)",
         JAX + "import optax\ndef step(p, s, x):\n    value, g = jax.value_and_grad(f)(p, x)\n"
         "    u, s = optimizer.update(g, s)\n    return optax.apply_updates(p, u), s\n"
@@ -397,6 +403,7 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("1 - accuracy_score(y, p)", "accuracy"),
         ("accuracy_score(y, p) > 0.9", ""),
         ("accuracy_score(y, p) * unknown", ""),
+        ("accuracy = accuracy_score(y, p) * unknown\naccuracy", "accuracy"),
         ("print(weights, accuracy_score(y, p))", ""),
         ("logistic.score(x, y);", ""),
         ("logistic.score(x, y)  # of all\n", "accuracy"),

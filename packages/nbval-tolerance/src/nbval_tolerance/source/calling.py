@@ -218,7 +218,8 @@ class Caller(ABC):
                 self.reach(calls.phase_of(call))
                 self.steps |= calls.steps_of(call)
                 found.append(self.returns(call, receiver, arguments, given))
-        if method in libraries.FITS:  # of the notebook's classes, what fits them
+        # An estimator of the notebook's own: what fits it.
+        if method in libraries.FITS or any(map(libraries.FITTING_CALL.match, function.names)):
             for name in sorted(receiver.all | given):
                 for fit in self.defined(name).get("fit", NOTHING).names - function.names:
                     if fit in self.functions:
