@@ -9,8 +9,10 @@ import pytest
 from nbformat.v4 import new_output
 from PIL import Image
 
+from nbval_tolerance import outputs
 from nbval_tolerance.compare import Phase, Rules
 from nbval_tolerance.outputs import compare_outputs, html_text
+from nbval_tolerance.pictures.figures import FigureComparison
 
 TRAINED = Rules(Phase.TRAINED)
 
@@ -234,3 +236,19 @@ def test_a_picture_that_is_no_base64_is_said():
     one, other = (display(**{"image/png": text}) for text in ("AAAA", "AAAAA"))
     (difference,) = compare_outputs([one], [other], TRAINED).differences
     assert "picture cannot be read" in difference.what
+
+
+@pytest.mark.parametrize(
+    ("phase", "loose"),
+    [(Phase.UNTRAINED, False), (Phase.FITTED, False), (Phase.FIT, True), (Phase.TRAINED, True)],
+)
+def test_only_a_network_loosens_figures(monkeypatch, phase, loose):
+    seen = []
+
+    def compare(*pictures, trained, wider):
+        seen.append(trained)
+        return FigureComparison(0.0, None)
+
+    monkeypatch.setattr(outputs, "compare_figures", compare)
+    compare_outputs([picture(0)], [picture(200)], Rules(phase))
+    assert seen == [loose]

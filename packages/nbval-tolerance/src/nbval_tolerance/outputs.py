@@ -183,7 +183,7 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
     if not rules.figures:
         return Comparison()
     how = {
-        "trained": rules.phase is not Phase.UNTRAINED,
+        "trained": rules.phase in (Phase.FIT, Phase.TRAINED),
         "wider": rules.wider.get("figure", 1.0),
     }
     if kind == SVG:
