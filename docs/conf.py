@@ -29,7 +29,9 @@ include_patterns = [
     # What the instructor's guide and the README lead to.
     "README.md",
     "CONTRIBUTING.md",
-    "tfcourse/regression/README.md",
+    "packages/nbval-tolerance/README.md",
+    "packages/nbval-tolerance/CHANGELOG.md",
+    "packages/nbval-tolerance/docs/*.md",
 ]
 exclude_patterns = [".*", "**/.*"]
 extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "mathml"]

@@ -19,8 +19,10 @@ import nbformat
 from nbformat import NotebookNode
 from pymarkdown.api import PyMarkdownApi
 
+from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems, unprinted_figures
 
+ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
 PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
@@ -113,7 +115,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
     """Outputs come from one clean run; figures have a text, and their numbers printed."""
-    yield from problems(notebook)
+    yield from problems(notebook, load(ROOT / "pyproject.toml"))
     yield from unprinted_figures(notebook)
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):

@@ -31,14 +31,15 @@ STARTUP_TIMEOUT = 60.0  # seconds
 # From a cell's end until its last output has arrived: nbclient's 4 s is short on a busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
-# The variables that a kernel inherits: how to find programs, files and certificates, and how this
+# The variables that a kernel inherits: how to find programs, data and certificates, and how this
 # machine computes. What a shell, an editor or a CI service says beside these would change what a
 # notebook shows: MPLBACKEND=agg loses every figure, PYTEST_CURRENT_TEST makes ipykernel capture
 # other output, COLUMNS breaks lines elsewhere.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
-    *("VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_*", "XDG_*"),
+    *("VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_*", "XDG_*", "JAVA_HOME"),
+    *("KERAS_HOME", "HF_HOME", "TORCH_HOME", "SCIKIT_LEARN_DATA", "NLTK_DATA", "TFDS_DATA_DIR"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "CUDA_*", "NVIDIA_*", "ROCR_*", "HIP_*"),
     *(
         "OMP_*",
