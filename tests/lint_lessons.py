@@ -181,9 +181,12 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return what a page's headings can be linked by, in JupyterLab."""
+    """Return what a page's headings can be linked by: in JupyterLab, or where it shows no pages."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
-    return {heading.replace(" ", "-") for heading in headings}
+    found = {heading.replace(" ", "-") for heading in headings}
+    if path.suffix == ".md" and "packages" in path.parts:  # on GitHub, and in the book
+        found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+    return found
 
 
 def text_cells(notebook: NotebookNode) -> list[NotebookNode]:

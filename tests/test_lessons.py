@@ -18,7 +18,7 @@ import lint_lessons  # noqa: E402
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 NOTEBOOKS = [*LESSONS, *sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))]
-TEXTS = ["*.md", "docs/*.md", "notebooks/*.md", "tfcourse/*/README.md"]
+TEXTS = ["*.md", "docs/*.md", "notebooks/*.md", "packages/*/*.md", "packages/*/docs/*.md"]
 PAGES = [*LESSONS, *itertools.chain.from_iterable(map(ROOT.glob, TEXTS))]
 
 
