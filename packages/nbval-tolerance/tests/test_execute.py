@@ -361,6 +361,14 @@ def test_an_older_notebook_with_metadata_of_its_own_keeps_them(lesson):
     assert (stored.nbformat_minor, stored.metadata.title) == (2, "Small")
 
 
+def test_a_wrong_tag_of_the_notebook_is_named_before_anything_runs(lesson, capsys):
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.metadata["regression"] = {"tags": ["regression:unseded"]}
+    nbformat.write(notebook, lesson)
+    assert main(["execute", "07"]) == 1
+    assert "The notebook: the tag 'regression:unseded' is not known" in capsys.readouterr().out
+
+
 def test_it_names_the_notebooks_that_there_are(lesson, capsys):
     assert main(["execute", "08"]) == 2
     assert "no notebook is called '08'; there are: 07_small.ipynb" in capsys.readouterr().err

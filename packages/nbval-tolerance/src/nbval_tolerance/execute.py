@@ -236,9 +236,9 @@ def execute(
 
 def refuse_wrong_controls(notebook: NotebookNode) -> None:
     """Raise `OutputError` for wrong tags and metadata, before anything runs for minutes."""
-    for where, cell in code_cells(notebook):
+    for where, node in (("The notebook", notebook), *code_cells(notebook)):
         try:
-            rules(cell, Rules(), notebook)
+            rules(node, Rules())
         except ControlError as error:
             raise OutputError(f"{where}: {error}") from None
 

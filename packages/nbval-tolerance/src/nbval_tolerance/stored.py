@@ -85,10 +85,12 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     if all(cell.execution_count is None for _, cell in cells) and cells:
         return [f"no cell was ever executed; {AGAIN}"]
     found, before = [], 0
+    shared: NotebookNode | None = notebook
     try:
         apply(tags_of(notebook), notes(notebook), Rules())
     except ControlError as error:
         found.append(f"The notebook: {error}")
+        shared = None  # said once, and not again of each cell
     for (where, cell), found_rules in zip(cells, rules_of(notebook, config), strict=True):
         if not cell.source.strip():
             continue
@@ -96,9 +98,7 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
         if config.strict:
             complaints += passing_problems(cell, found_rules)
         try:
-            complaints += control_problems(
-                cell, rules(cell, found_rules, notebook), stamped, config
-            )
+            complaints += control_problems(cell, rules(cell, found_rules, shared), stamped, config)
         except ControlError as error:
             complaints.append(str(error))
         found += [f"{where}: {complaint}" for complaint in complaints]

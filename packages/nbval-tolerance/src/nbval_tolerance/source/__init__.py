@@ -101,7 +101,7 @@ def read(
 
 
 def parse(source: str) -> ast.Module:
-    """Return a cell's syntax tree, in which the code after a magic such as `%time` is plain code."""
+    """Return a cell's syntax tree, in which the code after a magic such as `%time` counts."""
     source = LINE_MAGIC.sub(r"\1", CELL_MAGIC.sub("", source))
     try:
         return ast.parse(TransformerManager().transform_cell(source))
