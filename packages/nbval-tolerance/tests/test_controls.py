@@ -167,6 +167,9 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
 @pytest.mark.parametrize(
     ("about", "said"),
     [
+        ({"probs": {"scores": "x"}}, "'probs' is not known; the keys are probes"),
+        ({"betwen": {"loss": [1, 2]}}, "'betwen' is not known"),
+        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # of a cell they stand outside
         ({"probes": ["model(x)"]}, "the probes must be"),
         ({"probes": {"scores": 3}}, "the probes must be"),
         ({"probes": {"scores": " "}}, "the probes must be"),
@@ -200,6 +203,21 @@ def test_malformed_metadata_is_an_error_of_its_cell(metadata, said):
     (problem,) = problems(notebook)
     assert problem.startswith("Cell 0, shown as [1]: ")
     assert said in problem
+
+
+@pytest.mark.parametrize("alt", [5, ["A line.", 5], {"text": "A line."}])
+def test_an_alternative_text_is_a_text(alt):
+    wrong = cell()
+    wrong.metadata["alt"] = alt
+    assert "alt takes a text" in error_of(wrong)
+
+
+def test_probes_of_a_whole_notebook_are_refused():
+    notebook = nbformat.v4.new_notebook(cells=[cell()])
+    notebook.cells[0].execution_count = 1
+    notebook.metadata["regression"] = {"probes": {"a": "1"}}
+    (problem,) = problems(notebook)
+    assert problem.startswith("The notebook: regression: 'probes' is not known; the keys are tags")
 
 
 def test_wrong_tags_leave_the_strict_rules():

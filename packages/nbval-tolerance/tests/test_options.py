@@ -84,6 +84,10 @@ def test_lax_means_lax(run, pytester, notebook):
             "takes seconds, not 'soon'",
         ),
         (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
+            "small.ipynb is no folder",
+        ),
+        (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=none.toml"],
             "none.toml: *No such file",
         ),
@@ -103,6 +107,7 @@ def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
         ("figures = 'off'", "figures: takes true or false"),
         ("words = { accuracies = ['hits'] }", "words.accuracies: no such kind"),
         ("tolerances = { late = { loss = [1, 2] } }", "tolerances.late: no such phase"),
+        ("tolerances = { fit = { loss = [true, 0] } }", "*takes [[]absolute, relative[]]"),
         ("tolerances = { fit = { loss = 0.1 } }", "*takes [[]absolute, relative[]]"),
     ],
 )

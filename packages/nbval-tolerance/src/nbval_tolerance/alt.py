@@ -19,7 +19,7 @@ def pictures(cell: NotebookNode) -> list[tuple[NotebookNode, str]]:
 def wanted(cell: NotebookNode) -> list[str]:
     """Return the texts in a cell's metadata, `alt`: one, or a list of one for each figure."""
     texts = cell.metadata.get("alt", [])
-    return [texts] if isinstance(texts, str) else [str(text) for text in texts]
+    return [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, list) else []
 
 
 def put(cell: NotebookNode) -> None:

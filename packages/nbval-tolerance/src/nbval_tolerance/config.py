@@ -152,7 +152,7 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
             if (
                 not isinstance(pair, list)
                 or len(pair) != 2
-                or not all(isinstance(n, int | float) and 0 <= n < float("inf") for n in pair)
+                or not all(type(n) in (int, float) and 0 <= n < float("inf") for n in pair)
             ):
                 raise ConfigError(
                     f"{where}.{name}.{kind}: takes [absolute, relative], as [0.002, 0.08] for "

@@ -44,6 +44,10 @@ from nbval_tolerance.source import phases, reads_clock, results
 PREFIX = "regression:"
 KEY = PREFIX.removesuffix(":")
 KINDS = (*TOLERANCES[Phase.TRAINED], "figure")
+KEYS = {
+    "cell": ("probes", "between", "reason", "source", "values"),
+    "notebook": ("tags", "reason"),
+}
 LONGEST = 24 * 3600.0  # seconds
 WIDEST = 10.0  # beyond that a tolerance says nothing: print something that can be compared
 KNOWN = (
@@ -123,11 +127,24 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     for node in filter(None, (notebook, cell)):
         found = apply(tags_of(node), notes(node), found)
     about = notes(cell)
+    check_keys(cell)
     expressions(about)
     ranges = between(about)
     if ranges:
         need_reason([f"between {', '.join(map(repr, ranges))}"], about)
     return replace(found, between=ranges)
+
+
+def check_keys(node: NotebookNode) -> None:
+    """Raise `ControlError` for metadata of a cell or notebook that would do nothing."""
+    known = KEYS["notebook" if "cells" in node else "cell"]
+    for key in notes(node):
+        if key not in known:
+            raise ControlError(f"{KEY}: {key!r} is not known; the keys are {', '.join(known)}")
+    alt = node.metadata.get("alt", "")
+    texts = alt if isinstance(alt, list) else [alt]
+    if not all(isinstance(text, str) for text in texts):
+        raise ControlError(f"alt takes a text, or a list of one for each figure, not {alt!r}")
 
 
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
@@ -164,7 +181,7 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
     if weaker and len(str(about.get("reason", "")).split()) < 3:  # "flaky" says nothing
         raise ControlError(
             f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
-            f'sentence into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
+            f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 
 

@@ -20,6 +20,7 @@ from nbval_tolerance.controls import (
     SKIPPED,
     ControlError,
     apply,
+    check_keys,
     expressions,
     marks,
     need_reason,
@@ -87,6 +88,7 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     found, before = [], 0
     shared: NotebookNode | None = notebook
     try:
+        check_keys(notebook)
         apply(tags_of(notebook), notes(notebook), Rules())
     except ControlError as error:
         found.append(f"The notebook: {error}")

@@ -34,6 +34,8 @@ from nbval_tolerance.stored import problems
 def pytest_configure(config: pytest.Config) -> None:
     """Say at once if a setting is wrong."""
     output_timeout(config)
+    if (folder := path_setting(config, "dir")) and folder.exists() and not folder.is_dir():
+        raise pytest.UsageError(f"--nbval-tolerance-dir: {folder} is no folder")
     if file := path_setting(config, "config"):
         settings(file, config)
 
