@@ -94,6 +94,17 @@ def test_a_second_run_changes_nothing(lesson, capsys):
     assert "says what is stored" in capsys.readouterr().out
 
 
+def test_without_hashes_no_cell_counts_as_edited(lesson, capsys):
+    edit(lesson, 3, "0.975", "0.974", output=True)
+    notebook = nbformat.read(lesson, as_version=4)
+    for cell in notebook.cells:
+        del cell.metadata["regression"]
+    nbformat.write(notebook, lesson)
+    assert main(["execute", "07"]) == 0
+    assert "0.974" in read(lesson)[3].outputs[0].text
+    assert "says what is stored" in capsys.readouterr().out
+
+
 def test_outputs_within_their_tolerance_are_kept(lesson):
     edit(lesson, 3, "0.975", "0.974", output=True)
     before = lesson.read_bytes()
