@@ -121,6 +121,20 @@ def page(browser: Browser) -> Iterator[Page]:
     page.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Say of a test that fails in the browser what its page shows: CI keeps no pictures."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and isinstance(page, Page):
+        try:
+            shown = page.locator("body").aria_snapshot(timeout=5_000)
+        except Error as error:
+            shown = f"nothing that can be read: {error.message}"
+        report.sections.append((f"the page, {page.url.partition('?')[0]}", shown))
+    return report
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """Return a client of the Docker engine; skip where none answers or the images are missing."""

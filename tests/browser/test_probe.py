@@ -60,7 +60,9 @@ def test_a_probe_is_added_in_the_metadata_editor(page: Page, lab: str, tmp_path:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(json.dumps(PROBES))
     editor.get_by_title("Commit changes to data").click()
-    with page.expect_response(lambda reply: reply.request.method == "PUT"):
+    with page.expect_response(  # not the one that saves the layout
+        lambda reply: reply.request.method == "PUT" and "lesson.ipynb" in reply.url
+    ):
         page.keyboard.press("Control+s")
     expect(page.get_by_role("dialog")).to_have_count(0)
     assert main(["execute", str(tmp_path), "--accept"]) == 0

@@ -87,10 +87,10 @@ def test_who_runs_out_of_memory_loses_the_kernel_and_nothing_else(ada, bob):
     before = ada.container.id
     replies = list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     assert replies[-1]["content"]["execution_state"] in ("restarting", "autorestarting")
-    began = time.monotonic()
     assert ada.api("GET", "/user/{name}/api/status").ok
-    assert run_cell(ada, kernel, "print(open('/home/jovyan/saved').read())") == "saved\n"
-    assert time.monotonic() - began < 30
+    # The server may say more than once that it restarts the kernel, and then answers for it.
+    read = "print(open('/home/jovyan/saved').read())"
+    wait_until(lambda: run_cell(ada, kernel, read) == "saved\n", "the kernel is back", seconds=30)
     assert ada.container.id == before
     assert run_cell(bob, other, "print(x)") == "42\n"
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nbval_tolerance.compare import Phase, Rules, compare_text, out_of_range
+from nbval_tolerance.compare import Phase, Rules, compare_text, out_of_range, passing
 from nbval_tolerance.texts.lines import lines_of
 from nbval_tolerance.texts.numbers import NUMBER
 
@@ -66,7 +66,11 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
         ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32
         ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads by the widest entry
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
-        ("-1.23e-05", "-1.24e-05"),
+        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # alone, it would be a constant
+        ("-1.234567e-05", "-1.234568e-05"),
+        ("0.6931", "0.6932"),
+        ("0.5712049603462219", "0.571204960346222"),  # each as short as it can be
+        ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),
         ("[0.5 1.e-08]", "[0.5 3.e-08]"),  # noise goes with the largest of an array
@@ -117,6 +121,9 @@ def test_rounding_passes_before_training(stored, computed):
          "statistic=49.84, pvalue=np.float64(3.5015e-11)"),
         ("p-value: 0.0004123", "p-value: 0.0009456"),
         ("-3.2e-07", "3.2e-07"),
+        ("alpha=0.1: 0.93", "alpha=0.2: 0.93"),
+        ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # what numbers are named by is no result
+        ("{0.1: 0.93, 0.01: 0.95}", "{0.1: 0.93, 0.02: 0.95}"),
         (TABLE, TABLE.replace("100,480", "100,481")),
         (TABLE, TABLE.replace("(Dense)", "(Flatten)")),
     ],
@@ -164,7 +171,16 @@ def test_trained_numbers_may_move_by_their_kind(stored, computed, passes):
 
 
 @pytest.mark.parametrize(
-    ("stored", "computed"), [("p = 0.5", "p = 0.6"), ("6.0 on CPU", "6.1 on CPU"), ("2.38", "2.39")]
+    ("stored", "computed"),
+    [
+        ("p = 0.5", "p = 0.6"),
+        ("6.0 on CPU", "6.1 on CPU"),
+        ("2.38", "2.39"),
+        ("p-value: 0.0123", "p-value: 0.0124"),
+        ("h = 6.626e-34", "h = 6.627e-34"),
+        ("mean 0.6931", "mean 0.693"),  # another format
+        ("0.0004", "0.0005"),
+    ],
 )
 def test_a_short_number_is_exact_before_training(stored, computed):
     assert not same(stored, computed, UNTRAINED)
@@ -318,6 +334,17 @@ def test_a_number_that_no_word_names_is_the_cells_result_or_its_label():
     assert kinds_of("[[0.1 -0.2]]", TRAINED, "untrained scores") == ["probability"] * 2
     assert kinds_of("0.1 0.2", result, "the loss") == ["loss"] * 2
     assert kinds_of("accuracy 0.3", TRAINED, "the loss") == ["accuracy"]
+
+
+def test_what_the_run_brings_is_not_compared():
+    process, took = Rules(result="id"), Rules(result="duration")
+    assert same("process 17113", "process 17190", process)
+    assert not same("process 17113\n3 workers", "process 17190\n3 workers", process)
+    assert [found.what for found in passing("17113", process)] == ["id"]
+    assert same("0.12", "0.25", took)
+    assert not same("0.12\naccuracy 0.93", "0.12\naccuracy 0.94", took)
+    assert not same("10 runs 0.12", "11 runs 0.12", took)
+    assert not same("0.12 m", "0.25 m", Rules())
 
 
 def test_a_project_has_words_of_its_own():

@@ -415,6 +415,13 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("test_accuracy", "accuracy"),
         ("helper.compute_rmse(y, p)", "loss"),
         ("history.history['val_loss'][-1]", "loss"),
+        # What the run brings.
+        ("import os\nos.getpid()", "id"),
+        ("import os\npid = os.getpid()\nprint('process', pid)", "id"),
+        ("import threading\nthreading.get_native_id()", "id"),
+        ("import time\nbegan = time.time()\ntime.time() - began", "duration"),
+        ("from timeit import default_timer as clock\nprint(clock())", "duration"),
+        ("import time\nprint(time.perf_counter(), logistic.score(x, y))", ""),
         ("plot_accuracy(history)", ""),
         ("learning_rate", ""),
         ("ridge", ""),

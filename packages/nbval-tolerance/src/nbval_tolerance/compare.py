@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from nbval_tolerance.texts.kinds import Named, frozen, number_kind
+from nbval_tolerance.texts.kinds import OF_THE_RUN, Named, frozen, number_kind
 from nbval_tolerance.texts.lines import Line, lines_of
 from nbval_tolerance.texts.numbers import (
     NUMBER,
@@ -258,7 +258,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     """
     if rules.exact:
         return compare_exactly(stored, computed)
-    named = Named(frozen(rules.words), label, rules.result)
+    named = named_by(stored, rules, label)
     old = list(lines_of(stored, named.words, rules.clock))
     new = old if stored == computed else list(lines_of(computed, named.words, rules.clock))
     result = Comparison()
@@ -270,6 +270,12 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     for one, other in zip(old, new, strict=True):
         result += compare_line(one, other, rules, named)
     return result
+
+
+def named_by(text: str, rules: Rules, label: str = "") -> Named:
+    """Return what is known of the names of a text's numbers."""
+    lone = len(NUMBER.findall(text)) == 1
+    return Named(frozen(rules.words), label, rules.result, lone)
 
 
 def compare_exactly(stored: str, computed: str) -> Comparison:
@@ -307,8 +313,9 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
             result.numbers.append(Number(stored.number, "time", old.text, new.text, moved, 0.0))
         else:
             kind = number_kind(stored.text, old, stored.above, named)
-            if kind != "duration":
-                allowed = tolerance(old.text, new.text, kind, rules, magnitude(stored, old, kind))
+            if kind not in OF_THE_RUN:
+                scale, alone = magnitude(stored, old, kind), stored.stands_alone(old)
+                allowed = tolerance(old.text, new.text, kind, rules, scale, alone)
                 moved = distance(old.text, new.text, kind)
                 name = kind if rules.phase is Phase.FIT else kind.removeprefix("held-out ")
                 number = Number(stored.number, name, old.text, new.text, moved, allowed)
@@ -332,11 +339,14 @@ def distance(stored: str, computed: str, kind: str) -> float:
     return math.inf
 
 
-def tolerance(stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0) -> float:
+def tolerance(
+    stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0, alone: bool = True
+) -> float:
     """Return by how much a number of a kind may move.
 
-    One unit of the last printed digit is included. NumPy strips zeros, so the digits are those of
-    the longer of the two. `scale` is as in `floor`.
+    One unit of the last printed digit is included, where `has_unit`. NumPy strips zeros, so the
+    digits are those of the longer of the two. `scale` is as in `floor`; a number is `alone` outside
+    arrays and rows of a table.
     """
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
@@ -357,7 +367,7 @@ def tolerance(stored: str, computed: str, kind: str, rules: Rules, scale: float 
         absolute = floor(absolute, kind, phase, stored, scale)
     digits = max(decimals(stored), decimals(computed))
     # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
-    unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase) else 0.0
+    unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase, scale, alone) else 0.0
     return unit + factor * (absolute + relative * size)
 
 
@@ -396,12 +406,25 @@ def magnitude(line: Line, token: Token, kind: str) -> float:
     return max(line.arrays.get(token.start, 0.0), row)
 
 
-def has_unit(stored: str, computed: str, phase: Phase) -> bool:
-    """Tell whether rounding may flip the last printed digit of a number."""
-    if "e" in (stored + computed).lower():
-        digits = max(significant(stored), significant(computed))
-        return digits >= (3 if phase is Phase.UNTRAINED else 2)
-    return max(decimals(stored), decimals(computed)) >= DIGITS[phase]
+def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool) -> bool:
+    """Tell whether rounding may flip the last printed digit of a number.
+
+    A training moves it often. Before one, float32 moves a number by 1e-7 of itself, or of `scale`,
+    the largest one beside it: of three digits or fewer, the last is hardly ever so near an edge. Of
+    a number that stands `alone`, six digits are needed where it has an exponent, as constants and
+    p-values have, or another count of digits than before, which comes from another format.
+    """
+    texts = (stored, computed)
+    exponent = "e" in "".join(texts).lower()
+    if not exponent and max(map(decimals, texts)) < DIGITS[phase]:
+        return False
+    digits = max(map(significant, texts))
+    if phase is not Phase.UNTRAINED:
+        return not exponent or digits >= 2
+    if alone and digits < 6 and (exponent or decimals(stored) != decimals(computed)):
+        return False
+    unit = 10.0 ** -max(map(decimals, texts))
+    return unit <= (1e-3 if alone else 1e-2) * max(abs(value(stored)), scale)
 
 
 def has_other_format(stored: Line, computed: Line) -> bool:
@@ -413,7 +436,7 @@ def has_other_format(stored: Line, computed: Line) -> bool:
         old, new = one.text, other.text
         if old == new or one.what != "number":
             continue
-        alone = is_integer(old) or (stored.floats == 1 and one.start not in stored.arrays)
+        alone = is_integer(old) or (stored.floats == 1 and stored.stands_alone(one))
         if alone and value(old) == value(new):
             return True
         large = all(abs(value(text)) >= 1000 for text in (old, new))
@@ -499,7 +522,7 @@ class Passing:
 
 def passing(text: str, rules: Rules) -> list[Passing]:
     """Return what `compare_text` leaves out of a text: clocks, durations, addresses, ids."""
-    named = Named(frozen(rules.words), "", rules.result)
+    named = named_by(text, rules)
     found = []
     for line in lines_of(text, named.words, rules.clock):
         progress = bool(BAR.search(line.text))
@@ -507,9 +530,9 @@ def passing(text: str, rules: Rules) -> list[Passing]:
             what = token.what
             if what == "time" and looks_read(token):
                 what = "clock"
-            elif what == "number" and not is_integer(token.text):
+            elif what == "number":
                 kind = number_kind(line.text, token, line.above, named)
-                what = "duration" if kind == "duration" else what
+                what = kind if kind in OF_THE_RUN else what
             if what not in ("time", "number", "bar"):
                 found.append(Passing(line.number, token.text.strip(), what, progress))
     return found

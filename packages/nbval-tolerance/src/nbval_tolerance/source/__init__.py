@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from nbval_tolerance.compare import TOLERANCES, Phase
 from nbval_tolerance.config import DEFAULTS, Config
 from nbval_tolerance.source.calling import Cell, Draw
+from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
 # Magics that run the Python after them: of a cell, whose first line holds options only, and of a
@@ -54,12 +55,13 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     Returns
     -------
     list
-        A kind of number, as `accuracy` of `model.score(x, y)`; empty where the source does not say,
-        or where it says several.
+        A kind of number, as `accuracy` of `model.score(x, y)`, or `duration` and `id` for what the
+        run brings; empty where the source does not say, or where it says several.
     """
+    kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
     found = []
     for cell in cells(notebook, config):
-        known = len(cell.shown) == 1 and cell.shown <= set(TOLERANCES[Phase.TRAINED])
+        known = len(cell.shown) == 1 and cell.shown <= kinds
         found.append(next(iter(cell.shown)) if known else "")
     return found
 

@@ -291,6 +291,8 @@ class Caller(ABC):
     def library(self, call: Call, given: frozenset[str]) -> Value:
         """Return what a call of a library returns: an object, with those that it is given."""
         last = last_of(call.name)
+        if kind := libraries.kind_of_the_run(call.name):
+            return number(kind)
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))

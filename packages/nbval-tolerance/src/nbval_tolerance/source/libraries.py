@@ -34,7 +34,8 @@ CLASSICAL = listed(
 # Others whose calls are known by name.
 OTHERS = listed(
     "collections copy datetime emcee functools gensim itertools math matplotlib os pandas pymc "
-    "pymc3 random secrets seaborn statistics time torchmetrics uuid"
+    "multiprocessing pymc3 random secrets seaborn statistics threading time timeit torchmetrics "
+    "uuid"
 )
 
 # What tests/measure_estimators.py shows: these two amplify rounding on float32 data as networks do.
@@ -111,6 +112,14 @@ APPLIES = listed(
     "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
     "submit timeit while_loop"
 )
+# What the run itself brings: moments and durations, numbers of processes and threads.
+OF_THE_RUN = {
+    "duration": re.compile(
+        r"time\.(time|perf_counter|monotonic|process_time|thread_time)(_ns)?\Z"
+        r"|timeit\.(default_timer|timeit)\Z"
+    ),
+    "id": re.compile(r"os\.getp?pid\Z|threading\.get_(ident|native_id)\Z"),
+}
 # Attributes that hold parts of an estimator.
 PARTS = listed(
     "best_estimator_ estimator estimator_ estimators_ model named_estimators_ named_steps steps"
@@ -160,6 +169,11 @@ def kind_of(identifier: str) -> str:
         return ""
     words = WORDS.sub(" ", identifier).lower()
     return next((kind for kind, pattern in PATTERNS if pattern.search(words)), "")
+
+
+def kind_of_the_run(name: str) -> str:
+    """Return `duration` or `id` for a call that yields such; else an empty text."""
+    return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
 def score_kind(names: Set[str]) -> str:

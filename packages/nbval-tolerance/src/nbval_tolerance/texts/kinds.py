@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nbval_tolerance.texts.numbers import NUMBER, is_integer
-from nbval_tolerance.texts.passing import Token
+from nbval_tolerance.texts.passing import OTHER_UNIT, Token
 from nbval_tolerance.texts.tables import GAP, column_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
@@ -27,11 +27,14 @@ WORDS = re.compile(
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
         # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
-      | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) threshold ) )
+      | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) (?: alpha | threshold ) ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
         | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
-      | \b elapsed \b | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
+      # Not an elapsed distance.
+      | \b elapsed \b (?! [\s_] (?! (?: times? | wall | cpu | real | since | in | m?s | secs?
+          | mins? | h | seconds? | minutes? | hours? ) \b ) [a-z]+ \W{1,3} [\d.-] )
+      | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
     | (?P<spread> (?<! [a-z] ) (?: std | stdev | stddev ) (?! [a-z] )
         (?: _ (?: train | test ) _ score )?
       | \b spread \b | standard [\s_-]* (?: deviations? | errors? ) | \b std \s err \b
@@ -53,6 +56,9 @@ WORDS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
+OF_THE_RUN = ("duration", "id")  # kinds that say nothing
+# What makes a number the name of those after it: `dropout 0.5: accuracy 0.93`, `{0.1: 0.93}`.
+KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,14 @@ class Named:
         The name of what is printed, such as a probe's.
     result
         The kind of a number that nothing names.
+    lone
+        Whether there is no other number in the text: an integer beside others is a count.
     """
 
     words: Words = ()
     label: str = ""
     result: str = ""
+    lone: bool = False
 
 
 def frozen(words: Mapping[str, Sequence[str]]) -> Words:
@@ -111,14 +120,20 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
     Returns
     -------
     str
-        `integer`, `percentage`, `setting`, `loss`, `held-out loss`, `spread`, `duration`, … or
-        `float`.
+        `integer`, `percentage`, `setting`, `loss`, `held-out loss`, `spread`, `duration`, `id`, …
+        or `float`.
     """
     if is_integer(token.text):
-        return "integer"
-    if line[token.end :].lstrip().startswith("%"):
+        return named.result if named.lone and named.result in OF_THE_RUN else "integer"
+    rest = line[token.end :]
+    if rest.lstrip().startswith("%"):
         return "percentage"
-    return word_kind(line, token, above, named) or named.result or "float"
+    kind = word_kind(line, token, above, named)
+    if kind == "duration" and OTHER_UNIT.match(rest):
+        kind = None
+    if not kind and KEY.match(rest) and NUMBER.search(rest):
+        return "setting"
+    return kind or named.result or "float"
 
 
 def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:

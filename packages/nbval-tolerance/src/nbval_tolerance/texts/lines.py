@@ -90,6 +90,12 @@ class Line:
         """How many of the numbers are no integers."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
+    def stands_alone(self, token: Token) -> bool:
+        """Tell whether a number stands neither in an array nor behind another in a table's row."""
+        if token.start in self.arrays:
+            return False
+        return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])
+
 
 def mark(token: Token) -> str:
     """Return what stands for a token in a template."""

@@ -242,10 +242,13 @@ TIMED_AFTER = re.compile(
     """,
     PATTERN,
 )
-# Another quantity with a unit: the line is about physics, and a weak word is not enough.
+# Units of other quantities than time.
+OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
+    | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
+OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
+# With one, the line is about physics, and a weak word is not enough.
 PHYSICAL = re.compile(
-    r"""\d \s? (?: [kcmµn]?m | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
-        | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h ) (?! \w )
+    rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
       | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
@@ -323,7 +326,8 @@ def candidates(
         yield part(match, "duration")
     yield from durations(line, above, bar, clock)
     for match in (*UNITLESS.finditer(line), *ELAPSED.finditer(line)):
-        yield part(match, "duration")
+        if not OTHER_UNIT.match(line, match.end()):
+            yield part(match, "duration")
 
 
 def part(match: re.Match, what: str) -> Token:
