@@ -10,12 +10,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
+import chromium
 import docker
 import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,48 +67,39 @@ def hub(make_hub) -> Hub:
     return hub
 
 
-@pytest.fixture(scope="module")
-def browser(patient_pages) -> Iterator[Browser]:
-    """Return a real browser; skip where there is none."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not program:
+@pytest.fixture(scope="session")
+def launch() -> Callable[..., Browser]:
+    """Return a function that starts a real browser; skip where there is none."""
+    if not chromium.program():
         pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
+
+    def start(playwright: Playwright, *arguments: str) -> Browser:
+        return playwright.chromium.launch(
+            executable_path=chromium.__file__,
             args=[
                 # Chromium's sandbox refuses root, as CI and containers often are.
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                # It shall talk to the hub and to nobody else.
+                # It talks to the hub and to nobody else.
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-quic",
                 "--disable-sync",
                 "--no-first-run",
+                *arguments,
             ],
         )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
+    """Return a real browser."""
+    expect.set_options(timeout=30_000)
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def patient_pages() -> Iterator[None]:
-    """Let pages be opened anew where Chromium gave up because a network came or went."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Page, "goto", functools.partialmethod(go_to, Page.goto))
-        yield
-
-
-def go_to(page: Page, goto: Callable, url: str, **how: object) -> object:
-    """Open a page; anew if meanwhile another test has made or removed one of Docker's networks."""
-    for _ in range(4):
-        try:
-            return goto(page, url, **how)
-        except Error as error:
-            if "ERR_NETWORK_CHANGED" not in error.message:
-                raise
-    return goto(page, url, **how)
 
 
 @pytest.fixture

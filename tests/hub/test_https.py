@@ -34,7 +34,6 @@ from tfcourse.hub import https
 
 HOST = "hub.test"
 DAY = timedelta(days=1)
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Authority:
@@ -368,22 +367,11 @@ def victim(wildcard) -> ClassLearner:
 
 
 @pytest.fixture
-def browser(address, patient_pages) -> Iterator[BrowserContext]:
+def browser(address, launch) -> Iterator[BrowserContext]:
     """Return a real browser's window, which finds our names at our address."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not program:
-        pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
+    rules = f"MAP {HOST} {address}, MAP *.{HOST} {address}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=[
-                *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                f"--host-resolver-rules=MAP {HOST} {address}, MAP *.{HOST} {address}",
-                "--disable-background-networking",
-                # Chromium ends these connections whenever a container here comes or goes.
-                "--disable-http2",
-            ],
-        )
+        browser = launch(playwright, f"--host-resolver-rules={rules}")
         yield browser.new_context(ignore_https_errors=True)
         browser.close()
 

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Start Chromium so that it hears of no network that comes or goes.
+
+It ends all its requests when one does, as the containers of other tests make them. On Linux it
+hears of that from a netlink socket; this takes away the right to open one (see seccomp(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import struct
+import sys
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SOCKET = {"x86_64": 41, "aarch64": 198}  # the system call's number
+AF_NETLINK, EAFNOSUPPORT = 16, 97
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+REFUSE, ALLOW = 0x0005_0000 | EAFNOSUPPORT, 0x7FFF_0000
+LOAD, SKIP_UNLESS, RETURN = 0x20, 0x15, 0x06  # of classic BPF
+
+
+class Program(ctypes.Structure):
+    """A filter, as the kernel takes it."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+def program() -> str | None:
+    """Return the path of Chromium, or None where there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def refuse_netlink() -> None:
+    """Let this process and its children open no netlink socket; raise OSError if that fails."""
+    steps = [
+        (LOAD, 0, 0),  # the system call's number
+        (SKIP_UNLESS, 3, SOCKET[os.uname().machine]),
+        (LOAD, 0, 16),  # its first argument, the address family
+        (SKIP_UNLESS, 1, AF_NETLINK),
+        (RETURN, 0, REFUSE),
+        (RETURN, 0, ALLOW),
+    ]
+    code = b"".join(struct.pack("HBBI", what, 0, skip, value) for what, skip, value in steps)
+    filter_ = Program(len(steps), code)
+    control = ctypes.CDLL(None, use_errno=True).prctl
+    if control(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or control(
+        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0
+    ):
+        raise OSError(ctypes.get_errno(), "no seccomp")
+
+
+if __name__ == "__main__":
+    if sys.platform == "linux" and os.uname().machine in SOCKET:
+        refuse_netlink()
+    path = program() or sys.exit("there is no Chromium on PATH")
+    os.execv(path, [path, *sys.argv[1:]])
