@@ -64,6 +64,7 @@ def test_lab_shows_the_servers_memory_and_warns_near_the_limit(page, ada):
     expect(shown).to_be_visible()
     light_red = "rgb(255, 210, 210)"
     expect(shown).not_to_have_css("background-color", light_red)
+    wait_for_kernel(page)  # the lesson's needs memory, too
     kernel = ada.start_kernel()
     run_cell(ada, kernel, f"fill = bytes([1]) * int({0.62 * MEMORY * 2**20})")
     expect(shown).to_have_css("background-color", light_red)
