@@ -218,7 +218,7 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
             "dies.ipynb, Cell 0, shown as [[]1]: the kernel died*SIGKILL*memory*",
             "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
-            "unstarted.ipynb, Cell 0, shown as [[]1]: could not be run: No such kernel*none-such*",
+            "unstarted.ipynb, Cell 0, shown as [[]1]: could not be run: no kernel 'none-such' is installed*--nbval-kernel-name=*",
             "SKIPPED*not run, because Cell 0 of this notebook failed*",
         ]
     )
