@@ -148,6 +148,44 @@ def test_a_notebook_that_was_never_run_says_so_once():
     assert problems(notebook) == ["no cell was ever executed; execute the notebook again"]
 
 
+def test_a_notebook_that_was_never_run_hides_no_wrong_tag():
+    tagged = new_code_cell("1", metadata={"tags": ["regression:fuzzy"]})
+    ranged = new_code_cell("2", metadata={"regression": {"probes": {"a": "1"}, "alt": "A line."}})
+    notebook = new_notebook(cells=[tagged, new_code_cell("2"), ranged])
+    notebook.metadata["regression"] = {"tags": ["regression:unseeded"]}
+    said = problems(notebook)
+    assert len(said) == 4
+    for found, words in zip(
+        said,
+        ["no cell was ever executed", "The notebook: 'regression:uns", "Cell 0, shown as [ ]: the tag",
+         "Cell 2, shown as [ ]: regression: 'alt' is not known"],
+        strict=True,
+    ):  # fmt: skip
+        assert words in found
+
+
+def test_what_was_not_run_lacks_nothing_else():
+    about = {"probes": {"a": "1"}, "between": {"loss": [1, 2]}, "reason": "It is a matter of luck."}
+    notebook = lesson(("x = 1",), ("f()",))
+    notebook.cells[2].metadata |= {"regression": about, "alt": "A line."}
+    notebook.cells[2].execution_count = None
+    (found,) = problems(notebook)
+    assert "Cell 1, shown as [ ]: was never executed" in found
+
+
+def test_a_notebook_with_nothing_to_run_needs_no_run():
+    skipped = new_code_cell("x", metadata={"tags": ["nbval-skip"]})
+    assert problems(new_notebook(cells=[new_code_cell(" "), skipped])) == []
+
+
+def test_tags_of_the_notebook_allow_a_strict_project_what_a_cells_own_do():
+    notebook = lesson(("f()", printed("took 0.5 s"), printed("WARNING", "stderr")))
+    assert len(strictly(notebook)) == 2
+    tags = ["regression:exact", "regression:stderr"]
+    notebook.metadata["regression"] = {"tags": tags, "reason": "Times are what it is about."}
+    assert strictly(notebook) == []
+
+
 def test_a_course_without_hashes_is_not_held_to_them():
     notebook = lesson(("a = 1",), ("b = 2",))
     for cell in notebook.cells:
@@ -231,7 +269,7 @@ def test_a_range_holds_what_is_stored(ranges, said):
     [
         ("A line.", []),
         (["A line."], []),
-        (["A line.", "A dot."], ["has 1 figures and 2 texts"]),
+        (["A line.", "A dot."], ["has 1 figure and 2 texts"]),
         ("A dot.", ["were edited after the figures were stored"]),
     ],
 )

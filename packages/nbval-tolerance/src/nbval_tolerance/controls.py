@@ -131,10 +131,10 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     for node in filter(None, (notebook, cell)):
         found = apply(tags_of(node), notes(node), found)
     about = notes(cell)
-    check_keys(cell)
     ranges = between(about)
     if ranges:
         need_reason([f"between {', '.join(map(repr, ranges))}"], about)
+    check_keys(cell)
     found = replace(found, between=ranges)
     check_effect(cell, start, found)
     return found

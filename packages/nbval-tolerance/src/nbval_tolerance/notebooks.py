@@ -13,12 +13,13 @@ from nbformat import NotebookNode
 from nbval_tolerance.config import Config
 
 # What has to be there of each node, and as what: what this package, nbval and nbclient read.
+TEXT = (str, list)  # of lines
 NOTEBOOK = {"metadata": dict, "cells": list}
-CELL = {"cell_type": str, "metadata": dict, "source": str}
+CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
 CODE = {"outputs": list, "execution_count": (int, type(None))}
 SHOWN = {"data": dict, "metadata": dict}
 OUTPUTS = {
-    "stream": {"name": str, "text": str},
+    "stream": {"name": str, "text": TEXT},
     "error": {"ename": str, "evalue": str, "traceback": list},
     "display_data": SHOWN,
     "execute_result": SHOWN,
@@ -134,43 +135,45 @@ def parse(text: bytes) -> NotebookNode:
     if not isinstance(found, dict) or not {"cells", "worksheets"} & set(found):
         raise NotebookError(f"it is no notebook: the file's JSON has no cells. {again}")
     try:
-        notebook = nbformat.reads(text.decode(), as_version=4)
-        check(notebook)
+        if found.get("nbformat") == 4:  # of older ones, nbformat makes one
+            check(found)
     except NotebookError as error:
         raise NotebookError(f"it is no valid notebook: {error}. {again}") from None
+    try:
+        return nbformat.reads(text.decode(), as_version=4)
     except Exception as error:  # nbformat names none: it may stumble over any wrong shape
-        first = str(error).partition("\n")[0]
-        raise NotebookError(f"it is no notebook that nbformat can read: {first}. {again}") from None
-    return notebook
+        known = isinstance(error, nbformat.ValidationError | ValueError)
+        why = f" ({str(error).partition(chr(10))[0]})" if known else ""
+        raise NotebookError(f"it is no notebook that nbformat can read{why}. {again}") from None
 
 
-def check(notebook: NotebookNode) -> None:
-    """Raise `NotebookError` if a notebook lacks something that is read of it."""
+def check(notebook: Mapping) -> None:
+    """Raise `NotebookError` if a notebook's JSON lacks something that is read of it."""
     check_node(notebook, NOTEBOOK, "the notebook")
-    if not isinstance(notebook.metadata.get("kernelspec", {}), Mapping):
-        raise NotebookError("the notebook's 'kernelspec' is of a wrong kind")
+    check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")
     number = 0
-    for cell in notebook.cells:
+    for cell in notebook["cells"]:
         is_code = isinstance(cell, Mapping) and cell.get("cell_type") == "code"
         where = f"Cell {number}" if is_code else f"the cell before Cell {number}"
         check_node(cell, CELL | CODE if is_code else CELL, where)
-        tags = cell.metadata.get("tags", [])
+        tags = cell["metadata"].get("tags", [])
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise NotebookError(f"the tags of {where} are not a list of texts: {tags!r}")
-        for output in cell.get("outputs", []) if is_code else []:
+        for output in cell["outputs"] if is_code else []:
             check_output(output, f"an output of {where}")
         number += is_code
 
 
-def check_output(output: object, where: str) -> None:
+def check_output(output: Mapping, where: str) -> None:
     """Raise `NotebookError` if an output of a cell is none."""
     check_node(output, {"output_type": str}, where)
-    if output.output_type not in OUTPUTS:
-        raise NotebookError(f"{where} is of an unknown type, {output.output_type!r}")
-    check_node(output, OUTPUTS[output.output_type], where)
+    kind = output["output_type"]
+    if kind not in OUTPUTS:
+        raise NotebookError(f"{where} is of an unknown type, {kind!r}")
+    check_node(output, OUTPUTS[kind], where)
     data = output.get("data", {})
-    texts = [kind for kind in data if kind.startswith(("text/", "image/"))]
-    check_node(data, dict.fromkeys(texts, str), where)
+    texts = [name for name in data if name.startswith(("text/", "image/"))]
+    check_node(data, dict.fromkeys(texts, TEXT), where)
 
 
 def check_node(node: object, wanted: Mapping[str, type | tuple], where: str) -> None:

@@ -60,7 +60,7 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# What nbclient has to say is raised, too.
+# What nbclient and the kernel's manager have to say is raised, too.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -162,12 +162,14 @@ class Runner:
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
+        manager = self.client.create_kernel_manager()
+        manager.log = LOG
         try:
             self.stack.enter_context(setup)
         except NoSuchKernel as error:
             raise NoKernelError(error.name) from None
         except (OSError, RuntimeError) as error:
-            name = self.client.km.kernel_name
+            name = manager.kernel_name
             raise KernelDiedError(f"The kernel {name!r} does not start: {error}") from None
         self.process = self.client.km.provisioner.process
 
