@@ -155,13 +155,10 @@ def test_a_notebook_that_was_never_run_hides_no_wrong_tag():
     notebook.metadata["regression"] = {"tags": ["regression:unseeded"]}
     said = problems(notebook)
     assert len(said) == 4
-    for found, words in zip(
-        said,
-        ["no cell was ever executed", "The notebook: 'regression:uns", "Cell 0, shown as [ ]: the tag",
-         "Cell 2, shown as [ ]: regression: 'alt' is not known"],
-        strict=True,
-    ):  # fmt: skip
-        assert words in found
+    assert said[0].startswith("no cell was ever executed")
+    assert said[1].startswith("The notebook: 'regression:unseeded' makes the check weaker")
+    assert said[2].startswith("Cell 0, shown as [ ]: the tag 'regression:fuzzy' is not known")
+    assert said[3].startswith("Cell 2, shown as [ ]: regression: 'alt' is not known")
 
 
 def test_what_was_not_run_lacks_nothing_else():
