@@ -529,9 +529,10 @@ def test_a_file_that_is_no_notebook_is_a_sentence(run, pytester, lesson, monkeyp
     result.assert_outcomes(errors=1)
     said = {
         "broken": "it is no notebook: the file is empty",
-        "unreadable": "it cannot be read (Per",
+        "unreadable": "it cannot be read (Permission denied)",
+        "shape": "it is no valid notebook: the 'metadata' of the cell before Cell 0",
     }
-    result.stdout.fnmatch_lines([f"broken.ipynb: {said.get(name, 'it is no valid notebook: ')}*"])
+    result.stdout.fnmatch_lines([f"broken.ipynb: {said[name]}*"])
     result.stdout.no_fnmatch_line("*Error*:*")
     result.stdout.no_fnmatch_line("*site-packages*")
 
@@ -540,7 +541,7 @@ def test_a_wrong_table_below_is_a_sentence_at_each_of_its_notebooks(run, pyteste
     below = pytester.mkdir("below")
     below.joinpath("pyproject.toml").write_text("[tool.nbval-tolerance]\ntraning = ['fit']")
     lesson.rename(below / lesson.name)
-    result = run("below")
+    result = run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*below*pyproject.toml, *, traning: unknown; the keys are *"])
     result.stdout.no_fnmatch_line("*UsageError*")
