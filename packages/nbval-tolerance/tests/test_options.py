@@ -84,6 +84,11 @@ def test_lax_means_lax(run, pytester, notebook):
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-output-timeout=soon"],
             "takes seconds, not 'soon'",
         ),
+        *(
+            (["--nbval", "--nbval-tolerance", f"--nbval-{name}={text}"], f"{name} takes seconds, ")
+            for name in ("cell-timeout", "kernel-startup-timeout")
+            for text in ("0", "-1", "nan", "inf")
+        ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
             "small.ipynb is no folder",

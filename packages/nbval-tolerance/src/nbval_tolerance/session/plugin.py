@@ -47,6 +47,10 @@ FIRST = 6
 def pytest_configure(config: pytest.Config) -> None:
     """Say at once if a setting is wrong."""
     output_timeout(config)
+    for name in ("cell-timeout", "kernel-startup-timeout"):
+        seconds = getattr(config.option, f"nbval_{name.replace('-', '_')}")
+        if not 0 < seconds < float("inf"):  # nbclient would take 0 for no limit at all
+            raise pytest.UsageError(f"--nbval-{name} takes seconds, not {seconds:g}")
     check_folder(config)
     check_patterns(config)
     try:
