@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from nbval_tolerance import pytest_plugin
-from nbval_tolerance.config import ConfigError, load
+from nbval_tolerance.config import ConfigError, find, load
 from nbval_tolerance.execute import execute
 
 SOURCES = ["print('score', 0.1234567)", "print('done')"]
@@ -249,6 +249,13 @@ def test_a_file_without_the_table_is_no_file_of_ours(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"has no table \[tool.nbval-tolerance\]"):
         load(file)
+
+
+@pytest.mark.parametrize("name", ["tool.nbval_tolerance", "nbval-tolerance", "nbval_tolerance"])
+def test_a_table_that_nothing_reads_is_named(tmp_path, name):
+    (tmp_path / "pyproject.toml").write_text(f"[{name}]\nstrict = true")
+    with pytest.raises(ConfigError, match=rf"the table \[{name}\] is not read; call it \[tool"):
+        find(tmp_path)
 
 
 def test_settings_in_the_file_wait_for_their_switch(run, pytester, notebook):

@@ -279,6 +279,37 @@ def test_alternative_texts_are_those_of_the_figures(alt, said):
         assert words in found
 
 
+@pytest.mark.parametrize(
+    ("tag", "output", "said"),
+    [
+        ("wider-accuracy=2", printed("accuracy 0.9"), ""),
+        ("wider-accuracy=2", printed("loss 0.9"), "wider-accuracy' does nothing: the cell shows"),
+        ("wider-loss=2", printed("val_loss 0.9"), ""),
+        ("wider-float=2", printed("std 0.9"), ""),
+        ("wider-float=2", printed("3 apples"), "wider-float' does nothing: the cell shows no flo"),
+        ("wider-figure=2", printed("loss 0.9"), "wider-figure' does nothing: the cell shows no fi"),
+        ("wider-figure=2", picture(), ""),
+        ("no-figure", printed("loss 0.9"), "no-figure' does nothing: the cell shows no figure"),
+        ("no-figure", picture(), ""),
+        ("no-figure", new_output("display_data", data={"text/html": "<svg></svg>"}), ""),
+    ],
+)
+def test_a_tag_is_about_something_that_the_cell_shows(tag, output, said):
+    notebook = lesson(("f()", output))
+    notebook.cells[1].metadata["tags"] = [f"regression:{tag}"]
+    notebook.cells[1].metadata["regression"]["reason"] = "It is a matter of luck."
+    assert [said in found for found in problems(notebook)] == ([True] if said else [])
+    notebook.cells[1].metadata["tags"].append("nbval-ignore-output")
+    assert problems(notebook) == []
+
+
+def test_a_tag_of_the_whole_notebook_need_not_fit_each_cell():
+    notebook = lesson(("f()", printed("loss 0.9")))
+    about = {"tags": ["regression:no-figure", "regression:wider-accuracy=2"]}
+    notebook.metadata["regression"] = {**about, "reason": "It is a matter of luck."}
+    assert problems(notebook) == []
+
+
 def test_a_stamp_keeps_a_reason():
     notebook = lesson(("a",))
     notebook.cells[1].metadata["regression"]["reason"] = "Because it is so."

@@ -181,9 +181,22 @@ CHECKS = {
 
 
 def table_of(file: Path) -> object:
-    """Return what a TOML file says under our name; None if it says nothing."""
-    tools = read(file).get("tool")
-    return tools.get(TABLE) if isinstance(tools, dict) else None
+    """Return what a TOML file says under our name; None if it says nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the table stands there under a name that nothing reads.
+    """
+    content = read(file)
+    tools = content.get("tool")
+    tools = tools if isinstance(tools, dict) else {}
+    other = TABLE.replace("-", "_")
+    wrong = [name for name in (TABLE, other) if name in content]
+    wrong += [f"tool.{other}"] if other in tools else []
+    if wrong:
+        raise ConfigError(f"{file}: the table [{wrong[0]}] is not read; call it [tool.{TABLE}]")
+    return tools.get(TABLE)
 
 
 @cache

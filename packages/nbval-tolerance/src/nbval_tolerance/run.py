@@ -75,11 +75,12 @@ __import__("sys").modules)"""
 
 
 class NoKernelError(Exception):
-    """No kernel has the name that is asked for; `installed` holds the names of those there are."""
+    """No kernel has the name that is asked for; `other` is the name of one that may do."""
 
     def __init__(self, name: str):
-        self.installed = sorted(find_kernel_specs())
-        listed = ", ".join(self.installed) or "none"
+        installed = sorted(find_kernel_specs())
+        self.other = "python3" if "python3" in installed or not installed else installed[0]
+        listed = ", ".join(installed) or "none"
         super().__init__(f"no kernel {name!r} is installed; installed: {listed}")
 
 

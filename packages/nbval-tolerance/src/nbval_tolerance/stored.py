@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
@@ -77,7 +78,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
       hash, this is not checked.
     - An error is stored where a tag says that the cell raises one, and nowhere else.
     - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
-      value, each range holds a number, each figure has its alternative text.
+      value, each range holds a number, each figure has its alternative text; what a tag makes wider
+      is there.
     - Of a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
       such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
@@ -150,15 +152,42 @@ def control_problems(cell: NotebookNode, found: Rules, stamped: bool) -> Iterato
     if stamped and list(values) != list(probes):
         yield f"its probes and their stored values have different names; {AGAIN}"
     texts = [readable(output) for output in cell.outputs]
-    matched, outside = set(), []
+    matched, outside, kinds = set(), [], set()
     for label, text in [*(("", text) for text in texts), *values.items()]:
         here = compare_text(text, text, found, label=label)
         matched |= here.ranged
+        kinds |= {number.kind.removeprefix("held-out ") for number in here.numbers}
         outside += [difference.what for difference in here.differences]
     yield from outside
     for key in sorted(set(found.between) - matched):
         yield f"between: no number is {key!r}; a key is a kind, a probe's name, or words before one"
+    if "spread" in kinds:
+        kinds.add("float")  # as it is judged
+    if has_picture(cell):
+        kinds.add("figure")
+    yield from idle_problems(cell, kinds)
     yield from alt_problems(cell)
+
+
+def has_picture(cell: NotebookNode) -> bool:
+    """Tell whether a cell shows a picture, of its own or inside HTML or Markdown."""
+    shown = [item for output in cell.outputs for item in output.get("data", {}).items()]
+    return any(
+        kind.startswith("image/")
+        or (kind in ("text/html", "text/markdown") and re.search("data:image/|<svg|<img", content))
+        for kind, content in shown
+    )
+
+
+def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
+    """Yield which of a cell's own tags change how something is compared that it does not show."""
+    if marks(cell, DROPPED):
+        return  # what is not compared may be anything
+    own = rules(cell, Rules())
+    for kind in sorted(set(own.wider) - kinds):
+        yield f"the tag '{PREFIX}wider-{kind}' does nothing: the cell shows no {kind}"
+    if not own.figures and "figure" not in kinds:
+        yield f"the tag '{PREFIX}no-figure' does nothing: the cell shows no figure"
 
 
 def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:

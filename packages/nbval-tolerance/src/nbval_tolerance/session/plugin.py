@@ -277,7 +277,7 @@ class Cell(IPyNbCell):
             if isinstance(error, CellError | pytest.UsageError):
                 raise
             if isinstance(error, NoKernelError):
-                choose = f"Name one that is, with --nbval-kernel-name={error.installed[0]}"
+                choose = f"Name one that is, with --nbval-kernel-name={error.other}"
                 raise CannotRunError(f"could not be run: {error}. {choose}") from None
             raise CannotRunError(f"could not be run: {error or type(error).__name__}") from error
         pictures = notebook.report.add(self, result)
