@@ -143,6 +143,10 @@ def test_lax_means_lax(run, pytester, notebook):
             "--nbval-sanitize-with: wrong.cfg: '(': missing ), unterminated subpattern",
         ),
         (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=group.cfg"],
+            "--nbval-sanitize-with: group.cfg: 'a': *unknown group name*",
+        ),
+        (
             ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=."],
             "--nbval-sanitize-with: .: Is a directory",
         ),
@@ -154,6 +158,7 @@ def test_lax_means_lax(run, pytester, notebook):
 )
 def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
     (notebook.parent / "other.toml").write_text("[tool.ruff]")
+    (notebook.parent / "group.cfg").write_text("regex: a\nreplace: \\g<name>\n")
     (notebook.parent / "wrong.cfg").write_text("regex: (\nreplace: x\n")
     result = run(*arguments, notebook)
     assert result.ret == pytest.ExitCode.USAGE_ERROR

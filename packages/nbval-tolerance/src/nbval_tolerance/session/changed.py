@@ -16,7 +16,7 @@ import pytest
 import nbval_tolerance
 from nbval_tolerance.notebooks import NotebookError, read
 from nbval_tolerance.pytest_plugin import setting
-from nbval_tolerance.session.plugin import settings
+from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
