@@ -93,6 +93,7 @@ def test_a_time_limit_is_a_positive_number(text):
         ["regression:unseeded", "regression:wider-loss=2"],
         ["regression:seconds=5", "regression:seconds=6"],
         ["regression:wider-loss=2", "regression:wider-loss=3"],
+        ["regression:no-figure", "regression:wider-figure=3"],
     ],
 )
 @pytest.mark.parametrize("order", [1, -1])
@@ -178,6 +179,12 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
         ({"between": {"loss": [2]}}, "'loss' takes two numbers"),
         ({"between": {"loss": [2, 1]}}, "'loss' takes two numbers"),
         ({"between": {"loss": ["1", "2"]}}, "'loss' takes two numbers"),
+        ({"between": {"loss": [False, True]}}, "'loss' takes two numbers"),
+        ({"between": {"loss": [0, float("inf")]}}, "'loss' takes two numbers"),
+        ({"values": ["4704"]}, "`nbval-tolerance execute` writes 'source' and 'values'"),
+        ({"values": {"size": 4704}}, "`nbval-tolerance execute` writes 'source' and 'values'"),
+        ({"source": 7}, "`nbval-tolerance execute` writes 'source' and 'values'"),
+        ({"reason": ["a", "longer", "list"]}, "the reason is a sentence"),
     ],
 )
 def test_wrong_probes_and_ranges_are_errors(about, said):
@@ -205,11 +212,75 @@ def test_malformed_metadata_is_an_error_of_its_cell(metadata, said):
     assert said in problem
 
 
-@pytest.mark.parametrize("alt", [5, ["A line.", 5], {"text": "A line."}])
+@pytest.mark.parametrize("alt", [5, ["A line.", 5], {"text": "A line."}, []])
 def test_an_alternative_text_is_a_text(alt):
     wrong = cell()
     wrong.metadata["alt"] = alt
     assert "alt takes a text" in error_of(wrong)
+
+
+def test_a_range_of_exact_numbers_would_do_nothing():
+    wrong = cell("regression:exact", reason=REASON)
+    wrong.metadata["regression"] |= {"between": {"loss": [1, 2]}}
+    assert "'exact' leaves 'between' nothing to do" in error_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("shared", "own"),
+    [
+        ("unseeded", "wider-loss=2"),
+        ("exact", "unseeded"),
+        ("exact", "wider-loss=2"),
+        ("no-figure", "wider-figure=2"),
+    ],
+)
+def test_a_tag_of_the_notebook_and_one_of_a_cell_may_contradict_each_other(shared, own):
+    notebook = nbformat.v4.new_notebook(cells=[cell(f"regression:{own}", reason=REASON)])
+    notebook.cells[0].execution_count = 1
+    notebook.metadata["regression"] = {"tags": [f"regression:{shared}"], "reason": REASON}
+    (problem,) = problems(notebook)
+    assert "Cell 0, shown as [1]: " in problem
+    assert "contradict each other" in problem
+
+
+def test_a_project_without_figures_keeps_the_tags_of_its_figures():
+    wide = cell("regression:wider-figure=2", reason=REASON)
+    assert rules(wide, Rules(figures=False)).wider == {"figure": 2.0}
+
+
+@pytest.mark.parametrize("source", ["", " \n"])
+def test_an_empty_cell_has_no_tags_of_ours(source):
+    said = error_of(cell("regression:exact", source=source))
+    assert said == "the cell is empty, so 'regression:exact' would do nothing"
+    rules(cell("hide-input", source=source), Rules())
+
+
+@pytest.mark.parametrize("about", [{"probes": {"a": "x"}}, {"between": {"loss": [1, 2]}}])
+@pytest.mark.parametrize(("tag", "source"), [("nbval-skip", "x"), ("a", "# NBVAL_SKIP\nx")])
+def test_a_cell_that_is_not_run_has_no_probes(tag, source, about):
+    skipped = cell(tag, source=source, reason=REASON)
+    rules(skipped, Rules())
+    skipped.metadata["regression"] |= about
+    assert "the cell is not run (" in error_of(skipped)
+
+
+@pytest.mark.parametrize("kind", ["markdown", "raw"])
+@pytest.mark.parametrize("metadata", [{"tags": ["regression:exact"]}, {"regression": {}}])
+def test_a_text_cell_has_no_tags_of_ours(kind, metadata):
+    make = getattr(nbformat.v4, f"new_{kind}_cell")
+    notebook = nbformat.v4.new_notebook(cells=[make("# Title\nText", metadata=metadata)])
+    (problem,) = problems(notebook)
+    assert problem.startswith(f"The {kind} cell '# Title': a tag with 'regression:', or metadata")
+    notebook.cells[0].metadata = nbformat.from_dict({"tags": ["hide-cell"]})
+    assert problems(notebook) == []
+
+
+def test_tags_of_a_notebook_stand_where_they_do_something():
+    notebook = nbformat.v4.new_notebook(metadata={"tags": ["regression:unseeded"]})
+    (problem,) = problems(notebook)
+    assert problem.startswith("The notebook: tags for all cells stand in the metadata as")
+    notebook.metadata["tags"] = ["lesson"]
+    assert problems(notebook) == []
 
 
 def test_probes_of_a_whole_notebook_are_refused():

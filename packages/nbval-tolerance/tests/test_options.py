@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from nbval_tolerance import pytest_plugin
+from nbval_tolerance.config import ConfigError, find, load
 from nbval_tolerance.execute import execute
 
 SOURCES = ["print('score', 0.1234567)", "print('done')"]
@@ -83,17 +84,82 @@ def test_lax_means_lax(run, pytester, notebook):
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-output-timeout=soon"],
             "takes seconds, not 'soon'",
         ),
+        *(
+            (["--nbval", "--nbval-tolerance", f"--nbval-{name}={text}"], f"{name} takes seconds, ")
+            for name in ("cell-timeout", "kernel-startup-timeout")
+            for text in ("0", "-1", "nan", "inf")
+        ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
             "small.ipynb is no folder",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=none.toml"],
-            "none.toml: *No such file",
+            "none.toml cannot be read: No such file",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=other.toml"],
+            "other.toml has no table [[]tool.nbval-tolerance[]]",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=small.ipynb"],
+            "small.ipynb is no TOML file: *",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-data=small.ipynb"],
+            "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir="],
+            "--nbval-tolerance-dir takes a value, and got an empty one",
+        ),
+        (
+            [
+                "--nbval",
+                "--nbval-tolerance",
+                "--nbval-tolerance-data=",
+                "--nbval-tolerance-changed",
+            ],
+            "--nbval-tolerance-data takes a value, and got an empty one",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance-report", "--nbval-tolerance-dir=found"],
+            "--nbval-tolerance-report, --nbval-tolerance-dir need the comparison: add",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb/found"],
+            "small.ipynb is no folder",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=none.cfg"],
+            "--nbval-sanitize-with: none.cfg: No such file or directory",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=other.toml"],
+            "--nbval-sanitize-with: other.toml has no line `regex: …`",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=wrong.cfg"],
+            "--nbval-sanitize-with: wrong.cfg: '(': missing ), unterminated subpattern",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=group.cfg"],
+            "--nbval-sanitize-with: group.cfg: 'a': *unknown group name*",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=."],
+            "--nbval-sanitize-with: .: Is a directory",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-current-env", "--nbval-kernel-name=python3"],
+            "--nbval-kernel-name and --nbval-current-env both say which kernel to use: give one",
         ),
     ],
 )
 def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
+    (notebook.parent / "other.toml").write_text("[tool.ruff]")
+    (notebook.parent / "group.cfg").write_text("regex: a\nreplace: \\g<name>\n")
+    (notebook.parent / "wrong.cfg").write_text("regex: (\nreplace: x\n")
     result = run(*arguments, notebook)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{said}*"])
@@ -114,8 +180,96 @@ def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
 def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, table, said):
     write(pytester, "nbval_tolerance = true", table)
     result = run("--nbval", notebook)
-    result.stdout.fnmatch_lines([f"*pyproject.toml, [[]tool.nbval-tolerance[]], {said}*"])
-    assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *pyproject.toml, [[]tool.nbval-tolerance[]], {said}*"])
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        *(
+            (f"{key} = ['{name}']", f"{key}: '{name}' is no name; write one without brackets")
+            for key in ("training", "deterministic")
+            for name in ("train()", "train(", "a b", "3d", "model.", ".fit", "for", "x[0].fit", "*")
+        ),
+        ("training = ['a.b']\ndeterministic = ['a.b']", "'a.b' is in training and in determin"),
+        ("skip = ['image/pgn']", "skip: 'image/pgn' is not known; the types of images are"),
+        *(
+            (f"skip = ['{kind}']", f"skip: '{kind}' is no MIME type; write one in full")
+            for kind in ("png", "image", "image/", "image/*", "text/html; x", "a/b/c", "Text/html")
+        ),
+        *(
+            (f"environment = ['{name}']", f"environment: '{name}' is no environment variable")
+            for name in ("A B", "=x", "$HOME", "${HOME}", "3A", "A,B", "MY_*=3", "A B=3")
+        ),
+        ("notebooks = ['lessons']", "notebooks: 'lessons' matches no notebook; write one that"),
+        ("notebooks = ['*.py']", "notebooks: '*.py' matches no notebook"),
+        *(
+            (f"{key} = {empty}", f"{key}: {empty} says nothing")
+            for key in ("notebooks", "training", "skip", "environment")
+            for empty in ("[]", "['']", "[' ']")
+        ),
+        ("words = {}", "words: the table is empty"),
+        ("words = { loss = [] }", "words.loss: [] says nothing"),
+        ("words = { loss = ['_'] }", "words.loss: '_' holds no letter"),
+        ("words = { loss = ['hits'], accuracy = ['Hits'] }", "words: 'Hits' names loss and acc"),
+        ("tolerances = {}", "tolerances: the table is empty"),
+        ("tolerances = { fit = {} }", "tolerances.fit: the table is empty"),
+        ("tolerances = { fit = { setting = [0, 1] } }", "tolerances.fit.setting: a setting is a c"),
+        ("tolerances = { fit = { integer = [0, 1] } }", "tolerances.fit.integer: an integer must"),
+        (
+            "tolerances = { trained = { 'held-out loss' = [0, 1] } }",
+            "tolerances.trained.held-out loss: no such kind; there are loss, ",
+        ),
+    ],
+)
+def test_what_can_mean_nothing_is_refused(tmp_path, table, said):
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f"[tool.nbval-tolerance]\n{table}")
+    with pytest.raises(ConfigError) as error:
+        load(file)
+    assert f"{file}, [tool.nbval-tolerance]" in str(error.value)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "training = ['fit', 'optimizer.update', '_step', 'größe']",
+        "skip = ['image/png', 'image/svg+xml', 'application/vnd.plotly.v1+json', 'text/x-any']",
+        "environment = ['HOME', 'MY_*', '*_DIR', 'LANG=C.UTF-8', 'EMPTY=', 'A=b c=d']",
+        "words = { accuracy = ['top 5', '@1'], loss = ['perplexity'] }",
+        "tolerances = { fit = { 'held-out loss' = [0, 1], loss = [0.1, 0] } }",
+        "",
+    ],
+)
+def test_what_means_something_is_taken(tmp_path, table):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.nbval-tolerance]\n{table}")
+    assert load(tmp_path / "pyproject.toml").folder == tmp_path
+
+
+@pytest.mark.parametrize("text", ["[tool]\nnbval-tolerance = 3", "tool = 3", "[tool.other]", ""])
+def test_a_file_without_the_table_is_no_file_of_ours(tmp_path, text):
+    file = tmp_path / "pyproject.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"has no table \[tool.nbval-tolerance\]"):
+        load(file)
+
+
+@pytest.mark.parametrize("name", ["tool.nbval_tolerance", "nbval-tolerance", "nbval_tolerance"])
+def test_a_table_that_nothing_reads_is_named(tmp_path, name):
+    (tmp_path / "pyproject.toml").write_text(f"[{name}]\nstrict = true")
+    with pytest.raises(ConfigError, match=rf"the table \[{name}\] is not read; call it \[tool"):
+        find(tmp_path)
+
+
+def test_settings_in_the_file_wait_for_their_switch(run, pytester, notebook):
+    write(pytester, "nbval_tolerance_data = ['none']\nnbval_tolerance_changed = true")
+    run("--nbval", notebook).assert_outcomes(passed=1, failed=1)  # nbval alone
+    write(pytester, "nbval_tolerance_data = ['none']\nnbval_tolerance = true")
+    result = run("--nbval", notebook)
+    result.assert_outcomes(passed=3)
+    assert result.ret == 0
 
 
 def test_every_option_has_a_prefix_and_a_twin_and_is_documented(pytester):

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance import execute as execute_module
 from nbval_tolerance.config import find
+from nbval_tolerance.config import read as read_toml
 from nbval_tolerance.session import changed
 from nbval_tolerance.stored import source_hash, stamp
 
@@ -218,10 +219,13 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
             "dies.ipynb, Cell 0, shown as [[]1]: the kernel died*SIGKILL*memory*",
             "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
-            "unstarted.ipynb, Cell 0, shown as [[]1]: could not be run: No such kernel*none-such*",
+            "unstarted.ipynb, Cell 0*: could not be run: no kernel 'none-such' is installed; "
+            "installed: *. Name one that is, with --nbval-kernel-name=*",
             "SKIPPED*not run, because Cell 0 of this notebook failed*",
         ]
     )
+    result.stdout.no_fnmatch_line("*Traceback*NoSuchKernel*")
+    result.stdout.no_fnmatch_line("*Captured log*")
     (died,) = (
         case
         for case in ElementTree.parse(pytester.path / "j.xml").iter("testcase")
@@ -400,6 +404,16 @@ def test_a_probe_that_cannot_be_evaluated_fails_its_cell_alone(run, pytester):
     result.stdout.fnmatch_lines(["*Cell 0*: probe 'gone' raised NameError*"])
 
 
+def test_a_probe_that_hangs_ends_by_the_cells_time_limit(run, pytester):
+    path = make(pytester.path / "probed.ipynb", "x = 1", "print('after')")
+    probes = {"quick": "x", "slow": "__import__('time').sleep(60)"}
+    values = {"quick": "1", "slow": "None"}
+    edit(path, 1, regression={"probes": probes, "values": values}, tags=["regression:seconds=2"])
+    result = run(path)
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*Cell 0*: probe 'slow' is still running after 2 s, the cell's*"])
+
+
 def test_a_probe_has_no_effect_on_the_cells_after_it(run, pytester):
     path = make(pytester.path / "probed.ipynb", "x = 1", "_", "x + 1", "_", "print(In[-1], Out)")
     edit(path, 1, regression={"probes": {"x": "x"}, "values": {"x": "1"}})
@@ -494,3 +508,140 @@ def test_coverage_is_measured_in_the_kernel(run, pytester):
     result = run("uses.ipynb", "--cov=measured", "--cov-report=term")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["measured.py * 100%"])
+
+
+@pytest.mark.parametrize("name", ["broken", "unreadable", "shape"])
+def test_a_file_that_is_no_notebook_is_a_sentence(run, pytester, lesson, monkeypatch, name):
+    broken = pytester.path / "broken.ipynb"
+    broken.write_text("" if name == "broken" else lesson.read_text())
+    if name == "shape":
+        broken.write_text(lesson.read_text().replace('"metadata": {', '"metadata": [], "_": {', 1))
+    if name == "unreadable":
+        read_bytes = Path.read_bytes
+
+        def denied(path: Path) -> bytes:
+            if path == broken:
+                raise PermissionError(13, "Permission denied")
+            return read_bytes(path)
+
+        monkeypatch.setattr(Path, "read_bytes", denied)
+    result = run("broken.ipynb", lesson.name)
+    result.assert_outcomes(errors=1)
+    said = {
+        "broken": "it is no notebook: the file is empty",
+        "unreadable": "it cannot be read (Permission denied)",
+        "shape": "it is no valid notebook: the 'metadata' of the cell before Cell 0",
+    }
+    result.stdout.fnmatch_lines([f"broken.ipynb: {said[name]}*"])
+    result.stdout.no_fnmatch_line("*Error*:*")
+    result.stdout.no_fnmatch_line("*site-packages*")
+
+
+def test_a_wrong_table_below_is_a_sentence_at_each_of_its_notebooks(run, pytester, lesson):
+    below = pytester.mkdir("below")
+    below.joinpath("pyproject.toml").write_text("[tool.nbval-tolerance]\ntraning = ['fit']")
+    lesson.rename(below / lesson.name)
+    result = run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*below*pyproject.toml, *, traning: unknown; the keys are *"])
+    result.stdout.no_fnmatch_line("*UsageError*")
+
+
+def test_the_nearest_table_counts(run, pytester):
+    pytester.makepyprojecttoml("[tool.nbval-tolerance]\nstrict = true")
+    for name in ("above", "below"):
+        pytester.mkdir(name)
+        make(pytester.path / name / f"{name}.ipynb", "print('took 3.25 s')")
+    table = pytester.path / "below" / "pyproject.toml"
+    table.write_text("[tool.other]\nx = 1")  # no table of ours: the one above counts
+    result = run("-k", "stored")
+    result.assert_outcomes(failed=2, deselected=2)
+    table.write_text("[tool.nbval-tolerance]\nstrict = false")
+    find.cache_clear(), read_toml.cache_clear()
+    result = run("-k", "stored")
+    result.assert_outcomes(passed=1, failed=1, deselected=2)
+    result.stdout.fnmatch_lines(["above.ipynb: Cell 0*differs from run to run*"])
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "norecursedirs=none"]])
+def test_copies_that_jupyter_keeps_are_left_out_unless_they_are_named(run, pytester, options):
+    path = make(pytester.path / "small.ipynb", "1")
+    checkpoint = pytester.mkdir(".ipynb_checkpoints") / "small-checkpoint.ipynb"
+    for copied in (pytester.path / ".~small.ipynb", checkpoint):
+        copied.write_text(path.read_text())
+    run(*options).assert_outcomes(passed=2)
+    run(*options, pytester.path).assert_outcomes(passed=2)
+    run(*options, ".~small.ipynb").assert_outcomes(passed=2)
+    run(*options, ".~small.ipynb::Cell 0").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("lines", "shown", "rest"), [(10, 10, ""), (35, 6, "and 29 more differ")])
+def test_of_many_differences_the_first_are_shown(run, pytester, lines, shown, rest):
+    source = "for i in range({}): print('part', i, 'is {}')"
+    path = make(pytester.path / "many.ipynb", source.format(lines, "old"))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = source.format(lines, "new")
+    nbformat.write(notebook, path)
+    said = run(path, "-k", "Cell").stdout.str()
+    assert said.count("    stored:   part") == shown
+    assert rest in said
+    assert ("more differences" in said) is bool(rest)
+
+
+RANDOM = "import random, time\nx = random.random()"
+CLOCK = "began = time.perf_counter()"
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ([RANDOM, "print('score', x)"], "Cell 0 calls random.random, and nothing before it sets"),
+        ([RANDOM, f"{CLOCK}\nprint('score', x)"], "Cell 0 calls random.random, and nothing"),
+        (
+            ["import time", f"{CLOCK}\nprint('score', began)"],
+            "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
+        ),
+        ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], ""),
+        (["x = 0.123", "print('score', x)"], ""),
+    ],
+)
+def test_a_missing_seed_is_named_where_a_number_differs(run, pytester, sources, said):
+    path = make(pytester.path / "drawn.ipynb", *sources)
+    notebook = nbformat.read(path, as_version=4)
+    output = notebook.cells[2].outputs[0]
+    output.text = output.text.replace("label a", "label c")
+    output.text = re.sub(r"score .*", "score 12.75", output.text)
+    nbformat.write(notebook, path)
+    result = run(path)
+    result.assert_outcomes(passed=2, failed=1)
+    if said:
+        result.stdout.fnmatch_lines([f"{said}*"])
+    else:
+        result.stdout.no_fnmatch_line("*regression:unseeded*")
+
+
+def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester):
+    source = "import random, matplotlib.pyplot as plt\nplt.plot([random.random(), {}, 1]);"
+    path = make(pytester.path / "drawn.ipynb", source.format(5))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = source.format(-5)
+    nbformat.write(notebook, path)
+    run(path, "-k", "Cell").stdout.fnmatch_lines(["Cell 0 calls random.random, and nothing*"])
+
+
+def test_data_that_are_not_there_matter_to_who_asks_for_changes(run, pytester, lesson):
+    (pytester.path / "pytest.ini").write_text("[pytest]\nnbval_tolerance_data = none\n")
+    result = run(lesson)
+    result.assert_outcomes(passed=WHOLE)
+    assert result.ret == 0
+    asked = run(lesson, "--nbval-tolerance-changed")
+    assert asked.ret == pytest.ExitCode.USAGE_ERROR
+    asked.stderr.fnmatch_lines(["ERROR: --nbval-tolerance-data names *none, which is not there"])
+
+
+def test_what_a_project_says_about_its_notebooks_is_a_change(run, pytester, lesson):
+    run(lesson, "--nbval-tolerance-changed").assert_outcomes(passed=WHOLE)
+    run(lesson, "--nbval-tolerance-changed").assert_outcomes(deselected=WHOLE)
+    pytester.makepyprojecttoml("[tool.nbval-tolerance]\ntraining = ['fit']\nskip = ['image/png']")
+    find.cache_clear(), read_toml.cache_clear()
+    run(lesson, "--nbval-tolerance-changed").assert_outcomes(passed=WHOLE)

@@ -148,6 +148,41 @@ def test_a_notebook_that_was_never_run_says_so_once():
     assert problems(notebook) == ["no cell was ever executed; execute the notebook again"]
 
 
+def test_a_notebook_that_was_never_run_hides_no_wrong_tag():
+    tagged = new_code_cell("1", metadata={"tags": ["regression:fuzzy"]})
+    ranged = new_code_cell("2", metadata={"regression": {"probes": {"a": "1"}, "alt": "A line."}})
+    notebook = new_notebook(cells=[tagged, new_code_cell("2"), ranged])
+    notebook.metadata["regression"] = {"tags": ["regression:unseeded"]}
+    said = problems(notebook)
+    assert len(said) == 4
+    assert said[0].startswith("no cell was ever executed")
+    assert said[1].startswith("The notebook: 'regression:unseeded' makes the check weaker")
+    assert said[2].startswith("Cell 0, shown as [ ]: the tag 'regression:fuzzy' is not known")
+    assert said[3].startswith("Cell 2, shown as [ ]: regression: 'alt' is not known")
+
+
+def test_what_was_not_run_lacks_nothing_else():
+    about = {"probes": {"a": "1"}, "between": {"loss": [1, 2]}, "reason": "It is a matter of luck."}
+    notebook = lesson(("x = 1",), ("f()",))
+    notebook.cells[2].metadata |= {"regression": about, "alt": "A line."}
+    notebook.cells[2].execution_count = None
+    (found,) = problems(notebook)
+    assert "Cell 1, shown as [ ]: was never executed" in found
+
+
+def test_a_notebook_with_nothing_to_run_needs_no_run():
+    skipped = new_code_cell("x", metadata={"tags": ["nbval-skip"]})
+    assert problems(new_notebook(cells=[new_code_cell(" "), skipped])) == []
+
+
+def test_tags_of_the_notebook_allow_a_strict_project_what_a_cells_own_do():
+    notebook = lesson(("f()", printed("took 0.5 s"), printed("WARNING", "stderr")))
+    assert len(strictly(notebook)) == 2
+    tags = ["regression:exact", "regression:stderr"]
+    notebook.metadata["regression"] = {"tags": tags, "reason": "Times are what it is about."}
+    assert strictly(notebook) == []
+
+
 def test_a_course_without_hashes_is_not_held_to_them():
     notebook = lesson(("a = 1",), ("b = 2",))
     for cell in notebook.cells:
@@ -231,7 +266,7 @@ def test_a_range_holds_what_is_stored(ranges, said):
     [
         ("A line.", []),
         (["A line."], []),
-        (["A line.", "A dot."], ["has 1 figures and 2 texts"]),
+        (["A line.", "A dot."], ["has 1 figure and 2 texts"]),
         ("A dot.", ["were edited after the figures were stored"]),
     ],
 )
@@ -242,6 +277,37 @@ def test_alternative_texts_are_those_of_the_figures(alt, said):
     notebook.cells[1].metadata["alt"] = alt
     for found, words in zip(problems(notebook), said, strict=True):
         assert words in found
+
+
+@pytest.mark.parametrize(
+    ("tag", "output", "said"),
+    [
+        ("wider-accuracy=2", printed("accuracy 0.9"), ""),
+        ("wider-accuracy=2", printed("loss 0.9"), "wider-accuracy' does nothing: the cell shows"),
+        ("wider-loss=2", printed("val_loss 0.9"), ""),
+        ("wider-float=2", printed("std 0.9"), ""),
+        ("wider-float=2", printed("3 apples"), "wider-float' does nothing: the cell shows no flo"),
+        ("wider-figure=2", printed("loss 0.9"), "wider-figure' does nothing: the cell shows no fi"),
+        ("wider-figure=2", picture(), ""),
+        ("no-figure", printed("loss 0.9"), "no-figure' does nothing: the cell shows no figure"),
+        ("no-figure", picture(), ""),
+        ("no-figure", new_output("display_data", data={"text/html": "<svg></svg>"}), ""),
+    ],
+)
+def test_a_tag_is_about_something_that_the_cell_shows(tag, output, said):
+    notebook = lesson(("f()", output))
+    notebook.cells[1].metadata["tags"] = [f"regression:{tag}"]
+    notebook.cells[1].metadata["regression"]["reason"] = "It is a matter of luck."
+    assert [said in found for found in problems(notebook)] == ([True] if said else [])
+    notebook.cells[1].metadata["tags"].append("nbval-ignore-output")
+    assert problems(notebook) == []
+
+
+def test_a_tag_of_the_whole_notebook_need_not_fit_each_cell():
+    notebook = lesson(("f()", printed("loss 0.9")))
+    about = {"tags": ["regression:no-figure", "regression:wider-accuracy=2"]}
+    notebook.metadata["regression"] = {**about, "reason": "It is a matter of luck."}
+    assert problems(notebook) == []
 
 
 def test_a_stamp_keeps_a_reason():

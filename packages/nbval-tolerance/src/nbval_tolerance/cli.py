@@ -10,8 +10,10 @@ import nbformat
 
 from nbval_tolerance import __version__
 from nbval_tolerance.config import ConfigError, find
-from nbval_tolerance.controls import KEY, ControlError, expressions, notes
-from nbval_tolerance.execute import code, find_notebooks, label, renew
+from nbval_tolerance.controls import KEY, ControlError, expressions, notes, tags_of
+from nbval_tolerance.execute import code, renew
+from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
+from nbval_tolerance.stored import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ConfigError, ControlError, OSError, LookupError) as error:
+    except (ConfigError, ControlError, NotebookError) as error:
         print(f"nbval-tolerance: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"nbval-tolerance: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -74,17 +79,22 @@ def parser() -> argparse.ArgumentParser:
 def run_execute(options: argparse.Namespace) -> int:
     """Execute the notebooks that are named, or all of them."""
     paths = find_notebooks(options.notebooks, find(Path.cwd()))
-    if not paths:
-        raise FileNotFoundError("there are no notebooks here: name one")
     return 0 if all([renew(path, options.accept, options.kernel) for path in paths]) else 1
 
 
 def run_probe(options: argparse.Namespace) -> int:
     """Write a probe into a cell's metadata."""
-    notebook = nbformat.read(options.notebook, as_version=4)
+    if not options.notebook.exists():
+        raise NotebookError(f"there is no file {str(options.notebook)!r}")
+    try:
+        notebook = read(options.notebook)
+    except NotebookError as error:
+        raise NotebookError(f"{label(options.notebook)}: {error}") from None
     cells = [cell for cell in code(notebook) if cell.execution_count == options.cell]
     if len(cells) != 1:
-        raise LookupError(f"{len(cells)} cells of {options.notebook} are shown as [{options.cell}]")
+        shown = f"{counted(len(cells), 'cell')} of {label(options.notebook)}"
+        raise NotebookError(f"{shown} are shown as [{options.cell}]")
+    tags_of(cells[0])  # metadata that are none of ours would be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

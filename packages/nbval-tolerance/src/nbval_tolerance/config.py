@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
+import mimetypes
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +16,23 @@ from nbval_tolerance.compare import TOLERANCES, Phase
 TABLE = "nbval-tolerance"
 # As they are written in the table: what a number is, without where it stands.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
+FIXED = {
+    "setting": "a setting is a constant and must be equal",
+    "integer": "an integer must be equal",
+}
+VARIABLE = re.compile(r"[A-Za-z_*][\w*().-]*", re.ASCII)
+MIME_TYPE = re.compile(
+    r"(?:application|audio|font|image|message|model|multipart|text|video|x-[a-z0-9-]+)"
+    r"/[A-Za-z0-9][\w!#$&^.+-]*",
+    re.ASCII,
+)
+# Those that Python knows, and not what this machine adds.
+IMAGES = {
+    kind
+    for types in mimetypes.MimeTypes(()).types_map
+    for kind in types.values()
+    if kind.startswith("image/")
+} | {"image/webp", "image/avif", "image/apng"}
 
 
 class ConfigError(ValueError):
@@ -79,7 +99,7 @@ def find(start: Path) -> Config:
     """
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
-        if file.is_file() and TABLE in read(file).get("tool", {}):
+        if file.is_file() and table_of(file) is not None:
             return load(file)
     return DEFAULTS
 
@@ -92,24 +112,91 @@ def load(file: Path) -> Config:
     ConfigError
         If the file cannot be read, or a key or value of the table is unknown.
     """
-    table = read(file).get("tool", {}).get(TABLE, {})
+    table = table_of(file)
+    here = f"{file}, [tool.{TABLE}]"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file} has no table [tool.{TABLE}]")
     known = {each.name.replace("_", "-") for each in fields(Config)} - {"folder"}
     found = {}
     for key, value in table.items():
-        where = f"{file}, [tool.{TABLE}], {key}"
+        where = f"{here}, {key}"
         if key not in known:
             raise ConfigError(f"{where}: unknown; the keys are {', '.join(sorted(known))}")
         if key in ("figures", "strict"):
             if not isinstance(value, bool):
                 raise ConfigError(f"{where}: takes true or false, not {value!r}")
         elif key == "words":
-            value = {kind: texts(of, f"{where}.{kind}") for kind, of in kinds(value, where)}
+            value = words(value, where)
         elif key == "tolerances":
             value = tolerances(value, where)
         else:
             value = texts(value, where)
+            for text in value:
+                if wrong := CHECKS.get(key, lambda text: "")(text):
+                    raise ConfigError(f"{where}: {text!r} {wrong}")
         found[key] = value
+    if both := set(found.get("training", ())) & set(found.get("deterministic", ())):
+        raise ConfigError(f"{here}: {min(both)!r} is in training and in deterministic; choose one")
     return Config(**found, folder=file.parent)
+
+
+def wrong_call(text: str) -> str:
+    """Say why a text can be no name of what is called; return nothing if it can be one."""
+    parts = text.split(".")
+    if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
+        return ""
+    return "is no name; write one without brackets, as train_epoch or optimizer.update"
+
+
+def wrong_type(text: str) -> str:
+    """Say why a text can be no MIME type; return nothing if it can be one."""
+    if not MIME_TYPE.fullmatch(text):
+        return "is no MIME type; write one in full, as image/png"
+    if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
+        return f"is not known; the types of images are {', '.join(sorted(IMAGES))}"
+    return ""
+
+
+def wrong_variable(text: str) -> str:
+    """Say why a text can be no environment variable; return nothing if it can be one."""
+    name, equals, _ = text.partition("=")
+    if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
+        return ""
+    return "is no environment variable; write NAME, MY_*, or NAME=value"
+
+
+def wrong_pattern(text: str) -> str:
+    """Say why a pattern can match no notebook; return nothing if it can match one."""
+    return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
+
+
+# Key of the table -> what says why one of its texts is wrong.
+CHECKS = {
+    "notebooks": wrong_pattern,
+    "training": wrong_call,
+    "deterministic": wrong_call,
+    "skip": wrong_type,
+    "environment": wrong_variable,
+}
+
+
+def table_of(file: Path) -> object:
+    """Return what a TOML file says under our name; None if it says nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the table stands there under a name that nothing reads.
+    """
+    content = read(file)
+    tools = content.get("tool")
+    tools = tools if isinstance(tools, dict) else {}
+    other = TABLE.replace("-", "_")
+    wrong = [name for name in (TABLE, other) if name in content]
+    wrong += [f"tool.{other}"] if other in tools else []
+    if wrong:
+        raise ConfigError(f"{file}: the table [{wrong[0]}] is not read; call it [tool.{TABLE}]")
+    return tools.get(TABLE)
 
 
 @cache
@@ -117,38 +204,62 @@ def read(file: Path) -> dict:
     """Return a TOML file's content; raise `ConfigError` if it has none."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} is no TOML file: {error}") from None
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; raise `ConfigError` if it is none."""
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+    """Return a list of texts as a tuple; raise `ConfigError` if it is none, or empty."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise ConfigError(f"{where}: takes a list of texts, not {value!r}")
+    if not value or not all(map(str.strip, value)):
+        raise ConfigError(f"{where}: {value!r} says nothing; write a text, or leave the key out")
     return tuple(value)
 
 
-def kinds(value: object, where: str) -> list[tuple[str, object]]:
-    """Return the items of a table by kind; raise `ConfigError` if it is none."""
+def items(value: object, where: str) -> list[tuple[str, object]]:
+    """Return the items of a table; raise `ConfigError` if it is none, or empty."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: takes a table, not {value!r}")
-    for kind in value:
+    if not value:
+        raise ConfigError(f"{where}: the table is empty; leave it out")
+    return list(value.items())
+
+
+def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
+    """Return words by kind; raise `ConfigError` if a kind is none, or a word names two."""
+    found: dict[str, tuple[str, ...]] = {}
+    names: dict[str, str] = {}  # word -> its kind
+    for kind, listed in items(value, where):
         if kind not in KINDS:
             raise ConfigError(f"{where}.{kind}: no such kind; there are {', '.join(KINDS)}")
-    return list(value.items())
+        found[kind] = texts(listed, f"{where}.{kind}")
+        for word in found[kind]:
+            if not re.search(r"[^\W_]", word):
+                raise ConfigError(f"{where}.{kind}: {word!r} holds no letter, so it is no word")
+            if names.setdefault(word.casefold(), kind) != kind:
+                both = f"{names[word.casefold()]} and {kind}"
+                raise ConfigError(f"{where}: {word!r} names {both}; choose one")
+    return found
 
 
 def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, float]]]:
     """Return tolerances by phase and kind; raise `ConfigError` if one is none."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: takes a table, not {value!r}")
-    found = {}
-    for name, table in value.items():
-        phases = {phase.name.lower(): phase for phase in Phase}
+    phases = {phase.name.lower(): phase for phase in Phase}
+    found: dict[Phase, dict[str, tuple[float, float]]] = {}
+    for name, table in items(value, where):
         if name not in phases:
             raise ConfigError(f"{where}.{name}: no such phase; there are {', '.join(phases)}")
-        found[phases[name]] = {}
-        for kind, pair in kinds(table, f"{where}.{name}"):
+        phase = phases[name]
+        found[phase] = {}
+        for kind, pair in items(table, f"{where}.{name}"):
+            if kind in FIXED:
+                raise ConfigError(f"{where}.{name}.{kind}: {FIXED[kind]}; remove it")
+            if kind not in TOLERANCES[phase]:
+                there = ", ".join(TOLERANCES[phase])
+                raise ConfigError(f"{where}.{name}.{kind}: no such kind; there are {there}")
             if (
                 not isinstance(pair, list)
                 or len(pair) != 2
@@ -158,5 +269,5 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
                     f"{where}.{name}.{kind}: takes [absolute, relative], as [0.002, 0.08] for "
                     f"±0.002 and 8 %; not {pair!r}"
                 )
-            found[phases[name]][kind] = (float(pair[0]), float(pair[1]))
+            found[phase][kind] = (float(pair[0]), float(pair[1]))
     return found

@@ -34,6 +34,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 
 from nbformat import NotebookNode
 
@@ -64,11 +65,13 @@ FLAGS = {
     "stderr": {},
 }
 WEAKER = {"wider", "no-figure", "unseeded", "trained", "stderr"}
-CONTRADICTIONS = (
-    {"trained", "untrained"},
-    {"exact", "wider"},
-    {"exact", "unseeded"},
-    {"unseeded", "wider"},
+# What leaves what nothing to do.
+IDLE = (
+    ("exact", "unseeded"),
+    ("exact", "wider"),
+    ("exact", "between"),
+    ("unseeded", "wider"),
+    ("no-figure", "wider-figure"),
 )
 # nbval's ways to drop a check: as tags, as comments, and the last one's old name.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
@@ -120,30 +123,94 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     Raises
     ------
     ControlError
-        If a tag with our prefix is unknown or its value is wrong; if two contradict each other; if
-        one that weakens the check has no reason; if `probes` or `between` are not as they must be.
+        If a tag with our prefix is unknown or its value is wrong; if two contradict each other, or
+        would do nothing; if one that weakens the check has no reason; if `probes` or `between` are
+        not as they must be.
     """
     found = start
     for node in filter(None, (notebook, cell)):
         found = apply(tags_of(node), notes(node), found)
     about = notes(cell)
-    check_keys(cell)
-    expressions(about)
     ranges = between(about)
     if ranges:
         need_reason([f"between {', '.join(map(repr, ranges))}"], about)
-    return replace(found, between=ranges)
+    check_keys(cell)
+    found = replace(found, between=ranges)
+    check_effect(cell, start, found)
+    return found
+
+
+def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
+    """Raise `ControlError` if one of a cell's controls leaves another one nothing to do."""
+    controls = {
+        "exact": found.exact,
+        "unseeded": not found.seeded,
+        "wider": any(kind != "figure" for kind in found.wider),
+        "between": bool(found.between),
+        "no-figure": start.figures and not found.figures,  # the tag, not the project
+        "wider-figure": "figure" in found.wider,
+    }
+    for one, other in IDLE:
+        if controls[one] and controls[other]:
+            raise ControlError(
+                f"{one!r} leaves {other!r} nothing to do: they contradict each other, in the tags "
+                "and metadata of this cell and its notebook"
+            )
+    ours = [tag for tag in tags_of(cell) if tag.startswith(PREFIX)]
+    ours += [key for key in ("probes", "between") if notes(cell).get(key)]
+    skipped = marks(cell, SKIPPED)
+    if ours and (skipped or not cell.source.strip()):
+        why = f"is not run ({skipped[0]})" if skipped else "is empty"
+        raise ControlError(f"the cell {why}, so {', '.join(map(repr, ours))} would do nothing")
+
+
+def check_notebook(notebook: NotebookNode) -> None:
+    """Raise `ControlError` for a notebook's own tags and metadata, as `rules` does for a cell's."""
+    apply(tags_of(notebook), notes(notebook), Rules())
+    check_keys(notebook)
+    outside = notebook.metadata.get("tags", [])
+    if any(str(tag).startswith(PREFIX) for tag in outside if isinstance(outside, list)):
+        raise ControlError(
+            f'tags for all cells stand in the metadata as {{"{KEY}": {{"tags": ["…"]}}}}'
+        )
+
+
+def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
+    """Return which cells without code have tags or metadata of ours: they would do nothing."""
+    found = {}
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" and (
+            KEY in cell.metadata or any(str(tag).startswith(PREFIX) for tag in tags)
+        ):
+            first = cell.source.strip().partition("\n")[0][:50]
+            found[f"The {cell.cell_type} cell {first!r}"] = (
+                f"a tag with {PREFIX!r}, or metadata {KEY!r}, says nothing of a cell without code; "
+                "remove it"
+            )
+    return found
 
 
 def check_keys(node: NotebookNode) -> None:
-    """Raise `ControlError` for metadata of a cell or notebook that would do nothing."""
+    """Raise `ControlError` for metadata of a cell or notebook that are wrong or do nothing."""
     known = KEYS["notebook" if "cells" in node else "cell"]
-    for key in notes(node):
+    about = notes(node)
+    for key in about:
         if key not in known:
             raise ControlError(f"{KEY}: {key!r} is not known; the keys are {', '.join(known)}")
+    if not isinstance(about.get("reason", ""), str):
+        raise ControlError(f"the reason is a sentence, and not {about['reason']!r}")
+    values = about.get("values", {})
+    written = [about.get("source", ""), *(values.values() if isinstance(values, Mapping) else [0])]
+    if not all(isinstance(text, str) for text in written):
+        raise ControlError(
+            f"{KEY}: `nbval-tolerance execute` writes 'source' and 'values', and has not written "
+            "these; remove both"
+        )
+    expressions(about)
     alt = node.metadata.get("alt", "")
     texts = alt if isinstance(alt, list) else [alt]
-    if not all(isinstance(text, str) for text in texts):
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise ControlError(f"alt takes a text, or a list of one for each figure, not {alt!r}")
 
 
@@ -168,17 +235,16 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
             raise ControlError(f"the tags {seen[name]!r} and {tag!r} contradict each other")
         if name.partition("-")[0] in WEAKER or name in WEAKER:
             weaker.append(tag)
-    kinds = {name.partition("-")[0] for name in seen}
-    for pair in CONTRADICTIONS:
-        if pair <= kinds:
-            raise ControlError(f"the tags {' and '.join(sorted(pair))} contradict each other")
+    if {"trained", "untrained"} <= set(seen):
+        raise ControlError("the tags 'trained' and 'untrained' contradict each other")
     need_reason(weaker, about)
     return found
 
 
 def need_reason(weaker: list[str], about: Mapping) -> None:
     """Raise `ControlError` if something weakens the check and the metadata give no reason."""
-    if weaker and len(str(about.get("reason", "")).split()) < 3:  # "flaky" says nothing
+    reason = about.get("reason")
+    if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
         raise ControlError(
             f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
             f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
@@ -234,7 +300,7 @@ def between(about: Mapping) -> dict[str, tuple[float, float]]:
         if (
             not isinstance(pair, list)
             or len(pair) != 2
-            or not all(isinstance(end, int | float) for end in pair)
+            or not all(type(end) in (int, float) and isfinite(end) for end in pair)
             or not pair[0] < pair[1]
         ):
             raise ControlError(

@@ -10,78 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import NoSuchKernel
 from nbformat import NotebookNode
 
-from nbval_tolerance.compare import ANSI, Rules, last_frame
+from nbval_tolerance.compare import ANSI, last_frame
 from nbval_tolerance.config import DEFAULTS, Config, find
 from nbval_tolerance.controls import (
     KEY,
     RAISES,
     SKIPPED,
-    ControlError,
     expressions,
     marks,
     notes,
-    rules,
     rules_of,
 )
+from nbval_tolerance.notebooks import NotebookError, content, label, parse
 from nbval_tolerance.outputs import compare_outputs, compare_values, merge_streams
-from nbval_tolerance.run import KernelDiedError, ProbeError, Runner
-from nbval_tolerance.stored import code_cells, problems, source_hash, stamp
+from nbval_tolerance.run import KernelDiedError, NoKernelError, ProbeError, Runner
+from nbval_tolerance.stored import control_errors, counted, problems, source_hash, stamp
 
 
 class OutputError(Exception):
     """What a notebook puts out is not to be stored; the message says why, and where."""
-
-
-def find_notebooks(names: list[str], config: Config) -> list[Path]:
-    """Return the notebooks that `names` mean, in the order given; all of them if there are none.
-
-    Parameters
-    ----------
-    names
-        Paths of notebooks or folders; or, of the notebooks in `config.notebooks`, a name or what it
-        begins with, with or without the folder: `04`, `04_loss`, `solutions/04`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a name means no notebook; the message lists those that there are.
-    """
-    folder = config.folder or Path.cwd()
-    known = [path for pattern in config.notebooks for path in sorted(folder.glob(pattern))]
-    known = [path for path in dict.fromkeys(known) if ".ipynb_checkpoints" not in path.parts]
-    if not names:
-        return known
-    found: list[Path] = []
-    for name in names:
-        given = Path(name)
-        if given.is_dir():
-            matches = sorted(given.glob("*.ipynb"))
-        elif given.suffix == ".ipynb" and given.exists():
-            matches = [given]
-        else:
-            matches = [path for path in known if is_named(path, given)]
-        if not matches:
-            listed = ", ".join(map(label, known)) or "none"
-            raise FileNotFoundError(f"no notebook is called {name!r}; there are: {listed}")
-        found += [path for path in matches if path not in found]
-    return found
-
-
-def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook's name begins as given, up to the end of a word in it."""
-    start = given.stem if given.suffix == ".ipynb" else given.name
-    rest = path.stem.removeprefix(start)
-    begins = path.stem.startswith(start) and not rest[:1].isalnum()
-    return begins and given.parent in (Path(), path.parent, Path(path.parent.name))
-
-
-def label(path: Path) -> str:
-    """Return a notebook's path as a reader would write it."""
-    here = Path.cwd()
-    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
 def renew(path: Path, accept: bool, kernel: str = "") -> bool:
@@ -93,14 +42,14 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
         Whether what is stored now is what the notebook says. One that raises, or whose outputs are
         not to be stored, is left as it was.
     """
+    config = find(path.resolve())
     print(f"{label(path)} ...", end=" ", flush=True)
     began = time.monotonic()
-    before = path.read_bytes()
-    config = find(path.resolve())
     try:
-        stored = nbformat.reads(before.decode(), as_version=4)
-    except (ValueError, nbformat.ValidationError) as error:
-        print(f"FAILED: it is no notebook. {error}")
+        before = content(path)
+        stored = parse(before)
+    except NotebookError as error:
+        print(f"FAILED: {error}")
         return False
     computed = copy.deepcopy(stored)
     try:
@@ -118,11 +67,19 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
     if not changes:
         keep(stored, computed)
         return store(computed, path, before, "says what is stored")
-    print(f"changes {len(changes)} cells:", *changes, sep="\n\n")
-    if accept or (sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"):
+    print(f"changes {counted(len(changes), 'cell')}:", *changes, sep="\n\n")
+    if accept or agreed():
         return store(computed, path, before, "stored")
     print("\nNot written. To store them, run this again with --accept.")
     return False
+
+
+def agreed() -> bool:
+    """Ask at a terminal whether to store; nobody there, or the end of input, is a no."""
+    try:
+        return sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"
+    except EOFError:
+        return False
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
@@ -152,7 +109,7 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
         values = [notes(cell).get("values", {}) for cell in (old, new)]
         result += compare_values(*values, found_rules)
         found = [str(difference) for difference in result.differences]
-        if edited and not found and content(old.outputs) != content(new.outputs):
+        if edited and not found and without_counts(old.outputs) != without_counts(new.outputs):
             found = ["what is not compared, such as a colour, or a figure's fine lines"]
         if not found:
             continue
@@ -172,7 +129,7 @@ def code(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def content(outputs: list[NotebookNode]) -> list[dict]:
+def without_counts(outputs: list[NotebookNode]) -> list[dict]:
     """Return outputs without the number under which they are shown."""
     return [
         {key: value for key, value in output.items() if key != "execution_count"}
@@ -215,8 +172,10 @@ def execute(
                 if cell.source.strip() and not marks(cell, SKIPPED):
                     run(runner, index, limit)
                     left[index] = copy.deepcopy(cell.outputs)
-    except NoSuchKernel as error:
-        raise OutputError(f"{error}. Name one that is there: --kernel python3") from None
+    except NoKernelError as error:
+        raise OutputError(f"{error}. Name one that is: --kernel {error.other}") from None
+    except KernelDiedError as died:
+        raise OutputError(str(died)) from None
     finally:
         runner.stop()
     for index, outputs in left.items():
@@ -237,11 +196,8 @@ def execute(
 
 def refuse_wrong_controls(notebook: NotebookNode) -> None:
     """Raise `OutputError` for wrong tags and metadata, before anything runs for minutes."""
-    for where, node in (("The notebook", notebook), *code_cells(notebook)):
-        try:
-            rules(node, Rules())
-        except ControlError as error:
-            raise OutputError(f"{where}: {error}") from None
+    if wrong := control_errors(notebook):
+        raise OutputError("\n".join(f"{where}: {error}" for where, error in wrong.items()))
 
 
 def run(runner: Runner, index: int, seconds: float | None) -> None:
@@ -249,7 +205,8 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
     cell = runner.notebook.cells[index]
     try:
         runner.run(index, seconds)
-        values = runner.evaluate_twice(expressions(notes(cell))) if notes(cell) else {}
+        probes = expressions(notes(cell))
+        values = runner.evaluate_twice(probes) if probes else {}
     except (TimeoutError, KernelDiedError, ProbeError) as error:
         raise OutputError(f"{error}\n{cell.source}") from None
     errors = [output for output in cell.outputs if output.output_type == "error"]
@@ -278,7 +235,11 @@ def store(notebook: NotebookNode, path: Path, before: bytes, done: str) -> bool:
         print("the file was changed while it ran. NOT WRITTEN: run it again")
         return False
     aside = path.with_suffix(".ipynb.new")
-    nbformat.write(notebook, aside)
-    aside.replace(path)
+    try:
+        nbformat.write(notebook, aside)
+        aside.replace(path)
+    except OSError as error:
+        print(f"the file cannot be written ({error.strerror}). NOT WRITTEN")
+        return False
     print(done)
     return True

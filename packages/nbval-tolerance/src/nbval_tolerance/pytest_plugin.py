@@ -94,16 +94,34 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options that would do nothing."""
+    """Refuse options of the command line that would do nothing.
+
+    Settings in the configuration file wait until the comparison is asked for.
+    """
     options = config.known_args_namespace
-    ours = [name for name, value in vars(options).items() if value and name.startswith("nbval_tol")]
-    asked = setting(config, "")
-    given = ", ".join(f"--{name.replace('_', '-')}" for name in ours)
-    if ours and not (options.nbval or options.nbval_lax):
-        raise pytest.UsageError(f"{given} needs nbval: add --nbval (or --nbval-lax)")
-    if ours and not asked:
-        raise pytest.UsageError(f"{given} needs the comparison: add --nbval-tolerance")
-    if asked and (options.nbval or options.nbval_lax):
+    given = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in vars(options).items()
+        if name.startswith("nbval_tol") and value is not None
+    }
+    validates = options.nbval or options.nbval_lax
+    need = f"{', '.join(given)} need{'s' * (len(given) == 1)}"
+    for name, value in given.items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise pytest.UsageError(f"{name} takes a value, and got an empty one")
+    if given and not validates:
+        raise pytest.UsageError(f"{need} nbval: add --nbval (or --nbval-lax)")
+    if given and not setting(config, ""):
+        raise pytest.UsageError(f"{need} the comparison: add --nbval-tolerance")
+    if "--nbval-tolerance-data" in given and not setting(config, "changed"):
+        raise pytest.UsageError(
+            "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too"
+        )
+    if setting(config, "") and validates:
         for name, why in REPLACED.items():
             if getattr(options, name, None):
                 raise pytest.UsageError(f"--{name} cannot be used with --nbval-tolerance: {why}")
+        if options.nbval_kernel_name and (options.nbval_current_env or options.current_env):
+            raise pytest.UsageError(
+                "--nbval-kernel-name and --nbval-current-env both say which kernel to use: give one"
+            )

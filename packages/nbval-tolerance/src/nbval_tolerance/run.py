@@ -17,8 +17,10 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
+from jupyter_client.kernelspec import NoSuchKernel, find_kernel_specs
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -58,7 +60,7 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# What nbclient has to say is raised, too.
+# What nbclient and the kernel's manager have to say is raised, too.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -70,6 +72,16 @@ STATE = """(lambda random, hash, modules: hash(repr((
     sorted(globals()),
 ))))(__import__("random"), lambda text: __import__("hashlib").sha256(text.encode()).hexdigest(),
 __import__("sys").modules)"""
+
+
+class NoKernelError(Exception):
+    """No kernel has the name that is asked for; `other` is the name of one that may do."""
+
+    def __init__(self, name: str):
+        installed = sorted(find_kernel_specs())
+        self.other = "python3" if "python3" in installed or not installed else installed[0]
+        listed = ", ".join(installed) or "none"
+        super().__init__(f"no kernel {name!r} is installed; installed: {listed}")
 
 
 class KernelDiedError(Exception):
@@ -120,6 +132,7 @@ class Runner:
             kernel_name=kernel_name,
             timeout_func=lambda cell: self.seconds,
             startup_timeout=max(round(startup_timeout), 1),
+            shell_timeout_interval=1,
             iopub_timeout=max(round(output_timeout), 1),
             raise_on_iopub_timeout=True,
             allow_errors=True,
@@ -132,7 +145,15 @@ class Runner:
         self.process: Any = None  # the kernel's; known once it has started
 
     def start(self) -> None:
-        """Start the kernel, unless it runs."""
+        """Start the kernel, unless it runs.
+
+        Raises
+        ------
+        NoKernelError
+            If there is none of that name.
+        KernelDiedError
+            If it does not start, or does not answer in time.
+        """
         if self.process is not None:
             return
         # IPython keeps its history there, and would read a person's own settings.
@@ -142,7 +163,15 @@ class Runner:
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
-        self.stack.enter_context(setup)
+        manager = self.client.create_kernel_manager()
+        manager.log = LOG
+        try:
+            self.stack.enter_context(setup)
+        except NoSuchKernel as error:
+            raise NoKernelError(error.name) from None
+        except (OSError, RuntimeError) as error:
+            name = manager.kernel_name
+            raise KernelDiedError(f"The kernel {name!r} does not start: {error}") from None
         self.process = self.client.km.provisioner.process
 
     def stop(self) -> None:
@@ -196,16 +225,19 @@ class Runner:
         ------
         ProbeError
             If an expression raises, or prints something.
+        TimeoutError
+            If one does not end within the time limit of the cell that was run last.
+        KernelDiedError
+            If one ends the kernel's process.
         """
-        reply, printed = self._ask(dict(expressions))
-        if printed:
-            names = ", ".join(map(repr, expressions))
-            raise ProbeError(f"one of the probes {names} prints: {printed[:200]!r}")
         values = {}
-        for name, value in reply.items():
-            if value["status"] != "ok":
-                raise ProbeError(f"probe {name!r} raised {value['ename']}: {value['evalue']}")
-            values[name] = value["data"].get("text/plain", "")
+        for name, expression in expressions.items():  # one by one, to know which prints or hangs
+            reply, printed = self._ask(name, expression)
+            if printed:
+                raise ProbeError(f"probe {name!r} prints: {printed[:200]!r}")
+            if reply["status"] != "ok":
+                raise ProbeError(f"probe {name!r} raised {reply['ename']}: {reply['evalue']}")
+            values[name] = reply["data"].get("text/plain", "")
         return values
 
     def evaluate_twice(self, expressions: Mapping[str, str]) -> dict[str, str]:
@@ -217,10 +249,9 @@ class Runner:
             Also if a second evaluation yields another value, or if the first one has drawn random
             numbers or made a new name: cells after it would then not print what a learner sees.
         """
-        state = {"": STATE}
-        before, _ = self._ask(state)
+        before, _ = self._ask("", STATE)
         values = self.evaluate(expressions)
-        after, _ = self._ask(state)
+        after, _ = self._ask("", STATE)
         again = self.evaluate(expressions)
         for name, value in values.items():
             if value != again[name]:
@@ -235,12 +266,28 @@ class Runner:
             )
         return values
 
+    def _ask(self, name: str, expression: str) -> tuple[dict, str]:
+        """Return the kernel's reply to a probe's expression, and what it has printed."""
+        try:
+            return self._reply(expression)
+        except CellTimeoutError:
+            raise TimeoutError(
+                f"probe {name!r} is still running after {self.seconds:g} s, the cell's time limit"
+            ) from None
+        except Empty:
+            raise ProbeError(f"probe {name!r} ended, but the kernel does not say so") from None
+        except DeadKernelError:
+            raise KernelDiedError(f"probe {name!r}: {self.epitaph()}") from None
+
     @run_sync
-    async def _ask(self, expressions: dict[str, str]) -> tuple[dict, str]:
-        """Return the kernel's replies to expressions, and what they have printed."""
+    async def _reply(self, expression: str) -> tuple[dict, str]:
+        """Return the kernel's reply to an expression, and what it has printed."""
         kernel = self.client.kc
-        request = kernel.execute("", silent=True, store_history=False, user_expressions=expressions)
-        reply = await self.client.async_wait_for_reply(request)
+        request = kernel.execute(
+            "", silent=True, store_history=False, user_expressions={"": expression}
+        )
+        # nbclient knows a time limit only of cells.
+        reply = await self.client.async_wait_for_reply(request, NotebookNode(source=expression))
         printed, idle = "", False
         while not idle:
             message = await ensure_async(kernel.get_iopub_msg(timeout=self.output_timeout))
@@ -248,7 +295,9 @@ class Runner:
                 content = message["content"]
                 printed += content.get("text", "") if message["msg_type"] == "stream" else ""
                 idle = content.get("execution_state") == "idle"
-        return reply["content"].get("user_expressions", {}), printed
+        replies = reply["content"].get("user_expressions", {})
+        unknown = {"status": "error", "ename": "an error", "evalue": "this kernel evaluates none"}
+        return replies.get("", unknown), printed
 
     def epitaph(self) -> str:
         """Say how the kernel's process ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
@@ -19,8 +20,7 @@ from nbval_tolerance.controls import (
     RAISES,
     SKIPPED,
     ControlError,
-    apply,
-    check_keys,
+    check_notebook,
     expressions,
     marks,
     need_reason,
@@ -28,11 +28,13 @@ from nbval_tolerance.controls import (
     rules,
     rules_of,
     tags_of,
+    text_cell_errors,
 )
 from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
 from nbval_tolerance.source import parse
 
 AGAIN = "execute the notebook again"
+NOTEBOOK = "The notebook"
 
 
 def source_hash(cell: NotebookNode) -> str:
@@ -56,6 +58,11 @@ def stamp(notebook: NotebookNode) -> None:
         cell.metadata.setdefault(KEY, NotebookNode())["source"] = source_hash(cell)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 cell`, `2 cells`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
     """Yield each code cell with its name: nbval's number, from 0, and the one that is shown."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -71,7 +78,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
       hash, this is not checked.
     - An error is stored where a tag says that the cell raises one, and nowhere else.
     - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
-      value, each range holds a number, each figure has its alternative text.
+      value, each range holds a number, each figure has its alternative text; what a tag makes wider
+      is there.
     - Of a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
       such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
@@ -83,28 +91,45 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     """
     cells = list(code_cells(notebook))
     stamped = any("source" in notes(cell) for _, cell in cells)
-    if all(cell.execution_count is None for _, cell in cells) and cells:
-        return [f"no cell was ever executed; {AGAIN}"]
-    found, before = [], 0
-    shared: NotebookNode | None = notebook
-    try:
-        check_keys(notebook)
-        apply(tags_of(notebook), notes(notebook), Rules())
-    except ControlError as error:
-        found.append(f"The notebook: {error}")
-        shared = None  # said once, and not again of each cell
+    run = [cell for _, cell in cells if cell.source.strip() and not marks(cell, SKIPPED)]
+    never = bool(run) and all(cell.execution_count is None for cell in run)
+    found = [f"no cell was ever executed; {AGAIN}"] if never else []
+    wrong = control_errors(notebook)
+    names = {where for where, _ in cells}
+    found += [f"{where}: {error}" for where, error in wrong.items() if where not in names]
+    shared = None if NOTEBOOK in wrong else notebook
+    before = 0
     for (where, cell), found_rules in zip(cells, rules_of(notebook, config), strict=True):
-        if not cell.source.strip():
-            continue
-        complaints = [*run_problems(cell, before, stamped), *error_problems(cell)]
-        if config.strict:
-            complaints += passing_problems(cell, found_rules)
-        try:
-            complaints += control_problems(cell, rules(cell, found_rules, shared), stamped, config)
-        except ControlError as error:
-            complaints.append(str(error))
+        complaints: list[str] = []
+        if cell.source.strip() and not never:
+            complaints += [*run_problems(cell, before, stamped), *error_problems(cell)]
+            if config.strict:
+                complaints += passing_problems(cell, found_rules, shared)
+        if where in wrong:
+            complaints.append(wrong[where])
+        elif cell.execution_count is not None:
+            complaints += control_problems(cell, rules(cell, found_rules, shared), stamped)
+        if config.strict and (dropped := marks(cell, DROPPED)):
+            complaints += reason_problems(dropped, cell)
         found += [f"{where}: {complaint}" for complaint in complaints]
         before = cell.execution_count or before
+    return found
+
+
+def control_errors(notebook: NotebookNode) -> dict[str, str]:
+    """Return what is wrong with tags and metadata, by the name of the cell, or `NOTEBOOK`."""
+    found = text_cell_errors(notebook)
+    shared: NotebookNode | None = notebook
+    try:
+        check_notebook(notebook)
+    except ControlError as error:
+        found = {NOTEBOOK: str(error)} | found
+        shared = None  # said once, and not again of each cell
+    for where, cell in code_cells(notebook):
+        try:
+            rules(cell, Rules(), shared)
+        except ControlError as error:
+            found[where] = str(error)
     return found
 
 
@@ -121,25 +146,56 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
         yield f"was edited after its output was stored; {AGAIN}"
 
 
-def control_problems(
-    cell: NotebookNode, found: Rules, stamped: bool, config: Config
-) -> Iterator[str]:
+def control_problems(cell: NotebookNode, found: Rules, stamped: bool) -> Iterator[str]:
     """Yield where a cell's metadata and its outputs contradict each other."""
     values, probes = notes(cell).get("values", {}), expressions(notes(cell))
     if stamped and list(values) != list(probes):
         yield f"its probes and their stored values have different names; {AGAIN}"
     texts = [readable(output) for output in cell.outputs]
-    matched, outside = set(), []
+    matched, outside, kinds = set(), [], set()
     for label, text in [*(("", text) for text in texts), *values.items()]:
         here = compare_text(text, text, found, label=label)
         matched |= here.ranged
+        kinds |= {number.kind.removeprefix("held-out ") for number in here.numbers}
         outside += [difference.what for difference in here.differences]
     yield from outside
     for key in sorted(set(found.between) - matched):
         yield f"between: no number is {key!r}; a key is a kind, a probe's name, or words before one"
+    if "spread" in kinds:
+        kinds.add("float")  # as it is judged
+    if has_picture(cell):
+        kinds.add("figure")
+    yield from idle_problems(cell, kinds)
     yield from alt_problems(cell)
-    if config.strict and (dropped := marks(cell, DROPPED)):
+
+
+def has_picture(cell: NotebookNode) -> bool:
+    """Tell whether a cell shows a picture, of its own or inside HTML or Markdown."""
+    shown = [item for output in cell.outputs for item in output.get("data", {}).items()]
+    return any(
+        kind.startswith("image/")
+        or (kind in ("text/html", "text/markdown") and re.search("data:image/|<svg|<img", content))
+        for kind, content in shown
+    )
+
+
+def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
+    """Yield which of a cell's own tags change how something is compared that it does not show."""
+    if marks(cell, DROPPED):
+        return  # what is not compared may be anything
+    own = rules(cell, Rules())
+    for kind in sorted(set(own.wider) - kinds):
+        yield f"the tag '{PREFIX}wider-{kind}' does nothing: the cell shows no {kind}"
+    if not own.figures and "figure" not in kinds:
+        yield f"the tag '{PREFIX}no-figure' does nothing: the cell shows no figure"
+
+
+def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
+    """Yield that a cell drops a check without a reason."""
+    try:
         need_reason(dropped, notes(cell))
+    except ControlError as error:
+        yield str(error)
 
 
 def error_problems(cell: NotebookNode) -> Iterator[str]:
@@ -151,12 +207,14 @@ def error_problems(cell: NotebookNode) -> Iterator[str]:
         yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
 
 
-def passing_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
+def passing_problems(
+    cell: NotebookNode, found: Rules, notebook: NotebookNode | None
+) -> Iterator[str]:
     """Yield what a strict project does not store: red text, and what differs from run to run.
 
-    The line of a progress bar may say how long it took.
+    The line of a progress bar may say how long it took. The tags of `notebook` hold for its cells.
     """
-    tags = set(map(str, cell.metadata.get("tags", [])))
+    tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
     if red and f"{PREFIX}stderr" not in tags:
         first = red.strip().partition("\n")[0]  # "" of a blank line
@@ -164,7 +222,7 @@ def passing_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
             f"stores stderr, {first[:80]!r}; remove its cause, or tag the cell "
             f"'{PREFIX}stderr' with a reason"
         )
-    if marks(cell, DROPPED) or f"{PREFIX}exact" in tags:
+    if marks(cell, DROPPED) or found.exact:
         return  # nothing is compared, or everything
     texts = [readable(output) for output in cell.outputs if output.get("name") != "stderr"]
     texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
@@ -184,7 +242,8 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
         return
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)
     if len(wanted) != len(drawn):
-        yield f"has {len(drawn)} figures and {len(wanted)} texts in its metadata, `alt`"
+        drawn_and_told = f"{counted(len(drawn), 'figure')} and {counted(len(wanted), 'text')}"
+        yield f"has {drawn_and_told} in its metadata, `alt`"
     elif [alt_text(*picture) for picture in drawn] != wanted:
         yield f"its metadata, `alt`, were edited after the figures were stored; {AGAIN}"
 

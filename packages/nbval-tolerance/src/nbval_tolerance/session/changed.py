@@ -11,15 +11,17 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-import nbformat
 import pytest
 
 import nbval_tolerance
+from nbval_tolerance.notebooks import NotebookError, read
 from nbval_tolerance.pytest_plugin import setting
+from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
+DATA = "--nbval-tolerance-data"
 CACHE = "nbval-tolerance/passed"  # notebook -> fingerprint with which it passed
-SETTINGS = ("TF_", "ONEDNN_", "OMP_", "KERAS_", "XLA_", "NVIDIA_TF32")  # of the environment
+VARIABLES = ("TF_", "ONEDNN_", "OMP_", "KERAS_", "XLA_", "NVIDIA_TF32")  # of the environment
 
 
 def wanted(config: pytest.Config) -> bool:
@@ -33,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
         raise pytest.UsageError(f"{OPTION} needs pytest's cache, which is switched off")
+    for root in data_of(config) if wanted(config) else ():
+        if not root.exists():
+            raise pytest.UsageError(f"{DATA} names {root}, which is not there")
     option = config.option
     compares = not (option.nbval_lax or option.collectonly or option.setuponly or option.setupplan)
     cached = config.pluginmanager.hasplugin("cacheprovider")
@@ -51,10 +56,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.path not in same]
 
 
+def data_of(config: pytest.Config) -> tuple[Path, ...]:
+    """Return the files and folders that notebooks read, as the author has named them."""
+    names = [Path(os.path.expandvars(name)).expanduser() for name in setting(config, "data")]
+    return tuple(config.rootpath / name for name in names)
+
+
 def fingerprint(path: Path, config: pytest.Config) -> str:
     """Return a hash of all that a notebook's result depends on."""
-    data = [Path(os.path.expandvars(name)).expanduser() for name in setting(config, "data")]
-    digest = hashlib.sha256(surroundings(tuple(config.rootpath / d for d in data)).encode())
+    digest = hashlib.sha256(surroundings(data_of(config)).encode())
+    option = config.option
+    chosen = (option.nbval_kernel_name, option.nbval_current_env, settings(path, config))
+    digest.update(repr(chosen).encode())
+    if option.nbval_sanitize_with:
+        digest.update(Path(option.nbval_sanitize_with).read_bytes())
     modules = set(path.parent.glob("*.py"))  # that it may import, and packages
     for package in path.parent.glob("*/__init__.py"):
         modules |= set(package.parent.rglob("*.py"))
@@ -67,12 +82,10 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 def surroundings(data: tuple[Path, ...]) -> str:
     """Return a hash of data, packages, Python, machine and of how results are compared."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
-    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
-    machine = [sys.version, platform.platform(), platform.processor(), *packages, *settings]
+    variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
+    machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]
     digest = hashlib.sha256("\n".join(machine).encode())
     for root in [*data, Path(nbval_tolerance.__file__).parent]:
-        if not root.exists():
-            raise pytest.UsageError(f"nbval_tolerance_data names {root}, which is not there")
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         for file in files:
             if file.is_file() and file.suffix != ".pyc":
@@ -101,15 +114,24 @@ class Outcomes:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Remember the notebooks of which every cell held, unless they were edited meanwhile."""
         passed = self.config.cache.get(CACHE, {})
+        complete = all(root.exists() for root in data_of(self.config))
         for path, cells in self.outcomes.items():
             if not path.exists():
                 continue
-            code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-            whole = len(cells) == len(code) + 1  # and the stored state
-            if whole and all(cells.values()) and path.stat().st_mtime < self.began:
+            whole = len(cells) == self.expected(path)
+            unedited = path.stat().st_mtime < self.began
+            if complete and whole and all(cells.values()) and unedited:
                 passed[str(path)] = fingerprint(path, self.config)
             else:
                 passed.pop(str(path), None)
         self.config.cache.set(CACHE, passed)
         if wanted(self.config) and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK  # nothing has changed
+
+    @staticmethod
+    def expected(path: Path) -> int:
+        """Return how many items a notebook has: its code cells, and the stored state."""
+        try:
+            return sum(cell.cell_type == "code" for cell in read(path).cells) + 1
+        except NotebookError:  # somebody is writing it
+            return -1

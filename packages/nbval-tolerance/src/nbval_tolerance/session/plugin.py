@@ -13,64 +13,57 @@ from nbval.cover import setup_coverage, teardown_coverage
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from nbval_tolerance.compare import ANSI, Comparison, Difference, Phase, Rules
-from nbval_tolerance.config import Config, ConfigError, find, load
+from nbval_tolerance.config import ConfigError
 from nbval_tolerance.controls import (
     KEY,
     SKIPPED,
     ControlError,
+    check_keys,
     expressions,
     marks,
     notes,
     rules_of,
 )
+from nbval_tolerance.notebooks import NotebookError, read
 from nbval_tolerance.outputs import compare_outputs, compare_values
-from nbval_tolerance.pytest_plugin import path_setting, setting
-from nbval_tolerance.run import OUTPUT_TIMEOUT, KernelDiedError, ProbeError, Runner, cores
+from nbval_tolerance.run import (
+    KernelDiedError,
+    NoKernelError,
+    ProbeError,
+    Runner,
+    cores,
+)
+from nbval_tolerance.session.options import check, output_timeout, settings
 from nbval_tolerance.session.report import Report
-from nbval_tolerance.source import Draw, phases, unseeded
+from nbval_tolerance.source import CLOCK, Draw, phases, unseeded
 from nbval_tolerance.stored import problems
+
+MANY = 10  # differences of one cell; of more, the first are shown
+FIRST = 6
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say at once if a setting is wrong."""
-    output_timeout(config)
-    if (folder := path_setting(config, "dir")) and folder.exists() and not folder.is_dir():
-        raise pytest.UsageError(f"--nbval-tolerance-dir: {folder} is no folder")
-    if file := path_setting(config, "config"):
-        settings(file, config)
-
-
-def settings(path: Path, config: pytest.Config) -> Config:
-    """Return what a notebook's project says about it; an error is pytest's."""
-    try:
-        file = path_setting(config, "config")
-        return load(file) if file else find(path)
-    except ConfigError as error:
-        raise pytest.UsageError(str(error)) from None
-
-
-def output_timeout(config: pytest.Config) -> float:
-    """Return how many seconds a cell's last output may take."""
-    text = setting(config, "output_timeout")
-    try:
-        seconds = float(text or OUTPUT_TIMEOUT)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise pytest.UsageError(f"--nbval-tolerance-output-timeout takes seconds, not {text!r}")
-    return seconds
+    """Say at once if an option is wrong."""
+    check(config)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector):
     """Put our file collector where nbval would put its own."""
     collectors = yield
+    passed_by = is_passing(file_path) and not parent.session.isinitpath(file_path)
     return [
         Notebook.from_parent(parent, path=file_path)
         if isinstance(collector, IPyNbFile)
         else collector
         for collector in collectors
+        if not (passed_by and isinstance(collector, IPyNbFile))
     ]
+
+
+def is_passing(path: Path) -> bool:
+    """Tell whether Jupyter keeps a copy there, for a moment while it saves, or as a checkpoint."""
+    return path.name.startswith(".") or ".ipynb_checkpoints" in path.parts
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,9 +88,15 @@ class Notebook(IPyNbFile):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the check of the stored state, and a `Cell` for each of nbval's items."""
+        try:
+            read(self.path)
+            self.settings = settings(self.path, self.config)
+        except NotebookError as error:
+            raise self.CollectError(f"{self.path.name}: {error}") from None
+        except ConfigError as error:
+            raise self.CollectError(str(error)) from None
         items = list(super().collect())
         self.setup_sanitize_files()
-        self.settings = settings(self.path, self.config)
         self.report = Report(self.path, self.config)
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
@@ -214,22 +213,33 @@ class Cell(IPyNbCell):
             notebook.report.failed = True
             if isinstance(error, CellError | pytest.UsageError):
                 raise
+            if isinstance(error, NoKernelError):
+                choose = f"Name one that is, with --nbval-kernel-name={error.other}"
+                raise CannotRunError(f"could not be run: {error}. {choose}") from None
             raise CannotRunError(f"could not be run: {error or type(error).__name__}") from error
         pictures = notebook.report.add(self, result)
         if result.differences:
-            shown = [f"stored, computed, difference: {path}" for path in pictures]
-            raise CellError("\n\n".join([*map(str, result.differences), *shown, *self.chance()]))
+            said = [str(difference) for difference in result.differences]
+            if len(said) > MANY:
+                said[FIRST:] = [f"and {len(said) - FIRST} more differences"]
+            said += [f"stored, computed, difference: {path}" for path in pictures]
+            raise CellError("\n\n".join([*said, *self.chance(result)]))
 
-    def chance(self) -> list[str]:
-        """Say what the cell may have drawn by chance, and how to seed it."""
-        if not self.draws or not self.rules.seeded:
+    def chance(self, result: Comparison) -> list[str]:
+        """Say which random numbers may be why a number or a figure differs, and how to seed them.
+
+        What reads the clock is named only where nothing else is drawn.
+        """
+        moved = any(number.used > 1 for number in result.numbers)  # figures are among them
+        if not self.draws or not moved or not self.rules.seeded:
             return []
-        draw = self.draws[0]
+        draw = next((each for each in self.draws if not CLOCK.search(each.call)), self.draws[0])
+        tag = "tag the cell 'regression:unseeded' with a reason"
+        calls = f"Cell {draw.cell} calls {draw.call}"
+        if CLOCK.search(draw.call):
+            return [f"{calls}, which reads the clock. If that is why, {tag}"]
         seed = f"set one, {draw.seed}, or" if draw.seed else "no seed makes that the same, so"
-        return [
-            f"Cell {draw.cell} calls {draw.call}, and nothing before it sets a seed. If that is "
-            f"why, {seed} tag the cell 'regression:unseeded' with a reason"
-        ]
+        return [f"{calls}, and nothing before it sets a seed. If that is why, {seed} {tag}"]
 
     def run(self, cell: Cell) -> NotebookNode:
         """Run a cell and return it with its outputs.
@@ -292,6 +302,7 @@ class Cell(IPyNbCell):
     def compare_probes(self) -> Comparison:
         """Compare the values of the cell's probes with the stored ones."""
         try:
+            check_keys(self.cell)
             probes = expressions(notes(self.cell))
         except ControlError:
             return Comparison()  # the stored state says what is wrong
@@ -301,6 +312,8 @@ class Cell(IPyNbCell):
             values = self.parent.kernel.evaluate(probes) if probes else {}
         except ProbeError as error:
             return Comparison([Difference(str(error), str(stored), "nothing")])
+        except (TimeoutError, KernelDiedError) as error:
+            raise CannotRunError(str(error)) from None
         computed = self.parent.computed.cells[self.parent.places[self.cell_num]]
         if values:
             computed.metadata[KEY]["values"] = values

@@ -1,0 +1,80 @@
+"""What options and the project's table say, checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from nbval.plugin import get_sanitize_patterns
+
+from nbval_tolerance.config import Config, ConfigError, find, load
+from nbval_tolerance.pytest_plugin import path_setting, setting
+from nbval_tolerance.run import OUTPUT_TIMEOUT
+
+
+def check(config: pytest.Config) -> None:
+    """Raise `pytest.UsageError` if an option, or the table of the project, is wrong."""
+    output_timeout(config)
+    for name in ("cell-timeout", "kernel-startup-timeout"):
+        seconds = getattr(config.option, f"nbval_{name.replace('-', '_')}")
+        if not 0 < seconds < float("inf"):  # nbclient would take 0 for no limit at all
+            raise pytest.UsageError(f"--nbval-{name} takes seconds, not {seconds:g}")
+    check_folder(config)
+    check_patterns(config)
+    try:
+        settings(config.rootpath, config)  # those of most notebooks, if not of all
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def settings(path: Path, config: pytest.Config) -> Config:
+    """Return what a notebook's project says about it; raise `ConfigError` if that is wrong."""
+    file = path_setting(config, "config")
+    return load(file) if file else find(path)
+
+
+def check_folder(config: pytest.Config) -> None:
+    """Refuse a folder for reports that cannot be one."""
+    folder = path_setting(config, "dir")
+    if not folder:
+        return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise pytest.UsageError(f"--nbval-tolerance-dir: {there} cannot be written")
+
+
+def check_patterns(config: pytest.Config) -> None:
+    """Refuse a file of `--nbval-sanitize-with` that cannot be read, or would do nothing."""
+    name = config.option.nbval_sanitize_with or config.option.sanitize_with
+    if not name:
+        return
+    try:
+        patterns = get_sanitize_patterns(Path(name).read_text())
+        for pattern, replacement in patterns:
+            re.sub(pattern, replacement, "")
+    except OSError as error:
+        raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise pytest.UsageError(f"--nbval-sanitize-with: {name} is no text") from None
+    except (re.error, IndexError) as error:  # the latter, of a group in the replacement
+        raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {pattern!r}: {error}") from None
+    if not patterns:
+        raise pytest.UsageError(
+            f"--nbval-sanitize-with: {name} has no line `regex: …` and after it `replace: …`"
+        )
+
+
+def output_timeout(config: pytest.Config) -> float:
+    """Return how many seconds a cell's last output may take."""
+    text = setting(config, "output_timeout")
+    try:
+        seconds = float(text or OUTPUT_TIMEOUT)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise pytest.UsageError(f"--nbval-tolerance-output-timeout takes seconds, not {text!r}")
+    return seconds
