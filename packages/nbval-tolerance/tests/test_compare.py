@@ -401,7 +401,7 @@ RANGES = Rules(
         ("accuracy 0.3 loss 2.3", "accuracy 0.1 loss 4.9", None, {"accuracy", "loss"}),
         ("loss 2.3", "loss nan", "loss nan is not between 1 and 5", {"loss"}),
         ("loss 2.3 of 7", "loss 4.9 of 8", "7 became 8", {"loss"}),
-        ("two\nloss 2.3", "loss 2.3", "1 lines became 0", {"loss"}),
+        ("two\nloss 2.3", "loss 2.3", "1 line became 0", {"loss"}),
         ("mistaken 1234", "mistaken 999", "1234 became 999", set()),
         ("scaling 0.5", "scaling 0.5", None, set()),
     ],

@@ -13,7 +13,7 @@ from nbval_tolerance.config import ConfigError, find
 from nbval_tolerance.controls import KEY, ControlError, expressions, notes, tags_of
 from nbval_tolerance.execute import code, renew
 from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
-from nbval_tolerance.stored import counted
+from nbval_tolerance.texts.numbers import counted
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from nbval_tolerance.texts.lines import Line, lines_of
 from nbval_tolerance.texts.numbers import (
     NUMBER,
     are_noise,
+    counted,
     decimals,
     is_integer,
     significant,
@@ -476,7 +477,7 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
                 "\n".join(line.text for line in lines) or "(no line)"
                 for lines in (old[start:stop], new[begin:end])
             )
-            what = f"line {number}: {stop - start} lines became {end - begin}"
+            what = f"line {number}: {counted(stop - start, 'line')} became {end - begin}"
             differences.append(Difference(what, gone, come))
     return differences
 

@@ -211,20 +211,18 @@ def read(file: Path) -> dict:
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; raise `ConfigError` if it is none, or empty."""
+    """Return a list of texts as a tuple; raise `ConfigError` if it is none, or a text is empty."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise ConfigError(f"{where}: takes a list of texts, not {value!r}")
-    if not value or not all(map(str.strip, value)):
-        raise ConfigError(f"{where}: {value!r} says nothing; write a text, or leave the key out")
+    if not all(map(str.strip, value)):
+        raise ConfigError(f"{where}: {value!r} has an empty text; write one, or leave it out")
     return tuple(value)
 
 
 def items(value: object, where: str) -> list[tuple[str, object]]:
-    """Return the items of a table; raise `ConfigError` if it is none, or empty."""
+    """Return the items of a table; raise `ConfigError` if it is none."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: takes a table, not {value!r}")
-    if not value:
-        raise ConfigError(f"{where}: the table is empty; leave it out")
     return list(value.items())
 
 

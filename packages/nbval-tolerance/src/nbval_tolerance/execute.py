@@ -26,7 +26,8 @@ from nbval_tolerance.controls import (
 from nbval_tolerance.notebooks import NotebookError, content, label, parse
 from nbval_tolerance.outputs import compare_outputs, compare_values, merge_streams
 from nbval_tolerance.run import KernelDiedError, NoKernelError, ProbeError, Runner
-from nbval_tolerance.stored import control_errors, counted, problems, source_hash, stamp
+from nbval_tolerance.stored import control_errors, problems, source_hash, stamp
+from nbval_tolerance.texts.numbers import counted
 
 
 class OutputError(Exception):

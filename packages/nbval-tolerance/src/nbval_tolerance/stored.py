@@ -32,6 +32,7 @@ from nbval_tolerance.controls import (
 )
 from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
 from nbval_tolerance.source import parse
+from nbval_tolerance.texts.numbers import counted
 
 AGAIN = "execute the notebook again"
 NOTEBOOK = "The notebook"
@@ -56,11 +57,6 @@ def stamp(notebook: NotebookNode) -> None:
     """
     for _, cell in code_cells(notebook):
         cell.metadata.setdefault(KEY, NotebookNode())["source"] = source_hash(cell)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 cell`, `2 cells`."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:

@@ -73,3 +73,8 @@ def has_few_bits(number: str) -> bool:
     digits = significant(number)
     mantissa = 64 * abs(math.frexp(value(number))[0])
     return digits >= 6 and abs(mantissa - round(mantissa)) <= 64 * 10.0 ** (1 - digits)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 cell`, `2 cells`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
