@@ -192,7 +192,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
             for key in ("training", "deterministic")
             for name in ("train()", "train(", "a b", "3d", "model.", ".fit", "for", "x[0].fit", "*")
         ),
-        ("training = ['a.b']\ndeterministic = ['a.b']", "'a.b' is in training and in determin"),
+        ("training = ['a.b']\ndeterministic = ['a.b']", "'a.b' is in training and in d"),
         ("skip = ['image/pgn']", "skip: 'image/pgn' is not known; the types of images are"),
         *(
             (f"skip = ['{kind}']", f"skip: '{kind}' is no MIME type; write one in full")
