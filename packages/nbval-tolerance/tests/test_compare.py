@@ -123,6 +123,9 @@ def test_rounding_passes_before_training(stored, computed):
         ("-3.2e-07", "3.2e-07"),
         ("alpha=0.1: 0.93", "alpha=0.2: 0.93"),
         ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # what numbers are named by is no result
+        ("betas: (0.9, 0.999)", "betas: (0.9, 0.99)"),
+        ("model  accuracy  dropout\na      0.90       0.2",
+         "model  accuracy  dropout\na      0.90       0.3"),
         ("{0.1: 0.93, 0.01: 0.95}", "{0.1: 0.93, 0.02: 0.95}"),
         (TABLE, TABLE.replace("100,480", "100,481")),
         (TABLE, TABLE.replace("(Dense)", "(Flatten)")),
@@ -315,6 +318,19 @@ def test_a_head_names_its_columns(text, kinds):
     assert [kind for kind in found if kind != "integer"] == kinds
 
 
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("   accuracy  price\n0       0.9   20.0", ["accuracy", "float"]),
+        ("   price  accuracy\n0   20.0       0.9", ["float", "accuracy"]),
+        ("         loss  area\nmodel    0.3  2000.5", ["loss", "float"]),
+        ("accuracy  plain  dropout\nsgd  0.91  0.93", ["accuracy", "accuracy"]),  # of two models
+    ],
+)
+def test_a_column_has_no_name_but_its_own(text, kinds):
+    assert kinds_of(text, FIT)[-2:] == kinds
+
+
 def test_a_report_of_a_trained_classifier_is_held_to_accuracy():
     assert same(REPORT, REPORT.replace("0.93", "0.94"), TRAINED)
     assert not same(REPORT, REPORT.replace("0.93", "0.87"), TRAINED)
@@ -401,7 +417,7 @@ RANGES = Rules(
         ("accuracy 0.3 loss 2.3", "accuracy 0.1 loss 4.9", None, {"accuracy", "loss"}),
         ("loss 2.3", "loss nan", "loss nan is not between 1 and 5", {"loss"}),
         ("loss 2.3 of 7", "loss 4.9 of 8", "7 became 8", {"loss"}),
-        ("two\nloss 2.3", "loss 2.3", "1 line became 0", {"loss"}),
+        ("two\nloss 2.3", "loss 2.3", "line 1: 1 line gone", {"loss"}),
         ("mistaken 1234", "mistaken 999", "1234 became 999", set()),
         ("scaling 0.5", "scaling 0.5", None, set()),
     ],
@@ -412,6 +428,35 @@ def test_a_number_may_be_held_to_a_range(stored, computed, outside, keys):
         outside
     )
     assert result.ranged == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("mistakes 1200 of 10000, accuracy 0.93", ["1200"]),
+        ("mistakes: [[1200, 1000], [900, 901]] of 10000", ["1200", "1000", "900", "901"]),
+        ("5 mistakes 1200", ["1200"]),
+        ("10000 images, 1200 mistakes", []),
+    ],
+)
+def test_words_hold_the_next_number_or_array(text, held):
+    result = compare_text(text, text, Rules(between={"mistakes": (900, 1500)}))
+    assert [number.computed for number in result.numbers if number.between] == held
+    assert not result.differences
+
+
+def test_a_number_in_its_range_is_said_to_be_in_it():
+    (number,) = compare_text("loss 0.2", "loss 0.3", Rules(between={"loss": (0.1, 0.5)})).numbers
+    assert str(number) == "loss 0.3 is between 0.1 and 0.5"
+
+
+def test_rules_that_there_are_not():
+    with pytest.raises(ValueError, match="'trained' is not a Phase"):
+        Rules("trained")
+    with pytest.raises(ValueError, match="'speed' is not a kind"):
+        Rules(words={"speed": ("m/s",)})
+    with pytest.raises(ValueError, match="'speed' is not a kind"):
+        Rules(tolerances={Phase.FIT: {"speed": (0.1, 0.1)}})
 
 
 def test_a_share_of_a_range_is_its_head_room():

@@ -7,6 +7,7 @@ import pytest
 from nbval_tolerance.compare import Phase, Rules, compare_text, passing
 
 UNTRAINED = Rules(Phase.UNTRAINED)
+NO_CLOCK = Rules(Phase.UNTRAINED, clock=False)
 READS_CLOCK = Rules(Phase.UNTRAINED, clock=True)
 
 
@@ -253,6 +254,23 @@ def test_what_may_be_a_time_is_one_where_the_code_reads_the_clock(stored, comput
     assert same(stored, computed, READS_CLOCK)
     assert passing(stored, READS_CLOCK)
     assert not same("v = 3.5 m/s after 2 s", "v = 3.5 m/s after 3 s", READS_CLOCK)
+
+
+@pytest.mark.parametrize(
+    "text", ["fall time: 2.019 s", "The race took 9.58 s", "latency 20 ms", "runtime: 120 min",
+             "elapsed 3.5", "   fit_time  score\n0      0.12    0.9"],
+)  # fmt: skip
+def test_durations_are_data_where_nothing_can_have_timed_anything(text):
+    computed = text.replace("2", "3").replace("5", "6")
+    assert same(text, computed)
+    assert not same(text, computed, NO_CLOCK)
+    assert same(f"{KERAS}\n{TQDM}", f"{KERAS}\n{TQDM}".replace("1s", "2s"), NO_CLOCK)
+
+
+def test_times_below_each_other_are_the_clocks_where_the_code_reads_it():
+    stored, computed = "10:11:12\n10:11:12", "10:15:38\n10:15:39"
+    assert same(stored, computed, READS_CLOCK)
+    assert not same(stored, computed)
 
 
 KERAS = "12/12 ━━━━━━━━━━ 1s 34ms/step - accuracy: 0.8790 - loss: 0.4282"

@@ -141,7 +141,8 @@ class Rules:
         What the cell's result is where no word names it (`accuracy` of `model.score(x, y)`): found
         in the source. Empty if that does not say.
     clock
-        Whether the cell's code reads the clock: what may be a time of the run then is one.
+        Whether the cell's code reads the clock: what may be a time of the run then is one. False:
+        nothing can have timed anything, and durations are data. None: words decide.
     words
         Kind of number -> words that name it, beside those in `kinds.WORDS`. A word is a whole one,
         in capitals or not, and a blank in it stands for `_` as well.
@@ -160,10 +161,18 @@ class Rules:
     seconds: float | None = None
     between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     result: str = ""
-    clock: bool = False
+    clock: bool | None = None
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tolerances: Mapping[Phase, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a phase or kind that there is not."""
+        if unknown := [p for p in (self.phase, *self.tolerances) if not isinstance(p, Phase)]:
+            raise ValueError(f"{unknown[0]!r} is not a Phase: Phase.TRAINED, for example")
+        named = {*self.words, *(kind for of in self.tolerances.values() for kind in of)}
+        if unknown := sorted(named - KINDS):
+            raise ValueError(f"{unknown[0]!r} is not a kind: {', '.join(sorted(KINDS))}")
 
 
 @dataclass(frozen=True)
@@ -204,9 +213,10 @@ class Number:
     def __str__(self) -> str:
         if self.between:
             low, high = self.between
-            return f"{self.kind} {self.computed} is not between {low:g} and {high:g}"
+            is_so = "is" if self.used <= 1 else "is not"
+            return f"{self.kind} {self.computed} {is_so} between {low:g} and {high:g}"
         became = f"{self.stored} became {self.computed}"
-        if self.allowed == 0:
+        if self.allowed == 0 or self.kind == "setting":
             return f"{became} ({self.kind}: must be equal)"
         return f"{became} ({self.kind}: at most ±{self.allowed:.2g}, moved {self.moved:.2g})"
 
@@ -276,7 +286,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
 def named_by(text: str, rules: Rules, label: str = "") -> Named:
     """Return what is known of the names of a text's numbers."""
     lone = len(NUMBER.findall(text)) == 1
-    return Named(frozen(rules.words), label, rules.result, lone)
+    return Named(frozen(rules.words), label, rules.result, lone, timed=rules.clock is not False)
 
 
 def compare_exactly(stored: str, computed: str) -> Comparison:
@@ -472,13 +482,18 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
     differences = []
     for operation, start, stop, begin, end in matcher.get_opcodes():
         if operation != "equal":
-            number = old[start].number if start < len(old) else len(old)
-            gone, come = (
-                "\n".join(line.text for line in lines) or "(no line)"
-                for lines in (old[start:stop], new[begin:end])
+            gone, come = old[start:stop], new[begin:end]
+            if gone and come:
+                what = f"line {gone[0].number}: {counted(len(gone), 'line')} became {len(come)}"
+            elif gone:
+                what = f"line {gone[0].number}: {counted(len(gone), 'line')} gone"
+            else:
+                after = f"after line {old[start - 1].number}" if start else "at the beginning"
+                what = f"{counted(len(come), 'line')} more {after}"
+            texts = (
+                "\n".join(line.text for line in lines) or "(no line)" for lines in (gone, come)
             )
-            what = f"line {number}: {counted(stop - start, 'line')} became {end - begin}"
-            differences.append(Difference(what, gone, come))
+            differences.append(Difference(what, *texts))
     return differences
 
 

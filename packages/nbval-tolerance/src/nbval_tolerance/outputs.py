@@ -75,12 +75,7 @@ def compare_values(
             what = f"probe {name!r} is {'new' if name in computed else 'gone'}"
             result.differences.append(Difference(what, old, new))
             continue
-        found = compare_text(old, new, rules, label=name)
-        for difference in found.differences:
-            what = f"probe {name!r}, {difference.what}"
-            result.differences.append(replace(difference, what=what))
-        found.differences = []
-        result += found
+        result += compare_named(f"probe {name!r}", old, new, rules, label=name)
     return result
 
 
@@ -110,7 +105,20 @@ def compare_outputs(
         for kind in one.get("data", {}):
             result += compare_data(kind, one.data, other.data, rules)
             if kind not in PICTURES or rules.figures:
-                result += compare_text(alt_text(one, kind), alt_text(other, kind), rules)
+                result += compare_named(
+                    "the alternative text", alt_text(one, kind), alt_text(other, kind), rules
+                )
+    return result
+
+
+def compare_named(
+    name: str, stored: str, computed: str, rules: Rules, label: str = ""
+) -> Comparison:
+    """Compare two texts; differences begin with a name."""
+    result = compare_text(stored, computed, rules, label)
+    result.differences = [
+        replace(difference, what=f"{name}, {difference.what}") for difference in result.differences
+    ]
     return result
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from nbval_tolerance.texts.numbers import NUMBER, is_integer
 from nbval_tolerance.texts.passing import OTHER_UNIT, Token
-from nbval_tolerance.texts.tables import GAP, column_end
+from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
@@ -23,7 +23,8 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
-      | epsilon | (?<! [a-z] ) (?: lr | eps ) (?! [a-z] ) | beta_[12] | clip_? (?: norm | value )
+      | epsilon | (?<! [a-z] ) (?: lr | eps ) (?! [a-z] ) | beta_[12]
+      | (?<! [a-z] ) betas ['"]? \s? [=:(] | negative_slope | clip_? (?: norm | value )
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
         # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
@@ -56,6 +57,7 @@ WORDS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
+SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
 OF_THE_RUN = ("duration", "id")  # kinds that say nothing
 # What makes a number the name of those after it: `dropout 0.5: accuracy 0.93`, `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
@@ -84,12 +86,15 @@ class Named:
         The kind of a number that nothing names.
     lone
         Whether there is no other number in the text: an integer beside others is a count.
+    timed
+        Whether a word may say that a number is a duration of the run.
     """
 
     words: Words = ()
     label: str = ""
     result: str = ""
     lone: bool = False
+    timed: bool = True
 
 
 def frozen(words: Mapping[str, Sequence[str]]) -> Words:
@@ -129,7 +134,7 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
     if rest.lstrip().startswith("%"):
         return "percentage"
     kind = word_kind(line, token, above, named)
-    if kind == "duration" and OTHER_UNIT.match(rest):
+    if kind == "duration" and (not named.timed or OTHER_UNIT.match(rest)):
         kind = None
     if not kind and KEY.match(rest) and NUMBER.search(rest):
         return "setting"
@@ -163,11 +168,33 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
-    `text` is the number's own line, or one above it, whose words then stand before its column.
+    `text` is the number's own line, or one above it: the head of a table, in which the words of the
+    number's column count, then those above the names of rows.
     """
-    end = token.end if text is line else column_end(text, line, token.start, token.end)
-    for word in reversed(words_of(text, words)):
-        if word.start < end and (word.kind != "setting" or is_set(word, text, line, token, end)):
+    found = words_of(text, words)
+    if text is line:
+        return last_word(found, 0, token.end, text, line, token)
+    begin, end = column(text, line, token.start, token.end)
+    corner = corner_end(text, line)
+    if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
+        word.start >= corner and word.kind not in ("setting", "duration") for word in found
+    ):  # without results in other columns, these may be models: one with dropout, one without
+        return "setting"
+    if not re.search(r"[^\W\d_]", text[begin:end]):
+        begin = 0  # of a head such as `loss after epoch   1   2`
+    return last_word(found, begin, end, text, line, token) or last_word(
+        found, 0, corner, text, line, token
+    )
+
+
+def last_word(
+    found: Sequence[Word], begin: int, end: int, text: str, line: str, token: Token
+) -> str | None:
+    """Return the kind of the last of some words that begins in a part of the text."""
+    for word in reversed(found):
+        if begin <= word.start < end and (
+            word.kind != "setting" or is_set(word, text, line, token, end)
+        ):
             return word.kind
     return None
 

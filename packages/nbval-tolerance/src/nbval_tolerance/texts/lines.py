@@ -106,7 +106,7 @@ def mark(token: Token) -> str:
     return "§" if is_integer(token.text) else "#"
 
 
-def lines_of(text: str, words: Words = (), clock: bool = False) -> Iterator[Line]:
+def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterator[Line]:
     """Yield the lines of a text as a terminal shows it; the lines of one array are one line.
 
     Parameters
@@ -116,7 +116,7 @@ def lines_of(text: str, words: Words = (), clock: bool = False) -> Iterator[Line
     words
         A project's words for kinds: what names a number may stand in a line above it.
     clock
-        Whether the code that printed it reads the clock.
+        Whether the code that printed it reads the clock; None if that is not known.
     """
     numbered = list(logical_lines(rendered(text)))
     above: list[str] = []  # since the last blank line, those that name a kind

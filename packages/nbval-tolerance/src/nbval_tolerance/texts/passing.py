@@ -266,7 +266,7 @@ SOMETIMES = re.compile(
 
 
 def tokens_of(
-    line: str, above: Sequence[str] = (), around: Sequence[str] = (), clock: bool = False
+    line: str, above: Sequence[str] = (), around: Sequence[str] = (), clock: bool | None = None
 ) -> list[Token]:
     """Cut what is not plain text out of a line.
 
@@ -279,7 +279,7 @@ def tokens_of(
     around
         The line before it and the one after it: a time in each of them, at the same place, is data.
     clock
-        Whether the code that printed it reads the clock.
+        Whether the code that printed it reads the clock; None if that is not known.
 
     Returns
     -------
@@ -303,7 +303,7 @@ def number(match: re.Match) -> Token:
 
 
 def candidates(
-    line: str, above: Sequence[str], around: Sequence[str], clock: bool
+    line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
     """Yield what passes, and times that are data; what comes first wins where two overlap."""
     lower = line.lower()
@@ -324,6 +324,8 @@ def candidates(
         yield from clocks(line, above, around, clock)
     for match in (*TIMEIT.finditer(line), *RATE.finditer(line)):
         yield part(match, "duration")
+    if clock is False and not bar:
+        return  # nobody has timed anything: durations are data
     yield from durations(line, above, bar, clock)
     for match in (*UNITLESS.finditer(line), *ELAPSED.finditer(line)):
         if not OTHER_UNIT.match(line, match.end()):
@@ -337,7 +339,7 @@ def part(match: re.Match, what: str) -> Token:
     return Token(start, end, match.string[start:end], what)
 
 
-def durations(line: str, above: Sequence[str], bar: bool, clock: bool) -> Iterator[Token]:
+def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
     """Yield the durations in a line that are the run's.
 
     Of a duration, the words since the one before it decide, then what follows. One in a list,
@@ -364,11 +366,14 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool) -> Iterat
             yield part(match, "duration")
 
 
-def clocks(line: str, above: Sequence[str], around: Sequence[str], clock: bool) -> Iterator[Token]:
+def clocks(
+    line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
+) -> Iterator[Token]:
     """Yield the times of day in a line, with or without a date: those of the run, and data.
 
     Those in the head of a log line and those written in words are the run's. One that stands alone,
-    after a word such as `saved at`, or with a fraction of a second, may be; but not one in a table.
+    after a word such as `saved at`, or with a fraction of a second, may be; but not one in a table,
+    or between others at its place, unless the code reads the clock.
     """
     at = 0
     found = list(CLOCK.finditer(line))
@@ -387,7 +392,7 @@ def clocks(line: str, above: Sequence[str], around: Sequence[str], clock: bool) 
             or re.search(r"\b(?:done|finished|completed) in\s*\Z", label, re.I)
         ):
             what = "duration"
-        elif not match["days"] and not is_data(line, match, around, found):
+        elif not match["days"] and not is_data(line, match, () if clock else around, found):
             alone = year and not re.search(r"\w", line[: match.start()] + after)
             maybe = bool(clock or alone or NOW.search(label) or re.search(r"\.\d{3}", match[0]))
         yield Token(match.start(), match.end(), match[0], what, maybe)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from nbval_tolerance.texts.kinds import Named, number_kind, phrase, word_kind, words_of
 from nbval_tolerance.texts.lines import Line
+from nbval_tolerance.texts.numbers import NUMBER
 from nbval_tolerance.texts.passing import Token
 
 
@@ -34,12 +35,21 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
 
 
 def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
-    """Return the words that stand nearest before a number on its line, or in its label."""
-    for text in (line.text[: token.start], label):
+    """Return the words next before a number or its array on the line, or in its label."""
+    before = line.text[: token.start]
+    opened: list[int] = []  # brackets around the number
+    for bracket in re.finditer(r"[\[\]]", before):
+        if bracket[0] == "[":
+            opened.append(bracket.start())
+        elif opened:
+            opened.pop()
+    before = before[: opened[0]] if opened else before
+    for text in (before, label):
         found = [
             (match.end(), len(key), key)
             for key in words
             for match in re.finditer(phrase(key), text, re.IGNORECASE)
+            if text is label or not NUMBER.search(text, match.end())
         ]
         if found:
             return max(found)[-1]
