@@ -325,6 +325,7 @@ def test_a_head_names_its_columns(text, kinds):
         ("   price  accuracy\n0   20.0       0.9", ["float", "accuracy"]),
         ("         loss  area\nmodel    0.3  2000.5", ["loss", "float"]),
         ("accuracy  plain  dropout\nsgd  0.91  0.93", ["accuracy", "accuracy"]),  # of two models
+        ("       loss: before   after\nsgd           2.30    0.45", ["loss", "loss"]),
     ],
 )
 def test_a_column_has_no_name_but_its_own(text, kinds):

@@ -45,6 +45,9 @@ def table(value: str):
     ("stored", "computed"),
     [
         ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # where it is cut is chance
+        # Which of the two arrives first is chance, too.
+        ([stream("a\n"), stream("w", "stderr"), stream("b\n")],
+         [stream("w", "stderr"), stream("a\nb\n")]),
         ([picture(0)], [picture(0)]),
         ([display(html=table("0.50"), plain="loss\n0.50")] * 2,
          [display(html=table("0.51"), plain="loss\n0.51")] * 2),
@@ -153,7 +156,8 @@ def test_the_text_of_a_figure_is_compared():
     one, other = picture(0), picture(0)
     one.metadata = {"image/png": {"alt": "A falling line, from 0.97 to 0.5."}}
     other.metadata = {"image/png": {"alt": "A rising line, from 0.97 to 0.5."}}
-    assert compare_outputs([one], [other], TRAINED).differences
+    (difference,) = compare_outputs([one], [other], TRAINED).differences
+    assert difference.what == "the alternative text, line 1: the text differs"
     assert not compare_outputs([one], [other], Rules(figures=False)).differences
     other.metadata = {"image/png": {"alt": "A falling line, from 0.968 to 0.5."}}
     assert not compare_outputs([one], [other], TRAINED).differences

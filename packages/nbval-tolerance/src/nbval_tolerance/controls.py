@@ -96,7 +96,7 @@ def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
             phase,
             figures=config.figures,
             result=result,
-            clock=clock,
+            clock=clock or None,
             words=config.words,
             tolerances=config.tolerances,
             skip=config.skip,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import groupby
 
 from nbformat import NotebookNode
 
@@ -85,7 +86,7 @@ def compare_outputs(
     """Compare two lists of notebook outputs, in order.
 
     Streams, results, displays and errors must come in the same order and with the same MIME types,
-    but for those that `rules.skip` names. Of what they hold, texts, HTML (as a reader sees it),
+    but for those that `rules.skip` names; which of stdout and stderr arrives first is chance. Of what they hold, texts, HTML (as a reader sees it),
     JSON and pictures are compared; anything else, such as a widget, by being there.
 
     Parameters
@@ -95,7 +96,7 @@ def compare_outputs(
     rules
         How strictly.
     """
-    old, new = (merge_streams(compared(outputs, rules.skip)) for outputs in (stored, computed))
+    old, new = (by_stream(compared(outputs, rules.skip)) for outputs in (stored, computed))
     if [describe(output) for output in old] != [describe(output) for output in new]:
         kinds = Difference("the outputs differ in kind or order", outline(old), outline(new))
         return Comparison([kinds])
@@ -223,6 +224,14 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
         else:
             merged.append(output)
     return merged
+
+
+def by_stream(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join what each stream says between two other outputs: stdout first, then stderr."""
+    joined: list[NotebookNode] = []
+    for streams, run in groupby(outputs, lambda output: output.output_type == "stream"):
+        joined += merge_streams(sorted(run, key=describe, reverse=True) if streams else [*run])
+    return joined
 
 
 def describe(output: NotebookNode) -> str:

@@ -169,7 +169,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
     `text` is the number's own line, or one above it: the head of a table, in which the words of the
-    number's column count, then those above the names of rows.
+    number's column count, then those above the names of rows, and `loss:` before several columns.
     """
     found = words_of(text, words)
     if text is line:
@@ -182,8 +182,9 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
         return "setting"
     if not re.search(r"[^\W\d_]", text[begin:end]):
         begin = 0  # of a head such as `loss after epoch   1   2`
+    shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
-        found, 0, corner, text, line, token
+        shared, 0, begin, text, line, token
     )
 
 
