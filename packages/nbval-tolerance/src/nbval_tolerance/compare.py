@@ -111,7 +111,6 @@ DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-# For callers that do not use `passing` yet; nothing is masked without its line.
 MOST_NUMBERS = 4  # of a line that are named in a message
 MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
 
