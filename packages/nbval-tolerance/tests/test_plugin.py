@@ -590,22 +590,38 @@ def test_of_many_differences_the_first_are_shown(run, pytester, lines, shown, re
 
 RANDOM = "import random, time\nx = random.random()"
 CLOCK = "began = time.perf_counter()"
+DRAWN = "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
 
 
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
-        ([RANDOM, "print('score', x)"], "Cell 0 calls random.random, and nothing before it sets"),
-        ([RANDOM, f"{CLOCK}\nprint('score', x)"], "Cell 0 calls random.random, and nothing"),
+        ([RANDOM, "print('score', x)"], f"{DRAWN}random.seed(0), or tag the cell 'regression:uns"),
+        (
+            [RANDOM, f"{CLOCK}\nprint('score', x)"],
+            "Cell 1 calls time.perf_counter, which reads the clock. Cell 0 calls random.random, ",
+        ),
+        # The clock of the cell itself, and not what it does not use.
+        (
+            [RANDOM, f"{CLOCK}\nprint('score', began)"],
+            "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
+        ),
         (
             ["import time", f"{CLOCK}\nprint('score', began)"],
             "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
         ),
-        ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], ""),
+        ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], f"{DRAWN}random.seed(0), or tag the c"),
+        (["import random", "print('label', random.choice('ab')[:0] + 'a')"], f"Cell 1*{TEXT}"),
+        (
+            ["import secrets", "secrets.token_hex(4)\nprint('label a')"],
+            "Cell 1*which no seed makes",
+        ),
+        ([RANDOM, "print('label', 'a')"], ""),  # which does not use it
         (["x = 0.123", "print('score', x)"], ""),
     ],
 )
-def test_a_missing_seed_is_named_where_a_number_differs(run, pytester, sources, said):
+def test_a_missing_seed_is_named_where_it_may_be_why(run, pytester, sources, said):
     path = make(pytester.path / "drawn.ipynb", *sources)
     notebook = nbformat.read(path, as_version=4)
     output = notebook.cells[2].outputs[0]
@@ -617,16 +633,33 @@ def test_a_missing_seed_is_named_where_a_number_differs(run, pytester, sources, 
     if said:
         result.stdout.fnmatch_lines([f"{said}*"])
     else:
-        result.stdout.no_fnmatch_line("*regression:unseeded*")
+        result.stdout.no_fnmatch_line("*If that is why*")
 
 
-def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester):
-    source = "import random, matplotlib.pyplot as plt\nplt.plot([random.random(), {}, 1]);"
-    path = make(pytester.path / "drawn.ipynb", source.format(5))
+@pytest.mark.parametrize(
+    ("shown", "tags"),
+    [
+        ("", "'regression:no-figure' with a reason"),
+        (
+            "print('score', {} / 8)",
+            "'regression:unseeded' and 'regression:no-figure' with a reason",
+        ),
+        ("print('score' if {} > 0 else 'other')", "'nbval-ignore-output'"),
+    ],
+)
+def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester, shown, tags):
+    source = (
+        f"import random, matplotlib.pyplot as plt\n{shown}\nplt.plot([random.random(), {{}}, 1]);"
+    )
+    arguments = [5] * source.count("{}")
+    path = make(pytester.path / "drawn.ipynb", source.format(*arguments))
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].source = source.format(-5)
+    notebook.cells[1].source = source.format(*(-each for each in arguments))
     nbformat.write(notebook, path)
-    run(path, "-k", "Cell").stdout.fnmatch_lines(["Cell 0 calls random.random, and nothing*"])
+    said = (
+        "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+    )
+    run(path, "-k", "Cell").stdout.fnmatch_lines([f"{said}random.seed(0), or tag the cell {tags}"])
 
 
 def test_data_that_are_not_there_matter_to_who_asks_for_changes(run, pytester, lesson):

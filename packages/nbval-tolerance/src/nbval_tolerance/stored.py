@@ -31,7 +31,7 @@ from nbval_tolerance.controls import (
     text_cell_errors,
 )
 from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
-from nbval_tolerance.source import parse
+from nbval_tolerance.source import parse, variables
 from nbval_tolerance.texts.numbers import counted
 
 AGAIN = "execute the notebook again"
@@ -276,27 +276,21 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
     for number, (where, cell) in enumerate(code_cells(notebook)):
         tree = parse(cell.source)
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
-            taken = {name: made_in[name] for name in names(tree, ast.Load) if name in made_in}
+            taken = {name: made_in[name] for name in variables.read(tree) if name in made_in}
             last = max(taken.values(), default=None)
             figures.append((where, {name for name in taken if taken[name] == last}))
         for statement in tree.body:
             if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
-                made = names(statement, ast.Store)
-                sources = (names(statement, ast.Load) - made) & set(made_in)
+                made = variables.made(statement)
+                sources = (variables.read(statement) - made) & set(made_in)
                 made_in |= dict.fromkeys(made, number)
                 made_from |= dict.fromkeys(made, sources)
         if any(numbers_of(readable(output)) for output in cell.outputs):
-            printed |= names(tree, ast.Load)
+            printed |= variables.read(tree)
         for expression in expressions(notes(cell)).values():  # compared, though nobody sees it
-            printed |= names(parse(expression), ast.Load)
+            printed |= variables.read(parse(expression))
     return [
         f"{where}: draws {', '.join(sorted(drawn))}, of which no cell prints a number"
         for where, drawn in figures
         if drawn and not drawn.union(*(made_from[name] for name in drawn)) & printed
     ]
-
-
-def names(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that a piece of code reads (`ast.Load`) or makes (`ast.Store`)."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return {node.id for node in nodes if isinstance(node.ctx, context)}

@@ -48,11 +48,14 @@ class Draw:
     seed
         What seeds it, as code: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
         Empty if no seed does.
+    clock
+        Whether it asks for the time.
     """
 
     cell: int
     call: str
     seed: str
+    clock: bool = False
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Caller(ABC):
         """Note that a call seeds a generator, or draws from one without a seed."""
         self.seeded |= calls.seeded_by(function.names, node.func, node)
         for chance in calls.drawn_by(function.names, node, self.roots, self.seeded):
-            draw = Draw(self.index, ast.unparse(node.func), chance.seed)
+            draw = Draw(self.index, ast.unparse(node.func), chance.seed, chance.clock)
             if draw not in self.cell.draws:
                 self.cell.draws.append(draw)
 
