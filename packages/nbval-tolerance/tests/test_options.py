@@ -91,7 +91,15 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
-            "small.ipynb is no folder",
+            "small.ipynb is not a folder",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=/proc/none/such"],
+            "/proc/none/such cannot be written: ",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", f"--nbval-tolerance-dir={'a' * 300}"],
+            "cannot be written: File name too long",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=none.toml"],
@@ -103,7 +111,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=small.ipynb"],
-            "small.ipynb is no TOML file: *",
+            "small.ipynb is not a TOML file: *",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-data=small.ipynb"],
@@ -128,7 +136,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb/found"],
-            "small.ipynb is no folder",
+            "small.ipynb is not a folder",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=none.cfg"],
@@ -188,18 +196,18 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
     ("table", "said"),
     [
         *(
-            (f"{key} = ['{name}']", f"{key}: '{name}' is no name; write one without brackets")
+            (f"{key} = ['{name}']", f"{key}: '{name}' is not a name; write one without")
             for key in ("training", "deterministic")
             for name in ("train()", "train(", "a b", "3d", "model.", ".fit", "for", "x[0].fit", "*")
         ),
         ("training = ['a.b']\ndeterministic = ['a.b']", "'a.b' is in training and in d"),
         ("skip = ['image/pgn']", "skip: 'image/pgn' is not known; the types of images are"),
         *(
-            (f"skip = ['{kind}']", f"skip: '{kind}' is no MIME type; write one in full")
+            (f"skip = ['{kind}']", f"skip: '{kind}' is not a MIME type; write one in full")
             for kind in ("png", "image", "image/", "image/*", "text/html; x", "a/b/c", "Text/html")
         ),
         *(
-            (f"environment = ['{name}']", f"environment: '{name}' is no environment variable")
+            (f"environment = ['{name}']", f"environment: '{name}' is not an environment variable")
             for name in ("A B", "=x", "$HOME", "${HOME}", "3A", "A,B", "MY_*=3", "A B=3")
         ),
         ("notebooks = ['lessons']", "notebooks: 'lessons' matches no notebook; write one that"),

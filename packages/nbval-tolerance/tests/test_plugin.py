@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from nbval_tolerance import execute as execute_module
 from nbval_tolerance.config import find
 from nbval_tolerance.config import read as read_toml
-from nbval_tolerance.session import changed
+from nbval_tolerance.session import changed, report
 from nbval_tolerance.stored import source_hash, stamp
 
 CELLS = {
@@ -312,6 +312,22 @@ def test_a_figure_that_differs_is_shown_side_by_side(run, pytester):
     assert (pytester.path / "found" / "drawn.cell-0.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_a_cache_a_temporary_folder_is_named(run, pytester, monkeypatch):
+    path = make(pytester.path / "drawn.ipynb", "x = 1", FIGURE)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].source = FIGURE.replace("[1, 3, 2]", "[3, 1, 2]")
+    nbformat.write(notebook, path)
+    (pytester.path / "own").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(pytester.path / "own"))
+    report.temporary.cache_clear()
+    there = set(pytester.path.iterdir())
+    said = run(path, "-p", "no:cacheprovider", "-k", "Cell").stdout
+    said.fnmatch_lines(["*difference: */own/nbval-tolerance-*/drawn.cell-1.png"])
+    said.fnmatch_lines(["the computed notebook and its numbers: */own/nbval-tolerance-*"])
+    assert set(pytester.path.iterdir()) == there, "nothing beside the notebooks"
+    report.temporary.cache_clear()
+
+
 def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     data = lesson.parent / "data.txt"
     data.write_text("1")
@@ -528,9 +544,9 @@ def test_a_file_that_is_no_notebook_is_a_sentence(run, pytester, lesson, monkeyp
     result = run("broken.ipynb", lesson.name)
     result.assert_outcomes(errors=1)
     said = {
-        "broken": "it is no notebook: the file is empty",
+        "broken": "it is not a notebook: the file is empty",
         "unreadable": "it cannot be read (Permission denied)",
-        "shape": "it is no valid notebook: the 'metadata' of the cell before Cell 0",
+        "shape": "it is not a valid notebook: the 'metadata' of the cell before Cell 0",
     }
     result.stdout.fnmatch_lines([f"broken.ipynb: {said[name]}*"])
     result.stdout.no_fnmatch_line("*Error*:*")

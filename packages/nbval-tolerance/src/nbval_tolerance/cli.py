@@ -13,7 +13,6 @@ from nbval_tolerance.config import ConfigError, find
 from nbval_tolerance.controls import KEY, ControlError, expressions, notes, tags_of
 from nbval_tolerance.execute import code, renew
 from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
-from nbval_tolerance.texts.numbers import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,8 +52,9 @@ def parser() -> argparse.ArgumentParser:
         "notebooks",
         nargs="*",
         metavar="NOTEBOOK",
-        help="a path, a folder, or the start of a name, as 04 or solutions/04 (default: all that "
-        "`notebooks` in pyproject.toml names)",
+        help="a path, a folder, or the start of a name, as 04 or solutions/04; whole words come "
+        "first, so 04 means 04_loss and not 04b, if both are there (default: all that `notebooks` "
+        "in pyproject.toml names)",
     )
     execute.add_argument("--accept", action="store_true", help="store changes without asking")
     execute.add_argument(
@@ -92,9 +92,13 @@ def run_probe(options: argparse.Namespace) -> int:
         raise NotebookError(f"{label(options.notebook)}: {error}") from None
     cells = [cell for cell in code(notebook) if cell.execution_count == options.cell]
     if len(cells) != 1:
-        shown = f"{counted(len(cells), 'cell')} of {label(options.notebook)}"
-        raise NotebookError(f"{shown} are shown as [{options.cell}]")
-    tags_of(cells[0])  # metadata that are none of ours would be lost
+        shown = (
+            f"{len(cells)} cells of {label(options.notebook)} are"
+            if cells
+            else (f"no cell of {label(options.notebook)} is")
+        )
+        raise NotebookError(f"{shown} shown as [{options.cell}]")
+    tags_of(cells[0])  # metadata of another form would be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

@@ -274,7 +274,7 @@ def notes(node: NotebookNode) -> Mapping:
 
 
 def expressions(about: Mapping) -> dict[str, str]:
-    """Return a cell's probes, name -> expression; raise `ControlError` if they are none."""
+    """Return a cell's probes, name -> expression; raise `ControlError` if they are malformed."""
     probes = about.get("probes", {})
     if not isinstance(probes, Mapping) or not all(
         isinstance(text, str) and text.strip() for text in (*probes.keys(), *probes.values())
@@ -287,12 +287,12 @@ def expressions(about: Mapping) -> dict[str, str]:
         try:
             compile(expression, "<probe>", "eval")
         except SyntaxError as error:
-            raise ControlError(f"probe {name!r} is no expression: {error.msg}") from None
+            raise ControlError(f"probe {name!r} is not an expression: {error.msg}") from None
     return dict(probes)
 
 
 def between(about: Mapping) -> dict[str, tuple[float, float]]:
-    """Return a cell's ranges, by kind or words; raise `ControlError` if they are none."""
+    """Return a cell's ranges, by kind or words; raise `ControlError` if they are malformed."""
     ranges = about.get("between", {})
     if not isinstance(ranges, Mapping):
         raise ControlError(f'between must be {{"accuracy": [0.1, 0.6]}}, not {ranges!r}')

@@ -230,7 +230,8 @@ class Cell(IPyNbCell):
             if len(said) > MANY:
                 said[FIRST:] = [f"and {len(said) - FIRST} more differences"]
             said += [f"stored, computed, difference: {path}" for path in pictures]
-            raise CellError("\n\n".join([*said, *self.chance(result)]))
+            said += [*notebook.report.told, *self.chance(result)]
+            raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
         """Say which random numbers may be why the cell differs, and what to do about it."""

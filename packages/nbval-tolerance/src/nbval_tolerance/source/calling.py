@@ -253,7 +253,7 @@ class Caller(ABC):
     def returns(
         self, call: Call, receiver: Value, arguments: list[Value], given: frozenset[str]
     ) -> Value:
-        """Return what a call returns of what is none of the notebook's functions."""
+        """Return what a call of something returns that is not a function of the notebook."""
         method, root = call.method, call.name.partition(".")[0]
         first = arguments[0] if arguments else NOTHING
         functions = given & self.functions.keys()

@@ -24,16 +24,16 @@ CLOCKLESS = listed(
 # another program or code that is not read, and what may print how long it took.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
-    r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*timer|times|l?stat|scandir|get[acm]time"
+    r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"
     r"|system|popen|spawn\w*|exec|eval|compile_command|__import__|import_module|run_path|run_module"
     r"|predict|evaluate|cross_val\w*|learning_curve|validation_curve|load_data|load_dataset|get_file"
     r"|download\w*|fetch\w*|from_pretrained|load_state_dict_from_url|benchmark|profiler?|Event"
     r"|st_[acm]time)(_ns)?\Z"
 )
 NOW = {"now", "today"}  # as `pd.Timestamp("now")` has it
-TIMED = re.compile(r"%%?(time|timeit|prun|lprun|mprun|memit|mprun)\b")
+TIMED = re.compile(r"%%?(time|timeit|prun|lprun|mprun|memit)\b")
 # Magics, as IPython calls them, that print no time and run no code.
-MAGICS = listed("matplotlib config load_ext autoreload precision pinfo pinfo2 pylab psearch who")
+MAGICS = listed("matplotlib config autoreload precision pinfo pinfo2 pylab psearch who")
 
 
 def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
@@ -56,6 +56,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
             or bool(TIMED.search(source))
             or "*" in strange  # any name may be one of those
             or bool(variables.read(tree) & strange)
+            or leaves_python(tree)
             or any(map(reads, ast.walk(tree)))
         )
     return found
@@ -63,16 +64,29 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
 
 def may_read(origin: str) -> bool:
     """Tell whether what is imported may read the clock."""
-    root = origin.partition(".")[0]
-    return root in CLOCKS or not (libraries.is_known(root) or root in CLOCKLESS)
+    root, last = origin.partition(".")[0], origin.rpartition(".")[2]
+    known = libraries.is_known(root) or root in CLOCKLESS
+    return root in CLOCKS or not known or bool(READS.match(last))
+
+
+def leaves_python(tree: ast.AST) -> bool:
+    """Tell whether code runs a magic or another program, but for magics that are harmless."""
+    asked = harmless = 0
+    for node in ast.walk(tree):
+        asked += isinstance(node, ast.Name) and node.id == "get_ipython"
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython"))),
+                args=[ast.Constant(value=magic), *rest],
+            ):
+                extension = "".join(map(ast.unparse, rest)).strip("'\"")
+                harmless += magic in MAGICS or (magic, extension) == ("load_ext", "autoreload")
+    return asked > harmless
 
 
 def reads(node: ast.AST) -> bool:
     """Tell whether a piece of code itself may read the clock."""
     match node:
-        case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")))):
-            magic = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
-            return magic not in MAGICS
         case ast.Attribute() | ast.Name():
             name = name_of(node)
             return bool(READS.match(name)) or name in libraries.FITS | libraries.TRAINS
