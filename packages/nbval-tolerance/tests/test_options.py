@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 from nbval_tolerance import pytest_plugin
+from nbval_tolerance.compare import Rules, compare_text
 from nbval_tolerance.config import ConfigError, find, load
 from nbval_tolerance.execute import execute
 
@@ -320,3 +322,22 @@ def test_xdist_is_left_alone_in_a_session_that_does_not_ask(pytester):
     config = pytester.parseconfigure("--nbval")
     loaded = [name for name, _ in config.pluginmanager.list_name_plugin()]
     assert not {f"nbval_tolerance.session.{part}" for part in pytest_plugin.PARTS} & set(loaded)
+
+
+def test_the_words_in_the_documentation_name_their_kinds():
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M))
+    assert set(rows) == {"loss", "accuracy", "probability", "percentage", "setting", "float"}
+    for kind in ("loss", "accuracy", "probability", "setting"):
+        for word in re.split(r"[,;] ", rows[kind]):
+            if "…" not in word:
+                text = f"{word.strip('`')} 0.5"
+                (number,) = compare_text(text, text, Rules()).numbers
+                assert number.kind == kind, word
+
+
+def test_the_readme_leads_somewhere_from_a_wheel():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert re.findall(r"\]\((?!https://)", readme) == []
+    for module in re.findall(r"pydoc ([\w.]+)", readme):
+        assert pydoc.locate(module).__doc__

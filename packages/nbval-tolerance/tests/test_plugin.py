@@ -60,7 +60,7 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of that notebook which a test may change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # A class of the notebook with a `fit` that only prints is no network.
+    # A class of the notebook with a `fit` that only prints is not a network.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path

@@ -63,7 +63,7 @@ class Config:
         MIME types that are not compared.
     environment
         Environment variables that kernels inherit, beside those in `run.INHERITED`: names, in which
-        `*` stands for anything; or `NAME=value`, which sets one.
+        `*` stands for anything; or `NAME=value`, which sets one. `PYTHONHASHSEED` is 0 otherwise.
     strict
         Whether outputs may hold neither stderr nor times, addresses and frames of progress bars.
     """

@@ -4,13 +4,13 @@ Tags, in JupyterLab's property inspector:
 
 | Tag | In this cell … | Reason |
 |---|---|---|
-| `regression:exact` | everything is printed the same, each digit and blank; times are data | no |
+| `regression:exact` | everything must be printed the same, each digit and blank; times are data | no |
 | `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
-| `regression:no-figure` | a picture has to be there, whatever it shows | yes |
+| `regression:no-figure` | a picture must be there, whatever it shows | yes |
 | `regression:unseeded` | numbers are random: only the text around them is compared | yes |
-| `regression:trained` | numbers are those of a trained model | yes |
+| `regression:trained` | numbers are compared as those of a trained model | yes |
 | `regression:untrained` | no number depends on training | no |
-| `regression:stderr` | what it writes to stderr may be stored | yes |
+| `regression:stderr` | stderr may be stored; for strict projects only | yes |
 | `regression:seconds=N` | the time limit is N seconds | no |
 
 KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. A tag that weakens the check needs
@@ -246,8 +246,8 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
     reason = about.get("reason")
     if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
         raise ControlError(
-            f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
-            f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
+            f"{' and '.join(map(repr, weaker))} make{'s' * (len(weaker) == 1)} the check weaker, "
+            f'without a reason: write a sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 
 

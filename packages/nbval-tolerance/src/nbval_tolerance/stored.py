@@ -83,7 +83,7 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
       value, each range holds a number, each figure has its alternative text; what a tag makes wider
       is there.
-    - Of a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
+    - In a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
       such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
     Returns
@@ -231,7 +231,7 @@ def error_problems(cell: NotebookNode) -> Iterator[str]:
     """Yield where a stored error and the cell's tags contradict each other."""
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and not marks(cell, RAISES):
-        yield f"stores an error, {errors[0].ename}; mend it, or tag the cell 'raises-exception'"
+        yield f"stores an error, {errors[0].ename}; fix it, or tag the cell 'raises-exception'"
     if not errors and marks(cell, RAISES) and cell.execution_count:
         yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
 
