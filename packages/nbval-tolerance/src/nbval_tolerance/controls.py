@@ -4,7 +4,7 @@ Tags, in JupyterLab's property inspector:
 
 | Tag | In this cell … | Reason |
 |---|---|---|
-| `regression:exact` | everything must be printed the same, each digit and blank; times are data | no |
+| `regression:exact` | everything is printed the same, each digit and blank; times are data | no |
 | `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
 | `regression:no-figure` | a picture must be there, whatever it shows | yes |
 | `regression:unseeded` | numbers are random: only the text around them is compared | yes |
@@ -245,9 +245,10 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
     """Raise `ControlError` if something weakens the check and the metadata give no reason."""
     reason = about.get("reason")
     if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
+        makes = "makes" if len(weaker) == 1 else "make"
         raise ControlError(
-            f"{' and '.join(map(repr, weaker))} make{'s' * (len(weaker) == 1)} the check weaker, "
-            f'without a reason: write a sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
+            f"{' and '.join(map(repr, weaker))} {makes} the check weaker, without a reason: write a "
+            f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 
 
