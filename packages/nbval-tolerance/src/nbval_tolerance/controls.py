@@ -245,9 +245,9 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
     """Raise `ControlError` if something weakens the check and the metadata give no reason."""
     reason = about.get("reason")
     if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
-        makes = "makes" if len(weaker) == 1 else "make"
+        listed, s = " and ".join(map(repr, weaker)), "s" * (len(weaker) == 1)
         raise ControlError(
-            f"{' and '.join(map(repr, weaker))} {makes} the check weaker, without a reason: write a "
+            f"{listed} make{s} the check weaker, without a reason: write a "
             f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 

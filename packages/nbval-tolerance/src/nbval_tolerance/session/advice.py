@@ -8,15 +8,18 @@ from collections.abc import Sequence, Set
 from nbval_tolerance.compare import Comparison
 from nbval_tolerance.source import Draw
 
-# What a difference is about, if not text: see `compare` and `outputs`.
-NO_TEXT = re.compile(r"the figure differs|the pictures|line \d+, |probe ")
+# How differences begin that are not about text, in `compare`, `outputs` and `pictures.svg`.
+NOT_TEXT = re.compile(r"the figure differs|(the|a) [\w ]*\bSVG\b|line \d+, |probe ")
 
 
 def kinds_of(result: Comparison) -> set[str]:
-    """Return what differs: `number`, `figure`, `text`."""
-    failed = {number.kind for number in result.numbers if number.used > 1}
-    found = {"figure" if kind == "figure" else "number" for kind in failed}
-    texts = (each for each in result.differences if not NO_TEXT.match(each.what))
+    """Return what differs: `number`, `range` (a number is outside its own), `figure`, `text`."""
+    found = {
+        "figure" if number.kind == "figure" else "range" if number.between else "number"
+        for number in result.numbers
+        if number.used > 1
+    }
+    texts = (each for each in result.differences if not NOT_TEXT.match(each.what))
     return found | ({"text"} if any(texts) else set())
 
 
@@ -52,7 +55,7 @@ def advice(
         named += [draw for draw in near if not draw.clock][:1]
     seed = next((draw.seed for draw in named if draw.seed), "")
     mend = f"set one, {seed}, or " if seed else ""
-    return [f"{' '.join(map(cause, named))} If that is why, {mend}{tags(kinds, strict)}"]
+    return [f"{' '.join(map(cause, named))} If that is why, {mend}{remedy(kinds, strict)}"]
 
 
 def cause(draw: Draw) -> str:
@@ -61,10 +64,11 @@ def cause(draw: Draw) -> str:
     return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
 
 
-def tags(kinds: Set[str], strict: bool) -> str:
-    """Say how to tag a cell in which something comes by chance."""
+def remedy(kinds: Set[str], strict: bool) -> str:
+    """Say how to allow what comes by chance."""
     if "text" in kinds:  # 'regression:unseeded' compares it
         return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
     named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}
     listed = " and ".join(tag for kind, tag in named.items() if kind in kinds)
-    return f"tag the cell {listed} with a reason"
+    tagging = [f"tag the cell {listed} with a reason"] * bool(listed)
+    return " and ".join([*tagging, *["widen the range"] * ("range" in kinds)])

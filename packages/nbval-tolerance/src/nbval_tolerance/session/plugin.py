@@ -235,10 +235,8 @@ class Cell(IPyNbCell):
 
     def chance(self, result: Comparison) -> list[str]:
         """Say which random numbers may be why the cell differs, and what to do about it."""
-        kinds = kinds_of(result)
-        if not self.rules.seeded:
-            kinds.discard("number")  # only a range can have failed
-        return advice(self.draws, self.cell_num, self.used, kinds, self.parent.settings.strict)
+        strict = self.parent.settings.strict
+        return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
     def run(self, cell: Cell) -> NotebookNode:
         """Run a cell and return it with its outputs.
