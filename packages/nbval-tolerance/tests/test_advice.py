@@ -56,6 +56,7 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([OTHER_CLOCK, RANDOM], {0, 1}, {"number"}, ["time.ctime", "random.random"]),
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
+        ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
         # A text needs a draw that it depends on.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     result = argparse.ArgumentParser(
         prog="nbval-tolerance",
-        description="Store the outputs of notebooks which `pytest --nbval --nbval-tolerance` "
+        description="Store the outputs of notebooks that `pytest --nbval --nbval-tolerance` "
         "compares with.",
     )
     result.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -42,11 +42,11 @@ def parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what their outputs would change, and store it",
-        description="Run notebooks in fresh kernels, top to bottom; show what their outputs would "
-        "change, and store them once that is accepted.",
-        epilog="A notebook whose new outputs say the same as the stored ones keeps those. One that "
-        "fails or is not accepted is left as it was; the exit code is then 1.",
+        help="run notebooks, show what would change in their outputs, and store it",
+        description="Run notebooks in fresh kernels, top to bottom; show what would change in their "
+        "outputs, and store them once you accept.",
+        epilog="A notebook whose new outputs say the same as the stored ones keeps the stored ones. "
+        "One that fails, or that you do not accept, stays as it was; the exit code is then 1.",
     )
     execute.add_argument(
         "notebooks",
@@ -64,9 +64,9 @@ def parser() -> argparse.ArgumentParser:
 
     probe = commands.add_parser(
         "probe",
-        help="add an expression whose value is compared and never displayed",
-        description="Add a probe to a cell: an expression whose value is stored and compared, and "
-        "that no reader sees.",
+        help="add an expression whose value is compared but never displayed",
+        description="Add a probe to a cell: an expression whose value is stored and compared, but "
+        "never shown to a reader.",
     )
     probe.add_argument("notebook", type=Path)
     probe.add_argument("cell", type=int, help="the number that is shown beside it, as 7 for [7]")

@@ -47,8 +47,8 @@ def advice(
     if not causes or not kinds:
         return []
 
-    def farther(draw: Draw) -> tuple[bool, bool, bool]:
-        return draw.cell != cell, draw.cell not in used, draw.clock
+    def farther(draw: Draw) -> tuple[bool, ...]:
+        return draw.cell != cell, draw.cell not in used, draw.clock, not draw.seed
 
     named = [min(causes, key=farther)]
     if named[0].clock:  # it may only time what the cell does
