@@ -43,10 +43,11 @@ def parser() -> argparse.ArgumentParser:
     execute = commands.add_parser(
         "execute",
         help="run notebooks, show what would change in their outputs, and store it",
-        description="Run notebooks in fresh kernels, top to bottom; show what would change in their "
-        "outputs, and store them once you accept.",
-        epilog="A notebook whose new outputs say the same as the stored ones keeps the stored ones. "
-        "One that fails, or that you do not accept, stays as it was; the exit code is then 1.",
+        description="Run notebooks in fresh kernels, top to bottom; show what would change in "
+        "their outputs, and store them once you accept.",
+        epilog="A notebook whose new outputs say the same as the stored ones keeps the stored "
+        "ones. One that fails, or that you do not accept, stays as it was; the exit code is then "
+        "1.",
     )
     execute.add_argument(
         "notebooks",
