@@ -93,7 +93,7 @@ def uses(notebook: NotebookNode) -> list[set[int]]:
     modules: set[str] = set()
     for number, source in enumerate(sources_of(notebook)):
         tree = parse(source)
-        modules |= variables.imported(tree).keys()
+        modules |= {name for name, _ in variables.imported(tree)}
         here = {number}.union(*(made_in.get(name, set()) for name in variables.read(tree)))
         made_in |= dict.fromkeys(variables.changed(tree) - modules, here)
         found.append(here)
@@ -109,7 +109,8 @@ def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether it, or a cell before it, may have read the clock.
 
     False is certain as far as the source says: no cell so far asks for the time, is timed, trains
-    or fits (which may print how long it took), leaves Python, or calls what is not known.
+    or fits (which may print how long it took), leaves Python, or uses a module that is not known.
+    What libraries log unasked, such as TensorFlow's lines on stderr, does not count.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))

@@ -15,8 +15,8 @@ CLOCKS = listed("time timeit")
 # Modules beside those in `libraries` whose functions do not.
 CLOCKLESS = listed(
     "IPython PIL abc argparse array ast base64 bisect builtins cmath codecs colorsys contextlib "
-    "contextvars csv ctypes dataclasses decimal difflib dis enum fractions gc glob gzip hashlib "
-    "heapq html inspect io ipaddress json keyword numbers operator pathlib pickle pprint queue re "
+    "contextvars csv dataclasses decimal difflib dis enum fractions gc glob gzip hashlib "
+    "heapq html inspect io ipaddress json keyword numbers operator pathlib pprint queue re "
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
@@ -25,7 +25,7 @@ CLOCKLESS = listed(
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"
-    r"|system|popen|spawn\w*|exec|eval|compile_command|__import__|import_module|run_path|run_module"
+    r"|system|popen|spawn\w*|exec|eval|compile_command|__import__|import_module|run_path|run_module|modules"
     r"|predict|evaluate|cross_val\w*|learning_curve|validation_curve|load_data|load_dataset|get_file"
     r"|download\w*|fetch\w*|from_pretrained|load_state_dict_from_url|benchmark|profiler?|Event"
     r"|st_[acm]time)(_ns)?\Z"
@@ -47,9 +47,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
     found = []
     strange: set[str] = set()  # names that come from modules that may read it
     for source, tree in cells:
-        here = variables.imported(tree)
-        strange |= {name for name, origin in here.items() if may_read(origin)}
-        strange -= {name for name, origin in here.items() if not may_read(origin)}
+        strange |= {name for name, origin in variables.imported(tree) if may_read(origin)}
         unread = bool(source.strip()) and not tree.body and not is_comment(source)
         found.append(
             unread

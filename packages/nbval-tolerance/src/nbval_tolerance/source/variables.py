@@ -37,16 +37,18 @@ def changed(tree: ast.AST) -> set[str]:
     return found
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
-    """Return what code imports: name in the code -> dotted name; `*` for all of a module."""
-    found = {}
+def imported(tree: ast.AST) -> set[tuple[str, str]]:
+    """Return what code imports: a name in the code (`*` for all of a module) and a dotted name."""
+    found = set()
     for node in ast.walk(tree):
         match node:
             case ast.Import():
                 for alias in node.names:
                     root = alias.name.partition(".")[0]
-                    found[alias.asname or root] = alias.name if alias.asname else root
+                    found.add((alias.asname or root, alias.name if alias.asname else root))
             case ast.ImportFrom():
                 module = "." * node.level + (node.module or "")
-                found |= {each.asname or each.name: f"{module}.{each.name}" for each in node.names}
+                found |= {
+                    (each.asname or each.name, f"{module}.{each.name}") for each in node.names
+                }
     return found
