@@ -1,4 +1,4 @@
-"""Measure how far models that are no deep networks move between machines. Run by hand.
+"""Measure how far models other than deep networks move between machines. Run by hand.
 
     python measure_estimators.py
 

@@ -174,7 +174,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
         ({"probes": ["model(x)"]}, "the probes must be"),
         ({"probes": {"scores": 3}}, "the probes must be"),
         ({"probes": {"scores": " "}}, "the probes must be"),
-        ({"probes": {"scores": "x = 3"}}, "probe 'scores' is no expression"),
+        ({"probes": {"scores": "x = 3"}}, "probe 'scores' is not an expression"),
         ({"between": [1, 2]}, "between must be"),
         ({"between": {"loss": [2]}}, "'loss' takes two numbers"),
         ({"between": {"loss": [2, 1]}}, "'loss' takes two numbers"),

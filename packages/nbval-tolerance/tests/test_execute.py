@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 
@@ -19,6 +21,7 @@ from nbval_tolerance import execute as module
 from nbval_tolerance.cli import main
 from nbval_tolerance.config import find
 from nbval_tolerance.config import read as read_toml
+from nbval_tolerance.run import chance_state, kernel_environment
 from nbval_tolerance.stored import problems
 
 COMMAND = [
@@ -92,7 +95,7 @@ def test_a_second_run_changes_nothing(lesson, capsys):
     before = lesson.read_bytes()
     assert main(["execute"]) == 0
     assert lesson.read_bytes() == before
-    assert "says what is stored" in capsys.readouterr().out
+    assert "unchanged" in capsys.readouterr().out
 
 
 def test_without_hashes_no_cell_counts_as_edited(lesson, capsys):
@@ -103,7 +106,7 @@ def test_without_hashes_no_cell_counts_as_edited(lesson, capsys):
     nbformat.write(notebook, lesson)
     assert main(["execute", "07"]) == 0
     assert "0.974" in read(lesson)[3].outputs[0].text
-    assert "says what is stored" in capsys.readouterr().out
+    assert "unchanged" in capsys.readouterr().out
 
 
 def test_outputs_within_their_tolerance_are_kept(lesson):
@@ -225,7 +228,7 @@ def test_the_command_line_adds_a_probe(lesson, capsys):
     assert main(arguments) == 0
     assert "nbval-tolerance execute 07_small.ipynb" in capsys.readouterr().out
     assert read(lesson)[0].metadata.regression.probes == {"size": "6 * 28"}
-    for wrong, said in [("9", "0 cells of"), ("1", "is no expression")]:
+    for wrong, said in [("9", "no cell of"), ("1", "is not an expression")]:
         expression = "x = 1" if wrong == "1" else "x"
         assert main(["probe", str(lesson), wrong, "other", expression]) == 2
         assert said in capsys.readouterr().err
@@ -235,7 +238,7 @@ def test_the_command_line_adds_a_probe(lesson, capsys):
     ("expression", "said"),
     [
         ("__import__('random').random()", "yields another value each time"),
-        ("(__import__('random').random(), 1)[1]", "draws random numbers or makes a name"),
+        ("(__import__('random').random(), 1)[1]", "probe 'wrong' draws random numbers or makes a"),
         ("(new := 1)", "draws random numbers or makes a name"),
         ("print('loud')", "probe 'wrong' prints: 'loud"),
         ("missing", "probe 'wrong' raised NameError: name 'missing' is not defined"),
@@ -248,6 +251,73 @@ def test_a_probe_that_does_more_than_look_is_refused(lesson, capsys, expression,
     assert said in capsys.readouterr().out
     probe(lesson, 0)
     assert nbformat.read(lesson, 4).cells[0].outputs == nbformat.reads(before, 4).cells[0].outputs
+
+
+@pytest.mark.parametrize(
+    ("made", "probed"),
+    [
+        ("import numpy as np\nrng = np.random.default_rng(42)", "rng.normal(size=3).shape"),
+        ("import numpy as np\nrng = np.random.RandomState(42)", "rng.normal(size=3).shape"),
+        ("import random\nrng = random.Random(42)", "bool(rng.random())"),
+    ],
+)
+def test_a_probe_must_not_draw_from_a_generator_of_the_notebook(lesson, capsys, made, probed):
+    edit(lesson, 0, SOURCES[0], f"{made}\nprint('ready')")
+    probe(lesson, 0, wrong=probed, other="1")
+    assert main(["execute", "07", "--accept"]) == 1
+    assert "one of the probes 'other', 'wrong' draws random numbers" in capsys.readouterr().out
+
+
+def make_mt19937():
+    return np.random.Generator(np.random.MT19937(1))
+
+
+@pytest.mark.parametrize(
+    ("generator", "draw"),
+    [
+        (lambda: np.random.default_rng(1), lambda rng: rng.normal()),
+        (make_mt19937, lambda rng: rng.normal()),
+        (lambda: np.random.RandomState(1), lambda rng: rng.rand()),
+        (lambda: np.random.PCG64(1), lambda rng: rng.random_raw()),
+        (lambda: random.Random(1), lambda rng: rng.random()),
+        (lambda: random, lambda rng: rng.random()),
+        (lambda: np.random, lambda rng: rng.rand()),
+    ],
+)
+def test_every_generator_counts(generator, draw):
+    rng = generator()
+    variables = {"rng": rng, "x": 1}
+    before = chance_state(variables)
+    assert chance_state(variables) == before
+    draw(rng)
+    assert chance_state(variables) != before
+    assert chance_state({**variables, "y": 1}) != chance_state(variables)
+
+
+def test_variables_that_have_no_state_or_answer_nothing_do_no_harm():
+    class Mute:
+        def __getattribute__(self, name):
+            raise RuntimeError(name)
+
+    chance_state({"system": random.SystemRandom(), "mute": Mute(), "kind": type, "nothing": None})
+
+
+def test_hashes_of_texts_are_the_same_unless_somebody_says_otherwise():
+    def seed(ours: dict[str, str], *more: str) -> str:
+        return kernel_environment(ours, more)["PYTHONHASHSEED"]
+
+    assert seed({}) == "0"
+    assert seed({"PYTHONHASHSEED": "random"}) == "random"
+    assert seed({"PYTHONHASHSEED": "5"}, "PYTHONHASHSEED=7") == "7"
+
+
+def test_a_set_of_texts_is_printed_in_one_order(lesson, monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    edit(lesson, 0, SOURCES[0], "print({f'word {n}' for n in range(50)})")
+    assert main(["execute", "07", "--accept"]) == 0
+    before = lesson.read_bytes()
+    assert main(["execute", "07"]) == 0
+    assert lesson.read_bytes() == before
 
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);"

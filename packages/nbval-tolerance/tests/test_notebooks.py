@@ -40,7 +40,7 @@ PLAIN = CELL % "[]"
 WRONG_FILES = {
     "": "the file is empty",
     " \n": "the file is empty",
-    '{"cells": [': "the file is no JSON (Expecting value",
+    '{"cells": [': "the file is not JSON (Expecting value",
     '{\n<<<<<<< HEAD\n"cells"': "Git could not merge",
     "[]": "the file's JSON has no cells",
     "3": "the file's JSON has no cells",
@@ -72,12 +72,12 @@ def test_a_file_that_is_no_notebook_is_named_with_what_is_wrong(lesson, capsys, 
     lesson.write_text(text)
     assert main(["execute", "07"]) == 1
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("07_small.ipynb ... FAILED: it is no ")
+    assert line.startswith("07_small.ipynb ... FAILED: it is not a ")
     assert said in line
     assert line.endswith(("save it again in Jupyter", "Resolve it"))
     assert lesson.read_text() == text
     assert main(["probe", "07_small.ipynb", "1", "a", "x"]) == 2
-    assert "nbval-tolerance: 07_small.ipynb: it is no " in capsys.readouterr().err
+    assert "nbval-tolerance: 07_small.ipynb: it is not a " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,12 @@ def test_a_file_that_is_no_notebook_is_named_with_what_is_wrong(lesson, capsys, 
     [
         (["execute", "none.ipynb"], "no notebook is called 'none.ipynb'; there are: 07_small.ipy"),
         (["execute", "empty"], "the folder 'empty' holds no notebook"),
-        (["execute", "pyproject.toml"], "'pyproject.toml' is no notebook: its name does not end"),
+        (
+            ["execute", "pyproject.toml"],
+            "'pyproject.toml' is not a notebook: its name does not end",
+        ),
         (["probe", "none.ipynb", "1", "a", "x"], "there is no file 'none.ipynb'"),
-        (["probe", "07_small.ipynb", "9", "a", "x"], "0 cells of 07_small.ipynb are shown as [9]"),
+        (["probe", "07_small.ipynb", "9", "a", "x"], "no cell of 07_small.ipynb is shown as [9]"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(lesson, capsys, arguments, said):
@@ -134,6 +137,12 @@ def test_it_names_the_notebooks_that_there_are(lesson, capsys):
         ("solutions/01", ["solutions/01_a"]),
         ("notebooks/01_a.ipynb", ["notebooks/01_a"]),
         ("02", ["notebooks/02_b"]),
+        ("02_", ["notebooks/02_b"]),
+        ("solutions/0", ["solutions/01_a"]),
+        ("011", ["notebooks/011"]),
+        ("0", ["notebooks/011", "notebooks/01_a", "notebooks/02_b", "solutions/01_a"]),
+        ("lo", ["notebooks/loss_1", "notebooks/loss_2"]),
+        ("loss_1.ipynb", ["notebooks/loss_1"]),
     ],
 )
 def test_the_start_of_a_name_is_enough(tmp_path, monkeypatch, name, meant):
@@ -142,6 +151,8 @@ def test_the_start_of_a_name_is_enough(tmp_path, monkeypatch, name, meant):
         "01_a.ipynb",
         "02_b.ipynb",
         "011.ipynb",
+        "loss_1.ipynb",
+        "loss_2.ipynb",
         "solutions/01_a.ipynb",
         "other/01_a.ipynb",
     ]:
@@ -150,3 +161,11 @@ def test_the_start_of_a_name_is_enough(tmp_path, monkeypatch, name, meant):
     config = Config(notebooks=("notebooks/*.ipynb", "notebooks/solutions/*.ipynb"), folder=tmp_path)
     found = [f"{path.parent.name}/{path.stem}" for path in notebooks.find_notebooks([name], config)]
     assert found == meant
+
+
+@pytest.mark.parametrize("name", ["loss", "04x", "4_loss", "04_lo.ipynb", "other/04", "04_LOSS"])
+def test_what_is_not_the_start_of_a_name_means_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("04_loss.ipynb").touch()
+    with pytest.raises(notebooks.NotebookError, match="no notebook is called"):
+        notebooks.find_notebooks([name], Config(folder=tmp_path))

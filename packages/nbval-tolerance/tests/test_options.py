@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 from nbval_tolerance import pytest_plugin
+from nbval_tolerance.compare import Rules, compare_text
 from nbval_tolerance.config import ConfigError, find, load
 from nbval_tolerance.execute import execute
 
@@ -91,7 +93,15 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
-            "small.ipynb is no folder",
+            "small.ipynb is not a folder",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=/proc/none/such"],
+            "/proc/none/such cannot be written: ",
+        ),
+        (
+            ["--nbval", "--nbval-tolerance", f"--nbval-tolerance-dir={'a' * 300}"],
+            "cannot be written: File name too long",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=none.toml"],
@@ -103,7 +113,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=small.ipynb"],
-            "small.ipynb is no TOML file: *",
+            "small.ipynb is not a TOML file: *",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-data=small.ipynb"],
@@ -128,7 +138,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb/found"],
-            "small.ipynb is no folder",
+            "small.ipynb is not a folder",
         ),
         (
             ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=none.cfg"],
@@ -188,18 +198,18 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
     ("table", "said"),
     [
         *(
-            (f"{key} = ['{name}']", f"{key}: '{name}' is no name; write one without brackets")
+            (f"{key} = ['{name}']", f"{key}: '{name}' is not a name; write one without")
             for key in ("training", "deterministic")
             for name in ("train()", "train(", "a b", "3d", "model.", ".fit", "for", "x[0].fit", "*")
         ),
         ("training = ['a.b']\ndeterministic = ['a.b']", "'a.b' is in training and in d"),
         ("skip = ['image/pgn']", "skip: 'image/pgn' is not known; the types of images are"),
         *(
-            (f"skip = ['{kind}']", f"skip: '{kind}' is no MIME type; write one in full")
+            (f"skip = ['{kind}']", f"skip: '{kind}' is not a MIME type; write one in full")
             for kind in ("png", "image", "image/", "image/*", "text/html; x", "a/b/c", "Text/html")
         ),
         *(
-            (f"environment = ['{name}']", f"environment: '{name}' is no environment variable")
+            (f"environment = ['{name}']", f"environment: '{name}' is not an environment variable")
             for name in ("A B", "=x", "$HOME", "${HOME}", "3A", "A,B", "MY_*=3", "A B=3")
         ),
         ("notebooks = ['lessons']", "notebooks: 'lessons' matches no notebook; write one that"),
@@ -312,3 +322,22 @@ def test_xdist_is_left_alone_in_a_session_that_does_not_ask(pytester):
     config = pytester.parseconfigure("--nbval")
     loaded = [name for name, _ in config.pluginmanager.list_name_plugin()]
     assert not {f"nbval_tolerance.session.{part}" for part in pytest_plugin.PARTS} & set(loaded)
+
+
+def test_the_words_in_the_documentation_name_their_kinds():
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M))
+    assert set(rows) == {"loss", "accuracy", "probability", "percentage", "setting", "float"}
+    for kind in ("loss", "accuracy", "probability", "setting"):
+        for word in re.split(r"[,;] ", rows[kind]):
+            if "…" not in word:
+                text = f"{word.strip('`')} 0.5"
+                (number,) = compare_text(text, text, Rules()).numbers
+                assert number.kind == kind, word
+
+
+def test_the_readme_leads_somewhere_from_a_wheel():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert re.findall(r"\]\((?!https://)", readme) == []
+    for module in re.findall(r"pydoc ([\w.]+)", readme):
+        assert pydoc.locate(module).__doc__

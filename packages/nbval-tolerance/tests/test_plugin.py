@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from nbval_tolerance import execute as execute_module
 from nbval_tolerance.config import find
 from nbval_tolerance.config import read as read_toml
-from nbval_tolerance.session import changed
+from nbval_tolerance.session import changed, report
 from nbval_tolerance.stored import source_hash, stamp
 
 CELLS = {
@@ -60,7 +60,7 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of that notebook which a test may change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # A class of the notebook with a `fit` that only prints is no network.
+    # A class of the notebook with a `fit` that only prints is not a network.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path
@@ -312,6 +312,22 @@ def test_a_figure_that_differs_is_shown_side_by_side(run, pytester):
     assert (pytester.path / "found" / "drawn.cell-0.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_a_cache_a_temporary_folder_is_named(run, pytester, monkeypatch):
+    path = make(pytester.path / "drawn.ipynb", "x = 1", FIGURE)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].source = FIGURE.replace("[1, 3, 2]", "[3, 1, 2]")
+    nbformat.write(notebook, path)
+    (pytester.path / "own").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(pytester.path / "own"))
+    report.temporary.cache_clear()
+    there = set(pytester.path.iterdir())
+    said = run(path, "-p", "no:cacheprovider", "-k", "Cell").stdout
+    said.fnmatch_lines(["*difference: */own/nbval-tolerance-*/drawn.cell-1.png"])
+    said.fnmatch_lines(["the computed notebook and its numbers: */own/nbval-tolerance-*"])
+    assert set(pytester.path.iterdir()) == there, "nothing beside the notebooks"
+    report.temporary.cache_clear()
+
+
 def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     data = lesson.parent / "data.txt"
     data.write_text("1")
@@ -528,9 +544,9 @@ def test_a_file_that_is_no_notebook_is_a_sentence(run, pytester, lesson, monkeyp
     result = run("broken.ipynb", lesson.name)
     result.assert_outcomes(errors=1)
     said = {
-        "broken": "it is no notebook: the file is empty",
+        "broken": "it is not a notebook: the file is empty",
         "unreadable": "it cannot be read (Permission denied)",
-        "shape": "it is no valid notebook: the 'metadata' of the cell before Cell 0",
+        "shape": "it is not a valid notebook: the 'metadata' of the cell before Cell 0",
     }
     result.stdout.fnmatch_lines([f"broken.ipynb: {said[name]}*"])
     result.stdout.no_fnmatch_line("*Error*:*")
@@ -590,22 +606,38 @@ def test_of_many_differences_the_first_are_shown(run, pytester, lines, shown, re
 
 RANDOM = "import random, time\nx = random.random()"
 CLOCK = "began = time.perf_counter()"
+DRAWN = "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
 
 
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
-        ([RANDOM, "print('score', x)"], "Cell 0 calls random.random, and nothing before it sets"),
-        ([RANDOM, f"{CLOCK}\nprint('score', x)"], "Cell 0 calls random.random, and nothing"),
+        ([RANDOM, "print('score', x)"], f"{DRAWN}random.seed(0), or tag the cell 'regression:uns"),
+        (
+            [RANDOM, f"{CLOCK}\nprint('score', x)"],
+            "Cell 1 calls time.perf_counter, which reads the clock. Cell 0 calls random.random, ",
+        ),
+        # The clock of the cell itself, and not what it does not use.
+        (
+            [RANDOM, f"{CLOCK}\nprint('score', began)"],
+            "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
+        ),
         (
             ["import time", f"{CLOCK}\nprint('score', began)"],
             "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
         ),
-        ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], ""),
+        ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], f"{DRAWN}random.seed(0), or tag the c"),
+        (["import random", "print('label', random.choice('ab')[:0] + 'a')"], f"Cell 1*{TEXT}"),
+        (
+            ["import secrets", "secrets.token_hex(4)\nprint('label a')"],
+            "Cell 1*which no seed makes",
+        ),
+        ([RANDOM, "print('label', 'a')"], ""),  # which does not use it
         (["x = 0.123", "print('score', x)"], ""),
     ],
 )
-def test_a_missing_seed_is_named_where_a_number_differs(run, pytester, sources, said):
+def test_a_missing_seed_is_named_where_it_may_be_why(run, pytester, sources, said):
     path = make(pytester.path / "drawn.ipynb", *sources)
     notebook = nbformat.read(path, as_version=4)
     output = notebook.cells[2].outputs[0]
@@ -617,16 +649,33 @@ def test_a_missing_seed_is_named_where_a_number_differs(run, pytester, sources, 
     if said:
         result.stdout.fnmatch_lines([f"{said}*"])
     else:
-        result.stdout.no_fnmatch_line("*regression:unseeded*")
+        result.stdout.no_fnmatch_line("*If that is why*")
 
 
-def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester):
-    source = "import random, matplotlib.pyplot as plt\nplt.plot([random.random(), {}, 1]);"
-    path = make(pytester.path / "drawn.ipynb", source.format(5))
+@pytest.mark.parametrize(
+    ("shown", "tags"),
+    [
+        ("", "'regression:no-figure' with a reason"),
+        (
+            "print('score', {} / 8)",
+            "'regression:unseeded' and 'regression:no-figure' with a reason",
+        ),
+        ("print('score' if {} > 0 else 'other')", "'nbval-ignore-output'"),
+    ],
+)
+def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester, shown, tags):
+    source = (
+        f"import random, matplotlib.pyplot as plt\n{shown}\nplt.plot([random.random(), {{}}, 1]);"
+    )
+    arguments = [5] * source.count("{}")
+    path = make(pytester.path / "drawn.ipynb", source.format(*arguments))
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].source = source.format(-5)
+    notebook.cells[1].source = source.format(*(-each for each in arguments))
     nbformat.write(notebook, path)
-    run(path, "-k", "Cell").stdout.fnmatch_lines(["Cell 0 calls random.random, and nothing*"])
+    said = (
+        "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+    )
+    run(path, "-k", "Cell").stdout.fnmatch_lines([f"{said}random.seed(0), or tag the cell {tags}"])
 
 
 def test_data_that_are_not_there_matter_to_who_asks_for_changes(run, pytester, lesson):

@@ -7,7 +7,14 @@ import pytest
 
 from nbval_tolerance.compare import Phase
 from nbval_tolerance.config import Config
-from nbval_tolerance.source import Draw, libraries, phases, results, unseeded
+from nbval_tolerance.source import (
+    Draw,
+    libraries,
+    phases,
+    results,
+    unseeded,
+    uses,
+)
 
 UNTRAINED, FITTED, FIT, TRAINED = Phase
 TORCH = "import torch\nfrom torch import nn\n"
@@ -533,9 +540,15 @@ def test_a_result_of_an_earlier_cell():
         ("import seaborn as sns\nsns.barplot(data=df)", "sns.barplot", "seed=0"),
         ("import uuid\nuuid.uuid4()", "uuid.uuid4", ""),
         ("import os\nos.urandom(3)", "os.urandom", ""),
-        ("from datetime import datetime\ndatetime.now()", "datetime.now", ""),
-        ("import time\ntime.time()", "time.time", ""),
-        ("hash('a')", "hash", ""),
+        ("import tempfile\ntempfile.mkdtemp()", "tempfile.mkdtemp", ""),
+        ("id('a')", "id", ""),
+        ("import random\nrandom.choice('abc')", "random.choice", "random.seed(0)"),
+        (
+            "import numpy as np\nnp.random.permutation(list('abc'))",
+            "np.random.permutation",
+            "np.random.seed(0)",
+        ),
+        ("import secrets\nsecrets.token_hex(4)", "secrets.token_hex", ""),
     ],
 )
 def test_unseeded(source, call, seed):
@@ -543,8 +556,27 @@ def test_unseeded(source, call, seed):
 
 
 @pytest.mark.parametrize(
+    ("sources", "used"),
+    [
+        (["x = 1", "y = 2", "print(x)"], {0, 2}),
+        (["x = 1", "y = x", "print(y)"], {0, 1, 2}),
+        (["x = 1", "x = 2", "print(x)"], {1, 2}),
+        (["import random\nx = []", "random.shuffle(x)", "x"], {0, 1, 2}),
+        (["import random\nx = []", "random.shuffle(y)", "random, x"], {0, 2}),
+        (["x = []", "x.append(random())", "x"], {0, 1, 2}),
+        (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
+        (["x = []", "print(x, random())", "x"], {0, 2}),
+        (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
+    ],
+)
+def test_the_cells_whose_variables_a_cell_uses(sources, used):
+    assert uses(notebook(*sources))[-1] == used
+
+
+@pytest.mark.parametrize(
     "source",
     [
+        "hash('text')",  # kernels get PYTHONHASHSEED
         "import numpy as np\nnp.random.seed(0)\nnp.random.rand(3)",
         "import numpy as np\nnp.random.default_rng(0).normal()",
         "import numpy as np\nnp.random.default_rng(seed=0)\nnp.random.RandomState(1)",

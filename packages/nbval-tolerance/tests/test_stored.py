@@ -145,7 +145,7 @@ def test_a_time_that_is_data_is_told_by_a_tag():
 
 def test_a_notebook_that_was_never_run_says_so_once():
     notebook = new_notebook(cells=[new_code_cell("1"), new_code_cell("2")])
-    assert problems(notebook) == ["no cell was ever executed; execute the notebook again"]
+    assert problems(notebook) == ["no cell was ever executed; execute the notebook"]
 
 
 def test_a_notebook_that_was_never_run_hides_no_wrong_tag():
@@ -201,6 +201,59 @@ def test_a_probe_that_was_edited_is_an_edit():
         new_code_cell("x = 1", metadata={"regression": {"probes": {"sum": text}}}) for text in "xy"
     )
     assert source_hash(one) != source_hash(other) != source_hash(new_code_cell("x = 1"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"a": "1"}, "its probes changed after their values were stored; execute the"),
+        ({"a": "1"}, {"a": "1", "b": "2"}, "its probes changed after their values were stored; ex"),
+        ({"a": "1"}, {"a": "2"}, "its source or its probes changed after its output was stored"),
+        ({"a": "1"}, {}, "its source or its probes changed after its output was stored"),
+        ({"a": "1"}, {"a": "1"}, ""),
+    ],
+)
+def test_a_change_of_the_probes_is_said_once(before, after, said):
+    notebook = lesson(("x = 1",), ("y = 2",))
+    cell = notebook.cells[2]
+    cell.metadata["regression"] = {"probes": before, "values": dict.fromkeys(before, "1")}
+    stamp(notebook)
+    cell.metadata["regression"]["probes"] = after
+    assert [f"Cell 1, shown as [2]: {said}" in each for each in problems(notebook)] == [
+        True
+    ] * bool(said)
+    cell.source = "y = 3"
+    (found,) = problems(notebook)
+    edited = "its source or its probes changed" if before or after else "was edited after its"
+    assert edited in found
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_tag_for_stderr_does_nothing_without_it_or_in_a_project_that_is_not_strict(
+    strict, stored
+):
+    notebook = lesson(("f()", *[printed("WARNING", "stderr")] * stored))
+    cell = notebook.cells[1]
+    cell.metadata["tags"] = ["regression:stderr", "nbval-ignore-output"]
+    cell.metadata["regression"]["reason"] = "The warning is what the cell is about."
+    found = problems(notebook, Config(strict=strict))
+    if strict and stored:
+        assert found == []
+    elif strict:
+        assert "'regression:stderr' does nothing: the cell stores no stderr" in found[0]
+    else:
+        assert "'regression:stderr' does nothing: it is for projects that set `strict`" in found[0]
+    assert len(found) == (not (strict and stored))
+
+
+def test_the_same_tag_of_a_whole_notebook_is_for_strict_projects():
+    notebook = lesson(("f()",))
+    about = {"tags": ["regression:stderr"], "reason": "The library warns in most cells."}
+    notebook.metadata["regression"] = about
+    assert strictly(notebook) == []
+    (found,) = problems(notebook)
+    assert found.startswith("The notebook: the tag 'regression:stderr' does nothing: it is for")
 
 
 def test_many_chunks_of_stderr_are_one_complaint_which_a_reason_ends():

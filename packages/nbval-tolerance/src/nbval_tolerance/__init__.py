@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: pytest imports this package in every session, mostly in vain."""
+    """Import a name once it is used: pytest imports this package in sessions that never do."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nbval_tolerance import compare, outputs

@@ -13,7 +13,6 @@ from nbval_tolerance.config import ConfigError, find
 from nbval_tolerance.controls import KEY, ControlError, expressions, notes, tags_of
 from nbval_tolerance.execute import code, renew
 from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
-from nbval_tolerance.texts.numbers import counted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     result = argparse.ArgumentParser(
         prog="nbval-tolerance",
-        description="Store the outputs of notebooks which `pytest --nbval --nbval-tolerance` "
+        description="Store the outputs of notebooks that `pytest --nbval --nbval-tolerance` "
         "compares with.",
     )
     result.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -43,18 +42,20 @@ def parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what their outputs would change, and store it",
-        description="Run notebooks in fresh kernels, top to bottom; show what their outputs would "
-        "change, and store them once that is accepted.",
-        epilog="A notebook whose new outputs say the same as the stored ones keeps those. One that "
-        "fails or is not accepted is left as it was; the exit code is then 1.",
+        help="run notebooks, show what would change in their outputs, and store it",
+        description="Run notebooks in fresh kernels, top to bottom; show what would change in "
+        "their outputs, and store them once you accept.",
+        epilog="A notebook whose new outputs say the same as the stored ones keeps the stored "
+        "ones. One that fails, or that you do not accept, stays as it was; the exit code is then "
+        "1.",
     )
     execute.add_argument(
         "notebooks",
         nargs="*",
         metavar="NOTEBOOK",
-        help="a path, a folder, or the start of a name, as 04 or solutions/04 (default: all that "
-        "`notebooks` in pyproject.toml names)",
+        help="a path, a folder, or the start of a name, as 04 or solutions/04; whole words come "
+        "first, so 04 means 04_loss and not 04b, if both are there (default: all that `notebooks` "
+        "in pyproject.toml names)",
     )
     execute.add_argument("--accept", action="store_true", help="store changes without asking")
     execute.add_argument(
@@ -64,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
 
     probe = commands.add_parser(
         "probe",
-        help="add an expression whose value is compared and never displayed",
-        description="Add a probe to a cell: an expression whose value is stored and compared, and "
-        "that no reader sees.",
+        help="add an expression whose value is compared but never displayed",
+        description="Add a probe to a cell: an expression whose value is stored and compared, but "
+        "never shown to a reader.",
     )
     probe.add_argument("notebook", type=Path)
     probe.add_argument("cell", type=int, help="the number that is shown beside it, as 7 for [7]")
@@ -92,9 +93,13 @@ def run_probe(options: argparse.Namespace) -> int:
         raise NotebookError(f"{label(options.notebook)}: {error}") from None
     cells = [cell for cell in code(notebook) if cell.execution_count == options.cell]
     if len(cells) != 1:
-        shown = f"{counted(len(cells), 'cell')} of {label(options.notebook)}"
-        raise NotebookError(f"{shown} are shown as [{options.cell}]")
-    tags_of(cells[0])  # metadata that are none of ours would be lost
+        shown = (
+            f"{len(cells)} cells of {label(options.notebook)} are"
+            if cells
+            else (f"no cell of {label(options.notebook)} is")
+        )
+        raise NotebookError(f"{shown} shown as [{options.cell}]")
+    tags_of(cells[0])  # metadata of another form would be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

@@ -63,7 +63,7 @@ class Config:
         MIME types that are not compared.
     environment
         Environment variables that kernels inherit, beside those in `run.INHERITED`: names, in which
-        `*` stands for anything; or `NAME=value`, which sets one.
+        `*` stands for anything; or `NAME=value`, which sets one. `PYTHONHASHSEED` is 0 otherwise.
     strict
         Whether outputs may hold neither stderr nor times, addresses and frames of progress bars.
     """
@@ -141,32 +141,32 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Say why a text can be no name of what is called; return nothing if it can be one."""
+    """Say why a text cannot name what is called; return nothing if it can."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
-    return "is no name; write one without brackets, as train_epoch or optimizer.update"
+    return "is not a name; write one without brackets, as train_epoch or optimizer.update"
 
 
 def wrong_type(text: str) -> str:
-    """Say why a text can be no MIME type; return nothing if it can be one."""
+    """Say why a text cannot be a MIME type; return nothing if it can."""
     if not MIME_TYPE.fullmatch(text):
-        return "is no MIME type; write one in full, as image/png"
+        return "is not a MIME type; write one in full, as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
         return f"is not known; the types of images are {', '.join(sorted(IMAGES))}"
     return ""
 
 
 def wrong_variable(text: str) -> str:
-    """Say why a text can be no environment variable; return nothing if it can be one."""
+    """Say why a text cannot be an environment variable; return nothing if it can."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
-    return "is no environment variable; write NAME, MY_*, or NAME=value"
+    return "is not an environment variable; write NAME, MY_*, or NAME=value"
 
 
 def wrong_pattern(text: str) -> str:
-    """Say why a pattern can match no notebook; return nothing if it can match one."""
+    """Say why a pattern cannot match a notebook; return nothing if it can."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
@@ -207,11 +207,11 @@ def read(file: Path) -> dict:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} is no TOML file: {error}") from None
+        raise ConfigError(f"{file} is not a TOML file: {error}") from None
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; raise `ConfigError` if it is none, or a text is empty."""
+    """Return a list of texts, none empty, as a tuple; raise `ConfigError` for anything else."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise ConfigError(f"{where}: takes a list of texts, not {value!r}")
     if not all(map(str.strip, value)):
@@ -220,14 +220,14 @@ def texts(value: object, where: str) -> tuple[str, ...]:
 
 
 def items(value: object, where: str) -> list[tuple[str, object]]:
-    """Return the items of a table; raise `ConfigError` if it is none."""
+    """Return the items of a table; raise `ConfigError` if it is not one."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: takes a table, not {value!r}")
     return list(value.items())
 
 
 def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
-    """Return words by kind; raise `ConfigError` if a kind is none, or a word names two."""
+    """Return words by kind; raise `ConfigError` if a kind is unknown, or a word names two."""
     found: dict[str, tuple[str, ...]] = {}
     names: dict[str, str] = {}  # word -> its kind
     for kind, listed in items(value, where):
@@ -236,7 +236,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
         found[kind] = texts(listed, f"{where}.{kind}")
         for word in found[kind]:
             if not re.search(r"[^\W_]", word):
-                raise ConfigError(f"{where}.{kind}: {word!r} holds no letter, so it is no word")
+                raise ConfigError(f"{where}.{kind}: {word!r} holds no letter, so it is not a word")
             if names.setdefault(word.casefold(), kind) != kind:
                 both = f"{names[word.casefold()]} and {kind}"
                 raise ConfigError(f"{where}: {word!r} names {both}; choose one")
@@ -244,7 +244,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, float]]]:
-    """Return tolerances by phase and kind; raise `ConfigError` if one is none."""
+    """Return tolerances by phase and kind; raise `ConfigError` if one is wrong."""
     phases = {phase.name.lower(): phase for phase in Phase}
     found: dict[Phase, dict[str, tuple[float, float]]] = {}
     for name, table in items(value, where):

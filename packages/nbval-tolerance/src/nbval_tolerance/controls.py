@@ -6,11 +6,11 @@ Tags, in JupyterLab's property inspector:
 |---|---|---|
 | `regression:exact` | everything is printed the same, each digit and blank; times are data | no |
 | `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
-| `regression:no-figure` | a picture has to be there, whatever it shows | yes |
+| `regression:no-figure` | a picture must be there, whatever it shows | yes |
 | `regression:unseeded` | numbers are random: only the text around them is compared | yes |
-| `regression:trained` | numbers are those of a trained model | yes |
+| `regression:trained` | numbers are compared as those of a trained model | yes |
 | `regression:untrained` | no number depends on training | no |
-| `regression:stderr` | what it writes to stderr may be stored | yes |
+| `regression:stderr` | stderr may be stored; for strict projects only | yes |
 | `regression:seconds=N` | the time limit is N seconds | no |
 
 KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. A tag that weakens the check needs
@@ -245,8 +245,9 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
     """Raise `ControlError` if something weakens the check and the metadata give no reason."""
     reason = about.get("reason")
     if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
+        listed, s = " and ".join(map(repr, weaker)), "s" * (len(weaker) == 1)
         raise ControlError(
-            f"{' and '.join(map(repr, weaker))} makes the check weaker, without a reason: write a "
+            f"{listed} make{s} the check weaker, without a reason: write a "
             f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 
@@ -274,7 +275,7 @@ def notes(node: NotebookNode) -> Mapping:
 
 
 def expressions(about: Mapping) -> dict[str, str]:
-    """Return a cell's probes, name -> expression; raise `ControlError` if they are none."""
+    """Return a cell's probes, name -> expression; raise `ControlError` if they are malformed."""
     probes = about.get("probes", {})
     if not isinstance(probes, Mapping) or not all(
         isinstance(text, str) and text.strip() for text in (*probes.keys(), *probes.values())
@@ -287,12 +288,12 @@ def expressions(about: Mapping) -> dict[str, str]:
         try:
             compile(expression, "<probe>", "eval")
         except SyntaxError as error:
-            raise ControlError(f"probe {name!r} is no expression: {error.msg}") from None
+            raise ControlError(f"probe {name!r} is not an expression: {error.msg}") from None
     return dict(probes)
 
 
 def between(about: Mapping) -> dict[str, tuple[float, float]]:
-    """Return a cell's ranges, by kind or words; raise `ControlError` if they are none."""
+    """Return a cell's ranges, by kind or words; raise `ControlError` if they are malformed."""
     ranges = about.get("between", {})
     if not isinstance(ranges, Mapping):
         raise ControlError(f'between must be {{"accuracy": [0.1, 0.6]}}, not {ranges!r}')

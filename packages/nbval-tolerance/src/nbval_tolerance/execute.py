@@ -67,7 +67,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
     changes = show_changes(stored, computed, config)
     if not changes:
         keep(stored, computed)
-        return store(computed, path, before, "says what is stored")
+        return store(computed, path, before, "unchanged")
     print(f"changes {counted(len(changes), 'cell')}:", *changes, sep="\n\n")
     if accept or agreed():
         return store(computed, path, before, "stored")

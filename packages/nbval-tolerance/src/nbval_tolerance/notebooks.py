@@ -27,7 +27,7 @@ OUTPUTS = {
 
 
 class NotebookError(Exception):
-    """There is no such notebook, or its file holds none; the message is a sentence."""
+    """There is no such notebook, or its file does not hold one; the message is a sentence."""
 
 
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
@@ -40,7 +40,8 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
     ----------
     names
         Paths of notebooks or folders; or, of the notebooks in `config.notebooks`, a name or what it
-        begins with, with or without the folder: `04`, `04_loss`, `solutions/04`.
+        begins with, with or without the folder: `04`, `04_loss`, `solutions/04`. Whole words come
+        first: `04` means `04b` only if no name is `04` or goes on as `04_loss` does.
 
     Raises
     ------
@@ -76,8 +77,9 @@ def named(name: str, known: list[Path]) -> list[Path]:
     if given.exists():
         if given.suffix == ".ipynb":
             return [given]
-        raise NotebookError(f"{name!r} is no notebook: its name does not end in .ipynb")
-    if found := [path for path in known if is_named(path, given)]:
+        raise NotebookError(f"{name!r} is not a notebook: its name does not end in .ipynb")
+    begins = [path for path in known if is_named(path, given)]
+    if found := [path for path in begins if ends_word(path, given)] or begins:
         return found
     listed = ", ".join(map(label, known))
     there = f"; there are: {listed}" if listed else ""
@@ -85,11 +87,14 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook's name begins as given, up to the end of a word in it."""
-    start = given.stem if given.suffix == ".ipynb" else given.name
-    rest = path.stem.removeprefix(start)
-    begins = path.stem.startswith(start) and not rest[:1].isalnum()
-    return begins and given.parent in (Path(), path.parent, Path(path.parent.name))
+    """Tell whether a notebook's name begins as given; with `.ipynb`, whether it is the whole."""
+    same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
+    return same and given.parent in (Path(), path.parent, Path(path.parent.name))
+
+
+def ends_word(path: Path, given: Path) -> bool:
+    """Tell whether what is given of a notebook's name ends with a word in it."""
+    return not path.stem[len(given.name) :][:1].isalnum()
 
 
 def label(path: Path) -> str:
@@ -117,34 +122,34 @@ def parse(text: bytes) -> NotebookNode:
     Raises
     ------
     NotebookError
-        If it is none, or lacks something that is read of it. The message speaks of the file as
+        If it is not one, or lacks something that is read of it. The message speaks of the file as
         `it`, and says what to do.
     """
     again = "Restore the file, or save it again in Jupyter"
     if not text.strip():
-        raise NotebookError(f"it is no notebook: the file is empty. {again}")
+        raise NotebookError(f"it is not a notebook: the file is empty. {again}")
     try:
         found = json.loads(text.decode())
     except UnicodeDecodeError:
-        raise NotebookError(f"it is no notebook: the file is not UTF-8. {again}") from None
+        raise NotebookError(f"it is not a notebook: the file is not UTF-8. {again}") from None
     except (ValueError, RecursionError) as error:
-        why = f"the file is no JSON ({error})"
+        why = f"the file is not JSON ({error})"
         if b"\n<<<<<<< " in text:
             why, again = "the file holds a conflict that Git could not merge", "Resolve it"
-        raise NotebookError(f"it is no notebook: {why}. {again}") from None
+        raise NotebookError(f"it is not a notebook: {why}. {again}") from None
     if not isinstance(found, dict) or not {"cells", "worksheets"} & set(found):
-        raise NotebookError(f"it is no notebook: the file's JSON has no cells. {again}")
+        raise NotebookError(f"it is not a notebook: the file's JSON has no cells. {again}")
     try:
         if found.get("nbformat") == 4:  # of older ones, nbformat makes one
             check(found)
     except NotebookError as error:
-        raise NotebookError(f"it is no valid notebook: {error}. {again}") from None
+        raise NotebookError(f"it is not a valid notebook: {error}. {again}") from None
     try:
         return nbformat.reads(text.decode(), as_version=4)
     except Exception as error:  # nbformat names none: it may stumble over any wrong shape
         known = isinstance(error, nbformat.ValidationError | ValueError)
         why = f" ({str(error).partition(chr(10))[0]})" if known else ""
-        raise NotebookError(f"it is no notebook that nbformat can read{why}. {again}") from None
+        raise NotebookError(f"it is not a notebook that nbformat can read{why}. {again}") from None
 
 
 def check(notebook: Mapping) -> None:
@@ -165,7 +170,7 @@ def check(notebook: Mapping) -> None:
 
 
 def check_output(output: Mapping, where: str) -> None:
-    """Raise `NotebookError` if an output of a cell is none."""
+    """Raise `NotebookError` if an output of a cell is not one."""
     check_node(output, {"output_type": str}, where)
     kind = output["output_type"]
     if kind not in OUTPUTS:

@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add(
         "nbval-tolerance-dir",
-        "put there, for each notebook, its computed form, all compared numbers and pictures of "
+        "keep there, for each notebook, its computed outputs, all compared numbers and pictures of "
         "figures that differ (default: in pytest's cache, and only for notebooks that fail)",
         "string",
         metavar="DIR",

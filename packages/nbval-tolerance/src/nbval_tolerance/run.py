@@ -9,6 +9,7 @@ the semicolon hides), and waits 5 s for outputs, whatever the options say.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import signal
@@ -40,6 +41,7 @@ OUTPUT_TIMEOUT = 30.0  # seconds
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
+    "PYTHONHASHSEED",
     *("VIRTUAL_ENV", "CONDA_PREFIX", "JUPYTER_*", "XDG_*", "JAVA_HOME"),
     *("KERAS_HOME", "HF_HOME", "TORCH_HOME", "SCIKIT_LEARN_DATA", "NLTK_DATA", "TFDS_DATA_DIR"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "CUDA_*", "NVIDIA_*", "ROCR_*", "HIP_*"),
@@ -64,14 +66,49 @@ THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
-# Evaluated around a cell's probes: whether one has drawn a random number or made a name.
-STATE = """(lambda random, hash, modules: hash(repr((
-    random.getstate(),
-    modules["numpy"].random.get_state() if "numpy" in modules else None,
-    modules["torch"].get_rng_state().tolist() if "torch" in modules else None,
-    sorted(globals()),
-))))(__import__("random"), lambda text: __import__("hashlib").sha256(text.encode()).hexdigest(),
-__import__("sys").modules)"""
+
+def chance_state(variables):
+    """Return a text that changes when a random number is drawn or a variable is made.
+
+    A kernel runs this function's source, without anything around it: see `STATE`. It looks at the
+    generators of the libraries, and at those that variables hold.
+
+    Parameters
+    ----------
+    variables
+        A kernel's global variables, by name.
+    """
+    import hashlib
+    import random
+    import sys
+
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    getters = [(random.Random, lambda each: each.getstate())]
+    states = [sorted(variables), random.getstate()]
+    if hasattr(numpy, "random"):
+        states.append(numpy.random.get_state())
+        getters.append((numpy.random.Generator, lambda each: each.bit_generator.state))
+        getters.append((numpy.random.RandomState, lambda each: each.get_state()))
+        getters.append((numpy.random.BitGenerator, lambda each: each.state))
+    if hasattr(torch, "Generator"):
+        states.append(torch.get_rng_state().tolist())
+        getters.append((torch.Generator, lambda each: each.get_state().tolist()))
+    for name, value in sorted(variables.items()):
+        for kind, state_of in getters:
+            # Not `isinstance`, which asks the object itself.
+            if issubclass(type(value), kind):
+                try:
+                    states.append((name, state_of(value)))
+                except Exception:  # such as of `random.SystemRandom`, which has no state
+                    states.append(name)
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
+# Evaluated around a cell's probes.
+STATE = (
+    f"(lambda here: __import__('builtins').exec({inspect.getsource(chance_state)!r}, here) "
+    "or here['chance_state'](globals()))({})"
+)
 
 
 class NoKernelError(Exception):
@@ -89,7 +126,7 @@ class KernelDiedError(Exception):
 
 
 class ProbeError(Exception):
-    """A probe cannot be evaluated, or does more than to look; the message names it."""
+    """A probe cannot be evaluated, or does more than look; the message names it."""
 
 
 class Runner:
@@ -260,9 +297,11 @@ class Runner:
                     f"{again[name]!r}. Keep the value in a variable of the cell, and probe that"
                 )
         if before != after:
+            listed = ", ".join(map(repr, values))
+            which = f"probe {listed}" if len(values) == 1 else f"one of the probes {listed}"
             raise ProbeError(
-                f"one of the probes {', '.join(map(repr, values))} draws random numbers or makes a "
-                "name, which changes what the cells after it do"
+                f"{which} draws random numbers or makes a name, which changes what the cells after "
+                "it do"
             )
         return values
 
@@ -330,7 +369,7 @@ class Runner:
 def kernel_environment(
     ours: Mapping[str, str], more: Iterable[str] = (), threads: int | None = None
 ) -> dict[str, str]:
-    """Return the environment variables of a kernel.
+    """Return the environment variables of a kernel; hashes of texts are the same in each run.
 
     Parameters
     ----------
@@ -344,6 +383,7 @@ def kernel_environment(
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}
     kernel |= dict(setting.split("=", 1) for setting in more if "=" in setting)
+    kernel.setdefault("PYTHONHASHSEED", "0")  # else a set of texts has another order in each run
     if threads is not None:
         for name in THREADS:
             kernel.setdefault(name, str(threads))

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nbformat import NotebookNode
 
@@ -31,11 +31,13 @@ from nbval_tolerance.controls import (
     text_cell_errors,
 )
 from nbval_tolerance.outputs import alt_text, rich_text, text_of, without_pictures
-from nbval_tolerance.source import parse
+from nbval_tolerance.source import parse, variables
 from nbval_tolerance.texts.numbers import counted
 
 AGAIN = "execute the notebook again"
 NOTEBOOK = "The notebook"
+STDERR = f"{PREFIX}stderr"
+LENIENT = f"the tag {STDERR!r} does nothing: it is for projects that set `strict`; remove it"
 
 
 def source_hash(cell: NotebookNode) -> str:
@@ -44,8 +46,13 @@ def source_hash(cell: NotebookNode) -> str:
     Kinds of line end, and white space at its end, do not count: editors and formatters change
     them, and no output depends on them.
     """
-    text = "\n".join(cell.source.splitlines()).rstrip()
-    if probes := notes(cell).get("probes"):
+    return hash_of(cell.source, notes(cell).get("probes"))
+
+
+def hash_of(source: str, probes: Mapping | None) -> str:
+    """Return the hash of a source and its probes."""
+    text = "\n".join(source.splitlines()).rstrip()
+    if probes:
         text += "\n" + json.dumps(probes, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -76,7 +83,7 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
       value, each range holds a number, each figure has its alternative text; what a tag makes wider
       is there.
-    - Of a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
+    - In a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
       such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
     Returns
@@ -89,11 +96,13 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     stamped = any("source" in notes(cell) for _, cell in cells)
     run = [cell for _, cell in cells if cell.source.strip() and not marks(cell, SKIPPED)]
     never = bool(run) and all(cell.execution_count is None for cell in run)
-    found = [f"no cell was ever executed; {AGAIN}"] if never else []
+    found = ["no cell was ever executed; execute the notebook"] if never else []
     wrong = control_errors(notebook)
     names = {where for where, _ in cells}
     found += [f"{where}: {error}" for where, error in wrong.items() if where not in names]
     shared = None if NOTEBOOK in wrong else notebook
+    if shared and not config.strict and STDERR in tags_of(shared):
+        found.append(f"{NOTEBOOK}: {LENIENT}")
     before = 0
     for (where, cell), found_rules in zip(cells, rules_of(notebook, config), strict=True):
         complaints: list[str] = []
@@ -104,7 +113,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
         if where in wrong:
             complaints.append(wrong[where])
         elif cell.execution_count is not None:
-            complaints += control_problems(cell, rules(cell, found_rules, shared), stamped)
+            complaints += control_problems(cell, rules(cell, found_rules, shared))
+            complaints += idle_stderr(cell, config.strict)
         if config.strict and (dropped := marks(cell, DROPPED)):
             complaints += reason_problems(dropped, cell)
         found += [f"{where}: {complaint}" for complaint in complaints]
@@ -137,16 +147,29 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
         return
     if cell.execution_count != before + 1:
         yield f"follows [{before or ' '}]: cells were run twice, out of order, or are gone; {AGAIN}"
-    noted = notes(cell).get("source")
-    if stamped and noted != source_hash(cell):
-        yield f"was edited after its output was stored; {AGAIN}"
+    if stamped and (what := edited(cell)):
+        yield f"{what}; {AGAIN}"
 
 
-def control_problems(cell: NotebookNode, found: Rules, stamped: bool) -> Iterator[str]:
+def edited(cell: NotebookNode) -> str:
+    """Say what of a cell was edited after its output was stored, as far as its hash tells."""
+    about = notes(cell)
+    noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
+    known = isinstance(probes, Mapping) and isinstance(values, Mapping)  # else another error
+    if noted == source_hash(cell):
+        same = not known or list(values) == list(probes)
+        return "" if same else "its probes and their stored values have different names"
+    if not known or not (probes or values):
+        return "was edited after its output was stored"
+    before = {name: expression for name, expression in probes.items() if name in values}
+    if noted == hash_of(cell.source, before):
+        return "its probes changed after their values were stored"
+    return "its source or its probes changed after its output was stored"  # no hash tells which
+
+
+def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
     """Yield where a cell's metadata and its outputs contradict each other."""
-    values, probes = notes(cell).get("values", {}), expressions(notes(cell))
-    if stamped and list(values) != list(probes):
-        yield f"its probes and their stored values have different names; {AGAIN}"
+    values = notes(cell).get("values", {})
     texts = [readable(output) for output in cell.outputs]
     matched, outside, kinds = set(), [], set()
     for label, text in [*(("", text) for text in texts), *values.items()]:
@@ -186,6 +209,16 @@ def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
         yield f"the tag '{PREFIX}no-figure' does nothing: the cell shows no figure"
 
 
+def idle_stderr(cell: NotebookNode, strict: bool) -> Iterator[str]:
+    """Yield that a cell's own tag allows what it does not do, or what needs no tag."""
+    if STDERR not in tags_of(cell):
+        return
+    if not strict:
+        yield LENIENT
+    elif not any(output.get("name") == "stderr" for output in cell.outputs):
+        yield f"the tag {STDERR!r} does nothing: the cell stores no stderr"
+
+
 def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
     """Yield that a cell drops a check without a reason."""
     try:
@@ -198,7 +231,7 @@ def error_problems(cell: NotebookNode) -> Iterator[str]:
     """Yield where a stored error and the cell's tags contradict each other."""
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and not marks(cell, RAISES):
-        yield f"stores an error, {errors[0].ename}; mend it, or tag the cell 'raises-exception'"
+        yield f"stores an error, {errors[0].ename}; fix it, or tag the cell 'raises-exception'"
     if not errors and marks(cell, RAISES) and cell.execution_count:
         yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
 
@@ -212,11 +245,11 @@ def passing_problems(
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
-    if red and f"{PREFIX}stderr" not in tags:
+    if red and STDERR not in tags:
         first = red.strip().partition("\n")[0]  # "" of a blank line
         yield (
             f"stores stderr, {first[:80]!r}; remove its cause, or tag the cell "
-            f"'{PREFIX}stderr' with a reason"
+            f"{STDERR!r} with a reason"
         )
     if marks(cell, DROPPED) or found.exact:
         return  # nothing is compared, or everything
@@ -276,27 +309,21 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
     for number, (where, cell) in enumerate(code_cells(notebook)):
         tree = parse(cell.source)
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
-            taken = {name: made_in[name] for name in names(tree, ast.Load) if name in made_in}
+            taken = {name: made_in[name] for name in variables.read(tree) if name in made_in}
             last = max(taken.values(), default=None)
             figures.append((where, {name for name in taken if taken[name] == last}))
         for statement in tree.body:
             if not isinstance(statement, ast.FunctionDef | ast.ClassDef):
-                made = names(statement, ast.Store)
-                sources = (names(statement, ast.Load) - made) & set(made_in)
+                made = variables.made(statement)
+                sources = (variables.read(statement) - made) & set(made_in)
                 made_in |= dict.fromkeys(made, number)
                 made_from |= dict.fromkeys(made, sources)
         if any(numbers_of(readable(output)) for output in cell.outputs):
-            printed |= names(tree, ast.Load)
+            printed |= variables.read(tree)
         for expression in expressions(notes(cell)).values():  # compared, though nobody sees it
-            printed |= names(parse(expression), ast.Load)
+            printed |= variables.read(parse(expression))
     return [
         f"{where}: draws {', '.join(sorted(drawn))}, of which no cell prints a number"
         for where, drawn in figures
         if drawn and not drawn.union(*(made_from[name] for name in drawn)) & printed
     ]
-
-
-def names(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that a piece of code reads (`ast.Load`) or makes (`ast.Store`)."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return {node.id for node in nodes if isinstance(node.ctx, context)}

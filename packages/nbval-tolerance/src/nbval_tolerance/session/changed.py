@@ -21,7 +21,15 @@ from nbval_tolerance.session.options import settings
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
 CACHE = "nbval-tolerance/passed"  # notebook -> fingerprint with which it passed
-VARIABLES = ("TF_", "ONEDNN_", "OMP_", "KERAS_", "XLA_", "NVIDIA_TF32")  # of the environment
+VARIABLES = (
+    "TF_",
+    "ONEDNN_",
+    "OMP_",
+    "KERAS_",
+    "XLA_",
+    "NVIDIA_TF32",
+    "PYTHONHASH",
+)  # of the environment
 
 
 def wanted(config: pytest.Config) -> bool:

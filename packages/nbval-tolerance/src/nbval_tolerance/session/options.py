@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,15 +36,23 @@ def settings(path: Path, config: pytest.Config) -> Config:
 
 
 def check_folder(config: pytest.Config) -> None:
-    """Refuse a folder for reports that cannot be one."""
+    """Make the folder for reports, before anything runs; refuse one that cannot be made."""
     folder = path_setting(config, "dir")
     if not folder:
         return
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is no folder")
-    if not os.access(there, os.W_OK):
-        raise pytest.UsageError(f"--nbval-tolerance-dir: {there} cannot be written")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        there = Path(error.filename)
+        there = next(path for path in (there, *there.parents) if path.exists())
+        raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is not a folder") from None
+    except (OSError, ValueError) as error:  # the latter, of a name with a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise pytest.UsageError(
+            f"--nbval-tolerance-dir: {folder} cannot be written: {why}"
+        ) from None
 
 
 def check_patterns(config: pytest.Config) -> None:
@@ -59,7 +67,7 @@ def check_patterns(config: pytest.Config) -> None:
     except OSError as error:
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise pytest.UsageError(f"--nbval-sanitize-with: {name} is no text") from None
+        raise pytest.UsageError(f"--nbval-sanitize-with: {name} is not a text file") from None
     except (re.error, IndexError) as error:  # the latter, of a group in the replacement
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {pattern!r}: {error}") from None
     if not patterns:

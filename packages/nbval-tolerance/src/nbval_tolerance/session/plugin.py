@@ -33,9 +33,10 @@ from nbval_tolerance.run import (
     Runner,
     cores,
 )
+from nbval_tolerance.session.advice import advice, kinds_of
 from nbval_tolerance.session.options import check, output_timeout, settings
 from nbval_tolerance.session.report import Report
-from nbval_tolerance.source import CLOCK, Draw, phases, unseeded
+from nbval_tolerance.source import Draw, phases, unseeded, uses
 from nbval_tolerance.stored import problems
 
 MANY = 10  # differences of one cell; of more, the first are shown
@@ -119,8 +120,12 @@ class Notebook(IPyNbFile):
         )
         if not option.nbval_lax:  # else only the cells that ask for it are compared
             yield StoredState.from_parent(self, name="stored state")
-        told = (rules_of(self.nb, self.settings), unseeded(self.nb, self.settings))
-        for item, rules, draws in zip(items, *told, strict=True):
+        told = (
+            rules_of(self.nb, self.settings),
+            unseeded(self.nb, self.settings),
+            uses(self.nb),
+        )
+        for item, rules, draws, used in zip(items, *told, strict=True):
             cell = Cell.from_parent(
                 self,
                 name=item.name,
@@ -129,6 +134,7 @@ class Notebook(IPyNbFile):
                 options=item.options,
                 rules=rules,
                 draws=draws,
+                used=used,
             )
             self.waiting.append(cell)
             yield cell
@@ -187,10 +193,11 @@ class CannotRunError(CellError):
 class Cell(IPyNbCell):
     """One of nbval's cells."""
 
-    def __init__(self, *, rules: Rules, draws: tuple[Draw, ...], **options):
+    def __init__(self, *, rules: Rules, draws: tuple[Draw, ...], used: set[int], **options):
         super().__init__(**options)
         self.rules = rules
         self.draws = draws
+        self.used = used
         self.check = self.options["check"] and self.cell.execution_count is not None
 
     def setup(self) -> None:
@@ -223,23 +230,13 @@ class Cell(IPyNbCell):
             if len(said) > MANY:
                 said[FIRST:] = [f"and {len(said) - FIRST} more differences"]
             said += [f"stored, computed, difference: {path}" for path in pictures]
-            raise CellError("\n\n".join([*said, *self.chance(result)]))
+            said += [*notebook.report.told, *self.chance(result)]
+            raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Say which random numbers may be why a number or a figure differs, and how to seed them.
-
-        What reads the clock is named only where nothing else is drawn.
-        """
-        moved = any(number.used > 1 for number in result.numbers)  # figures are among them
-        if not self.draws or not moved or not self.rules.seeded:
-            return []
-        draw = next((each for each in self.draws if not CLOCK.search(each.call)), self.draws[0])
-        tag = "tag the cell 'regression:unseeded' with a reason"
-        calls = f"Cell {draw.cell} calls {draw.call}"
-        if CLOCK.search(draw.call):
-            return [f"{calls}, which reads the clock. If that is why, {tag}"]
-        seed = f"set one, {draw.seed}, or" if draw.seed else "no seed makes that the same, so"
-        return [f"{calls}, and nothing before it sets a seed. If that is why, {seed} {tag}"]
+        """Say which random numbers may be why the cell differs, and what to do about it."""
+        strict = self.parent.settings.strict
+        return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
     def run(self, cell: Cell) -> NotebookNode:
         """Run a cell and return it with its outputs.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from math import isfinite
 from pathlib import Path
 
@@ -37,12 +39,16 @@ class Report:
     @property
     def folder(self) -> Path:
         """Where to write; made if it is not there."""
-        folder = self.always or (
-            self.cache.mkdir("nbval-tolerance") if self.cache else Path("nbval-tolerance-report")
-        )
+        folder = self.always or (self.cache.mkdir("nbval-tolerance") if self.cache else temporary())
         folder /= self.place
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def told(self) -> list[str]:
+        """Say where to find the computed notebook, unless it is where the documentation says."""
+        known = self.always or self.cache
+        return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
     def add(self, item: pytest.Item, result: Comparison) -> list[Path]:
         """Take in a cell's comparison; return the pictures that show its differing figures."""
@@ -70,6 +76,12 @@ class Report:
             nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
             text = json.dumps(self.entries, indent=1)
             (self.folder / f"{self.stem}.tolerance.json").write_text(text)
+
+
+@cache
+def temporary() -> Path:
+    """Return a folder for the reports of this session, where pytest has no cache."""
+    return Path(tempfile.mkdtemp(prefix="nbval-tolerance-"))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.compare import TOLERANCES, Phase
 from nbval_tolerance.config import DEFAULTS, Config
+from nbval_tolerance.source import clock, variables
 from nbval_tolerance.source.calling import Cell, Draw
 from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
@@ -25,7 +26,6 @@ LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-CLOCK = re.compile(r"\b(?:time|perf_counter|monotonic|process_time|now|today|utcnow)(?:_ns)?\Z")
 QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython shows no value of a cell that ends so
 
 
@@ -82,15 +82,54 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
     return found
 
 
+def uses(notebook: NotebookNode) -> list[set[int]]:
+    """Return, for each code cell, the cells whose variables it uses, and itself.
+
+    A variable is of the cell that gave it its value, of those that may have changed it (`x[0] = 1`,
+    `shuffle(x)`, `x.append(1)`), and of those whose variables went into it.
+    """
+    found: list[set[int]] = []
+    made_in: dict[str, set[int]] = {}
+    modules: set[str] = set()
+    for number, source in enumerate(sources_of(notebook)):
+        tree = parse(source)
+        modules |= {name for name, _ in variables.imported(tree)}
+        here = {number}.union(*(made_in.get(name, set()) for name in variables.read(tree)))
+        made_in |= dict.fromkeys(variables.changed(tree) - modules, here)
+        found.append(here)
+    return found
+
+
 def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether its code asks for the time."""
-    return [any(CLOCK.search(draw.call) for draw in c.draws) for c in cells(notebook, config)]
+    return [any(draw.clock for draw in cell.draws) for cell in cells(notebook, config)]
+
+
+def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
+    """Return, for each code cell, whether it, or a cell before it, may have read the clock.
+
+    False is certain as far as the source says: no cell so far asks for the time, is timed, trains
+    or fits (which may print how long it took), leaves Python, or uses a module that is not known.
+    What libraries log unasked, such as TensorFlow's lines on stderr, does not count.
+    """
+    sources = sources_of(notebook)
+    marked = clock.marked(zip(sources, map(parse, sources), strict=True))
+    found: list[bool] = []
+    for cell, mark in zip(cells(notebook, config), marked, strict=True):
+        asks = any(draw.clock for draw in cell.draws)
+        here = mark or asks or cell.phase is not Phase.UNTRAINED
+        found.append(here or found[-1:] == [True])
+    return found
 
 
 def cells(notebook: NotebookNode, config: Config) -> tuple[Cell, ...]:
     """Return what each code cell does."""
-    sources = tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    return read(sources, tuple(config.training), tuple(config.deterministic))
+    return read(sources_of(notebook), tuple(config.training), tuple(config.deterministic))
+
+
+def sources_of(notebook: NotebookNode) -> tuple[str, ...]:
+    """Return the code cells' sources."""
+    return tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
 @lru_cache(maxsize=4)  # a notebook is asked for its phases, results and draws

@@ -48,11 +48,14 @@ class Draw:
     seed
         What seeds it, as code: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
         Empty if no seed does.
+    clock
+        Whether it asks for the time.
     """
 
     cell: int
     call: str
     seed: str
+    clock: bool = False
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Caller(ABC):
         """Note that a call seeds a generator, or draws from one without a seed."""
         self.seeded |= calls.seeded_by(function.names, node.func, node)
         for chance in calls.drawn_by(function.names, node, self.roots, self.seeded):
-            draw = Draw(self.index, ast.unparse(node.func), chance.seed)
+            draw = Draw(self.index, ast.unparse(node.func), chance.seed, chance.clock)
             if draw not in self.cell.draws:
                 self.cell.draws.append(draw)
 
@@ -250,7 +253,7 @@ class Caller(ABC):
     def returns(
         self, call: Call, receiver: Value, arguments: list[Value], given: frozenset[str]
     ) -> Value:
-        """Return what a call returns of what is none of the notebook's functions."""
+        """Return what a call of something returns that is not a function of the notebook."""
         method, root = call.method, call.name.partition(".")[0]
         first = arguments[0] if arguments else NOTHING
         functions = given & self.functions.keys()

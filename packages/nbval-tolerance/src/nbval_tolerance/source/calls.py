@@ -142,6 +142,9 @@ def drawn_by(
         for chance in libraries.CHANCES:
             if not chance.calls.match(name) or chance.streams & seeded:
                 continue
+            given = [each for each in (*node.args, *arguments.values()) if not is_none(each)]
+            if chance.most is not None and len(given) > chance.most:
+                continue
             seed = arguments.get(chance.keyword)
             if seed is None and node.args and chance.positional:
                 seed = node.args[0]
@@ -150,6 +153,7 @@ def drawn_by(
             if seed is not None and not is_none(seed):
                 continue
             said = {f"{arg}={ast.unparse(value)}" for arg, value in arguments.items()}
+            said |= set(map(ast.unparse, node.args))
             if not chance.when or any(
                 re.match(chance.when, each) for each in said | roots | {name}
             ):

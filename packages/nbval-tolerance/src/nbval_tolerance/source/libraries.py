@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Any
 
 from nbval_tolerance.compare import Phase
 
@@ -34,8 +35,8 @@ CLASSICAL = listed(
 # Others whose calls are known by name.
 OTHERS = listed(
     "collections copy datetime emcee functools gensim itertools math matplotlib os pandas pymc "
-    "multiprocessing pymc3 random secrets seaborn statistics threading time timeit torchmetrics "
-    "uuid"
+    "multiprocessing pymc3 random secrets seaborn statistics tempfile threading time timeit "
+    "torchmetrics uuid"
 )
 
 # What tests/measure_estimators.py shows: these two amplify rounding on float32 data as networks do.
@@ -227,7 +228,11 @@ class Chance:
     positional
         Whether the first argument is that one.
     when
-        A pattern for `argument=value`, a library or a name, one of which must be there.
+        A pattern for `argument=value`, an argument, a library or a name: one must be there.
+    clock
+        Whether they ask for the time.
+    most
+        With more arguments than these, the result is the same in each run.
     """
 
     calls: re.Pattern
@@ -236,10 +241,12 @@ class Chance:
     keyword: str = ""
     positional: bool = False
     when: str = ""
+    clock: bool = False
+    most: int | None = None
 
 
 def chance(
-    calls: str, seed: str, streams: str = "", keyword: str = "", when: str = "", **more: bool
+    calls: str, seed: str, streams: str = "", keyword: str = "", when: str = "", **more: Any
 ) -> Chance:
     """Return a `Chance` from texts."""
     return Chance(
@@ -333,10 +340,25 @@ CHANCES = (
     # Their error bars come from resampled data, which only the argument seeds.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
-        r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|hash|id"
-        r"|time\.(time|perf_counter|monotonic|process_time)(_ns)?|pandas\.Timestamp\.(now|today)"
-        r"|datetime\.(datetime\.|date\.)?(now|today|utcnow)",
+        r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"
+        r"|tempfile\.(mk\w+|\w*Temporary\w+)",
         "",
+    ),
+    chance(
+        r"time\.(time|perf_counter|monotonic|process_time|thread_time|clock_gettime)(_ns)?"
+        r"|timeit\.\w+|os\.times|datetime\.(datetime\.|date\.)?(now|today|utcnow)"
+        r"|pandas\.(Timestamp|Period)\.(now|today|utcnow)|tensorflow\.timestamp",
+        "",
+        clock=True,
+    ),
+    # Without the moment that they are to print, it is now.
+    chance(r"time\.(localtime|gmtime|ctime|asctime)", "", clock=True, most=0),
+    chance(r"time\.strftime", "", clock=True, most=1),
+    chance(
+        r"pandas\.(Timestamp|to_datetime|Period)|numpy\.datetime64",
+        "",
+        when="['\"](now|today)['\"]",
+        clock=True,
     ),
 )
 # Calls that seed generators. Keras 3 takes its seed from Python's `random`.

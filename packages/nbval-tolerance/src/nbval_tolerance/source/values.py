@@ -88,7 +88,7 @@ def is_object(name: str) -> bool:
 def is_unknown(name: str) -> bool:
     """Tell whether a name may stand for numbers of a kind that is not known.
 
-    An object of a class is none: it is shown by its name and settings.
+    An object of a class is not: it is shown by its name and settings.
     """
     if name.startswith(("=", "def ", "class ", "scored ")):
         return False

@@ -1,0 +1,74 @@
+"""What to do about a cell that differs because of random numbers or the time. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+
+from nbval_tolerance.compare import Comparison
+from nbval_tolerance.source import Draw
+
+# How differences begin that are not about text, in `compare`, `outputs` and `pictures.svg`.
+NOT_TEXT = re.compile(r"the figure differs|(the|a) [\w ]*\bSVG\b|line \d+, |probe ")
+
+
+def kinds_of(result: Comparison) -> set[str]:
+    """Return what differs: `number`, `range` (a number is outside its own), `figure`, `text`."""
+    found = {
+        "figure" if number.kind == "figure" else "range" if number.between else "number"
+        for number in result.numbers
+        if number.used > 1
+    }
+    texts = (each for each in result.differences if not NOT_TEXT.match(each.what))
+    return found | ({"text"} if any(texts) else set())
+
+
+def advice(
+    draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
+) -> list[str]:
+    """Say which draws may be why a cell differs, and how to mend it; nothing if none may be.
+
+    Parameters
+    ----------
+    draws
+        Those of the cell and of the cells before it.
+    cell
+        Its number.
+    used
+        The cells whose variables it uses, and itself. Only their draws can change a text: a text
+        says less often than a number that it comes by chance.
+    kinds
+        What differs, as `kinds_of` says.
+    strict
+        Whether the project is strict, so that nbval's own tags need a reason.
+    """
+    near = [draw for draw in draws if draw.cell in used]
+    causes = near if kinds == {"text"} else draws
+    if not causes or not kinds:
+        return []
+
+    def farther(draw: Draw) -> tuple[bool, ...]:
+        return draw.cell != cell, draw.cell not in used, draw.clock, not draw.seed
+
+    named = [min(causes, key=farther)]
+    if named[0].clock:  # it may only time what the cell does
+        named += [draw for draw in near if not draw.clock][:1]
+    seed = next((draw.seed for draw in named if draw.seed), "")
+    mend = f"set one, {seed}, or " if seed else ""
+    return [f"{' '.join(map(cause, named))} If that is why, {mend}{remedy(kinds, strict)}"]
+
+
+def cause(draw: Draw) -> str:
+    """Say what a draw does."""
+    does = "and nothing before it sets a seed" if draw.seed else "which no seed makes the same"
+    return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
+
+
+def remedy(kinds: Set[str], strict: bool) -> str:
+    """Say how to allow what comes by chance."""
+    if "text" in kinds:  # 'regression:unseeded' compares it
+        return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
+    named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}
+    listed = " and ".join(tag for kind, tag in named.items() if kind in kinds)
+    tagging = [f"tag the cell {listed} with a reason"] * bool(listed)
+    return " and ".join([*tagging, *["widen the range"] * ("range" in kinds)])

@@ -1,0 +1,137 @@
+"""What is said of random numbers and clocks that may be why a cell differs."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbval_tolerance.compare import Comparison, Difference, Number, Rules, compare_text
+from nbval_tolerance.outputs import compare_values
+from nbval_tolerance.pictures.svg import compare_svg
+from nbval_tolerance.session.advice import advice, kinds_of
+from nbval_tolerance.source import Draw
+
+RANDOM = Draw(0, "random.random", "random.seed(0)")
+TOKEN = Draw(0, "secrets.token_hex", "")
+CLOCK = Draw(0, "time.time", "", clock=True)
+OTHER = Draw(1, "np.random.rand", "np.random.seed(0)")
+OTHER_CLOCK = Draw(1, "time.ctime", "", clock=True)
+
+SEEDLESS = (
+    "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "strict", "said"),
+    [
+        ({"number"}, False, "tag the cell 'regression:unseeded' with a reason"),
+        ({"figure"}, False, "tag the cell 'regression:no-figure' with a reason"),
+        (
+            {"figure", "number"},
+            True,
+            "tag the cell 'regression:unseeded' and 'regression:no-figure' with a reason",
+        ),
+        ({"text"}, False, "tag the cell 'nbval-ignore-output'"),
+        ({"text", "number", "figure"}, True, "tag the cell 'nbval-ignore-output' with a reason"),
+        ({"range"}, False, "widen the range"),
+        (
+            {"range", "figure"},
+            False,
+            "tag the cell 'regression:no-figure' with a reason and widen ",
+        ),
+    ],
+)
+def test_the_tag_fits_what_differs(kinds, strict, said):
+    (found,) = advice([RANDOM], 0, {0}, kinds, strict)
+    assert found.startswith(f"{SEEDLESS}random.seed(0), or {said}")
+
+
+@pytest.mark.parametrize(
+    ("draws", "used", "kinds", "named"),
+    [
+        # Of the cell itself first, then of those that it uses, then others; the clock comes last.
+        ([OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
+        ([OTHER_CLOCK, OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
+        ([OTHER_CLOCK, RANDOM], {1}, {"number"}, ["time.ctime"]),
+        ([OTHER_CLOCK, RANDOM], {0, 1}, {"number"}, ["time.ctime", "random.random"]),
+        ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
+        ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
+        ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
+        # A text needs a draw that it depends on.
+        ([RANDOM], {1}, {"text"}, []),
+        ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
+        ([RANDOM], {0, 1}, {"text"}, ["random.random"]),
+        ([RANDOM], {0, 1}, set(), []),
+        ([], {1}, {"number"}, []),
+    ],
+)
+def test_which_draw_is_named(draws, used, kinds, named):
+    said = " ".join(advice(draws, 1, used, kinds, False))
+    for draw in draws:
+        assert (f" calls {draw.call}," in said) is (draw.call in named)
+
+
+def test_what_no_seed_helps():
+    (said,) = advice([TOKEN], 0, {0}, {"text"}, False)
+    assert said == (
+        "Cell 0 calls secrets.token_hex, which no seed makes the same. If that is why, tag the "
+        "cell 'nbval-ignore-output'"
+    )
+    (said,) = advice([CLOCK], 0, {0}, {"figure"}, False)
+    assert said == (
+        "Cell 0 calls time.time, which reads the clock. If that is why, tag the cell "
+        "'regression:no-figure' with a reason"
+    )
+
+
+def figure(used: float) -> Comparison:
+    """Return what the comparison of two figures finds."""
+    differences = [Difference("the figure differs: everywhere", "a figure", "another figure")]
+    return Comparison(
+        differences * (used > 1), [Number(0, "figure", "the figure", "another", used, 1.0)]
+    )
+
+
+def drawing(text: str) -> str:
+    return f'<svg xmlns="http://www.w3.org/2000/svg"><text>{text}</text></svg>'
+
+
+@pytest.mark.parametrize(
+    ("result", "kinds"),
+    [
+        (compare_text("score 0.5", "score 0.7", Rules()), {"number"}),
+        (compare_text("n = 5", "n = 7", Rules()), {"number"}),
+        (compare_text("score 0.5", "score 0.5", Rules()), set()),
+        (compare_text("a", "b", Rules()), {"text"}),
+        (compare_text("a", "b\nc", Rules()), {"text"}),
+        (compare_text("a", "b", Rules(exact=True)), {"text"}),
+        (compare_text("a\n0.5", "b\n0.7", Rules()), {"text", "number"}),
+        (compare_text("x 0.5", "x 0.7", Rules(between={"x": (0.1, 0.6)})), {"range"}),
+        (compare_values({"a": "0.5"}, {"a": "0.7"}, Rules()), {"number"}),
+        (compare_values({"a": "'b'"}, {"a": "'c'"}, Rules()), set()),  # which no tag allows
+        (figure(2.0), {"figure"}),
+        (figure(0.5), set()),
+        (Comparison([Difference("the outputs differ in kind or order", "", "")]), {"text"}),
+        (Comparison([Difference("the pictures in the text differ", "", "")]), {"text"}),
+    ],
+)
+def test_what_differs(result, kinds):
+    assert kinds_of(result) == kinds
+
+
+LINE = 'a</text><path d="M 0 0 L {} 1"/><text>'
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        (drawing("a"), drawing("b")),
+        (drawing("a"), "<svg"),
+        (drawing("a"), drawing(LINE.format(1))),
+        (drawing(LINE.format(1)), drawing(LINE.format(900))),
+    ],
+)
+def test_a_drawing_is_a_figure(stored, computed):
+    found = compare_svg(stored, computed, Rules(), trained=False)
+    assert found.differences
+    assert kinds_of(Comparison(found.differences)) == set()  # and no text
