@@ -40,7 +40,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.compare import TOLERANCES, Phase, Rules
 from nbval_tolerance.config import DEFAULTS, Config
-from nbval_tolerance.source import phases, reads_clock, results
+from nbval_tolerance.source import clock_read, phases, reads_clock, results
 
 PREFIX = "regression:"
 KEY = PREFIX.removesuffix(":")
@@ -89,14 +89,14 @@ def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
     A cell whose tags are wrong is held to the strict rules; the stored state says what is wrong.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    told = (phases(notebook, config), results(notebook, config), reads_clock(notebook, config))
+    told = (source(notebook, config) for source in (phases, results, reads_clock, clock_read))
     found = []
-    for cell, phase, result, clock in zip(cells, *told, strict=True):
+    for cell, phase, result, reads, may_read in zip(cells, *told, strict=True):
         start = Rules(
             phase,
             figures=config.figures,
             result=result,
-            clock=clock or None,
+            clock=True if reads else None if may_read else False,
             words=config.words,
             tolerances=config.tolerances,
             skip=config.skip,

@@ -86,8 +86,9 @@ def compare_outputs(
     """Compare two lists of notebook outputs, in order.
 
     Streams, results, displays and errors must come in the same order and with the same MIME types,
-    but for those that `rules.skip` names; which of stdout and stderr arrives first is chance. Of what they hold, texts, HTML (as a reader sees it),
-    JSON and pictures are compared; anything else, such as a widget, by being there.
+    but for those that `rules.skip` names; which of stdout and stderr arrives first is chance. Of
+    what they hold, texts, HTML (as a reader sees it), JSON and pictures are compared; anything
+    else, such as a widget, by being there.
 
     Parameters
     ----------
@@ -230,7 +231,8 @@ def by_stream(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Join what each stream says between two other outputs: stdout first, then stderr."""
     joined: list[NotebookNode] = []
     for streams, run in groupby(outputs, lambda output: output.output_type == "stream"):
-        joined += merge_streams(sorted(run, key=describe, reverse=True) if streams else [*run])
+        found = list(run)
+        joined += merge_streams(sorted(found, key=describe, reverse=True)) if streams else found
     return joined
 
 
