@@ -567,6 +567,22 @@ def test_unseeded(source, call, seed):
         (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
         (["x = []", "print(x, random())", "x"], {0, 2}),
         (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
+        # Names of its own are not those of the cells before it.
+        (["[i for i in x]", "print(i)"], {1}),
+        (["i = 1", "[i for i in x]"], {1}),
+        (["i = 1", "for i in x:\n    print(i)"], {1}),
+        (["x = 1", "x = 2\nprint(x)"], {1}),
+        (["x = 1", "if y:\n    x = 2\nprint(x)"], {0, 1}),
+        (["x = 1", "x = x + 1"], {0, 1}),
+        (["x = 1", "x += 1"], {0, 1}),
+        (["x = 1", "sorted(y, key=lambda x: x)"], {1}),
+        (["x = 1", "def f(x):\n    return x\nf(2)"], {1}),
+        (["def f():\n    x = 1", "print(x)"], {1}),
+        (["def f():\n    global x\n    x = 1\nf()", "print(x)"], {0, 1}),
+        (["x = 1", "def f():\n    return x\nf()"], {0, 1}),
+        (["x = await f()", "print(await g(x))"], {0, 1}),
+        (["x = [i async for i in f()]", "print(x)"], {0, 1}),
+        (["not even (Python", "x"], {1}),
     ],
 )
 def test_the_cells_whose_variables_a_cell_uses(sources, used):

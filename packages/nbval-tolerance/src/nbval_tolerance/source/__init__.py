@@ -94,7 +94,7 @@ def uses(notebook: NotebookNode) -> list[set[int]]:
     for number, source in enumerate(sources_of(notebook)):
         tree = parse(source)
         modules |= {name for name, _ in variables.imported(tree)}
-        here = {number}.union(*(made_in.get(name, set()) for name in variables.read(tree)))
+        here = {number}.union(*(made_in.get(name, set()) for name in variables.taken(tree)))
         made_in |= dict.fromkeys(variables.changed(tree) - modules, here)
         found.append(here)
     return found

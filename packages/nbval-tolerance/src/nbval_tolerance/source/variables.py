@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import symtable
 
 SHOWING = ("print", "display")  # functions that change nothing that they are given
 
@@ -23,9 +24,50 @@ def used(tree: ast.AST, context: type) -> set[str]:
     return {node.id for node in nodes if isinstance(node.ctx, context)}
 
 
+def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Return the global variables that code reads, and those to which it assigns.
+
+    Names of a function's or a comprehension's own are left out.
+    """
+    try:
+        tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
+    except SyntaxError:  # such as of `await`, which IPython allows
+        return read(tree), made(tree)
+    top = tables[0]
+    found: tuple[set[str], set[str]] = set(), set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if table is top or symbol.is_global():
+                found[0].update([symbol.get_name()] * symbol.is_referenced())
+                found[1].update([symbol.get_name()] * symbol.is_assigned())
+    return found
+
+
+def taken(tree: ast.Module) -> set[str]:
+    """Return the variables that code takes from the code before it: not those that it makes first.
+
+    What it makes in a branch or a loop may not be made.
+    """
+    found: set[str] = set()
+    own: set[str] = set()
+    for statement in tree.body:
+        here, given = scoped(statement)
+        if isinstance(statement, ast.AugAssign):
+            here |= given
+        if isinstance(statement, ast.For | ast.AsyncFor):
+            given = made(statement.target)
+            here -= given
+        found |= here - own
+        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.For | ast.AsyncFor):
+            own |= given
+    return found
+
+
 def changed(tree: ast.AST) -> set[str]:
     """Return the names that code makes, or whose value it may change."""
-    found = made(tree)
+    _, found = scoped(tree)
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
