@@ -142,8 +142,10 @@ def test_what_cannot_have_read_the_clock(source):
 
 
 def test_a_projects_own_training_may_print_the_time():
-    assert clock_read(notebook("go()"), Config(training=("go",))) == [True]
-    assert clock_read(notebook("go()")) == [False]
+    source = "def go():\n    return 1\ngo()"
+    assert clock_read(notebook(source), Config(training=("go",))) == [True]
+    assert clock_read(notebook(source)) == [False]
+    assert clock_read(notebook("go()")) == [True]  # of which nobody knows what it does
 
 
 def test_a_notebook_may_have_text_cells_and_none_of_code():

@@ -567,7 +567,10 @@ def test_the_nearest_table_counts(run, pytester):
     pytester.makepyprojecttoml("[tool.nbval-tolerance]\nstrict = true")
     for name in ("above", "below"):
         pytester.mkdir(name)
-        make(pytester.path / name / f"{name}.ipynb", "print('took 3.25 s')")
+        make(
+            pytester.path / name / f"{name}.ipynb",
+            "clock = __import__('time')\nprint('took 3.25 s')",
+        )
     table = pytester.path / "below" / "pyproject.toml"
     table.write_text("[tool.other]\nx = 1")  # no table of ours: the one above counts
     result = run("-k", "stored")

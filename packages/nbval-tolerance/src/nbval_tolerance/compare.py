@@ -54,7 +54,7 @@ class Phase(Enum):
     """Where in its notebook a cell stands."""
 
     UNTRAINED = "before any training"
-    FITTED = "after fitting a model that is no network"
+    FITTED = "after fitting a model other than a network"
     FIT = "in a training log"
     TRAINED = "after training"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable
 
@@ -46,7 +47,10 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
     """
     found = []
     strange: set[str] = set()  # names that come from modules that may read it
+    made = set(dir(builtins)) | {"_", "__", "___", "In", "Out", "get_ipython", "display"}
     for source, tree in cells:
+        taken, given = variables.scoped(tree)
+        made |= given | {name for name, _ in variables.imported(tree)}
         strange |= {name for name, origin in variables.imported(tree) if may_read(origin)}
         unread = bool(source.strip()) and not tree.body and not is_comment(source)
         found.append(
@@ -54,10 +58,17 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
             or bool(TIMED.search(source))
             or "*" in strange  # any name may be one of those
             or bool(variables.read(tree) & strange)
+            or bool(called(tree) & taken - made)  # of which nobody knows what it does
             or leaves_python(tree)
             or any(map(reads, ast.walk(tree)))
         )
     return found
+
+
+def called(tree: ast.AST) -> set[str]:
+    """Return the names of functions that code calls."""
+    found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {function.id for function in found if isinstance(function, ast.Name)}
 
 
 def may_read(origin: str) -> bool:
