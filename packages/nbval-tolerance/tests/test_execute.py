@@ -370,7 +370,13 @@ def test_ctrl_c_writes_nothing_and_says_so(lesson):
     before = lesson.read_bytes()
     command = [*COMMAND, "execute", lesson, "--accept"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # `nohup` and `&` have it ignored, and a process inherits what its parent ignores.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not [child for child in psutil.Process(process.pid).children() if child.status()]:
         time.sleep(0.1)
