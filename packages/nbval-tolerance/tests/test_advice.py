@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import base64
+import io
 
-from nbval_tolerance.compare import Comparison, Difference, Number, Rules, compare_text
-from nbval_tolerance.outputs import compare_values
+import nbformat
+import pytest
+from PIL import Image
+
+from nbval_tolerance.compare import Comparison, Difference, Rules, compare_text
+from nbval_tolerance.outputs import compare_outputs, compare_values
 from nbval_tolerance.pictures.svg import compare_svg
 from nbval_tolerance.session.advice import advice, kinds_of
 from nbval_tolerance.source import Draw
@@ -84,12 +89,16 @@ def test_what_no_seed_helps():
     )
 
 
-def figure(used: float) -> Comparison:
-    """Return what the comparison of two figures finds."""
-    differences = [Difference("the figure differs: everywhere", "a figure", "another figure")]
-    return Comparison(
-        differences * (used > 1), [Number(0, "figure", "the figure", "another", used, 1.0)]
-    )
+def figures(one: int, other: int) -> Comparison:
+    """Return what the comparison of two grey figures finds, of these levels."""
+
+    def shown(level: int) -> nbformat.NotebookNode:
+        file = io.BytesIO()
+        Image.new("L", (80, 60), level).save(file, "png")
+        data = {"image/png": base64.b64encode(file.getvalue()).decode()}
+        return nbformat.v4.new_output("display_data", data=data)
+
+    return compare_outputs([shown(one)], [shown(other)], Rules())
 
 
 def drawing(text: str) -> str:
@@ -109,8 +118,8 @@ def drawing(text: str) -> str:
         (compare_text("x 0.5", "x 0.7", Rules(between={"x": (0.1, 0.6)})), {"range"}),
         (compare_values({"a": "0.5"}, {"a": "0.7"}, Rules()), {"number"}),
         (compare_values({"a": "'b'"}, {"a": "'c'"}, Rules()), set()),  # which no tag allows
-        (figure(2.0), {"figure"}),
-        (figure(0.5), set()),
+        (figures(0, 200), {"figure"}),
+        (figures(0, 1), set()),
         (Comparison([Difference("the outputs differ in kind or order", "", "")]), {"text"}),
         (Comparison([Difference("the pictures in the text differ", "", "")]), {"text"}),
     ],

@@ -176,11 +176,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which a new output differs from the stored one."""
+    """One thing in which a new output differs from the stored one.
+
+    `about` is `text`, `number`, `figure` or `probe`: it decides how an author may allow it.
+    """
 
     what: str
     stored: str
     computed: str
+    about: str = "text"
 
     def __str__(self) -> str:
         return f"{self.what}\n    stored:   {self.stored}\n    computed: {self.computed}"
@@ -336,7 +340,7 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
         if more := len(failed) - len(said):
             said.append(f"and {more} more numbers")
         what = f"line {stored.number}, {rules.phase.value}: {'; '.join(said)}"
-        result.differences = [Difference(what, stored.text, computed.text)]
+        result.differences = [Difference(what, stored.text, computed.text, "number")]
     return result
 
 

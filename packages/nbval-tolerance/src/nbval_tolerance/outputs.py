@@ -74,9 +74,11 @@ def compare_values(
         old, new = (values.get(name, "nothing") for values in (stored, computed))
         if not (name in stored and name in computed):
             what = f"probe {name!r} is {'new' if name in computed else 'gone'}"
-            result.differences.append(Difference(what, old, new))
+            result.differences.append(Difference(what, old, new, "probe"))
             continue
-        result += compare_named(f"probe {name!r}", old, new, rules, label=name)
+        found = compare_named(f"probe {name!r}", old, new, rules, label=name)
+        found.differences = [replace(each, about="probe") for each in found.differences]
+        result += found
     return result
 
 
@@ -207,7 +209,9 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
     verdict = compare_figures(old, new, **how)
     if verdict.what is None:
         return Comparison(numbers=[head_room(verdict.used)])
-    difference = Difference(f"the figure differs: {verdict.what}", "a figure", "another figure")
+    difference = Difference(
+        f"the figure differs: {verdict.what}", "a figure", "another figure", "figure"
+    )
     return Comparison([difference], [head_room(verdict.used)], [side_by_side(old, new, **how)])
 
 

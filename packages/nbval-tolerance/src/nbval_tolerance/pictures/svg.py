@@ -108,12 +108,13 @@ def compare_svg(
         (old, old_words, old_by), (new, new_words, new_by) = map(read, (stored, computed))
     except UnreadableError as error:
         what = f"the SVG differs as it is written ({error})"
-        return SvgComparison(inf, [Difference(what, *excerpts(stored, computed))])
+        return SvgComparison(inf, [Difference(what, *excerpts(stored, computed), "figure")])
     words = compare_text(
         "\n".join(old_words), "\n".join(new_words), replace(rules, phase=Phase.UNTRAINED)
     )
     if words.differences:
-        found = [replace(one, what="a text in the SVG differs") for one in words.differences]
+        what = "a text in the SVG differs"
+        found = [replace(one, what=what, about="figure") for one in words.differences]
         return SvgComparison(inf, found)
     if old_by != new_by:  # whose letters may have other outlines
         old, new = ([one for one in shapes if not one.glyph] for shapes in (old, new))
@@ -132,7 +133,7 @@ def compare_shapes(
         listed = ", ".join(f"{a} <{tag}> became {b}" for tag, a, b in pairs if a != b)
         first = next((a, b) for a, b in zip_longest(old, new) if not a or not b or a.tag != b.tag)
         what = f"the shapes in the SVG differ: {listed}; the first that differs"
-        return SvgComparison(inf, [Difference(what, *map(described, first))])
+        return SvgComparison(inf, [Difference(what, *map(described, first), "figure")])
     used, worst, count = 0.0, None, 0
     for one, other in zip(old, new, strict=True):
         for name in sorted({"tag", *one.values, *other.values}):
@@ -145,7 +146,7 @@ def compare_shapes(
                 what = f"the {name} of {described(one)}"
                 if share < inf and name in PLACES and name != "transform" and not one.defined:
                     what += f" by {share * allowed:.2g} pixels, of which {allowed:g} are allowed"
-                worst = Difference(what, *excerpts(*pair))
+                worst = Difference(what, *excerpts(*pair), "figure")
             used = max(used, share)
     if worst is None:
         return SvgComparison(used, [])

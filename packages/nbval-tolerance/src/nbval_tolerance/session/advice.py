@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence, Set
 
 from nbval_tolerance.compare import Comparison
 from nbval_tolerance.source import Draw
-
-# How differences begin that are not about text, in `compare`, `outputs` and `pictures.svg`.
-NOT_TEXT = re.compile(r"the figure differs|(the|a) [\w ]*\bSVG\b|line \d+, |probe ")
 
 
 def kinds_of(result: Comparison) -> set[str]:
@@ -19,8 +15,7 @@ def kinds_of(result: Comparison) -> set[str]:
         for number in result.numbers
         if number.used > 1
     }
-    texts = (each for each in result.differences if not NOT_TEXT.match(each.what))
-    return found | ({"text"} if any(texts) else set())
+    return found | {each.about for each in result.differences if each.about == "text"}
 
 
 def advice(

@@ -308,7 +308,7 @@ class Cell(IPyNbCell):
         try:
             values = self.parent.kernel.evaluate(probes) if probes else {}
         except ProbeError as error:
-            return Comparison([Difference(str(error), str(stored), "nothing")])
+            return Comparison([Difference(str(error), str(stored), "nothing", "probe")])
         except (TimeoutError, KernelDiedError) as error:
             raise CannotRunError(str(error)) from None
         computed = self.parent.computed.cells[self.parent.places[self.cell_num]]
