@@ -79,89 +79,84 @@ def test_lax_means_lax(run, pytester, notebook):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--nbval-tolerance"], "--nbval-tolerance needs nbval: add --nbval"),
-        (["--nbval", "--nbval-tolerance-report"], "--nbval-tolerance-report needs the comparison"),
-        (["--nbval", "--nbval-tolerance", "--nbdime"], "--nbdime cannot be used with"),
+        ("--nbval-tolerance", "--nbval-tolerance needs nbval: add --nbval"),
+        ("--nbval --nbval-tolerance-report", "--nbval-tolerance-report needs the comparison"),
+        ("--nbval --nbval-tolerance --nbdime", "--nbdime cannot be used with"),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-output-timeout=soon"],
+            "--nbval --nbval-tolerance --nbval-tolerance-output-timeout=soon",
             "takes seconds, not 'soon'",
         ),
         *(
-            (["--nbval", "--nbval-tolerance", f"--nbval-{name}={text}"], f"{name} takes seconds, ")
+            (f"--nbval --nbval-tolerance --nbval-{name}={text}", f"{name} takes seconds, ")
             for name in ("cell-timeout", "kernel-startup-timeout")
             for text in ("0", "-1", "nan", "inf")
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb"],
+            "--nbval --nbval-tolerance --nbval-tolerance-dir=small.ipynb",
             "small.ipynb is not a folder",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=/proc/none/such"],
+            "--nbval --nbval-tolerance --nbval-tolerance-dir=/proc/none/such",
             "/proc/none/such cannot be written: ",
         ),
         (
-            ["--nbval", "--nbval-tolerance", f"--nbval-tolerance-dir={'a' * 300}"],
+            f"--nbval --nbval-tolerance --nbval-tolerance-dir={'a' * 300}",
             "cannot be written: File name too long",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=none.toml"],
+            "--nbval --nbval-tolerance --nbval-tolerance-config=none.toml",
             "none.toml cannot be read: No such file",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=other.toml"],
+            "--nbval --nbval-tolerance --nbval-tolerance-config=other.toml",
             "other.toml has no table [[]tool.nbval-tolerance[]]",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-config=small.ipynb"],
+            "--nbval --nbval-tolerance --nbval-tolerance-config=small.ipynb",
             "small.ipynb is not a TOML file: *",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-data=small.ipynb"],
+            "--nbval --nbval-tolerance --nbval-tolerance-data=small.ipynb",
             "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir="],
+            "--nbval --nbval-tolerance --nbval-tolerance-dir=",
             "--nbval-tolerance-dir takes a value, and got an empty one",
         ),
         (
-            [
-                "--nbval",
-                "--nbval-tolerance",
-                "--nbval-tolerance-data=",
-                "--nbval-tolerance-changed",
-            ],
+            "--nbval --nbval-tolerance --nbval-tolerance-data= --nbval-tolerance-changed",
             "--nbval-tolerance-data takes a value, and got an empty one",
         ),
         (
-            ["--nbval", "--nbval-tolerance-report", "--nbval-tolerance-dir=found"],
+            "--nbval --nbval-tolerance-report --nbval-tolerance-dir=found",
             "--nbval-tolerance-report, --nbval-tolerance-dir need the comparison: add",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-tolerance-dir=small.ipynb/found"],
+            "--nbval --nbval-tolerance --nbval-tolerance-dir=small.ipynb/found",
             "small.ipynb is not a folder",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=none.cfg"],
+            "--nbval --nbval-tolerance --nbval-sanitize-with=none.cfg",
             "--nbval-sanitize-with: none.cfg: No such file or directory",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=other.toml"],
+            "--nbval --nbval-tolerance --nbval-sanitize-with=other.toml",
             "--nbval-sanitize-with: other.toml has no line `regex: …`",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=wrong.cfg"],
+            "--nbval --nbval-tolerance --nbval-sanitize-with=wrong.cfg",
             "--nbval-sanitize-with: wrong.cfg: '(': missing ), unterminated subpattern",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=group.cfg"],
+            "--nbval --nbval-tolerance --nbval-sanitize-with=group.cfg",
             "--nbval-sanitize-with: group.cfg: 'a': *unknown group name*",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-sanitize-with=."],
+            "--nbval --nbval-tolerance --nbval-sanitize-with=.",
             "--nbval-sanitize-with: .: Is a directory",
         ),
         (
-            ["--nbval", "--nbval-tolerance", "--nbval-current-env", "--nbval-kernel-name=python3"],
+            "--nbval --nbval-tolerance --nbval-current-env --nbval-kernel-name=python3",
             "--nbval-kernel-name and --nbval-current-env both say which kernel to use: give one",
         ),
     ],
@@ -170,7 +165,7 @@ def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
     (notebook.parent / "other.toml").write_text("[tool.ruff]")
     (notebook.parent / "group.cfg").write_text("regex: a\nreplace: \\g<name>\n")
     (notebook.parent / "wrong.cfg").write_text("regex: (\nreplace: x\n")
-    result = run(*arguments, notebook)
+    result = run(*arguments.split(), notebook)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{said}*"])
 

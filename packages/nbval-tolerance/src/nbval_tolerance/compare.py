@@ -1,10 +1,11 @@
 """Does a new text say the same as the stored one? Pure functions: no pytest, no Jupyter.
 
 A text is taken as a template, compared exactly, with numbers in it, each compared by its kind.
-Integers (counts, shapes, labels) must be equal. A float may differ by what honest machines differ:
-float32 rounding before any training; in a training log and after it what other instruction sets,
-thread counts and compilers were measured to change. What the run itself brings into a text (its
-clock, durations, process ids, memory addresses) says nothing: see `passing`.
+Integers (counts, shapes, labels) must be equal. A float may differ as it does between machines that
+work correctly: by float32 rounding before any training; in a training log and after it, by what
+other instruction sets, thread counts and compilers were measured to change. What the run itself
+brings into a text (its clock, durations, process ids, memory addresses) says nothing: see
+`passing`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Phase(Enum):
 
 # kind -> (absolute, relative) tolerance. Measured by `make prove-regression` on lessons 05 to 08:
 # threads, instruction sets, oneDNN on and off, XLA, without op determinism, other Python and
-# Matplotlib. The largest honest move of each kind stands behind it, most of them XLA's, with which
+# Matplotlib. The largest move of each kind stands behind it, most of them XLA's, with which
 # Dropout drops other units. Where a tolerance is more than twice that, another network on another
 # processor (AMD Zen) has moved farther: its training loss by 3.2 %, its test loss by 5.7 %. The
 # absolute part is that of numbers of order 1; `floor` makes it smaller for small ones.

@@ -153,7 +153,11 @@ def parse(text: bytes) -> NotebookNode:
 
 
 def check(notebook: Mapping) -> None:
-    """Raise `NotebookError` if a notebook's JSON lacks something that is read of it."""
+    """Raise `NotebookError` if a notebook's JSON lacks something that is read of it.
+
+    nbformat's own schema refuses more: keys that it does not know, a kernel without a display name.
+    Such notebooks run.
+    """
     check_node(notebook, NOTEBOOK, "the notebook")
     check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")
     number = 0
