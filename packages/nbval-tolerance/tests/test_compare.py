@@ -451,6 +451,11 @@ def test_a_number_in_its_range_is_said_to_be_in_it():
     assert str(number) == "loss 0.3 is between 0.1 and 0.5"
 
 
+def test_a_setting_is_said_to_be_a_constant():
+    (difference,) = compare_text("learning rate 0.1", "learning rate 0.2", TRAINED).differences
+    assert "0.1 became 0.2 (setting: must be equal)" in difference.what
+
+
 def test_rules_that_there_are_not():
     with pytest.raises(ValueError, match="'trained' is not a Phase"):
         Rules("trained")

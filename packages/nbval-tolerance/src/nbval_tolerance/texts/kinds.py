@@ -180,8 +180,6 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
     ):  # without results in other columns, these may be models: one with dropout, one without
         return "setting"
-    if not re.search(r"[^\W\d_]", text[begin:end]):
-        begin = 0  # of a head such as `loss after epoch   1   2`
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
         shared, 0, begin, text, line, token
