@@ -139,8 +139,8 @@ def test_the_readme_leads_to_each_lesson():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("(02_build_a_model.ipynb)", "(03_logits_and_softmax.ipynb)"), "to the next lesson"),
-        (("(02_build_a_model.ipynb)", "(02_build.ipynb)"), "leads nowhere"),
+        (("(03_build_a_model.ipynb)", "(04_logits_and_softmax.ipynb)"), "to the next lesson"),
+        (("(03_build_a_model.ipynb)", "(02_build.ipynb)"), "leads nowhere"),
         (("(glossary.md#", "(glossary.md#no-"), "leads to no heading"),
         (("[*grayscale*]", "[]"), "has no text"),
     ],

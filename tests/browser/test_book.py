@@ -22,12 +22,12 @@ from playwright.sync_api import Page, expect
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
-LESSON = "notebooks/06_evaluate_and_predict"
+LESSON = "notebooks/07_evaluate_and_predict"
 # Front page, tables in Keras' own colours, figures, formulas, words.
 LOOKED_AT = [
     FRONT,
-    "notebooks/02_build_a_model.html",
-    "notebooks/03_logits_and_softmax.html",
+    "notebooks/03_build_a_model.html",
+    "notebooks/04_logits_and_softmax.html",
     f"{LESSON}.html",
     "notebooks/glossary.html",
 ]
@@ -218,7 +218,7 @@ def test_paper_gets_dark_ink_and_no_side_columns(page: Page, book):
 
 def test_paper_gets_light_tables_and_the_folded_answers(page: Page, book):
     page.emulate_media(color_scheme="dark", media="print")
-    page.goto(f"{book.url}notebooks/04_loss.html")
+    page.goto(f"{book.url}notebooks/05_loss.html")
     for row in page.locator(".bd-article tbody tr").all():
         red, *_ = row.evaluate("row => getComputedStyle(row).backgroundColor.match(/\\d+/g)")
         assert int(red) > 200
@@ -228,7 +228,7 @@ def test_paper_gets_light_tables_and_the_folded_answers(page: Page, book):
 
 
 def test_there_is_room_after_the_name_of_a_function(page: Page, book):
-    page.goto(f"{book.url}notebooks/04_loss.html")
+    page.goto(f"{book.url}notebooks/05_loss.html")
     room = "math => math.querySelector('mspace').getBoundingClientRect().width"
     assert page.locator("math", has_text="ln").first.evaluate(room) > 1
 
@@ -247,7 +247,7 @@ def test_the_search_finds_softmax(page: Page, book):
     expect(field).to_be_focused()
     field.fill("softmax")
     field.press("Enter")
-    page.locator("#search-results a[href*='notebooks/03_logits_and_softmax.html']").first.click()
+    page.locator("#search-results a[href*='notebooks/04_logits_and_softmax.html']").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Logits and softmax")
 
 

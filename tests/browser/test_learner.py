@@ -7,7 +7,7 @@ import re
 from lab import open_lesson, run_all_cells, texts, wait_for_cells, wait_for_kernel
 from playwright.sync_api import Page, expect
 
-LESSON = "01_load_data.ipynb"
+LESSON = "02_load_data.ipynb"
 SHAPES = ("(60000, 28, 28)", "(10000, 28, 28)")
 
 

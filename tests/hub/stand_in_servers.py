@@ -168,7 +168,7 @@ class Rest(Learners, web.RequestHandler):
     async def get(self) -> None:
         if not self.known:
             raise web.HTTPError(403)
-        self.write(json.dumps([{"name": "python3", "path": "01_load_data.ipynb"}] * 5))
+        self.write(json.dumps([{"name": "python3", "path": "02_load_data.ipynb"}] * 5))
 
 
 class Channels(Learners, websocket.WebSocketHandler):

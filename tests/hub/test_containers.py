@@ -251,7 +251,7 @@ def test_nothing_else_can_be_had_through_the_api(grace, options, sentence):
 
 
 def test_lessons_and_data_are_there(ada):
-    assert "04_loss.ipynb" in ada.run("ls", "/home/jovyan/tensorflow-course").split()
+    assert "05_loss.ipynb" in ada.run("ls", "/home/jovyan/tensorflow-course").split()
     load = "import keras; print(keras.datasets.mnist.load_data()[0][0].shape)"
     assert ada.run("python", "-c", load).endswith("(60000, 28, 28)\n")
 
@@ -376,7 +376,7 @@ def test_docker_is_out_of_reach(ada):
     [
         "/user/bob/api/contents",
         "/user/bob/api/kernels",
-        "/user/bob/files/tensorflow-course/04_loss.ipynb",
+        "/user/bob/files/tensorflow-course/05_loss.ipynb",
         "/hub/api/users/bob",
         "/hub/api/users",
         "/hub/api/users/bob/tokens",

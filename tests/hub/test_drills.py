@@ -220,15 +220,15 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
         learner = ClassLearner(hub, "ada")
         learner.start_server()
         folder = "tensorflow-course"
-        save(learner, "my notes", f"{folder}/04_loss.ipynb").raise_for_status()
+        save(learner, "my notes", f"{folder}/05_loss.ipynb").raise_for_status()
         save(learner, "my own", f"{folder}/own.ipynb").raise_for_status()
         upgrade(engine, name)
-        assert "Second edition" not in learner.run("cat", f"{folder}/05_compile_and_fit.ipynb")
+        assert "Second edition" not in learner.run("cat", f"{folder}/06_compile_and_fit.ipynb")
         learner.stop_server()
         learner.start_server()
-        assert saved(learner, f"{folder}/04_loss.ipynb") == "my notes"
+        assert saved(learner, f"{folder}/05_loss.ipynb") == "my notes"
         assert saved(learner, f"{folder}/own.ipynb") == "my own"
-        assert "Second edition" in learner.run("cat", f"{folder}/05_compile_and_fit.ipynb")
+        assert "Second edition" in learner.run("cat", f"{folder}/06_compile_and_fit.ipynb")
         assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/04_loss_updated_*.ipynb")
     finally:
         hub.remove()
@@ -243,7 +243,7 @@ def upgrade(engine: docker.DockerClient, name: str) -> None:
 FROM {name}:cpu
 USER root
 RUN git clone --quiet --branch main /opt/course/share/lessons.bundle /tmp/lessons \
- && cd /tmp/lessons && {change} 04_loss.ipynb 05_compile_and_fit.ipynb \
+ && cd /tmp/lessons && {change} 05_loss.ipynb 06_compile_and_fit.ipynb \
  && rm -r .git && git init --quiet --initial-branch=main && git add . \
  && git -c user.name=course -c user.email=course@localhost commit --quiet --message Lessons \
  && git bundle create --quiet /opt/course/share/lessons.bundle main && rm -r /tmp/lessons

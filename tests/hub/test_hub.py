@@ -126,7 +126,7 @@ def test_lessons_are_the_learners_own(hub):
         path.name for path in folder(learner).iterdir()
     }
     lesson.write_text("mine")
-    removed = folder(learner) / "01_load_data.ipynb"
+    removed = folder(learner) / "02_load_data.ipynb"
     removed.unlink()
     learner.stop_server()
     learner.start_server()

@@ -36,4 +36,4 @@ def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
 
 def test_a_lesson_holds_inside_the_gpu_image_without_a_gpu(run, image):
     gpu = image("test", f"{IMAGE}-gpu", "--build-arg LEARNER=gpu")
-    assert " passed" in run(gpu, "sh", "-c", RERUN, "sh", "12_speed_and_gpu.ipynb")
+    assert " passed" in run(gpu, "sh", "-c", RERUN, "sh", "14_speed_and_gpu.ipynb")

@@ -131,17 +131,17 @@ def test_solutions_are_not_inside(run, learner_image):
     assert run(learner_image, "sh", "-c", solved) == ""
     objects = "git -C ~/tensorflow-course log --all --name-only --format="
     names = run(learner_image, "sh", "-c", objects).split()
-    assert "exercises/04_loss.ipynb" in names
+    assert "exercises/05_loss.ipynb" in names
     assert not [name for name in names if name.startswith("solutions")]
 
 
 def test_the_learners_work_outlives_the_container(home, run, learner_image):
     volumes = {home.name: {"bind": "/home/jovyan", "mode": "rw"}}
-    work = "echo mine | tee ~/mine ~/tensorflow-course/04_loss.ipynb; rm ~/tensorflow-course/05*"
+    work = "echo mine | tee ~/mine ~/tensorflow-course/05_loss.ipynb; rm ~/tensorflow-course/06*"
     run(learner_image, "sh", "-c", work, volumes=volumes)
-    look = "cat ~/mine ~/tensorflow-course/04_loss.ipynb; ls ~/tensorflow-course/05*"
+    look = "cat ~/mine ~/tensorflow-course/05_loss.ipynb; ls ~/tensorflow-course/06*"
     found = run(learner_image, "sh", "-c", look, volumes=volumes).split()
-    assert found == ["mine", "mine", "/home/jovyan/tensorflow-course/05_compile_and_fit.ipynb"]
+    assert found == ["mine", "mine", "/home/jovyan/tensorflow-course/06_compile_and_fit.ipynb"]
 
 
 def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_image):
@@ -167,8 +167,8 @@ def test_the_health_check_fails_where_nothing_answers(start, learner_image):
 
 
 def test_a_lesson_can_be_exported(run, learner_image):
-    export = "jupyter nbconvert --to html --stdout ~/tensorflow-course/04_loss.ipynb"
-    assert "<title>04_loss</title>" in run(learner_image, "sh", "-c", export)
+    export = "jupyter nbconvert --to html --stdout ~/tensorflow-course/05_loss.ipynb"
+    assert "<title>05_loss</title>" in run(learner_image, "sh", "-c", export)
 
 
 def test_data_are_verified_and_need_no_network(run, learner_image):

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NOTEBOOK",
         help="a path, a folder, or the start of a name, as 04 or solutions/04; whole words come "
-        "first, so 04 means 04_loss and not 04b, if both are there (default: all that `notebooks` "
+        "first, so 04 means 05_loss and not 04b, if both are there (default: all that `notebooks` "
         "in pyproject.toml names)",
     )
     execute.add_argument("--accept", action="store_true", help="store changes without asking")

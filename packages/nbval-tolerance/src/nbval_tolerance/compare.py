@@ -60,7 +60,7 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. Measured by `make prove-regression` on lessons 05 to 08:
+# kind -> (absolute, relative) tolerance. Measured by `make prove-regression` on lessons 06 to 09:
 # threads, instruction sets, oneDNN on and off, XLA, without op determinism, other Python and
 # Matplotlib. The largest move of each kind stands behind it, most of them XLA's, with which
 # Dropout drops other units. Where a tolerance is more than twice that, another network on another
@@ -98,7 +98,7 @@ TOLERANCES = {
         "loss": (0.002, 0.08),  # 0.003 of 0.094
         "accuracy": (0.005, 0.0),  # 0.0020
         "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
-        # 0.3 of 8.6; shares of 1,000 images 1.1: lesson 06 has a tag there
+        # 0.3 of 8.6; shares of 1,000 images 1.1: lesson 07 has a tag there
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
     },

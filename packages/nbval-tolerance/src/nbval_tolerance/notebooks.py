@@ -40,8 +40,8 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
     ----------
     names
         Paths of notebooks or folders; or, of the notebooks in `config.notebooks`, a name or what it
-        begins with, with or without the folder: `04`, `04_loss`, `solutions/04`. Whole words come
-        first: `04` means `04b` only if no name is `04` or goes on as `04_loss` does.
+        begins with, with or without the folder: `04`, `05_loss`, `solutions/04`. Whole words come
+        first: `04` means `04b` only if no name is `04` or goes on as `05_loss` does.
 
     Raises
     ------

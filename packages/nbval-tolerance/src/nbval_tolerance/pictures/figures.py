@@ -32,7 +32,7 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
 # How far beyond `GRAIN` a block's pixels may lie outside their neighbours' colours, on average,
-# where black stands on white; where the contrast is less, less. Lessons 01 to 06 on four variants
+# where black stands on white; where the contrast is less, less. Lessons 02 to 07 on four variants
 # of instruction set and threads: 1.4, but for figure 06-17, whose points move. Beside the axes of
 # what was not trained, where there is only text, less: a 6 that becomes an 8 makes 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
@@ -47,7 +47,7 @@ REACH = 8
 SEARCHED = 1 / 2
 
 # How much a block that was found nearby may differ there, surroundings included, on average, in
-# levels: by one Matplotlib (a moved curve like lesson 05's: up to 5.9, a changed word: 9 and more;
+# levels: by one Matplotlib (a moved curve like lesson 06's: up to 5.9, a changed word: 9 and more;
 # beside the axes, where there is only text, less for what is faint) and by two (all figures of the
 # lessons but one: up to 16.6; FreeType draws other strokes).
 FOUND = {"same": 6, "other": 20}
@@ -59,7 +59,7 @@ BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by u
 # in a figure by another Matplotlib: the boxes of figure 02-34 made 5, an added line 19.
 PATCH = {"trained": 16, "other": 8}
 
-# How large a picture may be: a hundred times the largest in lessons 01 to 06.
+# How large a picture may be: a hundred times the largest in lessons 02 to 07.
 PIXELS = 30_000_000
 
 

@@ -20,9 +20,9 @@ from nbval_tolerance.pytest_plugin import path_setting, setting
 class Report:
     """Collects what was found in one lesson, and writes it down.
 
-    Of a notebook `04_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
-    of `--nbval-tolerance-dir` and there as in pytest's root, `04_loss.cell-5.png` (stored,
-    computed, difference), `04_loss.computed.ipynb` and `04_loss.tolerance.json`, a list of all
+    Of a notebook `05_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
+    of `--nbval-tolerance-dir` and there as in pytest's root, `05_loss.cell-5.png` (stored,
+    computed, difference), `05_loss.computed.ipynb` and `05_loss.tolerance.json`, a list of all
     compared numbers.
     """
 
