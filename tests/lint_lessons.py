@@ -20,11 +20,14 @@ from nbformat import NotebookNode
 from pymarkdown.api import PyMarkdownApi
 
 from nbval_tolerance.config import load
-from nbval_tolerance.stored import code_cells, problems, unprinted_figures
+from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
-PLAIN = {"tensorflow", "numpy", "matplotlib"} | sys.stdlib_module_names
+# `interactive` is beside the lessons.
+PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
+WORDS, LINES = 200, 10  # read in a minute: words of text, lines of code
+MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
@@ -59,7 +62,7 @@ def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
     """Return a sentence for each rule that a notebook breaks, with the place."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
-    return [*found, *frame(notebook)] if lesson else found
+    return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
 
 
 def markdown(notebook: NotebookNode) -> Iterator[str]:
@@ -114,9 +117,8 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
-    """Outputs come from one clean run; figures have a text, and their numbers printed."""
+    """Outputs come from one clean run; figures have a text."""
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
-    yield from unprinted_figures(notebook)
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
             yield f"{where}: no hash of its source; `make execute` writes it"
@@ -138,15 +140,47 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
             yield f"there is no {part!r}"
     if places != sorted(places):
         yield f"these are not in order: {PARTS}"
-    questions, _, rest = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")
-    # Without the blank lines the answer would not be read as Markdown.
-    folded = re.findall(
-        r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", questions, re.S
-    )
-    if not 3 <= len(folded) <= 5 or len(folded) != questions.count("<details"):
-        yield f"{len(folded)} questions with folded answers; 3 to 5 under '## Check yourself'"
-    if not rest.strip():
+    if not page.partition("\n**Next:**")[2].strip():
         yield "after the questions there is no '**Next:**'"
+    said = int(found[1]) if (found := re.search(r"\*\*About (\d+) minutes", page)) else 0
+    took = minutes(notebook.cells)
+    if not took <= said <= took + 5 or said > MOST_MINUTES:
+        yield f"**About {said} minutes**: reading takes {took:.1f}, and {MOST_MINUTES} is the most"
+
+
+def quiz(notebook: NotebookNode) -> Iterator[str]:
+    """Each question has options that fold open; one of them is right, and each says why."""
+    page = "\n\n".join(cell.source for cell in text_cells(notebook))
+    questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
+    _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
+    if not 3 <= len(parts) <= 5:
+        yield f"{len(parts)} questions under '## Check yourself'; 3 to 5, each '**1. … ?**'"
+    for number, part in enumerate(parts, 1):
+        # Without the blank lines the answer would not be read as Markdown.
+        options = re.findall(
+            r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", part, re.S
+        )
+        right = [text.startswith("**Right.**") for text in options]
+        wrong = [text.startswith("**Not quite.**") for text in options]
+        if not 2 <= len(options) <= 4 or len(options) != part.count("<details"):
+            yield f"question {number} has {len(options)} options; 2 to 4, each folded"
+        elif right.count(True) != 1 or right.count(True) + wrong.count(True) != len(options):
+            yield f"question {number}: one option begins **Right.**, the others **Not quite.**"
+        elif min(len(text.split()) for text in options) < 5:
+            yield f"question {number}: each option says why"
+
+
+def minutes(cells: list[NotebookNode]) -> float:
+    """Return how long reading takes: text, and code that is not folded."""
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = re.sub(r"\]\([^)]*\)|<[^>]*>", "", text)  # addresses and tags are not read
+    code = [
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code" and not cell.metadata.get("jupyter", {}).get("source_hidden")
+    ]
+    lines = [line for source in code for line in source.splitlines() if line.strip()]
+    return len(text.split()) / WORDS + len(lines) / LINES
 
 
 def links(page: Path) -> Iterator[str]:

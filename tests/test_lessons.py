@@ -49,7 +49,12 @@ MISTAKES = {
     ),
     "no minutes": (("**About", "**Perhaps"), "About N minutes"),
     "no aims": (("you can", "you may"), "there is no 'When you have finished"),
-    "no questions": (("<details>", "<div>"), "0 questions with folded answers"),
+    "no questions": (("**1. ", "1. "), "0 questions|2 questions|3 questions|4 questions"),
+    "no right answer": (("**Right.**", "Right."), "one option begins"),
+    "an option without a reason": (
+        ("</summary>\n\n**Right.**", "</summary>\n\n**Right.**\n\n</details>\n\n<details>"),
+        "options|says why",
+    ),
     "no way on": (("**Next:**", "Next:"), r"no '\*\*Next:"),
     "no end": (("## In this lesson", "## Goodbye"), "there is no '## In this lesson'"),
     "a long cell": (
@@ -129,6 +134,30 @@ def test_the_command_names_the_notebook_and_fails(tmp_path):
         f"{copy}: it does not begin with a title and **About N minutes",
         f"{copy}: there is no 'When you have finished, you can'",
     ]
+
+
+def test_lessons_print_numbers_instead_of_verdicts():
+    # What is True or False without a number behind it moves nobody.
+    lines = verdicts = 0
+    for lesson in LESSONS:
+        for _, cell in lint_lessons.code_cells(nbformat.read(lesson, as_version=4)):
+            for output in cell.outputs:
+                text = output.get("text") or output.get("data", {}).get("text/plain", "")
+                printed = [line for line in text.splitlines() if line.strip()]
+                lines += len(printed)
+                verdicts += sum(bool(re.search(r"\b(True|False)\b", line)) for line in printed)
+    assert verdicts < 0.02 * lines, f"{verdicts} of {lines} printed lines are True or False"
+
+
+def test_something_learns_within_a_quarter_of_an_hour():
+    before = []
+    for lesson in LESSONS:
+        for cell in nbformat.read(lesson, as_version=4).cells:
+            before.append(cell)
+            if cell.cell_type == "code" and ".fit(" in cell.source:
+                assert lint_lessons.minutes(before) <= 15
+                return
+    pytest.fail("nothing is trained")
 
 
 def test_the_readme_leads_to_each_lesson():
