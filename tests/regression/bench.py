@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+from prove import copy_what_lessons_import
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = ["nbmake", "pytest-notebook"]
@@ -50,6 +52,7 @@ def main() -> None:
     lessons = options.lessons or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(shutil.copy(lesson, folder)) for lesson in lessons]
+        copy_what_lessons_import(ROOT / "notebooks", Path(folder))
         if options.inert:
             ways = inert(Path(folder))
         else:
@@ -139,9 +142,17 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
+        code = re.sub("^%.*", "", code, flags=re.M)  # how Jupyter shows figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
-        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=path.parent,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise SystemExit(f"{path.name}: {done.stderr.strip().splitlines()[-1:]}")
 

@@ -279,6 +279,15 @@ def check(jobs: list[Job]) -> list[str]:
     return complaints
 
 
+def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
+    """Copy what lies beside the lessons and is used by them: the figures' style, the widgets."""
+    for path in notebooks.iterdir():
+        if path.suffix == ".mplstyle":
+            shutil.copy(path, folder)
+        elif path.name == "interactive":
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+
+
 def read(lesson: Path) -> NotebookNode:
     """Return a lesson, each time a copy that may be changed."""
     return copy.deepcopy(read_once(lesson))
@@ -402,6 +411,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     original, notebook = read(job.lesson), read(job.lesson)
     edit(notebook, job.variant.edits)
     nbformat.write(notebook, folder / job.lesson.name)
+    copy_what_lessons_import(job.lesson.parent, folder)
 
     command = [place.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder]
     command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval", "--nbval-tolerance"]
