@@ -6,16 +6,18 @@ import base64
 import io
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, pyplot
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
 from interactive import live
-from interactive.picture import PAPER, frame
+from interactive.picture import BAR, BEST, PAPER, frame
 
 STILLS = 5  # frames in the still picture
 GAP = 2  # pixels between images side by side
 MOST = 720  # pixels: a film is shown no wider
+SIGNED = LinearSegmentedColormap.from_list("signed", [BAR, PAPER, BEST])
 
 
 class Film:
@@ -88,8 +90,7 @@ def drawn(figure):
     """Return a figure as an image at twice its size, and close it, or its cell would show it."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=200)
-    if (pyplot := __import__("sys").modules.get("matplotlib.pyplot")) is not None:
-        pyplot.close(figure)
+    pyplot.close(figure)
     return np.asarray(Image.open(file).convert("RGB"))
 
 
@@ -101,7 +102,10 @@ def coloured(values):
         raise ValueError(f"frames of shape {values.shape}; (n, h, w) or (n, k, h, w) is needed")
     low, high = values.min(), values.max()
     size = max(abs(low), abs(high)) or 1
-    shown = colormaps["gray_r"](values / size) if low >= 0 else colormaps["PuOr_r"](0.5 + values / size / 2)
+    if low < 0:
+        shown = SIGNED(0.5 + values / size / 2)
+    else:
+        shown = colormaps["gray_r"](values / size)
     shown = (shown[..., :3] * 255).round().astype(np.uint8)
     count, side_by_side, height, width, _ = shown.shape
     strip = np.full((count, height, side_by_side * (width + GAP) - GAP, 3), (255, 253, 248), np.uint8)
