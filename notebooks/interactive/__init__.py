@@ -17,14 +17,15 @@
 
     mine = DigitCollector(labels=list(range(10)) * 2)   # two of each digit
     mine                    # draw, press "Save this digit", draw the next
-    mine.digits             # (n, 28, 28), float32 from 0 to 1, in the order in which they were drawn
+    mine.digits             # (n, 28, 28), float32 from 0 to 1, as they were drawn
     mine.labels             # (n,), int64
     mine.drawn              # how many of them you drew; 0 until you have saved one: till then
                             # `digits` holds drawings of ours, two of each digit, as stand-ins
     mine.wanted             # the labels that are still to be drawn
     mine.undo()             # forget the last one; `mine.start_again()` forgets all of them
 
-Pass `file="other.json"` for another file, and `model=model` to see the model's answer while drawing.
+Pass `file="other.json"` for another file, and `model=model` to see the model's answer while you
+draw.
 
 `Film(frames, captions=None, title="")` shows one picture after the other, with play and step
 buttons. Frames are Matplotlib figures, or an array: (n, height, width), or (n, k, height, width)

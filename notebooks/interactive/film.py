@@ -102,13 +102,12 @@ def coloured(values):
         raise ValueError(f"frames of shape {values.shape}; (n, h, w) or (n, k, h, w) is needed")
     low, high = values.min(), values.max()
     size = max(abs(low), abs(high)) or 1
-    if low < 0:
-        shown = SIGNED(0.5 + values / size / 2)
-    else:
-        shown = colormaps["gray_r"](values / size)
+    shown = SIGNED(0.5 + values / size / 2) if low < 0 else colormaps["gray_r"](values / size)
     shown = (shown[..., :3] * 255).round().astype(np.uint8)
     count, side_by_side, height, width, _ = shown.shape
-    strip = np.full((count, height, side_by_side * (width + GAP) - GAP, 3), (255, 253, 248), np.uint8)
+    strip = np.full(
+        (count, height, side_by_side * (width + GAP) - GAP, 3), (255, 253, 248), np.uint8
+    )
     for place in range(side_by_side):
         start = place * (width + GAP)
         strip[:, :, start : start + width] = shown[:, place]

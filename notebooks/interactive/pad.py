@@ -17,7 +17,7 @@ class DigitPad:
     Parameters
     ----------
     model
-        A Keras model for images of 28×28 pixels from 0 to 1. It may return logits or softmax scores.
+        A Keras model for images of 28 x 28 pixels from 0 to 1. It returns logits or softmax scores.
     strokes
         A drawing to begin with: lists of points (x, y) from 0 to 1. By default a 3. The first
         stroke in the browser replaces it.
@@ -122,13 +122,17 @@ class DigitPad:
     def _repr_mimebundle_(self, **_):
         figure = picture.pad(self.strokes, self.image, self.logits, self.scores)
         steps = network.packed(self.model)
-        content = None if steps is None else {
-            "version": 1,
-            "strokes": self.strokes,
-            "temperature": self.temperature,
-            "centred": self.centred,
-            "network": steps,
-        }
+        content = (
+            None
+            if steps is None
+            else {
+                "version": 1,
+                "strokes": self.strokes,
+                "temperature": self.temperature,
+                "centred": self.centred,
+                "network": steps,
+            }
+        )
         return live.bundle(self._live, repr(self), figure, "pad", content)
 
 

@@ -1,4 +1,4 @@
-"""Turn a drawing into the 28×28 image that a model sees, the way MNIST's digits were made."""
+"""Turn a drawing into the 28 x 28 image that a model sees, the way MNIST's digits were made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rasterise(strokes, centred=True):
     strokes
         A list of lines, each a list of points (x, y) from 0 to 1; y points down.
     centred
-        Whether the drawing is scaled to 20×20 pixels, and its centre of mass moved to the middle,
+        Whether the drawing is scaled to 20 x 20 pixels, and its centre of mass moved to the middle,
         as MNIST's digits were. Otherwise it is only shrunk, and stays where it lies.
 
     Returns

@@ -152,8 +152,8 @@ def without_view(data: Mapping) -> dict:
     """Return the forms of an output without the view of a live widget, if another form is left.
 
     The view names a model in the kernel that made it, so it means nothing in a stored notebook:
-    JupyterLab shows an error in its place, and none of the other forms. A plain text that only names
-    an object, `<Widget at 0x7f…>`, is no other form.
+    JupyterLab shows an error in its place, and none of the other forms. A plain text that only
+    names an object, `<Widget at 0x7f…>`, is no other form.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
