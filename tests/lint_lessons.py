@@ -173,7 +173,8 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
 def minutes(cells: list[NotebookNode]) -> float:
     """Return how long reading takes: text, and code that is not folded."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    text = re.sub(r"\]\([^)]*\)|<[^>]*>", "", text)  # addresses and tags are not read
+    # Pictures' alternative texts, addresses and tags are not read.
+    text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source
         for cell in cells

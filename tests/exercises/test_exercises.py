@@ -5,7 +5,10 @@ Cells run in this process, without a kernel: the solutions themselves are re-run
 
 from __future__ import annotations
 
+import ast
+import os
 import re
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -15,7 +18,12 @@ import nbformat
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import mutants
+
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
+
+os.environ["CHECK_SEED"] = "1"  # as in a grading: the same hidden cases at each run
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
@@ -32,6 +40,8 @@ RIGHT = [
     for name, entries in exercises.items()
     for entry in entries
 ]
+# Mutants of a solution that are right answers, too, by the line that was changed.
+STILL_RIGHT = tomllib.loads((Path(__file__).parent / "still_right.toml").read_text())
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
@@ -165,11 +175,91 @@ def nan_like(value: object) -> object:
 
 
 @each_notebook
-def test_every_exercise_has_two_wrong_answers_with_messages_of_their_own(path, run_of):
+def test_every_exercise_has_five_wrong_answers_and_three_right_ones(path):
+    number = path.stem[:2]
+    for name in names_of(path):
+        wrong, right = TABLE[number][name], RIGHT_TABLE[number][name]
+        assert len(wrong) >= 5, name
+        assert len({entry["says"] for entry in wrong}) >= 2, name
+        assert len(right) >= 3, name
+
+
+@each_notebook
+def test_hints_come_in_steps_and_a_right_answer_is_told_why(path):
+    cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
+    for name in names_of(path):
+        hints = re.findall(r"<details><summary>Hint (\d)</summary>", cells[f"{name}-text"])
+        assert hints in (["1", "2"], ["1", "2", "3"]), name
+        functions = [node for node in ast.parse(cells[f"{name}-find"]).body if is_check(node)]
+        why = ast.get_docstring(functions[0])
+        assert why, f"{name}: the docstring of its check is printed after Right."
+        assert len(why.split()) >= 15, name
+        assert "Try" in why or "?" in why, f"{name}: and what to try next"
+
+
+def is_check(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and bool(node.decorator_list)
+
+
+def names_of(path: Path) -> list[str]:
+    """Return the exercises of a notebook."""
+    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
+    return [name.removesuffix("-check") for name in ids if name.endswith("-check")]
+
+
+@each_notebook
+def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
+    # One sign, one axis, one number at a time; what is right nevertheless is listed.
+    monkeypatch.chdir(path.parent)
     run = run_of(path.stem[:2])
+    cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
+    accepted = {}
     for name in run.checks:
-        entries = TABLE[path.stem[:2]][name]
-        assert len({entry["says"] for entry in entries}) >= 2, name
+        accepted[name] = []
+        for line, source in mutants.mutants(cells[f"{name}-answer"]):
+            names = dict(run.before[name])
+            try:
+                exec(source, names)
+            except Exception:
+                continue  # the cell itself is red
+            if run.verdict(name, names) is None:
+                accepted[name].append(line)
+    listed = STILL_RIGHT.get(path.stem[:2], {})
+    assert accepted == {name: listed.get(name, []) for name in accepted}
+
+
+def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsys):
+    for path in EXERCISES.glob("*.ipynb"):
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.chdir(tmp_path)
+    lesson = PATHS[0].stem
+    run = Run(nbformat.read(PATHS[0], as_version=4))
+    first, second = run.checks
+    monkeypatch.setenv("JPY_SESSION_NAME", f"somewhere/{lesson}.ipynb")
+    capsys.readouterr()
+
+    def said(name: str) -> str:
+        assert run.verdict(name, dict(run.names)) is None
+        return capsys.readouterr().out.splitlines()[-1]
+
+    of = sum(len(names_of(path)) for path in PATHS)
+    one = f"1 of 2 exercises of this lesson are done, 1 of {of} of the course."
+    assert said(first) == one
+    assert said(first) == one, "the same one twice"
+    assert said(second) == f"2 of 2 exercises of this lesson are done, 2 of {of} of the course."
+    (tmp_path / "progress.json").write_text("{")
+    assert said(first) == one, "a damaged file is begun anew"
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    assert "exercises" not in said(first), "where nobody learns, as in a grading, nothing is noted"
+
+
+def test_hidden_cases_are_new_for_a_learner_and_the_same_in_a_grading(monkeypatch):
+    names = Run(nbformat.read(PATHS[0], as_version=4)).names
+    draws = [names["hidden_cases"]().random() for _ in range(2)]
+    assert draws[0] == draws[1]
+    monkeypatch.delenv("CHECK_SEED")
+    draws = [names["hidden_cases"]().random() for _ in range(2)]
+    assert draws[0] != draws[1]
 
 
 @each_notebook

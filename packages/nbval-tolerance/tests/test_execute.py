@@ -333,6 +333,23 @@ def test_an_alternative_text_goes_from_the_metadata_to_the_figure(lesson):
     assert output.metadata["image/png"]["alt"] == "A line that rises and falls."
 
 
+# What ipywidgets and anywidget send, and a widget without another form.
+WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
+about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
+display({"text/plain": "answer 3", **view}, metadata=about, raw=True)
+display({"text/plain": "<Pad at 0x7f0010>", **view}, raw=True)"""
+
+
+def test_of_a_live_widget_its_other_forms_are_stored(lesson):
+    edit(lesson, 0, SOURCES[0], WIDGETS)
+    assert main(["execute", str(lesson), "--accept"]) == 0
+    still, only = read(lesson)[0].outputs
+    assert still.data == {"text/plain": "answer 3"}
+    assert still.metadata == {"text/plain": {"lang": "en"}}
+    assert "application/vnd.jupyter.widget-view+json" in only.data
+    assert main(["execute", str(lesson)]) == 0  # the comparison says the same
+
+
 def test_what_is_out_of_its_range_is_not_stored(lesson, capsys):
     notebook = nbformat.read(lesson, as_version=4)
     notebook.cells[3].metadata["regression"] |= {

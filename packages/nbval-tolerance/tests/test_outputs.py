@@ -152,6 +152,18 @@ def test_json_of_any_kind_is_compared_but_for_widgets():
     ).differences
 
 
+def test_the_view_of_a_live_widget_is_not_compared_where_it_has_another_form():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
+    stored, live = display(plain="answer 3"), display(plain="answer 3", **view)
+    assert not compare_outputs([stored], [live], TRAINED).differences
+    other = display(plain="answer 5", **view)
+    (difference,) = compare_outputs([stored], [other], TRAINED).differences
+    assert difference.what.startswith("line 1")
+    named = display(plain="<Pad at 0x7f0010>", **view)
+    assert compare_outputs([named], [display(plain="<Pad at 0x7f0010>")], TRAINED).differences
+    assert compare_outputs([display(**view)], [], TRAINED).differences
+
+
 def test_the_text_of_a_figure_is_compared():
     one, other = picture(0), picture(0)
     one.metadata = {"image/png": {"alt": "A falling line, from 0.97 to 0.5."}}

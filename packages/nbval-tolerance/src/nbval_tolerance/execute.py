@@ -24,7 +24,13 @@ from nbval_tolerance.controls import (
     rules_of,
 )
 from nbval_tolerance.notebooks import NotebookError, content, label, parse
-from nbval_tolerance.outputs import compare_outputs, compare_values, merge_streams
+from nbval_tolerance.outputs import (
+    VIEW,
+    compare_outputs,
+    compare_values,
+    merge_streams,
+    without_view,
+)
 from nbval_tolerance.run import KernelDiedError, NoKernelError, ProbeError, Runner
 from nbval_tolerance.stored import control_errors, problems, source_hash, stamp
 from nbval_tolerance.texts.numbers import counted
@@ -220,11 +226,18 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join a cell's chunks of output, and keep of a progress bar what is left to see."""
+    """Join a cell's chunks of output, and keep what is left to see when its kernel has ended.
+
+    That is the last frame of a progress bar, and of a live widget its other forms.
+    """
     cell.outputs = merge_streams(cell.outputs)
     for output in cell.outputs:
         if output.output_type == "stream":
             output.text = last_frame(output.text)
+        elif "data" in output:
+            output.data = NotebookNode(without_view(output.data))
+            if VIEW not in output.data:
+                output.metadata.pop(VIEW, None)
 
 
 def store(notebook: NotebookNode, path: Path, before: bytes, done: str) -> bool:

@@ -38,6 +38,7 @@ EMBEDDED = re.compile(
 # The plain text of a picture: a reader does not see it.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
 WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run
+VIEW = f"{WIDGET}view+json"
 
 
 def compare_notebooks(
@@ -88,9 +89,9 @@ def compare_outputs(
     """Compare two lists of notebook outputs, in order.
 
     Streams, results, displays and errors must come in the same order and with the same MIME types,
-    but for those that `rules.skip` names; which of stdout and stderr arrives first is chance. Of
-    what they hold, texts, HTML (as a reader sees it), JSON and pictures are compared; anything
-    else, such as a widget, by being there.
+    but for those that `rules.skip` names and the view of a live widget that has another form;
+    which of stdout and stderr arrives first is chance. Of what they hold, texts, HTML (as a reader
+    sees it), JSON and pictures are compared; anything else by being there.
 
     Parameters
     ----------
@@ -127,11 +128,15 @@ def compare_named(
 
 
 def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[NotebookNode]:
-    """Return what is compared of outputs: neither these MIME types nor the name of a picture."""
+    """Return what is compared of outputs: neither these MIME types nor the name of a picture.
+
+    Nor the view of a live widget, where it has another form.
+    """
     left = []
     for output in outputs:
         if "data" in output:
-            data = {kind: content for kind, content in output.data.items() if kind not in skip}
+            still = without_view(output.data)
+            data = {kind: content for kind, content in still.items() if kind not in skip}
             if any(kind in PICTURES for kind in output.data) and OBJECT.fullmatch(
                 data.get("text/plain", "")
             ):
@@ -141,6 +146,18 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
             output = NotebookNode(output, data=NotebookNode(data))
         left.append(output)
     return left
+
+
+def without_view(data: Mapping) -> dict:
+    """Return the forms of an output without the view of a live widget, if another form is left.
+
+    The view names a model in the kernel that made it, so it means nothing in a stored notebook:
+    JupyterLab shows an error in its place, and none of the other forms. A plain text that only
+    names an object, `<Widget at 0x7f…>`, is no other form.
+    """
+    still = {kind: content for kind, content in data.items() if kind != VIEW}
+    named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
+    return dict(data) if named else still
 
 
 def compare_data(
