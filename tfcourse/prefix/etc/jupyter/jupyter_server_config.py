@@ -52,12 +52,11 @@ class Signatures(SQLiteSignatureStore):
             super().store_signature(digest, algorithm)
 
 
-
 class StillPictures(AsyncLargeFileManager):
     """Saves of a live widget its picture alone, where it has one.
 
-    The view names a model in a kernel. When the notebook is opened again, with a new kernel or none,
-    JupyterLab would show an error in its place, and not the picture.
+    The view names a model in a kernel. When the notebook is opened again, with a new kernel or
+    none, JupyterLab would show an error in its place, and not the picture.
     """
 
     def run_pre_save_hooks(self, model, path, **kwargs):
