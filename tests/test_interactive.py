@@ -338,7 +338,7 @@ def test_a_film_of_arrays_holds_each_frame():
     assert content["captions"] == ["a", "b", "c"]
     frames = decoded(content)
     assert {frame.shape for frame in frames} == {(4, 12, 3)}  # two images, and a gap
-    red, green, blue = frames[1][2, 3].astype(int)
+    red, _, blue = frames[1][2, 3].astype(int)
     assert red > blue + 100  # above 0: orange
     red, _, blue = frames[2][0, 7].astype(int)
     assert blue > red + 100  # below: blue
