@@ -334,7 +334,7 @@ def test_cells_that_a_learner_added_run_where_they_stand():
 
 
 def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
-    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*")}
+    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*.ipynb")}
     for name in solutions:
         assert plan(exercise(SOLUTIONS / f"{name}.ipynb"), solutions).lesson == name
     with pytest.raises(NotGradableError, match="no answer"):
@@ -343,7 +343,7 @@ def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
 
 @pytest.mark.parametrize("kept", ["in the metadata", "nowhere", "random"])
 def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
-    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*")}
+    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*.ipynb")}
     for name in solutions:
         notebook = exercise(SOLUTIONS / f"{name}.ipynb")
         answer = next(i for i, cell in enumerate(notebook.cells) if cell.id.endswith("-answer"))

@@ -45,9 +45,13 @@ def test_every_number_of_the_lessons_is_held(phase):
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)
-        assert not passing(line, Rules(phase)), f"{line!r} holds a time or an address"
+        moving = passing(line, Rules(phase))  # only a progress bar's times may be
+        assert all(found.progress for found in moving), f"{line!r} holds a time or an address"
+        times = {match["number"] for found in moving for match in numbers_of(found.text)}
         for match in numbers_of(line):
             number = match["number"]
+            if number in times:
+                continue
             by = 1 if is_integer(number) else 1 + abs(value(number)) / 10
             places = max(decimals(number), 0)
             other = f"{value(number) + by:.{places}f}" + "." * number.endswith(".")

@@ -180,7 +180,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("mutations", "complaint"),
     [
-        ("[09_none]", "there is no lesson 10_none"),
+        ("[09_none]", "there is no lesson 09_none"),
         ('[07_small.argued]\n"b" = "Nobody sees it."', "no mutation is called 'b'"),
     ],
 )
