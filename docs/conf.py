@@ -34,7 +34,7 @@ include_patterns = [
     "packages/nbval-tolerance/docs/*.md",
 ]
 exclude_patterns = [".*", "**/.*"]
-extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "mathml"]
+extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "live", "mathml"]
 
 # Notebooks: as they are stored. Nothing is executed, and a page has no use for widgets.
 nb_execution_mode = "off"
@@ -46,7 +46,8 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
 # Lessons lead to their exercises; a test looks for pages that nothing links to.
-suppress_warnings = ["toc.not_included"]
+# MyST-NB does not know what our pads and films store; `live` takes care of it.
+suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
 
 # Formulas are MathML: browsers, screen readers and printers know it without any script.
 html_math_renderer = "mathml"
@@ -55,6 +56,7 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
+html_scaled_image_link = False  # a figure has a width, and its file twice as many pixels
 # The theme writes an empty mode into each page, and complains of it in the browser's console.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # the download button: lesson.ipynb, not lesson.ipynb.txt

@@ -142,9 +142,9 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
         yield f"these are not in order: {PARTS}"
     if not page.partition("\n**Next:**")[2].strip():
         yield "after the questions there is no '**Next:**'"
-    said = int(found[1]) if (found := re.search(r"\*\*About (\d+) minutes", page)) else 0
+    said = int(found[1]) if (found := re.search(r"\*\*About (\d+) minutes", page)) else None
     took = minutes(notebook.cells)
-    if not took <= said <= took + 5 or said > MOST_MINUTES:
+    if said and (not took <= said <= took + 5 or said > MOST_MINUTES):
         yield f"**About {said} minutes**: reading takes {took:.1f}, and {MOST_MINUTES} is the most"
 
 

@@ -168,10 +168,10 @@ def test_the_readme_leads_to_each_lesson():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("(03_build_a_model.ipynb)", "(04_logits_and_softmax.ipynb)"), "to the next lesson"),
-        (("(03_build_a_model.ipynb)", "(02_build.ipynb)"), "leads nowhere"),
+        (("(02_load_data.ipynb)", "(03_build_a_model.ipynb)"), "to the next lesson"),
+        (("(02_load_data.ipynb)", "(02_load.ipynb)"), "leads nowhere"),
         (("(glossary.md#", "(glossary.md#no-"), "leads to no heading"),
-        (("[*grayscale*]", "[]"), "has no text"),
+        (("[*label*]", "[]"), "has no text"),
     ],
 )
 def test_a_link_that_leads_nowhere_is_named(change, said, tmp_path):

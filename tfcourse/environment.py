@@ -223,6 +223,8 @@ def fingerprint():
     """Return a hash of what the environment is made from, and of where it lies."""
     digest = hashlib.sha256(str(ROOT).encode())  # its scripts hold the path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
+    # Installed beside JupyterLab's extension in the prefix.
+    prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
     # Its commands and pytest's entry point are made when it is installed.
     commands = [ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]

@@ -1,7 +1,7 @@
-"""Figures with the text that their lesson stores for readers who cannot see them.
+"""Figures at the size, and with the text, that their lesson stores in the outputs' metadata.
 
-A lesson's `show(fig, alt)` puts it into the output's metadata, where nbconvert looks for it, too.
-MyST-NB 1.4 knows only one text a cell, in the cell's metadata, so the texts are brought over here.
+The size is half that of the file, which is drawn for sharp screens. The text is for readers who
+cannot see the figure. MyST-NB 1.4 knows only one text a cell, in the cell's metadata, and no size.
 """
 
 from __future__ import annotations
@@ -25,25 +25,32 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each image of this page its text; warn where there is none."""
+    """Give each image of this page its size and its text; warn where there is none."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
-    texts = stored_texts(source) if source.suffix == ".ipynb" else {}
+    stored = stored_metadata(source) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):
         # MyST-NB names a figure's file by its content.
-        image["alt"] = image.get("alt") or texts.get(Path(image["uri"]).stem, "")
+        about = stored.get(Path(image["uri"]).stem, {})
+        if about.get("width"):
+            image["width"] = f"{about['width']}px"
+        image["alt"] = image.get("alt") or about.get("alt", "")
         if not image["alt"]:
             logging.getLogger(__name__).warning(
                 "an image without alt text: %s", image["uri"], location=source.as_posix()
             )
 
 
-def stored_texts(notebook: Path) -> dict[str, str]:
-    """Return the text of each figure of the notebook, by the figure's SHA-256."""
-    texts = {}
+def stored_metadata(notebook: Path) -> dict[str, dict]:
+    """Return what the notebook says about each of its figures, by the figure's SHA-256."""
+    found = {}
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             for kind in set(IMAGES) & set(output.get("data", {})):
-                picture = base64.b64decode("".join(output["data"][kind]))
-                text = output["metadata"].get(kind, {}).get("alt", "")
-                texts[hashlib.sha256(picture).hexdigest()] = text
-    return texts
+                found[name(output, kind)] = output["metadata"].get(kind, {})
+    return found
+
+
+def name(output: dict, kind: str) -> str:
+    """Return the SHA-256 of an output's picture, by which MyST-NB names its file."""
+    picture = base64.b64decode("".join(output["data"][kind]))
+    return hashlib.sha256(picture).hexdigest()

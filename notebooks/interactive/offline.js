@@ -103,14 +103,21 @@ export function standIn(state, changed = () => {}) {
 }
 
 // The pad's model, from what a notebook has stored.
-export function padModel({ strokes, temperature, centred, network: steps }) {
+export function padModel({ strokes, temperature, centred, network: steps }, note = "") {
   const logitsOf = network(steps);
   const look = (name, model) => {
     if (name !== "strokes" && name !== "centred") return;
     const image = rasterise(model.get("strokes"), model.get("centred"));
     model.set("seen", { pixels: image.map((v) => Math.round(v * 255)), logits: logitsOf(image) });
   };
-  const model = standIn({ strokes, temperature, centred, example: true, seen: {}, problem: "" }, look);
+  const state = { strokes, temperature, centred, example: true, seen: {}, problem: "", note };
+  const model = standIn(state, look);
   look("strokes", model);
   return model;
+}
+
+// The film's model; only pictures that are in the notebook itself.
+export function filmModel({ title, captions, frames, width, pixelated }) {
+  const own = frames.map((frame) => (String(frame).startsWith("data:image/") ? frame : ""));
+  return standIn({ title, captions, frames: own, width, pixelated, at: 0 });
 }

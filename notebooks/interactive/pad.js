@@ -46,7 +46,7 @@ function html(collecting, id) {
       <div class="pixels">
         <canvas width="28" height="28" role="img" aria-label="Your drawing in 28 by 28 pixels"></canvas>
         <svg viewBox="0 0 28 28" aria-hidden="true">
-          <rect x="4.5" y="4.5" width="20" height="20"></rect>
+          <rect width="20" height="20"></rect>
           <path d="M14.5 12.5v4M12.5 14.5h4"></path>
           <circle r="0.9"></circle>
         </svg>
@@ -68,6 +68,7 @@ function html(collecting, id) {
       <label class="heat"><span>Temperature <output>1.00</output></span>
         <input type="range" class="temperature" min="-1" max="1" step="0.02"></label>
     </div>
+    <p class="note"></p>
     <p class="problem" role="alert"></p>
     <p class="unseen told" role="status"></p>
   </div>`;
@@ -231,8 +232,8 @@ function render({ model, el }) {
     find(".centred").checked = centred;
     root.classList.toggle("as-it-lies", !centred);
     find(".why").textContent = centred
-      ? "Every MNIST digit fills the dashed 20×20 box, and its ink has its centre (○) in the middle (+)."
-      : "Now your drawing is only shrunk. Draw small, in a corner: the model has never seen such digits.";
+      ? "Each MNIST digit fits a box of 20×20 pixels, and the centre of its ink (○) is in the middle (+)."
+      : "Your drawing is only shrunk. Draw a small digit in a corner: the model has never seen one there.";
     find(".heat output").textContent = temperature.toFixed(2);
     const slider = find(".temperature");
     slider.value = Math.log10(temperature);
@@ -278,18 +279,25 @@ function render({ model, el }) {
   function look(pixels) {
     const context = canvas.getContext("2d");
     const image = context.createImageData(28, 28);
-    let [sum, x, y] = [0, 0, 0];
+    const mass = { ink: 0, x: 0, y: 0 };
+    const [xs, ys] = [[], []];
     pixels.forEach((value, place) => {
+      const [x, y] = [place % 28, Math.floor(place / 28)];
       image.data.set([0, 0, 0, value], 4 * place);
-      sum += value;
-      x += value * (place % 28);
-      y += value * Math.floor(place / 28);
+      mass.ink += value;
+      mass.x += value * x;
+      mass.y += value * y;
+      if (value) xs.push(x), ys.push(y);
     });
     context.putImageData(image, 0, 0);
-    const mass = find(".pixels circle");
-    mass.style.display = sum ? "" : "none";
-    mass.setAttribute("cx", sum ? x / sum + 0.5 : 0);
-    mass.setAttribute("cy", sum ? y / sum + 0.5 : 0);
+    const [box, circle] = ["rect", "circle"].map((name) => find(`.pixels ${name}`));
+    circle.style.display = box.style.display = mass.ink ? "" : "none";
+    if (!mass.ink) return;
+    circle.setAttribute("cx", mass.x / mass.ink + 0.5);
+    circle.setAttribute("cy", mass.y / mass.ink + 0.5);
+    const middle = (places) => (Math.min(...places) + Math.max(...places) + 1) / 2;
+    box.setAttribute("x", middle(xs) - 10);
+    box.setAttribute("y", middle(ys) - 10);
   }
 
   function collect() {
@@ -314,6 +322,7 @@ function render({ model, el }) {
 
   function trouble() {
     find(".problem").textContent = model.get("problem") ?? "";
+    find(".note").textContent = model.get("note") ?? "";
   }
 
   const heard = {

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.base.handlers import APIHandler
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from nbformat.sign import SQLiteSignatureStore
@@ -51,6 +52,24 @@ class Signatures(SQLiteSignatureStore):
             super().store_signature(digest, algorithm)
 
 
+class StillPictures(AsyncLargeFileManager):
+    """Saves of a live widget its picture alone, where it has one.
+
+    The view names a model in a kernel. When the notebook is opened again, with a new kernel or
+    none, JupyterLab would show an error in its place, and not the picture.
+    """
+
+    def run_pre_save_hooks(self, model, path, **kwargs):
+        """Take the views out of a notebook before it is written."""
+        if model["type"] == "notebook":
+            for cell in model["content"].get("cells", []):
+                for output in cell.get("outputs", []):
+                    if "image/png" in output.get("data", {}):
+                        output["data"].pop("application/vnd.jupyter.widget-view+json", None)
+        super().run_pre_save_hooks(model, path, **kwargs)
+
+
+c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 

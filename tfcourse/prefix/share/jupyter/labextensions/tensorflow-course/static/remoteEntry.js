@@ -1,0 +1,74 @@
+// For JupyterLab: what a lesson stores beside the picture of a pad or a film comes to life as soon as
+// the lesson is opened, before anything is run. The scripts are those of notebooks/interactive; they
+// are installed beside this file. A notebook brings data alone, and none of it is run.
+//
+// This is the form that JupyterLab expects of an extension: a container of modules, which gets
+// JupyterLab's own modules by `init` and is asked for ours by `get`.
+(() => {
+  const NAME = "tensorflow-course";
+  const here = new URL(".", document.currentScript.src);
+  const NOTE = "This is the network that was stored with the notebook. Run the cell to draw for yours.";
+  let shared;
+
+  const load = (file) => import(new URL(file, here).href);
+
+  async function kinds() {
+    const [offline, pad, film] = await Promise.all(["offline.js", "pad.js", "film.js"].map(load));
+    return {
+      pad: (content, el) => pad.default.render({ model: offline.padModel(content, NOTE), el }),
+      film: (content, el) => film.default.render({ model: offline.filmModel(content), el }),
+    };
+  }
+
+  function addStyle() {
+    if (document.getElementById(NAME)) return;
+    const link = document.createElement("link");
+    Object.assign(link, { id: NAME, rel: "stylesheet", href: new URL("interactive.css", here).href });
+    document.head.append(link);
+  }
+
+  async function mimeExtension() {
+    const versions = Object.values(shared["@lumino/widgets"]);
+    const { Widget } = (await versions[0].get())();
+
+    class Live extends Widget {
+      constructor(kind) {
+        super();
+        this.kind = kind;
+      }
+
+      async renderModel(model) {
+        addStyle();
+        const render = (await kinds())[this.kind];
+        this.end?.();
+        this.node.replaceChildren();
+        this.end = render(model.data[mime(this.kind)], this.node);
+      }
+
+      dispose() {
+        this.end?.();
+        super.dispose();
+      }
+    }
+
+    const mime = (kind) => `application/vnd.tensorflow-course.${kind}+json`;
+    return ["pad", "film"].map((kind) => ({
+      id: `${NAME}:${kind}`,
+      dataType: "json",
+      rank: 10, // after a live widget, before HTML and pictures
+      rendererFactory: {
+        safe: true,
+        mimeTypes: [mime(kind)],
+        createRenderer: () => new Live(kind),
+      },
+    }));
+  }
+
+  (window._JUPYTERLAB ??= {})[NAME] = {
+    init: (scope) => { shared = scope; },
+    get: async () => {
+      const extensions = await mimeExtension();
+      return () => ({ __esModule: true, default: extensions });
+    },
+  };
+})();
