@@ -1,7 +1,7 @@
 """Pads and films come to life in the reader's browser, from what their lessons store.
 
-A lesson's cell stores a picture, and beside it, as JSON, what `notebooks/interactive` needs to
-bring it to life without Python. The picture is what a reader sees without scripts, and on paper.
+A lesson's cell stores a picture and, as JSON beside it, what the scripts in `notebooks/interactive`
+need to bring it to life without Python. Readers without scripts see the picture, as does paper.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Film:
             "pixelated": not figures,
         }
         self._content = {"version": 1, **state}
-        self._live = live.widget("film.js", {**state, "at": 0})
+        self._shared = live.Shared("film.js", {**state, "at": 0})
 
     def __len__(self):
         return len(self._pictures)
@@ -65,7 +65,7 @@ class Film:
         return f"Film{named}: {len(self)} frames, from {first} to {last}."
 
     def _repr_mimebundle_(self, **_):
-        return live.bundle(self._live, repr(self), self._still(), "film", self._content)
+        return live.bundle(self._shared, repr(self), self._still(), "film", self._content)
 
     def _still(self):
         """Return a figure of a few frames: below each other, if they are wide."""

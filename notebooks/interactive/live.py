@@ -6,6 +6,8 @@ import base64
 import io
 from pathlib import Path
 
+from PIL import Image
+
 try:
     import anywidget
     import traitlets
@@ -17,22 +19,44 @@ HOW = 'To bring this to life, run "%pip install anywidget" in a cell and restart
 DPI = 200  # twice Matplotlib's, for sharp screens
 
 
-def widget(script, state, changed=None, said=None):
-    """Return a live widget; None where anywidget is not installed.
+class Shared:
+    """What Python and the browser share, by name; without anywidget, Python has it alone.
 
     Parameters
     ----------
     script
         The name of the JavaScript file beside this one that draws it.
     state
-        What Python and the browser share, by name.
+        The names, and the values to begin with.
     changed
-        Called when the browser has changed something, with its name and its new value.
+        Called with a name when a cell, or the browser, has given it another value.
     said
         Called with each message that the browser sends.
     """
-    if anywidget is None:
-        return None
+
+    def __init__(self, script, state, changed=None, said=None):
+        self.changed = changed
+        self.widget = None
+        self.values = state if anywidget is None else None
+        if anywidget is not None:
+            self.widget = widget(script, state, changed, said)
+
+    def get(self, name):
+        """Return a value."""
+        return getattr(self.widget, name) if self.widget else self.values[name]
+
+    def set(self, name, value):
+        """Give a name another value."""
+        if self.widget:
+            setattr(self.widget, name, value)
+        elif self.values[name] != value:
+            self.values[name] = value
+            if self.changed:
+                self.changed(name)
+
+
+def widget(script, state, changed, said):
+    """Return a live widget; the parameters are those of `Shared`."""
     kinds = {bool: traitlets.Bool, float: traitlets.Float, int: traitlets.Int}
     kinds |= {str: traitlets.Unicode, list: traitlets.List, dict: traitlets.Dict}
     shared = {name: kinds[type(value)](value).tag(sync=True) for name, value in state.items()}
@@ -40,33 +64,34 @@ def widget(script, state, changed=None, said=None):
     kind = type("Interactive", (anywidget.AnyWidget,), {**files, **shared})
     made = kind()
     if changed:
-        made.observe(lambda change: changed(change["name"], change["new"]), list(state))
+        made.observe(lambda change: changed(change["name"]), list(state))
     if said:
         made.on_msg(lambda _, message, buffers: said(message))
     return made
 
 
-def bundle(live, text, figure, kind="", content=None):
+def bundle(shared, text, figure, kind="", content=None):
     """Return the forms of an output and their metadata: IPython's `_repr_mimebundle_`.
 
     Parameters
     ----------
-    live
-        What `widget` returns.
+    shared
+        What is live, where it can be.
     text, figure
         What is shown without a front end: plain text, and a Matplotlib figure.
     kind, content
         The name and the content of a form for pages that bring it to life without Python.
     """
-    if live is None:
+    if shared.widget is None:
         text = f"{text}\n{HOW}"
+        figure.supxlabel(HOW, fontsize=9)
     picture, size = png(figure)
     data = {"text/plain": text, "image/png": picture}
     metadata = {"image/png": size}
     if content is not None:
         data[f"application/vnd.tensorflow-course.{kind}+json"] = content
-    if live is not None:
-        shown = live._repr_mimebundle_()
+    if shared.widget is not None:
+        shown = shared.widget._repr_mimebundle_()
         shown, about = shown if isinstance(shown, tuple) else (shown, {})
         data = {**shown, **data}
         metadata = {**about, **metadata}
@@ -74,8 +99,13 @@ def bundle(live, text, figure, kind="", content=None):
 
 
 def png(figure):
-    """Return a figure as PNG in base64, and how large it is meant to be shown."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
-    width, height = (figure.get_size_inches() * DPI / 2).round().astype(int).tolist()
-    return base64.b64encode(file.getvalue()).decode(), {"width": width, "height": height}
+    """Return a figure as PNG in base64, and how large it is meant to be shown.
+
+    It has 256 colours, which makes it a third as large.
+    """
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    picture = Image.open(drawn).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    size = {"width": picture.width // 2, "height": picture.height // 2}
+    return base64.b64encode(small.getvalue()).decode(), size

@@ -14,11 +14,21 @@ def logits_of(model, image):
     """Return a model's logits for one image: log p, where its last layer is a softmax."""
     shape = tuple(getattr(model, "input_shape", None) or (None, 28, 28))[1:]
     if np.prod(shape) != image.size:
-        raise ValueError(f"the model takes images of shape {shape}, and the pad makes (28, 28)")
+        raise ValueError(f"the model takes an array of shape {shape}, and the pad makes (28, 28)")
     output = np.asarray(model(image.reshape((1, *shape)), training=False), np.float32)[0]
+    if output.shape != (10,):
+        raise ValueError(f"the model answers with an array of shape {output.shape}, not (10,)")
     if not ends_in_softmax(model):
         return output
     return np.log(np.maximum(output, SMALLEST))
+
+
+def seen(model, image):
+    """Return what the browser shows of an image: pixels to 255 and, if there is a model, logits."""
+    found = {"pixels": np.rint(image * 255).astype(int).ravel().tolist()}
+    if model is not None:
+        found["logits"] = [float(logit) for logit in logits_of(model, image)]
+    return found
 
 
 def softmax(logits, temperature=1.0):
@@ -67,7 +77,8 @@ def packed(model):
             steps.append({"kind": activation})
     # A model with branches, say, is not what its list of layers is.
     probe = np.linspace(0, 1, 784, dtype=np.float32).reshape(28, 28)
-    if not steps or steps[0]["kind"] != "dense" or steps[0]["inputs"] != probe.size:
+    sizes = [(step["inputs"], step["units"]) for step in steps if step["kind"] == "dense"]
+    if [probe.size, *(units for _, units in sizes)] != [*(inputs for inputs, _ in sizes), 10]:
         return None
     told, computed = logits_of(model, probe), forward(steps, probe)
     close = np.abs(told - computed).max() <= 0.05 * max(np.ptp(told), 1)

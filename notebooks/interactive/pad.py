@@ -27,6 +27,7 @@ class DigitPad:
 
     def __init__(self, model, strokes=None, temperature=1.0):
         self.model = model
+        network.logits_of(model, rasterise([]))  # a model that does not fit is told of here
         state = {
             "strokes": plain(EXAMPLE if strokes is None else strokes),
             "example": True,
@@ -35,36 +36,35 @@ class DigitPad:
             "seen": {},
             "problem": "",
         }
-        self._state = dict(state)  # what there is without a widget
-        self._live = live.widget("pad.js", state, self._changed)
+        self._shared = live.Shared("pad.js", state, self._changed)
         self._look()
 
     @property
     def strokes(self):
         """The drawing."""
-        return self._get("strokes")
+        return self._shared.get("strokes")
 
     @strokes.setter
     def strokes(self, strokes):
-        self._set("strokes", plain(strokes))
+        self._shared.set("strokes", plain(strokes))
 
     @property
     def temperature(self):
         """What the logits are divided by before softmax."""
-        return self._get("temperature")
+        return self._shared.get("temperature")
 
     @temperature.setter
     def temperature(self, temperature):
-        self._set("temperature", float(temperature))
+        self._shared.set("temperature", float(temperature))
 
     @property
     def centred(self):
         """Whether the drawing is centred as MNIST's digits were."""
-        return self._get("centred")
+        return self._shared.get("centred")
 
     @centred.setter
     def centred(self, centred):
-        self._set("centred", bool(centred))
+        self._shared.set("centred", bool(centred))
 
     @property
     def image(self):
@@ -90,29 +90,19 @@ class DigitPad:
         """Take the drawing away."""
         self.strokes = []
 
-    def _get(self, name):
-        return getattr(self._live, name) if self._live else self._state[name]
-
-    def _set(self, name, value):
-        if self._live:
-            setattr(self._live, name, value)
-        self._state[name] = value
-
-    def _changed(self, name, value):
+    def _changed(self, name):
         """Compute anew when the browser, or a cell, has changed the drawing."""
         if name in ("strokes", "centred"):
             self._look()
 
     def _look(self):
         """Tell the browser what the model sees and says."""
-        image = self.image
-        seen = {"pixels": np.rint(image * 255).astype(int).ravel().tolist()}
         try:
-            seen["logits"] = [float(logit) for logit in network.logits_of(self.model, image)]
-            self._set("problem", "")
+            seen, problem = network.seen(self.model, self.image), ""
         except Exception as error:  # shown on the pad; in a callback nobody would see it
-            self._set("problem", f"The model cannot answer: {error}")
-        self._set("seen", seen)
+            seen, problem = network.seen(None, self.image), f"The model cannot answer: {error}"
+        self._shared.set("problem", problem)
+        self._shared.set("seen", seen)
 
     def __repr__(self):
         if not self.strokes:
@@ -122,18 +112,14 @@ class DigitPad:
     def _repr_mimebundle_(self, **_):
         figure = picture.pad(self.strokes, self.image, self.logits, self.scores)
         steps = network.packed(self.model)
-        content = (
-            None
-            if steps is None
-            else {
-                "version": 1,
-                "strokes": self.strokes,
-                "temperature": self.temperature,
-                "centred": self.centred,
-                "network": steps,
-            }
-        )
-        return live.bundle(self._live, repr(self), figure, "pad", content)
+        content = {
+            "version": 1,
+            "strokes": self.strokes,
+            "temperature": self.temperature,
+            "centred": self.centred,
+            "network": steps,
+        }
+        return live.bundle(self._shared, repr(self), figure, "pad", content if steps else None)
 
 
 def plain(strokes):

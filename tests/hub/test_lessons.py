@@ -56,6 +56,27 @@ def test_exercises_come_without_their_solutions(source, folder):
     assert not [name for name in copied if "solutions" in name]
 
 
+def test_what_lessons_import_is_always_the_newest(source, folder):
+    (source / "interactive" / "__pycache__").mkdir(parents=True)
+    (source / "interactive" / "__pycache__" / "pad.pyc").write_text("compiled")
+    module = source / "interactive" / "pad.py"
+    module.write_text("old")
+    copy_lessons(source, folder)
+    module.write_text("new")
+    (folder / "00_a.ipynb").write_text("mine")
+    copy_lessons(source, folder)
+    copied = files(folder)
+    assert copied["interactive/pad.py"] == "new"
+    assert copied["00_a.ipynb"] == "mine"
+    assert not [name for name in copied if "pyc" in name or name.endswith(".new")]
+
+
+def test_a_learner_does_not_get_digits_that_somebody_else_drew(source, folder):
+    (source / "my_digits.json").write_text("{}")
+    copy_lessons(source, folder)
+    assert "my_digits.json" not in files(folder)
+
+
 def test_a_file_that_appears_while_copying_stays(source, folder, monkeypatch):
     link = os.link
 
