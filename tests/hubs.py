@@ -293,9 +293,25 @@ class ClassLearner(Learner):
 
     def run(self, *command: str) -> str:
         """Run a command in the learner's container, as the learner."""
-        code, said = self.container.exec_run(list(command))
-        assert code == 0, said.decode()
-        return said.decode()
+        return run_in(self.container, *command)
+
+
+def run_in(container: Container, *command: str, **environment: str) -> str:
+    """Run a command in a container; return what it prints, and fail if it does.
+
+    By Docker's command line: `exec_run` loses the first output now and then, if it comes together
+    with the engine's headers (https://github.com/docker/docker-py/issues/3332).
+    """
+    variables = (f"--env={name}={value}" for name, value in environment.items())
+    run = subprocess.run(
+        [os.environ.get("DOCKER", "docker"), "exec", *variables, container.id, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    return run.stdout
 
 
 def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:

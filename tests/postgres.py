@@ -8,7 +8,7 @@ import secrets
 import docker
 import psutil
 import psycopg
-from hubs import IMAGE, free_ports, wait_until
+from hubs import IMAGE, free_ports, run_in, wait_until
 
 POSTGRES = """
 FROM debian:trixie-slim
@@ -64,11 +64,7 @@ class Postgres:
         """Run a shell's command beside the server, as its owner; return what it prints."""
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PORT": str(self.port)}
         who = {"PGUSER": "hub", "PGPASSWORD": self.password, "PGDATABASE": "postgres"}
-        code, said = self.container.exec_run(
-            ["sh", "-c", command], environment=place | who, workdir="/tmp"
-        )
-        assert code == 0, said.decode()
-        return said.decode()
+        return run_in(self.container, "sh", "-c", f"cd /tmp\n{command}", **place, **who)
 
     def remove(self) -> None:
         """Leave nothing of it, if it was started."""

@@ -229,7 +229,7 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
         assert saved(learner, f"{folder}/05_loss.ipynb") == "my notes"
         assert saved(learner, f"{folder}/own.ipynb") == "my own"
         assert "Second edition" in learner.run("cat", f"{folder}/06_compile_and_fit.ipynb")
-        assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/04_loss_updated_*.ipynb")
+        assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/05_loss_updated_*.ipynb")
     finally:
         hub.remove()
         for kind in ("cpu", "hub"):  # the name, not the image

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import docker
 import pytest
+from hubs import run_in
 from tornado import web
 
 from tfcourse.hub import gpus
@@ -147,9 +148,9 @@ def visible(spawner: ContainerSpawner) -> list[str]:
     """Return the GPUs that Docker has asked NVIDIA's runtime to give to the learner's server."""
     client = docker.from_env()
     container = client.containers.get(spawner.container_name)
-    _, environment = container.exec_run(["cat", "/proc/1/environ"])
+    environment = run_in(container, "cat", "/proc/1/environ")
     client.close()
-    variables = dict(line.split("=", 1) for line in environment.decode().strip("\0").split("\0"))
+    variables = dict(line.split("=", 1) for line in environment.strip("\0").split("\0"))
     return variables.get("NVIDIA_VISIBLE_DEVICES", "none").split(",")
 
 

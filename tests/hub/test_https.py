@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from docker.models.networks import Network
-from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, wait_until
+from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, run_in, wait_until
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 from requests.adapters import HTTPAdapter
 
@@ -215,7 +215,7 @@ def test_caddy_may_listen_and_nothing_else(hub):
     limits = caddy.attrs["HostConfig"]
     assert limits["ReadonlyRootfs"]
     assert not limits["Privileged"]
-    status = caddy.exec_run(["cat", "/proc/1/status"]).output.decode()
+    status = run_in(caddy, "cat", "/proc/1/status")
     rights = {line.split(":\t")[0]: line.split(":\t")[1] for line in status.splitlines()}
     assert int(rights["CapBnd"], 16) == int(rights["CapEff"], 16) == 1 << 10  # NET_BIND_SERVICE
     assert rights["NoNewPrivs"] == "1"

@@ -22,7 +22,7 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dockerspawner import DockerSpawner
-from hubs import ClassHub, ClassLearner, free_ports, post, wait_until
+from hubs import ClassHub, ClassLearner, free_ports, post, run_in, wait_until
 from oidc_provider_mock import User
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient
@@ -273,9 +273,9 @@ def test_others_are_refused_with_a_sentence(oauth_hub, person, sentence):
 
 def test_the_provider_is_asked_again_each_day(oauth_hub):
     session = oauth_hub.login("grace").session
-    secret = oauth_hub.container("hub").exec_run(["cat", "/srv/state/hub/cookie_secret"]).output
+    secret = run_in(oauth_hub.container("hub"), "cat", "/srv/state/hub/cookie_secret")
     name, cookie = next(c for c in session.cookies.items() if c[0] == "jupyterhub-hub-login")
-    secret = bytes.fromhex(secret.decode())
+    secret = bytes.fromhex(secret)
     who = decode_signed_value(secret, name, cookie.strip('"'))
 
     def page_after(hours: float) -> str:
