@@ -109,7 +109,7 @@ def test_another_right_answer_is_accepted(number, name, code, run_of):
     assert run_of(number).verdict(name, names) is None
 
 
-# Other answers to 02.budget that are as right as the solution: what stands between Flatten and end.
+# Other answers to 03.budget that are as right as the solution: what stands between Flatten and end.
 LAYERS = [
     "Dense(25, activation=tf.nn.relu), Dense(10)",
     'Dense(25), Activation("relu"), Dense(10)',

@@ -14,10 +14,8 @@ def printed(text: str, name: str = "stdout") -> nbformat.NotebookNode:
     return new_output("stream", name=name, text=text)
 
 
-def picture() -> nbformat.NotebookNode:
-    return new_output(
-        "display_data", data={"image/png": "", "text/plain": "<Figure at 0x7f001122>"}
-    )
+def picture(plain: str = "<Figure at 0x7f001122>") -> nbformat.NotebookNode:
+    return new_output("display_data", data={"image/png": "", "text/plain": plain})
 
 
 def lesson(*cells: tuple | nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -345,6 +343,8 @@ def test_alternative_texts_are_those_of_the_figures(alt, said):
         ("no-figure", printed("loss 0.9"), "no-figure' does nothing: the cell shows no figure"),
         ("no-figure", picture(), ""),
         ("no-figure", new_output("display_data", data={"text/html": "<svg></svg>"}), ""),
+        ("wider-float=2", picture("logit 0.97"), ""),
+        ("wider-float=2", picture("<Figure size 0.9>"), "wider-float' does nothing: the cell sh"),
     ],
 )
 def test_a_tag_is_about_something_that_the_cell_shows(tag, output, said):

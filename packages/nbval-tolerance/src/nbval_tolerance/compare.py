@@ -64,7 +64,7 @@ class Phase(Enum):
 # threads, instruction sets, oneDNN on and off, XLA, without op determinism, other Python and
 # Matplotlib. The largest move of each kind stands behind it, most of them XLA's, with which
 # Dropout drops other units. Where a tolerance is more than twice that, another network on another
-# processor (AMD Zen) has moved farther: its training loss by 3.2 %, its test loss by 5.7 %. The
+# processor (AMD Zen) has moved farther: its training loss by 3.2%, its test loss by 5.7%. The
 # absolute part is that of numbers of order 1; `floor` makes it smaller for small ones.
 TOLERANCES = {
     Phase.UNTRAINED: {

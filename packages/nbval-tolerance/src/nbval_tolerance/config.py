@@ -265,7 +265,7 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
             ):
                 raise ConfigError(
                     f"{where}.{name}.{kind}: takes [absolute, relative], as [0.002, 0.08] for "
-                    f"±0.002 and 8 %; not {pair!r}"
+                    f"±0.002 and 8%; not {pair!r}"
                 )
             found[phase][kind] = (float(pair[0]), float(pair[1]))
     return found

@@ -280,13 +280,13 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 def readable(output: NotebookNode) -> str:
     """Return what a reader can read of an output, in all its forms.
 
-    The plain text of a picture is not shown, and that of a display with other forms is not if it
-    only names an object, `<Styler at 0x7f…>`.
+    The plain text of a display with other forms is not shown if it only names an object,
+    `<Styler at 0x7f…>`. Beside a picture, any other plain text is the form for those who see none.
     """
     data = output.get("data", {})
-    if any(kind.startswith("image/") for kind in data):
-        return ""
     named = len(data) > 1 and text_of(output).startswith("<")
+    if any(kind.startswith("image/") for kind in data):
+        return "" if named else text_of(output)
     texts = ["" if named else text_of(output)]
     for kind, content in data.items():
         drawn = kind in ("text/html", "text/markdown")

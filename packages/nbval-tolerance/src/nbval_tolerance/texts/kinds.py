@@ -17,7 +17,7 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 # learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
 # names results is none: a temperature may have been fitted, a step size found. IoU and specificity
 # are shares of right answers, like accuracy, and so is scikit-learn's `test_score`. R² is 1 minus a
-# loss that may move by 8 %, so it moves farther. A spread, or a p-value, is small beside other
+# loss that may move by 8%, so it moves farther. A spread, or a p-value, is small beside other
 # numbers: their size says nothing about it. Two are left to be floats: `error`, which may be one of
 # rounding, and perplexity, which grows faster than its loss.
 WORDS = re.compile(
