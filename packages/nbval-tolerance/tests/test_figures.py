@@ -191,6 +191,15 @@ def test_what_another_processor_moves_in_a_trained_figure_passes(draw, moved):
     assert compare_figures(BASE[draw], changed, trained=False).what
 
 
+def test_a_retina_figure_is_compared_as_it_is_shown():
+    with matplotlib.rc_context({"savefig.dpi": 200}):
+        stored, moved = panels(), panels(move=0.01)
+        renamed = panels(titles=("55,000 images", "5,000 images"))
+    assert Image.open(io.BytesIO(stored)).width > 1700
+    assert compare_figures(stored, moved, trained=True).what is None
+    assert "(x 6" in compare_figures(stored, renamed, trained=True).what
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_another_matplotlib_passes(trained):
     old, new = (

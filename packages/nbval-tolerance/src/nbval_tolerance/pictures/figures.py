@@ -59,6 +59,9 @@ BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by u
 # in a figure by another Matplotlib: the boxes of figure 02-34 made 5, an added line 19.
 PATCH = {"trained": 16, "other": 8}
 
+# What Matplotlib draws for a screen whose pixels are not doubled.
+SHOWN_DPI = 100
+
 # How large a picture may be: a hundred times the largest in lessons 02 to 07.
 PIXELS = 30_000_000
 
@@ -155,6 +158,9 @@ def place(row: float, column: float, shape: tuple[int, ...]) -> str:
 def read(data: bytes) -> Image.Image:
     """Decode a picture file to RGBA, the frames of an animation below one another.
 
+    A figure of 200 dpi, which Jupyter calls retina, is shrunk to the size at which it is shown: the
+    limits above are in pixels of 100 dpi.
+
     Raises
     ------
     UnreadableError
@@ -177,6 +183,9 @@ def read(data: bytes) -> Image.Image:
         result = Image.new("RGBA", (picture.width, picture.height * len(frames)))
         for number, frame in enumerate(frames):
             result.paste(frame, (0, number * picture.height))
+    dpi, _ = picture.info.get("dpi", (SHOWN_DPI, SHOWN_DPI))
+    if (times := round(dpi) // SHOWN_DPI) > 1:  # PNG stores 200 as 199.9996
+        result = result.reduce(times)
     result.info = picture.info
     return result
 
