@@ -128,7 +128,7 @@ def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     expect(pad.answer).to_have_text("7")
     assert pad.ink_in_the_middle()
     assert lab.python("pad.answer") == 7
-    screenshot("pad")
+    screenshot("pad", middle=pad.root)
 
 
 def test_the_temperature_changes_the_scores_and_no_logit(lab):
