@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from drawing import NOTHING, SEVEN, Pad, too_faint, watch
 from hubs import ROOT, Hub, Learner, run_cell, wait_until
-from lab import enter, menu
+from lab import enter, menu, wait_for_kernel
 from playwright.sync_api import Browser, Page, expect
 
 LESSON = "01_the_whole_game.ipynb"
@@ -91,6 +91,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
     """Return the lesson after all of its cells have run; its network has learned a little."""
+    wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)
     return opened
