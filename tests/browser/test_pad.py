@@ -142,6 +142,8 @@ def test_the_temperature_changes_the_scores_and_no_logit(lab):
     assert pad.numbers("logit") == logits
     assert max(pad.numbers("score")) < max(scores)
     assert pad.numbers("score") == pytest.approx(lab.python("pad.scores.tolist()"), abs=0.00051)
+    slider.press("ArrowLeft")  # which JupyterLab would take, too
+    expect(pad.root.locator(".now")).to_have_text("9.55")
     slider.press("Home")
     expect(pad.root.locator(".now")).to_have_text("0.10")
     assert max(pad.numbers("score")) >= max(scores)
