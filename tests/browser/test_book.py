@@ -208,6 +208,7 @@ def test_the_front_page_begins_with_a_pad_for_mouse_and_keyboard(page: Page, boo
     page.goto(book.url + FRONT)
     first = page.locator(".bd-article > *").first
     pad = Pad(first.locator(".course-pad"))
+    expect(first).to_have_class(re.compile("course-live"))
     expect(pad.root).to_be_in_viewport(ratio=1)
     expect(first.locator("img")).not_to_be_visible()
     expect(pad.answer).to_have_text("3")
