@@ -141,7 +141,7 @@ values: environment ## make and check values for Zero to JupyterHub (SIZE=class 
 	@$(BIN)/python -m tfcourse.hub.values --size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
-	@$(BIN)/python -m pytest tests/browser/test_learner.py --screenshots
+	@$(BIN)/python -m pytest tests/browser/test_learner.py tests/browser/test_pad.py --screenshots
 
 lint: environment ## check style and formatting of code and notebooks
 	@$(BIN)/pre-commit run --all-files

@@ -14,6 +14,18 @@ def open_lesson(page: Page, lesson: str) -> None:
     wait_for_kernel(page)
 
 
+def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> None:
+    """Log in a learner whose server runs, and open a file in a JupyterLab of its own."""
+    page.goto(learner.hub.url)
+    page.get_by_label("Username").fill(learner.name)
+    page.get_by_label("Password").fill(learner.hub.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/user/{learner.name}/**")
+    home = f"{learner.hub.url}/user/{learner.name}"
+    page.goto(f"{home}/lab/workspaces/{workspace}/tree/{path}?reset#{heading}")
+    expect(page.locator(".jp-Notebook")).to_be_visible()
+
+
 def wait_for_kernel(page: Page) -> None:
     # The status bar speaks for the notebook in front.
     expect(page.get_by_title(re.compile("Change kernel for"))).to_have_text(

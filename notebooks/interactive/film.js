@@ -9,7 +9,6 @@ function render({ model, el }) {
   const root = document.createElement("div");
   const find = (selector) => root.querySelector(selector);
   root.className = "course-film";
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the slider's arrow keys
   root.innerHTML = `<div class="board">
     <p class="title"></p>
     <img>
@@ -77,9 +76,18 @@ function render({ model, el }) {
     stop();
     show(Number(event.target.value));
   });
+  // JupyterLab would take the slider's arrow keys; Ctrl+S and its like stay JupyterLab's.
+  const shortcuts = (event) => {
+    if (!root.contains(event.target)) return;
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey));
+  };
+  window.addEventListener("keydown", shortcuts, true); // it comes before JupyterLab's own
   show(at);
   label();
-  return () => clearInterval(timer);
+  return () => {
+    clearInterval(timer);
+    window.removeEventListener("keydown", shortcuts, true);
+  };
 }
 
 export default { render };

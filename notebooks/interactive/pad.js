@@ -65,8 +65,8 @@ function html(collecting, id) {
           <th scope="col" class="score">softmax scores</th></tr></thead>
         <tbody>${rows}</tbody>
       </table>
-      <label class="heat"><span>Temperature <output>1.00</output></span>
-        <input type="range" class="temperature" min="-1" max="1" step="0.02"></label>
+      <label class="heat"><span>Temperature <span class="now">1.00</span></span>
+        <input type="range" class="temperature" aria-label="Temperature" min="-1" max="1" step="0.02"></label>
     </div>
     <p class="note"></p>
     <p class="problem" role="alert"></p>
@@ -79,7 +79,6 @@ function render({ model, el }) {
   const find = (selector) => root.querySelector(selector);
   const collecting = () => model.get("collecting");
   root.className = "course-pad";
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys, and C
   root.innerHTML = html(Boolean(collecting()), `course-pad-${(pads += 1)}`);
   root.classList.toggle("collecting", Boolean(collecting()));
   el.append(root);
@@ -201,7 +200,10 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   paper.addEventListener("keyup", (event) => pressed.delete(event.key));
-  paper.addEventListener("blur", () => pressed.clear());
+  paper.addEventListener("blur", () => {
+    pressed.clear();
+    paper.classList.remove("by-pointer");
+  });
 
   function save() {
     if (!strokes.length || !collecting().ask) return;
@@ -234,7 +236,7 @@ function render({ model, el }) {
     find(".why").textContent = centred
       ? "Each MNIST digit fits a box of 20×20 pixels, and the centre of its ink (○) is in the middle (+)."
       : "Your drawing is only shrunk. Draw a small digit in a corner: the model has never seen one there.";
-    find(".heat output").textContent = temperature.toFixed(2);
+    find(".now").textContent = temperature.toFixed(2);
     const slider = find(".temperature");
     slider.value = Math.log10(temperature);
     slider.setAttribute("aria-valuetext", temperature.toFixed(2));
@@ -325,6 +327,13 @@ function render({ model, el }) {
     find(".note").textContent = model.get("note") ?? "";
   }
 
+  // JupyterLab would take the arrow keys, and C; Ctrl+S and its like stay JupyterLab's.
+  const shortcuts = (event) => {
+    if (!root.contains(event.target)) return;
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey));
+  };
+  window.addEventListener("keydown", shortcuts, true); // it comes before JupyterLab's own
+
   const heard = {
     "change:strokes": () => {
       if (pointer === null && !frame) strokes = model.get("strokes");
@@ -347,6 +356,7 @@ function render({ model, el }) {
   return () => {
     cancelAnimationFrame(frame);
     clearTimeout(timer);
+    window.removeEventListener("keydown", shortcuts, true);
     for (const [name, does] of Object.entries(heard)) model.off(name, does);
   };
 }

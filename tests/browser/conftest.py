@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from tfcourse.hub.state import ROOT
 
@@ -35,8 +35,11 @@ def account(request: pytest.FixtureRequest) -> Account:
 def screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[..., None]:
     """Return a function that takes a picture for the lessons, if --screenshots asks for them."""
 
-    def take(name: str, height: int = 800) -> None:
+    def take(name: str, height: int = 800, middle: Locator | None = None) -> None:
         if request.config.getoption("--screenshots"):
+            if middle:
+                middle.evaluate("element => element.scrollIntoView({ block: 'center' })")
+                middle.hover()  # once nothing moves any more
             page.mouse.move(640, 799)  # over the status bar, where nothing lights up
             page.screenshot(
                 path=ROOT / "notebooks" / "images" / f"{name}.png",

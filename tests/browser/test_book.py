@@ -17,11 +17,13 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from drawing import NOTHING, SEVEN, Pad, too_faint, watch
+from playwright.sync_api import Browser, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
+PAD = "application/vnd.tensorflow-course.pad+json"
 LESSON = "notebooks/07_evaluate_and_predict"
 # Front page, tables in Keras' own colours, figures, formulas, words.
 LOOKED_AT = [
@@ -198,6 +200,68 @@ def test_axe_finds_nothing_serious(page: Page, book, name, scheme):
         for violation in found["violations"]
         if violation["impact"] in ("serious", "critical")
     ]
+
+
+def test_the_front_page_begins_with_a_pad_for_mouse_and_keyboard(page: Page, book):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(book.url + FRONT)
+    first = page.locator(".bd-article > *").first
+    pad = Pad(first.locator(".course-pad"))
+    expect(first).to_have_class(re.compile("course-live"))
+    expect(pad.root).to_be_in_viewport(ratio=1)
+    expect(first.locator("img")).not_to_be_visible()
+    expect(pad.answer).to_have_text("3")
+    pad.draw(SEVEN)
+    expect(pad.answer).to_have_text("7")
+    assert pad.ink_in_the_middle()
+    assert max(pad.bars()) == pytest.approx(max(pad.numbers("score")), abs=0.001)
+
+    page.reload()
+    for key in ("Tab", "Enter"):  # skip to the main content
+        page.keyboard.press(key)
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        if pad.has_focus():
+            break
+    assert pad.shows_focus()
+    pad.press("c")
+    expect(pad.answer).to_have_text(NOTHING)
+    pad.type_seven()
+    expect(pad.answer).to_have_text("7")
+    assert not [url for url in asked if not url.startswith((book.url, "data:"))]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_answer_stands_below_the_finger(browser: Browser, book, scheme):
+    size = {"width": 375, "height": 667}
+    page = browser.new_page(viewport=size, color_scheme=scheme, is_mobile=True, has_touch=True)
+    page.goto(book.url + FRONT)
+    pad = Pad(page.locator(".course-pad"))
+    pad.touch(SEVEN)
+    expect(pad.answer).to_have_text("7")
+    expect(pad.paper).to_be_in_viewport(ratio=1)
+    expect(pad.answer).to_be_in_viewport(ratio=1)
+    assert not too_faint(pad.root)
+    page.close()
+
+
+def test_without_scripts_the_pad_is_a_picture_with_a_text(browser: Browser, book):
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(book.url + FRONT)
+    expect(page.locator(".course-pad")).to_have_count(0)
+    picture = page.locator(".bd-article > *").first.get_by_role("img")
+    expect(picture).to_be_in_viewport(ratio=1)
+    pads = [o for o in outputs(LESSONS[1]) if PAD in o.get("data", {})]
+    expect(picture).to_have_attribute("alt", pads[0]["metadata"]["image/png"]["alt"])
+    page.close()
+
+
+def test_a_film_plays_and_steps(page: Page, book):
+    page.goto(f"{book.url}notebooks/03_build_a_model.html")
+    film = page.locator(".course-film")
+    watch(film, [f"label {digit}" for digit in range(10)])
+    assert not too_faint(film)
 
 
 def test_figures_stay_on_white_in_the_dark(page: Page, book):

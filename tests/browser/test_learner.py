@@ -24,7 +24,7 @@ def test_a_learner_logs_in_starts_an_environment_and_runs_a_lesson(page, account
     seen = page.locator(".jp-OutputArea-output", has_text=SHAPES[0]).first
     seen.scroll_into_view_if_needed()
     expect(seen).to_be_visible()
-    screenshot("run")
+    screenshot("run", middle=seen)
     # Once its scripts are there: before that, a button does nothing.
     page.goto(f"{account.url}/hub/home", wait_until="networkidle")
     page.get_by_role("button", name="Stop My Server").click()

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from hubs import Hub, Learner
+from lab import enter
 from playwright.sync_api import Browser, Page, Response, expect
 
 ATTACK = "document.documentElement.dataset.attacked = 1"
@@ -35,17 +36,6 @@ def put(learner: Learner, path: str, cells: list[dict]) -> None:
 def text(learner: Learner, path: str) -> str:
     response = learner.api("GET", f"/user/{{name}}/api/contents/{path}")
     return response.json()["content"]["cells"][0]["source"]
-
-
-def enter(page: Page, learner: Learner, path: str, workspace: str) -> None:
-    """Log in, and open a file in a JupyterLab of its own."""
-    page.goto(learner.hub.url)
-    page.get_by_label("Username").fill(learner.name)
-    page.get_by_label("Password").fill(learner.hub.password)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/user/careful/**")
-    page.goto(f"{learner.hub.url}/user/careful/lab/workspaces/{workspace}/tree/{path}?reset")
-    expect(page.locator(".jp-Notebook")).to_be_visible()
 
 
 def append(page: Page, words: str) -> None:
