@@ -181,3 +181,17 @@ def test_a_link_that_leads_nowhere_is_named(change, said, tmp_path):
     assert change[0] in text
     lesson.write_text(text.replace(*change))
     assert any(said in complaint for complaint in lint_lessons.links(lesson))
+
+
+def test_tables_of_lessons_give_the_minutes_that_each_lesson_says():
+    said = {}
+    for path in LESSONS:
+        page = nbformat.read(path, as_version=4).cells[0].source
+        said[path.name[:2]] = re.search(r"\*\*About (\d+) minutes", page)[1]
+    readme = (ROOT / "README.md").read_text()
+    assert dict(re.findall(r"^\| \[(\d\d) .*\| (\d+) \|$", readme, re.M)) == said
+    guide = (ROOT / "docs" / "instructors.md").read_text()
+    plan = re.findall(r"^\| \d+ \| (\d\d[^|]*)\|(?:[^|]*\|)?? ([\d +]+) min \|", guide, re.M)
+    assert len(plan) > 15
+    for lessons, minutes in plan:
+        assert [said[name] for name in re.findall(r"\b\d\d\b", lessons)] == minutes.split(" + ")
