@@ -247,10 +247,10 @@ def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsy
         return capsys.readouterr().out.splitlines()[-1]
 
     of = sum(len(names_of(path)) for path in PATHS)
-    one = f"1 of 2 exercises of this lesson are done, 1 of {of} of the course."
+    one = f"Done: 1 of 2 exercises in this lesson, 1 of {of} in the course."
     assert said(first) == one
     assert said(first) == one, "the same one twice"
-    assert said(second) == f"2 of 2 exercises of this lesson are done, 2 of {of} of the course."
+    assert said(second) == f"Done: 2 of 2 exercises in this lesson, 2 of {of} in the course."
     (tmp_path / "progress.json").write_text("{")
     assert said(first) == one, "a damaged file is begun anew"
     monkeypatch.delenv("JPY_SESSION_NAME")
