@@ -297,10 +297,11 @@ class ClassLearner(Learner):
 
 
 def run_in(container: Container, *command: str, **environment: str) -> str:
-    """Run a command in a container; return what it prints, and fail if it does.
+    """Run a command in a container; return what it prints.
 
-    By Docker's command line: `exec_run` loses the first output now and then, if it comes together
-    with the engine's headers (https://github.com/docker/docker-py/issues/3332).
+    It fails if the command does. It uses Docker's command line, because `exec_run` loses the first
+    output now and then, if that comes together with the engine's headers
+    (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())
     run = subprocess.run(
