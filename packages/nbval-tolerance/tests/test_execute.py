@@ -333,6 +333,21 @@ def test_an_alternative_text_goes_from_the_metadata_to_the_figure(lesson):
     assert output.metadata["image/png"]["alt"] == "A line that rises and falls."
 
 
+def test_new_words_for_a_figure_that_is_not_compared_are_stored(lesson):
+    edit(lesson, 0, SOURCES[0], FIGURE)
+    for words in ("A line with a peak.", "A line that rises and falls."):
+        notebook = nbformat.read(lesson, as_version=4)
+        cell = notebook.cells[0]
+        cell.metadata |= {"alt": words, "tags": ["regression:no-figure"]}
+        cell.metadata["regression"] = {"reason": "The weather changes it."} | cell.metadata.get(
+            "regression", {}
+        )
+        nbformat.write(notebook, lesson)
+        assert main(["execute", "07", "--accept"]) == 0
+    (output,) = read(lesson)[0].outputs
+    assert output.metadata["image/png"]["alt"] == words
+
+
 # What ipywidgets and anywidget send, and a widget without another form.
 WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
 about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
