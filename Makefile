@@ -38,7 +38,7 @@ COURSE_DATABASE ?= $(call setting,COURSE_DATABASE)
 export DOCKER COURSE_NAME COURSE_IMAGE COURSE_DATABASE
 # From a registry, or built here.
 BUILT := $(if $(COURSE_IMAGE),,images)
-KEEP = $(PYTHON) -m tfcourse.hub.backup
+KEEP = $(PYTHON) -m tfcourse.hub.operations.backup
 VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
@@ -50,7 +50,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 hub: data ## start JupyterHub on this machine and print its address and a log-in (PORT=8000)
-	@$(BIN)/python -m tfcourse.hub $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m tfcourse.hub.laptop $(if $(PORT),--port $(PORT))
 
 test: data ## re-run every cell of every lesson, and the tests (ARGS="-k datasets")
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
@@ -112,7 +112,7 @@ up:
 		*) false;; esac || { echo "There is no file $$file: give the whole path, from / on."; exit 1; }; done
 	@$(COMPOSE) up --detach --scale https=$(if $(COURSE_HOST),1,0)
 	@stuck=$$($(STUCK)); [ -z "$$stuck" ] || { $(DOCKER) restart $$stuck >/dev/null; $(COMPOSE) restart hub; }
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.ready || { $(COMPOSE) logs --tail 15; exit 1; }
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.operations.ready || { $(COMPOSE) logs --tail 15; exit 1; }
 
 down logs: COMPOSE_PROFILES = monitor
 down: ## stop that hub; learners' servers run on, accounts and work are kept
@@ -122,7 +122,7 @@ logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
 	@$(COMPOSE) logs --follow --tail 100
 
 password: ## give somebody of that hub a new password, and log them out (NAME=instructor)
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.password "$(NAME)" || { \
+	@$(COMPOSE) exec -T hub python -m tfcourse.hub.operations.password "$(NAME)" || { \
 		echo "The hub has to run for that: make up" >&2; exit 1; }
 	@$(COMPOSE) restart hub
 
@@ -138,7 +138,7 @@ recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=
 	@echo "Now start the hub: make up"
 
 values: environment ## make and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
-	@$(BIN)/python -m tfcourse.hub.values --size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
+	@$(BIN)/python -m tfcourse.hub.operations.values --size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py tests/browser/test_pad.py --screenshots

@@ -33,21 +33,24 @@ and what is about certificates, and
 COURSE_GPUS, COURSE_HOME_SIZE, COURSE_HOME_CLASS
 
 What is here holds for every hub. The rest is set, each with its reason, by functions called
-`configure`: that of tfcourse/hub/local.py, containers.py or kubernetes.py, and those that it calls.
+`configure`: that of processes.py, containers.py or pods.py in tfcourse/hub/spawners, and those that
+it calls.
 """
 
 from importlib import import_module
 
-from tfcourse.hub import lessons, pages, state
+from tfcourse.hub import settings, state
+from tfcourse.hub.front import pages
+from tfcourse.hub.spawners import lessons
 
 c = get_config()
 
 BACKENDS = {
-    "local": "tfcourse.hub.local",
-    "docker": "tfcourse.hub.containers",
-    "kubernetes": "tfcourse.hub.kubernetes",
+    "local": "tfcourse.hub.spawners.processes",
+    "docker": "tfcourse.hub.spawners.containers",
+    "kubernetes": "tfcourse.hub.spawners.pods",
 }
-backend = import_module(BACKENDS[state.choice("COURSE_SPAWNER", *BACKENDS)])
+backend = import_module(BACKENDS[settings.choice("COURSE_SPAWNER", *BACKENDS)])
 
 # Kept, so that after a second start nobody has to log in again.
 HUB = state.private_folder(state.state_folder() / "hub")

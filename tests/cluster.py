@@ -454,12 +454,12 @@ def status(phase: str, address: str, **state: Thing) -> Thing:
 CONFIG = """
 from pathlib import Path
 
-from tfcourse.hub import kubernetes
+from tfcourse.hub.spawners import pods
 
-kubernetes.NOT_HERE = ()  # here there are other ports
-kubernetes.SERVICE = "127.0.0.1"
-kubernetes.API = {api!r}
-kubernetes.ACCOUNT = Path({account!r})
+pods.NOT_HERE = ()  # here there are other ports
+pods.SERVICE = "127.0.0.1"
+pods.API = {api!r}
+pods.ACCOUNT = Path({account!r})
 load_subconfig({own!r})
 c.KubeSpawner.namespace = {namespace!r}
 # Nobody else shall come in.
@@ -505,7 +505,7 @@ class ClusterHub(Site):
 
     def start(self) -> None:
         """Start both; return when the hub answers."""
-        self.launch("proxy", "-m", "tfcourse.hub.proxy")
+        self.launch("proxy", "-m", "tfcourse.hub.front.proxy")
         self.start_hub()
 
     def start_hub(self) -> None:

@@ -98,7 +98,7 @@ class Hub(Site):
         # Of this process's environment, what concerns the tests stays here.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tfcourse.hub", "--port", str(self.port)],
+            [sys.executable, "-m", "tfcourse.hub.laptop", "--port", str(self.port)],
             cwd=ROOT,
             env={
                 **inherited,

@@ -13,8 +13,9 @@ from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 from traitlets.config import Config
 
-from tfcourse.hub import kubernetes, profiles
-from tfcourse.hub.profiles import Profile
+from tfcourse.hub.spawners import pods as our_pods
+from tfcourse.hub.spawners import profiles
+from tfcourse.hub.spawners.profiles import Profile
 
 HUB = "http://course-hub:8001/hub/api"
 
@@ -48,7 +49,7 @@ def spawner(
 def own_hub() -> Config:
     """Return what our hub sets of its spawner."""
     c = Config()
-    kubernetes.configure_pods(c)
+    our_pods.configure_pods(c)
     return c
 
 
@@ -120,7 +121,7 @@ def choose(pod: KubeSpawner, profile: Profile) -> None:
     profiles.apply_user_options(
         pod,
         {profiles.FIELD: profile.slug},
-        settings=kubernetes.settings,
+        traits_of=our_pods.traits_of,
         profiles=profiles.PROFILES,
         unavailable={},
     )

@@ -44,7 +44,7 @@ from hubs import (
     wait_until,
 )
 
-from tfcourse.hub import local
+from tfcourse.hub.spawners import processes
 
 # What the documentation of JupyterHub and DockerSpawner says to set, and nothing else.
 STOCK = """
@@ -89,7 +89,7 @@ class StockHub(Site):
             hub_port=self.port + 1,
             api_port=self.port + 2,
             gateway=bridge,
-            proxy=local.proxy_command(),
+            proxy=processes.proxy_command(),
             image=f"{IMAGE}:cpu",
             name=self.name,
             volumes=volumes,

@@ -23,8 +23,8 @@ from kubernetes_asyncio.client import ApiClient
 from tornado import web, websocket
 from tornado.httpclient import AsyncHTTPClient
 
-from tfcourse.hub import pages
-from tfcourse.hub.kubernetes import PodSpawner
+from tfcourse.hub.front import pages
+from tfcourse.hub.spawners.pods import PodSpawner
 
 # Seconds until a pod's server answers, on a node that has room and the image.
 TAKES = 3, 9

@@ -11,7 +11,8 @@ import requests
 from hubs import PASSWORD, ClassHub, ClassLearner, Learner, post, wait_until
 from jupyterhub import orm
 
-from tfcourse.hub import accounts
+from tfcourse.hub.accounts import addresses, native, passwords
+from tfcourse.hub.accounts import setup as accounts
 
 CODE = "Tensors 2026"
 ANOTHER = "another horse 9"
@@ -103,10 +104,10 @@ def test_a_refusal_says_why(hub, form, sentence):
 
 
 @pytest.fixture
-def authenticator(monkeypatch) -> accounts.CourseAuthenticator:
+def authenticator(monkeypatch) -> native.CourseAuthenticator:
     """The class itself, with a database in memory: for what would take long through pages."""
-    monkeypatch.setattr(accounts, "hashed", lambda password: password.encode())
-    authenticator = accounts.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
+    monkeypatch.setattr(native, "hashed", lambda password: password.encode())
+    authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
     return authenticator
 
@@ -125,7 +126,7 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
     def sign_up(name: str, code: str) -> str:
         return asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, code, name))
 
-    for number in range(accounts.WAITING):
+    for number in range(native.WAITING):
         assert sign_up(f"a{number}", "") == ""
     assert sign_up("late", "").startswith("Too many people wait to be let in.")
     assert sign_up("late", CODE) == ""
@@ -133,8 +134,8 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
 def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(accounts.time, "monotonic", lambda: now)
-    limit = accounts.Limit(3, seconds=60)
+    monkeypatch.setattr(passwords.time, "monotonic", lambda: now)
+    limit = passwords.Limit(3, seconds=60)
     for _ in range(3):
         assert limit.wait("a") == 0
         limit.count("a")
@@ -178,7 +179,7 @@ def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, setti
         accounts.kind()
         accounts.open_signup()
         accounts.class_code()
-        accounts.trusted_proxies()
+        addresses.trusted_proxies()
         accounts.administrators(r"[a-z0-9][a-z0-9_.-]{0,31}\Z")
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:

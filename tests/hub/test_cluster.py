@@ -10,7 +10,7 @@ import requests
 from cluster import NAMESPACE, Cluster, ClusterHub, write_kubeconfig
 from hubs import PASSWORD, ROOT, Learner, post, run_cell, wait_until
 
-from tfcourse.hub import profiles
+from tfcourse.hub.spawners import profiles
 
 QUOTA = "exceeded quota: course, requested: pods=1, used: pods=50, limited: pods=50"
 

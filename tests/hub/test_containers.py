@@ -17,7 +17,10 @@ import pytest
 import requests
 from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
 
-from tfcourse.hub import accounts, containers, proxy, state
+from tfcourse.hub import settings
+from tfcourse.hub.accounts import addresses
+from tfcourse.hub.front import proxy
+from tfcourse.hub.spawners import containers
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +129,15 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
 @pytest.mark.parametrize(
     ("read", "variable", "value", "sentence"),
     [
-        (partial(state.number, default=2, positive=True), "COURSE_CPUS", "two", "more than 0."),
-        (partial(state.number, default=2, positive=True), "COURSE_CPUS", "0", "more than 0."),
-        (partial(state.number, default=60), "COURSE_IDLE_MINUTES", "nan", "a number, 0 or more."),
-        (partial(state.memory, default=1), "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
+        (partial(settings.number, default=2, positive=True), "COURSE_CPUS", "two", "more than 0."),
+        (partial(settings.number, default=2, positive=True), "COURSE_CPUS", "0", "more than 0."),
+        (
+            partial(settings.number, default=60),
+            "COURSE_IDLE_MINUTES",
+            "nan",
+            "a number, 0 or more.",
+        ),
+        (partial(settings.memory, default=1), "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
         (lambda _: proxy.main(), "COURSE_PORT", "443", "choose a larger one."),
     ],
 )
@@ -180,7 +188,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
             context=SimpleNamespace(_orig_remote_ip=peer), stream=SimpleNamespace(socket=here)
         ),
     )
-    assert accounts.address_of(request) == address
+    assert addresses.address_of(request) == address
 
 
 def test_a_log_in_form_that_is_too_old_or_not_complete_gets_a_page(hub):

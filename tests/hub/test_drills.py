@@ -15,7 +15,7 @@ import pytest
 import requests
 from hubs import IMAGE, ClassHub, ClassLearner, run_cell, wait_until
 
-from tfcourse.hub.containers import LABEL
+from tfcourse.hub.spawners.containers import LABEL
 
 CLASS = 20  # learners
 

@@ -23,8 +23,8 @@ import pytest
 from hubs import run_in
 from tornado import web
 
-from tfcourse.hub import gpus
-from tfcourse.hub.containers import ContainerSpawner
+from tfcourse.hub.spawners import gpus
+from tfcourse.hub.spawners.containers import ContainerSpawner
 
 IMAGE = "course-gpu-stand-in:gpu"
 GPUS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]

@@ -18,7 +18,9 @@ from cluster import Cluster, write_kubeconfig
 from hubs import ROOT
 from postgres import Postgres
 
-from tfcourse.hub import kubernetes, settings, values
+from tfcourse.hub import settings
+from tfcourse.hub.operations import values
+from tfcourse.hub.spawners import pods as our_pods
 
 GUIDE = (ROOT / "docs" / "kubernetes.md").read_text()
 BLOCKS = [
@@ -151,13 +153,13 @@ def test_the_guide_speaks_of_what_there_is():
     own = {f"{key}={value}" for key, value in hub["metadata"]["labels"].items()}
     learners = {
         "component=singleuser-server",
-        kubernetes.HOMES,
+        our_pods.HOMES,
     }  # KubeSpawner's: test_kubernetes.py
     charts = {"component=hub"}
     assert set(re.findall(r"--selector (\S+?)[\s`)]", GUIDE)) == own | learners | charts
     assert set(re.findall(r"--version (\S+)", GUIDE)) == {values.CHART}
     assert f"JupyterHub {values.CHART}" in (values.FOLDER / "values.yaml").read_text()
-    settings.check_names("the guide", re.findall(r"\bCOURSE_\w+", GUIDE), kubernetes.MORE)
+    settings.check_names("the guide", re.findall(r"\bCOURSE_\w+", GUIDE), our_pods.MORE)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, run_in, wai
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 from requests.adapters import HTTPAdapter
 
-from tfcourse.hub import https
+from tfcourse.hub.front import https
 
 HOST = "hub.test"
 DAY = timedelta(days=1)

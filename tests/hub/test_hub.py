@@ -16,9 +16,9 @@ import pytest
 import requests
 from hubs import Learner, post
 
-import tfcourse.hub.__main__ as hub_command
-from tfcourse.hub.lessons import FOLDER
-from tfcourse.hub.local import proxy_command
+import tfcourse.hub.laptop.__main__ as hub_command
+from tfcourse.hub.front.proxy import proxy_command
+from tfcourse.hub.spawners.lessons import FOLDER
 from tfcourse.hub.state import ROOT
 
 
@@ -192,7 +192,7 @@ def test_a_backend_that_does_not_exist_gets_a_sentence(make_hub):
 
 @pytest.mark.parametrize("port", ["abc", "0", "65534", "-1"])
 def test_a_port_that_is_none_gets_a_sentence(port):
-    command = [sys.executable, "-m", "tfcourse.hub", f"--port={port}"]
+    command = [sys.executable, "-m", "tfcourse.hub.laptop", f"--port={port}"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == f"The port '{port}' is not a number from 1 to 65533.\n"

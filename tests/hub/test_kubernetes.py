@@ -22,11 +22,14 @@ from kubespawner import KubeSpawner
 from tornado import web
 from traitlets.config import Config, PyFileConfigLoader
 
-from tfcourse.hub import database, kubernetes, proxy, state, values
-from tfcourse.hub.kubernetes import PodSpawner
-from tfcourse.hub.profiles import PROFILES
-from tfcourse.hub.settings import check_names
-from tfcourse.hub.state import GIB, ROOT
+from tfcourse.hub import database, state
+from tfcourse.hub.front import proxy
+from tfcourse.hub.operations import values
+from tfcourse.hub.settings import GIB, check_names
+from tfcourse.hub.spawners import pods as our_pods
+from tfcourse.hub.spawners.pods import PodSpawner
+from tfcourse.hub.spawners.profiles import PROFILES
+from tfcourse.hub.state import ROOT
 
 CPU, GPU = PROFILES
 cluster = pods.cluster  # a fixture
@@ -249,7 +252,7 @@ def test_only_the_hub_has_the_token_of_the_cluster():
     pod = of_kind("Deployment")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     mounts = [(c["name"], m) for c in pod["containers"] for m in c["volumeMounts"]]
-    ((container, mount),) = [m for m in mounts if m[1]["mountPath"] == str(kubernetes.ACCOUNT)]
+    ((container, mount),) = [m for m in mounts if m[1]["mountPath"] == str(our_pods.ACCOUNT)]
     assert container == "hub"
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
     assert {"token", "ca.crt", "namespace"} <= set(re.findall(r"[\w.]+", json.dumps(volume)))
@@ -278,7 +281,7 @@ def of_kind(kind: str, name: str = "course-hub") -> dict:
 
 
 def test_learners_find_hub_and_proxy_where_the_manifests_have_them():
-    service = of_kind("Service", kubernetes.SERVICE)
+    service = of_kind("Service", our_pods.SERVICE)
     pod = of_kind("Deployment")["spec"]["template"]
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     ports = {
@@ -286,7 +289,7 @@ def test_learners_find_hub_and_proxy_where_the_manifests_have_them():
         for container in pod["spec"]["containers"]
         for port in container["ports"]
     }
-    # The first two of `state.ports`; the third, the proxy's API, is on the loopback address.
+    # The first two of `settings.ports`; the third, the proxy's API, is on the loopback address.
     assert ports == {"http": 8000, "api": 8001}
     assert {port["name"]: port["port"] for port in service["spec"]["ports"]}["api"] == 8001
 
@@ -365,7 +368,7 @@ def test_every_setting_in_the_manifests_and_in_the_image_is_one_of_ours():
     """Also those that are commented out: the hub would not start with them."""
     texts = [ROOT / "kubernetes" / "hub.yaml", ROOT / "docker" / "Dockerfile"]
     found = re.findall(r"\bCOURSE_[A-Z_]+\b", "".join(path.read_text() for path in texts))
-    check_names("a manifest", found, kubernetes.MORE)
+    check_names("a manifest", found, our_pods.MORE)
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
@@ -389,17 +392,17 @@ def cluster_with_work(tmp_path, monkeypatch) -> Iterator[Cluster]:
     found.start()
     _, claim = asyncio.run(of_own_hub(CPU))
     found.add("PersistentVolumeClaim", claim)
-    monkeypatch.setattr(kubernetes, "API", found.url)
-    monkeypatch.setattr(kubernetes, "ACCOUNT", write_account(tmp_path / "account"))
+    monkeypatch.setattr(our_pods, "API", found.url)
+    monkeypatch.setattr(our_pods, "ACCOUNT", write_account(tmp_path / "account"))
     yield found
     found.stop()
 
 
 def test_the_hub_knows_whose_work_is_there(cluster_with_work):
     """Who signs up under such a name waits for the instructor."""
-    assert kubernetes.has_home("ada.lovelace")
-    assert not kubernetes.has_home("grace")
-    assert kubernetes.homes() == ["ada.lovelace"]
+    assert our_pods.has_home("ada.lovelace")
+    assert not our_pods.has_home("grace")
+    assert our_pods.homes() == ["ada.lovelace"]
     # As itself: the stand-in notes what comes with the token of the hub's account.
     assert cluster_with_work.api.asked == {("list", "persistentvolumeclaims")}
 
@@ -408,9 +411,9 @@ def test_a_volume_that_lost_its_labels_is_still_somebodys(cluster_with_work):
     """As one that was made of a snapshot: who signs up under the name must not find the work."""
     for claim in cluster_with_work.all("persistentvolumeclaims").values():
         claim["metadata"] |= {"labels": {}, "annotations": {}}
-    assert kubernetes.homes() == []
-    assert kubernetes.has_home("ada.lovelace")
-    assert not kubernetes.has_home("grace")
+    assert our_pods.homes() == []
+    assert our_pods.has_home("ada.lovelace")
+    assert not our_pods.has_home("grace")
 
 
 def test_the_hub_is_set_up_for_one_pod_and_its_learners(cluster_with_work, tmp_path, monkeypatch):
@@ -425,11 +428,11 @@ def test_the_hub_is_set_up_for_one_pod_and_its_learners(cluster_with_work, tmp_p
         "COURSE_HOME_CLASS": "fast",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(kubernetes, "homes", lambda **_: [])  # a new hub
+    monkeypatch.setattr(our_pods, "homes", lambda **_: [])  # a new hub
     monkeypatch.setattr(database.rounds, "regularly", lambda *_, **__: None)
     c = PyFileConfigLoader("jupyterhub_config.py", path=str(ROOT)).load_config()
 
-    known = values.classes("tfcourse.hub.accounts.CourseAuthenticator")
+    known = values.classes("tfcourse.hub.accounts.native.CourseAuthenticator")
     for kind, traits in c.items():
         assert set(traits) <= set(known[kind].class_traits(config=True)), kind
 
@@ -456,7 +459,7 @@ def test_without_its_database_the_hub_does_not_start_where_there_are_homes(
     """They would be for whoever signs up first under their names."""
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)
     with pytest.raises(SystemExit, match="but there was one"):
-        kubernetes.configure(Config(), tmp_path)
+        our_pods.configure(Config(), tmp_path)
 
 
 def refused(status: int, body: str | None) -> ApiException:
@@ -490,24 +493,24 @@ def test_what_the_cluster_refuses_is_a_sentence_for_the_learner(monkeypatch, err
 
 def test_outside_a_cluster_the_hub_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)
-    monkeypatch.setattr(kubernetes, "ACCOUNT", tmp_path)
+    monkeypatch.setattr(our_pods, "ACCOUNT", tmp_path)
     with pytest.raises(SystemExit, match="cannot ask its cluster") as end:
-        kubernetes.configure(None, tmp_path)
+        our_pods.configure(None, tmp_path)
     assert "service account" in end.value.code
 
 
 def test_without_an_image_the_hub_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_IMAGE", "")
     with pytest.raises(SystemExit, match="COURSE_IMAGE is empty"):
-        kubernetes.configure(None, tmp_path)
+        our_pods.configure(None, tmp_path)
 
 
-@pytest.mark.parametrize("variable", kubernetes.NOT_HERE)
+@pytest.mark.parametrize("variable", our_pods.NOT_HERE)
 def test_a_setting_that_would_do_nothing_ends_the_start(tmp_path, monkeypatch, variable):
     monkeypatch.setenv("COURSE_IMAGE", IMAGE)
     monkeypatch.setenv(variable, "on")
     with pytest.raises(SystemExit, match=f"{variable} is for a hub on one server"):
-        kubernetes.configure(None, tmp_path)
+        our_pods.configure(None, tmp_path)
 
 
 def test_a_misspelt_setting_ends_the_start(tmp_path, monkeypatch):
@@ -516,11 +519,11 @@ def test_a_misspelt_setting_ends_the_start(tmp_path, monkeypatch):
         "ConfigMap or Secret course-hub: there is no setting COURSE_HOME_SIZ. Is it COURSE_HOME"
     )
     with pytest.raises(SystemExit, match=sentence):
-        kubernetes.configure(None, tmp_path)
+        our_pods.configure(None, tmp_path)
 
 
 def test_gpus_are_offered_where_there_are_some(monkeypatch):
     monkeypatch.delenv("COURSE_GPUS", raising=False)
-    assert list(kubernetes.unavailable()) == [GPU.slug]
+    assert list(our_pods.unavailable()) == [GPU.slug]
     monkeypatch.setenv("COURSE_GPUS", "on")
-    assert kubernetes.unavailable() == {}
+    assert our_pods.unavailable() == {}

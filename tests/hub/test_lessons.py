@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tfcourse.hub.lessons import FOLDER, copy_lessons, copy_to_home
+from tfcourse.hub.spawners.lessons import FOLDER, copy_lessons, copy_to_home
 
 
 @pytest.fixture

@@ -24,10 +24,11 @@ import requests
 import yaml
 from hubs import IMAGE, free_ports, wait_until
 
-from tfcourse.hub import profiles
-from tfcourse.hub.kubernetes import PodSpawner
-from tfcourse.hub.profiles import PROFILES
-from tfcourse.hub.state import MIB, ROOT
+from tfcourse.hub.settings import MIB
+from tfcourse.hub.spawners import profiles
+from tfcourse.hub.spawners.pods import PodSpawner
+from tfcourse.hub.spawners.profiles import PROFILES
+from tfcourse.hub.state import ROOT
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture

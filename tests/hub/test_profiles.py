@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 from tornado import web
 
-from tfcourse.hub import containers, kubernetes, local, values
-from tfcourse.hub.profiles import (
+from tfcourse.hub.operations import values
+from tfcourse.hub.spawners import containers, processes
+from tfcourse.hub.spawners import pods as our_pods
+from tfcourse.hub.spawners.profiles import (
     PROFILES,
     Profile,
     apply_user_options,
@@ -26,7 +28,7 @@ NASTY = Profile(
     memory=1,
 )
 TWO = (CPU, NASTY)
-BACKENDS = [local, containers, kubernetes]
+BACKENDS = [processes, containers, our_pods]
 NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
@@ -107,7 +109,7 @@ def test_refusal_is_a_400_and_is_not_remembered():
     spawner = SimpleNamespace(orm_spawner=SimpleNamespace(user_options={"profile": "nope"}))
     with pytest.raises(web.HTTPError, match="nope") as refusal:
         apply_user_options(
-            spawner, {"profile": "nope"}, settings=vars, profiles=TWO, unavailable={}
+            spawner, {"profile": "nope"}, traits_of=vars, profiles=TWO, unavailable={}
         )
     assert refusal.value.status_code == 400
     assert not spawner.orm_spawner.user_options
@@ -117,7 +119,7 @@ def test_a_chosen_profile_sets_its_traits():
     spawner = SimpleNamespace()
     options = {"profile": NASTY.slug}
     apply_user_options(
-        spawner, options, settings=lambda p: {"mem_limit": p.memory}, profiles=TWO, unavailable={}
+        spawner, options, traits_of=lambda p: {"mem_limit": p.memory}, profiles=TWO, unavailable={}
     )
     assert vars(spawner) == {"mem_limit": 1}
 
@@ -125,13 +127,13 @@ def test_a_chosen_profile_sets_its_traits():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_profiles_of_a_backend_set_the_same_traits(backend):
     """A spawner is used again: what one profile sets and the next does not would stay."""
-    assert len({frozenset(backend.settings(profile)) for profile in PROFILES}) == 1
+    assert len({frozenset(backend.traits_of(profile)) for profile in PROFILES}) == 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_number_that_is_changed_in_the_table_is_changed_in_every_backend(backend):
     changed = replace(CPU, cpus=7)
-    assert backend.settings(changed) == {**backend.settings(CPU), "cpu_limit": 7}
+    assert backend.traits_of(changed) == {**backend.traits_of(CPU), "cpu_limit": 7}
 
 
 def test_a_number_that_is_changed_in_the_table_is_changed_in_the_charts_values():
@@ -154,7 +156,7 @@ def test_pods_take_every_limit_but_that_of_processes():
         guaranteed_memory=4,
         guaranteed_cpus=0.1,
     )
-    limits = kubernetes.settings(changed)
+    limits = our_pods.traits_of(changed)
     assert limits["volumes"]["shm"]["emptyDir"]["sizeLimit"] == "7Mi"
     assert limits["extra_resource_limits"] == {"nvidia.com/gpu": "1"}
     expected = {"mem_limit": 5, "mem_guarantee": 4, "cpu_limit": 1.5, "cpu_guarantee": 0.1}
@@ -162,7 +164,7 @@ def test_pods_take_every_limit_but_that_of_processes():
 
 
 def test_containers_take_every_limit():
-    limits = containers.settings(replace(GPU, memory=5, cpus=1.5, processes=6, shared_memory=7))
+    limits = containers.traits_of(replace(GPU, memory=5, cpus=1.5, processes=6, shared_memory=7))
     host = limits.pop("extra_host_config")
     assert limits == {"image": GPU.image, "gpu": True, "mem_limit": 5, "cpu_limit": 1.5}
     assert {"memswap_limit": 5, "pids_limit": 6, "shm_size": 7}.items() <= host.items()

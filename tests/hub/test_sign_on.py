@@ -29,7 +29,8 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.web import create_signed_value, decode_signed_value
 from traitlets.config import Config
 
-from tfcourse.hub import sign_on
+from tfcourse.hub.accounts import oauth, sign_on
+from tfcourse.hub.accounts import setup as accounts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
 
@@ -75,9 +76,9 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
 
     def read() -> None:
         sign_on.required("COURSE_OAUTH_CLIENT_ID", "COURSE_OAUTH_CLIENT_SECRET")
-        sign_on.allowed()
-        sign_on.name_claim()
-        sign_on.endpoints()
+        oauth.allowed()
+        oauth.name_claim()
+        oauth.endpoints()
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()
@@ -90,7 +91,7 @@ def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch)
         monkeypatch.setenv(variable, value)
     saved = AsyncHTTPClient._save_configuration()
     try:
-        sign_on.configure(Config(), "oauth")
+        accounts.configure_sign_on(Config(), "oauth")
         client = AsyncHTTPClient(force_instance=True)
     finally:
         AsyncHTTPClient._restore_configuration(saved)
@@ -369,12 +370,12 @@ def test_a_provider_is_asked_for_its_addresses(monkeypatch, provider, issuer):
     monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + issuer)
     if issuer:  # not what it calls itself
         with pytest.raises(SystemExit, match=f"calls itself\n'{provider}'"):
-            sign_on.endpoints()
+            oauth.endpoints()
     else:
-        assert sign_on.endpoints()["token_endpoint"] == f"{provider}/oauth2/token"
+        assert oauth.endpoints()["token_endpoint"] == f"{provider}/oauth2/token"
         monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + "/nowhere")
         with pytest.raises(SystemExit, match=r"does not say what the hub has to know: .*404"):
-            sign_on.endpoints()
+            oauth.endpoints()
 
 
 # --- LTI 1.3

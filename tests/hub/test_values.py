@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tfcourse.hub import values
+from tfcourse.hub.operations import values
+from tfcourse.hub.operations.values import FOLDER, SIZES, ValuesError, make
 from tfcourse.hub.state import ROOT
-from tfcourse.hub.values import FOLDER, SIZES, ValuesError, make
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 EXAMPLE = FOLDER / "site.example.yaml"
@@ -325,7 +325,7 @@ def test_an_authenticator_that_only_the_charts_hub_has_is_left_to_it(site):
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-m", "tfcourse.hub.values", "--image", IMAGE]
+    program = [sys.executable, "-m", "tfcourse.hub.operations.values", "--image", IMAGE]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
 
 

@@ -16,7 +16,7 @@ from hubs import IMAGE, ROOT, ClassHub, ClassLearner, Learner, post, run_cell, s
 from lab import wait_for_kernel
 from playwright.sync_api import Page, expect
 
-from tfcourse.hub import state
+from tfcourse.hub import settings
 
 MEMORY = 700  # MB for a learner's server in these tests: enough for a kernel, soon filled
 
@@ -313,4 +313,4 @@ def test_the_rules_fire_when_they_should(tmp_path):
 def test_a_switch_is_on_or_off(monkeypatch):
     monkeypatch.setenv("COURSE_MONITOR", "1")
     with pytest.raises(SystemExit, match="COURSE_MONITOR is '1', but it has to be 'off' or 'on'"):
-        state.switch("COURSE_MONITOR")
+        settings.switch("COURSE_MONITOR")

@@ -1,4 +1,4 @@
-"""What jupyterhub_config.py needs beyond settings, and `python -m tfcourse.hub` to start it."""
+"""What jupyterhub_config.py needs beyond settings."""
 
 import contextlib
 

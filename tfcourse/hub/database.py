@@ -32,7 +32,8 @@ from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
 from tfcourse.hub import rounds, say
-from tfcourse.hub.state import in_a_pod, private_folder, state_folder
+from tfcourse.hub.settings import in_a_pod
+from tfcourse.hub.state import private_folder, state_folder
 
 KEPT = 7  # copies: one a day, and one from before an upgrade
 

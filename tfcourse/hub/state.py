@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
-import re
 import secrets
 import socket
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-MIB, GIB = 2**20, 2**30  # bytes
 
 # What a user may be called. It becomes a folder or a volume: no dots in front, no slashes. \Z: all
 # of it has to match.
@@ -28,25 +24,6 @@ def state_folder() -> Path:
     return Path(os.environ.get("COURSE_STATE") or ROOT / ".course").absolute()
 
 
-def in_a_pod() -> bool:
-    """Tell whether this is a hub, or its proxy, in a cluster: without `make`, behind an ingress."""
-    return os.environ.get("COURSE_SPAWNER") == "kubernetes"
-
-
-def port(variable: str, default: int, highest: int = 65535) -> int:
-    """Return a port's number from the environment; exit with a sentence if it is none."""
-    text = os.environ.get(variable) or str(default)
-    if not (text.isdecimal() and 1 <= int(text) <= highest):
-        sys.exit(f"The port {text!r} is not a number from 1 to {highest}.")
-    return int(text)
-
-
-def ports() -> tuple[int, int, int]:
-    """Return the ports of the public address, the hub's API and the proxy's API."""
-    first = port("COURSE_PORT", 8000, highest=65533)
-    return first, first + 1, first + 2
-
-
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
     """Return what is wrong if this machine's port cannot be listened on."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
@@ -57,47 +34,6 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
         except OSError as error:
             return OSError(error.errno, os.strerror(error.errno), str(port))
     return None
-
-
-def choice(variable: str, *values: str) -> str:
-    """Return a setting that has to be one of these, by default the first; else exit."""
-    value = os.environ.get(variable) or values[0]
-    if value not in values:
-        known = " or ".join(map(repr, values))
-        sys.exit(f"{variable} is {value!r}, but it has to be {known}.")
-    return value
-
-
-def number(variable: str, default: float, positive: bool = False) -> float:
-    """Return a number from the environment; exit with a sentence if it is none, or too small.
-
-    0 is too small only if it has to be positive.
-    """
-    text = os.environ.get(variable) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf or (positive and not value):
-        least = "more than 0" if positive else "0 or more"
-        sys.exit(f"{variable} is {text!r}, but it has to be a number, {least}.")
-    return value
-
-
-def memory(variable: str, default: int) -> int:
-    """Return an amount of memory in bytes; exit with a sentence if the environment has none."""
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
-    if not found:
-        sys.exit(f"{variable} is {text!r}, but it has to be like 3G or 1500M.")
-    return int(float(found[1]) * {"M": MIB, "G": GIB}[found[2]])
-
-
-def switch(variable: str) -> bool:
-    """Return whether a setting is `on`, and not `off`, which is the default; else exit."""
-    return choice(variable, "off", "on") == "on"
 
 
 def private_folder(path: Path) -> Path:

@@ -33,9 +33,10 @@ from traitlets import HasTraits, TraitError, Type
 from traitlets.config import Configurable
 from traitlets.utils.importstring import import_item
 
-from tfcourse.hub import kubernetes, profiles
-from tfcourse.hub.profiles import Profile
-from tfcourse.hub.state import MIB, ROOT
+from tfcourse.hub.settings import MIB
+from tfcourse.hub.spawners import pods, profiles
+from tfcourse.hub.spawners.profiles import Profile
+from tfcourse.hub.state import ROOT
 
 CHART = "4.4.0"  # the version that all of this is for
 FOLDER = ROOT / "kubernetes"
@@ -108,7 +109,7 @@ class Dumper(yaml.SafeDumper):
 
 def main() -> None:
     """Print the values, or write them to a file; exit with a sentence if something cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.values")
+    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.values")
     parser.add_argument("--size", required=True, help=" or ".join(SIZES))
     parser.add_argument("--image", required=True, help="the learners' image, without its tag")
     parser.add_argument("--output", type=Path, help="a file instead of the terminal")
@@ -237,7 +238,7 @@ def profile_table(name: str, course: Any) -> tuple[list[Profile], bool]:
         if slug not in slugs:
             raise ValuesError(
                 f"{name}: there is no profile {slug!r}{nearest(slug, slugs)}; "
-                f"tfcourse/hub/profiles.py has {' and '.join(slugs)}."
+                f"tfcourse/hub/spawners/profiles.py has {' and '.join(slugs)}."
             )
     table = [
         with_limits(name, profiles.with_limits(profile), changes.get(profile.slug) or {})
@@ -279,7 +280,7 @@ def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
 
 def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what of the values comes from the profiles, and from what every pod is."""
-    pod, first = kubernetes.POD, table[0]
+    pod, first = pods.POD, table[0]
     default = override(first, image, tolerated)
     in_config = (
         "gid",
@@ -304,9 +305,7 @@ def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]])
             "cpu": {"limit": default["cpu_limit"], "guarantee": default["cpu_guarantee"]},
             # The chart has one for all profiles.
             "storage": {
-                "extraVolumes": {
-                    "shm": kubernetes.shared_memory(max(p.shared_memory for p in table))
-                }
+                "extraVolumes": {"shm": pods.shared_memory(max(p.shared_memory for p in table))}
             },
             "profileList": [
                 {
@@ -327,14 +326,14 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
 
     There maps are merged, so that a GPU has to be taken away (None); lists are replaced.
     """
-    traits = kubernetes.settings(profile)
+    traits = pods.traits_of(profile)
     return {
         "image": f"{image}:{profile.tag}",
         "mem_limit": megabytes(traits["mem_limit"]),
         "mem_guarantee": megabytes(traits["mem_guarantee"]),
         "cpu_limit": traits["cpu_limit"],
         "cpu_guarantee": traits["cpu_guarantee"],
-        "extra_resource_limits": traits["extra_resource_limits"] or {kubernetes.GPU: None},
+        "extra_resource_limits": traits["extra_resource_limits"] or {pods.GPU: None},
         "tolerations": [*traits["tolerations"], *tolerated],
     }
 
@@ -366,7 +365,7 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
     for key in keys(tree):
         if key in made:
             raise ValuesError(
-                f"{name}: {key} is made from tfcourse/hub/profiles.py; "
+                f"{name}: {key} is made from tfcourse/hub/spawners/profiles.py; "
                 f"limits are changed in {OURS}.profiles."
             )
         if key not in known:
@@ -378,7 +377,7 @@ def check_keys(name: str, tree: Mapping[str, Any]) -> None:
     for trait in sorted(WALLS & (config.get("KubeSpawner") or {}).keys()):
         raise ValuesError(
             f"{name}: hub.config.KubeSpawner.{trait} is a wall of each learner's pod: it is made "
-            "from\ntfcourse/hub/kubernetes.py."
+            "from\ntfcourse/hub/spawners/pods.py."
         )
 
 

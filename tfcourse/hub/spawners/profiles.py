@@ -13,8 +13,8 @@ from typing import Any
 from jupyterhub.spawner import Spawner
 from tornado import web
 
-from tfcourse.hub import state
-from tfcourse.hub.state import GIB, MIB
+from tfcourse.hub import settings
+from tfcourse.hub.settings import GIB, MIB
 
 # The form's only field. DockerSpawner reads a field called `image`, so it must not be that.
 FIELD = "profile"
@@ -93,29 +93,29 @@ PROFILES = (
 
 def configure(
     c: Any,
-    settings: Callable[[Profile], Mapping[str, Any]],
+    traits_of: Callable[[Profile], Mapping[str, Any]],
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
     """Set the picker. The same check answers its form, links and the REST API.
 
-    `settings` says which traits of the spawner a profile sets. They are the same traits for each: a
-    spawner is used again for the next one. `unavailable` says which profiles cannot be chosen, and
-    why.
+    `traits_of` says which traits of the spawner a profile sets. They are the same traits for
+    each: a spawner is used again for the next one. `unavailable` says which profiles cannot be
+    chosen, and why.
     """
     profiles = [with_limits(profile) for profile in profiles]
     c.Spawner.options_form = render_form(profiles, unavailable)
     c.Spawner.options_from_form = "simple"
     c.Spawner.apply_user_options = partial(
-        apply_user_options, settings=settings, profiles=profiles, unavailable=unavailable
+        apply_user_options, traits_of=traits_of, profiles=profiles, unavailable=unavailable
     )
 
 
 def with_limits(profile: Profile) -> Profile:
     """Return the profile with the operator's limits; exit with a sentence if one cannot be."""
     kind = "COURSE_GPU" if profile.gpu else "COURSE"
-    memory = state.memory(f"{kind}_MEMORY", profile.memory)
-    cpus = state.number(f"{kind}_CPUS", profile.cpus, positive=True)
+    memory = settings.memory(f"{kind}_MEMORY", profile.memory)
+    cpus = settings.number(f"{kind}_CPUS", profile.cpus, positive=True)
     return replace(
         profile,
         memory=memory,
@@ -190,7 +190,7 @@ def apply_user_options(
     spawner: Spawner,
     user_options: Any,
     *,
-    settings: Callable[[Profile], Mapping[str, Any]],
+    traits_of: Callable[[Profile], Mapping[str, Any]],
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
@@ -207,5 +207,5 @@ def apply_user_options(
         refusal = web.HTTPError(400, str(error))
         refusal.jupyterhub_message = str(error)  # the sentence alone, where a page shows it
         raise refusal from None
-    for trait, value in settings(profile).items():
+    for trait, value in traits_of(profile).items():
         setattr(spawner, trait, value)

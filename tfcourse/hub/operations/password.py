@@ -10,7 +10,9 @@ import sys
 from jupyterhub import orm
 from nativeauthenticator.orm import UserInfo
 
-from tfcourse.hub import accounts, database, say, state
+from tfcourse.hub import database, say, state
+from tfcourse.hub.accounts import passwords
+from tfcourse.hub.accounts import setup as accounts
 
 
 def main() -> None:
@@ -23,8 +25,8 @@ def main() -> None:
     if info is None:
         sys.exit(f"There is no account {name!r}. Say whose: make password NAME=instructor")
     password = state.new_password()
-    info.password = accounts.hashed(password)
-    accounts.log_out(db, name)
+    info.password = passwords.hashed(password)
+    passwords.log_out(db, name)
     say(f"""
   Name      {name}
   Password  {password}

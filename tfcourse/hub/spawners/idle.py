@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from jupyterhub.proxy import ConfigurableHTTPProxy
-
-from tfcourse.hub import state
+from tfcourse.hub import settings
 
 
 def configure(c: Any) -> None:
     """Set after how long servers and kernels that do nothing are stopped (COURSE_IDLE_MINUTES).
 
-    Also behind a tab that is left open. One that computes is not: see `Proxy`, and
+    Also behind a tab that is left open. One that computes is not: see `front.proxy.Proxy`, and
     tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
     """
-    idle = round(60 * state.number("COURSE_IDLE_MINUTES", 60))  # seconds
+    idle = round(60 * settings.number("COURSE_IDLE_MINUTES", 60))  # seconds
     often = max(1, idle // 10) if idle else 300
     c.JupyterHub.template_vars["idle_minutes"] = round(idle / 60)
     if idle:
@@ -40,18 +38,3 @@ def configure(c: Any) -> None:
     )
     # How often servers tell the hub.
     c.Spawner.environment = {"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)}
-
-
-class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, which does not say when somebody was active.
-
-    It would count every request, and a tab that is left open sends one every few seconds. What a
-    learner does is known to the learner's server, which tells the hub.
-    """
-
-    async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return where each address leads."""
-        routes = await super().get_all_routes(client=client)
-        for route in routes.values():
-            route["data"].pop("last_activity", None)
-        return routes

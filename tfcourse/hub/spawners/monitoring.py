@@ -24,8 +24,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tfcourse.hub import gpus
-from tfcourse.hub.state import ROOT, password, ports, state_folder
+from tfcourse.hub.settings import ports
+from tfcourse.hub.spawners import gpus
+from tfcourse.hub.state import ROOT, password, state_folder
 
 SOURCE = ROOT / "docker" / "monitoring"
 

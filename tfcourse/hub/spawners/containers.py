@@ -16,19 +16,11 @@ import traitlets
 from dockerspawner import DockerSpawner
 from traitlets.log import get_logger
 
-from tfcourse.hub import (
-    accounts,
-    database,
-    gpus,
-    https,
-    idle,
-    instructors,
-    pages,
-    profiles,
-    proxy,
-    rounds,
-    state,
-)
+from tfcourse.hub import database, rounds, settings
+from tfcourse.hub.accounts import setup as accounts
+from tfcourse.hub.classroom import instructors
+from tfcourse.hub.front import https, pages, proxy
+from tfcourse.hub.spawners import gpus, idle, profiles
 
 # Nothing leads out of the learners' network but to this machine itself, where the hub is: neither
 # to the internet, nor to a cloud's metadata service, nor from one learner's server to another's.
@@ -58,7 +50,7 @@ def configure(c: Any, hub: Path) -> None:
 
     # --- Addresses. Proxy and hub are in the host's network: see WALLS
 
-    port, hub_port, _ = state.ports()
+    port, hub_port, _ = settings.ports()
     network = learners_network(client, name)
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
@@ -81,7 +73,7 @@ def configure(c: Any, hub: Path) -> None:
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
     c.ContainerSpawner.gpu_ids = gpu_ids
     unavailable = {} if gpu_ids else {p.slug: reason for p in profiles.PROFILES if p.gpu}
-    profiles.configure(c, settings, profiles.PROFILES, unavailable)
+    profiles.configure(c, traits_of, profiles.PROFILES, unavailable)
     c.DockerSpawner.prefix = name
     c.DockerSpawner.network_name = name
     c.DockerSpawner.use_internal_ip = True
@@ -102,13 +94,13 @@ def configure(c: Any, hub: Path) -> None:
 
     idle.configure(c)
 
-    if state.switch("COURSE_MONITOR"):
-        from tfcourse.hub import monitoring  # which takes a while
+    if settings.switch("COURSE_MONITOR"):
+        from tfcourse.hub.spawners import monitoring  # which takes a while
 
         monitoring.configure(c, hub, name, network["Gateway"], gpu_ids)
 
 
-def settings(profile: profiles.Profile) -> dict[str, Any]:
+def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     """Return what the profile sets of the spawner."""
     return {
         "image": profile.image,

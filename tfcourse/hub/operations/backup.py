@@ -46,7 +46,7 @@ RUN = (
 
 def main() -> None:
     """Do what `make` asks for."""
-    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.backup")
+    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.backup")
     parser.add_argument("action", choices=["backup", "restore", "recover"])
     parser.add_argument("--file", type=Path)
     parser.add_argument("--replace", action="store_true", help="what is there")
@@ -69,7 +69,7 @@ def main() -> None:
 
 def default_file(note: str = "") -> Path:
     """Return a name with hub and time, in a folder for its owner alone."""
-    folder = Path(__file__).resolve().parents[2] / ".course" / "backups"
+    folder = Path(__file__).resolve().parents[3] / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / f"{HUB}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
 

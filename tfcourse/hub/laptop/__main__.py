@@ -1,4 +1,4 @@
-"""Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub`.
+"""Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub.laptop`.
 
 It is JupyterHub itself, with jupyterhub_config.py, in this very process. What is added is what a
 person at a terminal needs: checks beforehand, the log in a file, and sentences on the terminal.
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from tfcourse.hub import say
-from tfcourse.hub.state import ROOT, port_error, ports, private_folder, state_folder
+from tfcourse.hub.settings import ports
+from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
 GRACE = 3  # seconds that the programs of a killed run may need to leave the ports
 
@@ -26,7 +27,7 @@ GRACE = 3  # seconds that the programs of a killed run may need to leave the por
 def main() -> None:
     """Check what can be checked beforehand, then run JupyterHub until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="python -m tfcourse.hub",
+        prog="python -m tfcourse.hub.laptop",
         description="Start JupyterHub on this machine and print its address and a log-in.",
         epilog="jupyterhub_config.py lists the environment variables that it takes.",
     )
@@ -116,7 +117,7 @@ def serve(log: IO[str]) -> None:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     try:
-        from tfcourse.hub.app import CourseHub  # only now: it takes seconds
+        from tfcourse.hub.laptop.app import CourseHub  # only now: it takes seconds
 
         CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
     except ModuleNotFoundError as error:

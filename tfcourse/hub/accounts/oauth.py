@@ -1,61 +1,29 @@
-"""Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
-
-Their packages do the work. Here is what a class needs beyond them: which of the names that a
-service sends are safe, who may come in, and sentences.
-"""
+"""Log-in with an account that people have already: OAuth 2 with OpenID Connect."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.utils import get_browser_protocol
-from ltiauthenticator.lti13.auth import LTI13Authenticator
-from ltiauthenticator.lti13.error import ValidationError
-from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInitHandler
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthCallbackHandler
 from tornado import web
-from tornado.httpclient import AsyncHTTPClient
 from traitlets import Set, Unicode
 
-from tfcourse.hub import accounts, https, state
-from tfcourse.hub.announcement import AnnouncementHandler
-
-# E-mail addresses, or what else a service calls people.
-NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
+from tfcourse.hub.accounts.sign_on import SignOn, required, user_name, web_address
+from tfcourse.hub.front import https
 
 # What OpenID Connect lets people write about themselves: whoever wrote the administrator's name
 # there would be the administrator.
 CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
-# --- Settings
 
-
-def configure(c: Any, kind: str) -> None:
-    """Set up the log-in by `oauth` or `lti`."""
-    # An e-mail address may be a name. The volumes' names are made from it without collisions.
-    c.Authenticator.username_pattern = NAMES
-    # Nobody by default: whatever name we took could be somebody's there.
-    c.Authenticator.admin_users = accounts.administrators(NAMES)
-    # What the hub asks of others, of servers and the proxy as well, goes over so many connections
-    # at once. By itself it has ten, and fails what has waited for 20 seconds: twenty log-ins a
-    # second are enough for that (docs/kubernetes.md). No more, as some systems stop at 1,024 files.
-    AsyncHTTPClient.configure(None, max_clients=500)
-    # Whether people still may come in is asked when they log in: at least once a day.
-    c.JupyterHub.cookie_max_age_days = 1
-    c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
-    {"oauth": configure_oauth, "lti": configure_lti}[kind](c)
-
-
-def configure_oauth(c: Any) -> None:
+def configure(c: Any) -> None:
     """Set up the log-in with a provider."""
     c.JupyterHub.authenticator_class = CourseOAuthenticator
     c.OAuthenticator.client_id, c.OAuthenticator.client_secret = required(
@@ -73,38 +41,6 @@ def configure_oauth(c: Any) -> None:
     scopes = os.environ.get("COURSE_OAUTH_SCOPES") or "openid profile email"
     c.OAuthenticator.scope = scopes.split()
     c.OAuthenticator.login_service = "your usual account"  # on the button, after "Sign in with"
-
-
-def configure_lti(c: Any) -> None:
-    """Set up the log-in from a learning platform."""
-    c.JupyterHub.authenticator_class = CourseLTIAuthenticator
-    # Whom the platform sends, signed with its key: it knows who is in the course.
-    c.Authenticator.allow_all = True
-    c.LTI13Authenticator.issuer, client = required("COURSE_LTI_ISSUER", "COURSE_LTI_CLIENT_ID")
-    c.LTI13Authenticator.client_id = {client}
-    c.LTI13Authenticator.authorize_url = web_address("COURSE_LTI_AUTHORIZE_URL")
-    c.LTI13Authenticator.jwks_endpoint = web_address("COURSE_LTI_KEYS_URL")
-    # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
-    c.LTI13Authenticator.username_key = state.choice("COURSE_LTI_NAME", "sub", "email")
-
-
-def required(*variables: str) -> list[str]:
-    """Return these settings; exit with a sentence that names those that are missing."""
-    missing = [variable for variable in variables if not os.environ.get(variable)]
-    if missing:
-        kind = os.environ["COURSE_ACCOUNTS"]
-        sys.exit(f"COURSE_ACCOUNTS={kind} needs these settings, too: {', '.join(missing)}.")
-    return [os.environ[variable] for variable in variables]
-
-
-def web_address(variable: str) -> str:
-    """Return an address; exit with a sentence if what is sent there could be read on its way."""
-    (text,) = required(variable)
-    parts = urlsplit(text)
-    here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or not (here or parts.scheme == "https"):
-        sys.exit(f"{variable} is {text!r}, but it has to begin with https://")
-    return text
 
 
 def endpoints() -> Mapping[str, Any]:
@@ -172,49 +108,6 @@ def name_claim() -> str:
             "provider gives."
         )
     return claim
-
-
-# --- What both have in common
-
-
-def user_name(claims: Mapping[str, Any], claim: str) -> str:
-    """Return the user name that a service's claims give.
-
-    Raises
-    ------
-    HTTPError
-        403, with a sentence, if that is not safe.
-    """
-    value = claims.get(claim)
-    if not isinstance(value, str) or not value:
-        raise web.HTTPError(
-            403,
-            f"The service that you log in with does not say your {claim}. Tell your instructor.",
-        )
-    # Only identifiers are others when capitals are. Not all that is small then was ASCII before.
-    name = value if claim == "sub" else value.lower()
-    if not value.isascii() or not re.match(NAMES, name):
-        raise web.HTTPError(
-            403,
-            f"There you are called {value!r}, which cannot be a user name here: small letters, "
-            "digits and - _ . + @ are allowed, 64 at most. Tell your instructor.",
-        )
-    return name
-
-
-class SignOn:
-    """Administrators are whom COURSE_ADMIN names now, whatever the hub knows from earlier."""
-
-    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with the one for announcements."""
-        return [*super().get_handlers(app), ("/announcement", AnnouncementHandler)]
-
-    def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
-        """Tell whether it is one."""
-        return authentication["name"] in self.admin_users
-
-
-# --- OAuth
 
 
 class CallbackHandler(OAuthCallbackHandler):
@@ -291,56 +184,3 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 def verified(claims: Mapping[str, Any]) -> bool:
     """Tell whether the provider has verified the e-mail address."""
     return claims.get("email_verified") in (True, "true")
-
-
-# --- LTI 1.3
-
-
-class LaunchHandler(LTI13CallbackHandler):
-    """Where the platform sends people to, with a sentence if that went wrong."""
-
-    async def post(self) -> None:
-        """Log in, or say why not."""
-        try:
-            # Beside the hub: it asks the platform for its keys, and waits for them.
-            token = await asyncio.to_thread(self.decode_and_validate_launch_request)
-        except (ValidationError, web.HTTPError, ValueError) as error:
-            self.log.warning("A launch was refused: %s", error)
-            raise refused(error) from None
-        user = await self.login_user(token)
-        await self.redirect_to_next_url(user)
-
-
-class StartHandler(LTI13LoginInitHandler):
-    """Where a launch begins."""
-
-    def post(self) -> None:
-        """Send the browser to the platform, or say why not."""
-        try:
-            super().post()
-        except (web.HTTPError, ValueError) as error:
-            raise refused(error) from None
-
-    get = post
-
-
-class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
-    """LTI13Authenticator that takes no name from what a teacher there has written into a link."""
-
-    custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
-    login_handler = StartHandler
-    callback_handler = LaunchHandler
-
-    def get_username(self, token: Mapping[str, Any]) -> str:
-        """Return the user's name; without the claim nobody gets in under another one."""
-        return user_name(token, self.username_key)
-
-
-def refused(error: Exception) -> web.HTTPError:
-    """Return an error page on a launch that went wrong."""
-    reason = getattr(error, "log_message", None) or str(error)
-    return web.HTTPError(
-        403,
-        f"Your learning platform did not log you in here ({reason}). Open the course from there "
-        "again; if that does not help, tell your instructor.",
-    )

@@ -1,4 +1,4 @@
-"""Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.https`.
+"""Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
 `make up` starts it where COURSE_HOST is set. Caddy gets a certificate for that name and renews it,
 or takes the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
@@ -16,7 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tfcourse.hub import state
+from tfcourse.hub import settings, state
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -64,7 +64,7 @@ def host() -> str:
 
 def ports() -> tuple[int, int]:
     """Return the ports of HTTPS, and of HTTP, which leads there."""
-    return state.port("COURSE_HTTPS_PORT", 443), state.port("COURSE_HTTP_PORT", 80)
+    return settings.port("COURSE_HTTPS_PORT", 443), settings.port("COURSE_HTTP_PORT", 80)
 
 
 def public_url() -> str:
@@ -75,9 +75,9 @@ def public_url() -> str:
 
 def subdomains() -> bool:
     """Tell whether each learner's server gets a host name of its own; exit if that cannot be."""
-    wanted = state.switch("COURSE_SUBDOMAINS")
+    wanted = settings.switch("COURSE_SUBDOMAINS")
     # In a cluster the ingress has the certificate.
-    if wanted and not (host() and (os.environ.get("COURSE_CERTIFICATE") or state.in_a_pod())):
+    if wanted and not (host() and (os.environ.get("COURSE_CERTIFICATE") or settings.in_a_pod())):
         sys.exit(
             "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
             "COURSE_KEY a certificate for all names below it (a wildcard)."
@@ -97,7 +97,7 @@ def names() -> list[str]:
     return [host(), f"*.{host()}"] if subdomains() else [host()]
 
 
-def settings() -> dict[str, str]:
+def placeholders() -> dict[str, str]:
     """Return what Caddyfile leaves open."""
     https_port, http_port = map(str, ports())
     return {
@@ -106,7 +106,7 @@ def settings() -> dict[str, str]:
         "PUBLIC_URL": public_url(),
         "HTTPS_PORT": https_port,
         "HTTP_PORT": http_port,
-        "PROXY_PORT": str(state.ports()[0]),
+        "PROXY_PORT": str(settings.ports()[0]),
         "ADDRESS": os.environ.get("COURSE_ADDRESS") or "",
         "CERTIFICATE": "given" if os.environ.get("COURSE_CERTIFICATE") else "automatic",
         "ACME_DIRECTORY": os.environ.get("COURSE_ACME_DIRECTORY") or LETS_ENCRYPT,
@@ -160,7 +160,7 @@ def main() -> None:
         sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both of them, or none.")
     if all(given):
         check_certificate(CERTIFICATE, KEY, names())
-    os.environ.update(settings())
+    os.environ.update(placeholders())
     for port in ports():
         if error := state.port_error(port, os.environ["ADDRESS"]):
             sys.exit(

@@ -14,7 +14,7 @@ from typing import Any
 from jupyterhub.handlers import BaseHandler
 from tornado import web
 
-from tfcourse.hub.instructors import needs_instructor
+from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.state import state_folder
 
 LONGEST = 300  # characters

@@ -20,8 +20,10 @@ from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
 from kubespawner.slugs import is_valid_label, safe_slug
 
-from tfcourse.hub import accounts, database, https, idle, pages, profiles, proxy, state
-from tfcourse.hub.settings import check_names
+from tfcourse.hub import database, settings
+from tfcourse.hub.accounts import setup as accounts
+from tfcourse.hub.front import https, pages, proxy
+from tfcourse.hub.spawners import idle, profiles
 
 HOME = "/home/jovyan"
 UID = 1000  # jovyan's, in our images
@@ -108,7 +110,7 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 def configure(c: Any, hub: Path) -> None:
     """Set up our hub in a pod, beside its proxy; `hub` is the folder of what is the hub's."""
     ours = [variable for variable in os.environ if variable.startswith("COURSE_")]
-    check_names("ConfigMap or Secret course-hub", ours, MORE)
+    settings.check_names("ConfigMap or Secret course-hub", ours, MORE)
     if not os.environ.get("COURSE_IMAGE"):
         sys.exit(
             "COURSE_IMAGE is empty, but nodes fetch the learners' image from a registry:\n"
@@ -131,7 +133,7 @@ def configure(c: Any, hub: Path) -> None:
 
     # --- Addresses. Proxy and hub are in one pod, so what is between them stays on its loopback
 
-    port, hub_port, _ = state.ports()
+    port, hub_port, _ = settings.ports()
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://0.0.0.0:{hub_port}"
     c.JupyterHub.hub_connect_url = f"http://127.0.0.1:{hub_port}"  # the proxy's way
@@ -145,7 +147,7 @@ def configure(c: Any, hub: Path) -> None:
     # --- A learner's pod
 
     c.JupyterHub.spawner_class = PodSpawner
-    profiles.configure(c, settings, profiles.PROFILES, unavailable())
+    profiles.configure(c, traits_of, profiles.PROFILES, unavailable())
     configure_pods(c)
 
     # How many pods may be on their way at once; the others wait for a moment, with a sentence.
@@ -163,7 +165,7 @@ def configure_pods(c: Any) -> None:
     ]
     c.KubeSpawner.volume_mounts = {
         "home": {"name": "home", "mountPath": HOME},
-        "shm": {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the volume of `settings`
+        "shm": {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - the volume of `traits_of`
     }
 
     # The volume with a learner's work. It stays when an administrator deletes the account: that is
@@ -175,7 +177,7 @@ def configure_pods(c: Any) -> None:
     c.KubeSpawner.storage_class = os.environ.get("COURSE_HOME_CLASS") or None
 
 
-def settings(profile: profiles.Profile) -> dict[str, Any]:
+def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     """Return what the profile sets of the spawner.
 
     Processes are missing: only a node can limit those of a pod (the kubelet's podPidsLimit).
@@ -199,13 +201,13 @@ def settings(profile: profiles.Profile) -> dict[str, Any]:
 def shared_memory(size: int) -> dict[str, Any]:
     """Return the volume for /dev/shm. What is in it counts as the pod's memory."""
     # As a text: Helm would write the number as 2.68435456e+08.
-    limit = f"{size // state.MIB}Mi"
+    limit = f"{size // settings.MIB}Mi"
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
 
 
 def unavailable() -> dict[str, str]:
     """Return which profiles cannot be chosen, and why: by COURSE_GPUS, as nodes come and go."""
-    if state.switch("COURSE_GPUS"):
+    if settings.switch("COURSE_GPUS"):
         return {}
     reason = "Not available: this cluster has no GPUs for learners."
     return {profile.slug: reason for profile in profiles.PROFILES if profile.gpu}

@@ -1,0 +1,213 @@
+"""The pages on which people sign up, log in, change passwords, and let others in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from jupyterhub import orm
+from jupyterhub.handlers import BaseHandler
+from jupyterhub.scopes import needs_scope
+from nativeauthenticator import handlers
+from nativeauthenticator.orm import UserInfo
+from tornado import web
+
+from tfcourse.hub.accounts.addresses import address_of
+from tfcourse.hub.classroom.instructors import needs_instructor
+
+
+class LoginHandler(handlers.LoginHandler):
+    """The log-in page, with sentences where NativeAuthenticator's says nothing or is HTTP 500."""
+
+    def _render(
+        self, login_error: str | None = None, username: str | None = None, **ns: Any
+    ) -> Any:
+        """Render it; or an error page, for which JupyterHub brings other arguments.
+
+        Most often the form was older than its XSRF token.
+        """
+        if ns.get("sync"):
+            ns["message"] = "This form can no longer be used. Open the log-in page again."
+            return BaseHandler.render_template(self, "error.html", **ns)
+        return super()._render(login_error=login_error, username=username)
+
+    async def post(self) -> None:
+        """Log in, or say why not."""
+        # Of the form alone: what stands in the address ends up in logs.
+        form = self.request.body_arguments
+        username, password = (
+            form.get(field, [b""])[-1].decode("utf-8", "replace")
+            for field in ("username", "password")
+        )
+        refusal = "Invalid username or password."
+        try:
+            user = await self.login_user({"username": username, "password": password})
+        except web.HTTPError as error:
+            user, refusal = None, error.log_message
+            self.set_status(error.status_code)
+        if user:
+            self._jupyterhub_user = user  # for what is logged of this request
+            self.redirect(self.get_next_url(user))
+        else:
+            self.finish(await self._render(login_error=refusal, username=username))
+
+
+class SignUpHandler(handlers.SignUpHandler):
+    """The sign-up page, which says what is wrong and asks for the class code."""
+
+    FIELDS = ("username", "signup_password", "signup_password_confirmation", "class_code")
+
+    async def get(self) -> None:
+        """Show the form."""
+        await self.show()
+
+    async def post(self) -> None:
+        """Sign up, or say why not."""
+        username, password, confirmation, code = (
+            self.get_body_argument(field, "", strip=False) for field in self.FIELDS
+        )
+        name = self.authenticator.normalize_username(username.strip())
+        refusal = await self.authenticator.sign_up(
+            name, password, confirmation, code.strip(), address_of(self.request)
+        )
+        if refusal:
+            await self.show(alert="alert-danger", result_message=refusal, username=username)
+        elif self.authenticator.get_user(name).is_authorized:
+            welcome = f"You have signed up as {name}. You can log in now."
+            await self.show(alert="alert-success", result_message=welcome)
+        else:
+            wait = f"You have signed up as {name}. You can log in once your instructor lets you in."
+            await self.show(alert="alert-info", result_message=wait)
+
+    async def show(self, **message: str) -> None:
+        """Render the page, with what there is to say."""
+        ask = bool(self.authenticator.class_code)
+        self.finish(await self.render_template("signup.html", ask_class_code=ask, **message))
+
+
+class ChangePasswordHandler(handlers.ChangePasswordHandler):
+    """Lets somebody change their own password."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Change it, or say why not."""
+        old, new, confirmation = (
+            self.get_body_argument(field, "", strip=False)
+            for field in ("old_password", "new_password", "new_password_confirmation")
+        )
+        user = self.current_user
+        refusal = self.authenticator.fault_of(new, confirmation)
+        if not refusal:
+            try:
+                data = {"username": user.name, "password": old}
+                if not await self.authenticator.authenticate(self, data):
+                    refusal = "The old password is wrong."
+            except web.HTTPError as error:
+                refusal = error.log_message
+        if not refusal:
+            await self.authenticator.set_password(user.name, new)
+            self.set_hub_cookie(user)  # this browser stays logged in
+        await self.show("change-password.html", user.name, refusal)
+
+    async def show(self, template: str, name: str, refusal: str) -> None:
+        """Render the page, with what there is to say."""
+        done = "The password has been changed. Everywhere else it is needed anew."
+        alert = "alert-danger" if refusal else "alert-success"
+        self.finish(
+            await self.render_template(
+                template, user_name=name, alert=alert, result_message=refusal or done
+            )
+        )
+
+
+class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
+    """Lets an administrator give somebody a new password."""
+
+    show = ChangePasswordHandler.show
+
+    @needs_scope("admin:users")
+    async def post(self, name: str) -> None:
+        """Change it, or say why not."""
+        new, confirmation = (
+            self.get_body_argument(field, "", strip=False)
+            for field in ("new_password", "new_password_confirmation")
+        )
+        name = self.authenticator.normalize_username(name)
+        if not self.authenticator.user_exists(name):
+            raise web.HTTPError(404, f"There is no account {name!r}.")
+        refusal = self.authenticator.fault_of(new, confirmation)
+        if not refusal:
+            await self.authenticator.set_password(name, new)
+            if name == self.current_user.name:
+                self.set_hub_cookie(self.current_user)
+        await self.show("change-password-admin.html", name, refusal)
+
+
+def refuse_administrators(handler: BaseHandler, name: str) -> None:
+    """Leave administrators' accounts to administrators."""
+    known = orm.User.find(handler.db, name)
+    if known and known.admin and not handler.has_scope("admin:users"):
+        raise web.HTTPError(403, f"{name} is an administrator, and you are not.")
+
+
+class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
+    """The page Who may come in."""
+
+    @needs_instructor
+    async def get(self) -> None:
+        """Show the lists."""
+        administrators = {name for (name,) in self.db.query(orm.User.name).filter_by(admin=True)}
+        html = await self.render_template(
+            "authorization-area.html",
+            users=self.db.query(UserInfo).all(),
+            others=set() if self.has_scope("admin:users") else administrators,
+        )
+        self.finish(html)
+
+
+class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
+    """Lets somebody in, or shuts them out: a form's action, not a link's."""
+
+    @needs_instructor
+    async def get(self, name: str) -> None:
+        """Refuse to change anything by a link."""
+        self.redirect(self.hub.base_url + "authorize")
+
+    @needs_instructor
+    async def post(self, name: str) -> None:
+        """Change it, stop the server of who is shut out, and show the list again.
+
+        The form says what is wanted: a page may be old, and a button be pressed twice.
+        """
+        let_in = self.get_body_argument("let_in", "")
+        if let_in not in ("yes", "no"):
+            raise web.HTTPError(400, "This form can no longer be used. Open the page again.")
+        name = self.authenticator.normalize_username(name)
+        if not self.authenticator.user_exists(name):
+            raise web.HTTPError(404, f"There is no account {name!r}.")
+        if name == self.current_user.name:
+            raise web.HTTPError(400, "You would shut yourself out.")
+        refuse_administrators(self, name)
+        self.authenticator.get_user(name).is_authorized = let_in == "yes"
+        self.db.commit()
+        user = self.users.get(name)
+        if user and user.active and let_in == "no":
+            await self.stop_single_user(user)
+        self.redirect(self.hub.base_url + "authorize#" + name)
+
+
+class DiscardHandler(handlers.DiscardHandler):
+    """Forgets somebody who waits to be let in: a form's action, not a link's."""
+
+    get = AuthorizeHandler.get
+
+    @needs_instructor
+    async def post(self, name: str) -> None:
+        """Forget them, and show the list again."""
+        refuse_administrators(self, name)
+        info = self.authenticator.get_user(name)
+        if info and not info.is_authorized:
+            self.authenticator.delete_user(SimpleNamespace(name=name))
+            if self.users.get(name):
+                self.users.delete(name)
+        self.redirect(self.hub.base_url + "authorize")

@@ -1,0 +1,78 @@
+"""Log-in from a learning platform: LTI 1.3."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ltiauthenticator.lti13.auth import LTI13Authenticator
+from ltiauthenticator.lti13.error import ValidationError
+from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInitHandler
+from tornado import web
+
+from tfcourse.hub import settings
+from tfcourse.hub.accounts.sign_on import SignOn, required, user_name, web_address
+
+
+def configure(c: Any) -> None:
+    """Set up the log-in from a learning platform."""
+    c.JupyterHub.authenticator_class = CourseLTIAuthenticator
+    # Whom the platform sends, signed with its key: it knows who is in the course.
+    c.Authenticator.allow_all = True
+    c.LTI13Authenticator.issuer, client = required("COURSE_LTI_ISSUER", "COURSE_LTI_CLIENT_ID")
+    c.LTI13Authenticator.client_id = {client}
+    c.LTI13Authenticator.authorize_url = web_address("COURSE_LTI_AUTHORIZE_URL")
+    c.LTI13Authenticator.jwks_endpoint = web_address("COURSE_LTI_KEYS_URL")
+    # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
+    c.LTI13Authenticator.username_key = settings.choice("COURSE_LTI_NAME", "sub", "email")
+
+
+class LaunchHandler(LTI13CallbackHandler):
+    """Where the platform sends people to, with a sentence if that went wrong."""
+
+    async def post(self) -> None:
+        """Log in, or say why not."""
+        try:
+            # Beside the hub: it asks the platform for its keys, and waits for them.
+            token = await asyncio.to_thread(self.decode_and_validate_launch_request)
+        except (ValidationError, web.HTTPError, ValueError) as error:
+            self.log.warning("A launch was refused: %s", error)
+            raise refused(error) from None
+        user = await self.login_user(token)
+        await self.redirect_to_next_url(user)
+
+
+class StartHandler(LTI13LoginInitHandler):
+    """Where a launch begins."""
+
+    def post(self) -> None:
+        """Send the browser to the platform, or say why not."""
+        try:
+            super().post()
+        except (web.HTTPError, ValueError) as error:
+            raise refused(error) from None
+
+    get = post
+
+
+class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
+    """LTI13Authenticator that takes no name from what a teacher there has written into a link."""
+
+    custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
+    login_handler = StartHandler
+    callback_handler = LaunchHandler
+
+    def get_username(self, token: Mapping[str, Any]) -> str:
+        """Return the user's name; without the claim nobody gets in under another one."""
+        return user_name(token, self.username_key)
+
+
+def refused(error: Exception) -> web.HTTPError:
+    """Return an error page on a launch that went wrong."""
+    reason = getattr(error, "log_message", None) or str(error)
+    return web.HTTPError(
+        403,
+        f"Your learning platform did not log you in here ({reason}). Open the course from there "
+        "again; if that does not help, tell your instructor.",
+    )

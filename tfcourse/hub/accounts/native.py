@@ -1,0 +1,189 @@
+"""Accounts of the hub in containers: learners sign up, the instructor lets them in."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from typing import Any
+
+import bcrypt
+from jupyterhub import orm
+from jupyterhub.handlers import BaseHandler
+from nativeauthenticator import NativeAuthenticator
+from nativeauthenticator.orm import UserInfo
+from tornado import web
+from traitlets import Callable as CallableTrait
+from traitlets import Unicode
+
+from tfcourse.hub.accounts.addresses import address_of
+from tfcourse.hub.accounts.handlers import (
+    AuthorizationAreaHandler,
+    AuthorizeHandler,
+    ChangePasswordAdminHandler,
+    ChangePasswordHandler,
+    DiscardHandler,
+    LoginHandler,
+    SignUpHandler,
+)
+from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out
+from tfcourse.hub.classroom.announcement import AnnouncementHandler
+
+WAITING = 200  # accounts that may wait for the instructor, so that strangers cannot fill the list
+
+
+class CourseAuthenticator(NativeAuthenticator):
+    """NativeAuthenticator with what a class needs beyond it.
+
+    - The administrators exist before the first visitor comes. By itself it gives their rights to
+      whoever signs up first under their name.
+    - Who knows the class code need not wait for the instructor.
+    - Accounts are changed by forms with an XSRF token. By itself it does that by links, which any
+      page can make the administrator's browser follow.
+    - Who is shut out is logged out within half a minute, not the next time that they log in; whose
+      password is changed, at once.
+    - Wrong passwords are counted for each name and address. By itself it counts them for the name
+      alone, and anybody could lock the instructor out.
+    - Passwords are computed beside the hub, which would stand still for a quarter of a second.
+    """
+
+    first_password = CallableTrait(config=True, help="Of an administrator without an account.")
+    class_code = Unicode(config=True, help="Who gives it when signing up may come in at once.")
+    has_home = CallableTrait(lambda name: False, config=True, help="Is there work under this name?")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.wrong_passwords = Limit(5, seconds=60)
+        # A class sits behind one address, and signs up within minutes.
+        self.wrong_codes = Limit(20, seconds=60)
+        self.sign_ups = Limit(60, seconds=60)
+        for name in self.admin_users:
+            info = self.get_user(name)
+            if info is None:
+                password = hashed(self.first_password(name))
+                self.db.add(UserInfo(username=name, password=password, is_authorized=True))
+            elif not info.is_authorized:
+                sys.exit(
+                    f"COURSE_ADMIN is {name!r}, but somebody has signed up under that name, and\n"
+                    "was not let in. Start with another name, and discard that account first."
+                )
+        self.db.commit()
+
+    async def sign_up(
+        self, name: str, password: str, confirmation: str, code: str, address: str
+    ) -> str:
+        """Make an account; return an empty string, or a sentence on why not.
+
+        A taken name has to be told, and so can be found out, by as many attempts as are allowed.
+        """
+        if wait := self.sign_ups.wait(address):
+            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
+        if not self.validate_username(name):
+            return (
+                "A user name has at most 32 characters: small letters, digits, and - _ . which it "
+                "must not begin with."
+            )
+        if fault := self.fault_of(password, confirmation):
+            return fault
+        let_in = self.open_signup
+        if code and self.class_code:
+            if wait := self.wrong_codes.wait(address):
+                return f"There were too many wrong class codes. Try again in {wait} seconds."
+            let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
+            if not let_in:
+                self.wrong_codes.count(address)
+                return "The class code is wrong. Without one your instructor has to let you in."
+        self.sign_ups.count(address)
+        if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
+            return "Too many people wait to be let in. Tell your instructor, and try again later."
+        stored = await asyncio.to_thread(hashed, password)
+        # The hub may know a name that has no account: its rights are not for whoever comes.
+        if self.user_exists(name) or orm.User.find(self.db, name):
+            return "This user name is already in use. Choose another one."
+        # Where the account was lost, and the work was not, the instructor has to see who comes.
+        let_in = let_in and not self.has_home(name)
+        self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
+        self.db.commit()
+        return ""
+
+    def fault_of(self, password: str, confirmation: str) -> str:
+        """Return a sentence on why this cannot be a new password, or an empty string."""
+        if password != confirmation:
+            return "The two passwords differ."
+        if len(password) < self.minimum_password_length:
+            return (
+                f"The password is too short: at least {self.minimum_password_length} characters "
+                "are needed."
+            )
+        if len(password.encode()) > LONGEST:
+            return f"The password is too long: more than {LONGEST} letters cannot be stored."
+        if self.is_password_common(password):
+            return "This password is one of the most common ones. Choose another one."
+        return ""
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Give an account a new password, and end whatever was begun with the old one."""
+        self.get_user(name).password = await asyncio.to_thread(hashed, password)
+        log_out(self.db, name)
+
+    def delete_user(self, user: Any) -> None:
+        """Forget an account; of one that was used, keep the name, as the home is still there.
+
+        Who signs up next must not find it. An administrator may give the account a new password,
+        and let somebody in.
+        """
+        info = self.get_user(user.name)
+        if info is None or orm.User.find(self.db, user.name) is None:
+            super().delete_user(user)
+        else:
+            info.is_authorized = False
+            info.password = hashed(secrets.token_hex())
+            self.db.commit()
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Return the pages, with our own where NativeAuthenticator's are not enough."""
+        pages = dict(super().get_handlers(app))
+        del pages["/confirm/([^/]*)"]  # for links in mails, which are not sent
+        ours = {
+            "/announcement": AnnouncementHandler,
+            "/login": LoginHandler,
+            "/signup": SignUpHandler,
+            "/authorize": AuthorizationAreaHandler,
+            "/authorize/([^/]*)": AuthorizeHandler,
+            "/discard/([^/]*)": DiscardHandler,
+            "/change-password": ChangePasswordHandler,
+            "/change-password/([^/]+)": ChangePasswordAdminHandler,
+        }
+        return list({**pages, **ours}.items())
+
+    async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> str | None:
+        """Return the user's name, or None for a wrong password.
+
+        Raises
+        ------
+        HTTPError
+            With a sentence, if there were too many of them, or if nobody has let the user in yet.
+        """
+        name, password = self.normalize_username(data["username"]), data["password"].encode()
+        attempt = (name, address_of(handler.request))
+        if wait := self.wrong_passwords.wait(attempt):
+            raise web.HTTPError(
+                429, f"There were too many wrong passwords. Try again in {wait} seconds."
+            )
+        info = self.get_user(name)
+        if info is None or len(password) > LONGEST:
+            return None
+        self.wrong_passwords.count(attempt)  # now: more may come while this one is computed
+        if not await asyncio.to_thread(bcrypt.checkpw, password, info.password):
+            return None
+        self.wrong_passwords.forget(attempt)
+        if not info.is_authorized:
+            raise web.HTTPError(
+                403, f"User {name} has not been authorized by an administrator yet."
+            )
+        return name
+
+    async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
+        """Tell whether somebody who is logged in still may; JupyterHub asks now and then."""
+        info = self.get_user(user.name)
+        return bool(info and info.is_authorized)

@@ -1,0 +1,1 @@
+"""What an instructor and a class do together."""

@@ -1,0 +1,1 @@
+"""JupyterHub on one machine, for the person at its terminal: `make hub`."""

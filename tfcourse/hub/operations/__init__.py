@@ -1,0 +1,1 @@
+"""An operator's commands for the hub in containers."""
