@@ -1,7 +1,7 @@
 # Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench bench-hub bench-load screenshots images settings up down logs password backup restore recover values
+.PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
 .PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
@@ -13,32 +13,11 @@ KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
 DOCKER ?= docker
+export DOCKER
 IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
-# Version 2 where the client has it, else the older program.
-COMPOSE ?= COURSE_NAME=$(COURSE_NAME) DOCKER_GROUP=$$(stat --format %g /var/run/docker.sock) \
-	$$($(DOCKER) compose version >/dev/null 2>&1 && echo $(DOCKER) compose || echo docker-compose) \
-	--project-name $(COURSE_NAME) --file docker/compose.yaml
-# What has failed, and Docker would start again in a minute: now it may find what it lacked. The hub is
-# started with it, or it might end for want of the proxy just then; a proxy that runs is left alone.
-STUCK = $(DOCKER) ps --quiet --filter status=restarting \
-	--filter label=com.docker.compose.project=$(COURSE_NAME)
-# What the operator has set in docker/.env and make has to know, too.
-setting = $(shell sed -n "s/ \#.*//; s/^$(1)=[\"']*\([^\"']*\).*/\1/p" docker/.env 2>/dev/null)
-COURSE_NAME ?= $(or $(call setting,COURSE_NAME),tensorflow-course)
-COURSE_IMAGE ?= $(call setting,COURSE_IMAGE)
-COURSE_HOST ?= $(call setting,COURSE_HOST)
-COURSE_CERTIFICATE ?= $(call setting,COURSE_CERTIFICATE)
-COURSE_KEY ?= $(call setting,COURSE_KEY)
-COURSE_ACME_ROOT ?= $(call setting,COURSE_ACME_ROOT)
-COURSE_MONITOR ?= $(call setting,COURSE_MONITOR)
-export COMPOSE_PROFILES = $(if $(filter on,$(COURSE_MONITOR)),monitor)
-COURSE_DATABASE ?= $(call setting,COURSE_DATABASE)
-export DOCKER COURSE_NAME COURSE_IMAGE COURSE_DATABASE
-# From a registry, or built here.
-BUILT := $(if $(COURSE_IMAGE),,images)
-KEEP = $(PYTHON) -m tfcourse.hub.operations.backup
+OPERATE = $(PYTHON) -m tfcourse.hub.operations
 VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
@@ -101,44 +80,34 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--label org.opencontainers.image.version=$(VERSION) \
 		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
-settings:
-	@$(PYTHON) -m tfcourse.hub.settings
+# The hub for a class, in containers; docker/.env.example lists its settings.
+up: ## start a hub for a class in containers; docker/.env.example lists its settings
+	@$(OPERATE) up
 
-up: settings $(BUILT) ## start a hub for a class in containers; docker/.env.example lists its settings
-up restore: KINDS = cpu hub
-up: export CHECKSUM = $(shell cat $(or $(COURSE_CERTIFICATE),/dev/null) 2>/dev/null | cksum)
-up:
-	@for file in $(COURSE_CERTIFICATE) $(COURSE_KEY) $(COURSE_ACME_ROOT); do case $$file in /*) test -f $$file;; \
-		*) false;; esac || { echo "There is no file $$file: give the whole path, from / on."; exit 1; }; done
-	@$(COMPOSE) up --detach --scale https=$(if $(COURSE_HOST),1,0)
-	@stuck=$$($(STUCK)); [ -z "$$stuck" ] || { $(DOCKER) restart $$stuck >/dev/null; $(COMPOSE) restart hub; }
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.operations.ready || { $(COMPOSE) logs --tail 15; exit 1; }
-
-down logs: COMPOSE_PROFILES = monitor
 down: ## stop that hub; learners' servers run on, accounts and work are kept
-	@$(COMPOSE) down
+	@$(OPERATE) down
+
+status: ## show what runs of that hub
+	@$(OPERATE) status
 
 logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
-	@$(COMPOSE) logs --follow --tail 100
+	@$(OPERATE) logs
 
 password: ## give somebody of that hub a new password, and log them out (NAME=instructor)
-	@$(COMPOSE) exec -T hub python -m tfcourse.hub.operations.password "$(NAME)" || { \
-		echo "The hub has to run for that: make up" >&2; exit 1; }
-	@$(COMPOSE) restart hub
+	@$(OPERATE) password "$(NAME)"
 
 backup: ## put that hub's accounts, secrets and work into one file, while it runs (BACKUP=file)
-	@$(KEEP) backup $(if $(BACKUP),--file="$(BACKUP)")
+	@$(OPERATE) backup $(if $(BACKUP),--file="$(BACKUP)")
 
-restore: $(BUILT) ## bring all of it back (BACKUP=file; REPLACE=1 where there is a hub already)
-	@$(KEEP) restore $(if $(BACKUP),--file="$(BACKUP)") $(if $(REPLACE),--replace)
+restore: ## bring all of it back (BACKUP=file; REPLACE=1 where there is a hub already)
+	@$(OPERATE) restore $(if $(REPLACE),--replace) "$(BACKUP)"
 
 recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=1: without any)
-	@$(COMPOSE) stop hub
-	@$(KEEP) recover $(if $(EMPTY),--empty)
-	@echo "Now start the hub: make up"
+	@$(OPERATE) recover $(if $(EMPTY),--empty)
 
 values: environment ## make and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
-	@$(BIN)/python -m tfcourse.hub.operations.values --size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
+	@$(BIN)/python -m tfcourse.hub.operations values \
+		--size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py tests/browser/test_pad.py --screenshots

@@ -1,36 +1,8 @@
 """The course's JupyterHub: on this machine (`make hub`), in containers (`make up`), in a cluster.
 
-Environment variables:
-
-COURSE_SPAWNER  what a learner's server is: `local`, a process on this machine (the default),
-                `docker`, a container, or `kubernetes`, a pod
-COURSE_STATE    the folder for accounts and the hub's log (by default `.course` in the clone)
-COURSE_PORT     the port of the address (8000); the next two are used as well
-COURSE_ADMIN    the name of a user who may see and stop all servers (local: by default nobody;
-                docker: by default `instructor`, or nobody where COURSE_ACCOUNTS is not `native`)
-COURSE_CPUS     how many processors a server may use (2); local: how many threads TensorFlow starts
-
-Of `local`:
-
-KERAS_HOME      where `tf.keras.datasets` finds its files (by default `keras` in COURSE_STATE)
-
-Of `docker`, as docker/.env.example explains:
-
-COURSE_NAME, COURSE_IMAGE, COURSE_MEMORY, COURSE_GPU_MEMORY, COURSE_GPU_CPUS,
-COURSE_IDLE_MINUTES, COURSE_MONITOR,
-COURSE_HOST, COURSE_HTTPS_PORT, COURSE_SUBDOMAINS,
-COURSE_ACCOUNTS, COURSE_SIGNUP, COURSE_CLASS_CODE, COURSE_TRUSTED_PROXIES,
-COURSE_OAUTH_ISSUER, COURSE_OAUTH_AUTHORIZE_URL, COURSE_OAUTH_TOKEN_URL, COURSE_OAUTH_USERINFO_URL,
-COURSE_OAUTH_CLIENT_ID, COURSE_OAUTH_CLIENT_SECRET, COURSE_OAUTH_ALLOWED, COURSE_OAUTH_NAME,
-COURSE_OAUTH_SCOPES,
-COURSE_LTI_ISSUER, COURSE_LTI_CLIENT_ID, COURSE_LTI_AUTHORIZE_URL, COURSE_LTI_KEYS_URL,
-COURSE_LTI_NAME,
-COURSE_DATABASE
-
-Of `kubernetes`, as kubernetes/hub.yaml explains: those of `docker` but COURSE_NAME, COURSE_MONITOR
-and what is about certificates, and
-
-COURSE_GPUS, COURSE_HOME_SIZE, COURSE_HOME_CLASS
+Settings are environment variables, which tfcourse/hub/settings.py lists and explains; the first of
+them, COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the
+default), `docker`, a container, or `kubernetes`, a pod.
 
 What is here holds for every hub. The rest is set, each with its reason, by functions called
 `configure`: that of processes.py, containers.py or pods.py in tfcourse/hub/spawners, and those that
@@ -50,7 +22,7 @@ BACKENDS = {
     "docker": "tfcourse.hub.spawners.containers",
     "kubernetes": "tfcourse.hub.spawners.pods",
 }
-backend = import_module(BACKENDS[settings.choice("COURSE_SPAWNER", *BACKENDS)])
+backend = import_module(BACKENDS[settings.SPAWNER()])
 
 # Kept, so that after a second start nobody has to log in again.
 HUB = state.private_folder(state.state_folder() / "hub")

@@ -527,7 +527,10 @@ def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
         ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both of them, or none."),
         ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both of them, or none."),
-        ({"COURSE_HOST": HOST, "COURSE_HTTPS_PORT": "https"}, "is not a number from 1 to 65535."),
+        (
+            {"COURSE_HOST": HOST, "COURSE_HTTPS_PORT": "https"},
+            "has to be a number from 1 to 65535.",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, environment, sentence):

@@ -195,7 +195,7 @@ def test_a_port_that_is_none_gets_a_sentence(port):
     command = [sys.executable, "-m", "tfcourse.hub.laptop", f"--port={port}"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert run.stderr == f"The port '{port}' is not a number from 1 to 65533.\n"
+    assert run.stderr == f"COURSE_PORT is '{port}', but it has to be a number from 1 to 65533.\n"
 
 
 def test_a_hub_that_cannot_start_shows_the_end_of_its_log(make_hub):

@@ -368,7 +368,7 @@ def test_every_setting_in_the_manifests_and_in_the_image_is_one_of_ours():
     """Also those that are commented out: the hub would not start with them."""
     texts = [ROOT / "kubernetes" / "hub.yaml", ROOT / "docker" / "Dockerfile"]
     found = re.findall(r"\bCOURSE_[A-Z_]+\b", "".join(path.read_text() for path in texts))
-    check_names("a manifest", found, our_pods.MORE)
+    check_names("a manifest", found)
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+import yaml
 
 from tfcourse.hub import settings
+from tfcourse.hub.spawners.profiles import PROFILES
 from tfcourse.hub.state import ROOT
 
 
@@ -23,19 +24,56 @@ from tfcourse.hub.state import ROOT
 )
 def test_a_misspelt_setting_gets_a_sentence(line, sentence):
     with pytest.raises(SystemExit, match=re.escape(sentence)):
-        settings.check_file(line)
+        settings.check_names("docker/.env", settings.read(line))
 
 
-def test_what_is_explained_may_be_set():
+def test_what_is_commented_out_or_not_ours_is_passed_over():
+    assert settings.read("#COURSE_XYZZY=1\nHTTPS_PROXY=http://x\n") == {}
+
+
+def test_the_example_is_what_the_table_says():
     example = (ROOT / "docker" / ".env.example").read_text()
-    settings.check_file(example.replace("#COURSE", "COURSE"))
-    settings.check_file("#COURSE_XYZZY=1\nHTTPS_PROXY=http://x\n")
+    assert example == settings.example(), (
+        "run: python3 -m tfcourse.hub.settings > docker/.env.example"
+    )
+    shown = settings.read(example.replace("#COURSE", "COURSE"))
+    assert list(shown) == settings.OPERATORS
 
 
-def test_what_is_explained_is_what_the_services_are_given():
-    known = set(settings.names_in((ROOT / "docker" / ".env.example").read_text()))
-    given = set(re.findall(r"COURSE_\w+", (ROOT / "docker" / "compose.yaml").read_text()))
-    assert given == known | {"COURSE_SPAWNER"}
+@pytest.mark.parametrize("name", settings.TABLE)
+def test_what_is_shown_and_the_default_are_what_the_setting_takes(monkeypatch, name):
+    monkeypatch.delenv(name, raising=False)
+    setting = settings.TABLE[name]
+    setting()
+    if setting.example:
+        monkeypatch.setenv(name, setting.example)
+        setting()
+
+
+def test_the_limits_that_are_shown_are_those_of_the_profiles():
+    cpu, gpu = PROFILES
+    for profile, memory, cpus in (
+        (cpu, settings.MEMORY, settings.CPUS),
+        (gpu, settings.GPU_MEMORY, settings.GPU_CPUS),
+    ):
+        assert memory.parse(memory.example) == profile.memory
+        assert cpus.parse(cpus.example) == profile.cpus
+
+
+def test_each_service_is_given_the_settings_that_it_uses():
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    for service, what in compose["services"].items():
+        given = {name for name in what["environment"] if name.startswith("COURSE_")}
+        wanted = {s.name for s in settings.TABLE.values() if service in s.given_to.split()}
+        assert given == wanted, service
+    named = set(re.findall(r"\$\{(COURSE_\w+)", (ROOT / "docker" / "compose.yaml").read_text()))
+    assert named == {s.name for s in settings.TABLE.values() if "compose" in s.given_to.split()}
+
+
+def test_nothing_else_in_the_hub_reads_the_environment():
+    hub = ROOT / "tfcourse" / "hub"
+    reads = [path for path in hub.rglob("*.py") if "os.environ" in path.read_text()]
+    assert [path.relative_to(hub).as_posix() for path in reads] == ["settings.py"]
 
 
 @pytest.mark.parametrize("name", ["My Course", "UPPER", "-x", "a/b", "ä"])
@@ -53,24 +91,29 @@ def test_a_name_that_docker_would_change_gets_a_sentence(name):
     assert "Building" not in run.stdout
 
 
-def test_make_reads_the_file_as_compose_does(tmp_path):
+def test_the_file_is_read_as_compose_reads_it():
     """Both take docker/.env: spaces, quotes and comments must mean the same."""
-    for path in ("Makefile", "tfcourse"):
-        (tmp_path / path).symlink_to(ROOT / path)
-    (tmp_path / "docker").mkdir()
-    Path(tmp_path, "docker", ".env").write_text(
-        "# COURSE_NAME=no\nCOURSE_NAME='quoted'\nCOURSE_HOST=hub.example.org # mine\n"
-        'COURSE_KEY="/a b/key.pem"\n'
+    text = (
+        "# COURSE_NAME=no\nCOURSE_NAME='quoted'\nexport COURSE_HOST=hub.example.org # mine\n"
+        'COURSE_KEY="/a b/key.pem"\nCOURSE_ADMIN = ada \nCOURSE_OAUTH_CLIENT_SECRET=a#b\n'
     )
-    show = "$(info $(COURSE_NAME)|$(COURSE_HOST)|$(COURSE_KEY)|$(COURSE_IMAGE))"
-    (tmp_path / "show").write_text(show)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
-    run = subprocess.run(
-        ["make", "--no-print-directory", "--file=Makefile", "--file=show", "help"],
-        cwd=tmp_path,
-        env={**clean, "MAKEFLAGS": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.splitlines()[0] == "quoted|hub.example.org|/a b/key.pem|"
+    assert settings.read(text) == {
+        "COURSE_NAME": "quoted",
+        "COURSE_HOST": "hub.example.org",
+        "COURSE_KEY": "/a b/key.pem",
+        "COURSE_ADMIN": "ada",
+        "COURSE_OAUTH_CLIENT_SECRET": "a#b",
+    }
+
+
+def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("COURSE_NAME=of-the-file\nCOURSE_CPUS=3\nCOURSE_SIGNUP=open\n")
+    monkeypatch.setattr(settings, "DOCKER_FOLDER", tmp_path)
+    for name in settings.OPERATORS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COURSE_NAME", "of-the-shell")
+    monkeypatch.setenv("COURSE_SIGNUP", "")  # says: the default
+    settings.load()
+    assert (settings.NAME(), settings.CPUS(), settings.SIGNUP()) == ("of-the-shell", 3, "approval")
+    for name in settings.OPERATORS:  # what load() has set
+        monkeypatch.delenv(name, raising=False)

@@ -54,7 +54,7 @@ PROVIDER = {
         (
             dict.fromkeys(PROVIDER, "") | {"COURSE_ACCOUNTS": "oauth"},
             "COURSE_ACCOUNTS=oauth needs these settings, too: COURSE_OAUTH_CLIENT_ID, "
-            "COURSE_OAUTH_CLIENT_SECRET.",
+            "COURSE_OAUTH_CLIENT_SECRET, COURSE_OAUTH_ALLOWED.",
         ),
         ({"COURSE_OAUTH_ALLOWED": ""}, "needs these settings, too: COURSE_OAUTH_ALLOWED."),
         ({"COURSE_OAUTH_ALLOWED": "*,students"}, "or '*' alone"),
@@ -63,7 +63,10 @@ PROVIDER = {
         ({"COURSE_OAUTH_ISSUER": "https://id.example.org"}, "so is COURSE_OAUTH_AUTHORIZE_URL"),
         ({"COURSE_OAUTH_TOKEN_URL": "http://id.example.org"}, "has to begin with https://"),
         ({"COURSE_OAUTH_TOKEN_URL": "https:/id.example.org"}, "has to begin with https://"),
-        ({"COURSE_OAUTH_NAME": "nickname"}, "'nickname', which people choose themselves"),
+        (
+            {"COURSE_OAUTH_NAME": "nickname"},
+            "'nickname', but it has to be a claim that people cannot choose",
+        ),
         (
             {variable: "" for variable in PROVIDER if variable.endswith("_URL")},
             "needs COURSE_OAUTH_ISSUER or",
@@ -75,10 +78,7 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
         monkeypatch.setenv(variable, value)
 
     def read() -> None:
-        sign_on.required("COURSE_OAUTH_CLIENT_ID", "COURSE_OAUTH_CLIENT_SECRET")
-        oauth.allowed()
-        oauth.name_claim()
-        oauth.endpoints()
+        oauth.configure(Config())
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()

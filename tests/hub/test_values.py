@@ -325,8 +325,15 @@ def test_an_authenticator_that_only_the_charts_hub_has_is_left_to_it(site):
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-m", "tfcourse.hub.operations.values", "--image", IMAGE]
+    program = [sys.executable, "-m", "tfcourse.hub.operations", "values", "--image", IMAGE]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_shell_does_not_get_into_the_clusters_file(site, monkeypatch):
+    before = make("class", IMAGE, site())
+    monkeypatch.setenv("COURSE_MEMORY", "1G")
+    monkeypatch.setenv("COURSE_CPUS", "1")
+    assert make("class", IMAGE, site()) == before
 
 
 def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):

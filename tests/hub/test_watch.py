@@ -313,4 +313,4 @@ def test_the_rules_fire_when_they_should(tmp_path):
 def test_a_switch_is_on_or_off(monkeypatch):
     monkeypatch.setenv("COURSE_MONITOR", "1")
     with pytest.raises(SystemExit, match="COURSE_MONITOR is '1', but it has to be 'off' or 'on'"):
-        settings.switch("COURSE_MONITOR")
+        settings.MONITOR()

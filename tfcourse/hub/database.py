@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import sqlite3
 import sys
@@ -31,7 +30,7 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
-from tfcourse.hub import rounds, say
+from tfcourse.hub import rounds, say, settings
 from tfcourse.hub.settings import in_a_pod
 from tfcourse.hub.state import private_folder, state_folder
 
@@ -64,7 +63,7 @@ def main() -> None:
 
 def url(folder: Path) -> str:
     """Return where the database is; exit with a sentence if COURSE_DATABASE cannot be."""
-    text = os.environ.get("COURSE_DATABASE")
+    text = settings.DATABASE()
     if not text:
         return f"sqlite:///{folder / 'jupyterhub.sqlite'}"
     try:
@@ -152,7 +151,7 @@ def advice() -> str:
     """Return what to do without the database."""
     if in_a_pod():
         how = "The job of kubernetes/recover.yaml"
-    elif os.environ.get("COURSE_SPAWNER") == "docker":
+    elif settings.SPAWNER() == "docker":
         how = "`make recover`"
     else:
         how = f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`"

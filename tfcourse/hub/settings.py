@@ -1,122 +1,580 @@
-"""Look through the settings: before `make up` builds or starts anything, `python -m ...settings`.
+"""The hub's settings: one table, with each one's name, type, default and explanation.
 
-A misspelt one would be passed over in silence, also where it should keep learners apart.
+All that knows settings takes them from here. `python3 -m tfcourse.hub.settings` prints
+docker/.env.example; tests hold that file, compose.yaml and the guides against the table. Nothing
+else in tfcourse/hub reads the environment. Only the standard library is imported: `make up` looks
+through the settings before anything is installed.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
-DOCKER = Path(__file__).resolve().parents[2] / "docker"
+T = TypeVar("T")
+
+MIB, GIB = 2**20, 2**30  # bytes
+
+DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # of a host name
+# What OpenID Connect lets people write about themselves: whoever wrote the administrator's name
+# there would be the administrator.
+CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """A setting, whose value is what a call returns.
+
+    Attributes
+    ----------
+    name
+        The environment variable.
+    parse
+        Makes a value of its text; raises ValueError with what it has to be.
+    default
+        The text if it is not set, or empty.
+    given_to
+        Which of compose.yaml's services get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`;
+        `compose` for that file itself, `laptop` for the hub of `make hub`, `image` for what our
+        image says by itself, `cluster` for a hub in one, `commands` for `make up` and the like.
+    about
+        What docker/.env.example says of it; none if the one above has said it, or if it is not
+        for that file.
+    example
+        The value that is shown there, where that is not the default.
+    secret
+        Whether no message may repeat it.
+    """
+
+    name: str
+    parse: Callable[[str], T]
+    default: str = ""
+    given_to: str = "hub"
+    about: str = ""
+    example: str = ""
+    secret: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the environment says, or the default."""
+        return os.environ.get(self.name) or self.default
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the environment says anything."""
+        return bool(os.environ.get(self.name))
+
+    def __call__(self) -> T:
+        """Return the value; exit with a sentence if it cannot be."""
+        try:
+            return self.parse(self.text)
+        except ValueError as error:
+            says = "" if self.secret else f" is {self.text!r}, but it"
+            sys.exit(f"{self.name}{says} {error}.")
+
+    def set(self, text: str) -> None:
+        """Say it for this process, and for what it starts."""
+        os.environ[self.name] = text
+
+
+# --- Types
+
+
+def switch(text: str) -> bool:
+    """Return whether it is on."""
+    return one_of("off", "on")(text) == "on"
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    """Return a parser of these values."""
+
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"has to be {' or '.join(map(repr, values))}")
+        return text
+
+    return parse
+
+
+def port(highest: int = 65535) -> Callable[[str], int]:
+    """Return a parser of a port's number."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= highest):
+            raise ValueError(f"has to be a number from 1 to {highest}")
+        return int(text)
+
+    return parse
+
+
+def number(positive: bool = False) -> Callable[[str], float | None]:
+    """Return a parser of a number; 0 is one only if it need not be positive, and empty is None."""
+
+    def parse(text: str) -> float | None:
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf or (positive and not value):
+            raise ValueError(f"has to be a number, {'more than 0' if positive else '0 or more'}")
+        return value
+
+    return parse
+
+
+def memory(text: str) -> int | None:
+    """Return an amount of memory in bytes, None for an empty text."""
+    if not text:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
+    if not found:
+        raise ValueError("has to be like 3G or 1500M")
+    return int(float(found[1]) * {"M": MIB, "G": GIB}[found[2]])
+
+
+def docker_name(text: str) -> str:
+    """Return a name that Docker and Compose leave as it is."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
+        raise ValueError("has to be of small letters, digits, - and _ alone")
+    return text
+
+
+def host_name(text: str) -> str:
+    """Return a host name in small letters, or nothing."""
+    # An address of numbers is none: certificates are for names.
+    if text and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", text.lower()):
+        raise ValueError("has to be a host name alone, like hub.example.org")
+    return text.lower()
+
+
+def web_address(text: str) -> str:
+    """Return an address to which nothing travels that others can read, or nothing."""
+    parts = urlsplit(text)
+    here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if text and (not parts.hostname or not (here or parts.scheme == "https")):
+        raise ValueError("has to begin with https://")
+    return text
+
+
+def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return networks that are listed with commas between them."""
+    found = []
+    for part in filter(None, text.split(",")):
+        try:
+            found.append(ipaddress.ip_network(part.strip()))
+        except ValueError as error:
+            raise ValueError(
+                "has to be addresses or networks, with commas between them, like\n"
+                f"10.244.7.0/24,192.0.2.7: {error}"
+            ) from None
+        if not found[-1].prefixlen:
+            raise ValueError("has to leave somebody out: from there anybody could be anybody")
+    return found
+
+
+def class_code(text: str) -> str:
+    """Return a code, or nothing."""
+    if text.strip() and len(text.strip()) < 8:
+        raise ValueError("has to have at least 8 characters")
+    return text.strip()
+
+
+def allowed(text: str) -> set[str]:
+    """Return groups and domains."""
+    entries = {entry.strip() for entry in text.split(",")} - {""}
+    if text and (not entries or ("*" in entries and len(entries) > 1)):
+        raise ValueError(
+            "has to be a list of groups and of domains,\n"
+            "as in 'students,@example.org', or '*' alone, for all who have an account there"
+        )
+    return entries
+
+
+def claim(text: str) -> str:
+    """Return the name of a claim that only the provider can write."""
+    if text in CHOSEN:
+        raise ValueError(
+            "has to be a claim that people cannot choose themselves, such as\n"
+            "email or sub: whoever chose the administrator's would be the administrator"
+        )
+    return text
+
+
+# --- The table, in the order of docker/.env.example
+
+HOST = Setting(
+    "COURSE_HOST",
+    host_name,
+    given_to="hub proxy https commands",
+    about="""
+    This server's host name, such as hub.example.org: learners then use https://hub.example.org. The
+    name has to lead to this server, and ports 80 and 443 have to be open to all: Let's Encrypt
+    looks there, and gives a certificate, which is renewed by itself (you agree to its terms).
+    Without a name passwords travel in the clear: keep the hub on this machine, or behind something
+    that speaks HTTPS.""",
+)
+CERTIFICATE = Setting(
+    "COURSE_CERTIFICATE",
+    str,
+    given_to="hub proxy https compose commands",
+    about="""
+    A certificate that you have, with those that vouch for it, and its key: PEM files that belong to
+    root, by their whole paths. After each renewal run `make up`; learners work on.""",
+)
+KEY = Setting("COURSE_KEY", str, given_to="https compose commands")
+ACME_DIRECTORY = Setting(
+    "COURSE_ACME_DIRECTORY",
+    str,
+    default="https://acme-v02.api.letsencrypt.org/directory",
+    given_to="https",
+    about="""
+    Another authority that speaks ACME, such as your school's, and the file of its root
+    certificate.""",
+)
+ACME_ROOT = Setting("COURSE_ACME_ROOT", str, given_to="https compose commands")
+SUBDOMAINS = Setting(
+    "COURSE_SUBDOMAINS",
+    switch,
+    default="off",
+    given_to="hub proxy https",
+    about="""
+    With `on`, each learner's server has a host name of its own, such as ada.hub.example.org:
+    browsers then keep learners' JavaScript away from the hub and from each other, which we
+    recommend. It needs a DNS record for *.hub.example.org, and in COURSE_CERTIFICATE a certificate
+    for both names. Let learners stop their servers before you change it.""",
+)
+HTTPS_PORT = Setting(
+    "COURSE_HTTPS_PORT",
+    port(),
+    default="443",
+    given_to="hub https",
+    about="Other ports for HTTPS and HTTP. Let's Encrypt looks at these alone.",
+)
+HTTP_PORT = Setting("COURSE_HTTP_PORT", port(), default="80", given_to="https")
+ADDRESS = Setting(
+    "COURSE_ADDRESS",
+    str,
+    given_to="hub proxy https",
+    example="127.0.0.1",
+    about="""
+    The address at which this server can be reached: 127.0.0.1 is for this machine alone. With
+    COURSE_HOST the default is all addresses that it has.""",
+)
+PORT = Setting(
+    "COURSE_PORT",
+    port(highest=65533),
+    default="8000",
+    given_to="hub proxy https prometheus grafana laptop",
+    about="""
+    The port without HTTPS, from 1024 on; the next two are used as well, within this machine.""",
+)
+ACCOUNTS = Setting(
+    "COURSE_ACCOUNTS",
+    one_of("native", "oauth", "lti"),
+    default="native",
+    about="""
+    Where accounts are: `native`, here; `oauth`, with a provider that people have an account with,
+    by OpenID Connect; `lti`, in a learning platform (Moodle, Canvas, ...), by LTI 1.3. Decide
+    before the first learner comes: afterwards somebody else could have the same name there, and
+    find their work.""",
+)
+ADMIN = Setting(
+    "COURSE_ADMIN",
+    str,
+    given_to="hub laptop",
+    example="instructor",
+    about="""
+    The administrator's name, in small letters. With oauth and lti it is the name that one has there
+    (see COURSE_OAUTH_NAME, COURSE_LTI_NAME), and by default nobody is the administrator. Another
+    name is one administrator more: who was one before stays it until you change that on the page
+    Admin.""",
+)
+SIGNUP = Setting(
+    "COURSE_SIGNUP",
+    one_of("approval", "open"),
+    default="approval",
+    about="""
+    native: who signs up waits for the administrator's approval. With `open` they may come in at
+    once.""",
+)
+CLASS_CODE = Setting(
+    "COURSE_CLASS_CODE",
+    class_code,
+    secret=True,
+    about="""
+    native: who gives this code when signing up may come in at once, others wait. 8 characters or
+    more.""",
+)
+TRUSTED_PROXIES = Setting(
+    "COURSE_TRUSTED_PROXIES",
+    networks,
+    about="""
+    native: addresses or networks, with commas between them, of what stands in front of the hub on
+    another machine: a load balancer, a cluster's ingress. Wrong passwords, codes and sign-ups are
+    counted for each visitor's address, which these tell (X-Forwarded-For); else all visitors count
+    as one. Whoever reaches the hub from such an address can claim to be at any other.""",
+)
+OAUTH_ISSUER = Setting(
+    "COURSE_OAUTH_ISSUER",
+    web_address,
+    about="""
+    oauth: the provider, as it calls itself; the hub asks it for its addresses. Register the hub
+    there as a client, with the address https://YOUR.HOST/hub/oauth_callback to come back to.""",
+)
+OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str)
+OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True)
+OAUTH_AUTHORIZE_URL = Setting(
+    "COURSE_OAUTH_AUTHORIZE_URL",
+    web_address,
+    about="oauth: these instead of the issuer, if the provider does not announce them.",
+)
+OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address)
+OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address)
+OAUTH_ALLOWED = Setting(
+    "COURSE_OAUTH_ALLOWED",
+    allowed,
+    about="""
+    oauth: who may come in. A list with commas of groups (the claim `groups`) and of domains with an
+    @, of which one has to fit, as in students,@example.org; or * for all who have an account
+    there.""",
+)
+OAUTH_NAME = Setting(
+    "COURSE_OAUTH_NAME",
+    claim,
+    default="email",
+    about="""
+    oauth: the claim that is the user's name. An e-mail address has to be verified by the provider.
+    Take none that people can change: they could take somebody else's name, also the
+    administrator's.""",
+)
+OAUTH_SCOPES = Setting(
+    "COURSE_OAUTH_SCOPES",
+    str.split,
+    default="openid profile email",
+    about="""
+    oauth: what the hub asks for. Some providers send groups for a scope of that name alone.""",
+)
+LTI_ISSUER = Setting(
+    "COURSE_LTI_ISSUER",
+    str,
+    about="""
+    lti: what your platform says when you register the hub there as a tool, with the addresses
+    https://YOUR.HOST/hub/lti13/oauth_login to begin at and
+    https://YOUR.HOST/hub/lti13/oauth_callback to come back to. Let it open in a new window. Whom
+    the platform sends may come in.""",
+)
+LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str)
+LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address)
+LTI_KEYS_URL = Setting("COURSE_LTI_KEYS_URL", web_address)
+LTI_NAME = Setting(
+    "COURSE_LTI_NAME",
+    one_of("sub", "email"),
+    default="sub",
+    about="""
+    lti: the user's name, `sub`, the platform's number for them, or `email`, if nobody there can
+    take another's address. After a launch it stands in the upper right corner.""",
+)
+MEMORY = Setting(
+    "COURSE_MEMORY",
+    memory,
+    example="3G",
+    about="What a learner's server may use at most. A lesson needs 1.5 GB.",
+)
+CPUS = Setting("COURSE_CPUS", number(positive=True), given_to="hub laptop", example="2")
+GPU_MEMORY = Setting("COURSE_GPU_MEMORY", memory, example="6G", about="The same with a GPU.")
+GPU_CPUS = Setting("COURSE_GPU_CPUS", number(positive=True), example="2")
+IDLE_MINUTES = Setting(
+    "COURSE_IDLE_MINUTES",
+    number(),
+    default="60",
+    about="""
+    Servers and kernels that have done nothing for so long are stopped; 0 is never. What was saved
+    is kept, and a kernel that computes is not stopped.""",
+)
+MONITOR = Setting(
+    "COURSE_MONITOR",
+    switch,
+    default="off",
+    given_to="hub commands",
+    about="""
+    With `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
+    /services/grafana/. They keep for 30 days who used how much memory and processor time when:
+    personal data. Two more ports after the hub's are used, on 127.0.0.1, where whoever has an
+    account on this server can read it. Before you switch it off: `make down`.""",
+)
+REGISTRY = Setting(
+    "COURSE_REGISTRY",
+    str,
+    default="docker.io",
+    given_to="compose",
+    about="Where these two come from: Docker's own registry, or a mirror of it.",
+)
+IMAGE = Setting(
+    "COURSE_IMAGE",
+    str,
+    default="tensorflow-course",
+    given_to="hub compose commands",
+    about="""
+    The images, less their tags :cpu, :gpu and :hub, if they come from a registry. Otherwise `make
+    up` builds :cpu and :hub, and `make images` all three.""",
+)
+DATABASE = Setting(
+    "COURSE_DATABASE",
+    str,
+    given_to="hub commands",
+    secret=True,
+    about="""
+    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. Without one they
+    are in a file, which is enough for a class. `make backup`, change this, then `make recover`:
+    they move.""",
+)
+NAME = Setting(
+    "COURSE_NAME",
+    docker_name,
+    default="tensorflow-course",
+    given_to="hub commands",
+    about="A name for the containers, network and volumes, for more than one hub on a machine.",
+)
+
+# --- Not for docker/.env: what is said elsewhere
+
+SPAWNER = Setting(
+    "COURSE_SPAWNER", one_of("local", "docker", "kubernetes"), default="local", given_to="hub"
+)
+STATE = Setting("COURSE_STATE", str, given_to="image laptop")
+SECRETS = Setting("COURSE_SECRETS", str, given_to="image")
+MONITORING = Setting("COURSE_MONITORING", str, given_to="image")
+KERAS_HOME = Setting("KERAS_HOME", str, given_to="laptop")
+DOCKER = Setting("DOCKER", str, default="docker", given_to="commands")
+GPUS = Setting("COURSE_GPUS", switch, default="off", given_to="cluster")
+HOME_SIZE = Setting("COURSE_HOME_SIZE", str, default="5Gi", given_to="cluster")
+HOME_CLASS = Setting("COURSE_HOME_CLASS", str, given_to="cluster")
+
+TABLE = {value.name: value for value in list(globals().values()) if isinstance(value, Setting)}
+# What docker/.env may hold.
+OPERATORS = [name for name in TABLE if list(TABLE).index(name) < list(TABLE).index(SPAWNER.name)]
+
+
+# --- What follows from more than one
+
+
+def ports() -> tuple[int, int, int]:
+    """Return the ports of the public address, the hub's API and the proxy's API."""
+    first = PORT()
+    return first, first + 1, first + 2
+
+
+def in_a_pod() -> bool:
+    """Tell whether this is a hub, or its proxy, in a cluster: without `make`, behind an ingress."""
+    return SPAWNER.text == "kubernetes"
+
+
+def required(*settings: Setting) -> None:
+    """Exit with a sentence that names those of the settings that are missing."""
+    missing = [setting.name for setting in settings if not setting.is_set]
+    if missing:
+        sys.exit(f"COURSE_ACCOUNTS={ACCOUNTS()} needs these settings, too: {', '.join(missing)}.")
+
+
+def for_a_program(**more: str) -> dict[str, str]:
+    """Return the environment of a program that this one becomes, or starts."""
+    return {**os.environ, **more}
+
+
+# --- A file of settings
 
 
 def main() -> None:
-    """Exit with a sentence if one cannot be."""
-    check_name(os.environ.get("COURSE_NAME") or "tensorflow-course")
-    file = DOCKER / ".env"
-    check_file(file.read_text() if file.exists() else "")
+    """Print docker/.env.example."""
+    print(example(), end="")
 
 
-def check_name(name: str) -> None:
-    """Exit if Docker and Compose would not call things by this name as it is."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", name):
-        sys.exit(
-            f"COURSE_NAME is {name!r}, but it has to be of small letters, digits, - and _ alone."
-        )
+def example() -> str:
+    """Return docker/.env.example."""
+    begin = """
+    Settings of the hub for a class (`make up`). Copy this file to `.env`, and change what you need;
+    what is commented out has the value that is shown, or none. There is no password here: the
+    administrator's is made at the first start. Where you write secrets into it: chmod 600 .env"""
+    lines = [comment(begin)]
+    for name in OPERATORS:
+        setting = TABLE[name]
+        if setting.about:
+            lines += ["", comment(setting.about)]
+        lines.append(f"#{name}={setting.example or setting.default}")
+    return "\n".join(lines) + "\n"
 
 
-def check_file(text: str) -> None:
-    """Exit if a file of settings, docker/.env, has one that there is not."""
-    check_names("docker/.env", names_in(text, commented=False))
+def comment(text: str) -> str:
+    """Return a text as a comment."""
+    words = " ".join(text.split())
+    return textwrap.fill(
+        words,
+        width=100,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
-def check_names(where: str, names: Iterable[str], more: Iterable[str] = ()) -> None:
-    """Exit if there is no such setting, neither in docker/.env.example nor among `more`."""
-    known = [*names_in((DOCKER / ".env.example").read_text()), *more]
+def load() -> None:
+    """Take what docker/.env says, where the environment says nothing."""
+    for name, text in in_file().items():
+        os.environ.setdefault(name, text)
+
+
+def check() -> None:
+    """Exit with a sentence if docker/.env has a setting that there is not, or one cannot be."""
+    check_names("docker/.env", in_file())
+    for name in OPERATORS:
+        TABLE[name]()
+
+
+def in_file() -> dict[str, str]:
+    """Return what docker/.env says."""
+    file = DOCKER_FOLDER / ".env"
+    return read(file.read_text()) if file.exists() else {}
+
+
+def read(text: str) -> dict[str, str]:
+    """Return the settings in a file as Compose reads them: quotes and comments are no part."""
+    pattern = (
+        r"""^\s*(?:export\s+)?(\w+)\s*=[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|(.*?))[ \t]*(?:\ #.*)?$"""
+    )
+    return {
+        match[1]: match[2] or match[3] or match[4] or ""
+        for match in re.finditer(pattern, text, re.MULTILINE)
+        if match[1].startswith("COURSE_")
+    }
+
+
+def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
+    """Exit with a sentence if there is no such setting.
+
+    A misspelt one would be passed over in silence, also where it should keep learners apart.
+    """
     for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
+        if name not in TABLE:
+            close = get_close_matches(name, TABLE, 1)
             meant = f" Is it {close[0]}?" if close else ""
             sys.exit(
                 f"{where}: there is no setting {name}.{meant}\n"
                 "docker/.env.example explains all that there are, and kubernetes/hub.yaml those\n"
                 "of a cluster alone."
             )
-
-
-def names_in(text: str, commented: bool = True) -> list[str]:
-    """Return the names of the course's settings in a file, also of those that are commented out."""
-    comment = "#?" if commented else ""
-    return re.findall(rf"^{comment}\s*(?:export\s+)?(COURSE_\w+)\s*=", text, re.MULTILINE)
-
-
-MIB, GIB = 2**20, 2**30  # bytes
-
-
-def in_a_pod() -> bool:
-    """Tell whether this is a hub, or its proxy, in a cluster: without `make`, behind an ingress."""
-    return os.environ.get("COURSE_SPAWNER") == "kubernetes"
-
-
-def port(variable: str, default: int, highest: int = 65535) -> int:
-    """Return a port's number from the environment; exit with a sentence if it is none."""
-    text = os.environ.get(variable) or str(default)
-    if not (text.isdecimal() and 1 <= int(text) <= highest):
-        sys.exit(f"The port {text!r} is not a number from 1 to {highest}.")
-    return int(text)
-
-
-def ports() -> tuple[int, int, int]:
-    """Return the ports of the public address, the hub's API and the proxy's API."""
-    first = port("COURSE_PORT", 8000, highest=65533)
-    return first, first + 1, first + 2
-
-
-def choice(variable: str, *values: str) -> str:
-    """Return a setting that has to be one of these, by default the first; else exit."""
-    value = os.environ.get(variable) or values[0]
-    if value not in values:
-        known = " or ".join(map(repr, values))
-        sys.exit(f"{variable} is {value!r}, but it has to be {known}.")
-    return value
-
-
-def number(variable: str, default: float, positive: bool = False) -> float:
-    """Return a number from the environment; exit with a sentence if it is none, or too small.
-
-    0 is too small only if it has to be positive.
-    """
-    text = os.environ.get(variable) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf or (positive and not value):
-        least = "more than 0" if positive else "0 or more"
-        sys.exit(f"{variable} is {text!r}, but it has to be a number, {least}.")
-    return value
-
-
-def memory(variable: str, default: int) -> int:
-    """Return an amount of memory in bytes; exit with a sentence if the environment has none."""
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
-    if not found:
-        sys.exit(f"{variable} is {text!r}, but it has to be like 3G or 1500M.")
-    return int(float(found[1]) * {"M": MIB, "G": GIB}[found[2]])
-
-
-def switch(variable: str) -> bool:
-    """Return whether a setting is `on`, and not `off`, which is the default; else exit."""
-    return choice(variable, "off", "on") == "on"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import secrets
 import socket
 from pathlib import Path
 
+from tfcourse.hub import settings
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,7 +23,7 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 def state_folder() -> Path:
     """Return the folder that holds all of it: COURSE_STATE, by default `.course` in the clone."""
-    return Path(os.environ.get("COURSE_STATE") or ROOT / ".course").absolute()
+    return Path(settings.STATE() or ROOT / ".course").absolute()
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
@@ -60,7 +62,7 @@ def proxy_token() -> str:
 
     In a pod both start at the same time, and one of them has to wait until the other has made it.
     """
-    folder = Path(os.environ["COURSE_SECRETS"])
+    folder = Path(settings.SECRETS())
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

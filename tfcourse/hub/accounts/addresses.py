@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import sys
 
 from tornado.httputil import HTTPServerRequest
+
+from tfcourse.hub import settings
 
 
 def address_of(request: HTTPServerRequest) -> str:
@@ -47,20 +47,4 @@ def is_proxy(address: str) -> bool:
         found = parsed(address)
     except ValueError:
         return not address
-    return found.is_loopback or any(found in trusted for trusted in trusted_proxies())
-
-
-def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the networks of COURSE_TRUSTED_PROXIES; exit with a sentence if one cannot be."""
-    found = []
-    for text in filter(None, os.environ.get("COURSE_TRUSTED_PROXIES", "").split(",")):
-        try:
-            found.append(ipaddress.ip_network(text.strip()))
-        except ValueError as error:
-            sys.exit(
-                f"COURSE_TRUSTED_PROXIES: {error}. It has to be addresses or networks,\n"
-                "with commas between them, like 10.244.7.0/24,192.0.2.7."
-            )
-        if not found[-1].prefixlen:
-            sys.exit(f"COURSE_TRUSTED_PROXIES is {text.strip()}: then anybody could be anybody.")
-    return found
+    return found.is_loopback or any(found in trusted for trusted in settings.TRUSTED_PROXIES())

@@ -12,7 +12,7 @@ from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInit
 from tornado import web
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import SignOn, required, user_name, web_address
+from tfcourse.hub.accounts.sign_on import SignOn, user_name
 
 
 def configure(c: Any) -> None:
@@ -20,12 +20,18 @@ def configure(c: Any) -> None:
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
     # Whom the platform sends, signed with its key: it knows who is in the course.
     c.Authenticator.allow_all = True
-    c.LTI13Authenticator.issuer, client = required("COURSE_LTI_ISSUER", "COURSE_LTI_CLIENT_ID")
-    c.LTI13Authenticator.client_id = {client}
-    c.LTI13Authenticator.authorize_url = web_address("COURSE_LTI_AUTHORIZE_URL")
-    c.LTI13Authenticator.jwks_endpoint = web_address("COURSE_LTI_KEYS_URL")
+    settings.required(
+        settings.LTI_ISSUER,
+        settings.LTI_CLIENT_ID,
+        settings.LTI_AUTHORIZE_URL,
+        settings.LTI_KEYS_URL,
+    )
+    c.LTI13Authenticator.issuer = settings.LTI_ISSUER()
+    c.LTI13Authenticator.client_id = {settings.LTI_CLIENT_ID()}
+    c.LTI13Authenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
+    c.LTI13Authenticator.jwks_endpoint = settings.LTI_KEYS_URL()
     # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
-    c.LTI13Authenticator.username_key = settings.choice("COURSE_LTI_NAME", "sub", "email")
+    c.LTI13Authenticator.username_key = settings.LTI_NAME()
 
 
 class LaunchHandler(LTI13CallbackHandler):

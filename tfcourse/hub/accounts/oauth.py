@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,22 +14,21 @@ from oauthenticator.oauth2 import OAuthCallbackHandler
 from tornado import web
 from traitlets import Set, Unicode
 
-from tfcourse.hub.accounts.sign_on import SignOn, required, user_name, web_address
+from tfcourse.hub import settings
+from tfcourse.hub.accounts.sign_on import SignOn, user_name
 from tfcourse.hub.front import https
-
-# What OpenID Connect lets people write about themselves: whoever wrote the administrator's name
-# there would be the administrator.
-CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
 def configure(c: Any) -> None:
     """Set up the log-in with a provider."""
     c.JupyterHub.authenticator_class = CourseOAuthenticator
-    c.OAuthenticator.client_id, c.OAuthenticator.client_secret = required(
-        "COURSE_OAUTH_CLIENT_ID", "COURSE_OAUTH_CLIENT_SECRET"
+    settings.required(
+        settings.OAUTH_CLIENT_ID, settings.OAUTH_CLIENT_SECRET, settings.OAUTH_ALLOWED
     )
-    c.CourseOAuthenticator.allowed = allowed()
-    c.OAuthenticator.username_claim = name_claim()
+    c.OAuthenticator.client_id = settings.OAUTH_CLIENT_ID()
+    c.OAuthenticator.client_secret = settings.OAUTH_CLIENT_SECRET()
+    c.CourseOAuthenticator.allowed = settings.OAUTH_ALLOWED()
+    c.OAuthenticator.username_claim = settings.OAUTH_NAME()
     provider = endpoints()
     c.OAuthenticator.authorize_url = provider["authorization_endpoint"]
     c.OAuthenticator.token_url = provider["token_endpoint"]
@@ -38,24 +36,24 @@ def configure(c: Any) -> None:
     # By the standard those that say nothing take the secret in a header alone.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.OAuthenticator.basic_auth = "client_secret_post" not in methods
-    scopes = os.environ.get("COURSE_OAUTH_SCOPES") or "openid profile email"
-    c.OAuthenticator.scope = scopes.split()
+    c.OAuthenticator.scope = settings.OAUTH_SCOPES()
     c.OAuthenticator.login_service = "your usual account"  # on the button, after "Sign in with"
 
 
 def endpoints() -> Mapping[str, Any]:
     """Return a provider's addresses, as it announces them or as the settings say; else exit."""
-    names = {
-        "authorization_endpoint": "COURSE_OAUTH_AUTHORIZE_URL",
-        "token_endpoint": "COURSE_OAUTH_TOKEN_URL",
-        "userinfo_endpoint": "COURSE_OAUTH_USERINFO_URL",
+    addresses = {
+        "authorization_endpoint": settings.OAUTH_AUTHORIZE_URL,
+        "token_endpoint": settings.OAUTH_TOKEN_URL,
+        "userinfo_endpoint": settings.OAUTH_USERINFO_URL,
     }
-    by_hand = [variable for variable in names.values() if os.environ.get(variable)]
-    issuer = os.environ.get("COURSE_OAUTH_ISSUER")
+    by_hand = [setting.name for setting in addresses.values() if setting.is_set]
+    issuer = settings.OAUTH_ISSUER()
     if not issuer and not by_hand:
+        names = ", ".join(setting.name for setting in addresses.values())
         sys.exit(
             "COURSE_ACCOUNTS=oauth needs COURSE_OAUTH_ISSUER or, of a provider that does not\n"
-            f"announce its addresses, {', '.join(names.values())}."
+            f"announce its addresses, {names}."
         )
     if issuer and by_hand:
         sys.exit(
@@ -63,16 +61,16 @@ def endpoints() -> Mapping[str, Any]:
             "addresses, or the settings name them, not both."
         )
     if by_hand:
-        required(*names.values())
+        settings.required(*addresses.values())
         # As most of them want it that announce nothing.
         by_post = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
-        return by_post | {name: web_address(variable) for name, variable in names.items()}
-    url = web_address("COURSE_OAUTH_ISSUER").rstrip("/") + "/.well-known/openid-configuration"
+        return by_post | {name: setting() for name, setting in addresses.items()}
+    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
     try:
         response = requests.get(url, timeout=20)
         response.raise_for_status()
         found = response.json()
-        announced = {name: str(found[name]) for name in ("issuer", *names)}
+        announced = {name: str(found[name]) for name in ("issuer", *addresses)}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but {url}\n"
@@ -84,30 +82,6 @@ def endpoints() -> Mapping[str, Any]:
             f"{announced['issuer']!r}: take that, if it is the right one."
         )
     return found
-
-
-def allowed() -> set[str]:
-    """Return COURSE_OAUTH_ALLOWED as a set; exit with a sentence if it contradicts itself."""
-    (text,) = required("COURSE_OAUTH_ALLOWED")
-    entries = {entry.strip() for entry in text.split(",")} - {""}
-    if not entries or ("*" in entries and len(entries) > 1):
-        sys.exit(
-            f"COURSE_OAUTH_ALLOWED is {text!r}, but it has to be a list of groups and of domains,\n"
-            "as in 'students,@example.org', or '*' alone, for all who have an account there."
-        )
-    return entries
-
-
-def name_claim() -> str:
-    """Return COURSE_OAUTH_NAME; exit with a sentence if people write that themselves."""
-    claim = os.environ.get("COURSE_OAUTH_NAME") or "email"
-    if claim in CHOSEN:
-        sys.exit(
-            f"COURSE_OAUTH_NAME is {claim!r}, which people choose themselves: whoever chose the\n"
-            "administrator's would be the administrator. Take email, sub, or another that the\n"
-            "provider gives."
-        )
-    return claim
 
 
 class CallbackHandler(OAuthCallbackHandler):

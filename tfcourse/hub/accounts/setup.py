@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from tornado.httpclient import AsyncHTTPClient
 
 from tfcourse.hub import settings, state
 from tfcourse.hub.accounts import sign_on
-from tfcourse.hub.accounts.addresses import trusted_proxies
 from tfcourse.hub.classroom import announcement, instructors
 
 
@@ -27,7 +25,7 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
         return
     from tfcourse.hub.accounts.native import CourseAuthenticator
 
-    trusted_proxies()  # now, and not when the first learner comes
+    settings.TRUSTED_PROXIES()  # now, and not when the first learner comes
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
     c.Authenticator.username_pattern = state.NAMES
@@ -50,22 +48,22 @@ def first_password(hub: Path, name: str) -> str:
 
 def kind() -> str:
     """Return COURSE_ACCOUNTS; exit with a sentence if settings of another kind are there, too."""
-    chosen = settings.choice("COURSE_ACCOUNTS", "native", "oauth", "lti")
+    chosen = settings.ACCOUNTS()
     theirs = {
         "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
         "oauth": ("COURSE_OAUTH_",),
         "lti": ("COURSE_LTI_",),
     }
     for other in theirs.keys() - {chosen}:
-        for variable, value in os.environ.items():
-            if value and variable.startswith(theirs[other]):
-                sys.exit(f"{variable} is for COURSE_ACCOUNTS={other}, but that is {chosen!r}.")
+        for name, setting in settings.TABLE.items():
+            if setting.is_set and name.startswith(theirs[other]):
+                sys.exit(f"{name} is for COURSE_ACCOUNTS={other}, but that is {chosen!r}.")
     return chosen
 
 
 def administrators(names: str, default: str = "") -> set[str]:
     """Return COURSE_ADMIN as a set; exit with a sentence if nobody can have that name."""
-    name = os.environ.get("COURSE_ADMIN") or default
+    name = settings.ADMIN() or default
     if name and not re.match(names, name):
         sys.exit(
             f"COURSE_ADMIN is {name!r}: small letters, digits and - _ . are allowed,\n"
@@ -76,14 +74,12 @@ def administrators(names: str, default: str = "") -> set[str]:
 
 def open_signup() -> bool:
     """Return whether whoever signs up may come in at once."""
-    return settings.choice("COURSE_SIGNUP", "approval", "open") == "open"
+    return settings.SIGNUP() == "open"
 
 
 def class_code() -> str:
     """Return COURSE_CLASS_CODE, or nothing; exit with a sentence if it cannot be one."""
-    code = (os.environ.get("COURSE_CLASS_CODE") or "").strip()
-    if code and len(code) < 8:  # not shown: it is a secret, if a short one
-        sys.exit("COURSE_CLASS_CODE is too short: it has to have at least 8 characters.")
+    code = settings.CLASS_CODE()
     if code and open_signup():
         sys.exit(
             "COURSE_SIGNUP=open lets in whoever signs up, also without the code of\n"

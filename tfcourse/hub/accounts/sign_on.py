@@ -6,12 +6,9 @@ service sends are safe, who may come in, and sentences.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from jupyterhub.handlers import BaseHandler
 from tornado import web
@@ -20,25 +17,6 @@ from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
 # E-mail addresses, or what else a service calls people.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
-
-
-def required(*variables: str) -> list[str]:
-    """Return these settings; exit with a sentence that names those that are missing."""
-    missing = [variable for variable in variables if not os.environ.get(variable)]
-    if missing:
-        kind = os.environ["COURSE_ACCOUNTS"]
-        sys.exit(f"COURSE_ACCOUNTS={kind} needs these settings, too: {', '.join(missing)}.")
-    return [os.environ[variable] for variable in variables]
-
-
-def web_address(variable: str) -> str:
-    """Return an address; exit with a sentence if what is sent there could be read on its way."""
-    (text,) = required(variable)
-    parts = urlsplit(text)
-    here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or not (here or parts.scheme == "https"):
-        sys.exit(f"{variable} is {text!r}, but it has to begin with https://")
-    return text
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:

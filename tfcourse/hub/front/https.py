@@ -7,7 +7,6 @@ or takes the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists
 from __future__ import annotations
 
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +17,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tfcourse.hub import settings, state
 
-LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-
 # Where compose.yaml mounts the operator's files.
 CERTIFICATE, KEY = Path("/srv/certificate.pem"), Path("/srv/key.pem")
 ACME_ROOT = Path("/srv/acme-root.pem")
 ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # otherwise
-
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 
 def configure(c: Any) -> None:
@@ -49,22 +44,13 @@ def configure(c: Any) -> None:
 
 
 def host() -> str:
-    """Return the host name that browsers use, or nothing where there is no HTTPS.
-
-    It ends the start with a sentence if COURSE_HOST is no host name.
-    """
-    name = os.environ.get("COURSE_HOST", "").lower()
-    # An address of numbers is none: certificates are for names.
-    if name and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", name):
-        sys.exit(
-            f"COURSE_HOST is {name!r}, but it has to be a host name alone, like hub.example.org."
-        )
-    return name
+    """Return the host name that browsers use, or nothing where there is no HTTPS."""
+    return settings.HOST()
 
 
 def ports() -> tuple[int, int]:
     """Return the ports of HTTPS, and of HTTP, which leads there."""
-    return settings.port("COURSE_HTTPS_PORT", 443), settings.port("COURSE_HTTP_PORT", 80)
+    return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
 def public_url() -> str:
@@ -75,9 +61,9 @@ def public_url() -> str:
 
 def subdomains() -> bool:
     """Tell whether each learner's server gets a host name of its own; exit if that cannot be."""
-    wanted = settings.switch("COURSE_SUBDOMAINS")
+    wanted = settings.SUBDOMAINS()
     # In a cluster the ingress has the certificate.
-    if wanted and not (host() and (os.environ.get("COURSE_CERTIFICATE") or settings.in_a_pod())):
+    if wanted and not (host() and (settings.CERTIFICATE.is_set or settings.in_a_pod())):
         sys.exit(
             "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
             "COURSE_KEY a certificate for all names below it (a wildcard)."
@@ -107,10 +93,10 @@ def placeholders() -> dict[str, str]:
         "HTTPS_PORT": https_port,
         "HTTP_PORT": http_port,
         "PROXY_PORT": str(settings.ports()[0]),
-        "ADDRESS": os.environ.get("COURSE_ADDRESS") or "",
-        "CERTIFICATE": "given" if os.environ.get("COURSE_CERTIFICATE") else "automatic",
-        "ACME_DIRECTORY": os.environ.get("COURSE_ACME_DIRECTORY") or LETS_ENCRYPT,
-        "ACME_ROOTS": str(ACME_ROOT if os.environ.get("COURSE_ACME_ROOT") else ROOTS),
+        "ADDRESS": settings.ADDRESS(),
+        "CERTIFICATE": "given" if settings.CERTIFICATE.is_set else "automatic",
+        "ACME_DIRECTORY": settings.ACME_DIRECTORY(),
+        "ACME_ROOTS": str(ACME_ROOT if settings.ACME_ROOT.is_set else ROOTS),
     }
 
 
@@ -155,20 +141,20 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
 
 def main() -> None:
     """Check what can be checked beforehand, then become Caddy."""
-    given = [bool(os.environ.get(variable)) for variable in ("COURSE_CERTIFICATE", "COURSE_KEY")]
+    given = [settings.CERTIFICATE.is_set, settings.KEY.is_set]
     if any(given) and not all(given):
         sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both of them, or none.")
     if all(given):
         check_certificate(CERTIFICATE, KEY, names())
-    os.environ.update(placeholders())
     for port in ports():
-        if error := state.port_error(port, os.environ["ADDRESS"]):
+        if error := state.port_error(port, settings.ADDRESS()):
             sys.exit(
                 f"Port {port} cannot be used: {error.strerror}. Stop what uses it (another web\n"
                 "server?), or set COURSE_HTTPS_PORT and COURSE_HTTP_PORT."
             )
     command = ["caddy", "run", "--config", str(Path(__file__).with_name("Caddyfile"))]
-    os.execvp(command[0], command)  # noqa: S606 - it is our own
+    environment = settings.for_a_program(**placeholders())
+    os.execvpe(command[0], command, environment)  # noqa: S606 - it is our own
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
     # What speaks HTTPS in front of it is on this machine, other than an ingress.
     is_behind = https.host() and not settings.in_a_pod()
-    address = (not is_behind and os.environ.get("COURSE_ADDRESS")) or "127.0.0.1"
+    address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
         # The proxy itself would go on without listening.
         if error := state.port_error(number, where):
@@ -49,7 +49,7 @@ def main() -> None:
                 f"Port {number} of {where} cannot be used: {error.strerror}. Stop what uses it,\n"
                 "or set another COURSE_PORT (the next two are used as well) or COURSE_ADDRESS."
             )
-    os.environ["CONFIGPROXY_AUTH_TOKEN"] = state.proxy_token()
+    environment = settings.for_a_program(CONFIGPROXY_AUTH_TOKEN=state.proxy_token())
     command = [
         *proxy_command(),
         f"--ip={address}",
@@ -64,7 +64,7 @@ def main() -> None:
         "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
-    os.execv(command[0], command)  # noqa: S606 - it is our own
+    os.execve(command[0], command, environment)  # noqa: S606 - it is our own
 
 
 def proxy_command() -> list[str]:

@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from tfcourse.hub import say
-from tfcourse.hub.settings import ports
+from tfcourse.hub import say, settings
 from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
 GRACE = 3  # seconds that the programs of a killed run may need to leave the ports
@@ -36,8 +35,8 @@ def main() -> None:
     )
     port = parser.parse_args().port
     if port:
-        os.environ["COURSE_PORT"] = port
-    needed = ports()
+        settings.PORT.set(port)
+    needed = settings.ports()
     try:
         folder = private_folder(state_folder() / "hub")
         lock = claim(folder / "lock", f"http://127.0.0.1:{needed[0]}")

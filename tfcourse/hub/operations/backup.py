@@ -8,7 +8,6 @@ closed a file to everybody.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import json
@@ -25,6 +24,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from tfcourse.hub import settings
+from tfcourse.hub.operations.engine import image_of_hub, output, run_command
+from tfcourse.hub.state import ROOT
+
 FORMAT = 1  # of the archive
 
 MANIFEST = "manifest.json"  # its first member
@@ -32,46 +35,12 @@ MANIFEST = "manifest.json"  # its first member
 # The live database; what is kept of it is the copy that is made right before (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 
-DOCKER = os.environ.get("DOCKER") or "docker"
-HUB = os.environ.get("COURSE_NAME") or "tensorflow-course"
-IMAGE = f"{os.environ.get('COURSE_IMAGE') or 'tensorflow-course'}:hub"
-
-# A throw-away container. An image that is built here is not looked for on the internet.
-RUN = (
-    *("run", "--rm", "--interactive", "--log-driver=none"),
-    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
-    f"--pull={'missing' if os.environ.get('COURSE_IMAGE') else 'never'}",
-)
-
-
-def main() -> None:
-    """Do what `make` asks for."""
-    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.backup")
-    parser.add_argument("action", choices=["backup", "restore", "recover"])
-    parser.add_argument("--file", type=Path)
-    parser.add_argument("--replace", action="store_true", help="what is there")
-    parser.add_argument("--empty", action="store_true", help="begin without accounts")
-    options = parser.parse_args()
-    try:
-        if options.action == "recover":
-            database("recover", *(["--empty"] if options.empty else []))
-        elif options.action == "backup":
-            backup(options.file or default_file())
-        elif options.file:
-            restore(options.file, options.replace)
-        else:
-            sys.exit("Which backup? make restore BACKUP=.course/backups/...")
-    except KeyboardInterrupt:
-        sys.exit("\nStopped.")
-    except FileNotFoundError as error:
-        sys.exit(f"{error.filename} is not there.")
-
 
 def default_file(note: str = "") -> Path:
     """Return a name with hub and time, in a folder for its owner alone."""
-    folder = Path(__file__).resolve().parents[3] / ".course" / "backups"
+    folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / f"{HUB}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
+    return folder / f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
 
 
 # --- Back up
@@ -82,7 +51,7 @@ def backup(file: Path) -> None:
     if file.is_dir():
         sys.exit(f"{file} is a folder: say the file's name, too.")
     if not volumes():
-        sys.exit(f"There is nothing of a hub called {HUB!r} on this machine.")
+        sys.exit(f"There is nothing of a hub called {settings.NAME()!r} on this machine.")
     database("copy")
     archive(file, without=LIVE)
 
@@ -144,16 +113,18 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 def manifest(names: list[str]) -> dict[str, object]:
     """Return what is in the archive, and which versions have made it."""
-    (image,) = json.loads(output("image", "inspect", IMAGE))
+    (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
         "format": FORMAT,
-        "hub": HUB,
+        "hub": settings.NAME(),
         "made": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
-        "image": IMAGE,
+        "image": image_of_hub(),
         "version": labels.get("org.opencontainers.image.version"),
         "revision": labels.get("org.opencontainers.image.revision"),
-        "jupyterhub": output(*RUN, "--network=none", IMAGE, "jupyterhub", "--version"),
+        "jupyterhub": output(
+            *run_command(), "--network=none", image_of_hub(), "jupyterhub", "--version"
+        ),
         "volumes": names,
     }
 
@@ -199,7 +170,7 @@ def restore(file: Path, replace: bool) -> None:
 
 def check_stopped() -> None:
     """Exit with a sentence if anything runs that uses the volumes."""
-    if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={HUB}"):
+    if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={settings.NAME()}"):
         sys.exit("The hub is running. Stop it first: make down")
     using = [f"--filter=volume={volume}" for volume in volumes().values()]
     if running := using and output("ps", "--format={{.Names}}", *using).split():
@@ -232,13 +203,14 @@ def check(file: Path) -> list[str]:
     return names
 
 
-# --- Docker
+# --- Volumes
 
 
 def volumes() -> dict[str, str]:
     """Return the hub's volumes, less those of metrics, each under its name in the archive."""
     compose = r"(?!monitoring|prometheus|grafana)[a-z]+"
-    pattern = rf"{re.escape(HUB)}(?:_(?P<compose>{compose})|-(?P<ours>(?:home|shared)(?:-.+)?))"
+    ours = r"(?:home|shared)(?:-.+)?"
+    pattern = rf"{re.escape(settings.NAME())}(?:_(?P<compose>{compose})|-(?P<ours>{ours}))"
     found = {}
     for volume in output("volume", "ls", "--quiet").split():
         if match := re.fullmatch(pattern, volume):
@@ -249,10 +221,11 @@ def volumes() -> dict[str, str]:
 def make_volume(name: str) -> str:
     """Make the volume with that name in the archive, unless it is there; return its name here."""
     if name.startswith(("home", "shared")):
-        return output("volume", "create", f"{HUB}-{name}")
-    labels = {"project": HUB, "volume": name}  # or else Compose would not take it for its own
+        return output("volume", "create", f"{settings.NAME()}-{name}")
+    # Or else Compose would not take it for its own.
+    labels = {"project": settings.NAME(), "volume": name}
     options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
-    return output("volume", "create", *options, f"{HUB}_{name}")
+    return output("volume", "create", *options, f"{settings.NAME()}_{name}")
 
 
 def not_empty(found: dict[str, str]) -> list[str]:
@@ -268,34 +241,25 @@ def throw_away(
 ) -> list[str]:
     """Return the command for a container with these volumes, and these rights of root's alone."""
     return [
-        *(DOCKER, *RUN, "--network=none", "--user=0", "--workdir=/volumes"),
+        *(settings.DOCKER(), *run_command(), "--network=none", "--user=0", "--workdir=/volumes"),
         *(f"--cap-add={right}" for right in rights),
         *(f"--volume={volume}:/volumes/{name}:{mode}" for name, volume in found.items()),
-        *(IMAGE, *command),
+        *(image_of_hub(), *command),
     ]
 
 
 def database(action: str, *options: str, check: bool = True) -> None:
     """Run database.py as the hub does, but not in its container, which may be down."""
     run = [
-        *(DOCKER, *RUN, "--network=host", "--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
+        *(settings.DOCKER(), *run_command(), "--network=host"),
+        *("--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
-        *(IMAGE, "python", "-m", "tfcourse.hub.database", action, *options),
+        *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
     # What it says is not part of a backup that goes to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
         sys.exit(1)  # it has said why
-
-
-def output(*command: str) -> str:
-    """Return what Docker says."""
-    run = subprocess.run(
-        [DOCKER, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if run.returncode:
-        sys.exit(run.stderr.strip())
-    return run.stdout.strip()
 
 
 @contextlib.contextmanager
@@ -319,7 +283,3 @@ def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
         yield
     finally:
         thread.join()
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import ssl
 import sys
@@ -27,7 +26,7 @@ PATIENCE = 120  # seconds; the first start makes the database and probes for GPU
 
 def main() -> None:
     """Wait; exit with a sentence if it takes too long, or cannot be."""
-    address = os.environ.get("COURSE_ADDRESS") or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
+    address = settings.ADDRESS() or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
     everywhere = address in ("0.0.0.0", "::")  # noqa: S104
     deadline = time.monotonic() + PATIENCE
     while not answers("127.0.0.1" if everywhere else address):
@@ -38,7 +37,7 @@ def main() -> None:
         time.sleep(0.5)
     here = socket.gethostname() if everywhere else address
     url = https.public_url() if https.host() else f"http://{here}:{settings.ports()[0]}"
-    metrics = f"\n  Metrics   {url}/services/grafana/" if settings.switch("COURSE_MONITOR") else ""
+    metrics = f"\n  Metrics   {url}/services/grafana/" if settings.MONITOR() else ""
     say(f"""
 JupyterHub is ready.
 
@@ -49,7 +48,7 @@ JupyterHub is ready.
 
 def how_to_come_in() -> str:
     """Return who the administrator is, and what learners do."""
-    name = os.environ.get("COURSE_ADMIN")
+    name = settings.ADMIN()
     if accounts.kind() != "native":
         learners = {
             "oauth": "Learners log in at that address with their usual account.",
@@ -91,8 +90,7 @@ def answers(address: str) -> bool:
 
 def trouble() -> str | None:
     """Return a sentence if waiting is of no use."""
-    project = os.environ.get("COURSE_NAME") or "tensorflow-course"
-    labels = {"label": f"com.docker.compose.project={project}"}
+    labels = {"label": f"com.docker.compose.project={settings.NAME()}"}
     for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
         # Those of the monitoring wait like that for what the hub writes.

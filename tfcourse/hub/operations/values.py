@@ -7,7 +7,6 @@ files, traits against JupyterHub's and KubeSpawner's own classes, and numbers.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import re
@@ -107,26 +106,20 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
-def main() -> None:
+def write(size: str, image: str, site: Path, output: Path | None) -> None:
     """Print the values, or write them to a file; exit with a sentence if something cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.values")
-    parser.add_argument("--size", required=True, help=" or ".join(SIZES))
-    parser.add_argument("--image", required=True, help="the learners' image, without its tag")
-    parser.add_argument("--output", type=Path, help="a file instead of the terminal")
-    parser.add_argument("site", type=Path, help="your file, like kubernetes/site.example.yaml")
-    options = parser.parse_args()
     try:
-        values = make(options.size, options.image, options.site)
+        values = make(size, image, site)
     except ValuesError as fault:
         sys.exit(str(fault))
     text = (
-        f"# For Zero to JupyterHub {CHART}: --size {options.size}, {options.site.name}. Made by\n"
+        f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Made by\n"
         "# `make values`, so change what it is made from.\n"
         + yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text)
     else:
         print(text, end="")
 
@@ -241,8 +234,7 @@ def profile_table(name: str, course: Any) -> tuple[list[Profile], bool]:
                 f"tfcourse/hub/spawners/profiles.py has {' and '.join(slugs)}."
             )
     table = [
-        with_limits(name, profiles.with_limits(profile), changes.get(profile.slug) or {})
-        for profile in profiles.PROFILES
+        with_limits(name, profile, changes.get(profile.slug) or {}) for profile in profiles.PROFILES
     ]
     return table, gpus
 
@@ -529,7 +521,3 @@ def quantity(value: Any) -> float:
     """Return an amount as a number, 0 if it is none."""
     found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0
-
-
-if __name__ == "__main__":
-    main()

@@ -44,7 +44,7 @@ HOST = {
 
 def configure(c: Any, hub: Path) -> None:
     """Set up a hub for a class on one machine; `hub` is the folder of what is the hub's."""
-    name = os.environ.get("COURSE_NAME") or "tensorflow-course"  # of what is Docker's
+    name = settings.NAME()  # of what is Docker's
     client = engine()
     database.configure(c, hub, homes(client, name))
 
@@ -90,11 +90,11 @@ def configure(c: Any, hub: Path) -> None:
     c.Spawner.pre_spawn_hook = mount_shared_folder
 
     # The spawner's own default would look on Docker's hub for an image that is missing here.
-    c.DockerSpawner.pull_policy = "ifnotpresent" if os.environ.get("COURSE_IMAGE") else "never"
+    c.DockerSpawner.pull_policy = "ifnotpresent" if settings.IMAGE.is_set else "never"
 
     idle.configure(c)
 
-    if settings.switch("COURSE_MONITOR"):
+    if settings.MONITOR():
         from tfcourse.hub.spawners import monitoring  # which takes a while
 
         monitoring.configure(c, hub, name, network["Gateway"], gpu_ids)

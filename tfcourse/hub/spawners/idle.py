@@ -14,7 +14,7 @@ def configure(c: Any) -> None:
     Also behind a tab that is left open. One that computes is not: see `front.proxy.Proxy`, and
     tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
     """
-    idle = round(60 * settings.number("COURSE_IDLE_MINUTES", 60))  # seconds
+    idle = round(60 * settings.IDLE_MINUTES())  # seconds
     often = max(1, idle // 10) if idle else 300
     c.JupyterHub.template_vars["idle_minutes"] = round(idle / 60)
     if idle:

@@ -6,7 +6,6 @@ them: each learner's memory and processor time, the GPUs, and the machine.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tfcourse.hub.settings import ports
+from tfcourse.hub import settings
 from tfcourse.hub.spawners import gpus
 from tfcourse.hub.state import ROOT, password, state_folder
 
@@ -36,14 +35,14 @@ TOGETHER = 32  # servers that are looked at at once
 
 def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]) -> None:
     """Let Prometheus ask the hub, and Grafana show it to administrators."""
-    _, hub_port, proxy_port = ports()
+    _, hub_port, proxy_port = settings.ports()
     prometheus_port, grafana_port = proxy_port + 1, proxy_port + 2
     tokens = {
         "prometheus_token": password(hub / "prometheus-token", length=32),
         "grafana_secret": password(hub / "grafana-secret", length=32),
     }
     write(
-        Path(os.environ["COURSE_MONITORING"]),
+        Path(settings.MONITORING()),
         hub=f"{gateway}:{hub_port}",
         prometheus_port=prometheus_port,
         grafana_port=grafana_port,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,18 +86,6 @@ NOT_HERE = (
     "COURSE_PORT",  # kubernetes/hub.yaml knows those that there are
 )
 
-# Settings that docker/.env.example does not explain: those of a cluster alone, and what
-# kubernetes/hub.yaml and the hub's image say by themselves.
-MORE = (
-    "COURSE_GPUS",
-    "COURSE_HOME_CLASS",
-    "COURSE_HOME_SIZE",
-    "COURSE_MONITORING",
-    "COURSE_SECRETS",
-    "COURSE_SPAWNER",
-    "COURSE_STATE",
-)
-
 # What KubeSpawner writes on learners' volumes.
 HOMES = "component=singleuser-storage"
 
@@ -109,15 +96,15 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 def configure(c: Any, hub: Path) -> None:
     """Set up our hub in a pod, beside its proxy; `hub` is the folder of what is the hub's."""
-    ours = [variable for variable in os.environ if variable.startswith("COURSE_")]
-    settings.check_names("ConfigMap or Secret course-hub", ours, MORE)
-    if not os.environ.get("COURSE_IMAGE"):
+    ours = [name for name in settings.for_a_program() if name.startswith("COURSE_")]
+    settings.check_names("ConfigMap or Secret course-hub", ours)
+    if not settings.IMAGE.is_set:
         sys.exit(
             "COURSE_IMAGE is empty, but nodes fetch the learners' image from a registry:\n"
             "say where it is, like registry.example.org/tensorflow-course/1.0."
         )
     for variable in NOT_HERE:
-        if os.environ.get(variable) not in (None, "", "off"):
+        if settings.TABLE[variable].text not in ("", "off", settings.TABLE[variable].default):
             sys.exit(
                 f"{variable} is for a hub on one server. Here the cluster does what it is about,\n"
                 "or nobody does: see docs/kubernetes.md, and leave it empty."
@@ -173,8 +160,8 @@ def configure_pods(c: Any) -> None:
     c.KubeSpawner.storage_pvc_ensure = True
     c.KubeSpawner.delete_pvc = False
     c.KubeSpawner.storage_access_modes = ["ReadWriteOnce"]
-    c.KubeSpawner.storage_capacity = os.environ.get("COURSE_HOME_SIZE") or "5Gi"
-    c.KubeSpawner.storage_class = os.environ.get("COURSE_HOME_CLASS") or None
+    c.KubeSpawner.storage_capacity = settings.HOME_SIZE()
+    c.KubeSpawner.storage_class = settings.HOME_CLASS() or None
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
@@ -207,7 +194,7 @@ def shared_memory(size: int) -> dict[str, Any]:
 
 def unavailable() -> dict[str, str]:
     """Return which profiles cannot be chosen, and why: by COURSE_GPUS, as nodes come and go."""
-    if settings.switch("COURSE_GPUS"):
+    if settings.GPUS():
         return {}
     reason = "Not available: this cluster has no GPUs for learners."
     return {profile.slug: reason for profile in profiles.PROFILES if profile.gpu}

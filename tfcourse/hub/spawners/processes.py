@@ -45,8 +45,8 @@ def configure(c: Any, hub: Path) -> None:
     c.LocalAuthenticator.user_password = state.password(hub / "password")
     c.Authenticator.username_pattern = state.NAMES
     c.Authenticator.allow_all = True
-    if os.environ.get("COURSE_ADMIN"):
-        c.Authenticator.admin_users = {os.environ["COURSE_ADMIN"]}
+    if settings.ADMIN.is_set:
+        c.Authenticator.admin_users = {settings.ADMIN()}
         # At least 32 characters: JupyterHub insists.
         c.LocalAuthenticator.admin_password = state.password(hub / "admin-password", length=32)
 
@@ -62,11 +62,11 @@ def configure(c: Any, hub: Path) -> None:
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
 
     # The rest of the environment is JupyterHub's choice (`env_keep`), not all that the hub runs in.
-    data = os.environ.get("KERAS_HOME") or state.state_folder() / "keras"
+    data = settings.KERAS_HOME() or state.state_folder() / "keras"
     c.Spawner.environment = {
         "KERAS_HOME": os.path.abspath(data),
         # `!pip` in a notebook and `python` in a terminal mean the course's.
-        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "PATH": f"{sys.prefix}/bin:{settings.for_a_program()['PATH']}",
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
     }

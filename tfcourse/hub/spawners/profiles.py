@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from tfcourse.hub.settings import GIB, MIB
 FIELD = "profile"
 
 # The images' name; their tags say what is in them.
-IMAGE = os.environ.get("COURSE_IMAGE") or "tensorflow-course"
+IMAGE = settings.IMAGE()
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,8 @@ def configure(
 
 def with_limits(profile: Profile) -> Profile:
     """Return the profile with the operator's limits; exit with a sentence if one cannot be."""
-    kind = "COURSE_GPU" if profile.gpu else "COURSE"
-    memory = settings.memory(f"{kind}_MEMORY", profile.memory)
-    cpus = settings.number(f"{kind}_CPUS", profile.cpus, positive=True)
+    memory = (settings.GPU_MEMORY if profile.gpu else settings.MEMORY)() or profile.memory
+    cpus = (settings.GPU_CPUS if profile.gpu else settings.CPUS)() or profile.cpus
     return replace(
         profile,
         memory=memory,

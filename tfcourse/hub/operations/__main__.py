@@ -1,0 +1,171 @@
+"""An operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with the same names.
+
+Settings are in docker/.env; what the environment says comes before them. Only `values` needs more
+than the standard library and Docker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tfcourse.hub import settings
+from tfcourse.hub.operations import backup
+from tfcourse.hub.operations.engine import compose, output
+from tfcourse.hub.state import ROOT
+
+RUN_IN_HUB = ("exec", "-T", "hub", "python", "-m")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the command line says; what goes wrong ends it with a sentence."""
+    options = parse(arguments)
+    try:
+        if options.command is not values:
+            settings.load()
+        options.command(options)
+    except KeyboardInterrupt:
+        sys.exit("\nStopped.")
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename} is not there.")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command, as `command`, and its options."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tfcourse.hub.operations",
+        description="Run a hub for a class on this machine, in containers.",
+        epilog="docker/.env.example lists the settings; docs/operators.md explains the rest.",
+    )
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def add(command: Callable, about: str, name: str = "") -> argparse.ArgumentParser:
+        made = commands.add_parser(name or command.__name__, help=about, description=f"{about}.")
+        made.set_defaults(command=command)
+        return made
+
+    add(up, "start the hub, or make it take new settings")
+    add(down, "stop the hub; learners' servers run on, accounts and work are kept")
+    add(status, "show what runs")
+    add(logs, "show what the hub logs, until Ctrl-C")
+    add(password, "give somebody a new password, and log them out").add_argument("name")
+    made = add(save, "write accounts, secrets and work to one file; the hub may run")
+    made.add_argument(
+        "--file", type=Path, help="where to; `-` is stdout (default: .course/backups)"
+    )
+    made = add(restore, "bring all of a backup back; the hub must not run")
+    made.add_argument("--replace", action="store_true", help="replace what is there")
+    made.add_argument("file", type=Path, nargs="?", help="the backup")
+    made = add(recover, "bring damaged or moved accounts back from the last good copy")
+    made.add_argument("--empty", action="store_true", help="begin without accounts")
+    made = add(values, "make and check values for Zero to JupyterHub")
+    made.add_argument("--size", required=True, help="small, class or university")
+    made.add_argument("--image", required=True, help="the learners' image, without its tag")
+    made.add_argument("--output", type=Path, help="a file instead of the terminal")
+    made.add_argument("site", type=Path, help="your file, like kubernetes/site.example.yaml")
+    return parser.parse_args(arguments)
+
+
+# --- The hub
+
+
+def up(_: argparse.Namespace) -> None:
+    """Start the hub, wait until it answers, and say how to come in."""
+    settings.check()
+    for setting in (settings.CERTIFICATE, settings.KEY, settings.ACME_ROOT):
+        path = setting()
+        if path and not (path.startswith("/") and Path(path).is_file()):
+            sys.exit(f"{setting.name}: there is no file {path}: give the whole path, from / on.")
+    build()
+    compose("up", "--detach", "--scale", f"https={int(settings.HOST.is_set)}")
+    restart_what_waits()
+    ready = compose(*RUN_IN_HUB, "tfcourse.hub.operations.ready", check=False)
+    if ready:
+        compose("logs", "--tail", "15", check=False)
+        sys.exit(1)
+
+
+def down(_: argparse.Namespace) -> None:
+    """Stop the hub."""
+    compose("down", everything=True)
+
+
+def status(_: argparse.Namespace) -> None:
+    """Show the hub's containers, and the learners'."""
+    compose("ps", everything=True)
+    label = f"--filter=label=tensorflow-course.hub={settings.NAME()}"
+    servers = output("ps", "--quiet", label).split()
+    print(f"Learners' servers that run: {len(servers)}")
+
+
+def logs(_: argparse.Namespace) -> None:
+    """Show the log, and go on showing it."""
+    compose("logs", "--follow", "--tail", "100", everything=True)
+
+
+def password(options: argparse.Namespace) -> None:
+    """Give somebody a new password."""
+    module = "tfcourse.hub.operations.password"
+    if compose(*RUN_IN_HUB, module, options.name, check=False):
+        sys.exit("The hub has to run for that: make up")
+    compose("restart", "hub")
+
+
+def build() -> None:
+    """Build the images, unless they come from a registry."""
+    if not settings.IMAGE.is_set:
+        images = ["make", "--no-print-directory", "images", "KINDS=cpu hub"]
+        if code := subprocess.run(images, cwd=ROOT, check=False).returncode:
+            sys.exit(code)
+
+
+def restart_what_waits() -> None:
+    """Start what has failed, and Docker would start again in a minute: now it may run.
+
+    The hub is started with it, or it might end for want of the proxy just then; a proxy that runs
+    is left alone.
+    """
+    project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
+    waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
+    if waiting:
+        output("restart", *waiting)
+        compose("restart", "hub")
+
+
+# --- What outlives it
+
+
+def save(options: argparse.Namespace) -> None:
+    """Back everything up."""
+    backup.backup(options.file or backup.default_file())
+
+
+def restore(options: argparse.Namespace) -> None:
+    """Bring everything back."""
+    if not options.file:
+        sys.exit("Which backup? make restore BACKUP=.course/backups/...")
+    build()
+    backup.restore(options.file, options.replace)
+
+
+def recover(options: argparse.Namespace) -> None:
+    """Bring the accounts back."""
+    compose("stop", "hub")
+    backup.database("recover", *(["--empty"] if options.empty else []))
+    print("Now start the hub: make up")
+
+
+def values(options: argparse.Namespace) -> None:
+    """Write values for the chart."""
+    try:
+        from tfcourse.hub.operations import values
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed for {sys.executable}: run `make values`.")
+    values.write(options.size, options.image, options.site, options.output)
+
+
+if __name__ == "__main__":
+    main()

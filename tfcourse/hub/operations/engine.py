@@ -1,0 +1,72 @@
+"""Docker and Compose, as an operator's commands use them; the standard library is enough."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from tfcourse.hub import settings
+from tfcourse.hub.state import ROOT
+
+COMPOSE_FILE = ROOT / "docker" / "compose.yaml"
+SOCKET = Path("/var/run/docker.sock")
+
+
+def compose(*command: str, check: bool = True, everything: bool = False) -> int:
+    """Run Compose; return its exit code, or end with it.
+
+    Parameters
+    ----------
+    check
+        Whether to end if it fails.
+    everything
+        Whether it is about the services of COURSE_MONITOR, too, where that is off by now.
+    """
+    docker = settings.DOCKER()
+    has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
+    program = ["docker-compose"] if has_plugin.returncode else [docker, "compose"]
+    certificate = settings.CERTIFICATE()
+    content = Path(certificate).read_bytes() if certificate and Path(certificate).is_file() else b""
+    environment = settings.for_a_program(
+        COURSE_NAME=settings.NAME(),
+        # Who may write to the socket: the hub has to be in that group.
+        DOCKER_GROUP=str(SOCKET.stat().st_gid),
+        COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
+        CHECKSUM=hashlib.sha256(content).hexdigest(),
+    )
+    project = ["--project-name", settings.NAME(), "--file", str(COMPOSE_FILE)]
+    run = subprocess.run([*program, *project, *command], env=environment, check=False)
+    if check and run.returncode:
+        sys.exit(run.returncode)
+    return run.returncode
+
+
+def output(*command: str) -> str:
+    """Return what Docker says."""
+    run = subprocess.run(
+        [settings.DOCKER(), *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        sys.exit(run.stderr.strip())
+    return run.stdout.strip()
+
+
+def image_of_hub() -> str:
+    """Return the image whose containers read and write the volumes."""
+    return f"{settings.IMAGE()}:hub"
+
+
+def run_command() -> list[str]:
+    """Return Docker's command for a throw-away container."""
+    # An image that is built here is not looked for on the internet.
+    pull = "missing" if settings.IMAGE.is_set else "never"
+    return [
+        *("run", "--rm", "--interactive", "--log-driver=none"),
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges", f"--pull={pull}"),
+    ]
