@@ -193,7 +193,7 @@ def test_the_ingress_reaches_the_proxy(tmp_path, monkeypatch, subdomains):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(state, "port_error", lambda *_: None)  # of this machine
     said = []
-    monkeypatch.setattr(os, "execv", lambda _, command: said.extend(command))
+    monkeypatch.setattr(os, "execve", lambda _, command, __: said.extend(command))
     proxy.main()
     assert {"--ip=0.0.0.0", "--port=8000", "--api-ip=127.0.0.1"} <= set(said)
     assert ("--host-routing" in said) == (subdomains == "on")
