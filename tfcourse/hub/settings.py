@@ -220,19 +220,20 @@ HOST = Setting(
     host_name,
     given_to="hub proxy https commands",
     about="""
-    This server's host name, such as hub.example.org: learners then use https://hub.example.org. The
-    name has to lead to this server, and ports 80 and 443 have to be open to all: Let's Encrypt
-    looks there, and gives a certificate, which is renewed by itself (you agree to its terms).
-    Without a name passwords travel in the clear: keep the hub on this machine, or behind something
-    that speaks HTTPS.""",
+    The host name of this server, such as hub.example.org. Learners then open
+    https://hub.example.org. The name must lead to this server, and ports 80 and 443 must be open to
+    everybody, because Let's Encrypt checks them. It then issues a certificate, which is renewed
+    automatically (you agree to its terms). Without a name, passwords travel unencrypted: keep the
+    hub on this machine, or put something that speaks HTTPS in front of it.""",
 )
 CERTIFICATE = Setting(
     "COURSE_CERTIFICATE",
     str,
     given_to="hub proxy https compose commands",
     about="""
-    A certificate that you have, with those that vouch for it, and its key: PEM files that belong to
-    root, by their whole paths. After each renewal run `make up`; learners work on.""",
+    Your own certificate, together with the certificates that vouch for it, and its key. Both are
+    PEM files that belong to root; give their absolute paths. Run `make up` after each renewal.
+    Learners can go on working.""",
 )
 KEY = Setting("COURSE_KEY", str, given_to="https compose commands")
 ACME_DIRECTORY = Setting(
@@ -241,8 +242,8 @@ ACME_DIRECTORY = Setting(
     default="https://acme-v02.api.letsencrypt.org/directory",
     given_to="https",
     about="""
-    Another authority that speaks ACME, such as your school's, and the file of its root
-    certificate.""",
+    Another certificate authority that speaks ACME, such as your school's, and the file with its
+    root certificate.""",
 )
 ACME_ROOT = Setting("COURSE_ACME_ROOT", str, given_to="https compose commands")
 SUBDOMAINS = Setting(
@@ -251,17 +252,17 @@ SUBDOMAINS = Setting(
     default="off",
     given_to="hub proxy https",
     about="""
-    With `on`, each learner's server has a host name of its own, such as ada.hub.example.org:
-    browsers then keep learners' JavaScript away from the hub and from each other, which we
-    recommend. It needs a DNS record for *.hub.example.org, and in COURSE_CERTIFICATE a certificate
-    for both names. Let learners stop their servers before you change it.""",
+    If this is `on`, each learner's server has its own host name, such as ada.hub.example.org.
+    Browsers then keep learners' JavaScript away from the hub and from other learners. We recommend
+    it. You need a DNS record for *.hub.example.org, and in COURSE_CERTIFICATE a certificate for
+    both names. Ask learners to stop their servers before you change this.""",
 )
 HTTPS_PORT = Setting(
     "COURSE_HTTPS_PORT",
     port(),
     default="443",
     given_to="hub https",
-    about="Other ports for HTTPS and HTTP. Let's Encrypt looks at these alone.",
+    about="The ports for HTTPS and HTTP. Let's Encrypt only checks 443 and 80.",
 )
 HTTP_PORT = Setting("COURSE_HTTP_PORT", port(), default="80", given_to="https")
 ADDRESS = Setting(
@@ -270,8 +271,8 @@ ADDRESS = Setting(
     given_to="hub proxy https",
     example="127.0.0.1",
     about="""
-    The address at which this server can be reached: 127.0.0.1 is for this machine alone. With
-    COURSE_HOST the default is all addresses that it has.""",
+    The address that the hub listens on. 127.0.0.1 is for this machine only. With COURSE_HOST the
+    default is all addresses of this server.""",
 )
 PORT = Setting(
     "COURSE_PORT",
@@ -279,17 +280,18 @@ PORT = Setting(
     default="8000",
     given_to="hub proxy https prometheus grafana laptop",
     about="""
-    The port without HTTPS, from 1024 on; the next two are used as well, within this machine.""",
+    The port without HTTPS, 1024 or higher. The next two ports are used, too, but only within this
+    machine.""",
 )
 ACCOUNTS = Setting(
     "COURSE_ACCOUNTS",
     one_of("native", "oauth", "lti"),
     default="native",
     about="""
-    Where accounts are: `native`, here; `oauth`, with a provider that people have an account with,
-    by OpenID Connect; `lti`, in a learning platform (Moodle, Canvas, ...), by LTI 1.3. Decide
-    before the first learner comes: afterwards somebody else could have the same name there, and
-    find their work.""",
+    Where accounts are kept: `native`, in the hub; `oauth`, with a provider that speaks OpenID
+    Connect; `lti`, in a learning platform (Moodle, Canvas, ...) that speaks LTI 1.3. Decide before
+    the first learner logs in. If you change this later, somebody else may have the same name there,
+    and would find the other person's work.""",
 )
 ADMIN = Setting(
     "COURSE_ADMIN",
@@ -297,9 +299,9 @@ ADMIN = Setting(
     given_to="hub laptop",
     example="instructor",
     about="""
-    The administrator's name, in small letters. With oauth and lti it is the name that one has there
-    (see COURSE_OAUTH_NAME, COURSE_LTI_NAME), and by default nobody is the administrator. Another
-    name is one administrator more: who was one before stays it until you change that on the page
+    The administrator's user name, in small letters. With oauth and lti, it is that person's name
+    there (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no administrator. If
+    you change the name, the earlier administrator remains one until you change that on the page
     Admin.""",
 )
 SIGNUP = Setting(
@@ -307,7 +309,7 @@ SIGNUP = Setting(
     one_of("approval", "open"),
     default="approval",
     about="""
-    native: who signs up waits for the administrator's approval. With `open` they may come in at
+    native: new learners wait until the administrator lets them in. With `open`, they can log in at
     once.""",
 )
 CLASS_CODE = Setting(
@@ -315,31 +317,33 @@ CLASS_CODE = Setting(
     class_code,
     secret=True,
     about="""
-    native: who gives this code when signing up may come in at once, others wait. 8 characters or
-    more.""",
+    native: learners who give this code when they sign up can log in at once; all others wait. At
+    least 8 characters.""",
 )
 TRUSTED_PROXIES = Setting(
     "COURSE_TRUSTED_PROXIES",
     networks,
     about="""
-    native: addresses or networks, with commas between them, of what stands in front of the hub on
-    another machine: a load balancer, a cluster's ingress. Wrong passwords, codes and sign-ups are
-    counted for each visitor's address, which these tell (X-Forwarded-For); else all visitors count
-    as one. Whoever reaches the hub from such an address can claim to be at any other.""",
+    native: addresses or networks, separated by commas, of proxies on other machines in front of the
+    hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for each
+    visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting, all
+    visitors count as one. Anyone who reaches the hub from one of these addresses can claim any
+    other.""",
 )
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
     about="""
-    oauth: the provider, as it calls itself; the hub asks it for its addresses. Register the hub
-    there as a client, with the address https://YOUR.HOST/hub/oauth_callback to come back to.""",
+    oauth: the provider's issuer, exactly as the provider spells it. The hub asks it for its
+    addresses. Register the hub there as a client with the redirect address
+    https://YOUR.HOST/hub/oauth_callback.""",
 )
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str)
 OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True)
 OAUTH_AUTHORIZE_URL = Setting(
     "COURSE_OAUTH_AUTHORIZE_URL",
     web_address,
-    about="oauth: these instead of the issuer, if the provider does not announce them.",
+    about="oauth: use these instead of the issuer if the provider does not announce them.",
 )
 OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address)
 OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address)
@@ -347,17 +351,17 @@ OAUTH_ALLOWED = Setting(
     "COURSE_OAUTH_ALLOWED",
     allowed,
     about="""
-    oauth: who may come in. A list with commas of groups (the claim `groups`) and of domains with an
-    @, of which one has to fit, as in students,@example.org; or * for all who have an account
-    there.""",
+    oauth: who may log in: a list, separated by commas, of groups (from the claim `groups`) and of
+    e-mail domains with an @ in front, as in students,@example.org. One match is enough. * lets in
+    everyone with an account there.""",
 )
 OAUTH_NAME = Setting(
     "COURSE_OAUTH_NAME",
     claim,
     default="email",
     about="""
-    oauth: the claim that is the user's name. An e-mail address has to be verified by the provider.
-    Take none that people can change: they could take somebody else's name, also the
+    oauth: the claim that becomes the user name. The provider must have verified an e-mail address.
+    Do not choose a claim that people can change: they could take another person's name, even the
     administrator's.""",
 )
 OAUTH_SCOPES = Setting(
@@ -365,16 +369,17 @@ OAUTH_SCOPES = Setting(
     str.split,
     default="openid profile email",
     about="""
-    oauth: what the hub asks for. Some providers send groups for a scope of that name alone.""",
+    oauth: the scopes that the hub requests. Some providers only send groups if you add a scope for
+    them.""",
 )
 LTI_ISSUER = Setting(
     "COURSE_LTI_ISSUER",
     str,
     about="""
-    lti: what your platform says when you register the hub there as a tool, with the addresses
-    https://YOUR.HOST/hub/lti13/oauth_login to begin at and
-    https://YOUR.HOST/hub/lti13/oauth_callback to come back to. Let it open in a new window. Whom
-    the platform sends may come in.""",
+    lti: what your platform shows when you register the hub there as a tool. The login address is
+    https://YOUR.HOST/hub/lti13/oauth_login, the redirect address
+    https://YOUR.HOST/hub/lti13/oauth_callback. Let the tool open in a new window. Everyone whom the
+    platform sends may log in.""",
 )
 LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str)
 LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address)
@@ -384,25 +389,29 @@ LTI_NAME = Setting(
     one_of("sub", "email"),
     default="sub",
     about="""
-    lti: the user's name, `sub`, the platform's number for them, or `email`, if nobody there can
-    take another's address. After a launch it stands in the upper right corner.""",
+    lti: the claim that becomes the user name: `sub`, the platform's own number for a person, or
+    `email`, if nobody there can take another person's address. After a launch you see your name in
+    the upper right corner.""",
 )
 MEMORY = Setting(
     "COURSE_MEMORY",
     memory,
     example="3G",
-    about="What a learner's server may use at most. A lesson needs 1.5 GB.",
+    about="""
+    The most memory and processors that a learner's server may use. A lesson needs 1.5 GB.""",
 )
 CPUS = Setting("COURSE_CPUS", number(positive=True), given_to="hub laptop", example="2")
-GPU_MEMORY = Setting("COURSE_GPU_MEMORY", memory, example="6G", about="The same with a GPU.")
+GPU_MEMORY = Setting(
+    "COURSE_GPU_MEMORY", memory, example="6G", about="The same for a server with a GPU."
+)
 GPU_CPUS = Setting("COURSE_GPU_CPUS", number(positive=True), example="2")
 IDLE_MINUTES = Setting(
     "COURSE_IDLE_MINUTES",
     number(),
     default="60",
     about="""
-    Servers and kernels that have done nothing for so long are stopped; 0 is never. What was saved
-    is kept, and a kernel that computes is not stopped.""",
+    After how many minutes without activity servers and kernels are stopped; 0 means never. Saved
+    work is kept, and a kernel that is computing is not stopped.""",
 )
 MONITOR = Setting(
     "COURSE_MONITOR",
@@ -410,17 +419,17 @@ MONITOR = Setting(
     default="off",
     given_to="hub commands",
     about="""
-    With `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
-    /services/grafana/. They keep for 30 days who used how much memory and processor time when:
-    personal data. Two more ports after the hub's are used, on 127.0.0.1, where whoever has an
-    account on this server can read it. Before you switch it off: `make down`.""",
+    If this is `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
+    /services/grafana/. They keep for 30 days who used how much memory and processor time, and when:
+    this is personal data. The two ports after the hub's are used, too, on 127.0.0.1, where everyone
+    with an account on this server can read it. Run `make down` before you switch it off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
     str,
     default="docker.io",
     given_to="compose",
-    about="Where these two come from: Docker's own registry, or a mirror of it.",
+    about="Where these two images come from: Docker's own registry, or a mirror of it.",
 )
 IMAGE = Setting(
     "COURSE_IMAGE",
@@ -428,8 +437,8 @@ IMAGE = Setting(
     default="tensorflow-course",
     given_to="hub compose commands",
     about="""
-    The images, less their tags :cpu, :gpu and :hub, if they come from a registry. Otherwise `make
-    up` builds :cpu and :hub, and `make images` all three.""",
+    The name of the images without their tags :cpu, :gpu and :hub, if they come from a registry.
+    Otherwise `make up` builds :cpu and :hub, and `make images` builds all three.""",
 )
 DATABASE = Setting(
     "COURSE_DATABASE",
@@ -437,16 +446,17 @@ DATABASE = Setting(
     given_to="hub commands",
     secret=True,
     about="""
-    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. Without one they
-    are in a file, which is enough for a class. `make backup`, change this, then `make recover`:
-    they move.""",
+    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default they
+    are in a file, which is enough for a class. To move them: `make backup`, change this, `make
+    recover`.""",
 )
 NAME = Setting(
     "COURSE_NAME",
     docker_name,
     default="tensorflow-course",
     given_to="hub commands",
-    about="A name for the containers, network and volumes, for more than one hub on a machine.",
+    about="""
+    A name for the containers, network and volumes. Use it to run more than one hub here.""",
 )
 
 # --- Not for docker/.env: what is said elsewhere
@@ -505,9 +515,9 @@ def main() -> None:
 def example() -> str:
     """Return docker/.env.example."""
     begin = """
-    Settings of the hub for a class (`make up`). Copy this file to `.env`, and change what you need;
-    what is commented out has the value that is shown, or none. There is no password here: the
-    administrator's is made at the first start. Where you write secrets into it: chmod 600 .env"""
+    Settings of the hub for a class (`make up`). Copy this file to `.env` and change what you need.
+    A line that is commented out shows the default. There is no password here: the administrator's
+    is generated at the first start. If you write secrets into the file: chmod 600 .env"""
     lines = [comment(begin)]
     for name in OPERATORS:
         setting = TABLE[name]
