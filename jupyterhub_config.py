@@ -45,3 +45,8 @@ c.Spawner.http_timeout = 120
 # --- The rest: addresses, accounts, what a server is
 
 backend.configure(c, HUB)
+
+# --- The operator's own settings come last (docs/operators.md, Your own settings)
+
+for path in state.own_config():
+    load_subconfig(str(path))

@@ -458,6 +458,16 @@ NAME = Setting(
     about="""
     A name for the containers, network and volumes. Use it to run more than one hub here.""",
 )
+CONFIG = Setting(
+    "COURSE_CONFIG",
+    str,
+    given_to="compose commands laptop",
+    example="./jupyterhub_config.d",
+    about="""
+    A folder with settings of JupyterHub itself, in files that end in .py. The hub loads them last.
+    docs/operators.md has two examples. If it is not the folder beside this file, give an absolute
+    path.""",
+)
 
 # --- Not for docker/.env: what is said elsewhere
 

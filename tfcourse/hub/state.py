@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import socket
+import sys
 from pathlib import Path
 
 from tfcourse.hub import settings
@@ -24,6 +25,23 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 def state_folder() -> Path:
     """Return the folder that holds all of it: COURSE_STATE, by default `.course` in the clone."""
     return Path(settings.STATE() or ROOT / ".course").absolute()
+
+
+def own_config() -> list[Path]:
+    """Return the operator's own files of settings, in the order in which they are loaded."""
+    folder = Path(settings.CONFIG() or ROOT / "jupyterhub_config.d")
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix == ".py")
+        for path in found:
+            path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        sys.exit(
+            f"{error.filename} cannot be read: {error.strerror}. The hub's user needs to read it:\n"
+            "chmod -R a+rX the folder of your own settings."
+        )
+    return found
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:

@@ -19,19 +19,19 @@ def configure(c: Any) -> None:
     """Set up the log-in from a learning platform."""
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
     # Whom the platform sends, signed with its key: it knows who is in the course.
-    c.Authenticator.allow_all = True
+    c.CourseLTIAuthenticator.allow_all = True
     settings.required(
         settings.LTI_ISSUER,
         settings.LTI_CLIENT_ID,
         settings.LTI_AUTHORIZE_URL,
         settings.LTI_KEYS_URL,
     )
-    c.LTI13Authenticator.issuer = settings.LTI_ISSUER()
-    c.LTI13Authenticator.client_id = {settings.LTI_CLIENT_ID()}
-    c.LTI13Authenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
-    c.LTI13Authenticator.jwks_endpoint = settings.LTI_KEYS_URL()
+    c.CourseLTIAuthenticator.issuer = settings.LTI_ISSUER()
+    c.CourseLTIAuthenticator.client_id = {settings.LTI_CLIENT_ID()}
+    c.CourseLTIAuthenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
+    c.CourseLTIAuthenticator.jwks_endpoint = settings.LTI_KEYS_URL()
     # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
-    c.LTI13Authenticator.username_key = settings.LTI_NAME()
+    c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
 
 
 class LaunchHandler(LTI13CallbackHandler):

@@ -25,19 +25,21 @@ def configure(c: Any) -> None:
     settings.required(
         settings.OAUTH_CLIENT_ID, settings.OAUTH_CLIENT_SECRET, settings.OAUTH_ALLOWED
     )
-    c.OAuthenticator.client_id = settings.OAUTH_CLIENT_ID()
-    c.OAuthenticator.client_secret = settings.OAUTH_CLIENT_SECRET()
+    c.CourseOAuthenticator.client_id = settings.OAUTH_CLIENT_ID()
+    c.CourseOAuthenticator.client_secret = settings.OAUTH_CLIENT_SECRET()
     c.CourseOAuthenticator.allowed = settings.OAUTH_ALLOWED()
-    c.OAuthenticator.username_claim = settings.OAUTH_NAME()
+    c.CourseOAuthenticator.username_claim = settings.OAUTH_NAME()
     provider = endpoints()
-    c.OAuthenticator.authorize_url = provider["authorization_endpoint"]
-    c.OAuthenticator.token_url = provider["token_endpoint"]
-    c.OAuthenticator.userdata_url = provider["userinfo_endpoint"]
+    c.CourseOAuthenticator.authorize_url = provider["authorization_endpoint"]
+    c.CourseOAuthenticator.token_url = provider["token_endpoint"]
+    c.CourseOAuthenticator.userdata_url = provider["userinfo_endpoint"]
     # By the standard those that say nothing take the secret in a header alone.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-    c.OAuthenticator.basic_auth = "client_secret_post" not in methods
-    c.OAuthenticator.scope = settings.OAUTH_SCOPES()
-    c.OAuthenticator.login_service = "your usual account"  # on the button, after "Sign in with"
+    c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
+    c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
+    c.CourseOAuthenticator.login_service = (
+        "your usual account"  # on the button, after "Sign in with"
+    )
 
 
 def endpoints() -> Mapping[str, Any]:

@@ -29,13 +29,14 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
     c.Authenticator.username_pattern = state.NAMES
-    c.Authenticator.admin_users = administrators(state.NAMES, default="instructor")
+    # Of our class alone: an operator's own authenticator must not let everybody in for that.
+    c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
     # Who has signed up and is approved may come in: the authenticator sees to that.
-    c.Authenticator.allow_all = True
-    c.Authenticator.auth_refresh_age = 30  # seconds until who was shut out is logged out
+    c.CourseAuthenticator.allow_all = True
+    c.CourseAuthenticator.auth_refresh_age = 30  # seconds until who was shut out is logged out
     c.NativeAuthenticator.open_signup = open_signup()
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True
@@ -93,7 +94,8 @@ def configure_sign_on(c: Any, kind: str) -> None:
     # An e-mail address may be a name. The volumes' names are made from it without collisions.
     c.Authenticator.username_pattern = sign_on.NAMES
     # Nobody by default: whatever name we took could be somebody's there.
-    c.Authenticator.admin_users = administrators(sign_on.NAMES)
+    for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
+        ours.admin_users = administrators(sign_on.NAMES)
     # What the hub asks of others, of servers and the proxy as well, goes over so many connections
     # at once. By itself it has ten, and fails what has waited for 20 seconds: twenty log-ins a
     # second are enough for that (docs/kubernetes.md). No more, as some systems stop at 1,024 files.

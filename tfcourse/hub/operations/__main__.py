@@ -79,6 +79,9 @@ def up(_: argparse.Namespace) -> None:
         path = setting()
         if path and not (path.startswith("/") and Path(path).is_file()):
             sys.exit(f"{setting.name}: there is no file {path}: give the whole path, from / on.")
+    folder = settings.CONFIG()
+    if folder and not (folder == settings.CONFIG.example or Path(folder).is_dir()):
+        sys.exit(f"COURSE_CONFIG: there is no folder {folder}.")
     build()
     compose("up", "--detach", "--scale", f"https={int(settings.HOST.is_set)}")
     restart_what_waits()

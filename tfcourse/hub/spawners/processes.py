@@ -44,9 +44,9 @@ def configure(c: Any, hub: Path) -> None:
     c.JupyterHub.authenticator_class = LocalAuthenticator
     c.LocalAuthenticator.user_password = state.password(hub / "password")
     c.Authenticator.username_pattern = state.NAMES
-    c.Authenticator.allow_all = True
+    c.LocalAuthenticator.allow_all = True
     if settings.ADMIN.is_set:
-        c.Authenticator.admin_users = {settings.ADMIN()}
+        c.LocalAuthenticator.admin_users = {settings.ADMIN()}
         # At least 32 characters: JupyterHub insists.
         c.LocalAuthenticator.admin_password = state.password(hub / "admin-password", length=32)
 

@@ -1,0 +1,104 @@
+"""An operator's own settings of JupyterHub: loaded last, and shown by two examples of the guide."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+from hubs import ROOT
+from oauthenticator.github import GitHubOAuthenticator
+from traitlets.config import PyFileConfigLoader
+
+from tfcourse.hub import state
+
+GUIDE = (ROOT / "docs" / "operators.md").read_text()
+GITHUB, REPORT = re.findall(
+    r"```python\n# docker/jupyterhub_config\.d/\w+\.py\n(.*?)```", GUIDE, re.S
+)
+OURS = """
+from pathlib import Path
+from tfcourse.hub.accounts import setup
+
+c = get_config()
+c.JupyterHub.template_vars = {{}}
+c.JupyterHub.load_roles = []
+setup.configure(c, Path({folder!r}), lambda name: False)
+load_subconfig({own!r})
+"""
+TOKEN = "of-a-script-that-reads-who-is-on-0123456789"
+SCRIPT = REPORT.replace("32 random characters or more", TOKEN)
+
+
+def who_is_on(url: str) -> requests.Response:
+    headers = {"Authorization": f"token {TOKEN}"}
+    return requests.get(f"{url}/hub/api/users", headers=headers, timeout=30)
+
+
+def test_a_hub_on_this_machine_loads_them(make_hub, tmp_path):
+    (tmp_path / "report.py").write_text(SCRIPT)
+    (tmp_path / "notes.txt").write_text("not for the hub")
+    hub = make_hub()
+    hub.start(COURSE_CONFIG=str(tmp_path))
+    assert who_is_on(hub.url).json() == []
+    assert requests.get(f"{hub.url}/hub/api/users", timeout=30).status_code == 403
+
+
+def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "report.py").write_text(SCRIPT)
+    hub = new_hub()
+    with pytest.raises(AssertionError, match="COURSE_CONFIG: there is no folder"):
+        hub.up(COURSE_CONFIG=str(tmp_path / "nowhere"))
+    for path in (tmp_path, *tmp_path.parents[:2]):  # pytest's are for their owner alone
+        path.chmod(0o755)
+    hub.up(COURSE_CONFIG=str(folder))
+    assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
+
+
+def test_they_come_last_and_in_order(tmp_path, monkeypatch):
+    for name, text in {
+        "b": "c.JupyterHub.services.append({'name': 'b'})\nc.Spawner.http_timeout = 8",
+        "a": "c.JupyterHub.services.append({'name': 'a'})\nc.Spawner.http_timeout = 7",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setenv("COURSE_CONFIG", str(tmp_path))
+    monkeypatch.setenv("COURSE_STATE", str(tmp_path / "state"))
+    c = PyFileConfigLoader("jupyterhub_config.py", path=str(ROOT)).load_config()
+    assert c.Spawner.http_timeout == 8
+    assert c.JupyterHub.services.get_value([]) == [{"name": "a"}, {"name": "b"}]
+
+
+def test_without_a_folder_there_is_nothing_to_load(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CONFIG", str(tmp_path / "nowhere"))
+    assert state.own_config() == []
+
+
+def test_a_file_that_the_hub_cannot_read_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").mkdir()
+    monkeypatch.setenv("COURSE_CONFIG", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"mine\.py cannot be read: Is a directory"):
+        state.own_config()
+
+
+@pytest.mark.parametrize("kind", ["native", "lti"])
+def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind):
+    """What our own authenticators are told must not let everybody in by another one."""
+    (tmp_path / "github").write_text("of the app\n")
+    for name in ("ISSUER", "CLIENT_ID"):
+        monkeypatch.setenv(f"COURSE_LTI_{name}", "x" if kind == "lti" else "")
+    for name in ("AUTHORIZE_URL", "KEYS_URL"):
+        monkeypatch.setenv(f"COURSE_LTI_{name}", "https://x.example.org" if kind == "lti" else "")
+    monkeypatch.setenv("COURSE_ACCOUNTS", kind)
+    monkeypatch.setenv("COURSE_ADMIN", "instructor")
+    own = tmp_path / "own.py"
+    own.write_text(GITHUB.replace("/srv/secrets/github", str(tmp_path / "github")))
+    (tmp_path / "config.py").write_text(OURS.format(folder=str(tmp_path), own=str(own)))
+    c = PyFileConfigLoader("config.py", path=str(tmp_path)).load_config()
+    assert c.JupyterHub.authenticator_class == "github"
+    assert c.JupyterHub.template_vars["sign_up"] is False
+    github = GitHubOAuthenticator(config=c)
+    assert (github.allow_all, github.admin_users) == (False, {"your-name"})
+    assert github.allowed_organizations == {"your-school"}
+    assert github.client_secret == "of the app"
