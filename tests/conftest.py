@@ -16,6 +16,21 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
+# A test that uses one of these fixtures needs what the marker says.
+NEEDS = {
+    "docker": {"engine", "image", "new_hub"},
+    "browser": {"launch", "browser", "page"},
+    "root": {"podman"},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs, so that `pytest -m "not docker"` leaves those out."""
+    for item in items:
+        for marker, fixtures in NEEDS.items():
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                item.add_marker(marker)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

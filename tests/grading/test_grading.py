@@ -218,7 +218,7 @@ def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.Notebook
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """Grade all cases in one go; return the table's rows by submission, and what was printed."""
+    """Grade all cases in one go; return the table's rows, what was printed, and where it worked."""
     folder = tmp_path_factory.mktemp("grading")
     (folder / "solutions").mkdir()
     solution = folder / "solutions" / "01_small.ipynb"
@@ -234,11 +234,18 @@ def graded(tmp_path_factory):
     data = folder / "keras" / "datasets" / "mnist.npz"
     data.parent.mkdir(parents=True)
     data.write_text("data")
+    scratch = folder / "scratch"
+    scratch.mkdir()
     command = [sys.executable, "-m", "tfcourse.grading", folder / "submissions"]
     options = ["--solutions", solution.parent, "--seconds", str(SECONDS), "--memory", "1"]
     finished = subprocess.run(
         [*command, *options],
-        env={**os.environ, "KERAS_HOME": str(data.parents[1]), "A_SECRET": "of the instructor"},
+        env={
+            **os.environ,
+            "KERAS_HOME": str(data.parents[1]),
+            "A_SECRET": "of the instructor",
+            "TMPDIR": str(scratch),
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -249,7 +256,7 @@ def graded(tmp_path_factory):
     assert not (folder / "submissions" / "grades.incomplete.csv").exists()
     with (folder / "submissions" / "grades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return rows, finished.stdout
+    return rows, finished.stdout, scratch
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -315,7 +322,7 @@ def test_nothing_is_left_running(graded):
     left = []
     for process in psutil.process_iter():
         try:
-            if "grading-" in process.environ().get("JUPYTER_RUNTIME_DIR", ""):
+            if str(graded[2]) in process.environ().get("JUPYTER_RUNTIME_DIR", ""):
                 left.append(process)
         except psutil.Error:
             pass
