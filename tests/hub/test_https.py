@@ -510,7 +510,7 @@ def test_without_a_host_name_there_is_no_caddy_any_more(wildcard):
 @pytest.mark.parametrize("path", ["/nowhere/certificate.pem", "certificate.pem", "/srv"])
 def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
     hub = new_secure_hub(COURSE_CERTIFICATE=path, COURSE_KEY=path)
-    with pytest.raises(AssertionError, match=f"There is no file {path}: give the whole path"):
+    with pytest.raises(AssertionError, match=f"there is no file {path}: give the whole path"):
         hub.make("up")
 
 
