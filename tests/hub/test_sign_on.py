@@ -103,7 +103,9 @@ def test_what_is_missing_is_named_at_start(new_hub, kind):
     with pytest.raises(AssertionError) as end:
         new_hub().up(COURSE_ACCOUNTS=kind)
     variable = {"oauth": "COURSE_OAUTH_CLIENT_SECRET", "lti": "COURSE_LTI_CLIENT_ID"}[kind]
-    assert re.search(f"COURSE_ACCOUNTS={kind} needs these settings, too: .*{variable}", str(end))
+    assert re.search(
+        f"COURSE_ACCOUNTS={kind} needs these settings, too: .*{variable}", str(end.value)
+    )
 
 
 # --- Names

@@ -52,7 +52,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(status, "show what runs")
     add(logs, "show what the hub logs, until Ctrl-C")
     add(password, "give somebody a new password, and log them out").add_argument("name")
-    made = add(save, "write accounts, secrets and work to one file; the hub may run")
+    made = add(save, "write accounts, secrets and work to one file; the hub may run", "backup")
     made.add_argument(
         "--file", type=Path, help="where to; `-` is stdout (default: .course/backups)"
     )
