@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -121,6 +122,28 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
         assert sign_up(f"a{number}", "198.51.100.7") == ""
     assert sign_up("late", "198.51.100.7").startswith("There were too many sign-ups from your")
     assert sign_up("late", "198.51.100.8") == ""
+
+
+def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
+    """Where the engine hangs, a sign-up must not make everybody wait."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def has_home(name: str) -> bool:
+        asked.set()
+        assert answer.wait(30)
+        return True
+
+    authenticator.has_home = has_home
+
+    async def sign_up() -> str:
+        waiting = asyncio.create_task(authenticator.sign_up("ada", PASSWORD, PASSWORD, CODE, "x"))
+        while not asked.is_set():
+            await asyncio.sleep(0.01)
+        answer.set()  # only a loop that goes on comes here before the answer
+        return await waiting
+
+    assert asyncio.run(sign_up()) == ""
+    assert not authenticator.get_user("ada").is_authorized
 
 
 def test_only_so_many_wait_to_be_let_in(authenticator):

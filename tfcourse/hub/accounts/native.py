@@ -7,7 +7,6 @@ import secrets
 import sys
 from typing import Any
 
-import bcrypt
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
 from nativeauthenticator import NativeAuthenticator
@@ -26,7 +25,7 @@ from tfcourse.hub.accounts.handlers import (
     LoginHandler,
     SignUpHandler,
 )
-from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out
+from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out, matches
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
 WAITING = 200  # accounts that may wait for the instructor, so that strangers cannot fill the list
@@ -97,11 +96,13 @@ class CourseAuthenticator(NativeAuthenticator):
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people wait to be let in. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
+        # Where the account was lost, and the work was not, the instructor has to see who comes.
+        # Beside the hub, too: Docker may take its time to answer.
+        let_in = let_in and not await asyncio.to_thread(self.has_home, name)
+        # Nothing is waited for after this, or somebody else might take the name meanwhile.
         # The hub may know a name that has no account: its rights are not for whoever comes.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
-        # Where the account was lost, and the work was not, the instructor has to see who comes.
-        let_in = let_in and not self.has_home(name)
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
         self.db.commit()
         return ""
@@ -174,7 +175,7 @@ class CourseAuthenticator(NativeAuthenticator):
         if info is None or len(password) > LONGEST:
             return None
         self.wrong_passwords.count(attempt)  # now: more may come while this one is computed
-        if not await asyncio.to_thread(bcrypt.checkpw, password, info.password):
+        if not await asyncio.to_thread(matches, password, info.password):
             return None
         self.wrong_passwords.forget(attempt)
         if not info.is_authorized:

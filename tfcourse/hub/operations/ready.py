@@ -12,12 +12,12 @@ import ssl
 import sys
 import time
 
-import bcrypt
 import docker
 from jupyterhub import orm
 from nativeauthenticator.orm import UserInfo
 
 from tfcourse.hub import database, say, settings, state
+from tfcourse.hub.accounts import passwords
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.front import https
 
@@ -58,7 +58,7 @@ def how_to_come_in() -> str:
     name = name or "instructor"
     password = accounts.first_password(state.state_folder() / "hub", name)
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
-        holds = bcrypt.checkpw(password.encode(), UserInfo.find(db, name).password)
+        holds = passwords.matches(password.encode(), UserInfo.find(db, name).password)
     if holds:
         known = f"  Password  {password} (until you change it)"
     else:
