@@ -1,9 +1,9 @@
-"""What jupyterhub_config.py needs beyond settings."""
+"""The code that jupyterhub_config.py needs beyond settings."""
 
 import contextlib
 
 
 def say(text: str) -> None:
-    """Print to the terminal; if that is gone, what has to be done is done nevertheless."""
+    """Print to the terminal; carry on if the terminal is gone."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

@@ -1,11 +1,11 @@
-"""The hub's database: looked at before each start, copied while it is used, brought back.
+"""Check the hub's database before each start, copy it while it is in use, and recover it.
 
-`python -m tfcourse.hub.database copy`, `vacant` and `recover` are for `make backup`, `make restore`
-and `make recover`.
+`make backup`, `make restore` and `make recover` run `python -m tfcourse.hub.database` with `copy`,
+`vacant` and `recover`.
 
-It is an SQLite file in the state folder, or COURSE_DATABASE names a PostgreSQL server. A copy is an
-SQLite file in either case: it can be brought back to either, whatever the server's version is, and
-nothing of PostgreSQL's own has to be installed here.
+The database is an SQLite file in the state folder, unless COURSE_DATABASE names a PostgreSQL
+server. A copy is always an SQLite file. It can be restored to either kind, whatever the server's
+version, and no programs from PostgreSQL have to be installed here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jupyterhub
-import nativeauthenticator.orm  # noqa: F401 - its table belongs to the others
+import nativeauthenticator.orm  # noqa: F401 - adds its table to the others
 import sqlalchemy
 from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
@@ -34,15 +34,15 @@ from tfcourse.hub import rounds, say, settings
 from tfcourse.hub.settings import in_a_pod
 from tfcourse.hub.state import private_folder, state_folder
 
-KEPT = 7  # copies: one a day, and one from before an upgrade
+KEPT = 7  # copies: one for each day, and one from before an upgrade
 
 HOUR = 3600  # seconds
 
-ROOM = 10 * 2**20  # bytes; with less the hub would end in the middle of its start
+ROOM = 10 * 2**20  # bytes; with less, the hub would crash in the middle of its start
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the `copy`, `vacant` or `recover` command."""
     parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.database")
     parser.add_argument("action", choices=["copy", "vacant", "recover"])
     parser.add_argument("--replace", action="store_true", help="accounts that are there, too")
@@ -55,14 +55,14 @@ def main() -> None:
         say(f"Copied the accounts to {copy(url(folder), folder)}.")
     elif options.action == "vacant":
         where = url(folder)
-        if not path_of(where) and accounts(where):  # a file is in the state folder
+        if not path_of(where) and accounts(where):  # a file is part of the state folder
             sys.exit(f"There are accounts in the database {shown(where)}.")
     else:
         recover(private_folder(folder), options.replace, options.empty)
 
 
 def url(folder: Path) -> str:
-    """Return where the database is; exit with a sentence if COURSE_DATABASE cannot be."""
+    """Return the database's address; exit with a message if COURSE_DATABASE is invalid."""
     text = settings.DATABASE()
     if not text:
         return f"sqlite:///{folder / 'jupyterhub.sqlite'}"
@@ -70,26 +70,26 @@ def url(folder: Path) -> str:
         where = sqlalchemy.make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         where = None
-    if where is None or where.drivername != "postgresql":  # it has a password: not repeated
+    if where is None or where.drivername != "postgresql":  # it holds a password: do not print it
         sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
-    # Where the database has no encoding, as in the C locale, texts would come as bytes.
+    # If the database has no encoding, as in the C locale, text would arrive as bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
-    """Set where the hub's accounts are, when that is fit to start with."""
+    """Prepare the hub's database, then tell the hub where it is."""
     where = prepare(folder, homes)
     c.JupyterHub.db_url = where
-    # Copies are kept in case that it is damaged; then the log says so within half a minute.
+    # Keep copies in case the database is damaged. The log reports damage within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
-    """See to it that the hub can start with its database; return where that is.
+    """Prepare the database for the hub's start, and return its address.
 
-    One that is damaged, or missing where there was one, ends the start with a sentence. With a new
-    one, learners' homes would be for whoever signs up first under their names.
+    Exit with a message if it is damaged, or if it is missing although there was one. With a new
+    database, learners' homes would go to whoever signs up first under their names.
     """
     where = url(folder)
     if shutil.disk_usage(folder).free < ROOM:
@@ -112,7 +112,10 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
 
 
 def state_of(where: str) -> str | None:
-    """Return the revision of the schema, None without a database; exit if it is damaged."""
+    """Return the revision of the schema, or None if there is no database.
+
+    Exit with a message if the database is damaged or cannot be used.
+    """
     path = path_of(where)
     if path and not path.exists():
         return None
@@ -132,11 +135,11 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with the file, None if it is a hub's database and whole."""
+    """Return what is wrong with the file, or None if it is an intact database of a hub."""
     try:
-        # To be written: what a killed hub has left half done is undone first.
+        # Open it for writing, so that SQLite first undoes what a killed hub left half done.
         address = f"{path.as_uri()}?mode=rw"
-        # One that the hub writes to is not damaged: it is waited for.
+        # A file that the hub is writing to is not damaged: wait for it.
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as database:
             (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -148,7 +151,7 @@ def damage(path: Path) -> str | None:
 
 
 def advice() -> str:
-    """Return what to do without the database."""
+    """Return what to do if the database is lost."""
     if in_a_pod():
         how = "The job of kubernetes/recover.yaml"
     elif settings.SPAWNER() == "docker":
@@ -159,7 +162,10 @@ def advice() -> str:
 
 
 def create(where: str) -> None:
-    """Make a database without accounts; a file all at once, as half of one is a damaged one."""
+    """Create a database without accounts.
+
+    A file appears all at once, because half of one would count as damaged.
+    """
     if path := path_of(where):
         with replacing(path) as aside:
             orm.new_session_factory(f"sqlite:///{aside}")
@@ -168,7 +174,10 @@ def create(where: str) -> None:
 
 
 def upgrade(where: str) -> None:
-    """Upgrade the schema to this JupyterHub's; a file as a whole, or not at all."""
+    """Upgrade the schema to that of this JupyterHub.
+
+    A file is upgraded completely or not at all.
+    """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         if path := path_of(where):
@@ -181,12 +190,12 @@ def upgrade(where: str) -> None:
 
 
 def revisions() -> script.ScriptDirectory:
-    """Return the revisions of the schema that this JupyterHub knows."""
+    """Return the schema revisions that this JupyterHub knows."""
     return script.ScriptDirectory(dbutil.ALEMBIC_DIR)
 
 
 def is_known(revision: str | None) -> bool:
-    """Tell whether this JupyterHub knows the schema, and not a newer one alone."""
+    """Return whether this JupyterHub knows the schema; one from a newer version is unknown."""
     try:
         return bool(revisions().get_revision(revision))
     except util.CommandError:
@@ -194,9 +203,9 @@ def is_known(revision: str | None) -> bool:
 
 
 def check_known(revision: str, where: str) -> None:
-    """Exit with a sentence if a newer JupyterHub has made the database."""
+    """Exit with a message if a newer JupyterHub made the database."""
     if not is_known(revision):
-        # What the copy would replace on a server is for its administrator to remove.
+        # On a server, it is up to its administrator to remove what the copy would replace.
         back = advice() if path_of(where) else "bring the server's own backup back."
         sys.exit(
             f"The database {shown(where)} is of a newer JupyterHub than this one, which is "
@@ -206,7 +215,7 @@ def check_known(revision: str, where: str) -> None:
 
 
 def is_good(path: Path) -> bool:
-    """Tell whether this JupyterHub can start with the file."""
+    """Return whether this JupyterHub can start with the file."""
     return not damage(path) and is_known(state_of(f"sqlite:///{path}"))
 
 
@@ -214,13 +223,16 @@ def is_good(path: Path) -> bool:
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, the newest one first."""
+    """Return the copies, newest first."""
     found = (folder / "copies").glob("*.sqlite")
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def copy(where: str, folder: Path) -> Path:
-    """Copy the database, whoever uses it meanwhile, and forget the oldest copies."""
+    """Copy the database, even while it is in use, and return the copy's path.
+
+    Delete the oldest copies.
+    """
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     path = private_folder(folder / "copies") / f"{day}-{state_of(where)}.sqlite"
     with replacing(path) as aside:
@@ -232,7 +244,7 @@ def copy(where: str, folder: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy an SQLite file as it is at one moment."""
+    """Copy an SQLite file as it is at a single moment."""
     with (
         contextlib.closing(sqlite3.connect(source)) as there,
         contextlib.closing(sqlite3.connect(target)) as here,
@@ -241,7 +253,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def copy_rows(where: str, target: Path) -> None:
-    """Copy the tables as they are at one moment, whatever their revision, into an SQLite file."""
+    """Copy the tables as they are at a single moment into an SQLite file.
+
+    They may have any revision.
+    """
     tables = sqlalchemy.MetaData()
     engine = sqlalchemy.create_engine(f"sqlite:///{target}")
     with connect(where) as source, engine.begin() as sink:
@@ -250,7 +265,7 @@ def copy_rows(where: str, target: Path) -> None:
         for table in tables.sorted_tables:
             for column in table.columns:
                 column.type = column.type.as_generic()
-                column.server_default = None  # PostgreSQL's counters
+                column.server_default = None  # such as PostgreSQL's counters
         tables.create_all(sink)
         for table in tables.sorted_tables:
             if rows := source.execute(table.select()).mappings().all():
@@ -259,7 +274,7 @@ def copy_rows(where: str, target: Path) -> None:
 
 
 def look_after(where: str, folder: Path) -> None:
-    """Copy the database if the last copy is an hour old; say so if it has been damaged."""
+    """Copy the database if the last copy is an hour old; log an error if it is damaged."""
     last = next(iter(copies(folder)), None)
     path = path_of(where)
     problem = path and (damage(path) if path.exists() else "it is gone")
@@ -269,11 +284,11 @@ def look_after(where: str, folder: Path) -> None:
         copy(where, folder)
 
 
-# --- Bringing one back
+# --- Recovery
 
 
 def accounts(where: str) -> int:
-    """Return how many there are."""
+    """Return the number of accounts."""
     if not state_of(where):
         return 0
     with connect(where) as connection:
@@ -281,7 +296,10 @@ def accounts(where: str) -> int:
 
 
 def recover(folder: Path, replace: bool, empty: bool) -> None:
-    """Bring the last good copy back, unless the database is whole; keep what was there aside."""
+    """Restore the last good copy unless the database is intact.
+
+    Keep the old file under another name. With `empty`, begin without accounts instead.
+    """
     where, path = url(folder), folder / "jupyterhub.sqlite"
     whole = is_good(path) if path_of(where) else accounts(where) and not replace
     if whole:
@@ -297,11 +315,12 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
             f"accounts: {anew}. Who then signs up under the name of a home that is there waits\n"
             "for the administrator."
         )
-    # Of accounts that move to a server, too: the file would be taken for theirs later.
+    # Move the file aside even if the accounts move to a server. Otherwise, it would later pass for
+    # their database.
     if path.exists():
         aside = f"{path}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
         path.rename(aside)
-        with contextlib.suppress(FileNotFoundError):  # it would be played back into the copy
+        with contextlib.suppress(FileNotFoundError):  # or SQLite would apply it to the copy
             Path(f"{path}-journal").rename(f"{aside}-journal")
         say(f"What was there is kept in {aside}.")
     if empty:
@@ -314,7 +333,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
 
 
 def bring_back(good: Path, where: str) -> None:
-    """Make the copy the database."""
+    """Replace the database with the copy."""
     if path := path_of(where):
         with replacing(path) as aside:
             copy_file(good, aside)
@@ -330,7 +349,7 @@ def bring_back(good: Path, where: str) -> None:
 
 
 def fill(source: str, target: str) -> None:
-    """Replace all rows of a PostgreSQL database by those of an SQLite file, all at once."""
+    """Replace all rows of a PostgreSQL database with those of an SQLite file, all at once."""
     tables = orm.Base.metadata.sorted_tables
     with connect(source) as there, connect(target) as here, here.begin():
         known = sqlalchemy.inspect(there).get_table_names()
@@ -341,22 +360,22 @@ def fill(source: str, target: str) -> None:
             rows = there.execute(table.select()).mappings().all() if table.name in known else []
             if rows:
                 here.execute(table.insert(), [dict(row) for row in rows])
-            if "id" in table.columns:  # what is added next must not get an id that is taken
+            if "id" in table.columns:  # the next row must not get an id that is taken
                 counter = sqlalchemy.func.pg_get_serial_sequence(table.name, "id")
                 last = sqlalchemy.func.max(table.c.id)
                 here.execute(sqlalchemy.select(sqlalchemy.func.setval(counter, last)))
 
 
-# --- Places
+# --- Locations
 
 
 def path_of(where: str) -> Path | None:
-    """Return the file, None if the database is on a server."""
+    """Return the database's file, or None if it is on a server."""
     return Path(where.removeprefix("sqlite:///")) if where.startswith("sqlite") else None
 
 
 def shown(where: str) -> str:
-    """Return the place as it was set, without the password."""
+    """Return the location as it was set, without the password."""
     if path := path_of(where):
         return str(path)
     return sqlalchemy.make_url(where).set(drivername="postgresql", query={}).render_as_string()
@@ -371,7 +390,10 @@ def connect(where: str) -> sqlalchemy.Connection:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Lend a name for a new file, which takes the path's place at the end, if it comes to that."""
+    """Yield a path for a new file that replaces the old one at the end.
+
+    After an exception, the old file stays as it was.
+    """
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         aside = Path(folder, path.name)
         yield aside

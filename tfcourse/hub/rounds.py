@@ -1,4 +1,4 @@
-"""What is done beside the hub, in its process, again and again."""
+"""Run tasks again and again in the hub's process, but in a thread of their own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from traitlets.log import get_logger
 
 
 def regularly(do: Callable[[], None], seconds: float) -> None:
-    """Do it now and every so many seconds; what goes wrong is logged."""
+    """Run `do` at once and again every `seconds` seconds; log what goes wrong."""
 
     def rounds() -> None:
         while True:
             try:
                 do()
-            except SystemExit as end:  # with a sentence
+            except SystemExit as end:  # with a message
                 get_logger().error(end.code)
             except Exception:
                 get_logger().exception("This failed, and is tried again:")

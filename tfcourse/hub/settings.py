@@ -1,9 +1,9 @@
-"""The hub's settings: one table, with each one's name, type, default and explanation.
+"""The hub's settings: one table with the name, type, default and explanation of each.
 
-All that knows settings takes them from here. `python3 -m tfcourse.hub.settings` prints
-docker/.env.example; tests hold that file, compose.yaml and the guides against the table. Nothing
-else in tfcourse/hub reads the environment. Only the standard library is imported: `make up` looks
-through the settings before anything is installed.
+Everything that uses settings takes them from here. `python3 -m tfcourse.hub.settings` prints
+docker/.env.example. Tests compare that file, compose.yaml and the guides with the table. Nothing
+else in tfcourse/hub reads the environment. This module imports only the standard library, because
+`make up` checks the settings before anything is installed.
 """
 
 from __future__ import annotations
@@ -26,35 +26,36 @@ T = TypeVar("T")
 MIB, GIB = 2**20, 2**30  # bytes
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # of a host name
-# What OpenID Connect lets people write about themselves: whoever wrote the administrator's name
-# there would be the administrator.
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
+# The claims of OpenID Connect that people can write themselves. Anyone who wrote the
+# administrator's name there would become the administrator.
 CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
 @dataclass(frozen=True)
 class Setting(Generic[T]):
-    """A setting, whose value is what a call returns.
+    """A setting; calling it returns its value.
 
     Attributes
     ----------
     name
         The environment variable.
     parse
-        Makes a value of its text; raises ValueError with what it has to be.
+        Turns the text into a value, or raises a ValueError that says what the text has to be.
     default
-        The text if it is not set, or empty.
+        The text if the variable is unset or empty.
     given_to
-        Which of compose.yaml's services get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`;
-        `compose` for that file itself, `laptop` for the hub of `make hub`, `image` for what our
-        image says by itself, `cluster` for a hub in one, `commands` for `make up` and the like.
+        The services in compose.yaml that get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`.
+        Also `compose` for that file itself, `laptop` for the hub of `make hub`, `image` for what
+        our image sets itself, `cluster` for a hub in a cluster, and `commands` for `make up` and
+        the like.
     about
-        What docker/.env.example says of it; none if the one above has said it, or if it is not
-        for that file.
+        What docker/.env.example says about it. It is empty if the text of the setting above covers
+        this one, or if the setting is not for that file.
     example
-        The value that is shown there, where that is not the default.
+        The value that is shown there, if it is not the default.
     secret
-        Whether no message may repeat it.
+        Whether messages must not repeat the value.
     """
 
     name: str
@@ -67,16 +68,16 @@ class Setting(Generic[T]):
 
     @property
     def text(self) -> str:
-        """What the environment says, or the default."""
+        """The text in the environment, or the default."""
         return os.environ.get(self.name) or self.default
 
     @property
     def is_set(self) -> bool:
-        """Whether the environment says anything."""
+        """Whether the environment has a text that is not empty."""
         return bool(os.environ.get(self.name))
 
     def __call__(self) -> T:
-        """Return the value; exit with a sentence if it cannot be."""
+        """Return the value; exit with a message if it is invalid."""
         try:
             return self.parse(self.text)
         except ValueError as error:
@@ -84,7 +85,7 @@ class Setting(Generic[T]):
             sys.exit(f"{self.name}{says} {error}.")
 
     def set(self, text: str) -> None:
-        """Say it for this process, and for what it starts."""
+        """Set the variable for this process and the processes that it starts."""
         os.environ[self.name] = text
 
 
@@ -92,12 +93,12 @@ class Setting(Generic[T]):
 
 
 def switch(text: str) -> bool:
-    """Return whether it is on."""
+    """Return True for `on` and False for `off`."""
     return one_of("off", "on")(text) == "on"
 
 
 def one_of(*values: str) -> Callable[[str], str]:
-    """Return a parser of these values."""
+    """Return a parser that accepts only these values."""
 
     def parse(text: str) -> str:
         if text not in values:
@@ -108,7 +109,7 @@ def one_of(*values: str) -> Callable[[str], str]:
 
 
 def port(highest: int = 65535) -> Callable[[str], int]:
-    """Return a parser of a port's number."""
+    """Return a parser for a port number."""
 
     def parse(text: str) -> int:
         if not (text.isdecimal() and 1 <= int(text) <= highest):
@@ -119,7 +120,10 @@ def port(highest: int = 65535) -> Callable[[str], int]:
 
 
 def number(positive: bool = False) -> Callable[[str], float | None]:
-    """Return a parser of a number; 0 is one only if it need not be positive, and empty is None."""
+    """Return a parser for a number, which turns an empty text into None.
+
+    The parser accepts 0 only if the number need not be positive.
+    """
 
     def parse(text: str) -> float | None:
         if not text:
@@ -136,7 +140,7 @@ def number(positive: bool = False) -> Callable[[str], float | None]:
 
 
 def memory(text: str) -> int | None:
-    """Return an amount of memory in bytes, None for an empty text."""
+    """Return an amount of memory in bytes, or None for an empty text."""
     if not text:
         return None
     found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
@@ -146,22 +150,25 @@ def memory(text: str) -> int | None:
 
 
 def docker_name(text: str) -> str:
-    """Return a name that Docker and Compose leave as it is."""
+    """Return a name that Docker and Compose do not change."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
         raise ValueError("has to be of small letters, digits, - and _ alone")
     return text
 
 
 def host_name(text: str) -> str:
-    """Return a host name in small letters, or nothing."""
-    # An address of numbers is none: certificates are for names.
+    """Return a host name in lower case, or an empty string."""
+    # A numeric address is not a host name: certificates are for names.
     if text and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", text.lower()):
         raise ValueError("has to be a host name alone, like hub.example.org")
     return text.lower()
 
 
 def web_address(text: str) -> str:
-    """Return an address to which nothing travels that others can read, or nothing."""
+    """Return a web address, or an empty string.
+
+    It has to use HTTPS, unless it is on this machine, so that others cannot read what is sent.
+    """
     parts = urlsplit(text)
     here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if text and (not parts.hostname or not (here or parts.scheme == "https")):
@@ -170,7 +177,7 @@ def web_address(text: str) -> str:
 
 
 def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return networks that are listed with commas between them."""
+    """Return the networks in a list separated by commas."""
     found = []
     for part in filter(None, text.split(",")):
         try:
@@ -186,14 +193,14 @@ def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 
 
 def class_code(text: str) -> str:
-    """Return a code, or nothing."""
+    """Return a class code, or an empty string."""
     if text.strip() and len(text.strip()) < 8:
         raise ValueError("has to have at least 8 characters")
     return text.strip()
 
 
 def allowed(text: str) -> set[str]:
-    """Return groups and domains."""
+    """Return the groups and domains in a list separated by commas."""
     entries = {entry.strip() for entry in text.split(",")} - {""}
     if text and (not entries or ("*" in entries and len(entries) > 1)):
         raise ValueError(
@@ -469,7 +476,7 @@ CONFIG = Setting(
     path.""",
 )
 
-# --- Not for docker/.env: what is said elsewhere
+# --- Not for docker/.env: settings that are made elsewhere
 
 SPAWNER = Setting(
     "COURSE_SPAWNER", one_of("local", "docker", "kubernetes"), default="local", given_to="hub"
@@ -484,11 +491,11 @@ HOME_SIZE = Setting("COURSE_HOME_SIZE", str, default="5Gi", given_to="cluster")
 HOME_CLASS = Setting("COURSE_HOME_CLASS", str, given_to="cluster")
 
 TABLE = {value.name: value for value in list(globals().values()) if isinstance(value, Setting)}
-# What docker/.env may hold.
+# The settings that docker/.env may contain.
 OPERATORS = [name for name in TABLE if list(TABLE).index(name) < list(TABLE).index(SPAWNER.name)]
 
 
-# --- What follows from more than one
+# --- What follows from the settings
 
 
 def ports() -> tuple[int, int, int]:
@@ -498,19 +505,19 @@ def ports() -> tuple[int, int, int]:
 
 
 def in_a_pod() -> bool:
-    """Tell whether this is a hub, or its proxy, in a cluster: without `make`, behind an ingress."""
+    """Return whether this hub or proxy runs in a cluster: without `make`, behind an ingress."""
     return SPAWNER.text == "kubernetes"
 
 
 def required(*settings: Setting) -> None:
-    """Exit with a sentence that names those of the settings that are missing."""
+    """Exit with a message that names the missing settings, if there are any."""
     missing = [setting.name for setting in settings if not setting.is_set]
     if missing:
         sys.exit(f"COURSE_ACCOUNTS={ACCOUNTS()} needs these settings, too: {', '.join(missing)}.")
 
 
 def for_a_program(**more: str) -> dict[str, str]:
-    """Return the environment of a program that this one becomes, or starts."""
+    """Return the environment for a program that this one becomes or starts."""
     return {**os.environ, **more}
 
 
@@ -523,7 +530,7 @@ def main() -> None:
 
 
 def example() -> str:
-    """Return docker/.env.example."""
+    """Return the text of docker/.env.example."""
     begin = """
     Settings of the hub for a class (`make up`). Copy this file to `.env` and change what you need.
     A line that is commented out shows the default. There is no password here: the administrator's
@@ -538,7 +545,7 @@ def example() -> str:
 
 
 def comment(text: str) -> str:
-    """Return a text as a comment."""
+    """Return the text as a comment."""
     words = " ".join(text.split())
     return textwrap.fill(
         words,
@@ -551,26 +558,26 @@ def comment(text: str) -> str:
 
 
 def load() -> None:
-    """Take what docker/.env says, where the environment says nothing."""
+    """Take the settings in docker/.env that the environment does not have."""
     for name, text in in_file().items():
         os.environ.setdefault(name, text)
 
 
 def check() -> None:
-    """Exit with a sentence if docker/.env has a setting that there is not, or one cannot be."""
+    """Exit with a message if docker/.env has an unknown setting, or if any setting is invalid."""
     check_names("docker/.env", in_file())
     for name in OPERATORS:
         TABLE[name]()
 
 
 def in_file() -> dict[str, str]:
-    """Return what docker/.env says."""
+    """Return the settings in docker/.env."""
     file = DOCKER_FOLDER / ".env"
     return read(file.read_text()) if file.exists() else {}
 
 
 def read(text: str) -> dict[str, str]:
-    """Return the settings in a file as Compose reads them: quotes and comments are no part."""
+    """Return the settings in a file as Compose reads them, without quotes and comments."""
     pattern = (
         r"""^\s*(?:export\s+)?(\w+)\s*=[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|(.*?))[ \t]*(?:\ #.*)?$"""
     )
@@ -582,9 +589,9 @@ def read(text: str) -> dict[str, str]:
 
 
 def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
-    """Exit with a sentence if there is no such setting.
+    """Exit with a message if one of the names is not a setting.
 
-    A misspelt one would be passed over in silence, also where it should keep learners apart.
+    A misspelt setting would be ignored silently, even one that should keep learners apart.
     """
     for name in names:
         if name not in TABLE:

@@ -1,4 +1,4 @@
-"""Where the hub keeps what outlives it: accounts, work, the password."""
+"""Where the hub keeps what outlives it: accounts, work and the password."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tfcourse.hub import settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# What a user may be called. It becomes a folder or a volume: no dots in front, no slashes. \Z: all
-# of it has to match.
+# A valid user name. It becomes a folder or a volume, so it has no leading dot and no slash. With
+# \Z, the whole name has to match.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
-# For reading aloud and typing: no character that looks like another one.
+# People read passwords aloud and type them, so no character looks like another one.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def state_folder() -> Path:
-    """Return the folder that holds all of it: COURSE_STATE, by default `.course` in the clone."""
+    """Return the folder that holds all this: COURSE_STATE, by default `.course` in the clone."""
     return Path(settings.STATE() or ROOT / ".course").absolute()
 
 
 def own_config() -> list[Path]:
-    """Return the operator's own files of settings, in the order in which they are loaded."""
+    """Return the operator's own settings files in the order in which they are loaded."""
     folder = Path(settings.CONFIG() or ROOT / "jupyterhub_config.d")
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix == ".py")
@@ -45,9 +45,9 @@ def own_config() -> list[Path]:
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
-    """Return what is wrong if this machine's port cannot be listened on."""
+    """Return what is wrong if a program cannot listen on the port, or None."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        # As servers do: connections that were closed a moment ago do not count.
+        # As servers do: ignore connections that were closed a moment ago.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
@@ -57,20 +57,23 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder, closed to the machine's other users, unless it is there; return it."""
+    """Create the folder unless it exists, closed to the machine's other users; return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 def password(path: Path, length: int = 16) -> str:
-    """Return the password in the file, at the first time a new one; only its owner may read it."""
+    """Return the password in the file; the first time, create a new one.
+
+    Only the file's owner may read it.
+    """
     if not path.exists():
         write_once(path, new_password(length).encode() + b"\n")
     return path.read_text().strip()
 
 
 def new_password(length: int = 16) -> str:
-    """Return a password of so many characters, in groups of four."""
+    """Return a new password of `length` characters, in groups of four."""
     letters = "".join(secrets.choice(ALPHABET) for _ in range(length))
     return "-".join(letters[i : i + 4] for i in range(0, length, 4))
 
@@ -78,7 +81,7 @@ def new_password(length: int = 16) -> str:
 def proxy_token() -> str:
     """Return the token with which the hub controls its proxy, from the folder that both share.
 
-    In a pod both start at the same time, and one of them has to wait until the other has made it.
+    In a pod, both start at the same time. One has to wait until the other has created the token.
     """
     folder = Path(settings.SECRETS())
     lock = os.open(folder, os.O_RDONLY)
@@ -90,15 +93,18 @@ def proxy_token() -> str:
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write the file unless the name is taken, whatever by; never leave half of one behind."""
+    """Write the file unless its name is taken; never leave half a file behind.
+
+    Anything can take the name, even a broken link.
+    """
     if os.path.lexists(path):
         return
     aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # of a run that was killed here
+    aside.unlink(missing_ok=True)  # left by a run that was killed here
     with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
     try:
-        os.link(aside, path)  # unlike a rename, it never replaces
+        os.link(aside, path)  # unlike a rename, this never replaces a file
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links

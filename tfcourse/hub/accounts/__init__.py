@@ -1,1 +1,1 @@
-"""Who comes in: accounts of the hub's own, single sign-on, and a learning platform."""
+"""Log-in: accounts of the hub's own, single sign-on, and a learning platform."""

@@ -1,4 +1,4 @@
-"""Which address a request comes from, behind one proxy or more."""
+"""Find the address that a request comes from, behind one or more proxies."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tfcourse.hub import settings
 
 
 def address_of(request: HTTPServerRequest) -> str:
-    """Return the address that a request comes from, whatever it says about itself.
+    """Return the address that a request comes from, whatever the request claims.
 
-    Of an IPv6 address it is the network, /64: whoever has one address there has all of them.
+    For an IPv6 address, return its /64 network: whoever has one address in it has them all.
 
-    The proxy appends it to X-Forwarded-For. What stands before that, or in X-Real-Ip, anybody can
-    write; and what does not come from this machine does not come from the proxy.
+    The proxy appends the address to X-Forwarded-For. Anyone can write the entries before that, and
+    X-Real-Ip. A request that does not come from this machine does not come from the proxy.
     """
     peer = request.connection.context._orig_remote_ip
     if peer != request.connection.stream.socket.getsockname()[0]:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-    # One more proxy, for HTTPS, say, has appended its own, too.
+    # Another proxy, such as the one for HTTPS, may have appended an entry, too.
     outside = [address.strip() for address in forwarded if not is_proxy(address.strip())]
     return network(outside[-1] if outside else peer)
 
 
 def network(address: str) -> str:
-    """Return an IPv4 address as it is, of an IPv6 address its network."""
+    """Return an IPv4 address unchanged, or the network of an IPv6 address."""
     try:
         found = parsed(address)
     except ValueError:
@@ -36,13 +36,22 @@ def network(address: str) -> str:
 
 
 def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address, ::ffff:127.0.0.1 as 127.0.0.1; raise ValueError if it is none."""
+    """Return the parsed address, with ::ffff:127.0.0.1 as 127.0.0.1.
+
+    Raises
+    ------
+    ValueError
+        If the text is not an address.
+    """
     found = ipaddress.ip_address(address)
     return (found.version == 6 and found.ipv4_mapped) or found
 
 
 def is_proxy(address: str) -> bool:
-    """Tell whether it is this machine's own, or of a trusted proxy, which speak for others."""
+    """Return whether the address is this machine's own or a trusted proxy's.
+
+    Requests from such an address are made on behalf of others.
+    """
     try:
         found = parsed(address)
     except ValueError:

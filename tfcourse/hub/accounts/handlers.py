@@ -1,4 +1,4 @@
-"""The pages on which people sign up, log in, change passwords, and let others in."""
+"""The pages on which people sign up, log in, change passwords and let others in."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from tfcourse.hub.classroom.instructors import needs_instructor
 
 
 class LoginHandler(handlers.LoginHandler):
-    """The log-in page, with sentences where NativeAuthenticator's says nothing or is HTTP 500."""
+    """The log-in page, with messages for errors.
+
+    NativeAuthenticator's page says nothing about some errors, and fails with HTTP 500 on others.
+    """
 
     def _render(
         self, login_error: str | None = None, username: str | None = None, **ns: Any
     ) -> Any:
-        """Render it; or an error page, for which JupyterHub brings other arguments.
+        """Render the log-in page, or an error page.
 
-        Most often the form was older than its XSRF token.
+        JupyterHub passes other arguments for an error page. The usual cause is a form that is older
+        than its XSRF token.
         """
         if ns.get("sync"):
             ns["message"] = "This form can no longer be used. Open the log-in page again."
@@ -32,8 +36,8 @@ class LoginHandler(handlers.LoginHandler):
         return super()._render(login_error=login_error, username=username)
 
     async def post(self) -> None:
-        """Log in, or say why not."""
-        # Of the form alone: what stands in the address ends up in logs.
+        """Log the user in, or show why that failed."""
+        # Read the form only: anything in the address ends up in logs.
         form = self.request.body_arguments
         username, password = (
             form.get(field, [b""])[-1].decode("utf-8", "replace")
@@ -46,14 +50,14 @@ class LoginHandler(handlers.LoginHandler):
             user, refusal = None, error.log_message
             self.set_status(error.status_code)
         if user:
-            self._jupyterhub_user = user  # for what is logged of this request
+            self._jupyterhub_user = user  # for the log entry of this request
             self.redirect(self.get_next_url(user))
         else:
             self.finish(await self._render(login_error=refusal, username=username))
 
 
 class SignUpHandler(handlers.SignUpHandler):
-    """The sign-up page, which says what is wrong and asks for the class code."""
+    """The sign-up page, which asks for the class code and shows what is wrong."""
 
     FIELDS = ("username", "signup_password", "signup_password_confirmation", "class_code")
 
@@ -62,7 +66,7 @@ class SignUpHandler(handlers.SignUpHandler):
         await self.show()
 
     async def post(self) -> None:
-        """Sign up, or say why not."""
+        """Sign the visitor up, or show why that failed."""
         username, password, confirmation, code = (
             self.get_body_argument(field, "", strip=False) for field in self.FIELDS
         )
@@ -80,17 +84,17 @@ class SignUpHandler(handlers.SignUpHandler):
             await self.show(alert="alert-info", result_message=wait)
 
     async def show(self, **message: str) -> None:
-        """Render the page, with what there is to say."""
+        """Render the page with a message, if any."""
         ask = bool(self.authenticator.class_code)
         self.finish(await self.render_template("signup.html", ask_class_code=ask, **message))
 
 
 class ChangePasswordHandler(handlers.ChangePasswordHandler):
-    """Lets somebody change their own password."""
+    """The page on which people change their own password."""
 
     @web.authenticated
     async def post(self) -> None:
-        """Change it, or say why not."""
+        """Change the password, or show why that failed."""
         old, new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("old_password", "new_password", "new_password_confirmation")
@@ -110,7 +114,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
         await self.show("change-password.html", user.name, refusal)
 
     async def show(self, template: str, name: str, refusal: str) -> None:
-        """Render the page, with what there is to say."""
+        """Render the page with the refusal, or with a confirmation if there is none."""
         done = "The password has been changed. Everywhere else it is needed anew."
         alert = "alert-danger" if refusal else "alert-success"
         self.finish(
@@ -121,13 +125,13 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
 
 
 class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
-    """Lets an administrator give somebody a new password."""
+    """The page on which an administrator gives somebody a new password."""
 
     show = ChangePasswordHandler.show
 
     @needs_scope("admin:users")
     async def post(self, name: str) -> None:
-        """Change it, or say why not."""
+        """Change the password, or show why that failed."""
         new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("new_password", "new_password_confirmation")
@@ -144,14 +148,14 @@ class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
 
 
 def refuse_administrators(handler: BaseHandler, name: str) -> None:
-    """Leave administrators' accounts to administrators."""
+    """Raise HTTP 403 if anybody but an administrator changes an administrator's account."""
     known = orm.User.find(handler.db, name)
     if known and known.admin and not handler.has_scope("admin:users"):
         raise web.HTTPError(403, f"{name} is an administrator, and you are not.")
 
 
 class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
-    """The page Who may come in."""
+    """The "Who may come in" page."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -166,18 +170,19 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
 
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
-    """Lets somebody in, or shuts them out: a form's action, not a link's."""
+    """Let somebody in or shut them out, through a form and never through a link."""
 
     @needs_instructor
     async def get(self, name: str) -> None:
-        """Refuse to change anything by a link."""
+        """Change nothing if somebody follows a link; show the list."""
         self.redirect(self.hub.base_url + "authorize")
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Change it, stop the server of who is shut out, and show the list again.
+        """Let somebody in or shut them out, and show the list again.
 
-        The form says what is wanted: a page may be old, and a button be pressed twice.
+        Shutting somebody out also stops their server. The form states the wanted result, because
+        the page may be out of date and a button may be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
@@ -197,13 +202,13 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
 
 
 class DiscardHandler(handlers.DiscardHandler):
-    """Forgets somebody who waits to be let in: a form's action, not a link's."""
+    """Discard somebody who waits to be let in, through a form and never through a link."""
 
     get = AuthorizeHandler.get
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Forget them, and show the list again."""
+        """Discard the account, and show the list again."""
         refuse_administrators(self, name)
         info = self.authenticator.get_user(name)
         if info and not info.is_authorized:

@@ -1,4 +1,4 @@
-"""Log-in from a learning platform: LTI 1.3."""
+"""Log-in from a learning platform that speaks LTI 1.3."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tfcourse.hub.accounts.sign_on import SignOn, user_name
 
 
 def configure(c: Any) -> None:
-    """Set up the log-in from a learning platform."""
+    """Configure log-in from a learning platform."""
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
-    # Whom the platform sends, signed with its key: it knows who is in the course.
+    # Admit everyone whom the platform sends with its signature: it knows who is in the course.
     c.CourseLTIAuthenticator.allow_all = True
     settings.required(
         settings.LTI_ISSUER,
@@ -30,17 +30,17 @@ def configure(c: Any) -> None:
     c.CourseLTIAuthenticator.client_id = {settings.LTI_CLIENT_ID()}
     c.CourseLTIAuthenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
     c.CourseLTIAuthenticator.jwks_endpoint = settings.LTI_KEYS_URL()
-    # Nothing else: given names are chosen, and custom parameters are what a teacher writes.
+    # Only sub or email: people choose their given names, and teachers write custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
 
 
 class LaunchHandler(LTI13CallbackHandler):
-    """Where the platform sends people to, with a sentence if that went wrong."""
+    """The page to which the platform sends people, with a message if the log-in fails."""
 
     async def post(self) -> None:
-        """Log in, or say why not."""
+        """Log the user in, or show why that failed."""
         try:
-            # Beside the hub: it asks the platform for its keys, and waits for them.
+            # In a thread: the call waits for the platform's keys, and the hub must not.
             token = await asyncio.to_thread(self.decode_and_validate_launch_request)
         except (ValidationError, web.HTTPError, ValueError) as error:
             self.log.warning("A launch was refused: %s", error)
@@ -50,10 +50,10 @@ class LaunchHandler(LTI13CallbackHandler):
 
 
 class StartHandler(LTI13LoginInitHandler):
-    """Where a launch begins."""
+    """The page on which a launch begins."""
 
     def post(self) -> None:
-        """Send the browser to the platform, or say why not."""
+        """Send the browser to the platform, or show why that failed."""
         try:
             super().post()
         except (web.HTTPError, ValueError) as error:
@@ -63,19 +63,22 @@ class StartHandler(LTI13LoginInitHandler):
 
 
 class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
-    """LTI13Authenticator that takes no name from what a teacher there has written into a link."""
+    """LTI13Authenticator that takes no name from a link that a teacher on the platform wrote."""
 
     custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
     login_handler = StartHandler
     callback_handler = LaunchHandler
 
     def get_username(self, token: Mapping[str, Any]) -> str:
-        """Return the user's name; without the claim nobody gets in under another one."""
+        """Return the user's name, from the configured claim alone.
+
+        Without that claim, refuse the log-in instead of falling back on another one.
+        """
         return user_name(token, self.username_key)
 
 
 def refused(error: Exception) -> web.HTTPError:
-    """Return an error page on a launch that went wrong."""
+    """Return the error to show for a launch that failed."""
     reason = getattr(error, "log_message", None) or str(error)
     return web.HTTPError(
         403,

@@ -1,4 +1,4 @@
-"""Accounts of the hub in containers: learners sign up, the instructor lets them in."""
+"""Accounts of the hub in containers: learners sign up, and the instructor lets them in."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ WAITING = 200  # accounts that may wait for the instructor, so that strangers ca
 
 
 class CourseAuthenticator(NativeAuthenticator):
-    """NativeAuthenticator with what a class needs beyond it.
+    """NativeAuthenticator with what a class needs in addition.
 
-    - The administrators exist before the first visitor comes. By itself it gives their rights to
-      whoever signs up first under their name.
-    - Who knows the class code need not wait for the instructor.
-    - Accounts are changed by forms with an XSRF token. By itself it does that by links, which any
-      page can make the administrator's browser follow.
-    - Who is shut out is logged out within half a minute, not the next time that they log in; whose
-      password is changed, at once.
-    - Wrong passwords are counted for each name and address. By itself it counts them for the name
-      alone, and anybody could lock the instructor out.
-    - Passwords are computed beside the hub, which would stand still for a quarter of a second.
+    - The administrators exist before the first visitor arrives. NativeAuthenticator gives their
+      rights to whoever signs up first under their name.
+    - Learners who know the class code do not have to wait for the instructor.
+    - Forms with an XSRF token change accounts. NativeAuthenticator uses links, which any page can
+      make the administrator's browser follow.
+    - People who are shut out are logged out within half a minute, not only at their next log-in.
+      People whose password is changed are logged out at once.
+    - Wrong passwords are counted for each name and address. NativeAuthenticator counts them for the
+      name alone, so anyone could lock the instructor out.
+    - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
+      second.
     """
 
     first_password = CallableTrait(config=True, help="Of an administrator without an account.")
@@ -53,7 +54,7 @@ class CourseAuthenticator(NativeAuthenticator):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.wrong_passwords = Limit(5, seconds=60)
-        # A class sits behind one address, and signs up within minutes.
+        # A whole class shares one address and signs up within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
         for name in self.admin_users:
@@ -71,9 +72,10 @@ class CourseAuthenticator(NativeAuthenticator):
     async def sign_up(
         self, name: str, password: str, confirmation: str, code: str, address: str
     ) -> str:
-        """Make an account; return an empty string, or a sentence on why not.
+        """Create an account; return an empty string, or a message that says why not.
 
-        A taken name has to be told, and so can be found out, by as many attempts as are allowed.
+        The message has to say that a name is taken, so anyone can find out which names exist, but
+        only with as many attempts as are allowed.
         """
         if wait := self.sign_ups.wait(address):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
@@ -96,11 +98,11 @@ class CourseAuthenticator(NativeAuthenticator):
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people wait to be let in. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
-        # Where the account was lost, and the work was not, the instructor has to see who comes.
-        # Beside the hub, too: Docker may take its time to answer.
+        # If the account was lost but the work was not, the instructor has to check who signs up.
+        # In a thread, too: Docker may take a while to answer.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Nothing is waited for after this, or somebody else might take the name meanwhile.
-        # The hub may know a name that has no account: its rights are not for whoever comes.
+        # Do not await anything after this: somebody else might take the name in the meantime.
+        # The hub may know a name that has no account: a newcomer must not get its rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -108,7 +110,7 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     def fault_of(self, password: str, confirmation: str) -> str:
-        """Return a sentence on why this cannot be a new password, or an empty string."""
+        """Return a message that says why this cannot be a new password, or an empty string."""
         if password != confirmation:
             return "The two passwords differ."
         if len(password) < self.minimum_password_length:
@@ -123,15 +125,16 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Give an account a new password, and end whatever was begun with the old one."""
+        """Give an account a new password, and end the sessions and tokens from before."""
         self.get_user(name).password = await asyncio.to_thread(hashed, password)
         log_out(self.db, name)
 
     def delete_user(self, user: Any) -> None:
-        """Forget an account; of one that was used, keep the name, as the home is still there.
+        """Delete an account, or only disable it if it has been used.
 
-        Who signs up next must not find it. An administrator may give the account a new password,
-        and let somebody in.
+        The home of a used account still exists. Its name stays taken, so that the next person who
+        signs up cannot get that home. An administrator can give the account a new password and let
+        somebody in.
         """
         info = self.get_user(user.name)
         if info is None or orm.User.find(self.db, user.name) is None:
@@ -142,9 +145,9 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with our own where NativeAuthenticator's are not enough."""
+        """Return the pages, with our own where NativeAuthenticator's do not suffice."""
         pages = dict(super().get_handlers(app))
-        del pages["/confirm/([^/]*)"]  # for links in mails, which are not sent
+        del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
         ours = {
             "/announcement": AnnouncementHandler,
             "/login": LoginHandler,
@@ -158,12 +161,12 @@ class CourseAuthenticator(NativeAuthenticator):
         return list({**pages, **ours}.items())
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> str | None:
-        """Return the user's name, or None for a wrong password.
+        """Return the user's name, or None if the password is wrong.
 
         Raises
         ------
         HTTPError
-            With a sentence, if there were too many of them, or if nobody has let the user in yet.
+            With a message, after too many wrong passwords or if nobody has let the user in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         attempt = (name, address_of(handler.request))
@@ -174,7 +177,7 @@ class CourseAuthenticator(NativeAuthenticator):
         info = self.get_user(name)
         if info is None or len(password) > LONGEST:
             return None
-        self.wrong_passwords.count(attempt)  # now: more may come while this one is computed
+        self.wrong_passwords.count(attempt)  # now: more may arrive during the hashing
         if not await asyncio.to_thread(matches, password, info.password):
             return None
         self.wrong_passwords.forget(attempt)
@@ -185,6 +188,6 @@ class CourseAuthenticator(NativeAuthenticator):
         return name
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
-        """Tell whether somebody who is logged in still may; JupyterHub asks now and then."""
+        """Return whether a user may stay logged in; JupyterHub asks from time to time."""
         info = self.get_user(user.name)
         return bool(info and info.is_authorized)

@@ -1,4 +1,4 @@
-"""Log-in with an account that people have already: OAuth 2 with OpenID Connect."""
+"""Log-in with an account that people already have: OAuth 2 with OpenID Connect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
-    """Set up the log-in with a provider."""
+    """Configure log-in with a provider."""
     c.JupyterHub.authenticator_class = CourseOAuthenticator
     settings.required(
         settings.OAUTH_CLIENT_ID, settings.OAUTH_CLIENT_SECRET, settings.OAUTH_ALLOWED
@@ -33,7 +33,7 @@ def configure(c: Any) -> None:
     c.CourseOAuthenticator.authorize_url = provider["authorization_endpoint"]
     c.CourseOAuthenticator.token_url = provider["token_endpoint"]
     c.CourseOAuthenticator.userdata_url = provider["userinfo_endpoint"]
-    # By the standard those that say nothing take the secret in a header alone.
+    # By the standard, providers that announce no methods take the secret in a header only.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
@@ -43,7 +43,10 @@ def configure(c: Any) -> None:
 
 
 def endpoints() -> Mapping[str, Any]:
-    """Return a provider's addresses, as it announces them or as the settings say; else exit."""
+    """Return the provider's addresses, from its announcement or from the settings.
+
+    Exit with a message unless exactly one of the two gives them.
+    """
     addresses = {
         "authorization_endpoint": settings.OAUTH_AUTHORIZE_URL,
         "token_endpoint": settings.OAUTH_TOKEN_URL,
@@ -64,7 +67,7 @@ def endpoints() -> Mapping[str, Any]:
         )
     if by_hand:
         settings.required(*addresses.values())
-        # As most of them want it that announce nothing.
+        # Most providers that announce nothing expect the secret in the body of the request.
         by_post = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
         return by_post | {name: setting() for name, setting in addresses.items()}
     url = issuer.rstrip("/") + "/.well-known/openid-configuration"
@@ -87,10 +90,10 @@ def endpoints() -> Mapping[str, Any]:
 
 
 class CallbackHandler(OAuthCallbackHandler):
-    """Where the provider sends people back to, with a sentence if that went wrong."""
+    """The page to which the provider sends people back, with a message if the log-in fails."""
 
     async def get(self) -> None:
-        """Log in, or say why not."""
+        """Log the user in, or show why that failed."""
         try:
             await super().get()
         except web.HTTPError as error:
@@ -101,7 +104,7 @@ class CallbackHandler(OAuthCallbackHandler):
             if error.status_code < 500:
                 raise
             self.log.error("The provider did not log somebody in: %s", error)
-        except Exception:  # whatever it has answered
+        except Exception:  # whatever the provider answered
             self.log.exception("The provider did not log somebody in")
         else:
             return
@@ -113,7 +116,7 @@ class CallbackHandler(OAuthCallbackHandler):
 
 
 class CourseOAuthenticator(SignOn, GenericOAuthenticator):
-    """GenericOAuthenticator that lets in whom COURSE_OAUTH_ALLOWED names."""
+    """GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
 
     allowed = Set(
         Unicode(),
@@ -128,7 +131,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
     )
 
     def get_callback_url(self, handler: BaseHandler | None = None) -> str:
-        """Return where the provider has to send people back to: also behind another proxy."""
+        """Return the address to which the provider sends people back, even behind another proxy."""
         here = f"{get_browser_protocol(handler.request)}://{handler.request.host}"
         host = https.public_url() if https.host() else here
         return f"{host}{handler.hub.server.base_url}oauth_callback"
@@ -145,11 +148,11 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         return name
 
     async def check_allowed(self, username: str, auth_model: Mapping[str, Any]) -> bool:
-        """Tell whether somebody may come in."""
+        """Return whether the user may log in."""
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
         has = set(groups) if isinstance(groups, list) else set()
-        # A group whose name begins with an @ is no domain.
+        # A group whose name begins with an @ must not pass for a domain.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
         if isinstance(email, str) and verified(claims):
@@ -158,5 +161,5 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 
 
 def verified(claims: Mapping[str, Any]) -> bool:
-    """Tell whether the provider has verified the e-mail address."""
+    """Return whether the provider has verified the e-mail address."""
     return claims.get("email_verified") in (True, "true")

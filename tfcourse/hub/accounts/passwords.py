@@ -1,4 +1,4 @@
-"""Passwords: what is stored of them, how often somebody may guess, and who is logged out."""
+"""Passwords: how they are stored, how often people may guess, and who is logged out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LONGEST = 72  # bytes; bcrypt takes no more
 
 
 class Limit:
-    """So many attempts at once, and then one for every so many seconds."""
+    """A limit of `at_once` attempts in a row, and then one attempt every `seconds` seconds."""
 
     def __init__(self, at_once: int, seconds: int):
         self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when what somebody has had is forgotten
+        self.paid_off: dict[Hashable, float] = {}  # when the attempts are forgotten
 
     def wait(self, who: Hashable) -> int:
-        """Return for how many seconds there is no attempt left; mostly 0."""
+        """Return the number of seconds until the next attempt is allowed, which is usually 0."""
         owed = self.paid_off.get(who, 0) - time.monotonic()
         return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
 
@@ -33,29 +33,32 @@ class Limit:
         self.paid_off[who] = self.paid_off.get(who, now) + self.seconds
 
     def forget(self, who: Hashable) -> None:
-        """Forget the attempts of somebody who has made a right one."""
+        """Forget the attempts of somebody who has succeeded."""
         self.paid_off.pop(who, None)
 
 
 def hashed(password: str) -> bytes:
-    """Return what is stored of a password."""
+    """Return the hash to store for a password."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt())
 
 
 def matches(password: bytes, stored: bytes) -> bool:
-    """Tell whether this is the password that was stored; it takes a quarter of a second."""
+    """Return whether the password matches the stored hash.
+
+    This takes a quarter of a second.
+    """
     return bcrypt.checkpw(password, stored)
 
 
 def log_out(db: Session, name: str) -> None:
-    """End somebody's sessions and tokens, but those of their running servers themselves.
+    """End a user's sessions and tokens, except the tokens of the user's running servers.
 
-    Such a server asks again whom it may serve within five minutes.
+    Within five minutes, such a server asks the hub again whom it may serve.
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Its owner can give any token that note, but not at the time when the server started.
+        # Users can give any token that note, but not the time at which the server started.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             its_own = (token.note or "").startswith("Server at ") and any(

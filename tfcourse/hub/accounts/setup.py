@@ -1,4 +1,4 @@
-"""Who may come into the hub in containers: what the settings say of accounts."""
+"""Configure the accounts of the hub in containers from its settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfcourse.hub.classroom import announcement, instructors
 
 
 def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
-    """Set who may come in; `has_home` tells whether there is work under a name."""
+    """Configure who may log in; `has_home` tells whether a name already has work."""
     c.JupyterHub.template_vars["announcement"] = announcement.render
     instructors.configure(c)
     if kind() != "native":
@@ -25,30 +25,30 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
         return
     from tfcourse.hub.accounts.native import CourseAuthenticator
 
-    settings.TRUSTED_PROXIES()  # now, and not when the first learner comes
+    settings.TRUSTED_PROXIES()  # fail now, not when the first learner arrives
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
     c.Authenticator.username_pattern = state.NAMES
-    # Of our class alone: an operator's own authenticator must not let everybody in for that.
+    # On our class only: these must not make an operator's own authenticator let everyone in.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
-    # Who has signed up and is approved may come in: the authenticator sees to that.
+    # Everyone who has signed up and is approved may log in: the authenticator checks that.
     c.CourseAuthenticator.allow_all = True
-    c.CourseAuthenticator.auth_refresh_age = 30  # seconds until who was shut out is logged out
+    c.CourseAuthenticator.auth_refresh_age = 30  # seconds until a shut-out user is logged out
     c.NativeAuthenticator.open_signup = open_signup()
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True
 
 
 def first_password(hub: Path, name: str) -> str:
-    """Return an administrator's first password; each has one of their own."""
+    """Return an administrator's first password; each administrator has a different one."""
     return state.password(hub / f"first-password-of-{name}")
 
 
 def kind() -> str:
-    """Return COURSE_ACCOUNTS; exit with a sentence if settings of another kind are there, too."""
+    """Return COURSE_ACCOUNTS; exit with a message if a setting for another kind is set."""
     chosen = settings.ACCOUNTS()
     theirs = {
         "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
@@ -63,7 +63,7 @@ def kind() -> str:
 
 
 def administrators(names: str, default: str = "") -> set[str]:
-    """Return COURSE_ADMIN as a set; exit with a sentence if nobody can have that name."""
+    """Return COURSE_ADMIN as a set; exit with a message if it cannot be a user name."""
     name = settings.ADMIN() or default
     if name and not re.match(names, name):
         sys.exit(
@@ -74,12 +74,12 @@ def administrators(names: str, default: str = "") -> set[str]:
 
 
 def open_signup() -> bool:
-    """Return whether whoever signs up may come in at once."""
+    """Return whether learners may log in as soon as they have signed up."""
     return settings.SIGNUP() == "open"
 
 
 def class_code() -> str:
-    """Return COURSE_CLASS_CODE, or nothing; exit with a sentence if it cannot be one."""
+    """Return COURSE_CLASS_CODE, which may be empty; exit with a message if it is invalid."""
     code = settings.CLASS_CODE()
     if code and open_signup():
         sys.exit(
@@ -90,18 +90,18 @@ def class_code() -> str:
 
 
 def configure_sign_on(c: Any, kind: str) -> None:
-    """Set up the log-in by `oauth` or `lti`."""
-    # An e-mail address may be a name. The volumes' names are made from it without collisions.
+    """Configure log-in with `oauth` or `lti`."""
+    # A name may be an e-mail address. Names of volumes are made from it without collisions.
     c.Authenticator.username_pattern = sign_on.NAMES
-    # Nobody by default: whatever name we took could be somebody's there.
+    # Nobody by default: any name that we chose could belong to somebody at that service.
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
-    # What the hub asks of others, of servers and the proxy as well, goes over so many connections
-    # at once. By itself it has ten, and fails what has waited for 20 seconds: twenty log-ins a
-    # second are enough for that (docs/kubernetes.md). No more, as some systems stop at 1,024 files.
+    # The most connections that the hub opens at once, also to servers and the proxy. The default
+    # is ten, and a request that has waited for 20 seconds fails: twenty log-ins a second are enough
+    # for that (docs/kubernetes.md). No more than this, as some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
-    # Whether people still may come in is asked when they log in: at least once a day.
+    # Only a log-in checks whether people may still come in: require one at least once a day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
-    service = import_module(f"tfcourse.hub.accounts.{kind}")  # which takes a while
+    service = import_module(f"tfcourse.hub.accounts.{kind}")  # which takes a while to import
     service.configure(c)

@@ -1,7 +1,7 @@
 """Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
 
-Their packages do the work. Here is what a class needs beyond them: which of the names that a
-service sends are safe, who may come in, and sentences.
+Two packages do most of the work. This module adds what a class needs: it decides which of the names
+that a service sends are safe and who is an administrator, and it has messages for people.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tornado import web
 
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
-# E-mail addresses, or what else a service calls people.
+# E-mail addresses, or whatever else a service uses as names.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:
-    """Return the user name that a service's claims give.
+    """Return the user name in a service's claims.
 
     Raises
     ------
     HTTPError
-        403, with a sentence, if that is not safe.
+        403, with a message, if there is no name or if it is not safe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -33,7 +33,8 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             403,
             f"The service that you log in with does not say your {claim}. Tell your instructor.",
         )
-    # Only identifiers are others when capitals are. Not all that is small then was ASCII before.
+    # Case matters only in an identifier. The check for ASCII is on the original value, because some
+    # other letters become ASCII in lower case.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
         raise web.HTTPError(
@@ -45,12 +46,15 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 class SignOn:
-    """Administrators are whom COURSE_ADMIN names now, whatever the hub knows from earlier."""
+    """A mixin that makes only the people in COURSE_ADMIN administrators.
+
+    What the hub knows from earlier does not count.
+    """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with the one for announcements."""
+        """Return the pages, including the one for announcements."""
         return [*super().get_handlers(app), ("/announcement", AnnouncementHandler)]
 
     def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
-        """Tell whether it is one."""
+        """Return whether the user is an administrator."""
         return authentication["name"] in self.admin_users

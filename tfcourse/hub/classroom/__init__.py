@@ -1,1 +1,1 @@
-"""What an instructor and a class do together."""
+"""What instructors can do for their class."""

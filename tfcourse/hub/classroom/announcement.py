@@ -1,6 +1,6 @@
-"""A line that an instructor puts on all of the hub's pages, as: The server restarts at 18:00.
+"""A line that an instructor puts on every page of the hub, such as "The server restarts at 18:00".
 
-It is a file, so that it outlives the hub, and comes and goes without a restart.
+It is kept in a file. It therefore outlives the hub, and comes and goes without a restart.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ LONGEST = 300  # characters
 
 
 def file() -> Path:
-    """Return where it is kept."""
+    """Return the path of the file that holds the announcement."""
     return state_folder() / "hub" / "announcement.json"
 
 
 def current() -> dict[str, str]:
-    """Return its `text`, who said it (`by`) and `when`; nothing if there is none."""
+    """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict."""
     try:
         return json.loads(file().read_text())
-    except (FileNotFoundError, ValueError):  # or half of it, after a power cut
+    except (FileNotFoundError, ValueError):  # ValueError: half a file, after a power cut
         return {}
 
 
 def render(user: Any) -> str:
-    """Return it as HTML for a visitor; `c.JupyterHub.template_vars` takes this function.
+    """Return the announcement as HTML for a visitor.
 
-    Who has not logged in does not learn the instructor's name.
+    `c.JupyterHub.template_vars` takes this function. Visitors who are not logged in do not see the
+    instructor's name.
     """
     said = current()
     if not said:
@@ -50,7 +51,7 @@ def render(user: Any) -> str:
 
 
 class AnnouncementHandler(BaseHandler):
-    """The page where an instructor puts it up, and takes it away again."""
+    """The page on which an instructor posts and removes the announcement."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -60,7 +61,7 @@ class AnnouncementHandler(BaseHandler):
 
     @needs_instructor
     async def post(self) -> None:
-        """Put it up; an empty one takes the last one away."""
+        """Post the announcement, or remove the current one if the text is empty."""
         text = " ".join(self.get_body_argument("text", "").split())
         if len(text) > LONGEST:
             raise web.HTTPError(400, f"An announcement has {LONGEST} characters at most.")
@@ -69,7 +70,7 @@ class AnnouncementHandler(BaseHandler):
             said = {"text": text, "by": self.current_user.name, "when": now}
             aside = file().with_suffix(".part")
             aside.write_text(json.dumps(said))
-            aside.replace(file())  # never half of one
+            aside.replace(file())  # readers never see half a file
         else:
             file().unlink(missing_ok=True)
         self.redirect(self.hub.base_url + "announcement")

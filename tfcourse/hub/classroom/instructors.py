@@ -1,7 +1,7 @@
-"""The class's instructors: what a group of the hub may do, beside its administrators.
+"""The instructors of a class: a group of the hub with some of the administrators' rights.
 
-They let learners in and shut them out, announce, and write to the folder that all learners read.
-Servers, passwords and other people's rights are the administrators'.
+They let learners in and shut them out, make announcements, and write to the folder that all
+learners read. Only administrators manage servers, passwords and other people's rights.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 from jupyterhub.scopes import define_custom_scopes, needs_scope
 from jupyterhub.user import User
 
-# An administrator puts people into it, on the page Admin.
+# An administrator adds people to it on the Admin page.
 GROUP = "instructors"
 
 SCOPE = "custom:instruct"
 define_custom_scopes({SCOPE: {"description": "Let learners in, shut them out, and announce."}})
-# In front of a handler's method: it is for instructors and administrators.
+# Decorates a handler's method that only instructors and administrators may call.
 needs_instructor = needs_scope(SCOPE, "admin:users")
 
 
 def configure(c: Any) -> None:
-    """Make the group, and give it its rights."""
+    """Create the group and give it its rights."""
     c.JupyterHub.load_groups = {GROUP: {"users": []}}
     c.JupyterHub.load_roles.append({"name": "instructor", "scopes": [SCOPE], "groups": [GROUP]})
     c.JupyterHub.template_vars["instruct"] = SCOPE
 
 
 def is_instructor(user: User) -> bool:
-    """Tell whether somebody is an instructor or an administrator."""
+    """Return whether the user is an instructor or an administrator."""
     return user.admin or GROUP in [group.name for group in user.groups]

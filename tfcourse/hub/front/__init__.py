@@ -1,1 +1,1 @@
-"""What a visitor meets first: HTTPS, the proxy, and the hub's pages."""
+"""What visitors meet first: HTTPS, the proxy, and the hub's pages."""

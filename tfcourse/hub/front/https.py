@@ -1,7 +1,7 @@
 """Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
-`make up` starts it where COURSE_HOST is set. Caddy gets a certificate for that name and renews it,
-or takes the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
+`make up` starts it if COURSE_HOST is set. Caddy gets a certificate for that name and renews it, or
+uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
 """
 
 from __future__ import annotations
@@ -20,49 +20,52 @@ from tfcourse.hub import settings, state
 # Where compose.yaml mounts the operator's files.
 CERTIFICATE, KEY = Path("/srv/certificate.pem"), Path("/srv/key.pem")
 ACME_ROOT = Path("/srv/acme-root.pem")
-ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # otherwise
+ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # unless COURSE_ACME_ROOT is set
 
 
 def configure(c: Any) -> None:
-    """Tell the hub how browsers reach it, where that is by HTTPS."""
+    """Tell the hub how browsers reach it, if they use HTTPS."""
     if not host():
         return
-    # Links, redirects and cookies are for this address, whatever a request says.
+    # Links, redirects and cookies are for this address, whatever a request claims.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # JupyterHub forgets the cookie against forged forms, its own and that of learners' servers.
+    # JupyterHub leaves XSRF cookies without `secure`, its own and those of learners' servers.
     secure = {"xsrf_cookie_kwargs": {"secure": True}}
     c.JupyterHub.tornado_settings = secure
     c.Spawner.args.append(f"--ServerApp.tornado_settings={secure}")
-    # Logs name the address in front of both proxies.
+    # Log the visitor's address, not the address of one of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()
         c.JupyterHub.subdomain_hook = name_of
-        # No learner's page can put a cookie of its own in place of the hub's. Only here: such
-        # cookies are sent to all servers of a host name, and without subdomains there is but one.
+        # A learner's page can then not replace the hub's cookie with its own. Only here: browsers
+        # send such cookies to all servers of a host name, and without subdomains there is only one.
         c.JupyterHub.cookie_host_prefix_enabled = True
 
 
 def host() -> str:
-    """Return the host name that browsers use, or nothing where there is no HTTPS."""
+    """Return the host name that browsers use, or an empty string without HTTPS."""
     return settings.HOST()
 
 
 def ports() -> tuple[int, int]:
-    """Return the ports of HTTPS, and of HTTP, which leads there."""
+    """Return the port for HTTPS, and the one for HTTP, which redirects to it."""
     return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
 def public_url() -> str:
-    """Return the address of the hub, as browsers see it."""
+    """Return the hub's address as browsers see it."""
     port = ports()[0]
     return f"https://{host()}" + (f":{port}" if port != 443 else "")
 
 
 def subdomains() -> bool:
-    """Tell whether each learner's server gets a host name of its own; exit if that cannot be."""
+    """Return whether each learner's server gets a host name of its own.
+
+    Exit with a message if the other settings do not allow that.
+    """
     wanted = settings.SUBDOMAINS()
-    # In a cluster the ingress has the certificate.
+    # In a cluster, the ingress has the certificate.
     if wanted and not (host() and (settings.CERTIFICATE.is_set or settings.in_a_pod())):
         sys.exit(
             "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
@@ -72,19 +75,23 @@ def subdomains() -> bool:
 
 
 def name_of(name: str, domain: str, kind: str) -> str:
-    """Return the host name of a learner's server; services, which are ours, share the hub's."""
-    from jupyterhub.utils import subdomain_hook_idna  # for the hub alone; the proxy starts faster
+    """Return the host name of a learner's server, or the hub's host name for a service.
+
+    Services are ours, so they can share it with the hub.
+    """
+    # Only the hub needs this import, and the proxy starts faster without it.
+    from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)
 
 
 def names() -> list[str]:
-    """Return the host names that the certificate has to be for."""
+    """Return the host names that the certificate has to cover."""
     return [host(), f"*.{host()}"] if subdomains() else [host()]
 
 
 def placeholders() -> dict[str, str]:
-    """Return what Caddyfile leaves open."""
+    """Return the values for the placeholders in the Caddyfile."""
     https_port, http_port = map(str, ports())
     return {
         "HOST": host(),
@@ -101,7 +108,7 @@ def placeholders() -> dict[str, str]:
 
 
 def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
-    """Exit with a sentence if this certificate cannot be used for these names."""
+    """Exit with a message if this certificate cannot be used for these names."""
     content = {}
     for variable, path in (("COURSE_CERTIFICATE", certificate), ("COURSE_KEY", key)):
         try:
@@ -109,7 +116,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
         except OSError as error:
             sys.exit(f"{variable} cannot be read: {error.strerror}. It has to belong to root.")
     try:
-        # The first one is the server's; the others say who vouches for it.
+        # The first certificate is the server's; the others vouch for it.
         leaf = x509.load_pem_x509_certificates(content["COURSE_CERTIFICATE"])[0]
     except ValueError:
         sys.exit("COURSE_CERTIFICATE is not a certificate in PEM format.")
@@ -131,7 +138,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     except x509.ExtensionNotFound:
         covered = []
     for name in wanted:
-        # A wildcard stands for one label.
+        # A wildcard stands for exactly one label.
         if not {name, f"*.{name.partition('.')[2]}"} & set(covered):
             sys.exit(
                 f"COURSE_CERTIFICATE is for {', '.join(covered) or 'no host name'}, "
@@ -140,7 +147,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
 
 
 def main() -> None:
-    """Check what can be checked beforehand, then become Caddy."""
+    """Check the certificate and the ports, then become Caddy."""
     given = [settings.CERTIFICATE.is_set, settings.KEY.is_set]
     if any(given) and not all(given):
         sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both of them, or none.")
@@ -154,7 +161,7 @@ def main() -> None:
             )
     command = ["caddy", "run", "--config", str(Path(__file__).with_name("Caddyfile"))]
     environment = settings.for_a_program(**placeholders())
-    os.execvpe(command[0], command, environment)  # noqa: S606 - it is our own
+    os.execvpe(command[0], command, environment)  # noqa: S606 - the command is our own
 
 
 if __name__ == "__main__":

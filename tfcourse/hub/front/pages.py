@@ -1,4 +1,4 @@
-"""What the hub's pages say and look like: templates, logo, a start's progress, and its failure."""
+"""What the hub's pages look like, and what they say while a server starts or fails to start."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
 LOGO = TEMPLATES / "logo.svg"
 
-USUAL = 10  # seconds; one server on a quiet machine, as a process or as a container
+USUAL = 10  # seconds; for one server on a quiet machine, as a process or a container
 LONG = 30
 
 
 async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
-    """Yield each second how far a start has come, and a sentence for who waits for it.
+    """Yield the progress of a start each second, and a message for the person who waits.
 
-    Neither processes nor containers tell, so the bar grows with the time, and more slowly as that
-    gets long; it is full when the server answers. A spawner has this as its method.
+    Neither processes nor containers report their progress. The bar therefore grows with time, and
+    ever more slowly; it is full when the server answers. A spawner uses this as its method.
     """
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
@@ -41,7 +41,7 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
 
 
 def refusal(sentence: str) -> web.HTTPError:
-    """Return an error that shows the learner this sentence, on pages and in the REST API."""
+    """Return an error that shows this message to the learner, on pages and in the REST API."""
     error = web.HTTPError(503, sentence)
     error.jupyterhub_message = sentence
     return error

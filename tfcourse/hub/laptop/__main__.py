@@ -1,7 +1,7 @@
 """Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub.laptop`.
 
-It is JupyterHub itself, with jupyterhub_config.py, in this very process. What is added is what a
-person at a terminal needs: checks beforehand, the log in a file, and sentences on the terminal.
+This module runs JupyterHub itself, with jupyterhub_config.py, in the same process. It adds what a
+person at a terminal needs: checks before the start, a log file, and messages on the terminal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import IO
 from tfcourse.hub import say, settings
 from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
-GRACE = 3  # seconds that the programs of a killed run may need to leave the ports
+GRACE = 3  # seconds that the programs of a killed run may need to free the ports
 
 
 def main() -> None:
-    """Check what can be checked beforehand, then run JupyterHub until Ctrl-C."""
+    """Check the folder and the ports, then run JupyterHub until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.hub.laptop",
         description="Start JupyterHub on this machine and print its address and a log-in.",
@@ -52,13 +52,13 @@ def main() -> None:
 
 
 def claim(path: Path, address: str) -> IO[str]:
-    """Return a file that is locked while open; exit with a sentence if another hub has it.
+    """Return a file that is locked while it is open; exit with a message if another hub has it.
 
-    Two hubs with the same accounts and work would undo what the other one does.
+    Two hubs with the same accounts and work would undo each other's changes.
     """
     file = open(path, "a+")  # noqa: SIM115 - the caller closes it
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process loses it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process releases it
     except BlockingIOError:
         file.seek(0)
         sys.exit(
@@ -72,7 +72,7 @@ def claim(path: Path, address: str) -> IO[str]:
 
 
 def check_ports(needed: tuple[int, ...]) -> None:
-    """Exit with a sentence if a port cannot be had."""
+    """Exit with a message if a port cannot be used."""
     deadline = time.monotonic() + GRACE
     while error := next(filter(None, map(port_error, needed)), None):
         if error.errno != errno.EADDRINUSE:
@@ -83,7 +83,7 @@ def check_ports(needed: tuple[int, ...]) -> None:
 
 
 def advice(needed: tuple[int, ...]) -> str:
-    """Return what to do where a port cannot be had."""
+    """Return what to do if a port cannot be used."""
     free = next(
         (
             port
@@ -96,11 +96,11 @@ def advice(needed: tuple[int, ...]) -> str:
 
 
 def run(log: Path) -> None:
-    """Run JupyterHub until it is stopped, at whatever moment that comes."""
-    # Until JupyterHub listens to signals itself, all of them are a Ctrl-C.
+    """Run JupyterHub until it is stopped, at whatever moment that happens."""
+    # Until JupyterHub handles signals itself, each of them acts like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        # A closed terminal ends it as properly as Ctrl-C does.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
+        # Closing the terminal stops JupyterHub as cleanly as Ctrl-C does.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
         say(f"Starting JupyterHub (its log is {log}) ...")
@@ -109,21 +109,21 @@ def run(log: Path) -> None:
 
 
 def serve(log: IO[str]) -> None:
-    """Run JupyterHub with its output in the log; exit with a sentence if it fails."""
+    """Run JupyterHub with its output in the log; exit with a message if it fails."""
     begin = log.tell()
-    # Proxy and servers write there, too. The terminal keeps what say() prints.
+    # The proxy and the servers write there, too. Only say() still prints to the terminal.
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     try:
-        from tfcourse.hub.laptop.app import CourseHub  # only now: it takes seconds
+        from tfcourse.hub.laptop.app import CourseHub  # only now: the import takes seconds
 
         CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
     except ModuleNotFoundError as error:
         say(f"{error.name} is not installed for {sys.executable}: run `make hub`.")
         sys.exit(1)
     except SystemExit as end:
-        if isinstance(end.code, str):  # a sentence of the configuration's
+        if isinstance(end.code, str):  # a message from the configuration
             say(end.code)
         else:
             log.seek(begin)

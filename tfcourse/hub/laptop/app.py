@@ -1,4 +1,4 @@
-"""JupyterHub, talking to a person at a terminal."""
+"""JupyterHub with messages for a person at a terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfcourse.hub.state import state_folder
 
 
 class CourseHub(JupyterHub):
-    """JupyterHub that says when it can be used, and how."""
+    """JupyterHub that says when and how it can be used."""
 
     name = "jupyterhub"
 
     async def init_users(self) -> None:
-        """Log a new administrator out first: whoever had the name until now was a learner."""
+        """Log each new administrator out first: until now, the name was a learner's."""
         for user in self.db.query(orm.User).filter(~orm.User.admin):
             if user.name in self.authenticator.admin_users:
                 user.cookie_id = orm.new_token()
@@ -28,7 +28,7 @@ class CourseHub(JupyterHub):
         await super().init_users()
 
     async def start(self) -> None:
-        """Start proxy and hub, then say where they are."""
+        """Start the proxy and the hub, then print the address and how to log in."""
         await super().start()
         say(f"""
 JupyterHub is ready.
@@ -47,8 +47,8 @@ JupyterHub is ready.
         say("Press Ctrl-C to stop.")
 
     async def shutdown_cancel_tasks(self, sig: signal.Signals | None = None) -> None:
-        """Stop everything; say so."""
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not disturb it
+        """Announce that everything is stopping, then stop it."""
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not interrupt it
             signal.signal(number, signal.SIG_IGN)
         say("\nStopping JupyterHub and the learners' servers ...")
         await super().shutdown_cancel_tasks(sig)

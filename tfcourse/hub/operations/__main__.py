@@ -1,7 +1,7 @@
-"""An operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with the same names.
+"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with the same names.
 
-Settings are in docker/.env; what the environment says comes before them. Only `values` needs more
-than the standard library and Docker.
+Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
+the standard library and Docker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RUN_IN_HUB = ("exec", "-T", "hub", "python", "-m")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says; what goes wrong ends it with a sentence."""
+    """Run the command from the command line; exit with a message if it fails."""
     options = parse(arguments)
     try:
         if options.command is not values:
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command, as `command`, and its options."""
+    """Return the command (as `command`) and its options."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tfcourse.hub.operations",
         description="Run a hub for a class on this machine, in containers.",
@@ -73,7 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def up(_: argparse.Namespace) -> None:
-    """Start the hub, wait until it answers, and say how to come in."""
+    """Start the hub, wait until it answers, and print how to log in."""
     settings.check()
     for setting in (settings.CERTIFICATE, settings.KEY, settings.ACME_ROOT):
         path = setting()
@@ -97,7 +97,7 @@ def down(_: argparse.Namespace) -> None:
 
 
 def status(_: argparse.Namespace) -> None:
-    """Show the hub's containers, and the learners'."""
+    """Show the hub's containers, and how many learners' servers run."""
     compose("ps", everything=True)
     label = f"--filter=label=tensorflow-course.hub={settings.NAME()}"
     servers = output("ps", "--quiet", label).split()
@@ -105,7 +105,7 @@ def status(_: argparse.Namespace) -> None:
 
 
 def logs(_: argparse.Namespace) -> None:
-    """Show the log, and go on showing it."""
+    """Show the log, and follow it."""
     compose("logs", "--follow", "--tail", "100", everything=True)
 
 
@@ -126,10 +126,10 @@ def build() -> None:
 
 
 def restart_what_waits() -> None:
-    """Start what has failed, and Docker would start again in a minute: now it may run.
+    """Restart crash-looping services now; the new settings may fix them.
 
-    The hub is started with it, or it might end for want of the proxy just then; a proxy that runs
-    is left alone.
+    Docker would restart them only after a minute. Restart the hub, too: it might exit just then
+    because it cannot reach the proxy. Leave a running proxy alone.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
@@ -138,16 +138,16 @@ def restart_what_waits() -> None:
         compose("restart", "hub")
 
 
-# --- What outlives it
+# --- What outlives the hub
 
 
 def save(options: argparse.Namespace) -> None:
-    """Back everything up."""
+    """Back up everything."""
     backup.backup(options.file or backup.default_file())
 
 
 def restore(options: argparse.Namespace) -> None:
-    """Bring everything back."""
+    """Restore everything from a backup."""
     if not options.file:
         sys.exit("Which backup? make restore BACKUP=.course/backups/...")
     build()
@@ -155,14 +155,14 @@ def restore(options: argparse.Namespace) -> None:
 
 
 def recover(options: argparse.Namespace) -> None:
-    """Bring the accounts back."""
+    """Recover the accounts from the last good copy, or begin without any."""
     compose("stop", "hub")
     backup.database("recover", *(["--empty"] if options.empty else []))
     print("Now start the hub: make up")
 
 
 def values(options: argparse.Namespace) -> None:
-    """Write values for the chart."""
+    """Write the values for Zero to JupyterHub's chart."""
     try:
         from tfcourse.hub.operations import values
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""Everything of the hub in containers in one file, and back: `make backup` and `make restore`.
+"""Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
 
-This runs outside of the containers and needs nothing but Docker. The file is a tar archive with a
-folder for each volume: `state`, `secrets` and `certificates` of the hub, `shared` of the class,
-`home-NAME` of each learner. Throw-away containers read and write it as root, as a learner may have
-closed a file to everybody.
+This runs outside the containers and needs nothing but Docker. The file is a tar archive with one
+folder for each volume: the hub's `state`, `secrets` and `certificates`, the class's `shared`, and
+each learner's `home-NAME`. Temporary containers read and write the volumes as root, because a
+learner may have closed a file to everyone.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from tfcourse.hub import settings
 from tfcourse.hub.operations.engine import image_of_hub, output, run_command
 from tfcourse.hub.state import ROOT
 
-FORMAT = 1  # of the archive
+FORMAT = 1  # version of the archive's format
 
 MANIFEST = "manifest.json"  # its first member
 
-# The live database; what is kept of it is the copy that is made right before (database.py).
+# The live database. The archive contains a copy instead, made just before (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 
 
 def default_file(note: str = "") -> Path:
-    """Return a name with hub and time, in a folder for its owner alone."""
+    """Return a path for a new backup, named after the hub and the time.
+
+    Only its owner can open the folder.
+    """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
@@ -47,7 +50,10 @@ def default_file(note: str = "") -> Path:
 
 
 def backup(file: Path) -> None:
-    """Write the file, or to stdout if it is called `-`; the hub and learners may go on working."""
+    """Write a backup to the file, or to stdout if the file is `-`.
+
+    The hub may run meanwhile, and learners may work.
+    """
     if file.is_dir():
         sys.exit(f"{file} is a folder: say the file's name, too.")
     if not volumes():
@@ -57,7 +63,7 @@ def backup(file: Path) -> None:
 
 
 def archive(file: Path, without: Iterable[str] = ()) -> None:
-    """Write all volumes to the file."""
+    """Write all volumes to the file, except the paths in `without`."""
     found = volumes()
     names = sorted(found, key=lambda name: (not name.startswith("home"), name))  # accounts last
     tar = [
@@ -78,30 +84,30 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # 1: something changed, or went, while it was read; learners are working.
+                # 1: a file changed or vanished while tar read it, because learners are working.
                 if process.wait() > 1:
                     sys.exit("The backup has failed, and is not kept.")
         except OSError as error:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
-            process.kill()  # or else, stopped early, it would wait for somebody to read on
+            process.kill()  # otherwise, after an error, it would wait for a reader
     print(f"The backup is whole: {file}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def whole(file: Path) -> Iterator[IO[bytes]]:
-    """Lend a file that is compressed, for its owner alone, and gets its name once it is whole.
+    """Yield a compressed file for its owner alone, which gets its name once it is complete.
 
-    `-` is stdout as it is, for a program that compresses by itself.
+    `-` is stdout without compression, for a program that compresses its input itself.
     """
     if str(file) == "-":
         yield sys.stdout.buffer
         return
     part = file.with_name(f"{file.name}.part")
-    part.unlink(missing_ok=True)  # of a run that was killed
+    part.unlink(missing_ok=True)  # left by a killed run
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            # Fast: pictures and models hardly shrink.
+            # The fastest level: pictures and models hardly shrink.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
                 yield target
             raw.flush()
@@ -112,7 +118,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return what is in the archive, and which versions have made it."""
+    """Return what the archive contains, and which versions made it."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
@@ -133,7 +139,7 @@ def manifest(names: list[str]) -> dict[str, object]:
 
 
 def restore(file: Path, replace: bool) -> None:
-    """Bring everything in the file back; nothing is touched unless the file is whole."""
+    """Restore everything in the file; change nothing unless the file is complete."""
     names = check(file)
     check_stopped()
     database("vacant", check=not replace)
@@ -169,7 +175,7 @@ def restore(file: Path, replace: bool) -> None:
 
 
 def check_stopped() -> None:
-    """Exit with a sentence if anything runs that uses the volumes."""
+    """Exit with a message if anything that uses the volumes is running."""
     if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={settings.NAME()}"):
         sys.exit("The hub is running. Stop it first: make down")
     using = [f"--filter=volume={volume}" for volume in volumes().values()]
@@ -181,7 +187,10 @@ def check_stopped() -> None:
 
 
 def check(file: Path) -> list[str]:
-    """Return the volumes in the file; exit with a sentence unless it is a whole backup of ours."""
+    """Return the names of the volumes in the file.
+
+    Exit with a message unless the file is a complete backup that this module wrote.
+    """
     if file.is_dir():
         sys.exit(f"{file} is a folder, and no backup.")
     print(f"Checking {file} ...", file=sys.stderr)
@@ -189,7 +198,7 @@ def check(file: Path) -> list[str]:
         with tarfile.open(file, "r|gz") as archive:
             first = archive.next()
             content = json.load(archive.extractfile(first)) if first.name == MANIFEST else {}
-        with gzip.open(file) as source:  # to the end, where its checksum is
+        with gzip.open(file) as source:  # to the end, where the checksum is
             while source.read(2**20):
                 pass
     except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
@@ -207,7 +216,7 @@ def check(file: Path) -> list[str]:
 
 
 def volumes() -> dict[str, str]:
-    """Return the hub's volumes, less those of metrics, each under its name in the archive."""
+    """Return the hub's volumes without those for metrics, keyed by their names in the archive."""
     compose = r"(?!monitoring|prometheus|grafana)[a-z]+"
     ours = r"(?:home|shared)(?:-.+)?"
     pattern = rf"{re.escape(settings.NAME())}(?:_(?P<compose>{compose})|-(?P<ours>{ours}))"
@@ -219,17 +228,20 @@ def volumes() -> dict[str, str]:
 
 
 def make_volume(name: str) -> str:
-    """Make the volume with that name in the archive, unless it is there; return its name here."""
+    """Create a volume unless it exists; return its name on this machine.
+
+    The argument is the volume's name in the archive.
+    """
     if name.startswith(("home", "shared")):
         return output("volume", "create", f"{settings.NAME()}-{name}")
-    # Or else Compose would not take it for its own.
+    # Without these labels, Compose would not treat the volume as its own.
     labels = {"project": settings.NAME(), "volume": name}
     options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
     return output("volume", "create", *options, f"{settings.NAME()}_{name}")
 
 
 def not_empty(found: dict[str, str]) -> list[str]:
-    """Return the names of those volumes in which there is anything."""
+    """Return the names of the volumes that are not empty."""
     look = ["find", ".", "-mindepth", "2", "-maxdepth", "2", "-printf", "%h\n"]
     run = throw_away(found, "ro", ["DAC_READ_SEARCH"], look)
     listing = subprocess.run(run, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -239,7 +251,10 @@ def not_empty(found: dict[str, str]) -> list[str]:
 def throw_away(
     found: dict[str, str], mode: str, rights: list[str], command: list[str]
 ) -> list[str]:
-    """Return the command for a container with these volumes, and these rights of root's alone."""
+    """Return the command for a temporary container with these volumes.
+
+    Its root user has only the capabilities in `rights`.
+    """
     return [
         *(settings.DOCKER(), *run_command(), "--network=none", "--user=0", "--workdir=/volumes"),
         *(f"--cap-add={right}" for right in rights),
@@ -249,22 +264,22 @@ def throw_away(
 
 
 def database(action: str, *options: str, check: bool = True) -> None:
-    """Run database.py as the hub does, but not in its container, which may be down."""
+    """Run database.py as the hub does, but outside the hub's container, which may be down."""
     run = [
         *(settings.DOCKER(), *run_command(), "--network=host"),
         *("--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
         *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
-    # What it says is not part of a backup that goes to stdout.
+    # Its output must not get into a backup that goes to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
-        sys.exit(1)  # it has said why
+        sys.exit(1)  # the program has said why
 
 
 @contextlib.contextmanager
 def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
-    """Say meanwhile which volume tar is at, and pass on what else it says."""
+    """Report which volume tar is working on, and pass on its other output."""
 
     def read() -> None:
         done = 0

@@ -1,4 +1,4 @@
-"""Docker and Compose, as an operator's commands use them; the standard library is enough."""
+"""Run Docker and Compose for an operator's commands, with nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SOCKET = Path("/var/run/docker.sock")
 
 
 def compose(*command: str, check: bool = True, everything: bool = False) -> int:
-    """Run Compose; return its exit code, or end with it.
+    """Run Compose; return its exit code, or exit with it.
 
     Parameters
     ----------
     check
-        Whether to end if it fails.
+        Whether to exit if Compose fails.
     everything
-        Whether it is about the services of COURSE_MONITOR, too, where that is off by now.
+        Whether to include the services of COURSE_MONITOR even if that is now off.
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -31,7 +31,7 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     content = Path(certificate).read_bytes() if certificate and Path(certificate).is_file() else b""
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
-        # Who may write to the socket: the hub has to be in that group.
+        # The group that may write to the socket: the hub has to be in it.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
@@ -44,7 +44,7 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
 
 
 def output(*command: str) -> str:
-    """Return what Docker says."""
+    """Return Docker's output; exit with its error message if it fails."""
     run = subprocess.run(
         [settings.DOCKER(), *command],
         stdin=subprocess.DEVNULL,
@@ -63,8 +63,8 @@ def image_of_hub() -> str:
 
 
 def run_command() -> list[str]:
-    """Return Docker's command for a throw-away container."""
-    # An image that is built here is not looked for on the internet.
+    """Return Docker's arguments for running a temporary container."""
+    # Do not look on the internet for an image that is built here.
     pull = "missing" if settings.IMAGE.is_set else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),

@@ -1,6 +1,7 @@
 """Give an account of the hub in containers a new password: `make password NAME=instructor`.
 
-It writes to the hub's database; the hub, which does not look there again, is started anew then.
+This writes to the hub's database. A running hub does not read the database again, so
+`make password` then restarts the hub.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tfcourse.hub.accounts import setup as accounts
 
 
 def main() -> None:
-    """Make the password and show it, this once; log its owner out."""
+    """Create the password, show it this one time, and log its owner out."""
     if accounts.kind() != "native":
         sys.exit("This hub has no passwords: people log in with another service.")
     name = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -1,6 +1,6 @@
-"""Wait until the hub in containers can be used, then say how.
+"""Wait until the hub in containers can be used, then print how.
 
-`make up` runs it in the hub's container: `python -m tfcourse.hub.operations.ready`.
+`make up` runs this in the hub's container: `python -m tfcourse.hub.operations.ready`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tfcourse.hub.accounts import passwords
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.front import https
 
-PATIENCE = 120  # seconds; the first start makes the database and probes for GPUs
+PATIENCE = 120  # seconds; the first start creates the database and probes for GPUs
 
 
 def main() -> None:
-    """Wait; exit with a sentence if it takes too long, or cannot be."""
+    """Wait for the hub; exit with a message if it takes too long or cannot start."""
     address = settings.ADDRESS() or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
     everywhere = address in ("0.0.0.0", "::")  # noqa: S104
     deadline = time.monotonic() + PATIENCE
@@ -47,7 +47,7 @@ JupyterHub is ready.
 
 
 def how_to_come_in() -> str:
-    """Return who the administrator is, and what learners do."""
+    """Return how the administrator and learners log in."""
     name = settings.ADMIN()
     if accounts.kind() != "native":
         learners = {
@@ -71,13 +71,13 @@ def how_to_come_in() -> str:
 
 
 def answers(address: str) -> bool:
-    """Tell whether the hub answers at this address, as it does to browsers."""
+    """Return whether the hub answers at this address, as it would to a browser."""
     port = https.ports()[0] if https.host() else settings.ports()[0]
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.connect()
         if https.host():
-            # Whether browsers trust the certificate is theirs to say; here it has to be there.
+            # Browsers decide whether they trust the certificate. Here it only has to exist.
             context = ssl._create_unverified_context()  # noqa: S323
             connection.sock = context.wrap_socket(connection.sock, server_hostname=https.host())
         connection.request("GET", "/hub/health", headers={"Host": https.host() or address})
@@ -89,11 +89,11 @@ def answers(address: str) -> bool:
 
 
 def trouble() -> str | None:
-    """Return a sentence if waiting is of no use."""
+    """Return a message if waiting any longer is pointless, or None."""
     labels = {"label": f"com.docker.compose.project={settings.NAME()}"}
     for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
-        # Those of the monitoring wait like that for what the hub writes.
+        # A monitoring service restarts until the hub has written what it needs: no failure.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):
             return f"The service `{service}` ends as soon as it starts. What it says is below."
         if service == "https" and (reason := refusal(container.logs().decode())):
@@ -106,9 +106,9 @@ def trouble() -> str | None:
 
 
 def refusal(log: str) -> str | None:
-    """Return why there is no certificate, by the last such line in Caddy's log."""
+    """Return why there is no certificate, from the last such line in Caddy's log, or None."""
     for line in reversed(log.splitlines()):
-        # Time, level, logger, message, fields.
+        # Each line has a time, level, logger, message and fields.
         parts = line.split("\t")
         if parts[2:4] == ["tls.obtain", "could not get certificate from issuer"]:
             return json.loads(parts[4])["error"]
