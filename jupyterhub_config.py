@@ -1,11 +1,11 @@
-"""The course's JupyterHub: on this machine (`make hub`), in containers (`make up`), in a cluster.
+"""The course's JupyterHub on this machine (`make hub`), in containers (`make up`) or in a cluster.
 
-Settings are environment variables, which tfcourse/hub/settings.py lists and explains; the first of
-them, COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the
-default), `docker`, a container, or `kubernetes`, a pod.
+Settings are environment variables; tfcourse/hub/settings.py lists and explains them. The first one,
+COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the default);
+`docker`, a container; or `kubernetes`, a pod.
 
-What is here holds for every hub. The rest is set, each with its reason, by functions called
-`configure`: that of processes.py, containers.py or pods.py in tfcourse/hub/spawners, and those that
+This file sets what every hub has in common. Functions called `configure` set the rest, and give the
+reasons: the one in processes.py, containers.py or pods.py in tfcourse/hub/spawners, and those that
 it calls.
 """
 
@@ -24,11 +24,11 @@ BACKENDS = {
 }
 backend = import_module(BACKENDS[settings.SPAWNER()])
 
-# Kept, so that after a second start nobody has to log in again.
+# The secret is kept, so that nobody has to log in again after a restart.
 HUB = state.private_folder(state.state_folder() / "hub")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
-# --- What the pages look like. The templates change blocks of JupyterHub's own, no more
+# --- What the pages look like. The templates only change blocks of JupyterHub's own
 
 c.JupyterHub.template_paths = [str(pages.TEMPLATES)]
 c.JupyterHub.logo_file = str(pages.LOGO)
@@ -36,13 +36,13 @@ c.JupyterHub.template_vars = {"course": pages.COURSE}
 
 # --- A learner's server
 
-# The learner's own copies of the lessons; the first one opens at once.
+# A server opens the first of the learner's own copies of the lessons.
 c.Spawner.default_url = f"/lab/tree/{lessons.FOLDER}/00_start_here.ipynb"
 
-# Twenty learners who start at once on two cores wait for a minute.
+# Twenty learners who start at the same time on two cores wait for a minute.
 c.Spawner.http_timeout = 120
 
-# --- The rest: addresses, accounts, what a server is
+# --- The rest: addresses, accounts, and what a server is
 
 backend.configure(c, HUB)
 

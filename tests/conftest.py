@@ -1,4 +1,4 @@
-"""What tests of several folders use: a real JupyterHub, a browser, an engine with our images."""
+"""Fixtures that several folders share: a real JupyterHub, a browser, an engine with our images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what it needs, so that `pytest -m "not docker"` leaves those out."""
+    """Mark each test with what it needs, so that `pytest -m "not docker"` can leave it out."""
     for item in items:
         for marker, fixtures in NEEDS.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
@@ -47,9 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Let what a test starts hear Ctrl-C and hang-up; `nohup` and `&` have them ignored.
+    """Let the processes that a test starts receive Ctrl-C and hang-up.
 
-    A process inherits what its parent ignores.
+    `nohup` and `&` make a process ignore them, and its children inherit that.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -61,7 +61,7 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """Return a function that makes hubs; what is left of them at the end is ended."""
+    """Return a function that makes hubs; kill what is left of them at the end."""
     hubs: list[Hub] = []
 
     def make() -> Hub:
@@ -84,7 +84,7 @@ def hub(make_hub) -> Hub:
 
 @pytest.fixture(scope="session")
 def launch() -> Callable[..., Browser]:
-    """Return a function that starts a real browser; skip where there is none."""
+    """Return a function that starts a real browser; skip if there is none."""
     if not chromium.program():
         pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
 
@@ -92,9 +92,9 @@ def launch() -> Callable[..., Browser]:
         return playwright.chromium.launch(
             executable_path=chromium.__file__,
             args=[
-                # Chromium's sandbox refuses root, as CI and containers often are.
+                # Chromium's sandbox refuses root, and CI and containers often run as root.
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                # It talks to the hub and to nobody else.
+                # The browser talks only to the hub.
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-quic",
@@ -119,7 +119,7 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Return an empty page, with cookies of its own."""
+    """Return an empty page with its own cookies."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
     page.set_default_timeout(60_000)
     yield page
@@ -128,7 +128,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Say of a test that fails in the browser what its page shows: CI keeps no pictures."""
+    """Report what the page shows if a browser test fails, because CI keeps no pictures."""
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
     if report.when == "call" and report.failed and isinstance(page, Page):
@@ -142,7 +142,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """Return a client of the Docker engine; skip where none answers or the images are missing."""
+    """Return a client for the Docker engine; skip if none answers or the images are missing."""
     client = None
     try:
         client = docker.from_env(timeout=600)
@@ -159,16 +159,16 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def image(engine: docker.DockerClient) -> Callable[..., str]:
-    """Return a function that returns an image's name, and builds it unless it is up to date.
+    """Return a function that builds an image unless it is up to date, and returns its name.
 
-    Under a name of the tests' own: learners' servers start from the other one.
+    The tests use their own name, because learners' servers start from the other one.
     """
 
     @functools.cache
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # once, not once for each worker of pytest
+            fcntl.flock(lock, fcntl.LOCK_EX)  # build once, not once for each pytest worker
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"
@@ -178,7 +178,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs, which are removed at the end; skip without Compose."""
+    """Return a function that makes hubs, and remove them at the end; skip without Compose."""
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):

@@ -1,4 +1,4 @@
-"""Real hubs for tests, as `make hub` and `make up` start them, and learners who use them."""
+"""Real hubs for tests, like those of `make hub` and `make up`, and learners who use them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from docker.models.containers import Container
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse 9"
 
-# The name of the tests' own images. A second clone that uses the same engine needs another one.
+# The name of the tests' own images. A second clone that uses the same engine needs another name.
 IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
     """A hub at a port of this machine, as a browser sees it."""
 
-    password: str  # of learners
-    landing = "/hub/spawn"  # where they are after they have logged in
+    password: str  # the learners'
+    landing = "/hub/spawn"  # where learners are after they have logged in
 
     def __init__(self, port: int):
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def admit(self, name: str) -> None:
-        """Do what is needed before a new learner can log in."""
+        """Do whatever is needed before a new learner can log in."""
 
     def answers(self) -> bool:
-        """Tell whether the hub answers."""
+        """Return whether the hub answers."""
         try:
             return requests.get(f"{self.url}/hub/health", timeout=5).ok
         except requests.RequestException:
@@ -58,7 +58,7 @@ class Site:
         return session
 
     def login(self, user: str, password: str | None = None) -> requests.Response:
-        """Log in as a browser does; the response has the session, for what comes next."""
+        """Log in as a browser does; return the response, with the session as an attribute."""
         session = self.session()
         form = {"username": user, "password": password or self.password}
         response = post(session, f"{self.url}/hub/login", data=form)
@@ -68,7 +68,7 @@ class Site:
     def sign_up(
         self, name: str, password: str = PASSWORD, again: str | None = None, code: str = ""
     ) -> str:
-        """Sign up, where accounts are the hub's own; return what the page says to it."""
+        """Sign up on a hub that has its own accounts; return the page's message."""
         session = self.session()
         form = {
             "username": name,
@@ -81,21 +81,21 @@ class Site:
 
 
 def post(session: requests.Session, url: str, **content) -> requests.Response:
-    """Send a form, or JSON, with the token against forged ones."""
+    """Post a form or JSON, with the token that protects against forged requests."""
     xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
     return session.post(url, params=xsrf, timeout=60, **content)
 
 
 class Hub(Site):
-    """A hub of `make hub` that a test can start, use, stop, kill and start again."""
+    """A hub like that of `make hub`, which a test can start, use, stop, kill and start again."""
 
     def __init__(self, state: Path, port: int):
         super().__init__(port)
         self.state = state
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the command; what it prints can be read from the process returned."""
-        # Of this process's environment, what concerns the tests stays here.
+        """Start the command; return the process, whose output can be read."""
+        # The hub does not inherit the variables that concern the tests.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tfcourse.hub.laptop", "--port", str(self.port)],
@@ -114,7 +114,7 @@ class Hub(Site):
         return self.process
 
     def start(self, **environment: str) -> str:
-        """Start it and wait until it says that it is ready; return what it said."""
+        """Start the hub and wait until it says that it is ready; return what it said."""
         said = ""
         for line in self.launch(**environment).stdout:
             said += line
@@ -124,12 +124,12 @@ class Hub(Site):
         pytest.fail(f"The hub did not start:\n{said}")
 
     def stop(self, number: int = signal.SIGINT) -> str:
-        """Send the signal and wait; return what the hub said to that."""
+        """Send the signal and wait until the hub ends; return what it said in response."""
         self.process.send_signal(number)
         return self.process.communicate(timeout=60)[0]
 
     def processes(self) -> list[psutil.Process]:
-        """Return all that runs with its state: hub, proxy, servers, kernels."""
+        """Return all processes that run with this state: hub, proxy, servers and kernels."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -140,7 +140,7 @@ class Hub(Site):
         return found
 
     def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
-        """Return the processes that are left after that time."""
+        """Wait at most this long for all processes to end; return those that are left."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -148,16 +148,16 @@ class Hub(Site):
 
 
 class ClassHub(Site):
-    """A hub of `make up`, under a name and at a port of its own."""
+    """A hub that `make up` starts, with its own name and port."""
 
-    password = PASSWORD  # of learners
+    password = PASSWORD  # the learners'
 
     def __init__(self, engine: docker.DockerClient, port: int):
         super().__init__(port)
         self.engine = engine
         self.admin: requests.Session | None = None
         self.name = f"course-test-{secrets.token_hex(4)}"
-        # Empty is the default, also where the developer's docker/.env says something else.
+        # Empty means the default, even if the developer's docker/.env says something else.
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
@@ -179,18 +179,18 @@ class ClassHub(Site):
         return run.stdout + run.stderr
 
     def up(self, **environment: str) -> str:
-        """Start it; return what `make up` says."""
+        """Start the hub; return what `make up` says."""
         said = self.make("up", **environment)
         if password := re.search(r"Password +(\S+)", said):
             self.admin_password = password[1]
         return said
 
     def remove(self) -> None:
-        """Leave nothing of it on this machine, neither volumes nor learners' servers."""
+        """Remove all of the hub from this machine, with its volumes and learners' servers."""
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
-            with contextlib.suppress(docker.errors.APIError):  # it is being removed already
+            with contextlib.suppress(docker.errors.APIError):  # it is already being removed
                 container.remove(force=True, v=True)
         wait_until(lambda: not self.containers(all=True), "all containers are gone")
         for volume in self.engine.volumes.list(filters={"name": self.name}):
@@ -199,19 +199,19 @@ class ClassHub(Site):
             network.remove()
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
-        """Return those of the hub, or of one name; one that goes just now is none any more."""
+        """Return the hub's containers, or those of one name, except any just being removed."""
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
     def is_healthy(self, **environment: str) -> bool:
-        """Run the health check that Docker runs now and then."""
+        """Run the health check that Docker runs now and then; return whether it passes."""
         container = self.container("hub")
         command = container.attrs["Config"]["Healthcheck"]["Test"]
         assert command[0] == "CMD"
         return container.exec_run(command[1:], environment=environment).exit_code == 0
 
     def container(self, service: str) -> Container:
-        """Return a service's container, whichever way Compose has written its name."""
+        """Return a service's container, however Compose writes its name."""
         project = f"com.docker.compose.project={self.name}"
         labels = [project, f"com.docker.compose.service={service}"]
         (container,) = self.engine.containers.list(all=True, filters={"label": labels})
@@ -224,7 +224,7 @@ class ClassHub(Site):
             return f"There is no {service}."
 
     def admit(self, name: str) -> None:
-        """Let a new learner sign up, and in."""
+        """Sign up a new learner, and let them in."""
         self.sign_up(name)
         self.authorize(name)
 
@@ -239,10 +239,10 @@ class ClassHub(Site):
 
 
 class Learner:
-    """A learner who is logged in, with a token for the REST API."""
+    """A learner who is logged in and has a token for the REST API."""
 
     def __init__(self, hub: Site, name: str, password: str | None = None):
-        """Log in; who has no password yet is let in first."""
+        """Log in, after letting in a learner who has no password yet."""
         self.hub, self.name = hub, name
         if not password:
             hub.admit(name)
@@ -283,7 +283,7 @@ class Learner:
 
 
 class ClassLearner(Learner):
-    """One whose server is a container."""
+    """A learner whose server is a container."""
 
     hub: ClassHub
 
@@ -299,8 +299,8 @@ class ClassLearner(Learner):
 def run_in(container: Container, *command: str, **environment: str) -> str:
     """Run a command in a container; return what it prints.
 
-    It fails if the command does. It uses Docker's command line, because `exec_run` loses the first
-    output now and then, if that comes together with the engine's headers
+    Fail if the command fails. Use Docker's command line, because `exec_run` sometimes loses the
+    first output, if it arrives together with the engine's headers
     (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())
@@ -316,9 +316,10 @@ def run_in(container: Container, *command: str, **environment: str) -> str:
 
 
 def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:
-    """Send code to a kernel through the proxy, as a browser does; yield what comes back.
+    """Send code to a kernel through the proxy, as a browser does; yield the replies.
 
-    That ends with what the code makes the kernel say, or with what the server says if it has died.
+    The replies end when the kernel has run the code, or when the server says that the kernel has
+    died.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
     channel = websocket.create_connection(
@@ -346,7 +347,7 @@ def run_cell(learner: Learner, kernel: str, code: str) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> float:
-    """Return after how many seconds it was so."""
+    """Wait until the condition holds; return how many seconds that took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() < began + seconds, f"not within {seconds} s: {what}"
@@ -354,10 +355,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) 
     return time.monotonic() - began
 
 
-# Five at a time. Each worker of pytest has its own, and gives none out twice: what is chosen now is
-# perhaps not listened on until later.
+# Ports come in fives. Each pytest worker has its own range, and never hands out a port twice,
+# because a chosen port may stay unused for a while.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-FIRST = 20000 + WORKER % 5 * 2000  # below those that the system gives out itself
+FIRST = 20000 + WORKER % 5 * 2000  # below the ports that the system hands out itself
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))
 
 

@@ -1,4 +1,7 @@
-"""JupyterLab as a learner uses it in a browser; an account has a `url` of a hub and a `user`."""
+"""JupyterLab as a learner uses it in a browser.
+
+An account has the `url` of a hub and the name of a `user`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def open_lesson(page: Page, lesson: str) -> None:
 
 
 def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> None:
-    """Log in a learner whose server runs, and open a file in a JupyterLab of its own."""
+    """Log in a learner whose server is running, and open a file in a separate workspace."""
     page.goto(learner.hub.url)
     page.get_by_label("Username").fill(learner.name)
     page.get_by_label("Password").fill(learner.hub.password)
@@ -27,14 +30,14 @@ def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> 
 
 
 def wait_for_kernel(page: Page) -> None:
-    # The status bar speaks for the notebook in front.
+    # The status bar shows the state of the notebook in front.
     expect(page.get_by_title(re.compile("Change kernel for"))).to_have_text(
         re.compile(r"Python 3.* \| Idle"), timeout=60_000
     )
 
 
 def run_all_cells(page: Page, account, lesson: str) -> None:
-    """Take the stored outputs away first: all that is there afterwards comes from this run."""
+    """Run all cells; clear the stored outputs first, so that all outputs come from this run."""
     menu(page, "Edit", "Clear Outputs of All Cells")
     assert not any(
         cell["outputs"] or cell["execution_count"] for cell in save(page, account, lesson)
@@ -48,7 +51,7 @@ def menu(page: Page, name: str, item: str) -> None:
 
 
 def save(page: Page, account, lesson: str) -> list[dict]:
-    """Save the lesson in front; return its code cells as they then are on disk."""
+    """Save the lesson in front; return its code cells as they are then stored on disk."""
     url = f"{account.url}/user/{account.user}/api/contents/tensorflow-course/{lesson}"
     with page.expect_response(lambda reply: reply.request.method == "PUT" and lesson in reply.url):
         page.keyboard.press("Control+s")
@@ -57,7 +60,7 @@ def save(page: Page, account, lesson: str) -> list[dict]:
 
 
 def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
-    """Return the code cells, all of them run; fail as soon as one has failed."""
+    """Wait until all code cells have run, and return them; fail as soon as one fails."""
     deadline = time.monotonic() + 300
     while True:
         cells = save(page, account, lesson)
@@ -72,7 +75,7 @@ def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
 
 
 def texts(cell: dict) -> list[str]:
-    """Return what a cell has printed."""
+    """Return what a cell printed."""
     return [
         output["text"] if "text" in output else output["data"].get("text/plain", "")
         for output in cell["outputs"]

@@ -1,8 +1,8 @@
-"""Does a notebook keep the rules of CONTRIBUTING? `python tests/lint_lessons.py NOTEBOOK ...`.
+"""Check notebooks against the rules in CONTRIBUTING: `python tests/lint_lessons.py NOTEBOOK ...`.
 
-What an established linter checks, it checks here, too: Markdown by PyMarkdown (headings in order,
-lists, bare addresses, pictures without a text, …); code by ruff and spelling by codespell, which
-pre-commit runs beside this. Only what is a rule of this course is written out below.
+Established linters check what they can. PyMarkdown checks the Markdown (order of headings, lists,
+bare addresses, pictures without a text, …). Ruff checks the code and codespell the spelling;
+pre-commit runs both beside this script. Only this course's own rules are written out below.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
-# `interactive` is beside the lessons.
+# `interactive` is a folder beside the lessons.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # read in a minute: words of text, lines of code
+WORDS, LINES = 200, 10  # what a learner reads in a minute: words of text, lines of code
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-# A heading has one capital, at its start, but for names.
+# Apart from names, a heading has only one capital, at its start.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
 PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**"]
 
 
 def main() -> int:
-    """Print what is wrong with the notebooks named, and return 1 if anything is."""
+    """Print what is wrong with the given notebooks; return 1 if anything is."""
     parser = argparse.ArgumentParser(description="Check notebooks against the course's rules.")
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     found = [
@@ -54,22 +54,25 @@ def main() -> int:
 
 
 def is_lesson(path: Path) -> bool:
-    """Tell a lesson, which has a fixed frame, from an exercise or a solution."""
+    """Return whether a notebook is a lesson, which has a fixed frame.
+
+    Exercises and solutions have none.
+    """
     return path.parent.name == "notebooks"
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a sentence for each rule that a notebook breaks, with the place."""
+    """Return a message, with the place, for each rule that a notebook breaks."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
 
 
 def markdown(notebook: NotebookNode) -> Iterator[str]:
-    """Ask PyMarkdown about the text cells, taken as one page."""
+    """Check the text cells with PyMarkdown, as one page."""
     page = "\n\n".join(cell.source.strip() for cell in text_cells(notebook)) + "\n"
     linter = PyMarkdownApi()
-    for rule in ("md013", "md033", "md051"):  # long lines; HTML, to fold; JupyterLab's anchors
+    for rule in ("md013", "md033", "md051"):  # long lines; HTML, for folding; JupyterLab's anchors
         linter.disable_rule_by_identifier(rule)
     lines = page.splitlines()
     for failure in linter.scan_string(page).scan_failures:
@@ -80,7 +83,7 @@ def markdown(notebook: NotebookNode) -> Iterator[str]:
 
 
 def headings(notebook: NotebookNode) -> Iterator[str]:
-    """Headings are in sentence case, and a section starts its cell."""
+    """Check that headings are in sentence case, and that each section starts a new cell."""
     for cell in text_cells(notebook):
         for heading in re.findall(r"^#+ (.+)$", cell.source, re.M):
             later = re.findall(r"[\w-]+", re.sub(r"^\d+\. ", "", heading))[1:]
@@ -91,7 +94,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def code(notebook: NotebookNode) -> Iterator[str]:
-    """Code cells are short, and import what every learner has."""
+    """Check that code cells are short, and import only what every learner has."""
     for where, cell in code_cells(notebook):
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         lines = len([line for line in cell.source.splitlines() if line.strip()])
@@ -105,7 +108,7 @@ def code(notebook: NotebookNode) -> Iterator[str]:
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
-    """No text, code or output names a path of one machine."""
+    """Check that no text, code or output contains a path of one machine."""
     for cell in notebook.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -117,7 +120,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
-    """Outputs come from one clean run; figures have a text."""
+    """Check that outputs come from one clean run, and that figures have a text."""
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
@@ -130,7 +133,10 @@ def stored(notebook: NotebookNode) -> Iterator[str]:
 
 
 def frame(notebook: NotebookNode) -> Iterator[str]:
-    """A lesson says what it is for and how long it takes, ends in its new words, and leads on."""
+    """Check a lesson's frame.
+
+    A lesson says what it is for and how long it takes, ends with its new words, and leads on.
+    """
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     if not re.match(r"# .+\n\n\*\*About \d+ minutes\b", page):
         yield "it does not begin with a title and **About N minutes"
@@ -149,14 +155,14 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Each question has options that fold open; one of them is right, and each says why."""
+    """Check that each question has options that unfold, one of them right, each with a reason."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
     if not 3 <= len(parts) <= 5:
         yield f"{len(parts)} questions under '## Check yourself'; 3 to 5, each '**1. … ?**'"
     for number, part in enumerate(parts, 1):
-        # Without the blank lines the answer would not be read as Markdown.
+        # Without the blank lines, the answer would not be read as Markdown.
         options = re.findall(
             r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", part, re.S
         )
@@ -171,9 +177,9 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
 
 
 def minutes(cells: list[NotebookNode]) -> float:
-    """Return how long reading takes: text, and code that is not folded."""
+    """Return how many minutes it takes to read the text and the code that is not folded."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Pictures' alternative texts, addresses and tags are not read.
+    # Learners do not read pictures' alternative texts, addresses and tags.
     text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source
@@ -185,7 +191,7 @@ def minutes(cells: list[NotebookNode]) -> float:
 
 
 def links(page: Path) -> Iterator[str]:
-    """Links within the course lead somewhere; a lesson leads to the next."""
+    """Check that links within the course lead somewhere, and that a lesson leads to the next."""
     text = page_text(page)
     for picture, label, target in LINK.findall(text):
         path, _, anchor = target.partition("#")
@@ -208,7 +214,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 def page_text(path: Path) -> str:
-    """Return a page's text: a Markdown file, or a notebook's text cells."""
+    """Return a page's text: that of a Markdown file, or of a notebook's text cells."""
     if path.suffix == ".md":
         return path.read_text()
     return "\n\n".join(cell.source for cell in text_cells(nbformat.read(path, as_version=4)))
@@ -216,7 +222,7 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return what a page's headings can be linked by: in JupyterLab, or where it shows no pages."""
+    """Return the anchors of a page's headings, in JupyterLab or wherever else the page is shown."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
     if path.suffix == ".md" and "packages" in path.parts:  # on GitHub, and in the book

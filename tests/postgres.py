@@ -28,7 +28,7 @@ exec postgres -D data -c port="$PORT" -c unix_socket_directories=/tmp
 
 
 class Postgres:
-    """A PostgreSQL server that only this machine reaches."""
+    """A PostgreSQL server that only this machine can reach."""
 
     def __init__(self, engine: docker.DockerClient):
         self.engine, self.port, self.password = engine, free_ports(), secrets.token_hex()
@@ -56,17 +56,17 @@ class Postgres:
         return True
 
     def process(self) -> psutil.Process:
-        """Return the server's first process, whose children are the others."""
+        """Return the server's first process, which is the parent of the others."""
         self.container.reload()
         return psutil.Process(self.container.attrs["State"]["Pid"])
 
     def run(self, command: str) -> str:
-        """Run a shell's command beside the server, as its owner; return what it prints."""
+        """Run a shell command beside the server, as its owner; return what it prints."""
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PORT": str(self.port)}
         who = {"PGUSER": "hub", "PGPASSWORD": self.password, "PGDATABASE": "postgres"}
         return run_in(self.container, "sh", "-c", f"cd /tmp\n{command}", **place, **who)
 
     def remove(self) -> None:
-        """Leave nothing of it, if it was started."""
+        """Remove the server and its volumes, if it was started."""
         if self.container:
             self.container.remove(force=True, v=True)

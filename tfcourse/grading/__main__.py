@@ -1,4 +1,4 @@
-"""The command: grade a folder of submissions, print a table and write it as CSV."""
+"""Grade a folder of submissions from the command line; print a table and write it as CSV."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tfcourse.exercises import SOLUTIONS
 from tfcourse.grading import limits, submission
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")  # of our environment; no secrets
+KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")  # from our environment; no secrets
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade all submissions; the exit code is 0 even if nobody has got anything right."""
+    """Grade all submissions; return 0 even if nobody got anything right."""
     parser = argparse.ArgumentParser(
         prog="make grade",
         description="Run each notebook in a folder by itself, with the checks of our solutions, "
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know all letters
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
     table = options.table or options.folder / "grades.csv"
     unfinished = table.with_name(f"{table.stem}.incomplete.csv")
     ours = [table.resolve(), unfinished.resolve()]
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     solutions = {
         path.stem: nbformat.read(path, as_version=4) for path in options.solutions.glob("*.ipynb")
     }
-    # A row is in a file as soon as it is found; a table of before is replaced by a whole one only.
+    # Write each row as soon as it is found. Only a complete table replaces an earlier one.
     done = 0
     try:
         with unfinished.open("w", newline="", encoding="utf-8") as file:
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             for path in files:
                 name = printable(os.fsencode(path.relative_to(options.folder)))
                 if name.startswith(("=", "+", "-", "@")):
-                    name = f"./{name}"  # a spreadsheet would take it for a formula
+                    name = f"./{name}"  # a spreadsheet would read it as a formula
                 found = grade(path, solutions, options.seconds, int(options.memory * 2**30))
                 writer.writerows({"submission": name, **row} for row in found)
                 file.flush()
@@ -69,14 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         print(f"\nINCOMPLETE: {done} of {len(files)} submissions; their rows are in {unfinished}")
         if isinstance(error, KeyboardInterrupt):
-            return 130  # as shells have it
+            return 130  # as in a shell
         raise
     print(f"\n{len(files)} submissions; the table is in {table}")
     return 0
 
 
 def is_submission(path: Path, folder: Path) -> bool:
-    """Tell whether a file is there to be graded: it is not hidden, as Jupyter's checkpoints are."""
+    """Return whether to grade a path: a file that is not hidden, as Jupyter's checkpoints are."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.is_file() and not hidden
 
@@ -84,7 +84,7 @@ def is_submission(path: Path, folder: Path) -> bool:
 def grade(
     path: Path, solutions: dict[str, NotebookNode], seconds: float, memory: int
 ) -> list[dict[str, str | int]]:
-    """Return a row for each exercise of a submission, or one row that says why there is none."""
+    """Return a row for each exercise of a submission, or one row that says why there are none."""
     try:
         plan = submission.plan(submission.read(path), solutions)
     except (submission.NotGradableError, OSError) as error:
@@ -102,24 +102,24 @@ def grade(
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return the variables that a submission sees; its home and its data are copies."""
+    """Return the environment that a submission sees; its home and its data are copies."""
     keras = scratch / "keras"
     source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     if source.is_dir():
         shutil.copytree(source, keras / "datasets")
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
-    # Hidden cases are the same for all.
+    # The hidden cases are the same for everyone.
     return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}
 
 
 def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, str | int]]:
-    """Return a row for each exercise, from what the worker has printed until it ended."""
+    """Return a row for each exercise, from what the worker printed before it ended."""
     told = {}
     for line in printed.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # it was killed while it printed this
+        except ValueError:  # the worker was killed while it printed this
             continue
         if "exercise" in event:
             told[event["exercise"]] = event
@@ -142,10 +142,10 @@ def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, 
 
 
 def printable(text: str | bytes) -> str:
-    """Return a learner's text with an escape for each character that is no letter.
+    """Return a learner's text with an escape for each unprintable character.
 
-    A terminal would obey some of them, and half a surrogate pair cannot be written at all. A file's
-    name is given as bytes, which need not be UTF-8.
+    A terminal would obey some of these characters, and half a surrogate pair cannot be written at
+    all. A file's name is passed as bytes, which may not be UTF-8.
     """
     if isinstance(text, bytes):
         text = text.decode(errors="backslashreplace")
@@ -153,7 +153,7 @@ def printable(text: str | bytes) -> str:
 
 
 def print_result(name: str, rows: list[dict[str, str | int]]) -> None:
-    """Print what was found in a submission: how many are right, and what is wrong."""
+    """Print the result of a submission: how many answers are right, and what is wrong."""
     right = sum(row["right"] for row in rows)
     of = len([row for row in rows if row["exercise"]])
     print(f"{name:40} {right}/{of}" if of else f"{name:40} -    {rows[0]['says']}", flush=True)

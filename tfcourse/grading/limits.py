@@ -1,4 +1,4 @@
-"""Run a command in a process of its own, and end it, with all that it started, at its limits."""
+"""Run a command in its own process; end it, and all that it started, at its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 
 import psutil
 
-LOOK = 0.1  # seconds between two looks at what a command uses
+LOOK = 0.1  # seconds between two checks of what a command uses
 PROCESSES = 64  # at a time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -27,7 +27,7 @@ def run(
     seconds: float,
     memory: int,
 ) -> tuple[str, str]:
-    """Run a command, and kill it when it, with all that it started, takes too much.
+    """Run a command; kill it, and all that it started, if they use too much.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def run(
     seconds
         How long it may take.
     memory
-        How many bytes of memory all its processes may hold together.
+        How many bytes of memory all its processes together may hold.
 
     Returns
     -------
     tuple of str
-        What it printed, and why it was stopped: empty if it was not.
+        What it printed, and why it was stopped (empty if it was not).
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
@@ -68,7 +68,7 @@ def run(
 
 
 def watch(process: subprocess.Popen, deadline: float, memory: int, others: set) -> str:
-    """Wait for a process, and return why it has to be stopped; empty if it has ended by itself."""
+    """Wait for a process; return why it must be stopped, or "" if it ends on its own."""
     while process.poll() is None:
         if time.monotonic() > deadline:
             return "still running after {seconds:g} s"
@@ -79,7 +79,7 @@ def watch(process: subprocess.Popen, deadline: float, memory: int, others: set) 
         for each in running:
             with contextlib.suppress(psutil.Error):
                 found = each.memory_full_info()
-                held += getattr(found, "pss", found.rss)  # what forks share counts once (Linux)
+                held += getattr(found, "pss", found.rss)  # forks' shared memory counts once (Linux)
         if held > memory:
             return f"held more than {memory / 2**30:.1f} GB of memory"
         time.sleep(LOOK)
@@ -87,7 +87,7 @@ def watch(process: subprocess.Popen, deadline: float, memory: int, others: set) 
 
 
 def end(others: set) -> None:
-    """Kill all that was started, whole process groups at once: a fork bomb is not faster."""
+    """Kill all that was started, in whole process groups to be faster than a fork bomb."""
     while left := set(psutil.Process().children(recursive=True)) - others:
         for each in left:
             with contextlib.suppress(OSError):
@@ -98,11 +98,11 @@ def end(others: set) -> None:
                     each.kill()
         for each in left:
             with contextlib.suppress(OSError):
-                os.waitpid(each.pid, os.WNOHANG)  # orphans are ours to bury
+                os.waitpid(each.pid, os.WNOHANG)  # we must reap the orphans
         time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of processes whose own has ended, so that none can slip away (Linux)."""
+    """Become the parent of orphaned processes, so that none can slip away (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -1,4 +1,4 @@
-"""What is run of a submission: the learner's answers among our cells. Pure functions."""
+"""Decide what to run from a submission: the learner's answers among our cells. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-LARGEST = 10_000_000  # bytes; an exercise with outputs has some ten thousand
+LARGEST = 10_000_000  # bytes; an exercise with outputs has about ten thousand
 
 
 class NotGradableError(Exception):
-    """A file is no submission; the message says why."""
+    """A file is not a submission; the message says why."""
 
 
 @dataclass
 class Step:
-    """One thing for the worker to do.
+    """One step for the worker.
 
     `kind` is "ours" (a cell of the solution, run as it is), "baseline" (the learner's code begins
-    here), "theirs" (a cell of the learner's) or "check". `text` is the cell's source, `exercise`
-    is empty for a learner's additional cell.
+    here), "theirs" (one of the learner's cells) or "check". `text` is the cell's source. `exercise`
+    is empty for a cell that the learner added.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Plan:
     steps: list[Step]
     exercises: list[str]
     remarks: dict[str, str]  # exercise -> what was found before anything was run
-    watched: list[str]  # names on which the checks rely
+    watched: list[str]  # names that the checks rely on
 
     def as_job(self) -> dict:
         """Return what the worker needs, as plain data."""
@@ -54,7 +54,7 @@ def read(path: Path) -> NotebookNode:
     Raises
     ------
     NotGradableError
-        If there is none.
+        If the file is too large, or is not a notebook.
     """
     if path.stat().st_size > LARGEST:
         raise NotGradableError(f"larger than {LARGEST // 1_000_000} MB")
@@ -68,16 +68,16 @@ def read(path: Path) -> NotebookNode:
 
 
 def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
-    """Return what is to be run of a submission: our cells, and in between the learner's own.
+    """Return what to run from a submission: our cells, with the learner's own in between.
 
-    Cells are told by their ids (see `with_ids`). Of the learner's, the answers are taken and what
-    they have added; all other cells, and above all the checks, are ours. An added cell runs where
-    it stands: after the same cell of ours.
+    Cells are identified by their ids (see `with_ids`). The answers and any added cells are the
+    learner's. All other cells, and above all the checks, are ours. An added cell runs where the
+    learner put it: after the same cell of ours.
 
     Raises
     ------
     NotGradableError
-        If the notebook was made from none of the solutions.
+        If the notebook was not made from any of the solutions.
     """
     submission = with_ids(submission, solutions)
     theirs = {cell.get("id"): cell.source for cell in submission.cells}
@@ -89,7 +89,7 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
         )
     own = additions(submission, {cell.id for cell in solution.cells})
     steps, remarks, exercises = [], {}, []
-    begun = False  # before the first exercise's text all is ours
+    begun = False  # everything before the first exercise's text is ours
     for cell in solution.cells:
         name, _, role = cell.id.rpartition("-")
         if not begun and role == "text" and f"{name}-answer" in answers(solution):
@@ -106,7 +106,7 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
                 if role in ("find", "check") and theirs.get(cell.id, cell.source) != cell.source:
                     remarks[name] = "edited the check; ours was used"
         steps += [Step("theirs", source) for source in own.pop(cell.id, [])]
-    # What was added before the first exercise runs after the baseline, too.
+    # Cells that were added before the first exercise run after the baseline, too.
     early = [step for step in steps[: index(steps)] if step.kind == "theirs"]
     steps = [step for step in steps if step not in early]
     steps[index(steps) + 1 : index(steps) + 1] = early
@@ -114,10 +114,11 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
 
 
 def with_ids(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> NotebookNode:
-    """Return a notebook whose cells have their ids, also if it was stored without them.
+    """Return a notebook whose cells have their ids, even if it was stored without them.
 
-    Colab writes the ids of a format before 4.5 into the metadata; other tools leave them out. Then
-    a cell of ours is told by its text, and an answer by the check below it.
+    Colab writes the ids into the metadata if the format is older than 4.5; other tools leave them
+    out. If they are missing, our cells are identified by their text, and an answer by the check
+    below it.
     """
     submission = copy.deepcopy(submission)
     known = {cell.id for solution in solutions.values() for cell in solution.cells}
@@ -131,7 +132,7 @@ def with_ids(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> No
         [{cell.source.strip(): cell.id for cell in each.cells} for each in solutions.values()],
         key=lambda ours: len(ours.keys() & sources),
     )
-    answer = None  # the last code cell that is not ours, since the last one that is
+    answer = None  # the last code cell that is not ours, if no cell of ours follows it
     for cell, source in zip(submission.cells, sources, strict=True):
         cell["id"] = ours.get(source)
         if answer and cell.id and cell.id.endswith("-check"):
@@ -147,7 +148,7 @@ def answers(solution: NotebookNode) -> set[str]:
 
 
 def additions(submission: NotebookNode, known: set[str]) -> dict[str, list[str]]:
-    """Return the learner's additional code: id of the cell of ours before it -> sources."""
+    """Return the code that the learner added: id of our cell before it -> sources."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in submission.cells:
@@ -159,7 +160,7 @@ def additions(submission: NotebookNode, known: set[str]) -> dict[str, list[str]]
 
 
 def index(steps: list[Step]) -> int:
-    """Return where the baseline is."""
+    """Return the position of the baseline."""
     return next(i for i, step in enumerate(steps) if step.kind == "baseline")
 
 
@@ -169,5 +170,5 @@ def watched(solution: NotebookNode) -> list[str]:
         cell.source for cell in solution.cells if cell.id.endswith(("-find", "-common"))
     )
     dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    # Ours are run anew for each check; a helper that a learner calls `check` changes nothing.
+    # Our cells run again for each check, so a learner's own helper called `check` changes nothing.
     return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})

@@ -1,6 +1,6 @@
-"""Run one submission in a kernel, in a process of its own; started by `limits.run`.
+"""Run one submission in a kernel, in its own process, which `limits.run` starts.
 
-Reads a job (JSON) from stdin and prints a line of JSON for each exercise as soon as it is judged.
+Read a job (JSON) from stdin, and print a line of JSON for each exercise as soon as it is judged.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
-OURS_SECONDS = 300  # TensorFlow's import, on a machine with much to do
+OURS_SECONDS = 300  # for TensorFlow's import on a busy machine
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PATIENCE = 20  # seconds; an interrupted kernel should be free at once
-FILE_SIZE = 200 * 2**20  # bytes, of any one file
-OUTPUT = 10  # MB, of any one cell
-PROCESSES = 256  # more than this account has now: processes and threads
+FILE_SIZE = 200 * 2**20  # bytes, for any one file
+OUTPUT = 10  # MB, for any one cell
+PROCESSES = 256  # processes and threads, on top of those that this account has now
 
-# The four cells below run in the kernel. Ours are run anew, in names of their own: whatever the
-# learner called by the name of a check or of a Python function, ours mean what they meant.
+# The four cells below run in the kernel. Our code runs again, in its own namespace: even if the
+# learner has reused the name of a check or of a Python function, our names keep their meaning.
 PREPARE = """
 # Nobody reads what our checks print here, and of half a character the kernel's sending hangs.
 _ours, _verdict = {"print": lambda *_: None}, "The check did not come to its end."
@@ -42,7 +42,7 @@ except Exception as _error:
     _verdict = f"The check could not be run: {type(_error).__name__}: {_error}"
 """
 TELL = "print(<nonce> + __import__('json').dumps({'mistake': _verdict}))"
-# Which objects these names and those of Python's own functions mean.
+# Print which objects these names, and those of Python's own functions, refer to.
 IDENTITIES = """
 def _identities(names, watched):
     import builtins, json
@@ -60,8 +60,8 @@ print(<nonce> + _identities(globals(), <watched>))
 
 
 def main() -> None:
-    """Run the job on stdin."""
-    if sys.platform == "linux":  # end with the grader, even if that is killed
+    """Run the job that is on stdin."""
+    if sys.platform == "linux":  # end with the grader, even if it is killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     job = json.load(sys.stdin)
     limit_resources(job["memory"])
@@ -79,11 +79,11 @@ def main() -> None:
 
 
 def limit_resources(memory: int) -> None:
-    """Limit this process and those it starts; what they all have together, `limits` watches."""
+    """Limit this process and each one that it starts; `limits` watches their total."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The system counts by account, and does not hold root to it.
+    # The system counts per account, and does not limit root.
     mine = [p.info for p in psutil.process_iter(["uids", "num_threads"])]
     now = sum(p["num_threads"] or 0 for p in mine if p["uids"].real == psutil.Process().uids().real)
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -94,15 +94,15 @@ def limit_resources(memory: int) -> None:
 class Client(NotebookClient):
     """A client that ends this process, and so the kernel, when a cell floods it with output."""
 
-    received = 0  # bytes, of this cell
+    received = 0  # bytes, from this cell
 
     def execute_cell(self, cell: nbformat.NotebookNode, *others: object, **more: object):
-        """Run a cell; its output is counted from nothing."""
+        """Run a cell, and count its output from zero."""
         self.received = 0
         return super().execute_cell(cell, *others, **more)
 
     def process_message(self, msg: dict, *others: object):
-        """Take a message from the kernel, unless the cell has sent too much already."""
+        """Process a message from the kernel, unless the cell has already sent too much."""
         self.received += len(json.dumps(msg["content"]))
         if self.received > OUTPUT * 10**6:
             tell(stopped=f"printed more than {OUTPUT} MB")
@@ -117,11 +117,11 @@ class Submission:
         self.client = client
         self.job = job
         self.identities: dict = {}
-        self.slow: set[str] = set()  # exercises with an answer that was stopped
+        self.slow: set[str] = set()  # exercises whose answer was stopped
         self.raised: dict[str, str] = {}  # exercise -> what its answer raised
 
     def run(self) -> None:
-        """Do the steps; tell what each check says."""
+        """Run the steps; report what each check says."""
         for step in self.job["steps"]:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
@@ -137,7 +137,7 @@ class Submission:
                 return tell(stopped="its kernel ended")
 
     def answer(self, exercise: str, source: str) -> None:
-        """Run a cell of the learner's; note what it leaves unsaid if it fails."""
+        """Run one of the learner's cells; note whether it was too slow, or what it raised."""
         cell = self.execute(source, self.job["seconds"])
         if cell is None:
             self.slow.add(exercise)
@@ -146,7 +146,7 @@ class Submission:
                 self.raised[exercise] = f"the answer raised {output.ename}: {output.evalue}"[:200]
 
     def judge(self, exercise: str, check: str) -> dict[str, object]:
-        """Run a check; return what it says, or why it could not be trusted or be run."""
+        """Run a check; return what it says, or why it could not be trusted or run."""
         seconds, name = self.job["seconds"], check.partition("(")[0]
         in_time = exercise not in self.slow and (
             self.execute(fill(PREPARE, ours=self.job["ours"]), OURS_SECONDS)
@@ -165,8 +165,8 @@ class Submission:
         return verdict
 
     def ask(self, source: str, **values: object) -> dict | None:
-        """Have the kernel print a dictionary as JSON, and return it; None if it does not."""
-        nonce = secrets.token_hex(16)  # so that nothing else that is printed can be taken for it
+        """Return a dictionary that the kernel prints as JSON, or None if it does not."""
+        nonce = secrets.token_hex(16)  # so that no other output can be mistaken for it
         cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
         printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
         try:
@@ -180,12 +180,12 @@ class Submission:
         Raises
         ------
         DeadKernelError
-            If there is no kernel any more.
+            If the kernel has died.
         """
         cell = nbformat.v4.new_code_cell(source)
-        self.client.nb.cells = [cell]  # earlier ones and their outputs are not needed
+        self.client.nb.cells = [cell]  # earlier cells and their outputs are not needed
         self.client.timeout = seconds
-        signal.alarm(int(seconds + PATIENCE))  # for a cell that goes on after its interruption
+        signal.alarm(int(seconds + PATIENCE))  # for a cell that runs on after an interruption
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
@@ -199,14 +199,14 @@ def give_up(*_: object) -> None:
 
 
 def fill(source: str, **values: object) -> str:
-    """Put values into a cell of ours, as Python writes them."""
+    """Return one of our cells with values filled in, as Python writes them."""
     for name, value in values.items():
         source = source.replace(f"<{name}>", repr(value))
     return source
 
 
 def tell(**what: object) -> None:
-    """Print a line for the process that started this one."""
+    """Print a line of JSON for the process that started this one."""
     print(json.dumps(what), flush=True)
 
 

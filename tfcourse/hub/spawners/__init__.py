@@ -1,1 +1,1 @@
-"""What a learner's server is: a process, a container or a pod, and what it may use."""
+"""Learners' servers (processes, containers or pods) and the resources that they may use."""

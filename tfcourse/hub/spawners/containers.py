@@ -1,4 +1,4 @@
-"""A hub for a class: each learner's server is a Docker container, with walls around it."""
+"""A hub for a class: each learner's server runs in its own isolated Docker container."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import gpus, idle, profiles
 
-# Nothing leads out of the learners' network but to this machine itself, where the hub is: neither
-# to the internet, nor to a cloud's metadata service, nor from one learner's server to another's.
+# The learners' network leads only to this machine, where the hub is: not to the internet, not to a
+# cloud's metadata service, and not from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# On each learner's container: the hub that it belongs to.
+# The label on each learner's container. Its value is the hub that the container belongs to.
 LABEL = "tensorflow-course.hub"
-# The volume with a learner's work. `make backup` finds it by this name (backup.py).
+# The volume that holds a learner's work. `make backup` finds it by this name (backup.py).
 HOME = "{prefix}-home-{username}"
 
 
-# What holds for every learner's container.
+# The options of every learner's container.
 HOST = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
-    # When the machine is short of memory, the kernel ends a learner's program, and not the hub.
+    # When the machine runs short of memory, the kernel kills a learner's program, not the hub.
     "oom_score_adj": 500,
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
 
 
 def configure(c: Any, hub: Path) -> None:
-    """Set up a hub for a class on one machine; `hub` is the folder of what is the hub's."""
-    name = settings.NAME()  # of what is Docker's
+    """Set up a hub for a class on one machine; `hub` is the folder with the hub's own files."""
+    name = settings.NAME()  # names the hub's objects in Docker
     client = engine()
     database.configure(c, hub, homes(client, name))
 
-    # --- Addresses. Proxy and hub are in the host's network: see WALLS
+    # --- Addresses. The proxy and the hub are in the host's network: see WALLS
 
     port, hub_port, _ = settings.ports()
     network = learners_network(client, name)
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
 
-    # Without it nobody reaches the hub, and `docker network prune` removes it when nobody is on.
+    # Nobody can reach the hub without this network, and `docker network prune` removes it when no
+    # learner's server is running.
     rounds.regularly(partial(keep_network, client, name, network), seconds=5)
 
     https.configure(c)
@@ -79,29 +80,30 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 
-    # How long it may take until the hub notices that a container is gone.
+    # The hub notices within this time that a container is gone.
     c.Spawner.poll_interval = 10  # seconds
 
-    # A new one at each start, so that a new image counts at once. What is kept is in the volume.
+    # Each start creates a new container, so a new image takes effect at once. The volume keeps the
+    # learner's work.
     c.DockerSpawner.remove = True
     c.DockerSpawner.volumes = {HOME: "/home/jovyan"}
 
-    # And the class's folder.
+    # The class's shared folder.
     c.Spawner.pre_spawn_hook = mount_shared_folder
 
-    # The spawner's own default would look on Docker's hub for an image that is missing here.
+    # By default, the spawner would look on Docker Hub for an image that is missing here.
     c.DockerSpawner.pull_policy = "ifnotpresent" if settings.IMAGE.is_set else "never"
 
     idle.configure(c)
 
     if settings.MONITOR():
-        from tfcourse.hub.spawners import monitoring  # which takes a while
+        from tfcourse.hub.spawners import monitoring  # slow to import
 
         monitoring.configure(c, hub, name, network["Gateway"], gpu_ids)
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
-    """Return what the profile sets of the spawner."""
+    """Return the spawner's traits that the profile sets."""
     return {
         "image": profile.image,
         "gpu": profile.gpu,
@@ -118,7 +120,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
 
 
 def engine() -> docker.DockerClient:
-    """Return a client of the Docker engine; exit with a sentence if it cannot be used."""
+    """Return a client for the Docker engine; exit with a message if it cannot be used."""
     try:
         client = docker.from_env()
         facts = client.info()
@@ -127,7 +129,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not say, and see to it themselves.
+    # Newer engines do not report this; they take care of it themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server learners' servers could reach each other: the kernel does not show\n"
@@ -140,9 +142,9 @@ def engine() -> docker.DockerClient:
 def learners_network(
     client: docker.DockerClient, name: str, addresses: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Make the learners' network unless it is there; return its subnet, and this machine's address.
+    """Create the learners' network if it is missing; return its subnet and this machine's address.
 
-    A network of that name that lets learners reach each other, or the internet, ends the start.
+    Exit with a message if a network of that name lets learners reach each other or the internet.
     """
     try:
         network = client.networks.get(name)
@@ -163,9 +165,9 @@ def learners_network(
 
 
 def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
-    """Make the learners' network again if it was removed, with the address that the hub listens on.
+    """Recreate the learners' network if it was removed, with the address that the hub listens on.
 
-    If that is another network's by now, the hub ends, and Docker starts it with a new one.
+    If another network has taken that address, stop the hub; Docker restarts it with a new address.
     """
     try:
         found = learners_network(client, name, addresses)
@@ -173,16 +175,16 @@ def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, st
         get_logger().error("%s", getattr(error, "explanation", error))
         found = None
     except (docker.errors.DockerException, requests.RequestException):
-        return  # the engine is being restarted
+        return  # the engine is restarting
     if found != addresses:
         get_logger().error("The learners' network is not what it was: the hub starts again.")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
-    """Remove containers that a hub has made, and was killed before it started them.
+    """Remove containers that a hub created but did not start, because it was killed.
 
-    One may have a GPU.
+    Such a container may hold a GPU.
     """
     left = {"label": f"{LABEL}={name}", "status": "created"}
     for container in client.containers.list(all=True, filters=left, ignore_removed=True):
@@ -190,22 +192,22 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
 
 
 def homes(client: docker.DockerClient, name: str) -> list[str]:
-    """Return the volumes with learners' work."""
+    """Return the names of the volumes that hold learners' work."""
     begin = HOME.format(prefix=name, username="")
     volumes = client.volumes.list(filters={"name": begin})
     return [volume.name for volume in volumes if volume.name.startswith(begin)]
 
 
 def has_home(client: docker.DockerClient, name: str, username: str) -> bool:
-    """Tell whether there is work under this user name."""
+    """Return whether there is work under this user name."""
     escaped = DockerSpawner._escape(username)
     return HOME.format(prefix=name, username=escaped) in homes(client, name)
 
 
 def mount_shared_folder(spawner: DockerSpawner) -> None:
-    """Mount the folder of the whole class: instructors may write to it, learners may read.
+    """Mount the class's shared folder: instructors may write to it, learners may only read.
 
-    The hub calls it before each start (as `c.Spawner.pre_spawn_hook`).
+    The hub calls this function before each start (as `c.Spawner.pre_spawn_hook`).
     """
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     shared = {"{prefix}-shared": {"bind": "/home/jovyan/shared", "mode": mode}}
@@ -213,9 +215,10 @@ def mount_shared_folder(spawner: DockerSpawner) -> None:
 
 
 class ContainerSpawner(DockerSpawner):
-    """A container for each learner, with what the course's hub needs beyond DockerSpawner."""
+    """A container for each learner: DockerSpawner, plus what the course's hub needs."""
 
-    # As in `local.LocalSpawner`: a REST request may bring any JSON, `apply_user_options` refuses.
+    # As in `processes.LocalSpawner`: a REST request may contain any JSON, and `apply_user_options`
+    # refuses what is wrong.
     user_options = traitlets.Any({})
 
     progress = pages.progress
@@ -224,26 +227,29 @@ class ContainerSpawner(DockerSpawner):
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs to give away.", config=True)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Look for the server under this hub's name.
+        """Load the state, but look for the container under this hub's name.
 
-        The one in a database that was restored may be the container of another hub on this machine.
+        The name in a restored database may belong to another hub's container on this machine.
         """
         super().load_state({**state, "object_name": ""})
 
     async def get_url(self) -> str:
-        """Return where the server is. A hub that was killed while it started has not noted that."""
+        """Return the server's address.
+
+        A hub that was killed while the server was starting did not store it, so ask Docker then.
+        """
         if self.server.ip:
             return self.server.url
         ip, port = await self.get_ip_and_port()
         return f"http://{ip}:{port}{self.server.base_url}"
 
     async def create_object(self) -> dict[str, Any]:
-        """Create the container; one with a GPU gets one that no other learner's has.
+        """Create the container; if it needs a GPU, give it one that no other container holds.
 
         Raises
         ------
         HTTPError
-            503, with a sentence for the learner, if all GPUs are in use.
+            503, with a message for the learner, if all GPUs are in use.
         """
         if not self.gpu:
             return await super().create_object()
@@ -264,7 +270,7 @@ class ContainerSpawner(DockerSpawner):
                 self.extra_host_config, self.extra_create_kwargs = before
 
     async def start(self) -> tuple[str, int]:
-        """Start the container; what Docker refuses becomes a sentence for the learner."""
+        """Start the container; turn a Docker error into a message for the learner."""
         try:
             return await super().start()
         except docker.errors.ImageNotFound as error:

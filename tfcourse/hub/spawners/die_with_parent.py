@@ -1,6 +1,6 @@
-"""Run a command that ends when the process that started it does, even if that one is killed.
+"""Run a command that ends with its parent process, even if the parent is killed.
 
-`python die_with_parent.py COMMAND ...` replaces itself by the command.
+`python die_with_parent.py COMMAND ...` replaces itself with the command.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h; what it sets outlives the exec
+PR_SET_PDEATHSIG = 1  # linux/prctl.h; the setting survives exec
 
 
 def main(command: list[str]) -> None:
-    """Become the command. Where there is no Linux, without the tie."""
+    """Replace this process with the command, which ends with its parent (on Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.execv(command[0], command)  # noqa: S606 - it is the configuration's
+    os.execv(command[0], command)  # noqa: S606 - the command comes from the configuration
 
 
 if __name__ == "__main__":

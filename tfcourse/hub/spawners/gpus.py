@@ -1,7 +1,8 @@
-"""Which GPUs there are, and which of them no learner's server has.
+"""Find this machine's GPUs, and those that no learner's server holds.
 
-Who has which GPU is written on the containers, as a label. So the engine keeps the books: a GPU is
-free again when its container has ended, however that came about, and a restarted hub knows as much.
+A label on each container says which GPU it holds, so the Docker engine keeps the records. A GPU is
+free again when its container has ended, for whatever reason, and a restarted hub still knows which
+GPUs are taken.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ import requests
 PATIENCE = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
-# How the engine calls a container that has ended: it removes such a one, in its own time.
+# The states of a container that has ended. The engine removes it in its own time.
 ENDED = {"exited", "removing", "dead"}
 
 
 def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
-    """Return the ids of this machine's GPUs or, with none, the reason as a sentence.
+    """Return the ids of this machine's GPUs and, if there are none, a message that says why.
 
-    A container that is thrown away asks the driver. That takes a second or two.
+    A throwaway container asks the driver. That takes a second or two.
     """
     container = None
     try:
-        client.images.get(image)  # or else it would be looked for on the internet
+        client.images.get(image)  # otherwise it would be looked for on the internet
         container = client.containers.create(
             image,
             ["--query-gpu=uuid", "--format=csv,noheader"],
             entrypoint=["nvidia-smi"],
             network_mode="none",
             device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
-            log_config={"Type": "json-file"},  # the one that can always be read
+            log_config={"Type": "json-file"},  # this log can always be read
         )
         container.start()
         failed = container.wait(timeout=PATIENCE)["StatusCode"]
@@ -52,12 +53,12 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
 @functools.cache
 def lock() -> asyncio.Lock:
-    """Return the lock to hold from looking for a free GPU until a container has it."""
+    """Return the lock to hold from the search for a free GPU until a container has it."""
     return asyncio.Lock()
 
 
 def free(ids: Iterable[str]) -> list[str]:
-    """Return those of the GPUs that no container has, be it of this hub or of another one here."""
+    """Return the GPUs that no container of this hub, or of another hub here, holds."""
     client = docker.from_env()
     try:
         having = {"label": LABEL}
@@ -69,6 +70,6 @@ def free(ids: Iterable[str]) -> list[str]:
 
 
 def host_config(identifier: str) -> dict[str, Any]:
-    """Return what gives a container this GPU and no other."""
+    """Return the host configuration that gives a container this GPU and no other."""
     request = {"driver": "nvidia", "device_ids": [identifier], "capabilities": [["gpu"]]}
     return {"device_requests": [request]}

@@ -1,4 +1,4 @@
-"""When a learner's server counts as idle, and what stops it, wherever it runs but on the laptop."""
+"""When a learner's server counts as idle, and what stops it, on every hub except a laptop's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tfcourse.hub import settings
 
 
 def configure(c: Any) -> None:
-    """Set after how long servers and kernels that do nothing are stopped (COURSE_IDLE_MINUTES).
+    """Have servers and kernels stopped when they have been idle for COURSE_IDLE_MINUTES.
 
-    Also behind a tab that is left open. One that computes is not: see `front.proxy.Proxy`, and
-    tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
+    A browser tab that is left open does not keep them running. A computation does: see
+    `front.proxy.Proxy` and tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
     """
     idle = round(60 * settings.IDLE_MINUTES())  # seconds
     often = max(1, idle // 10) if idle else 300
@@ -36,5 +36,5 @@ def configure(c: Any) -> None:
             "--MappingKernelManager.cull_connected=True",
         ]
     )
-    # How often servers tell the hub.
+    # How often servers report their activity to the hub.
     c.Spawner.environment = {"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)}

@@ -1,7 +1,7 @@
-"""Metrics of the hub in containers, and what Prometheus and Grafana have to be told.
+"""Metrics of the hub in containers, and the configuration of Prometheus and Grafana.
 
-JupyterHub has metrics of its own, at /hub/metrics. Here is what they lack, and what is shown beside
-them: each learner's memory and processor time, the GPUs, and the machine.
+JupyterHub has its own metrics at /hub/metrics. This module adds what they lack and what is shown
+beside them: each learner's memory and processor time, the GPUs, and the machine.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tfcourse.hub.state import ROOT, password, state_folder
 
 SOURCE = ROOT / "docker" / "monitoring"
 
-INTERVAL = 15  # seconds; as often as Prometheus asks (prometheus.yml)
-TOGETHER = 32  # servers that are looked at at once
+INTERVAL = 15  # seconds; Prometheus asks at the same interval (prometheus.yml)
+TOGETHER = 32  # servers that are measured at the same time
 
 
 def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]) -> None:
-    """Let Prometheus ask the hub, and Grafana show it to administrators."""
+    """Let Prometheus query the hub, and let Grafana show the metrics to administrators."""
     _, hub_port, proxy_port = settings.ports()
     prometheus_port, grafana_port = proxy_port + 1, proxy_port + 2
     tokens = {
@@ -67,9 +67,9 @@ def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]
 
 
 class Metrics(Collector):
-    """What the hub's metrics lack.
+    """The metrics that the hub itself lacks.
 
-    It is measured in a thread of its own: the hub must not wait until Docker has counted.
+    A separate thread measures them, because the hub must not wait for Docker's figures.
     """
 
     def __init__(self, hub: str, gpu_ids: Iterable[str]):
@@ -77,12 +77,12 @@ class Metrics(Collector):
         self.measured: list[Metric] = []
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         REGISTRY.register(self)
         threading.Thread(target=self.measure_for_ever, daemon=True).start()
 
     def measure_for_ever(self) -> None:
-        """Measure; where Docker does not answer, rather have no figures than old ones."""
+        """Measure for ever; if Docker does not answer, report no figures rather than old ones."""
         client = docker.from_env(max_pool_size=TOGETHER)
         while True:
             try:
@@ -93,17 +93,17 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs that a learner has", taken),
                     *machine(),
                 ]
-            except Exception:  # whatever it is, it may be over the next time
+            except Exception:  # whatever it is, it may be over next time
                 JupyterHub.instance().log.exception("Servers could not be measured.")
                 self.measured = []
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Say nothing of what will come; otherwise it would be collected before there is a hub."""
+        """Return nothing; otherwise the metrics would be collected before there is a hub."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what was measured last, and what the hub knows by itself."""
+        """Yield the latest measurements, and what the hub itself knows."""
         yield from self.measured
         hub = JupyterHub.instance()
         starting = hub.users.count_active_users()["spawn_pending"]
@@ -113,19 +113,19 @@ class Metrics(Collector):
 
 
 def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
-    """Return the memory and the processor time of each learner's server."""
+    """Return the memory and processor time of each learner's server."""
     names = ["learner"]
     memory = GaugeMetricFamily("course_server_memory_bytes", "Memory in use", labels=names)
     limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory at most", labels=names)
     cpu = CounterMetricFamily("course_server_cpu_seconds", "Processor time used", labels=names)
-    # Nobody else is in that network.
+    # Only learners' servers are in that network.
     running = client.containers.list(filters={"network": hub}, ignore_removed=True)
     with ThreadPoolExecutor(TOGETHER) as pool:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
             if not stats["memory_stats"]:
                 continue  # it has just stopped
             learner = [unescape(container.name.removeprefix(f"{hub}-"), "-")]
-            # As `docker stats` does it: files that were read and can be forgotten do not count.
+            # As in `docker stats`, cached files that the kernel can drop do not count.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
             memory.add_metric(learner, stats["memory_stats"]["usage"] - files)
@@ -135,7 +135,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
 
 
 def stats_of(container: Container) -> dict[str, Any]:
-    """Return what Docker counts; an engine may take a second over it."""
+    """Return Docker's figures for a container; an engine may take a second to answer."""
     try:
         return container.stats(stream=False, one_shot=True)
     except docker.errors.NotFound:
@@ -143,7 +143,7 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return the memory, processors and disk of this machine, which a container sees as well."""
+    """Return this machine's memory, processors and disk; a container sees them, too."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
     disk = psutil.disk_usage(str(state_folder()))  # a volume, like the learners' homes
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
@@ -159,14 +159,14 @@ def machine() -> list[Metric]:
 
 
 def gauge(name: str, documentation: str, value: float) -> Metric:
-    """Return a metric of one number."""
+    """Return a metric that has a single value."""
     return GaugeMetricFamily(name, documentation, value=value)
 
 
 def write(folder: Path, **values: Any) -> None:
-    """Write what is in docker/monitoring into the folder that Prometheus and Grafana read.
+    """Copy docker/monitoring to the folder that Prometheus and Grafana read.
 
-    `${name}` becomes the value of that name.
+    Each `${name}` becomes the value of that name.
     """
     for path in filter(Path.is_file, SOURCE.rglob("*")):
         copy = folder / path.relative_to(SOURCE)

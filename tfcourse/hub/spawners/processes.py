@@ -1,4 +1,4 @@
-"""A hub for one machine: JupyterHub's own classes, with what they lack here, and its proxy."""
+"""A hub for one machine: JupyterHub's own classes, plus what they lack here, and its proxy."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
 
-# In front of a command: its process ends with the hub, even if that is killed. -I and -S: nothing
-# is imported from the folder where it starts (a learner's home), and little at all.
+# A command with this prefix ends with the hub, even if the hub is killed. With -I and -S, Python
+# imports nothing from the folder where it starts (a learner's home), and little from elsewhere.
 DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py"))]
 
 
 def configure(c: Any, hub: Path) -> None:
-    """Set up a hub for this machine's own users; `hub` is the folder of what is the hub's."""
-    # Processes have no walls between them: nobody but this machine's users may come in.
+    """Set up a hub for this machine's own users; `hub` is the folder with the hub's own files."""
+    # Processes are not isolated from each other, so only this machine's users may come in.
     port, hub_port, proxy_port = settings.ports()
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{hub_port}"
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
     database.configure(c, hub)
 
-    # Proxy and servers end with the hub, even if it is killed: the next start finds its ports free.
+    # The proxy and the servers end with the hub, even if it is killed, so its ports are free at the
+    # next start.
     c.ConfigurableHTTPProxy.command = [*DIE_WITH_PARENT, *proxy_command()]
 
-    # The hub would end whatever process has the number in a file left by a killed run.
+    # If a killed run left this file, the hub would end whatever process now has the id in it.
     c.ConfigurableHTTPProxy.pid_file = str(hub / "proxy.pid")
     (hub / "proxy.pid").unlink(missing_ok=True)
 
-    # One generated password for all: enough for people who share a machine; no one else gets in.
+    # One generated password is enough for people who share a machine. No one else gets in.
     c.JupyterHub.authenticator_class = LocalAuthenticator
     c.LocalAuthenticator.user_password = state.password(hub / "password")
     c.Authenticator.username_pattern = state.NAMES
     c.LocalAuthenticator.allow_all = True
     if settings.ADMIN.is_set:
         c.LocalAuthenticator.admin_users = {settings.ADMIN()}
-        # At least 32 characters: JupyterHub insists.
+        # JupyterHub insists on at least 32 characters.
         c.LocalAuthenticator.admin_password = state.password(hub / "admin-password", length=32)
 
     c.JupyterHub.spawner_class = LocalSpawner
@@ -58,14 +59,15 @@ def configure(c: Any, hub: Path) -> None:
     c.Spawner.pre_spawn_hook = partial(lessons.copy_to_home, source=state.ROOT / "notebooks")
     c.Spawner.cmd = [*DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
 
-    # Without it Jupyter refuses to run as root, as it must in many containers.
+    # In many containers Jupyter must run as root, which it refuses to do without this option.
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
 
-    # The rest of the environment is JupyterHub's choice (`env_keep`), not all that the hub runs in.
+    # JupyterHub chooses the rest of the environment (`env_keep`): servers do not inherit all of the
+    # hub's variables.
     data = settings.KERAS_HOME() or state.state_folder() / "keras"
     c.Spawner.environment = {
         "KERAS_HOME": os.path.abspath(data),
-        # `!pip` in a notebook and `python` in a terminal mean the course's.
+        # `!pip` in a notebook and `python` in a terminal then run the course's own.
         "PATH": f"{sys.prefix}/bin:{settings.for_a_program()['PATH']}",
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
@@ -73,7 +75,7 @@ def configure(c: Any, hub: Path) -> None:
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
-    """Return what the profile sets of the spawner: a process has no other limits."""
+    """Return the spawner's traits that the profile sets; a process has no other limits."""
     return {"cpu_limit": profile.cpus}
 
 
@@ -83,25 +85,26 @@ def threads(spawner: LocalSpawner) -> str:
 
 
 class LocalAuthenticator(SharedPasswordAuthenticator):
-    """One password for all learners."""
+    """An authenticator with one password for all learners."""
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Check the password."""
-        # compare_digest() raises TypeError for others, and the learner would see HTTP 500.
+        # compare_digest() raises TypeError for non-ASCII text, and the learner would see HTTP 500.
         return await super().authenticate(handler, data) if data["password"].isascii() else None
 
 
 class LocalSpawner(SimpleLocalProcessSpawner):
     """A process for each learner, which ends with the hub."""
 
-    # Whatever JSON a REST request brings: `apply_user_options` refuses what is wrong. JupyterHub's
-    # own trait is a Dict; a list makes it an HTTP 500, and the learner cannot start any more.
+    # A REST request may contain any JSON, and `apply_user_options` refuses what is wrong.
+    # JupyterHub's own trait is a Dict: a list causes HTTP 500, and the learner can no longer start
+    # a server.
     user_options = traitlets.Any({})
 
     progress = pages.progress
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Forget the process of an earlier run: by now its id may be that of any other program.
+        """Forget the process of an earlier run, because another program may have its id by now.
 
-        The hub would take that program for the learner's server, and end it.
+        The hub would mistake that program for the learner's server, and end it.
         """

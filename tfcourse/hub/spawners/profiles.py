@@ -1,4 +1,4 @@
-"""The environments that a learner can choose from, and the form that lets them choose."""
+"""The environments that a learner can choose from, and the form for choosing one."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from tornado import web
 from tfcourse.hub import settings
 from tfcourse.hub.settings import GIB, MIB
 
-# The form's only field. DockerSpawner reads a field called `image`, so it must not be that.
+# The form's only field. It must not be called `image`, because DockerSpawner reads that field.
 FIELD = "profile"
 
-# The images' name; their tags say what is in them.
+# The name that all images share; their tags say what they contain.
 IMAGE = settings.IMAGE()
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An environment that a learner can start. Each backend takes from it what it can enforce.
+    """An environment that a learner can start.
+
+    Each backend applies the attributes that it can enforce.
 
     Attributes
     ----------
     slug
-        Its name in forms, links (`/hub/spawn?profile=slug`) and the REST API.
+        The environment's name in forms, links (`/hub/spawn?profile=slug`) and the REST API.
     name, description
-        What the learner reads.
+        The text that the learner reads.
     tag
-        Which of our images it is.
+        The tag of its image.
     memory
-        What a server may use at most, in bytes.
+        The most memory that a server may use, in bytes.
     cpus
-        How many processors it may use; TensorFlow starts that many threads.
+        How many processors a server may use; TensorFlow starts that many threads.
     processes
-        How many there may be. Threads count, and a kernel with TensorFlow has a hundred.
+        How many processes a server may have. Threads count, too, and a kernel with TensorFlow has a
+        hundred.
     shared_memory
-        How large /dev/shm is, in bytes. Docker's own 64 MiB are too little for data loaders of
-        several processes.
+        The size of /dev/shm, in bytes. Docker's default of 64 MiB is too small for data loaders
+        with several processes.
     guaranteed_memory, guaranteed_cpus
-        What it has in any case; Kubernetes fills its nodes by these. A lesson takes 1.5 GiB at
-        most, and most of the time a learner reads.
+        The memory and processors that a server always has. Kubernetes fills its nodes according to
+        these values. A lesson takes at most 1.5 GiB, and a learner spends most of the time reading.
     gpu
-        Whether it has a GPU for itself.
+        Whether a server has a GPU to itself.
     """
 
     slug: str
@@ -64,11 +67,11 @@ class Profile:
 
     @property
     def image(self) -> str:
-        """The image, as it is called on this server or in a registry."""
+        """Return the image's name on this server or in a registry."""
         return f"{IMAGE}:{self.tag}"
 
 
-# The one table of what learners can start, on every backend. The first one is the default.
+# The single list of what learners can start, on every backend. The first profile is the default.
 PROFILES = (
     Profile(
         slug="tensorflow-cpu",
@@ -84,7 +87,7 @@ PROFILES = (
         description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
         "It trains large models faster; for the lessons you do not need it.",
         tag="gpu",
-        memory=6 * GIB,  # CUDA's libraries need some
+        memory=6 * GIB,  # CUDA's libraries need some of it
         gpu=True,
     ),
 )
@@ -96,11 +99,11 @@ def configure(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set the picker. The same check answers its form, links and the REST API.
+    """Set up the picker, and the check that its form, links and the REST API share.
 
-    `traits_of` says which traits of the spawner a profile sets. They are the same traits for
-    each: a spawner is used again for the next one. `unavailable` says which profiles cannot be
-    chosen, and why.
+    `traits_of` returns the spawner's traits that a profile sets. Every profile sets the same
+    traits, because a spawner is reused for the next profile. `unavailable` says which profiles
+    cannot be chosen, and why.
     """
     profiles = [with_limits(profile) for profile in profiles]
     c.Spawner.options_form = render_form(profiles, unavailable)
@@ -111,24 +114,24 @@ def configure(
 
 
 def with_limits(profile: Profile) -> Profile:
-    """Return the profile with the operator's limits; exit with a sentence if one cannot be."""
+    """Return the profile with the operator's limits; exit with a message if one is invalid."""
     memory = (settings.GPU_MEMORY if profile.gpu else settings.MEMORY)() or profile.memory
     cpus = (settings.GPU_CPUS if profile.gpu else settings.CPUS)() or profile.cpus
     return replace(
         profile,
         memory=memory,
         cpus=cpus,
-        # Kubernetes refuses to guarantee more than it allows.
+        # Kubernetes refuses a guarantee that exceeds the limit.
         guaranteed_memory=min(memory, profile.guaranteed_memory),
         guaranteed_cpus=min(cpus, profile.guaranteed_cpus),
     )
 
 
 def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> str:
-    """Return the picker as HTML: one radio button for each profile, the first one chosen.
+    """Return the picker as HTML: one radio button for each profile, with the first one selected.
 
-    The hub puts it into a form of its own, with a button to start. A profile whose slug is in
-    `unavailable` cannot be chosen; the reason given there is shown.
+    The hub puts it into its own form, which has a start button. A profile whose slug is in
+    `unavailable` cannot be chosen; the picker shows the reason given there.
     """
     rows = []
     for number, profile in enumerate(profiles):
@@ -154,16 +157,16 @@ def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> 
 def choose_profile(
     user_options: Any, profiles: Iterable[Profile], unavailable: Mapping[str, str]
 ) -> Profile:
-    """Return the profile that a form, a link or a REST request asks for, by default the first.
+    """Return the profile that a form, a link or a REST request asks for; the default is the first.
 
     Raises
     ------
     ValueError
-        With a sentence for the learner, if the request asks for anything else.
+        With a message for the learner, if the request asks for anything else.
     """
     known = {profile.slug: profile for profile in profiles}
     choices = ", ".join(slug for slug in known if slug not in unavailable)
-    # What was sent comes back in the sentence: shortened, as it may be of any length.
+    # The message repeats what was sent, but shortened, because it may be of any length.
     if not isinstance(user_options, Mapping):
         raise ValueError(
             f"The options are {reprlib.repr(user_options)}, not an object with {FIELD!r} in it."
@@ -192,18 +195,19 @@ def apply_user_options(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set the spawner up for the chosen profile, or refuse with HTTP 400 and a sentence.
+    """Set up the spawner for the chosen profile, or refuse with HTTP 400 and a message.
 
-    The hub calls it (as `c.Spawner.apply_user_options`) for forms, links and the REST API alike.
+    The hub calls this function as `c.Spawner.apply_user_options`, for forms, links and the REST API
+    alike.
     """
     try:
         profile = choose_profile(user_options, profiles, unavailable)
     except ValueError as error:
-        # The hub has stored the options before asking, and takes them again when a later request
-        # brings none: what was refused once must not be refused for ever.
+        # The hub stored the options before it called this function, and reuses them when a later
+        # request has none. Forget them, so that one refusal does not cause the next.
         spawner.orm_spawner.user_options = None
         refusal = web.HTTPError(400, str(error))
-        refusal.jupyterhub_message = str(error)  # the sentence alone, where a page shows it
+        refusal.jupyterhub_message = str(error)  # the message alone, for a page to show
         raise refusal from None
     for trait, value in traits_of(profile).items():
         setattr(spawner, trait, value)
