@@ -472,6 +472,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
         computed = nbformat.read(file, as_version=4)
     except FileNotFoundError:
         return False
+    if probes(notebook) != probes(computed):
+        return False  # the run has not computed what is compared now
     numbers = cell_names(read(job.lesson), notebook)
     results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
@@ -494,6 +496,12 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
         judged=job.judge,
     )
     return True
+
+
+def probes(notebook: NotebookNode) -> list[dict[str, str] | None]:
+    """Return each code cell's probes."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell.metadata.get("regression", {}).get("probes") for cell in cells]
 
 
 def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:

@@ -150,6 +150,19 @@ def test_after_a_change_of_the_comparison_runs_are_judged_again(proof, folder):
     assert ": caught, " not in again.stdout, "no mutation was run again"
 
 
+def test_after_a_new_probe_the_runs_that_lack_its_value_are_made_again(tmp_path):
+    write(tmp_path, '["run again"]\n', "[07_small]\n")
+    assert "[1/1]" in prove(tmp_path).stdout
+    path = tmp_path / "07_small.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    about = {"probes": {"the rate": "rate"}, "values": {"the rate": "0.1"}}
+    notebook.cells[1].metadata["regression"] = about
+    nbformat.write(notebook, path)
+    again = prove(tmp_path)
+    assert "[1/1]" in again.stdout
+    assert "| run again | passed, 0% |" in again.stdout
+
+
 def test_the_table_alone_runs_nothing(tmp_path):
     write(tmp_path)
     result = prove(tmp_path, "--table")
