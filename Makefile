@@ -80,14 +80,13 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 		--label org.opencontainers.image.version=$(VERSION) \
 		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
 
-# The hub for a class, in containers; docker/.env.example lists its settings.
 up: ## start a hub for a class in containers; docker/.env.example lists its settings
 	@$(OPERATE) up
 
 down: ## stop that hub; learners' servers run on, accounts and work are kept
 	@$(OPERATE) down
 
-status: ## show what runs of that hub
+status: ## show what is running of that hub
 	@$(OPERATE) status
 
 logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)

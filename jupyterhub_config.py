@@ -1,6 +1,6 @@
 """The course's JupyterHub on this machine (`make hub`), in containers (`make up`) or in a cluster.
 
-Settings are environment variables; tfcourse/hub/settings.py lists and explains them. The first one,
+Settings are environment variables; tfcourse/hub/settings.py lists and explains them. One of them,
 COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the default);
 `docker`, a container; or `kubernetes`, a pod.
 

@@ -218,6 +218,12 @@ def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
     assert "Invalid username or password" in page.text
 
 
+def test_status_counts_the_learners_servers(hub, ada):
+    (running,) = re.findall(r"^Learners' servers that run: (\d+)$", hub.make("status"), re.M)
+    there = hub.engine.containers.list(filters={"label": f"{containers.LABEL}={hub.name}"})
+    assert int(running) == len(there) > 0
+
+
 def test_open_sign_up_lets_in_at_once(new_hub):
     hub = new_hub()
     hub.up(COURSE_SIGNUP="open")

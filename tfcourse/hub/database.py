@@ -89,7 +89,7 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """Prepare the database for the hub's start, and return its address.
 
     Exit with a message if it is damaged, or if it is missing although there was one. With a new
-    database, learners' homes would go to whoever signs up first under their names.
+    database, the first person who signs up under a learner's name would get that learner's home.
     """
     where = url(folder)
     if shutil.disk_usage(folder).free < ROOM:
@@ -312,8 +312,8 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
             back, anew = ("a backup", "the same job with `--empty`")
         sys.exit(
             f"There is no good copy. Bring accounts and work back with {back}, or begin without\n"
-            f"accounts: {anew}. Who then signs up under the name of a home that is there waits\n"
-            "for the administrator."
+            f"accounts: {anew}. If a home has a person's name already, that person then waits\n"
+            "until the administrator lets them in."
         )
     # Move the file aside even if the accounts move to a server. Otherwise, it would later pass for
     # their database.

@@ -188,7 +188,9 @@ def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
                 f"10.244.7.0/24,192.0.2.7: {error}"
             ) from None
         if not found[-1].prefixlen:
-            raise ValueError("has to leave somebody out: from there anybody could be anybody")
+            raise ValueError(
+                "has to be narrower: this is every address, so any visitor could claim any other"
+            )
     return found
 
 
@@ -215,7 +217,7 @@ def claim(text: str) -> str:
     if text in CHOSEN:
         raise ValueError(
             "has to be a claim that people cannot choose themselves, such as\n"
-            "email or sub: whoever chose the administrator's would be the administrator"
+            "email or sub: anyone could choose the administrator's name"
         )
     return text
 
@@ -469,11 +471,10 @@ CONFIG = Setting(
     "COURSE_CONFIG",
     str,
     given_to="compose commands laptop",
-    example="./jupyterhub_config.d",
     about="""
     A folder with settings of JupyterHub itself, in files that end in .py. The hub loads them last.
-    docs/operators.md has two examples. If it is not the folder beside this file, give an absolute
-    path.""",
+    docs/operators.md has two examples. By default it is jupyterhub_config.d beside this file.
+    Otherwise, give its absolute path.""",
 )
 
 # --- Not for docker/.env: settings that are made elsewhere

@@ -12,7 +12,7 @@ from tfcourse.hub import settings
 def address_of(request: HTTPServerRequest) -> str:
     """Return the address that a request comes from, whatever the request claims.
 
-    For an IPv6 address, return its /64 network: whoever has one address in it has them all.
+    For an IPv6 address, return its /64 network: a person with one address there can use them all.
 
     The proxy appends the address to X-Forwarded-For. Anyone can write the entries before that, and
     X-Real-Ip. A request that does not come from this machine does not come from the proxy.

@@ -35,7 +35,7 @@ class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator with what a class needs in addition.
 
     - The administrators exist before the first visitor arrives. NativeAuthenticator gives their
-      rights to whoever signs up first under their name.
+      rights to the first person who signs up under their name.
     - Learners who know the class code do not have to wait for the instructor.
     - Forms with an XSRF token change accounts. NativeAuthenticator uses links, which any page can
       make the administrator's browser follow.

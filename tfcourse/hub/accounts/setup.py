@@ -83,8 +83,8 @@ def class_code() -> str:
     code = settings.CLASS_CODE()
     if code and open_signup():
         sys.exit(
-            "COURSE_SIGNUP=open lets in whoever signs up, also without the code of\n"
-            "COURSE_CLASS_CODE: set one of the two."
+            "COURSE_SIGNUP=open lets everybody in, even without the code in COURSE_CLASS_CODE:\n"
+            "set one of the two."
         )
     return code
 

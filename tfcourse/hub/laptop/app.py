@@ -41,8 +41,8 @@ JupyterHub is ready.
         say(f"\nAccounts, work and this password are kept in {state_folder()}.")
         if os.geteuid() == 0:
             say(
-                "You are root, and whoever logs in can do what root can: right in a container;\n"
-                "anywhere else, rather start it as an ordinary user."
+                "You are root, so everyone who logs in can do what root can. That is fine in a\n"
+                "container. Anywhere else, start the hub as an ordinary user."
             )
         say("Press Ctrl-C to stop.")
 

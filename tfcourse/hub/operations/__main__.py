@@ -75,13 +75,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def up(_: argparse.Namespace) -> None:
     """Start the hub, wait until it answers, and print how to log in."""
     settings.check()
-    for setting in (settings.CERTIFICATE, settings.KEY, settings.ACME_ROOT):
+    for setting, kind, is_one in (
+        (settings.CERTIFICATE, "file", Path.is_file),
+        (settings.KEY, "file", Path.is_file),
+        (settings.ACME_ROOT, "file", Path.is_file),
+        (settings.CONFIG, "folder", Path.is_dir),
+    ):
         path = setting()
-        if path and not (path.startswith("/") and Path(path).is_file()):
-            sys.exit(f"{setting.name}: there is no file {path}: give the whole path, from / on.")
-    folder = settings.CONFIG()
-    if folder and not (folder == settings.CONFIG.example or Path(folder).is_dir()):
-        sys.exit(f"COURSE_CONFIG: there is no folder {folder}.")
+        if path and not (path.startswith("/") and is_one(Path(path))):
+            sys.exit(f"{setting.name}: there is no {kind} {path}: give the whole path, from / on.")
     build()
     compose("up", "--detach", "--scale", f"https={int(settings.HOST.is_set)}")
     restart_what_waits()
@@ -111,9 +113,11 @@ def logs(_: argparse.Namespace) -> None:
 
 def password(options: argparse.Namespace) -> None:
     """Give somebody a new password."""
-    module = "tfcourse.hub.operations.password"
-    if compose(*RUN_IN_HUB, module, options.name, check=False):
+    service = "--filter=label=com.docker.compose.service=hub"
+    project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
+    if not output("ps", "--quiet", service, project):
         sys.exit("The hub has to run for that: make up")
+    compose(*RUN_IN_HUB, "tfcourse.hub.operations.password", options.name)
     compose("restart", "hub")
 
 

@@ -32,7 +32,7 @@ def main() -> None:
   Name      {name}
   Password  {password}
 
-It is not shown again. The hub is started anew, which takes a few seconds.""")
+It is not shown again. The hub now restarts, which takes a few seconds.""")
 
 
 if __name__ == "__main__":
