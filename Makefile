@@ -106,7 +106,7 @@ recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=
 
 values: environment ## make and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
 	@$(BIN)/python -m tfcourse.hub.operations values \
-		--size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" "$(SITE)"
+		--size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" $(if $(CHART),--chart "$(CHART)") "$(SITE)"
 
 screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py tests/browser/test_pad.py --screenshots

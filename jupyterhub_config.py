@@ -1,12 +1,11 @@
-"""The course's JupyterHub on this machine (`make hub`), in containers (`make up`) or in a cluster.
+"""The course's JupyterHub on this machine (`make hub`) or in containers (`make up`).
 
 Settings are environment variables; tfcourse/hub/settings.py lists and explains them. One of them,
 COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the default);
-`docker`, a container; or `kubernetes`, a pod.
+or `docker`, a container. On a cluster, Zero to JupyterHub is the hub (docs/kubernetes.md).
 
 This file sets what every hub has in common. Functions called `configure` set the rest, and give the
-reasons: the one in processes.py, containers.py or pods.py in tfcourse/hub/spawners, and those that
-it calls.
+reasons: the one in processes.py or containers.py in tfcourse/hub/spawners, and those that it calls.
 """
 
 from importlib import import_module
@@ -20,7 +19,6 @@ c = get_config()
 BACKENDS = {
     "local": "tfcourse.hub.spawners.processes",
     "docker": "tfcourse.hub.spawners.containers",
-    "kubernetes": "tfcourse.hub.spawners.pods",
 }
 backend = import_module(BACKENDS[settings.SPAWNER()])
 

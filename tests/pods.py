@@ -1,4 +1,4 @@
-"""Learners' pods for tests, rendered by KubeSpawner itself, without a cluster."""
+"""Learners' pods for tests: KubeSpawner renders them from the chart's values, without a cluster."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cluster import write_kubeconfig
+import yaml
 from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 from traitlets.config import Config
 
-from tfcourse.hub.spawners import pods as our_pods
-from tfcourse.hub.spawners import profiles
-from tfcourse.hub.spawners.profiles import Profile
-
-HUB = "http://course-hub:8001/hub/api"
+HUB = "http://hub:8081/hub/api"
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a cluster that is not there: KubeSpawner wants one before it renders anything.
+    """Name a cluster that does not exist: KubeSpawner needs one before it renders anything.
 
-    Settings of the hub are those of the test; `make` has some of its own.
+    Remove the hub's settings that `make` exports.
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
-    # It has read KUBECONFIG when it was imported.
+    # It read KUBECONFIG when it was imported.
     default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
 
@@ -37,26 +33,22 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def spawner(
     kind: type[KubeSpawner], config: Config, api_url: str = HUB, **attributes: Any
 ) -> KubeSpawner:
-    """Return a spawner as a hub makes it; in a running loop, as KubeSpawner wants one."""
+    """Return a spawner as a hub creates it. KubeSpawner needs a running event loop."""
     name = "ada.lovelace"
     user = SimpleNamespace(name=name, id=1, url=f"/user/{name}/", admin=False)
     hub = SimpleNamespace(
         api_url=api_url, base_url="/hub/", public_host="", routespec="/", cookie_options={}
     )
-    return kind(config=config, user=user, hub=hub, _mock=True, **attributes)
-
-
-def own_hub() -> Config:
-    """Return what our hub sets of its spawner."""
-    c = Config()
-    our_pods.configure_pods(c)
-    return c
+    made = kind(config=config, user=user, hub=hub, _mock=True)
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
 
 
 def chart(values: dict[str, Any]) -> Config:
-    """Return what the chart's hub makes of values, as far as our pods are concerned.
+    """Return the part of the chart's configuration that concerns learners' pods.
 
-    By the chart's documentation; the chart itself is not here.
+    It follows the chart's documentation, because the chart is not in any package registry.
     """
     c = Config()
     learners = values["singleuser"]
@@ -116,19 +108,21 @@ def forbidden(spec: dict[str, Any]) -> list[str]:
     return found
 
 
-def choose(pod: KubeSpawner, profile: Profile) -> None:
-    """Choose a profile, as our hub does when a learner has picked it."""
-    profiles.apply_user_options(
-        pod,
-        {profiles.FIELD: profile.slug},
-        traits_of=our_pods.traits_of,
-        profiles=profiles.PROFILES,
-        unavailable={},
-    )
-
-
 async def manifests(pod: KubeSpawner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the pod and the volume's claim, as they are sent to a cluster."""
+    """Return the pod and the volume's claim as a cluster gets them."""
     async with ApiClient() as client:
         made = await pod.get_pod_manifest(), pod.get_pvc_manifest()
         return tuple(client.sanitize_for_serialization(manifest) for manifest in made)
+
+
+def write_kubeconfig(path: Path, api: str) -> None:
+    """Write a file that tells clients the address of a cluster's API."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "stand-in", "cluster": {"server": api}}],
+        "users": [{"name": "somebody", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "stand-in", "user": "somebody"}}],
+        "current-context": "here",
+    }
+    path.write_text(yaml.safe_dump(config))

@@ -1,9 +1,9 @@
 """How many learners can one hub take? `make bench-load`, on an idle machine.
 
-Our hub as it runs in a cluster (`COURSE_SPAWNER=kubernetes`), its proxy, its database and an OpenID
-provider, all of them real and all on this machine. Learners log in one after another, start a
-server, work in it, lose their connection once, and stop. What stands in for their servers is
-stand_in_servers.py: a machine for two thousand real ones was not to be had.
+The hub is that of Zero to JupyterHub with our image's configuration (tests/chart.py). The hub, its
+proxy, its database and an OpenID provider are real, and all are on this machine. Learners log in
+one after another, start a server, work in it, lose their connection once, and stop. Their servers
+are stand-ins (stand_in_servers.py), because no machine here has room for two thousand real ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cluster import Cluster, ClusterHub
+from chart import ChartHub, Cluster
 from hubs import free_ports
 from postgres import Postgres
 
@@ -99,16 +99,16 @@ def say(text: str) -> None:
 # --- The hub and what belongs to it
 
 
-class LoadedHub(ClusterHub):
+class LoadedHub(ChartHub):
     """A hub, of whose processes each is measured by itself."""
 
-    def __init__(self, folder: Path, api: str, settings: list[str]):
+    def __init__(self, folder: Path, cluster: Cluster, settings: list[str]):
         self.provider_port = free_ports()
         self.servers_port = self.provider_port + 1
         provider = f"http://127.0.0.1:{self.provider_port}"
         super().__init__(
             folder,
-            api,
+            cluster,
             CONFIG.format(here=str(Path(__file__).parent), more="\n".join(settings)),
             COURSE_ACCOUNTS="oauth",
             COURSE_OAUTH_ALLOWED="*",
@@ -143,16 +143,15 @@ def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
     """Start a hub; leave nothing of it but, if it fails, its logs."""
     folder = Path(tempfile.mkdtemp(prefix="course-load-"))
     with contextlib.ExitStack() as stack:
-        # It is asked once, whose volumes there are.
-        cluster = Cluster(folder)
-        stack.callback(cluster.stop)
-        cluster.start()
-        hub = LoadedHub(folder, cluster.url, settings)
+        cluster = stack.enter_context(Cluster(folder))
         if database == "postgresql":
             server = Postgres(docker.from_env())
             stack.callback(server.remove)
             server.start()
-            hub.environment["COURSE_DATABASE"] = server.url
+            address = server.url.replace("postgresql:", "postgresql+psycopg2:")
+            settings = [*settings, f"c.JupyterHub.db_url = {address!r}"]
+        hub = LoadedHub(folder, cluster, settings)
+        if database == "postgresql":
             hub.processes["database"] = server.process()
         stack.callback(hub.stop)
         hub.start()

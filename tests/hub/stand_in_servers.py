@@ -43,6 +43,7 @@ class StandInSpawner(PodSpawner):
 
     async def start(self) -> tuple[str, int]:
         """Start a server, which takes a while."""
+        await self.load_user_options()
         async with ApiClient() as client:
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))

@@ -175,14 +175,27 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
 )
 def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, address):
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8:9::/48")
+    assert addresses.address_of(request(peer, forwarded)) == address
+
+
+def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
+    """On a cluster, the proxy is a pod. Learners' pods reach the hub as well."""
+    monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
+    monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
+    forwarded = "198.51.100.7, 10.244.7.3"
+    assert addresses.address_of(request("10.244.2.9", forwarded)) == "198.51.100.7"
+    assert addresses.address_of(request("10.244.2.10", forwarded)) == "10.244.2.10"
+
+
+def request(peer: str, forwarded: str) -> SimpleNamespace:
+    """Return a request as Tornado has it, to a hub at 172.18.0.1."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
-    request = SimpleNamespace(
+    return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},
         connection=SimpleNamespace(
             context=SimpleNamespace(_orig_remote_ip=peer), stream=SimpleNamespace(socket=here)
         ),
     )
-    assert addresses.address_of(request) == address
 
 
 def test_a_log_in_form_that_is_too_old_or_not_complete_gets_a_page(hub):

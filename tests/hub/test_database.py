@@ -16,8 +16,7 @@ import psycopg
 import pytest
 import requests
 import sqlalchemy
-import yaml
-from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
 from postgres import Postgres
 
 from tfcourse.hub import database
@@ -217,33 +216,6 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert "not been authorized" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
-
-
-def test_in_a_cluster_a_job_does_it(hub, folder, monkeypatch):
-    """With the rights of that job, and none else."""
-    overwrite(folder / "jupyterhub.sqlite")
-    monkeypatch.setenv("COURSE_SPAWNER", "kubernetes")
-    with pytest.raises(SystemExit, match=r"The job of kubernetes/recover\.yaml brings"):
-        database.prepare(folder)
-    job = yaml.safe_load((ROOT / "kubernetes" / "recover.yaml").read_text())
-    pod = job["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    user = pod["securityContext"]["runAsUser"]
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, user, user)
-    said = hub.engine.containers.run(
-        f"{IMAGE}:hub",
-        container["args"],
-        environment={variable["name"]: variable["value"] for variable in container["env"]},
-        user=user,
-        cap_drop=container["securityContext"]["capabilities"]["drop"],
-        read_only=container["securityContext"]["readOnlyRootFilesystem"],
-        tmpfs={"/tmp": ""},
-        volumes=[f"{folder}:/srv/state/hub"],
-        remove=True,
-    )
-    assert b"The accounts are as they were on" in said
-    assert names(folder / "jupyterhub.sqlite") == {"ada"}
 
 
 # --- Of another version

@@ -1,7 +1,7 @@
-"""A learner's pod, run for real: what KubeSpawner renders for our hub, by `podman play kube`.
+"""Run a learner's pod with `podman play kube`; KubeSpawner renders it from the chart's values.
 
-There is no cluster here. Podman obeys the pod's own security context, limits and command; what a
-cluster would do with its volumes, and what podman 4.3 does not, is done beforehand (`volumes`).
+There is no cluster here. Podman applies the pod's security context, limits and command. It does not
+create the volumes as a cluster does, so the test does that (`volumes`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,11 +21,11 @@ import pods
 import pytest
 import requests
 import yaml
+from chart import site_values
 from hubs import IMAGE, free_ports, wait_until
+from kubespawner import KubeSpawner
 
 from tfcourse.hub.settings import MIB
-from tfcourse.hub.spawners import profiles
-from tfcourse.hub.spawners.pods import PodSpawner
 from tfcourse.hub.spawners.profiles import PROFILES
 from tfcourse.hub.state import ROOT
 
@@ -162,19 +161,23 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
 
 
 @pytest.fixture
-def pod(podman, learner_image, hub, volumes, tmp_path, monkeypatch) -> tuple[str, str]:
+def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
     """Return a running pod's container, and its server's address."""
-    monkeypatch.setattr(profiles, "IMAGE", learner_image)
     port = free_ports()
+    made = site_values(tmp_path)
+    (profile,) = made["singleuser"]["profileList"]
+    profile["kubespawner_override"]["image"] = learner_image.replace(IMAGE, f"{IMAGE}:test")
 
     async def render():
         api = f"http://127.0.0.1:{hub}/hub/api"
-        spawner = pods.spawner(PodSpawner, pods.own_hub(), api, port=port)
+        spawner = pods.spawner(KubeSpawner, pods.chart(made), api, port=port)
         spawner.api_token = TOKEN
         # From the database, which is not here.
-        spawner.environment = {"JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/"}
-        monkeypatch.setattr(profiles, "PROFILES", (replace(PROFILES[0], tag="test"),))
-        pods.choose(spawner, profiles.PROFILES[0])
+        spawner.environment = {
+            **spawner.environment,
+            "JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/",
+        }
+        await spawner.load_user_options()
         return await pods.manifests(spawner)
 
     manifest, _ = asyncio.run(render())

@@ -136,11 +136,13 @@ def test_a_number_that_is_changed_in_the_table_is_changed_in_every_backend(backe
     assert backend.traits_of(changed) == {**backend.traits_of(CPU), "cpu_limit": 7}
 
 
-def test_a_number_that_is_changed_in_the_table_is_changed_in_the_charts_values():
-    changed, before = (
-        values.generated([profile], "registry.example.org/course", [])["singleuser"]
-        for profile in (replace(CPU, cpus=7), CPU)
-    )
+def test_a_number_that_is_changed_in_the_table_is_changed_in_the_charts_values(monkeypatch):
+    def made(profile):
+        monkeypatch.setattr(values.profiles, "PROFILES", (profile,))
+        site = {"singleuser": {}}
+        return values.generated({}, site, "registry.example.org/course", "site.yaml")["singleuser"]
+
+    changed, before = made(replace(CPU, cpus=7)), made(CPU)
     assert changed["profileList"][0]["kubespawner_override"]["cpu_limit"] == 7
     assert changed["cpu"]["limit"] == 7  # of placeholders
     changed["profileList"][0]["kubespawner_override"]["cpu_limit"] = changed["cpu"]["limit"] = 2
@@ -152,12 +154,11 @@ def test_pods_take_every_limit_but_that_of_processes():
         GPU,
         memory=5,
         cpus=1.5,
-        shared_memory=7 * 2**20,
         guaranteed_memory=4,
         guaranteed_cpus=0.1,
     )
     limits = our_pods.traits_of(changed)
-    assert limits["volumes"]["shm"]["emptyDir"]["sizeLimit"] == "7Mi"
+    assert our_pods.shared_memory(7 * 2**20)["emptyDir"]["sizeLimit"] == "7Mi"
     assert limits["extra_resource_limits"] == {"nvidia.com/gpu": "1"}
     expected = {"mem_limit": 5, "mem_guarantee": 4, "cpu_limit": 1.5, "cpu_guarantee": 0.1}
     assert expected.items() <= limits.items()

@@ -70,6 +70,11 @@ def test_each_service_is_given_the_settings_that_it_uses():
     assert named == {s.name for s in settings.TABLE.values() if "compose" in s.given_to.split()}
 
 
+def test_the_image_sets_what_the_table_says():
+    found = re.findall(r"\b(COURSE_\w+)=", (ROOT / "docker" / "Dockerfile").read_text())
+    assert set(found) == {s.name for s in settings.TABLE.values() if "image" in s.given_to.split()}
+
+
 def test_nothing_else_in_the_hub_reads_the_environment():
     hub = ROOT / "tfcourse" / "hub"
     reads = [path for path in hub.rglob("*.py") if "os.environ" in path.read_text()]

@@ -113,7 +113,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 def test_the_example_changes_no_limit():
     """Who copies it has the table's, also when these change one day."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
-    assert course.keys() == {"gpus"}
+    assert course == {"gpus": False, "hub": False}
 
 
 def test_the_site_sets_limits(site):
@@ -145,23 +145,17 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
 @pytest.mark.parametrize(
     ("keys", "value", "sentence"),
     [
-        (
-            "singleuser/storage/capacty",
-            "1Gi",
-            "singleuser.storage.capacty is not a key that our files use "
-            "(did you mean singleuser.storage.capacity?)",
-        ),
         ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: it"),
-        ("hub/db/password", "s3", "hub.db.password is secret: it belongs into the Secret of"),
+        ("hub/db/password", "s3", "hub.db.password is secret: it belongs in the Secret of"),
         (
             "hub/db/url",
             "postgresql+psycopg2://hub:s3@postgres.example.org/hub",
-            "hub.db.url has a password in it, which is secret",
+            "hub.db.url contains a password, which is secret",
         ),
         (
             "hub/config/KubeSpawner/container_security_context",
             {"privileged": True},
-            "KubeSpawner.container_security_context is a wall of each learner's pod: it is made",
+            "KubeSpawner.container_security_context is a wall of each learner's pod. It comes",
         ),
         ("hub/config/KubeSpawner/privileged", True, "KubeSpawner.privileged is a wall of each"),
         (
@@ -169,10 +163,10 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
             "five gigs",
             "storage.capacity is 'five gigs', but it has to be like 5Gi or 500m",
         ),
-        ("hub/extraConfig/a", "x", "hub.extraConfig is not a key that our files use"),
-        ("ingress/ingressClassName", "CHANGE-ME", "ingressClassName is still CHANGE-ME; kubern"),
-        ("singleuser/memory/limit", "3G", "singleuser.memory is made from"),
-        ("singleuser/profileList", [], "singleuser.profileList is made from"),
+        ("ingress/ingressClassName", "CHANGE-ME", "is still CHANGE-ME; the comment above it in"),
+        ("singleuser/memory/limit", "3G", "singleuser.memory.limit is made by `make values`"),
+        ("singleuser/profileList", [], "singleuser.profileList is made by `make values`"),
+        ("hub/extraEnv/COURSE_SIGNUP", "open", "is for our hub image: set course.hub to true"),
         (
             "hub/config/KubeSpawner/start_timout",
             5,
@@ -186,9 +180,13 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/Authenticatr/allow_all",
             True,
-            "hub.config.Authenticatr is no class of this hub (did you mean Authenticator?)",
+            "hub.config.Authenticatr is not a class of the hub (did you mean Authenticator?)",
         ),
-        ("hub/config/JupyterHub/authenticator_class", "dummy", "which\nlets everybody in"),
+        (
+            "hub/config/JupyterHub/authenticator_class",
+            "dummy",
+            "or it is 'dummy',\nwhich lets everybody in",
+        ),
         ("hub/config/JupyterHub", {}, "authenticator_class is missing"),
         ("cull/timeout", -1, "cull.timeout is -1, but it cannot be negative"),
         ("singleuser/storage/capacity", "-5Gi", "capacity is '-5Gi', but it cannot be negative"),
@@ -239,7 +237,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/JupyterHub/authenticator_class",
             "jupyterhub.auth.DummyAuthenticator",
-            "which\nlets everybody in",
+            "or it is 'dummy',\nwhich lets everybody in",
         ),
         (
             "hub/concurrentSpawnLimit",
@@ -261,7 +259,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/GenericOAuthenticator/allow_all",
             False,
-            "hub.config says of nobody that they may come in. Set allow_all: true",
+            "hub.config lets nobody in. Set allow_all: true",
         ),
         ("course/gpu", True, "course.gpu does not exist (did you mean gpus?)"),
         ("course/gpus", "yes", "course.gpus is 'yes', but it has to be true or false"),
@@ -282,6 +280,82 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
 
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ("hub/extraConfig/a", "c.JupyterHub.log_level = 10"),
+        ("hub/nodeSelector/pool", "core"),
+        ("imagePullSecrets", [{"name": "course-registry"}]),
+        ("singleuser/extraEnv/LANG", "de_DE.UTF-8"),
+        ("scheduling/corePods/tolerations", []),
+    ],
+)
+def test_keys_of_the_chart_that_our_files_do_not_use_are_kept(site, keys, value):
+    made = make("class", IMAGE, site(keys, value))
+    for key in keys.split("/"):
+        made = made[key]
+    assert made == value
+
+
+# --- Our image as the hub
+
+
+@pytest.fixture
+def ours(site):
+    """Return a function that writes the values of a site with our hub image and these settings."""
+
+    def write(extra_env: dict, **config: object) -> Path:
+        tree = yaml.safe_load(site().read_text())
+        tree["course"]["hub"] = True
+        tree["hub"] = {"config": config, "extraEnv": extra_env}
+        path = site()
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+def test_our_image_as_the_hub_knows_where_it_is(ours):
+    hub = make("class", IMAGE, ours({"COURSE_SIGNUP": "open"}))["hub"]
+    assert hub["image"] == {"name": IMAGE, "tag": "hub"}
+    assert hub["extraEnv"] == {
+        "COURSE_SIGNUP": "open",
+        "COURSE_STATE": "/srv/jupyterhub",
+        "COURSE_HOST": "hub.example.org",
+        "COURSE_IDLE_MINUTES": "60",
+    }
+
+
+def test_our_image_leaves_log_in_to_an_authenticator_that_the_site_names(ours):
+    config = {"JupyterHub": {"authenticator_class": "generic-oauth"}}
+    config["GenericOAuthenticator"] = {"allow_all": True}
+    assert make("class", IMAGE, ours({}, **config))["hub"]["image"]["tag"] == "hub"
+    with pytest.raises(ValuesError, match="COURSE_ACCOUNTS is for the course's own accounts"):
+        make("class", IMAGE, ours({"COURSE_ACCOUNTS": "oauth"}, **config))
+
+
+def test_a_secret_setting_comes_from_a_secret(ours):
+    reference = {"valueFrom": {"secretKeyRef": {"name": "course-hub", "key": "class-code"}}}
+    made = make("class", IMAGE, ours({"COURSE_CLASS_CODE": reference}))
+    assert made["hub"]["extraEnv"]["COURSE_CLASS_CODE"] == reference
+    with pytest.raises(ValuesError, match="COURSE_CLASS_CODE is secret: it belongs in the Secret"):
+        make("class", IMAGE, ours({"COURSE_CLASS_CODE": "quiet-morning"}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("COURSE_SIGNUPP", "open", r"no setting of a hub on a cluster \(did you mean COURSE_SIGN"),
+        ("COURSE_MEMORY", "3G", "no setting of a hub on a cluster"),  # that is course.profiles
+        ("COURSE_SIGNUP", "yes", "'yes', but it has to be 'approval' or 'open'"),
+        ("COURSE_HOST", "x.example.org", "hub.extraEnv.COURSE_HOST is made by `make values`"),
+    ],
+)
+def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, value, sentence):
+    with pytest.raises(ValuesError, match=sentence):
+        make("class", IMAGE, ours({setting: value}))
+
+
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
     """One that KubeSpawner has renamed, say."""
     before = values.override
@@ -297,7 +371,7 @@ def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
     [
         (("clas", IMAGE, EXAMPLE), "There is no size 'clas' (did you mean class?)"),
         (("class", "tensorflow-course", EXAMPLE), "nodes fetch it from a registry"),
-        (("class", f"{IMAGE}:cpu", EXAMPLE), "leave out the tags"),
+        (("class", f"{IMAGE}:cpu", EXAMPLE), "without a tag"),
         (("class", IMAGE, Path("/nowhere.yaml")), "/nowhere.yaml cannot be read: No such file"),
         (("class", IMAGE, Path("/dev/null")), "/dev/null has to be a map"),
     ],

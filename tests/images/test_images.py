@@ -184,13 +184,20 @@ def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [("COURSE_GPU", "there is no setting COURSE_GPU."), ("COURSE_GPUS", "COURSE_IMAGE is empty")],
-)
-def test_in_a_cluster_the_hubs_image_knows_its_settings(start, image, setting, sentence):
-    """Its own among them; the second one is what it asks for next."""
-    environment = {"COURSE_SPAWNER": "kubernetes", setting: "on"}
-    hub = start(image("hub"), environment=environment, volumes={})
-    assert hub.wait(timeout=120)["StatusCode"] == 1
-    assert sentence in hub.logs().decode()
+def test_the_hubs_image_is_what_the_chart_expects(run, image):
+    """The chart mounts its own files, works in this folder, and has our file loaded."""
+    chart = """
+c.JupyterHub.authenticator_class = "dummy"
+c.KubeSpawner.profile_list = [{"slug": "tensorflow-cpu"}]
+import glob
+for path in glob.glob("/usr/local/etc/jupyterhub/jupyterhub_config.d/*.py"):
+    exec(open(path).read())
+"""
+    command = "import pycurl, psycopg2; open('jupyterhub.sqlite', 'x')"
+    assert run(image("hub"), "python", "-c", command) == ""
+    assert run(image("hub"), "pwd") == "/srv/jupyterhub\n"
+    write = f"cat > /tmp/chart.py <<'END'\n{chart}END\n"
+    show = "jupyterhub --config /tmp/chart.py --show-config"
+    said = run(image("hub"), "sh", "-c", write + show)
+    assert "CourseAuthenticator" in said
+    assert "PodSpawner" in said

@@ -31,7 +31,6 @@ from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
 from tfcourse.hub import rounds, say, settings
-from tfcourse.hub.settings import in_a_pod
 from tfcourse.hub.state import private_folder, state_folder
 
 KEPT = 7  # copies: one for each day, and one from before an upgrade
@@ -93,9 +92,9 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """
     where = url(folder)
     if shutil.disk_usage(folder).free < ROOM:
-        how = " (`docker system df --verbose`\nsays what takes it), then `make up`"
         sys.exit(
-            f"The disk with the hub's accounts is full. Make room{'' if in_a_pod() else how}.\n"
+            "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
+            "says what takes it), then `make up`.\n"
             "Learners' work is safe; their servers run on."
         )
     found = state_of(where)
@@ -152,9 +151,7 @@ def damage(path: Path) -> str | None:
 
 def advice() -> str:
     """Return what to do if the database is lost."""
-    if in_a_pod():
-        how = "The job of kubernetes/recover.yaml"
-    elif settings.SPAWNER() == "docker":
+    if settings.SPAWNER() == "docker":
         how = "`make recover`"
     else:
         how = f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`"
@@ -307,13 +304,10 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
         return
     good = next(filter(is_good, copies(folder)), None)
     if not good and not empty:
-        back, anew = ("`make restore`", "`make recover EMPTY=1`")
-        if in_a_pod():
-            back, anew = ("a backup", "the same job with `--empty`")
         sys.exit(
-            f"There is no good copy. Bring accounts and work back with {back}, or begin without\n"
-            f"accounts: {anew}. If a home has a person's name already, that person then waits\n"
-            "until the administrator lets them in."
+            "There is no good copy. Bring accounts and work back with `make restore`, or begin\n"
+            "without accounts: `make recover EMPTY=1`. People whose homes are still there then\n"
+            "wait until the administrator lets them in."
         )
     # Move the file aside even if the accounts move to a server. Otherwise, it would later pass for
     # their database.

@@ -46,9 +46,9 @@ class Setting(Generic[T]):
         The text if the variable is unset or empty.
     given_to
         The services in compose.yaml that get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`.
-        Also `compose` for that file itself, `laptop` for the hub of `make hub`, `image` for what
-        our image sets itself, `cluster` for a hub in a cluster, and `commands` for `make up` and
-        the like.
+        Also `compose` for that file itself, `laptop` for the hub of `make hub`, `chart` for our
+        image as the hub of Zero to JupyterHub, `image` for what our image sets itself, and
+        `commands` for `make up` and the like.
     about
         What docker/.env.example says about it. It is empty if the text of the setting above covers
         this one, or if the setting is not for that file.
@@ -68,13 +68,13 @@ class Setting(Generic[T]):
 
     @property
     def text(self) -> str:
-        """The text in the environment, or the default."""
-        return os.environ.get(self.name) or self.default
+        """The text in the environment without spaces around it, or the default."""
+        return os.environ.get(self.name, "").strip() or self.default
 
     @property
     def is_set(self) -> bool:
         """Whether the environment has a text that is not empty."""
-        return bool(os.environ.get(self.name))
+        return bool(os.environ.get(self.name, "").strip())
 
     def __call__(self) -> T:
         """Return the value; exit with a message if it is invalid."""
@@ -227,7 +227,7 @@ def claim(text: str) -> str:
 HOST = Setting(
     "COURSE_HOST",
     host_name,
-    given_to="hub proxy https commands",
+    given_to="hub proxy https commands chart",
     about="""
     The host name of this server, such as hub.example.org. Learners then open
     https://hub.example.org. The name must lead to this server, and ports 80 and 443 must be open to
@@ -296,6 +296,7 @@ ACCOUNTS = Setting(
     "COURSE_ACCOUNTS",
     one_of("native", "oauth", "lti"),
     default="native",
+    given_to="hub chart",
     about="""
     Where accounts are kept: `native`, in the hub; `oauth`, with a provider that speaks OpenID
     Connect; `lti`, in a learning platform (Moodle, Canvas, ...) that speaks LTI 1.3. Decide before
@@ -305,7 +306,7 @@ ACCOUNTS = Setting(
 ADMIN = Setting(
     "COURSE_ADMIN",
     str,
-    given_to="hub laptop",
+    given_to="hub laptop chart",
     example="instructor",
     about="""
     The administrator's user name, in small letters. With oauth and lti, it is that person's name
@@ -317,6 +318,7 @@ SIGNUP = Setting(
     "COURSE_SIGNUP",
     one_of("approval", "open"),
     default="approval",
+    given_to="hub chart",
     about="""
     native: new learners wait until the administrator lets them in. With `open`, they can log in at
     once.""",
@@ -325,6 +327,7 @@ CLASS_CODE = Setting(
     "COURSE_CLASS_CODE",
     class_code,
     secret=True,
+    given_to="hub chart",
     about="""
     native: learners who give this code when they sign up can log in at once; all others wait. At
     least 8 characters.""",
@@ -332,6 +335,7 @@ CLASS_CODE = Setting(
 TRUSTED_PROXIES = Setting(
     "COURSE_TRUSTED_PROXIES",
     networks,
+    given_to="hub chart",
     about="""
     native: addresses or networks, separated by commas, of proxies on other machines in front of the
     hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for each
@@ -342,23 +346,26 @@ TRUSTED_PROXIES = Setting(
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
+    given_to="hub chart",
     about="""
     oauth: the provider's issuer, exactly as the provider spells it. The hub asks it for its
     addresses. Register the hub there as a client with the redirect address
     https://YOUR.HOST/hub/oauth_callback.""",
 )
-OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str)
-OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True)
+OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
+OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True, given_to="hub chart")
 OAUTH_AUTHORIZE_URL = Setting(
     "COURSE_OAUTH_AUTHORIZE_URL",
     web_address,
+    given_to="hub chart",
     about="oauth: use these instead of the issuer if the provider does not announce them.",
 )
-OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address)
-OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address)
+OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address, given_to="hub chart")
+OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address, given_to="hub chart")
 OAUTH_ALLOWED = Setting(
     "COURSE_OAUTH_ALLOWED",
     allowed,
+    given_to="hub chart",
     about="""
     oauth: who may log in: a list, separated by commas, of groups (from the claim `groups`) and of
     e-mail domains with an @ in front, as in students,@example.org. One match is enough. * lets in
@@ -368,6 +375,7 @@ OAUTH_NAME = Setting(
     "COURSE_OAUTH_NAME",
     claim,
     default="email",
+    given_to="hub chart",
     about="""
     oauth: the claim that becomes the user name. The provider must have verified an e-mail address.
     Do not choose a claim that people can change: they could take another person's name, even the
@@ -377,6 +385,7 @@ OAUTH_SCOPES = Setting(
     "COURSE_OAUTH_SCOPES",
     str.split,
     default="openid profile email",
+    given_to="hub chart",
     about="""
     oauth: the scopes that the hub requests. Some providers only send groups if you add a scope for
     them.""",
@@ -384,19 +393,21 @@ OAUTH_SCOPES = Setting(
 LTI_ISSUER = Setting(
     "COURSE_LTI_ISSUER",
     str,
+    given_to="hub chart",
     about="""
     lti: what your platform shows when you register the hub there as a tool. The login address is
     https://YOUR.HOST/hub/lti13/oauth_login, the redirect address
     https://YOUR.HOST/hub/lti13/oauth_callback. Let the tool open in a new window. Everyone whom the
     platform sends may log in.""",
 )
-LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str)
-LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address)
-LTI_KEYS_URL = Setting("COURSE_LTI_KEYS_URL", web_address)
+LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str, given_to="hub chart")
+LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address, given_to="hub chart")
+LTI_KEYS_URL = Setting("COURSE_LTI_KEYS_URL", web_address, given_to="hub chart")
 LTI_NAME = Setting(
     "COURSE_LTI_NAME",
     one_of("sub", "email"),
     default="sub",
+    given_to="hub chart",
     about="""
     lti: the claim that becomes the user name: `sub`, the platform's own number for a person, or
     `email`, if nobody there can take another person's address. After a launch you see your name in
@@ -418,6 +429,7 @@ IDLE_MINUTES = Setting(
     "COURSE_IDLE_MINUTES",
     number(),
     default="60",
+    given_to="hub chart",
     about="""
     After how many minutes without activity servers and kernels are stopped; 0 means never. Saved
     work is kept, and a kernel that is computing is not stopped.""",
@@ -479,17 +491,12 @@ CONFIG = Setting(
 
 # --- Not for docker/.env: settings that are made elsewhere
 
-SPAWNER = Setting(
-    "COURSE_SPAWNER", one_of("local", "docker", "kubernetes"), default="local", given_to="hub"
-)
-STATE = Setting("COURSE_STATE", str, given_to="image laptop")
+SPAWNER = Setting("COURSE_SPAWNER", one_of("local", "docker"), default="local", given_to="hub")
+STATE = Setting("COURSE_STATE", str, given_to="image laptop chart")
 SECRETS = Setting("COURSE_SECRETS", str, given_to="image")
 MONITORING = Setting("COURSE_MONITORING", str, given_to="image")
 KERAS_HOME = Setting("KERAS_HOME", str, given_to="laptop")
 DOCKER = Setting("DOCKER", str, default="docker", given_to="commands")
-GPUS = Setting("COURSE_GPUS", switch, default="off", given_to="cluster")
-HOME_SIZE = Setting("COURSE_HOME_SIZE", str, default="5Gi", given_to="cluster")
-HOME_CLASS = Setting("COURSE_HOME_CLASS", str, given_to="cluster")
 
 TABLE = {value.name: value for value in list(globals().values()) if isinstance(value, Setting)}
 # The settings that docker/.env may contain.
@@ -503,11 +510,6 @@ def ports() -> tuple[int, int, int]:
     """Return the ports of the public address, the hub's API and the proxy's API."""
     first = PORT()
     return first, first + 1, first + 2
-
-
-def in_a_pod() -> bool:
-    """Return whether this hub or proxy runs in a cluster: without `make`, behind an ingress."""
-    return SPAWNER.text == "kubernetes"
 
 
 def required(*settings: Setting) -> None:
@@ -600,8 +602,7 @@ def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
             meant = f" Is it {close[0]}?" if close else ""
             sys.exit(
                 f"{where}: there is no setting {name}.{meant}\n"
-                "docker/.env.example explains all that there are, and kubernetes/hub.yaml those\n"
-                "of a cluster alone."
+                "docker/.env.example explains all that there are."
             )
 
 

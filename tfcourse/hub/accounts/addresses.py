@@ -8,6 +8,9 @@ from tornado.httputil import HTTPServerRequest
 
 from tfcourse.hub import settings
 
+# The addresses of the hub's own proxy, if it runs on another machine (spawners/pods.py).
+own_proxies: set[str] = set()
+
 
 def address_of(request: HTTPServerRequest) -> str:
     """Return the address that a request comes from, whatever the request claims.
@@ -15,10 +18,10 @@ def address_of(request: HTTPServerRequest) -> str:
     For an IPv6 address, return its /64 network: a person with one address there can use them all.
 
     The proxy appends the address to X-Forwarded-For. Anyone can write the entries before that, and
-    X-Real-Ip. A request that does not come from this machine does not come from the proxy.
+    X-Real-Ip. A request from another machine than the proxy's did not pass the proxy.
     """
     peer = request.connection.context._orig_remote_ip
-    if peer != request.connection.stream.socket.getsockname()[0]:
+    if peer not in {request.connection.stream.socket.getsockname()[0], *own_proxies}:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
     # Another proxy, such as the one for HTTPS, may have appended an entry, too.

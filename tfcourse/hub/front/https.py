@@ -65,8 +65,7 @@ def subdomains() -> bool:
     Exit with a message if the other settings do not allow that.
     """
     wanted = settings.SUBDOMAINS()
-    # In a cluster, the ingress has the certificate.
-    if wanted and not (host() and (settings.CERTIFICATE.is_set or settings.in_a_pod())):
+    if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
             "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
             "COURSE_KEY a certificate for all names below it (a wildcard)."

@@ -39,8 +39,8 @@ def main() -> None:
     port, _, api_port = settings.ports()
     if port < 1024:
         sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
-    # The server in front of it that speaks HTTPS is on this machine, unlike an ingress.
-    is_behind = https.host() and not settings.in_a_pod()
+    # The server in front of it that speaks HTTPS is on this machine.
+    is_behind = bool(https.host())
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
         # The proxy itself would run on without listening.

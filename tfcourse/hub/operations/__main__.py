@@ -65,6 +65,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     made.add_argument("--size", required=True, help="small, class or university")
     made.add_argument("--image", required=True, help="the learners' image, without its tag")
     made.add_argument("--output", type=Path, help="a file instead of the terminal")
+    made.add_argument(
+        "--chart",
+        default="",
+        help="have Helm check them, too, with this chart, such as jupyterhub/jupyterhub",
+    )
     made.add_argument("site", type=Path, help="your file, like kubernetes/site.example.yaml")
     return parser.parse_args(arguments)
 
@@ -171,7 +176,7 @@ def values(options: argparse.Namespace) -> None:
         from tfcourse.hub.operations import values
     except ModuleNotFoundError as error:
         sys.exit(f"{error.name} is not installed for {sys.executable}: run `make values`.")
-    values.write(options.size, options.image, options.site, options.output)
+    values.write(options.size, options.image, options.site, options.output, options.chart)
 
 
 if __name__ == "__main__":

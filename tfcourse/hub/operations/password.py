@@ -1,11 +1,13 @@
-"""Give an account of the hub in containers a new password: `make password NAME=instructor`.
+"""Give an account a new password: `make password NAME=instructor`.
 
 This writes to the hub's database. A running hub does not read the database again, so
-`make password` then restarts the hub.
+`make password` then restarts the hub. On a cluster, an operator runs this module in the hub's pod
+(docs/kubernetes.md).
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from jupyterhub import orm
@@ -20,8 +22,13 @@ def main() -> None:
     """Create the password, show it this one time, and log its owner out."""
     if accounts.kind() != "native":
         sys.exit("This hub has no passwords: people log in with another service.")
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    db = orm.new_session_factory(database.url(state.state_folder() / "hub"))()
+    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.password")
+    parser.add_argument("name", help="whose password")
+    parser.add_argument("--database", help="the address, such as sqlite:///jupyterhub.sqlite")
+    options = parser.parse_args()
+    name = options.name
+    where = options.database or database.url(state.state_folder() / "hub")
+    db = orm.new_session_factory(where)()
     info = UserInfo.find(db, name)
     if info is None:
         sys.exit(f"There is no account {name!r}. Say whose: make password NAME=instructor")
@@ -32,7 +39,7 @@ def main() -> None:
   Name      {name}
   Password  {password}
 
-It is not shown again. The hub now restarts, which takes a few seconds.""")
+It is not shown again. It is valid once the hub has restarted, which takes a few seconds.""")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Make and check one file of values for Zero to JupyterHub: `make values`.
 
-It is put together from kubernetes/values.yaml, the overlay of a size, the profiles of profiles.py,
-and the site's own file. The chart is not here. What can be checked without it is: keys against our
-files, traits against JupyterHub's and KubeSpawner's own classes, and numbers.
+The values come from kubernetes/values.yaml, the overlay of a size, the profiles in profiles.py and
+the site's own file. The chart's own schema checks keys and types; Helm applies it (`--chart`, or
+each `helm upgrade`). This module checks what the schema cannot see: secrets, walls, who may log in,
+traits of JupyterHub's classes, and numbers that contradict each other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -32,6 +35,7 @@ from traitlets import HasTraits, TraitError, Type
 from traitlets.config import Configurable
 from traitlets.utils.importstring import import_item
 
+from tfcourse.hub import settings
 from tfcourse.hub.settings import MIB
 from tfcourse.hub.spawners import pods, profiles
 from tfcourse.hub.spawners.profiles import Profile
@@ -42,20 +46,10 @@ FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the part of a site's file that is not the chart's
-CHANGE_ME = "CHANGE-ME"  # what stands in the example for something that it cannot know
+CHANGE_ME = "CHANGE-ME"  # what the example says where it cannot know the answer
+STATE = "/srv/jupyterhub"  # the folder of the chart's hub that outlives it
 
-# In these the operator chooses the names. Those in hub.config are classes and their traits.
-NAMED = {
-    "hub.config",
-    "hub.loadRoles",
-    "hub.services",
-    "ingress.annotations",
-    "singleuser.extraEnv",
-    "singleuser.storage.extraVolumeMounts",
-    "singleuser.storage.extraVolumes",
-}
-
-# Traits of hub.config that what we make sets, and what would take a wall of the pod away.
+# Traits that our values set. Others in hub.config would take down a wall of each learner's pod.
 WALLS = {
     "allow_privilege_escalation",
     "automount_service_account_token",
@@ -68,11 +62,8 @@ WALLS = {
     "uid",
 }
 
-# Keys of the chart that our files name in a comment alone.
-COMMENTED = {"singleuser.extraTolerations", "singleuser.storage.dynamic.storageClass"}
-
-# What `course.profiles` can change of a profile, and the least that it can be. Amounts of memory
-# are whole, in bytes: a server alone takes 100 MiB, and `memory: 3` would be three bytes.
+# What `course.profiles` can change in a profile, and the smallest value of each. Memory is in bytes
+# (integers): a server alone takes 100 MiB, and `memory: 3` would be three bytes.
 LIMITS = {
     "memory": 256 * MIB,
     "guaranteed_memory": 256 * MIB,
@@ -81,7 +72,7 @@ LIMITS = {
     "guaranteed_cpus": 0.01,
 }
 
-# What is allowed, and what is guaranteed of it, as the chart and Kubernetes call them.
+# A limit and its guarantee, as the chart and Kubernetes call them.
 PAIRS = (
     ("limit", "guarantee"),
     ("limits", "requests"),
@@ -95,33 +86,51 @@ UNITS = {"m": 1e-3, "": 1} | {
 
 
 class ValuesError(ValueError):
-    """What cannot be, as a sentence for the operator."""
+    """Something in the values is wrong; the text is a message for the operator."""
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML without anchors: for reading."""
+    """YAML without anchors, which is easier to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write out what is there twice."""
+        """Write repeated values out in full."""
         return True
 
 
-def write(size: str, image: str, site: Path, output: Path | None) -> None:
-    """Print the values, or write them to a file; exit with a sentence if something cannot be."""
+def write(size: str, image: str, site: Path, output: Path | None, chart: str = "") -> None:
+    """Print the values or write them to a file; exit with a message if something is wrong.
+
+    If `chart` is not empty, Helm first checks the values with that chart's schema and templates.
+    """
     try:
         values = make(size, image, site)
     except ValuesError as fault:
         sys.exit(str(fault))
     text = (
-        f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Made by\n"
-        "# `make values`, so change what it is made from.\n"
+        f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Made by `make values`:\n"
+        "# change the files that it is made from.\n"
         + yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
+    if chart:
+        check_with_helm(text, chart)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text)
     else:
         print(text, end="")
+
+
+def check_with_helm(text: str, chart: str) -> None:
+    """Have Helm apply the chart's schema and templates; exit with its message if it refuses."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        command = ["helm", "template", "course", chart, "--values", file.name]
+        if not Path(chart).exists():
+            command += ["--version", CHART]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        sys.exit(f"Helm refuses the values for the chart {chart}:\n{run.stderr.strip()}")
 
 
 def make(size: str, image: str, site: Path) -> dict[str, Any]:
@@ -130,7 +139,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     Raises
     ------
     ValuesError
-        With a sentence that names the file and the key.
+        With a message that names the file and the key.
     """
     if size not in SIZES:
         raise ValuesError(
@@ -138,26 +147,26 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
         )
     if "/" not in image or ":" in image.rpartition("/")[2]:
         raise ValuesError(
-            f"The image is {image!r}, but nodes fetch it from a registry: say where it is, and\n"
-            "leave out the tags, like registry.example.org/tensorflow-course/1.0."
+            f"The image is {image!r}, but nodes fetch it from a registry. Give its address there,\n"
+            "without a tag, such as registry.example.org/tensorflow-course/1.0."
         )
     base = merge(read(FOLDER / "values.yaml"), read(FOLDER / f"{size}.yaml"))
     own = read(site)
-    table, gpus = profile_table(site.name, own.get(OURS, {}))
+    course = own.get(OURS, {})
+    check_course(site.name, course)
     chart = {key: value for key, value in own.items() if key != OURS}
     for file in FILES:
         check_kinds(site.name, read(FOLDER / file), chart)
     check_secrets(site.name, chart)
     check_placeholders(site.name, chart)
-    check_keys(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
     values = merge(base, chart)
-    offered = [profile for profile in table if gpus or not profile.gpu]
-    values = merge(
-        values, generated(offered, image, values["singleuser"].get("extraTolerations") or [])
-    )
-    check_authenticator(site.name, values)
+    made = generated(course, values, image, site.name)
+    check_keys(site.name, chart, made)
+    values = merge(values, made)
+    check_course_hub(site.name, values, course.get("hub", False))
+    check_authenticator(site.name, values, course.get("hub", False))
     check_database(site.name, values["hub"]["db"])
     check_config(site.name, values)
     check_numbers(site.name, values)
@@ -168,7 +177,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what is in a file of YAML."""
+    """Return the content of a YAML file."""
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -189,7 +198,7 @@ def merge(first: Any, second: Any) -> Any:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value that is no map, and the keys that lead to it."""
+    """Yield each value that is not a map, with the path of keys to it."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from leaves(value, f"{path}.{key}" if path else str(key))
@@ -200,31 +209,38 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def keys(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the path of each key, from the top on."""
+def ends(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the path of keys to each value that is not a map; a list counts as one value."""
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
-        yield here
-        if isinstance(value, Mapping) and here not in NAMED:
-            yield from keys(value, here)
+        if isinstance(value, Mapping):
+            yield from ends(value, here)
+        else:
+            yield here
 
 
-# --- Profiles
+# --- What is made for the site
 
 
-def profile_table(name: str, course: Any) -> tuple[list[Profile], bool]:
-    """Return the profiles with the site's limits, and whether there are GPUs."""
+def check_course(name: str, course: Any) -> None:
+    """Check the part of the site's file that is not the chart's."""
     if not isinstance(course, Mapping):
-        raise ValuesError(f"{name}: {OURS} has to be a map of gpus and profiles.")
+        raise ValuesError(f"{name}: {OURS} has to be a map of gpus, hub and profiles.")
     for key in course:
-        if key not in ("gpus", "profiles"):
+        if key not in ("gpus", "hub", "profiles"):
             raise ValuesError(
-                f"{name}: {OURS}.{key} does not exist{nearest(key, ('gpus', 'profiles'))}; "
-                "there are gpus and profiles."
+                f"{name}: {OURS}.{key} does not exist{nearest(key, ('gpus', 'hub', 'profiles'))}; "
+                "there are gpus, hub and profiles."
             )
-    gpus = course.get("gpus", False)
-    if not isinstance(gpus, bool):
-        raise ValuesError(f"{name}: {OURS}.gpus is {gpus!r}, but it has to be true or false.")
+    for key in ("gpus", "hub"):
+        if not isinstance(course.get(key, False), bool):
+            raise ValuesError(
+                f"{name}: {OURS}.{key} is {course[key]!r}, but it has to be true or false."
+            )
+
+
+def profile_table(name: str, course: Mapping[str, Any]) -> list[Profile]:
+    """Return the profiles that the site offers, with its limits."""
     changes = course.get("profiles") or {}
     slugs = [profile.slug for profile in profiles.PROFILES]
     for slug in changes:
@@ -233,10 +249,11 @@ def profile_table(name: str, course: Any) -> tuple[list[Profile], bool]:
                 f"{name}: there is no profile {slug!r}{nearest(slug, slugs)}; "
                 f"tfcourse/hub/spawners/profiles.py has {' and '.join(slugs)}."
             )
-    table = [
-        with_limits(name, profile, changes.get(profile.slug) or {}) for profile in profiles.PROFILES
+    return [
+        with_limits(name, profile, changes.get(profile.slug) or {})
+        for profile in profiles.PROFILES
+        if course.get("gpus") or not profile.gpu
     ]
-    return table, gpus
 
 
 def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Profile:
@@ -270,8 +287,12 @@ def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
     return changed
 
 
-def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what of the values comes from the profiles, and from what every pod is."""
+def generated(
+    course: Mapping[str, Any], values: Mapping[str, Any], image: str, name: str
+) -> dict[str, Any]:
+    """Return the values that come from the profiles and from what every pod is."""
+    table = profile_table(name, course)
+    tolerated = values["singleuser"].get("extraTolerations") or []
     pod, first = pods.POD, table[0]
     default = override(first, image, tolerated)
     in_config = (
@@ -281,7 +302,10 @@ def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]])
         "automount_service_account_token",
     )
     return {
-        "hub": {"config": {"KubeSpawner": {trait: pod[trait] for trait in in_config}}},
+        "hub": {
+            "config": {"KubeSpawner": {trait: pod[trait] for trait in in_config}},
+            **(course_hub(values, image) if course.get("hub") else {}),
+        },
         "singleuser": {
             "image": {
                 "name": image,
@@ -292,7 +316,7 @@ def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]])
             "uid": pod["uid"],
             "fsGid": pod["fs_gid"],
             "allowPrivilegeEscalation": pod["allow_privilege_escalation"],
-            # What a placeholder keeps free, too.
+            # A placeholder reserves as much.
             "memory": {"limit": default["mem_limit"], "guarantee": default["mem_guarantee"]},
             "cpu": {"limit": default["cpu_limit"], "guarantee": default["cpu_guarantee"]},
             # The chart has one for all profiles.
@@ -313,10 +337,24 @@ def generated(table: list[Profile], image: str, tolerated: list[dict[str, Any]])
     }
 
 
-def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what KubeSpawner changes for the profile, on a spawner that may have had another one.
+def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
+    """Return what makes the chart's hub run our image, and what our image has to know."""
+    cull = values["cull"]
+    return {
+        "image": {"name": image, "tag": "hub"},
+        "extraEnv": {
+            settings.STATE.name: STATE,
+            settings.HOST.name: values["ingress"]["hosts"][0],
+            settings.IDLE_MINUTES.name: f"{cull['timeout'] / 60 if cull['enabled'] else 0:g}",
+        },
+    }
 
-    There maps are merged, so that a GPU has to be taken away (None); lists are replaced.
+
+def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the traits that KubeSpawner changes for the profile.
+
+    The spawner may have had another profile before. KubeSpawner merges maps, so a GPU has to be
+    taken away (None), and replaces lists.
     """
     traits = pods.traits_of(profile)
     return {
@@ -331,7 +369,7 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
 
 
 def megabytes(size: int) -> str:
-    """Return the size as KubeSpawner reads it: Helm would write the number as 3.221225472e+09."""
+    """Return the size as text, because Helm would write the number as 3.221225472e+09."""
     return f"{size // MIB}M"
 
 
@@ -339,63 +377,49 @@ def megabytes(size: int) -> str:
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """Return a question, if something known is nearly called so."""
+    """Return a question if a known word is similar, else an empty string."""
     found = get_close_matches(str(word), list(known), n=1, cutoff=0.7)
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def known_keys() -> set[str]:
-    """Return the keys of the chart that our files use."""
-    found = {key for name in (*FILES, "site.example.yaml") for key in keys(read(FOLDER / name))}
-    return {key for key in found if key.split(".")[0] != OURS} | COMMENTED
-
-
-def check_keys(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that there are no other keys than in our files: it may be a misspelling."""
-    known = known_keys()
-    made = set(keys(generated([profiles.PROFILES[0]], "", []))) - known
-    for key in keys(tree):
-        if key in made:
-            raise ValuesError(
-                f"{name}: {key} is made from tfcourse/hub/spawners/profiles.py; "
-                f"limits are changed in {OURS}.profiles."
-            )
-        if key not in known:
-            raise ValuesError(
-                f"{name}: {key} is not a key that our files use{nearest(key, known)}. If it is "
-                "one of the\nchart's, put it into a file of its own, for `helm --values`."
-            )
+def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+    """Refuse keys that are made for the site."""
+    for key in sorted({*ends(tree)} & {*ends(made)}):
+        raise ValuesError(
+            f"{name}: {key} is made by `make values`. Limits are changed in {OURS}.profiles."
+        )
     config = tree.get("hub", {}).get("config", {})
     for trait in sorted(WALLS & (config.get("KubeSpawner") or {}).keys()):
         raise ValuesError(
-            f"{name}: hub.config.KubeSpawner.{trait} is a wall of each learner's pod: it is made "
+            f"{name}: hub.config.KubeSpawner.{trait} is a wall of each learner's pod. It comes "
             "from\ntfcourse/hub/spawners/pods.py."
         )
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that nothing secret is in the values, which are kept where others can read."""
+    """Refuse secrets in the values, which are kept where others can read them."""
     for path, value in leaves(tree):
-        secret = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
-        if secret and isinstance(value, str):
+        ours = settings.TABLE.get(path.removeprefix("hub.extraEnv."))
+        named = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
+        if isinstance(value, str) and (named or (ours and ours.secret)):
             raise ValuesError(
-                f"{name}: {path} is secret: it belongs into the Secret of hub.existingSecret\n"
+                f"{name}: {path} is secret: it belongs in the Secret of hub.existingSecret\n"
                 "(docs/kubernetes.md, Install)."
             )
 
 
 def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that nothing is left of the example that holds for no cluster."""
+    """Refuse what the example leaves open."""
     for path, value in leaves(tree):
         if value == CHANGE_ME:
             raise ValuesError(
-                f"{name}: {path} is still {CHANGE_ME}; kubernetes/site.example.yaml says above it\n"
-                "what belongs there."
+                f"{name}: {path} is still {CHANGE_ME}; the comment above it in\n"
+                "kubernetes/site.example.yaml says what belongs there."
             )
 
 
 def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
-    """See to it that what is a map, a number or a switch in our files is one in the site's, too."""
+    """Check that what is a map, a number or a switch in our files is one in the site's, too."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
@@ -406,25 +430,53 @@ def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be {called}.")
 
 
-def check_authenticator(name: str, values: Mapping[str, Any]) -> None:
-    """See to it that not everybody comes in, and not nobody."""
+def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> None:
+    """Check the settings of our hub image in hub.extraEnv."""
+    for key, value in (values["hub"].get("extraEnv") or {}).items():
+        here = f"{name}: hub.extraEnv.{key}"
+        if not key.startswith("COURSE_"):
+            continue
+        known = [s.name for s in settings.TABLE.values() if "chart" in s.given_to.split()]
+        if key not in known:
+            raise ValuesError(f"{here} is no setting of a hub on a cluster{nearest(key, known)}.")
+        if not course_hub:
+            raise ValuesError(f"{here} is for our hub image: set {OURS}.hub to true.")
+        if isinstance(value, Mapping):  # it comes from a Secret
+            continue
+        try:
+            settings.TABLE[key].parse(str(value))
+        except ValueError as error:
+            raise ValuesError(f"{here} is {value!r}, but it {error}.") from None
+
+
+def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) -> None:
+    """Check that neither everybody nor nobody can log in."""
     config = values["hub"]["config"]
     chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
+    if course_hub and chosen is None:
+        return  # our image has accounts of its own
+    made = course_hub and {s.name for s in (settings.STATE, settings.HOST, settings.IDLE_MINUTES)}
+    for key in values["hub"].get("extraEnv") or {}:
+        if key in settings.TABLE and key not in made:
+            raise ValuesError(
+                f"{name}: hub.extraEnv.{key} is for the course's own accounts, but\n"
+                "hub.config.JupyterHub.authenticator_class names others: remove one of the two."
+            )
     if chosen in (None, "dummy") or str(chosen).endswith(".DummyAuthenticator"):
         raise ValuesError(
-            f"{name}: hub.config.JupyterHub.authenticator_class is missing, or 'dummy', which\n"
-            "lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
+            f"{name}: hub.config.JupyterHub.authenticator_class is missing, or it is 'dummy',\n"
+            "which lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
         )
     traits = [item for kind in config if "Auth" in kind for item in (config[kind] or {}).items()]
     if not any(value for trait, value in traits if trait.startswith("allow")):
         raise ValuesError(
-            f"{name}: hub.config says of nobody that they may come in. Set allow_all: true beside\n"
-            "your provider, as kubernetes/site.example.yaml does, or allowed_users."
+            f"{name}: hub.config lets nobody in. Set allow_all: true beside your provider, as\n"
+            "kubernetes/site.example.yaml does, or allowed_users."
         )
 
 
 def check_database(name: str, database: Mapping[str, Any]) -> None:
-    """See to it that accounts are kept: without an address the hub has them in its container."""
+    """Check that accounts are kept: without an address, they would be in the hub's container."""
     kinds = ("sqlite-pvc", "postgres")
     if database["type"] not in kinds:
         raise ValuesError(
@@ -434,28 +486,28 @@ def check_database(name: str, database: Mapping[str, Any]) -> None:
     with contextlib.suppress(ArgumentError):  # no address at all
         if make_url(url).password:
             raise ValuesError(
-                f"{name}: hub.db.url has a password in it, which is secret: it belongs into the\n"
+                f"{name}: hub.db.url contains a password, which is secret: it belongs in the\n"
                 "Secret of hub.existingSecret (docs/kubernetes.md, Install)."
             )
     if database["type"] == "postgres" and not url.startswith("postgresql"):
         raise ValuesError(
-            f"{name}: hub.db.url is {url!r}, but this size keeps accounts in PostgreSQL:\n"
-            "say where, like postgresql+psycopg2://hub@postgres.example.org:5432/hub."
+            f"{name}: hub.db.url is {url!r}, but this size keeps accounts in PostgreSQL. Give its\n"
+            "address, such as postgresql+psycopg2://hub@postgres.example.org:5432/hub."
         )
 
 
 def check_config(name: str, values: Mapping[str, Any]) -> None:
-    """See to it that hub.config and the profiles name classes and traits that exist."""
+    """Check that the classes and traits in hub.config and in the profiles exist."""
     config = values["hub"]["config"]
-    chosen = str(config["JupyterHub"]["authenticator_class"])
+    chosen = str((config.get("JupyterHub") or {}).get("authenticator_class"))
     known = classes(chosen)
     for kind, traits in config.items():
         if kind not in known:
-            # One that the chart's hub has, and we have not: it cannot be checked here.
+            # The chart's hub has this one, but it is not installed here, so it cannot be checked.
             if chosen.endswith(f".{kind}"):
                 continue
             raise ValuesError(
-                f"{name}: hub.config.{kind} is no class of this hub{nearest(kind, known)}; "
+                f"{name}: hub.config.{kind} is not a class of the hub{nearest(kind, known)}; "
                 f"there are {', '.join(sorted(known))}."
             )
         check_traits(f"{name}: hub.config.{kind}", known[kind], traits or {})
@@ -465,12 +517,12 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
 
 
 def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]) -> None:
-    """See to it that the class has such traits, of these kinds."""
+    """Check that the class has these traits, and that they accept these values."""
     known = kind.class_traits(config=True)
     for trait, value in traits.items():
         if trait not in known:
             raise ValuesError(f"{where}.{trait} does not exist{nearest(trait, known)}.")
-        # None stands for the default. A class may be one that the chart's hub has, and we have not.
+        # None means the default. A class may be installed in the chart's hub, but not here.
         if value is None or isinstance(known[trait], Type) or not hasattr(known[trait], "validate"):
             continue
         try:
@@ -481,7 +533,7 @@ def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]
 
 
 def classes(authenticator: str) -> dict[str, type[Configurable]]:
-    """Return the classes that can be set up, with those of the authenticator, by their names."""
+    """Return the classes that can be configured by name, including the authenticator's."""
     found = [JupyterHub, ConfigurableHTTPProxy, Spawner, KubeSpawner, Authenticator, OAuthenticator]
     points = entry_points(group="jupyterhub.authenticators", name=authenticator)
     try:
@@ -493,10 +545,10 @@ def classes(authenticator: str) -> dict[str, type[Configurable]]:
 
 
 def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
-    """See to it that amounts are some, none negative, and no more guaranteed than allowed."""
+    """Check that amounts are valid, none is negative, and no guarantee exceeds its limit."""
     for path, value in leaves(tree):
         negative = re.fullmatch(r"-[0-9].*", str(value))
-        # These are relative to others' priorities.
+        # Priorities are relative.
         if negative and not path.startswith("scheduling.podPriority."):
             raise ValuesError(f"{name}: {path} is {value!r}, but it cannot be negative.")
         amount = path.rpartition(".")[2] in ("capacity", "cpu", "memory", "storage")
@@ -518,6 +570,6 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def quantity(value: Any) -> float:
-    """Return an amount as a number, 0 if it is none."""
+    """Return an amount as a number, or 0 if it is not one."""
     found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0
