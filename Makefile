@@ -50,16 +50,16 @@ grade: data ## grade the notebooks in a folder, by the checks of our solutions (
 	@$(BIN)/python -m tfcourse.grading $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
 prove-regression: data ## do honest variations pass, and mistakes fail? takes hours
-	@$(BIN)/python tests/regression/prove.py $(ARGS)
+	@$(BIN)/python tools/prove.py $(ARGS)
 
 bench: data ## how long does validating the course take, beside other tools?
-	@$(BIN)/python tests/regression/bench.py $(ARGS)
+	@$(BIN)/python tools/bench.py $(ARGS)
 
 bench-hub: environment ## what does a learner's start cost, beside a stock hub? on an idle machine, as root
-	@$(BIN)/python tests/hub/bench.py $(ARGS)
+	@$(BIN)/python tools/bench_hub.py $(ARGS)
 
 bench-load: environment ## how many learners can one hub take? two hours on an idle machine, as root
-	@$(BIN)/python tests/hub/load.py $(ARGS)
+	@$(BIN)/python tools/load.py $(ARGS)
 
 book: book-environment ## build the static site of the lessons as they are stored, in .course/book
 	@$(SPHINX) --builder html . $(BOOK)/html
@@ -115,10 +115,10 @@ lint: environment ## check style and formatting of code and notebooks
 	@$(BIN)/pre-commit run --all-files
 
 environment: ## make or repair .venv with the pinned packages (the other targets do it, too)
-	@$(PYTHON) tfcourse/environment.py
+	@$(PYTHON) tools/environment.py
 
 data: environment ## fetch or rebuild MNIST and Fashion-MNIST, and verify them
 	@$(BIN)/python -m tfcourse.datasets
 
 lock: environment ## resolve requirements/*.in again (UPGRADE=--upgrade)
-	@$(BIN)/python tfcourse/environment.py --lock $(UPGRADE)
+	@$(BIN)/python tools/environment.py --lock $(UPGRADE)

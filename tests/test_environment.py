@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import environment
 import pytest
 import yaml
-
-from tfcourse import environment
 
 ROOT = environment.ROOT
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -134,7 +133,7 @@ def test_an_unsupported_python_takes_another_on_path_that_runs(monkeypatch, tmp_
 
 def test_a_second_set_up_waits_for_the_first(clone, capsys):
     hold = (
-        "import pathlib, sys, time; from tfcourse import environment;"
+        "import pathlib, sys, time; sys.path.insert(0, 'tools'); import environment;"
         "environment.ROOT = pathlib.Path(sys.argv[1])\n"
         "with environment.alone(): print('held', flush=True); time.sleep(2)"
     )

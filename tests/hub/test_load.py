@@ -1,4 +1,4 @@
-"""How many learners one hub takes is measured by tests/hub/load.py: does it count failures?"""
+"""How many learners one hub takes is measured by tools/load.py: does it count failures?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table() -> dict[str, str]:
         "c.Spawner.pre_spawn_hook = fail",
     ]
     times = ["--within=2", "--stay=2", "--leave=1"]
-    command = [sys.executable, "tests/hub/load.py", "--learners=3", "--database=sqlite", *times]
+    command = [sys.executable, "tools/load.py", "--learners=3", "--database=sqlite", *times]
     run = subprocess.run(
         [*command, "--set", *settings], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 from prove import copy_what_lessons_import
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 OTHERS = ["nbmake", "pytest-notebook"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import display\n"

@@ -1,4 +1,4 @@
-"""Check notebooks against the rules in CONTRIBUTING: `python tests/lint_lessons.py NOTEBOOK ...`.
+"""Check notebooks against the rules in CONTRIBUTING: `python tools/lint_lessons.py NOTEBOOK ...`.
 
 Established linters check what they can. PyMarkdown checks the Markdown (order of headings, lists,
 bare addresses, pictures without a text, …). Ruff checks the code and codespell the spelling;

@@ -34,7 +34,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from chart import ChartHub, Cluster
 from hubs import free_ports
 from postgres import Postgres

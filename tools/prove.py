@@ -1,6 +1,6 @@
 """Prove that the comparison of lessons raises no false alarms and misses no mistakes.
 
-`python tests/regression/prove.py` runs each lesson many times. Each run is a copy of the lesson
+`python tools/prove.py` runs each lesson many times. Each run is a copy of the lesson
 with its stored outputs and with one change. The changes in `variations.toml` are honest, such as
 a different number of threads or a different instruction set, and all of them must pass. The changes
 in `mutations.toml` are mistakes, such as a doubled learning rate or a wrong label, and all of them
@@ -39,7 +39,7 @@ import nbval_tolerance
 from nbval_tolerance.config import load
 from nbval_tolerance.outputs import compare_notebooks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 # How many threads TensorFlow and OpenBLAS use. One each is fastest when runs share the cores.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command-line options."""
     parser = argparse.ArgumentParser(
-        prog="python tests/regression/prove.py",
+        prog="python tools/prove.py",
         description="Show that honest variations of the lessons pass and that mistakes fail.",
         epilog="The exit code is 1 if a variation failed, a mutation passed, or a run is missing.",
     )

@@ -31,7 +31,7 @@ from pathlib import Path
 import docker
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from hubs import (
     IMAGE,
     ROOT,
