@@ -6,13 +6,16 @@ Cells run in this process, without a kernel: the solutions themselves are re-run
 from __future__ import annotations
 
 import ast
+import builtins
+import dis
 import os
 import re
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -46,10 +49,15 @@ each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.ste
 
 
 class Run:
-    """The code cells of one notebook, run in order; and what its names meant at each answer."""
+    """The code cells of one notebook, run in order; and what its names meant at each answer.
+
+    From the first answer on, a learner may use any name anew. So here every name that the checks
+    could look up, Python's own among them, means something else by then.
+    """
 
     def __init__(self, notebook: nbformat.NotebookNode):
-        self.names = {}
+        self.names = {"__name__": "__main__"}
+        self.overwritten = {}  # the names among which the checks were defined
         self.before = {}  # exercise -> the names before its answer
         self.checks = {}  # exercise -> the source of its check
         self.said = {}  # exercise -> what its check said, where it stands
@@ -57,6 +65,8 @@ class Run:
             if cell.cell_type == "code":
                 name, _, role = cell.id.rpartition("-")
                 if role == "answer":
+                    if not self.before:
+                        self.overwrite()
                     self.before[name] = dict(self.names)
                 if role == "check":
                     self.checks[name] = cell.source
@@ -64,10 +74,54 @@ class Run:
                 else:
                     exec(cell.source, self.names)
 
+    def overwrite(self) -> None:
+        """Let all names mean something else to the checks; answers get copies of them."""
+        self.overwritten = self.names
+        self.names = self.names["apart"](function_among(self.names)).__globals__
+        self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
+
     def verdict(self, name: str, names: dict) -> str | None:
         """Return what the check of an exercise says is wrong."""
         exec(self.checks[name], names)
         return names[self.checks[name].partition("(")[0]].mistake
+
+
+class Overwritten:
+    """What a learner may have called by any name; it is of no use to a check."""
+
+    def __bool__(self, *_: object) -> bool:
+        raise TypeError("a check uses a name that a learner has overwritten")
+
+    __call__ = __eq__ = __iter__ = __len__ = __getitem__ = __array__ = __bool__
+
+
+def function_among(names: dict) -> FunctionType:
+    """Return a function that looks names up in a dictionary."""
+    return FunctionType((lambda: None).__code__, names)
+
+
+def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
+    """Yield each name that a function of our cells looks up, also by what it calls or makes."""
+    waiting, known = [function], []
+    while waiting:
+        each = waiting.pop()
+        each = getattr(each, "__wrapped__", each)  # of functools.cache
+        if isinstance(each, type) and each.__module__ == "__main__":
+            waiting += [value for value in vars(each).values() if isinstance(value, FunctionType)]
+        if not isinstance(each, FunctionType) or each in known:
+            continue
+        if each.__code__.co_filename != "<string>":  # a library's
+            continue
+        known.append(each)
+        waiting += [cell.cell_contents for cell in each.__closure__ or ()]
+        codes = [each.__code__]
+        while codes:
+            code = codes.pop()
+            codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+            for line in dis.get_instructions(code):
+                if line.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                    yield each, line.argval
+                    waiting.append(each.__globals__.get(line.argval))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +144,34 @@ def test_every_check_accepts_its_solution(path, run_of):
     assert 2 <= len(run.checks) <= (6 if path.stem.startswith("13") else 4)  # six patients
     assert list(run.checks) == list(run.before)
     assert run.said == dict.fromkeys(run.checks)
+
+
+@each_notebook
+def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
+    # The other tests run the checks after every name was overwritten. This one looks at the lines
+    # that they do not reach, too.
+    run = run_of(path.stem[:2])
+    assert all(isinstance(value, Overwritten) for value in run.overwritten.values())
+    for name, source in run.checks.items():
+        uses = list(loaded(run.names[source.partition("(")[0]]))
+        assert uses
+        for function, used in uses:
+            names, where = function.__globals__, f"{name}: {function.__name__} uses {used}"
+            assert names is not run.overwritten, f"{where}, which a learner may overwrite"
+            assert used in names or hasattr(builtins, used), f"{where}, defined only later"
+            assert not (used in names and hasattr(builtins, used)), f"{where}: which one?"
+
+
+def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
+    # One dictionary of names, as in a notebook: `number`, `sum` and `check` are a learner's now.
+    (path,) = SOLUTIONS.glob("04_*.ipynb")
+    names = {"__name__": "__main__"}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and not cell.id.startswith("softmax"):
+            exec(cell.source, names)
+    exec("number = sum = check = hidden_cases = types = how_many_times(z, 9, 5)", names)
+    exec("check_ratio(how_many_times)", names)
+    assert names["check_ratio"].mistake is None
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of dividing by zero: so they do
@@ -255,6 +337,25 @@ def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsy
     assert said(first) == one, "a damaged file is begun anew"
     monkeypatch.delenv("JPY_SESSION_NAME")
     assert "exercises" not in said(first), "where nobody learns, as in a grading, nothing is noted"
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "says"),
+    [
+        ("len(answer(1))", "lambda x: x[0]", "Your code raised TypeError: 'int' object"),
+        ("len(answer(1))", "lambda x: missing", "Your code raised NameError: name 'missing'"),
+        ("len(answer(1))", "lambda x: x", "The check can't work with your answer: TypeError"),
+        ("missing(answer(1))", "lambda x: x", "A folded cell above has not run."),
+        ("answer(1)", "lambda x: None", "or your function returns `None`"),
+    ],
+)
+def test_only_the_learners_own_errors_are_called_theirs(check, answer, says):
+    cells = {cell.id: cell.source for cell in nbformat.read(PATHS[0], as_version=4).cells}
+    names = {}
+    exec(f"{cells['setup']}\n{cells['checks-common']}", names)
+    exec(f"@check\ndef check_it(answer):\n    {check}", names)
+    exec(f"check_it({answer})", names)
+    assert says in names["check_it"].mistake
 
 
 def test_hidden_cases_are_new_for_a_learner_and_the_same_in_a_grading(monkeypatch):
