@@ -183,3 +183,17 @@ def test_the_proxys_lock_has_hashes_and_names_no_registry():
     text = (ROOT / "requirements" / "proxy" / "package-lock.json").read_text()
     assert text.count('"integrity": "sha512-') == text.count('"node_modules/')
     assert '"resolved"' not in text
+
+
+def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
+    """Only an editable install is: this environment has one."""
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    run = subprocess.run(
+        [*command, "--wheel-dir", tmp_path, "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "tfcourse is not a wheel, because it runs from its clone" in run.stdout + run.stderr
