@@ -470,7 +470,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
 
 
 def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
-    """What README warns of; if this ever fails, the warning is no longer true."""
+    """What README and the operator's guide warn of; if this fails, that is no longer true."""
     lab(browser, ada)
     assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")[1]
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]
