@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make grade",
         description="Run each notebook in a folder by itself, with the checks of our solutions, "
-        "and write a table. Submissions are run under your account: see README.md.",
+        "and write a table. Submissions are run under your account: see docs/instructors.md.",
     )
     parser.add_argument("folder", type=Path, help="the submissions, also in folders of their own")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")

@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.hub.laptop",
         description="Start JupyterHub on this machine and print its address and a log-in.",
-        epilog="jupyterhub_config.py lists the environment variables that it takes.",
+        epilog="docs/operators.md lists the environment variables that it takes.",
     )
     parser.add_argument(
         "--port", help="the address is http://127.0.0.1:PORT (8000); the next two are used, too"
