@@ -346,7 +346,10 @@ def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsy
         ("len(answer(1))", "lambda x: missing", "Your code raised NameError: name 'missing'"),
         ("len(answer(1))", "lambda x: x", "The check can't work with your answer: TypeError"),
         ("missing(answer(1))", "lambda x: x", "A folded cell above has not run."),
-        ("answer(1)", "lambda x: None", "or your function returns `None`"),
+        ("answer(1)", "lambda x: None", "or your function returns `None`, as for `<lambda>(1)`."),
+        ("answer(np.ones(9))", "lambda x: None", "or your function returns `None`. Does each way"),
+        ("answer(1)", "lambda x: x.bit_length", "returns the method `bit_length` itself"),
+        ("answer(1)", "lambda x: (x, len)", "returns the function `len` itself"),
     ],
 )
 def test_only_the_learners_own_errors_are_called_theirs(check, answer, says):
