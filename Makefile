@@ -83,7 +83,7 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 up: ## start a hub for a class in containers; docker/.env.example lists its settings
 	@$(OPERATE) up
 
-down: ## stop that hub; learners' servers run on, accounts and work are kept
+down: ## stop that hub; learners' servers keep running, accounts and work are kept
 	@$(OPERATE) down
 
 status: ## show what is running of that hub

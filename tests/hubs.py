@@ -32,7 +32,7 @@ IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
-    """A hub at a port of this machine, as a browser sees it."""
+    """A hub on a port of this machine, as a browser sees it."""
 
     password: str  # the learners'
     landing = "/hub/spawn"  # where learners are after they have logged in
@@ -140,7 +140,7 @@ class Hub(Site):
         return found
 
     def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
-        """Wait at most this long for all processes to end; return those that are left."""
+        """Wait up to this long for all processes to end; return those that are left."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -161,7 +161,8 @@ class ClassHub(Site):
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
-        self.environment |= {"COURSE_IMAGE": IMAGE}
+        self.homes = Path(f"/tmp/{self.name}")  # as short as an operator's
+        self.environment |= {"COURSE_IMAGE": IMAGE, "COURSE_HOMES": str(self.homes)}
 
     def make(self, target: str, **environment: str) -> str:
         """Run `make TARGET`; return what it says."""
@@ -186,7 +187,7 @@ class ClassHub(Site):
         return said
 
     def remove(self) -> None:
-        """Remove all of the hub from this machine, with its volumes and learners' servers."""
+        """Remove the hub from this machine, with its volumes and learners' servers."""
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
@@ -197,9 +198,15 @@ class ClassHub(Site):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
+        if self.homes.exists():  # they belong to other users
+            delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
+            self.engine.containers.run(
+                f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
+            )
+            subprocess.run(["rmdir", self.homes], check=False)  # root's, made by Docker
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
-        """Return the hub's containers, or those of one name, except any just being removed."""
+        """Return the hub's containers, or those of one name, except those being removed."""
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
@@ -315,11 +322,11 @@ def run_in(container: Container, *command: str, **environment: str) -> str:
     return run.stdout
 
 
-def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:
+def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Iterator[dict]:
     """Send code to a kernel through the proxy, as a browser does; yield the replies.
 
-    The replies end when the kernel has run the code, or when the server says that the kernel has
-    died.
+    The replies end when the kernel has run the code, when the server says that the kernel has
+    died, or after `patience` seconds without a reply: a kernel that restarts may lose the code.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
     channel = websocket.create_connection(
@@ -330,8 +337,17 @@ def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:
     message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell"}
     channel.send(json.dumps({**message, "content": {"code": code, "silent": False}}))
     with contextlib.closing(channel):
-        while True:
-            reply = json.loads(channel.recv())
+        heard = time.monotonic()
+        while time.monotonic() < heard + patience:
+            channel.settimeout(patience)
+            try:
+                kind, content = channel.recv_data(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                return
+            if kind != websocket.ABNF.OPCODE_TEXT:  # the server's ping; this library answers it
+                continue
+            heard = time.monotonic()
+            reply = json.loads(content)
             state = reply["content"].get("execution_state")
             ours = reply["parent_header"].get("msg_id") == header["msg_id"]
             if ours or state in ("restarting", "autorestarting", "dead"):
@@ -340,9 +356,9 @@ def send(learner: Learner, kernel: str, code: str) -> Iterator[dict]:
                 return
 
 
-def run_cell(learner: Learner, kernel: str, code: str) -> str:
-    """Run code in a kernel; return what it prints."""
-    replies = send(learner, kernel, code)
+def run_cell(learner: Learner, kernel: str, code: str, patience: float = 300) -> str:
+    """Run code in a kernel; return what it prints. `patience` is as for `send`."""
+    replies = send(learner, kernel, code, patience)
     return "".join(r["content"]["text"] for r in replies if r["msg_type"] == "stream")
 
 

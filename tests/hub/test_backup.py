@@ -35,11 +35,11 @@ find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
 
 
 def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
-    """Run a script with a learner's home, while the learner is away."""
+    """Run a script on a learner's home while the learner is away."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
-        volumes={f"{hub.name}-home-{name}": {"bind": "/home/jovyan", "mode": "rw"}},
+        volumes={f"{hub.homes}/homes/{name}": {"bind": "/home/jovyan", "mode": "rw"}},
         user=user,
         remove=True,
         stderr=True,
@@ -60,7 +60,7 @@ def run(hub: ClassHub, *command: str, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub with a learner who works, and one who is away."""
+    """A running hub."""
     hub = new_hub()
     hub.up()
     return hub
@@ -77,7 +77,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """A learner without a server, whose name is not a plain volume's."""
+    """A learner without a server, whose home has an escaped form of the name."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -149,7 +149,7 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
     restored.hub, restored.name, restored.token = other, "ada", ada.token
     restored.start_server()
     assert restored.run("cat", "/home/jovyan/saved") == "saved\n"
-    # Compose takes the volumes for its own.
+    # Compose recognises the volumes as its own.
     labels = {"label": f"com.docker.compose.project={other.name}"}
     its_own = {volume.name for volume in other.engine.volumes.list(filters=labels)}
     assert its_own >= {f"{other.name}_{name}" for name in ("certificates", "secrets", "state")}
@@ -165,12 +165,12 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
     ada.container.stop()
     wait_until(lambda: not hub.containers(), "it is stopped")
     in_home(hub, "ada", "echo newer >/home/jovyan/newer")
-    with pytest.raises(AssertionError, match=r"There is work of this hub .*: home-.*, home-ada, "):
+    with pytest.raises(AssertionError, match=r"This hub already has work .*: home-.*, home-ada, "):
         hub.make("restore", BACKUP=str(file))
     assert in_home(hub, "ada", "cat /home/jovyan/newer") == "newer\n"
     said = hub.make("restore", BACKUP=str(file), REPLACE="1")
     assert set(in_home(hub, "ada", "ls /home/jovyan").split()) & {"newer", "saved"} == {"saved"}
-    aside = Path(said.partition("The backup is whole: ")[2].split()[0])
+    aside = Path(said.partition("The backup is complete: ")[2].split()[0])
     with tarfile.open(aside) as archive:
         assert archive.extractfile("home-ada/newer").read() == b"newer\n"
         assert "state/hub/jupyterhub.sqlite" in archive.getnames()
@@ -180,11 +180,14 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda content: content[: len(content) // 2], "is damaged, or no backup: "),
-        (lambda content: content[:-4], "is damaged, or no backup: "),
-        (lambda content: content[:3000] + bytes(9) + content[3009:], "is damaged, or no backup: "),
-        (lambda content: b"", "is damaged, or no backup: "),
-        (lambda content: b"no archive", "is damaged, or no backup: "),
+        (lambda content: content[: len(content) // 2], "is damaged or not a backup: "),
+        (lambda content: content[:-4], "is damaged or not a backup: "),
+        (
+            lambda content: content[:3000] + bytes(9) + content[3009:],
+            "is damaged or not a backup: ",
+        ),
+        (lambda content: b"", "is damaged or not a backup: "),
+        (lambda content: b"no archive", "is damaged or not a backup: "),
         (None, "is not a backup that this version understands."),
     ],
 )
@@ -201,6 +204,7 @@ def test_a_file_that_is_not_a_whole_backup_changes_nothing(
     with pytest.raises(AssertionError, match=sentence):
         other.make("restore", BACKUP=str(bad))
     assert not other.engine.volumes.list(filters={"name": other.name})
+    assert not other.homes.exists()
 
 
 def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
@@ -226,7 +230,7 @@ def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
-    """A limit on the file's size stands in for it."""
+    """A limit on the size of files stands in for the full disk."""
     file = tmp_path / "x.tar.gz"
     ended = run(hub, "prlimit", "--fsize=1000", "make", "backup", BACKUP=str(file))
     assert ended.returncode
@@ -235,7 +239,7 @@ def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
 
 
 def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
-    """To stdout, as it is: restic finds what has not changed in what is not compressed."""
+    """To stdout, and not compressed, so that restic can find what has not changed."""
     ended = run(hub, "make", "--silent", "backup", BACKUP="-")
     assert not ended.returncode, ended.stderr
     (tmp_path / "x.tar").write_bytes(ended.stdout)
@@ -245,11 +249,11 @@ def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
 
 def test_a_hub_without_learners_is_backed_up_and_one_that_is_none_is_not(new_hub, tmp_path):
     hub = new_hub()
-    with pytest.raises(AssertionError, match="There is nothing of a hub called"):
+    with pytest.raises(AssertionError, match="There is no hub called"):
         hub.make("backup", BACKUP=str(tmp_path / "x.tar.gz"))
     hub.up()
     said = hub.make("backup")
-    file = Path(said.partition("The backup is whole: ")[2].split()[0])
+    file = Path(said.partition("The backup is complete: ")[2].split()[0])
     assert file.parent == ROOT / ".course" / "backups"
     assert file.name.startswith(f"{hub.name}-2")
     file.unlink()

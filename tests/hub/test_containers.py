@@ -57,9 +57,9 @@ def bob(hub) -> ClassLearner:
 
 def test_who_signs_up_waits_for_the_instructor(hub):
     assert "once your instructor lets you in" in hub.sign_up("eve")
-    assert "User eve has not been authorized by an administrator yet." in hub.login("eve").text
+    assert "Your instructor has to let eve in first." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
-    # A button that is pressed twice, or on two instructors' pages, lets in.
+    # A button that is pressed twice, or on two instructors' pages, still lets the learner in.
     hub.authorize("eve")
     hub.authorize("eve")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
@@ -79,7 +79,7 @@ def test_who_is_shut_out_is_logged_out(hub):
     learner = ClassLearner(hub, "leaving")
     learner.start_server()
     assert "leaving" in hub.authorize("leaving", "no").text
-    assert "not been authorized" in hub.login("leaving").text
+    assert "Your instructor has to let" in hub.login("leaving").text
 
     def refused() -> bool:
         page = learner.session.get(f"{hub.url}/hub/home", timeout=30)
@@ -99,7 +99,7 @@ def test_a_link_changes_no_account(hub):
         assert page.url == f"{hub.url}/hub/authorize"
         forged = admin.post(f"{hub.url}/hub/{action}/patient", data=let_in, timeout=30)
         assert forged.status_code == 403
-        assert "not been authorized" in hub.login("patient").text
+        assert "Your instructor has to let" in hub.login("patient").text
     grace = ClassLearner(hub, "hopeful").session
     assert post(grace, f"{hub.url}/hub/authorize/patient", data=let_in).status_code == 403
     for name in ("instructor", "Instructor"):
@@ -121,8 +121,8 @@ def test_log_in_attempts_are_limited(hub):
 
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
-    with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': small letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # whom a log-in as `teacher` would not find
+    with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
+        hub.up(COURSE_ADMIN="Teacher")  # a log-in as `teacher` would not find it
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     ],
 )
 def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, read, variable, value, sentence):
-    """What the containers then say, less the containers."""
+    """What the containers would say, without starting them."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as end:
         read()
@@ -179,7 +179,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
 
 
 def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
-    """On a cluster, the proxy is a pod. Learners' pods reach the hub as well."""
+    """On a cluster, the proxy is a pod. Learners' pods reach the hub too, and are not believed."""
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
     monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
     forwarded = "198.51.100.7, 10.244.7.3"
@@ -188,7 +188,7 @@ def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
 
 
 def request(peer: str, forwarded: str) -> SimpleNamespace:
-    """Return a request as Tornado has it, to a hub at 172.18.0.1."""
+    """Return a request to a hub at 172.18.0.1, as Tornado represents it."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
     return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},
@@ -232,7 +232,7 @@ def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
 
 
 def test_status_counts_the_learners_servers(hub, ada):
-    (running,) = re.findall(r"^Learners' servers that run: (\d+)$", hub.make("status"), re.M)
+    (running,) = re.findall(r"^Learners' servers running: (\d+)$", hub.make("status"), re.M)
     there = hub.engine.containers.list(filters={"label": f"{containers.LABEL}={hub.name}"})
     assert int(running) == len(there) > 0
 
@@ -337,7 +337,7 @@ def test_a_link_out_of_the_home_shows_the_learners_own_container(ada):
 
 
 def test_the_proxy_obeys_the_hub_alone(hub):
-    """Whoever has an account on this machine can reach its interface."""
+    """Anyone with an account on this machine can reach the proxy's interface."""
     url = f"http://127.0.0.1:{hub.port + 2}/api/routes"
     assert requests.get(url, timeout=30).status_code == 403
     forged = {"Authorization": "token forged"}
@@ -351,8 +351,8 @@ def test_the_learner_has_no_rights_to_gain(ada):
     assert status["NoNewPrivs"] == "1"
     assert status["Uid"].split() == ["1000"] * 4
     assert ada.container.attrs["HostConfig"]["Privileged"] is False
-    mounts = {mount["Destination"]: mount["Name"] for mount in ada.container.attrs["Mounts"]}
-    home, shared = f"{ada.hub.name}-home-ada", f"{ada.hub.name}-shared"
+    mounts = {mount["Destination"]: mount["Source"] for mount in ada.container.attrs["Mounts"]}
+    home, shared = f"{ada.hub.homes}/homes/ada", f"{ada.hub.homes}/shared"
     assert mounts == {"/home/jovyan": home, "/home/jovyan/shared": shared}
 
 
@@ -409,7 +409,7 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
     with_cookie = ada.session.get(ada.hub.url + path, timeout=30)
     for response in (with_token, with_cookie):
         assert response.status_code in (403, 404), response.text
-    # The token in ada's own server, which her kernels can read, is good for her alone, too.
+    # The token in ada's own server, which her kernels can read, gets her no further.
     token = ada.run("printenv", "JUPYTERHUB_API_TOKEN").strip()
     headers = {"Authorization": f"token {token}"}
     response = requests.get(ada.hub.url + path, headers=headers, timeout=30)
@@ -418,7 +418,7 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
 
 @pytest.mark.parametrize("dots", ["..", "%2e%2e", "%2E.", "..%2f..%2f", "..%5c.."])
 def test_dots_in_an_address_lead_nowhere(ada, bob, dots):
-    """Sent as they are: other clients would resolve them first."""
+    """The dots are sent as they are; other clients would resolve them first."""
     connection = http.client.HTTPConnection("127.0.0.1", ada.hub.port, timeout=30)
     path = f"/user/ada/{dots}/bob/api/contents"
     connection.request("GET", path, headers={"Authorization": f"token {ada.token}"})
@@ -462,13 +462,13 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
     assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
 
-    # And lets others in, but does not touch administrators, nor passwords.
+    # An instructor also lets others in, but cannot change administrators or passwords.
     page = teacher.session.get(f"{hub.url}/hub/authorize", timeout=30)
     assert 'aria-label="Shut out ada"' in page.text
     assert 'aria-label="Shut out instructor"' not in page.text
     assert "New password" not in page.text
     hub.sign_up("guest")
-    assert "not been authorized" in hub.login("guest").text
+    assert "Your instructor has to let" in hub.login("guest").text
     let_in = {"data": {"let_in": "yes"}}
     assert post(teacher.session, f"{hub.url}/hub/authorize/guest", **let_in).status_code == 200
     guest = hub.login("guest").session
@@ -515,7 +515,7 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
     ada.run("sh", "-c", "echo saved > ~/saved")
     before = ada.container.id
     began = hub.container(service).attrs["State"]["StartedAt"]
-    # All but its first process, which then ends as well, and Docker starts the container again.
+    # This kills all but its first process, which then ends as well. Docker restarts the container.
     hub.container(service).exec_run(["sh", "-c", "kill -9 -1"])
 
     def works() -> bool:
@@ -542,7 +542,7 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
     kernel = busy.start_kernel()
-    # It prints nothing until it is done, and that takes five times as long as idling may.
+    # It prints nothing until it is done, which takes five times as long as a server may idle.
     began = time.monotonic()
     assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
     assert time.monotonic() - began >= 60
@@ -569,7 +569,7 @@ def test_a_network_without_walls_ends_the_start(engine, walls):
     name = f"course-no-walls-{os.getpid()}"
     network = engine.networks.create(name, driver="bridge", **walls)
     try:
-        with pytest.raises(SystemExit, match=rf"{name}' learners' servers could reach each other"):
+        with pytest.raises(SystemExit, match=rf"{name}', learners' servers could reach each other"):
             containers.learners_network(engine, name)
     finally:
         network.remove()
@@ -584,7 +584,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` takes it while nobody is on; then its addresses are free."""
+    """`docker network prune` removes it while no server runs; its addresses may then be taken."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

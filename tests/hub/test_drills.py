@@ -1,6 +1,6 @@
 """Drills: things break while a class works on a real hub in containers. What is left of its work?
 
-Each prints how long it was until a learner could go on: `pytest tests/hub/test_drills.py -rP`.
+Each prints how long it took until a learner could go on: `pytest tests/hub/test_drills.py -rP`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import secrets
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import docker
@@ -39,7 +40,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def learners(hub) -> list[ClassLearner]:
-    """A class that is logged in, without servers."""
+    """A class that is logged in, but has no servers yet."""
     return [ClassLearner(hub, f"learner{number}") for number in range(CLASS)]
 
 
@@ -72,7 +73,7 @@ def start(learner: ClassLearner) -> float:
 
 @pytest.fixture(scope="module")
 def working(learners) -> list[ClassLearner]:
-    """The five of the class who stay, with servers."""
+    """Return the five learners who stay, each with a running server."""
     for learner in learners[:5]:
         if not learner.server():
             learner.start_server()
@@ -103,7 +104,7 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     starting = learners[5:10]
     with ThreadPoolExecutor(len(starting)) as pool:
         list(pool.map(lambda learner: learner.api("POST", START).raise_for_status(), starting))
-    # Some have a container, and the hub has not noted where; some have none yet.
+    # Some have a container that the hub has not noted yet; some have none.
     wait_until(lambda: containers(hub, starting), "the first ones are there")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
     left = hub.engine.containers.create(  # between its two requests to the engine
@@ -140,7 +141,7 @@ def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
 
 
 def test_stop_and_start_at_once(working):
-    """As a learner does who has read that this helps."""
+    """What a learner does after reading that it helps."""
     learner = working[0]
     for _ in range(3):
         learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
@@ -148,19 +149,15 @@ def test_stop_and_start_at_once(working):
         learner.start_server()
 
 
-def test_a_full_disk_loses_nothing_that_was_saved(hub, working):
+@pytest.mark.root
+def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     learner = ClassLearner(hub, "full")
-    # A home of 30 MB: a file system in memory, as no other has a limit that a test may set.
-    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=30m,uid=1000"}
-    home = f"{hub.name}-home-full"
-    hub.engine.volumes.create(home, driver_opts=options)
-    hub.engine.containers.run(  # or it would be empty after each stop
-        f"{IMAGE}:cpu",
-        ["sleep", "infinity"],
-        name=f"{hub.name}-keeper",
-        detach=True,
-        volumes={home: {"bind": "/home/jovyan"}},
-    )
+    # A home of 30 MB: a file system in memory.
+    home = hub.homes / "homes" / "full"
+    home.mkdir()
+    options = "size=30m,uid=1000,gid=1000,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", home], check=True)
+    request.addfinalizer(lambda: subprocess.run(["umount", "--lazy", home], check=False))
     learner.start_server()
     save(learner, "kept").raise_for_status()
     kernel = learner.start_kernel()
@@ -189,7 +186,7 @@ except OSError as error:
 
 
 def test_endless_output_hurts_nobody(working):
-    """Ten gigabytes, or what a minute brings of them."""
+    """Ten gigabytes, or as much of them as half a minute allows."""
     loud, other = working[2], working[3]
     kernel = loud.start_kernel()
     flood = """
@@ -237,7 +234,7 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
 
 
 def upgrade(engine: docker.DockerClient, name: str) -> None:
-    """Make an image whose lessons have changed, under the name of the one in use."""
+    """Build an image with changed lessons, under the name of the one in use."""
     change = r"""sed -i '0,/"source": \[/s//"source": [\n    "Second edition.\\n",/'"""
     dockerfile = f"""
 FROM {name}:cpu

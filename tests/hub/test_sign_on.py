@@ -1,4 +1,4 @@
-"""Who comes in to a hub for a class from another service: OAuth and LTI 1.3, in real containers.
+"""Who gets into a hub for a class from another service: OAuth and LTI 1.3, in real containers.
 
 The OpenID provider is oidc-provider-mock, which is Authlib's server. The learning platform is a
 stand-in: a key, the address where the hub finds it, and the messages that a platform would send.
@@ -57,8 +57,8 @@ PROVIDER = {
             "COURSE_OAUTH_CLIENT_SECRET, COURSE_OAUTH_ALLOWED.",
         ),
         ({"COURSE_OAUTH_ALLOWED": ""}, "needs these settings, too: COURSE_OAUTH_ALLOWED."),
-        ({"COURSE_OAUTH_ALLOWED": "*,students"}, "or '*' alone"),
-        ({"COURSE_OAUTH_ALLOWED": " , "}, "has to be a list of groups and of domains"),
+        ({"COURSE_OAUTH_ALLOWED": "*,students"}, "or just '*'"),
+        ({"COURSE_OAUTH_ALLOWED": " , "}, "has to be a list of groups and domains"),
         ({"COURSE_OAUTH_TOKEN_URL": ""}, "needs these settings, too: COURSE_OAUTH_TOKEN_URL."),
         ({"COURSE_OAUTH_ISSUER": "https://id.example.org"}, "so is COURSE_OAUTH_AUTHORIZE_URL"),
         ({"COURSE_OAUTH_TOKEN_URL": "http://id.example.org"}, "has to begin with https://"),
@@ -86,7 +86,7 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
 
 
 def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """How many log-ins fail without that, `make bench-load` has shown."""
+    """`make bench-load` has shown how many log-ins fail otherwise."""
     for variable, value in PROVIDER.items():
         monkeypatch.setenv(variable, value)
     saved = AsyncHTTPClient._save_configuration()
@@ -126,8 +126,8 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # somebody else than ab3
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # in small letters it is kate
+        ({"sub": "aB3"}, "sub"),  # somebody other than ab3
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # in lowercase it is kate
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),
@@ -143,7 +143,7 @@ def test_a_name_that_is_not_safe_is_refused(claims, claim):
     assert refusal.value.status_code == 403
 
 
-def test_no_two_names_have_one_volume():
+def test_no_two_names_have_one_home():
     names = ["a@b.c", "a-b.c", "a.b.c", "a_b.c", "a-40b.c", "a+b.c", "a-40b-2ec", "a-2d40b"]
     escaped = {DockerSpawner._escape(name) for name in names}
     assert len(escaped) == len(names)
@@ -159,7 +159,7 @@ class OAuthHub(ClassHub):
     """A hub whose learners have an account with a provider."""
 
     def admit(self, name: str) -> None:
-        """They are in already."""
+        """Do nothing: their accounts are with the provider."""
 
     def login(self, user: str, password: str | None = None) -> requests.Response:
         """Log in as a browser does: to the provider, which asks who it is, and back."""
@@ -235,8 +235,8 @@ def ada(oauth_hub) -> ClassLearner:
 def test_a_learner_with_an_address_for_a_name_gets_a_server(ada):
     name = f"{ada.hub.name}-ada-40example-2eorg"
     container = ada.hub.engine.containers.get(name)
-    mounts = {mount["Destination"]: mount["Name"] for mount in container.attrs["Mounts"]}
-    assert mounts["/home/jovyan"] == f"{ada.hub.name}-home-ada-40example-2eorg"
+    mounts = {mount["Destination"]: mount["Source"] for mount in container.attrs["Mounts"]}
+    assert mounts["/home/jovyan"] == f"{ada.hub.homes}/homes/ada-40example-2eorg"
     assert ada.api("GET", "/user/{name}/api/status").ok
     environment = json.dumps(container.attrs["Config"]["Env"])
     assert "OAUTH_CLIENT_SECRET" not in environment
@@ -260,10 +260,10 @@ def test_the_administrator_is_whom_the_setting_names(oauth_hub):
     [
         ("stranger", "Your account may not use this hub."),
         ("tricky", "Your account may not use this hub."),
-        ("unverified", "Nobody has verified that eve@example.org is yours"),
-        ("impostor", "Nobody has verified that teacher@else.example is yours"),
+        ("unverified", "has not verified that eve@example.org is yours"),
+        ("impostor", "has not verified that teacher@else.example is yours"),
         ("kelvin", "which cannot be a user name here"),
-        ("nameless", "does not say your email. Tell your instructor."),
+        ("nameless", "did not send your email. Tell your instructor."),
     ],
 )
 def test_others_are_refused_with_a_sentence(oauth_hub, person, sentence):
@@ -282,7 +282,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     who = decode_signed_value(secret, name, cookie.strip('"'))
 
     def page_after(hours: float) -> str:
-        """Return where somebody ends who has logged in before so many hours, as the cookie says."""
+        """Return where somebody ends up whose cookie says they logged in that many hours ago."""
         then = time.time() - 3600 * hours
         old = create_signed_value(secret, name, who, clock=lambda: then)
         cookies = {name: old.decode()}
@@ -319,7 +319,7 @@ def test_there_are_no_passwords_and_no_sign_up(oauth_hub):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({}, "You are not logged in (OAuth callback made without a code). Start on the log-in"),
+        ({}, "You are not logged in (OAuth callback made without a code). Go to the log-in"),
         ({"error": "access_denied"}, "You are not logged in (OAuth error: access_denied)."),
         ({"code": "x", "state": "x"}, "You are not logged in (OAuth state mismatch)."),
     ],
@@ -357,7 +357,7 @@ def test_a_hub_that_is_started_while_the_provider_is_away_comes_back_with_it(new
         )
     hub.container("hub").restart()
     wait_until(
-        lambda: "does not say what the hub has to know" in hub.log("hub"),
+        lambda: "does not provide what the hub needs" in hub.log("hub"),
         "it says what it waits for",
     )
     assert not hub.answers()
@@ -376,7 +376,7 @@ def test_a_provider_is_asked_for_its_addresses(monkeypatch, provider, issuer):
     else:
         assert oauth.endpoints()["token_endpoint"] == f"{provider}/oauth2/token"
         monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + "/nowhere")
-        with pytest.raises(SystemExit, match=r"does not say what the hub has to know: .*404"):
+        with pytest.raises(SystemExit, match=r"does not provide what the hub needs: .*404"):
             oauth.endpoints()
 
 
@@ -507,7 +507,7 @@ def forger() -> rsa.RSAPrivateKey:
         ({"aud": "another"}, "Audience"),
         ({"iss": "https://else.example"}, "Invalid issuer"),
         ({"nonce": "another"}, "OAuth nonce mismatch"),
-        ({"sub": None}, "does not say your sub"),
+        ({"sub": None}, "did not send your sub"),
         ({"sub": "../x"}, "which cannot be a user name here"),
         ({"sub": "aB"}, "which cannot be a user name here"),
         ({f"{CLAIM}version": "1.1"}, "version claim"),

@@ -152,7 +152,7 @@ def memory(text: str) -> int | None:
 def docker_name(text: str) -> str:
     """Return a name that Docker and Compose do not change."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
-        raise ValueError("has to be of small letters, digits, - and _ alone")
+        raise ValueError("has to consist of lowercase letters, digits, - and _")
     return text
 
 
@@ -160,7 +160,7 @@ def host_name(text: str) -> str:
     """Return a host name in lower case, or an empty string."""
     # A numeric address is not a host name: certificates are for names.
     if text and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", text.lower()):
-        raise ValueError("has to be a host name alone, like hub.example.org")
+        raise ValueError("has to be just a host name, like hub.example.org")
     return text.lower()
 
 
@@ -189,7 +189,7 @@ def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
             ) from None
         if not found[-1].prefixlen:
             raise ValueError(
-                "has to be narrower: this is every address, so any visitor could claim any other"
+                "has to be narrower: it covers every address, so any visitor could claim any other"
             )
     return found
 
@@ -206,10 +206,17 @@ def allowed(text: str) -> set[str]:
     entries = {entry.strip() for entry in text.split(",")} - {""}
     if text and (not entries or ("*" in entries and len(entries) > 1)):
         raise ValueError(
-            "has to be a list of groups and of domains,\n"
-            "as in 'students,@example.org', or '*' alone, for all who have an account there"
+            "has to be a list of groups and domains,\n"
+            "such as 'students,@example.org', or just '*', for everyone with an account there"
         )
     return entries
+
+
+def absolute_path(text: str) -> str:
+    """Return an absolute path that Docker can mount, or an empty string."""
+    if text and not re.fullmatch(r"/[\w./@+-]*[\w@+-]", text):
+        raise ValueError("has to be an absolute path of letters, digits and - _ . @ + /")
+    return text
 
 
 def claim(text: str) -> str:
@@ -217,7 +224,7 @@ def claim(text: str) -> str:
     if text in CHOSEN:
         raise ValueError(
             "has to be a claim that people cannot choose themselves, such as\n"
-            "email or sub: anyone could choose the administrator's name"
+            "email or sub; otherwise, anyone could choose the administrator's name"
         )
     return text
 
@@ -309,9 +316,9 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in small letters. With oauth and lti, it is that person's name
-    there (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no administrator. If
-    you change the name, the earlier administrator remains one until you change that on the page
+    The administrator's user name, in lowercase. With oauth and lti, it is that person's name there
+    (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no administrator. If you
+    change the name, the earlier administrator remains one until you change that on the page
     Admin.""",
 )
 SIGNUP = Setting(
@@ -441,9 +448,10 @@ MONITOR = Setting(
     given_to="hub commands",
     about="""
     If this is `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
-    /services/grafana/. They keep for 30 days who used how much memory and processor time, and when:
-    this is personal data. The two ports after the hub's are used, too, on 127.0.0.1, where everyone
-    with an account on this server can read it. Run `make down` before you switch it off.""",
+    /services/grafana/. They record who used how much memory and processor time, and when, and keep
+    it for 30 days: this is personal data. They use the two ports after the hub's, on 127.0.0.1,
+    where everyone with an account on this server can read the data. Run `make down` before you
+    switch this off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
@@ -470,6 +478,25 @@ DATABASE = Setting(
     A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default they
     are in a file, which is enough for a class. To move them: `make backup`, change this, `make
     recover`.""",
+)
+HOMES = Setting(
+    "COURSE_HOMES",
+    absolute_path,
+    given_to="compose commands",
+    example="/srv/tensorflow-course",
+    about="""
+    The folder on this server for learners' work: a folder for each learner, and the one that all
+    learners read. Give it a disk of its own, so that learners cannot fill the system's disk. `make
+    up` creates the folder. By default it is /srv/ and COURSE_NAME.""",
+)
+HOME_QUOTA = Setting(
+    "COURSE_HOME_QUOTA",
+    memory,
+    given_to="hub commands",
+    example="5G",
+    about="""
+    The most that a learner's home may hold. This needs a disk for COURSE_HOMES with project quotas
+    (XFS or ext4); docs/operators.md says how. By default, nothing limits it.""",
 )
 NAME = Setting(
     "COURSE_NAME",
@@ -510,6 +537,11 @@ def ports() -> tuple[int, int, int]:
     """Return the ports of the public address, the hub's API and the proxy's API."""
     first = PORT()
     return first, first + 1, first + 2
+
+
+def homes() -> str:
+    """Return the path of the folder for learners' work on the server."""
+    return HOMES() or f"/srv/{NAME()}"
 
 
 def required(*settings: Setting) -> None:
@@ -599,10 +631,10 @@ def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
     for name in names:
         if name not in TABLE:
             close = get_close_matches(name, TABLE, 1)
-            meant = f" Is it {close[0]}?" if close else ""
+            meant = f" Did you mean {close[0]}?" if close else ""
             sys.exit(
                 f"{where}: there is no setting {name}.{meant}\n"
-                "docker/.env.example explains all that there are."
+                "docker/.env.example explains all settings."
             )
 
 

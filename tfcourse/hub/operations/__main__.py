@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfcourse.hub import settings
-from tfcourse.hub.operations import backup
+from tfcourse.hub.operations import backup, homes
 from tfcourse.hub.operations.engine import compose, output
 from tfcourse.hub.state import ROOT
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit("\nStopped.")
     except FileNotFoundError as error:
-        sys.exit(f"{error.filename} is not there.")
+        sys.exit(f"{error.filename} was not found.")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -47,20 +47,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         made.set_defaults(command=command)
         return made
 
-    add(up, "start the hub, or make it take new settings")
-    add(down, "stop the hub; learners' servers run on, accounts and work are kept")
-    add(status, "show what runs")
+    add(up, "start the hub, or apply new settings")
+    add(down, "stop the hub; learners' servers keep running, accounts and work are kept")
+    add(status, "show what is running")
     add(logs, "show what the hub logs, until Ctrl-C")
     add(password, "give somebody a new password, and log them out").add_argument("name")
-    made = add(save, "write accounts, secrets and work to one file; the hub may run", "backup")
+    made = add(save, "write accounts, secrets and work to one file; the hub can stay up", "backup")
     made.add_argument(
-        "--file", type=Path, help="where to; `-` is stdout (default: .course/backups)"
+        "--file", type=Path, help="the new file; `-` is stdout (default: in .course/backups)"
     )
-    made = add(restore, "bring all of a backup back; the hub must not run")
+    made = add(restore, "restore everything in a backup; the hub must be stopped")
     made.add_argument("--replace", action="store_true", help="replace what is there")
     made.add_argument("file", type=Path, nargs="?", help="the backup")
-    made = add(recover, "bring damaged or moved accounts back from the last good copy")
-    made.add_argument("--empty", action="store_true", help="begin without accounts")
+    made = add(recover, "restore damaged or moved accounts from the last good copy")
+    made.add_argument("--empty", action="store_true", help="start without accounts")
     made = add(values, "make and check values for Zero to JupyterHub")
     made.add_argument("--size", required=True, help="small, class or university")
     made.add_argument("--image", required=True, help="the learners' image, without its tag")
@@ -88,8 +88,9 @@ def up(_: argparse.Namespace) -> None:
     ):
         path = setting()
         if path and not (path.startswith("/") and is_one(Path(path))):
-            sys.exit(f"{setting.name}: there is no {kind} {path}: give the whole path, from / on.")
+            sys.exit(f"{setting.name}: there is no {kind} {path}. Give an absolute path.")
     build()
+    homes.prepare()
     compose("up", "--detach", "--scale", f"https={int(settings.HOST.is_set)}")
     restart_what_waits()
     ready = compose(*RUN_IN_HUB, "tfcourse.hub.operations.ready", check=False)
@@ -104,11 +105,9 @@ def down(_: argparse.Namespace) -> None:
 
 
 def status(_: argparse.Namespace) -> None:
-    """Show the hub's containers, and how many learners' servers run."""
+    """Show the hub's containers, and how many learners' servers are running."""
     compose("ps", everything=True)
-    label = f"--filter=label=tensorflow-course.hub={settings.NAME()}"
-    servers = output("ps", "--quiet", label).split()
-    print(f"Learners' servers that run: {len(servers)}")
+    print(f"Learners' servers running: {len(homes.servers())}")
 
 
 def logs(_: argparse.Namespace) -> None:
@@ -121,7 +120,7 @@ def password(options: argparse.Namespace) -> None:
     service = "--filter=label=com.docker.compose.service=hub"
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     if not output("ps", "--quiet", service, project):
-        sys.exit("The hub has to run for that: make up")
+        sys.exit("The hub has to be running for that: make up")
     compose(*RUN_IN_HUB, "tfcourse.hub.operations.password", options.name)
     compose("restart", "hub")
 
@@ -164,7 +163,7 @@ def restore(options: argparse.Namespace) -> None:
 
 
 def recover(options: argparse.Namespace) -> None:
-    """Recover the accounts from the last good copy, or begin without any."""
+    """Recover the accounts from the last good copy, or start without any."""
     compose("stop", "hub")
     backup.database("recover", *(["--empty"] if options.empty else []))
     print("Now start the hub: make up")

@@ -1,9 +1,9 @@
 """Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
 
 This runs outside the containers and needs nothing but Docker. The file is a tar archive with one
-folder for each volume: the hub's `state`, `secrets` and `certificates`, the class's `shared`, and
-each learner's `home-NAME`. Temporary containers read and write the volumes as root, because a
-learner may have closed a file to everyone.
+folder for each of the hub's volumes `state`, `secrets` and `certificates`, for the class's
+`shared`, and for each learner's `home-NAME`. Temporary containers read and write them as root,
+because a learner may have closed a file to everyone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import IO
 
 from tfcourse.hub import settings
-from tfcourse.hub.operations.engine import image_of_hub, output, run_command
+from tfcourse.hub.operations import homes
+from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
 from tfcourse.hub.state import ROOT
 
 FORMAT = 1  # version of the archive's format
@@ -55,9 +56,9 @@ def backup(file: Path) -> None:
     The hub may run meanwhile, and learners may work.
     """
     if file.is_dir():
-        sys.exit(f"{file} is a folder: say the file's name, too.")
+        sys.exit(f"{file} is a folder: give the name of a file in it.")
     if not volumes():
-        sys.exit(f"There is nothing of a hub called {settings.NAME()!r} on this machine.")
+        sys.exit(f"There is no hub called {settings.NAME()!r} on this machine.")
     database("copy")
     archive(file, without=LIVE)
 
@@ -86,17 +87,17 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
                 shutil.copyfileobj(process.stdout, target, 2**20)
                 # 1: a file changed or vanished while tar read it, because learners are working.
                 if process.wait() > 1:
-                    sys.exit("The backup has failed, and is not kept.")
+                    sys.exit("The backup failed and was not kept.")
         except OSError as error:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
             process.kill()  # otherwise, after an error, it would wait for a reader
-    print(f"The backup is whole: {file}", file=sys.stderr)
+    print(f"The backup is complete: {file}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def whole(file: Path) -> Iterator[IO[bytes]]:
-    """Yield a compressed file for its owner alone, which gets its name once it is complete.
+    """Yield a compressed file that only its owner can read; it gets its name once it is complete.
 
     `-` is stdout without compression, for a program that compresses its input itself.
     """
@@ -146,13 +147,14 @@ def restore(file: Path, replace: bool) -> None:
     full = not_empty(volumes())
     if full and not replace:
         sys.exit(
-            f"There is work of this hub on this machine: {', '.join(full)}.\n"
-            "With REPLACE=1 the backup takes its place; a backup of what is there is made first."
+            f"This hub already has work on this machine: {', '.join(full)}.\n"
+            "REPLACE=1 backs that up first, then replaces it with the backup."
         )
     if full:
-        print("First a backup of what is there:", file=sys.stderr)
+        print("First, a backup of what is there now:", file=sys.stderr)
         database("copy", check=False)
         archive(default_file("-before-restore"))
+    homes.prepare()
     found = {name: make_volume(name) for name in names}
     tar = [
         *("tar", "--extract", "--verbose", "--numeric-owner", "--same-owner"),
@@ -169,19 +171,18 @@ def restore(file: Path, replace: bool) -> None:
         shutil.copyfileobj(source, process.stdin, 2**20)
         process.stdin.close()
     if process.returncode:
-        sys.exit("The restore has stopped half-way. Mend what is said above, and do it again.")
+        sys.exit("The restore stopped half-way. Fix what is reported above, then run it again.")
     database("recover", *(["--replace"] if replace else []))
-    print("Everything is back. `make up` starts the hub.", file=sys.stderr)
+    print("Everything is restored. `make up` starts the hub.", file=sys.stderr)
 
 
 def check_stopped() -> None:
     """Exit with a message if anything that uses the volumes is running."""
     if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={settings.NAME()}"):
         sys.exit("The hub is running. Stop it first: make down")
-    using = [f"--filter=volume={volume}" for volume in volumes().values()]
-    if running := using and output("ps", "--format={{.Names}}", *using).split():
+    if running := homes.servers():
         sys.exit(
-            "Learners' servers are running, on the work that would be replaced. Stop them:\n"
+            "Learners' servers are still using the work that would be replaced. Stop them:\n"
             f"docker stop {' '.join(running)}"
         )
 
@@ -192,7 +193,7 @@ def check(file: Path) -> list[str]:
     Exit with a message unless the file is a complete backup that this module wrote.
     """
     if file.is_dir():
-        sys.exit(f"{file} is a folder, and no backup.")
+        sys.exit(f"{file} is a folder, not a backup.")
     print(f"Checking {file} ...", file=sys.stderr)
     try:
         with tarfile.open(file, "r|gz") as archive:
@@ -202,7 +203,7 @@ def check(file: Path) -> list[str]:
             while source.read(2**20):
                 pass
     except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
-        sys.exit(f"{file} is damaged, or no backup: {error}. Nothing was changed.")
+        sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
     except (AttributeError, KeyError, ValueError):
         content = {}
     names = content.get("volumes", [])
@@ -216,32 +217,37 @@ def check(file: Path) -> list[str]:
 
 
 def volumes() -> dict[str, str]:
-    """Return the hub's volumes without those for metrics, keyed by their names in the archive."""
-    compose = r"(?!monitoring|prometheus|grafana)[a-z]+"
-    ours = r"(?:home|shared)(?:-.+)?"
-    pattern = rf"{re.escape(settings.NAME())}(?:_(?P<compose>{compose})|-(?P<ours>{ours}))"
-    found = {}
+    """Return what a backup contains: volumes and folders, keyed by their names in the archive.
+
+    Volumes for metrics are not in it.
+    """
+    pattern = rf"{re.escape(settings.NAME())}_((?!monitoring|prometheus|grafana)[a-z]+)"
+    found = homes.old_volumes()
     for volume in output("volume", "ls", "--quiet").split():
         if match := re.fullmatch(pattern, volume):
-            found[match["compose"] or match["ours"]] = volume
+            found[match[1]] = volume
+    root = Path(settings.homes())
+    if (root / "homes").is_dir():
+        found["shared"] = str(root / "shared")
+        learners = (path for path in (root / "homes").iterdir() if path.name[0] != ".")
+        found |= {f"home-{path.name}": str(path) for path in learners}
     return found
 
 
 def make_volume(name: str) -> str:
-    """Create a volume unless it exists; return its name on this machine.
+    """Create a volume unless it exists; return its name, or the path of a folder.
 
-    The argument is the volume's name in the archive.
+    `name` is its name in the archive. Docker creates a missing folder when it mounts it.
     """
-    if name.startswith(("home", "shared")):
-        return output("volume", "create", f"{settings.NAME()}-{name}")
-    # Without these labels, Compose would not treat the volume as its own.
-    labels = {"project": settings.NAME(), "volume": name}
-    options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
-    return output("volume", "create", *options, f"{settings.NAME()}_{name}")
+    if name == "shared":
+        return f"{settings.homes()}/shared"
+    if name.startswith("home-"):
+        return f"{settings.homes()}/homes/{name.removeprefix('home-')}"
+    return compose_volume(name)
 
 
 def not_empty(found: dict[str, str]) -> list[str]:
-    """Return the names of the volumes that are not empty."""
+    """Return the names of the volumes and folders that are not empty."""
     look = ["find", ".", "-mindepth", "2", "-maxdepth", "2", "-printf", "%h\n"]
     run = throw_away(found, "ro", ["DAC_READ_SEARCH"], look)
     listing = subprocess.run(run, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
@@ -251,7 +257,7 @@ def not_empty(found: dict[str, str]) -> list[str]:
 def throw_away(
     found: dict[str, str], mode: str, rights: list[str], command: list[str]
 ) -> list[str]:
-    """Return the command for a temporary container with these volumes.
+    """Return the command for a temporary container with these volumes and folders.
 
     Its root user has only the capabilities in `rights`.
     """

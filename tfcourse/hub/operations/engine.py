@@ -31,6 +31,7 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     content = Path(certificate).read_bytes() if certificate and Path(certificate).is_file() else b""
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
+        COURSE_HOMES=settings.homes(),
         # The group that may write to the socket: the hub has to be in it.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
@@ -55,6 +56,14 @@ def output(*command: str) -> str:
     if run.returncode:
         sys.exit(run.stderr.strip())
     return run.stdout.strip()
+
+
+def compose_volume(name: str) -> str:
+    """Create one of Compose's volumes unless it exists; return its name on this machine."""
+    # Without these labels, Compose would not treat the volume as its own.
+    labels = {"project": settings.NAME(), "volume": name}
+    options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return output("volume", "create", *options, f"{settings.NAME()}_{name}")
 
 
 def image_of_hub() -> str:

@@ -20,7 +20,7 @@ from tfcourse.hub import database, rounds, settings
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
-from tfcourse.hub.spawners import gpus, idle, profiles
+from tfcourse.hub.spawners import gpus, homes, idle, profiles
 
 # The learners' network leads only to this machine, where the hub is: not to the internet, not to a
 # cloud's metadata service, and not from one learner's server to another's.
@@ -28,9 +28,6 @@ WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "
 
 # The label on each learner's container. Its value is the hub that the container belongs to.
 LABEL = "tensorflow-course.hub"
-# The volume that holds a learner's work. `make backup` finds it by this name (backup.py).
-HOME = "{prefix}-home-{username}"
-
 
 # The options of every learner's container.
 HOST = {
@@ -46,7 +43,8 @@ def configure(c: Any, hub: Path) -> None:
     """Set up a hub for a class on one machine; `hub` is the folder with the hub's own files."""
     name = settings.NAME()  # names the hub's objects in Docker
     client = engine()
-    database.configure(c, hub, homes(client, name))
+    work = homes.path_on_server()
+    database.configure(c, hub, homes.names())
 
     # --- Addresses. The proxy and the hub are in the host's network: see WALLS
 
@@ -63,8 +61,7 @@ def configure(c: Any, hub: Path) -> None:
 
     proxy.configure(c)
 
-    # Not a `partial`: JupyterHub copies its settings, and a client cannot be copied.
-    accounts.configure(c, hub, lambda username: has_home(client, name, username))
+    accounts.configure(c, hub, has_home)
 
     # --- A learner's container
 
@@ -83,13 +80,11 @@ def configure(c: Any, hub: Path) -> None:
     # The hub notices within this time that a container is gone.
     c.Spawner.poll_interval = 10  # seconds
 
-    # Each start creates a new container, so a new image takes effect at once. The volume keeps the
-    # learner's work.
+    # Each start creates a new container, so a new image takes effect at once. The learner's work is
+    # in a folder outside.
     c.DockerSpawner.remove = True
-    c.DockerSpawner.volumes = {HOME: "/home/jovyan"}
-
-    # The class's shared folder.
-    c.Spawner.pre_spawn_hook = mount_shared_folder
+    c.Spawner.pre_spawn_hook = partial(mount_folders, work)
+    c.ContainerSpawner.home_quota = settings.HOME_QUOTA() or 0
 
     # By default, the spawner would look on Docker Hub for an image that is missing here.
     c.DockerSpawner.pull_policy = "ifnotpresent" if settings.IMAGE.is_set else "never"
@@ -132,9 +127,9 @@ def engine() -> docker.DockerClient:
     # Newer engines do not report this; they take care of it themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
-            "On this server learners' servers could reach each other: the kernel does not show\n"
-            "the firewall what goes over a bridge. Run `modprobe br_netfilter` as root, and see\n"
-            "to it that it is loaded at boot (a line in /etc/modules); then start the hub again."
+            "On this server, learners' servers could reach each other: the kernel does not pass\n"
+            "bridged traffic to the firewall. Run `modprobe br_netfilter` as root, add a line to\n"
+            "/etc/modules so that it is loaded at boot, too, then start the hub again."
         )
     return client
 
@@ -158,8 +153,8 @@ def learners_network(
     found = {"internal": network.attrs["Internal"], "options": network.attrs["Options"]}
     if not found["internal"] or not WALLS["options"].items() <= found["options"].items():
         sys.exit(
-            f"In the Docker network {name!r} learners' servers could reach each other or the\n"
-            f"internet. Remove it (docker network rm {name}), and start the hub again."
+            f"In the Docker network {name!r}, learners' servers could reach each other or the\n"
+            f"internet. Remove it (docker network rm {name}), then start the hub again."
         )
     return network.attrs["IPAM"]["Config"][0]
 
@@ -177,7 +172,7 @@ def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, st
     except (docker.errors.DockerException, requests.RequestException):
         return  # the engine is restarting
     if found != addresses:
-        get_logger().error("The learners' network is not what it was: the hub starts again.")
+        get_logger().error("The learners' network has changed: the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -191,27 +186,52 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
         container.remove(force=True)
 
 
-def homes(client: docker.DockerClient, name: str) -> list[str]:
-    """Return the names of the volumes that hold learners' work."""
-    begin = HOME.format(prefix=name, username="")
-    volumes = client.volumes.list(filters={"name": begin})
-    return [volume.name for volume in volumes if volume.name.startswith(begin)]
-
-
-def has_home(client: docker.DockerClient, name: str, username: str) -> bool:
+def has_home(username: str) -> bool:
     """Return whether there is work under this user name."""
-    escaped = DockerSpawner._escape(username)
-    return HOME.format(prefix=name, username=escaped) in homes(client, name)
+    return DockerSpawner._escape(username) in homes.names()
 
 
-def mount_shared_folder(spawner: DockerSpawner) -> None:
-    """Mount the class's shared folder: instructors may write to it, learners may only read.
+async def mount_folders(work: str, spawner: DockerSpawner) -> None:
+    """Mount the learner's home, and the folder that instructors write to and learners read.
 
-    The hub calls this function before each start (as `c.Spawner.pre_spawn_hook`).
+    The hub calls this function before each start (as `c.Spawner.pre_spawn_hook`). `work` is the
+    path on the server of the folder that contains both.
     """
+    name = DockerSpawner._escape(spawner.user.name)
+    limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
+    await asyncio.to_thread(homes.make, name, limit)
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
-    shared = {"{prefix}-shared": {"bind": "/home/jovyan/shared", "mode": mode}}
-    spawner.volumes = {**spawner.volumes, **shared}
+    spawner.volumes = {
+        f"{work}/homes/{name}": "/home/jovyan",
+        f"{work}/shared": {"bind": "/home/jovyan/shared", "mode": mode},
+    }
+
+
+def limit_home(work: str, size: int, home: str) -> None:
+    """Limit how much a new home may hold; raise HTTP 503 with a message if that fails.
+
+    The hub lacks the rights for it, so a temporary container does it.
+    """
+    command = ["python", "-m", "tfcourse.hub.spawners.homes", "limit", str(size), home]
+    try:
+        docker.from_env().containers.run(
+            f"{profiles.IMAGE}:hub",
+            command,
+            user="root",
+            cap_drop=["ALL"],
+            cap_add=["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"],
+            # The seccomp profiles of older engines do not know quotactl_fd(2).
+            security_opt=["no-new-privileges", "seccomp=unconfined"],
+            network_mode="none",
+            volumes=[f"{work}:{homes.FOLDER}"],
+            remove=True,
+        )
+    except docker.errors.DockerException as error:
+        get_logger().error("The quota of %s was not set: %s", home, error)
+        raise pages.refusal(
+            "Your home could not be created, because its limit could not be set. Please tell your "
+            "instructor."
+        ) from None
 
 
 class ContainerSpawner(DockerSpawner):
@@ -223,8 +243,9 @@ class ContainerSpawner(DockerSpawner):
 
     progress = pages.progress
 
+    home_quota = traitlets.Int(0, help="The most that a new home may hold, in bytes.", config=True)
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
-    gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs to give away.", config=True)
+    gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the state, but look for the container under this hub's name.
@@ -283,5 +304,5 @@ class ContainerSpawner(DockerSpawner):
             self.log.error("Docker did not start %s: %s", self.container_name, error)
             raise pages.refusal(
                 "Docker could not start your server. Try again; if that does not help, tell your "
-                f"instructor what it says: {getattr(error, 'explanation', error)}"
+                f"instructor what Docker said: {getattr(error, 'explanation', error)}"
             ) from None

@@ -1,0 +1,298 @@
+"""Learners' homes on the hub for a class: folders in one folder, and those that were volumes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+
+from tfcourse.hub import settings
+from tfcourse.hub.spawners import homes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Return an empty folder, as the hub's container finds it."""
+    (tmp_path / "homes").mkdir()
+    monkeypatch.setattr(homes, "FOLDER", tmp_path / "homes")
+    monkeypatch.setattr(homes, "OLD", tmp_path / "old")
+    monkeypatch.setattr(homes, "UID", os.geteuid())
+    monkeypatch.setenv("COURSE_STATE", str(tmp_path))
+    return tmp_path / "homes"
+
+
+@pytest.fixture
+def prepared(folder) -> Path:
+    """Return the folder after it was prepared for a hub."""
+    homes.prepare("/srv/course", "course")
+    return folder
+
+
+# --- The folder
+
+
+def test_a_new_folder_is_prepared_once_and_known_again(prepared):
+    assert homes.path_on_server() == "/srv/course"
+    homes.make("ada")
+    homes.prepare("/srv/course", "course")
+    assert homes.names() == ["ada"]
+
+
+def test_before_that_the_hub_says_what_to_do(folder):
+    with pytest.raises(SystemExit, match="is not prepared: start the hub with `make up`"):
+        homes.path_on_server()
+
+
+def test_a_disk_of_its_own_has_a_folder_for_what_was_lost(folder):
+    (folder / "lost+found").mkdir()
+    homes.prepare("/srv/course", "course")
+    assert homes.names() == []
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(folder):
+    (folder / "holidays").mkdir()
+    with pytest.raises(SystemExit, match="/srv/course is not empty"):
+        homes.prepare("/srv/course", "course")
+    assert [path.name for path in folder.iterdir()] == ["holidays"]
+
+
+def test_two_hubs_do_not_share_a_folder(prepared):
+    with pytest.raises(SystemExit, match="holds the homes of the hub 'course'"):
+        homes.prepare("/srv/course", "another")
+
+
+def test_without_its_disk_the_hub_does_not_start_with_empty_homes(prepared, tmp_path, monkeypatch):
+    """If the disk is not mounted, there is an empty folder in its place."""
+    (tmp_path / "mount-point").mkdir()
+    monkeypatch.setattr(homes, "FOLDER", tmp_path / "mount-point")
+    with pytest.raises(
+        SystemExit, match=r"were in /srv/course, but there are none .*\nIs its disk"
+    ):
+        homes.prepare("/srv/course", "course")
+
+
+def test_homes_that_were_moved_are_found(prepared):
+    homes.prepare("/mnt/large", "course")
+    assert homes.path_on_server() == "/mnt/large"
+
+
+def test_a_new_home_is_for_its_learner_alone(prepared):
+    homes.make("ada")
+    home = prepared / "homes" / "ada"
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert {".bashrc", "shared"} <= {path.name for path in home.iterdir()}
+    (home / "work").write_text("mine")
+    homes.make("ada")
+    assert (home / "work").read_text() == "mine"
+
+
+def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
+    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)  # the hub is killed
+    with pytest.raises(ZeroDivisionError):
+        homes.make("ada")
+    assert homes.names() == []
+    monkeypatch.undo()
+    monkeypatch.setattr(homes, "FOLDER", prepared)
+    homes.make("ada")
+    assert homes.names() == ["ada"]
+    assert len([*(prepared / "homes").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("value", ["homes", "/a b", "/a:b", "/{user}", "/a,b", "/srv/x/"])
+def test_a_path_that_docker_would_misread_gets_a_sentence(monkeypatch, value):
+    monkeypatch.setenv("COURSE_HOMES", value)
+    with pytest.raises(SystemExit, match=r"COURSE_HOMES is .* has to be an absolute path"):
+        settings.homes()
+
+
+# --- Homes that were volumes
+
+
+@pytest.fixture
+def old(folder) -> Path:
+    """Return a volume of an earlier version, with work in it."""
+    old = folder.parent / "old"
+    old.mkdir(mode=0o755)
+    (old / "work.ipynb").write_text("mine")
+    (old / "link").symlink_to("work.ipynb")
+    os.link(old / "work.ipynb", old / "same")
+    os.mkfifo(old / "pipe")
+    return old
+
+
+def test_a_volume_is_taken_over(prepared, old):
+    homes.take("home-ada", "of 2026")
+    home = prepared / "homes" / "ada"
+    assert {path.name for path in home.iterdir()} == {"work.ipynb", "link", "same", "pipe"}
+    assert home.stat().st_mode == old.stat().st_mode
+    assert (home / "same").stat().st_nlink == 2
+    assert (home / "link").readlink() == Path("work.ipynb")
+    homes.take("shared", "of 2026")
+    assert (prepared / "shared" / "work.ipynb").read_text() == "mine"
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at):
+    """Killed before the copy is noted, before it has its name, or before the volume is removed."""
+    calls, rename = itertools.count(1), Path.rename
+
+    def kill(path: Path, target: Path) -> None:
+        if next(calls) == killed_at:
+            raise KeyboardInterrupt
+        rename(path, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", kill)
+        homes.take("home-ada", "of 2026")
+    assert ("ada" in homes.names()) == (killed_at == 3)
+    if killed_at == 3:  # the volume may be half removed
+        (old / "work.ipynb").unlink()
+    homes.take("home-ada", "of 2026")
+    assert (prepared / "homes" / "ada" / "work.ipynb").read_text() == "mine"
+    assert homes.names() == ["ada"]
+
+
+def test_a_copy_for_which_there_is_no_room_leaves_the_volume(prepared, old, monkeypatch):
+    def full(command: list, **_: object) -> None:
+        (prepared / "homes" / ".ada.part").mkdir()
+        raise subprocess.CalledProcessError(1, command)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(homes.subprocess, "run", full)
+        with pytest.raises(SystemExit, match=r"The copy is not complete\. The volume is unchanged"):
+            homes.take("home-ada", "of 2026")
+    assert homes.names() == []
+    homes.take("home-ada", "of 2026")
+    assert homes.names() == ["ada"]
+
+
+def test_a_home_of_other_origin_is_not_replaced(prepared, old):
+    homes.make("ada")
+    with pytest.raises(SystemExit, match="has a volume, and there is already a folder homes/ada"):
+        homes.take("home-ada", "of 2026")
+    assert (old / "work.ipynb").exists()
+    homes.take("home-bob", "of 2025")
+    with pytest.raises(SystemExit, match="Nothing was changed"):
+        homes.take("home-bob", "of 2026")  # another volume of that name: from an old backup, say
+
+
+# --- With Docker
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub) -> ClassHub:
+    """A hub whose learners have homes in volumes, as an earlier version had them."""
+    hub = new_hub()
+    hub.up()
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    ada.run("sh", "-c", "echo saved >~/saved")
+    ada.stop_server()
+    hub.ada = ada
+    hub.make("down")
+    for name, path in (("home-ada", "homes/ada"), ("shared", "shared")):
+        bring = (
+            f"cp -a /new/{path}/. /old/ && chown --reference=/new/{path} /old && rm -r /new/{path}"
+        )
+        hub.engine.containers.run(
+            f"{IMAGE}:hub",
+            ["sh", "-c", bring],
+            user="root",
+            volumes=[f"{hub.name}-{name}:/old", f"{hub.homes}:/new"],
+            remove=True,
+        )
+    remove = ["sh", "-c", "rm -r /new/* /state/homes-path"]
+    volumes = [f"{hub.homes}:/new", f"{hub.name}_state:/state"]
+    hub.engine.containers.run(f"{IMAGE}:hub", remove, user="root", volumes=volumes, remove=True)
+    return hub
+
+
+def old_volumes(hub: ClassHub) -> list[str]:
+    found = hub.engine.volumes.list(filters={"name": f"{hub.name}-"})
+    return sorted(volume.name.removeprefix(f"{hub.name}-") for volume in found)
+
+
+def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
+    assert old_volumes(hub) == ["home-ada", "shared"]
+    # Somebody is still working on a volume.
+    label = {"tensorflow-course.hub": hub.name}
+    mount = [f"{hub.name}-home-ada:/home/jovyan"]
+    server = hub.engine.containers.run(
+        f"{IMAGE}:hub", ["sleep", "600"], labels=label, volumes=mount, detach=True
+    )
+    with pytest.raises(
+        AssertionError, match=rf"must be stopped for that.*docker stop {server.name}"
+    ):
+        hub.up()
+    assert old_volumes(hub) == ["home-ada", "shared"]
+    server.remove(force=True)
+
+    said = hub.up()
+    assert "1 of 2: home-ada\n2 of 2: shared\n" in said
+    assert old_volumes(hub) == []
+    ada = hub.ada
+    assert ada.session.get(f"{hub.url}/hub/home", timeout=30).url.endswith("/hub/home")
+    assert hub.login("ada", PASSWORD).url == f"{hub.url}/hub/spawn"
+    ada.start_server()
+    assert ada.run("cat", "/home/jovyan/saved") == "saved\n"
+    ada.run("touch", "/home/jovyan/new")
+    ada.stop_server()
+    # They are moved only once.
+    assert "Docker volumes" not in hub.up()
+
+
+def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
+    """For example, with Compose alone: Docker then makes an empty folder."""
+    other = new_hub()
+    run = other.engine.containers.run(
+        f"{IMAGE}:hub",
+        environment={"COURSE_SPAWNER": "docker", "COURSE_NAME": other.name},
+        volumes=[f"{other.homes}:/srv/homes", "/var/run/docker.sock:/var/run/docker.sock"],
+        group_add=[os.stat("/var/run/docker.sock").st_gid],
+        detach=True,
+    )
+    try:
+        assert run.wait(timeout=60)["StatusCode"] == 1
+        assert "start the hub with `make up`" in run.logs().decode()
+    finally:
+        run.remove(force=True)
+
+
+def test_a_take_over_that_is_killed_goes_on(hub):
+    """Killed in the middle of a large home."""
+    hub.make("down")
+    large = f"{hub.name}-home-large"
+    fill = "for i in $(seq 2000); do head -c 100000 /dev/urandom >/old/$i; done; chown -R 1000 /old"
+    hub.engine.containers.run(
+        f"{IMAGE}:hub", ["sh", "-c", fill], user="root", volumes=[f"{large}:/old"], remove=True
+    )
+    environment = {**os.environ, **hub.environment}
+    with subprocess.Popen(
+        ["make", "up"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        for line in process.stdout:
+            if "1 of 1: home-large" in line:
+                break
+        part = hub.homes / "homes" / ".large.part"
+        wait_until(lambda: part.exists(), "the copy has begun")
+        os.killpg(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    assert "home-large" in old_volumes(hub)
+    hub.up()
+    assert old_volumes(hub) == []
+    assert len([*(hub.homes / "homes" / "large").iterdir()]) == 2000
+    note = json.loads((hub.homes / homes.NOTE).read_text())
+    assert note == {"hub": hub.name, "path": str(hub.homes)}

@@ -1,0 +1,198 @@
+"""The homes of the hub in containers: a folder for each learner, all in one folder of the server.
+
+COURSE_HOMES names that folder. It contains `homes`, with a folder for each learner, `shared`, and a
+note that says which hub it belongs to. The hub's container has it at FOLDER. `make up` runs
+`python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare the folder, to
+take over homes that an earlier version kept in Docker volumes, and to limit how much homes may
+hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tfcourse.hub.spawners import quotas
+from tfcourse.hub.state import state_folder
+
+FOLDER = Path("/srv/homes")  # in the hub's container
+NOTE = "tensorflow-course.json"
+UID = 1000  # jovyan's, in our images
+SKELETON = Path("/etc/skel")
+OLD = Path("/old")  # where a temporary container has a volume of an earlier version
+
+
+def names() -> list[str]:
+    """Return the names of the folders that hold learners' work."""
+    return [path.name for path in (FOLDER / "homes").iterdir() if path.name[0] != "."]
+
+
+def path_on_server() -> str:
+    """Return the folder's path on the server; exit with a message if it is not there."""
+    note = read_note()
+    if note is None:
+        sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
+    return note["path"]
+
+
+def make(name: str, limit: Callable[[str], None] | None = None) -> None:
+    """Create a learner's folder unless it exists, all at once.
+
+    Before the folder gets its name, `limit` is called with its path in FOLDER.
+    """
+    target = FOLDER / "homes" / name
+    if target.exists():
+        return
+    part = part_of(target)
+    shutil.rmtree(part, ignore_errors=True)  # left by a hub that was killed
+    shutil.copytree(SKELETON, part)
+    (part / "shared").mkdir()  # Docker would create it for root
+    part.chmod(0o700)
+    if limit:
+        limit(str(part.relative_to(FOLDER)))
+    part.rename(target)
+
+
+def part_of(target: Path) -> Path:
+    """Return the path that a folder has until it is complete; no learner's name has a dot."""
+    return target.with_name(f".{target.name}.part")
+
+
+def read_note() -> dict[str, str] | None:
+    """Return the hub's name (`hub`) and the folder's path on the server (`path`), if noted."""
+    try:
+        return json.loads((FOLDER / NOTE).read_text())
+    except FileNotFoundError:
+        return None
+
+
+# --- As root, in a temporary container
+
+
+def main() -> None:
+    """Run the `prepare`, `take` or `limit` command."""
+    parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.spawners.homes")
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = commands.add_parser("prepare", help="create what is missing in the folder")
+    made.add_argument("path", help="the folder's path on the server")
+    made.add_argument("hub", help="the hub's name")
+    made = commands.add_parser("take", help="copy an earlier version's volume into the folder")
+    made.add_argument("name", help="`shared`, or `home-` and a learner's name")
+    made.add_argument("volume", help="what tells it from other volumes of its name")
+    made = commands.add_parser("limit", help="limit how much homes may hold")
+    made.add_argument("size", type=int, help="the limit for each, in bytes")
+    made.add_argument("homes", nargs="*", type=Path, help="paths in the folder (default: all)")
+    options = parser.parse_args()
+    if options.command == "prepare":
+        prepare(options.path, options.hub)
+    elif options.command == "take":
+        take(options.name, options.volume)
+    else:
+        limit(options.size, [FOLDER / path for path in options.homes])
+
+
+def prepare(path: str, hub: str) -> None:
+    """Create what is missing; exit with a message if this is not the folder of this hub."""
+    note, last = read_note(), state_folder() / "homes-path"
+    if note is None and last.exists():
+        sys.exit(
+            f"Learners' homes were in {last.read_text()}, but there are none in {path}.\n"
+            "Is its disk mounted? If you changed COURSE_HOMES, copy them first: cp -a OLD/. NEW"
+        )
+    if note is None and any(child.name != "lost+found" for child in FOLDER.iterdir()):
+        sys.exit(f"{path} is not empty. Name an empty folder, or a new one, in COURSE_HOMES.")
+    if note is not None and note["hub"] != hub:
+        sys.exit(f"{path} holds the homes of the hub {note['hub']!r}. Set another COURSE_HOMES.")
+    for name in ("homes", "shared"):
+        if not (FOLDER / name).exists():
+            (FOLDER / name).mkdir(mode=0o755)
+            os.chown(FOLDER / name, UID, UID)
+    write(FOLDER / NOTE, json.dumps({"hub": hub, "path": path}))
+    write(last, path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write the file all at once, readable for everybody."""
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text)
+    aside.chmod(0o644)
+    aside.rename(path)
+
+
+def take(name: str, volume: str) -> None:
+    """Copy the volume at OLD, unless an earlier run finished that before it was killed.
+
+    The volume may be removed afterwards. Exit with a message if the learner already has another
+    folder.
+    """
+    target = FOLDER / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
+    done = FOLDER / ".taken" / name
+    if target.exists() and done.exists() and done.read_text() == volume:
+        return
+    if target.exists() and any(target.iterdir()):
+        sys.exit(
+            f"{name} has a volume, and there is already a folder {target.relative_to(FOLDER)}.\n"
+            "Nothing was changed. Move the folder away, or remove the volume."
+        )
+    part = part_of(target)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        subprocess.run(["/bin/cp", "--archive", OLD, part], check=True)
+    except subprocess.CalledProcessError:
+        sys.exit("The copy is not complete. The volume is unchanged.")
+    os.sync()
+    write(done, volume)
+    if target.exists():
+        target.rmdir()
+    part.rename(target)
+
+
+def limit(size: int, chosen: list[Path]) -> None:
+    """Limit how much the chosen homes, or all, may hold; exit with a message if that fails."""
+    with open(FOLDER / NOTE) as note:
+        fcntl.flock(note, fcntl.LOCK_EX)  # another home must not get the same project
+        try:
+            quotas.check(FOLDER)
+        except OSError as error:
+            sys.exit(
+                "COURSE_HOME_QUOTA is set, but the disk with the homes has no project quotas:\n"
+                f"{error.strerror}. docs/operators.md says how to switch them on."
+            )
+        for home in chosen or [path for path in folders() if path.name[0] != "."]:
+            set_limit(home, size)
+
+
+def set_limit(home: Path, size: int) -> None:
+    """Limit how much a home may hold; exit with a message if that fails."""
+    while True:
+        try:
+            quotas.set_limit(home, folders(), size)
+            return
+        except FileNotFoundError as error:
+            if not home.exists():
+                sys.exit(f"There is no folder {error.filename}.")
+            # The hub has given another home its name meanwhile: look again.
+        except OSError as error:
+            sys.exit(f"The limit of {home.name} was not set: {error.strerror}: {error.filename}")
+
+
+def folders() -> list[Path]:
+    """Return the folders of all homes, also of those that have not got their names yet."""
+    parent = FOLDER / "homes"
+    while True:
+        names = sorted(parent.iterdir())
+        found = [path for path in names if path.is_dir() and not path.is_symlink()]
+        if sorted(parent.iterdir()) == names:  # otherwise, a home got its name meanwhile
+            return found
+
+
+if __name__ == "__main__":
+    main()

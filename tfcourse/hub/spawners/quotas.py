@@ -1,0 +1,125 @@
+"""Limit how much a learner's home may hold, where the file system has project quotas (XFS, ext4).
+
+Each folder belongs to a project, a number that new files in it inherit. The file system counts and
+limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h (`if_dqblk`),
+linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2) and xfs_quota(8). All of this
+needs root's rights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+FIRST = 1_000_000  # the project of the first home; an operator's own are usually smaller
+
+GET, SET = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR
+FSXATTR = struct.Struct("=5I8x")  # flags, extsize, nextents, project, cowextsize
+INHERIT = 0x200  # FS_XFLAG_PROJINHERIT
+
+QUOTACTL_FD = 443  # the system call's number, the same on each architecture; since Linux 5.14
+SET_QUOTA = 0x800008 << 8 | 2  # Q_SETQUOTA for PRJQUOTA
+DQBLK = struct.Struct("=8QI4x")
+BLOCK_LIMITS = 1  # QIF_BLIMITS
+KIB = 1024  # bytes; the unit of limits
+GET_STATE = 0x5808 << 8 | 2  # Q_XGETQSTATV for PRJQUOTA; ext4 knows it, too
+STATV = struct.Struct("=bxH156x")  # version, flags
+STATV_VERSION = 1  # FS_QSTATV_VERSION1
+ENFORCED = 0x20  # FS_QUOTA_PDQ_ENFD
+
+
+@contextmanager
+def opened(path: Path | str, parent: int | None = None) -> Iterator[int]:
+    """Yield a descriptor of the file or folder; raise OSError if it is a symbolic link.
+
+    A relative path begins at the folder with the descriptor `parent`.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def project(path: Path) -> int:
+    """Return the project that a file or folder belongs to, or 0 for none."""
+    with opened(path) as descriptor:
+        return FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))[3]
+
+
+def assign(path: Path | str, number: int, parent: int | None = None) -> None:
+    """Make a file or folder part of a project; new files in a folder inherit it."""
+    with opened(path, parent) as descriptor:
+        found = FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        flags = found[0] | INHERIT if is_folder else found[0]
+        if (flags, number) != (found[0], found[3]):
+            fcntl.ioctl(descriptor, SET, FSXATTR.pack(flags, *found[1:3], number, found[4]))
+
+
+def assign_all(folder: Path, number: int) -> None:
+    """Make a folder and everything in it part of a project, as `xfs_quota`'s `project -s` does.
+
+    Its owner's programs may be running: files may go, and links may take their places.
+    """
+    assign(folder, number)
+    for _, folders, files, parent in os.fwalk(folder):
+        for name in folders + files:
+            with suppress(FileNotFoundError):
+                # Links, pipes and sockets hold nothing.
+                mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+                    assign(name, number, parent)
+
+
+def quotactl(folder: Path, command: int, number: int, values: ctypes.Array[ctypes.c_char]) -> None:
+    """Run a command of quotactl_fd(2) for a project in the folder's file system.
+
+    Raises
+    ------
+    OSError
+        If the kernel or the file system has no project quotas, or they are off.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    with opened(folder) as descriptor:
+        if system.syscall(QUOTACTL_FD, descriptor, command, number, values):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+
+
+def limit(folder: Path, number: int, size: int) -> None:
+    """Let the project in the folder's file system hold `size` bytes at most; 0 is no limit."""
+    values = DQBLK.pack(size // KIB, 0, 0, 0, 0, 0, 0, 0, BLOCK_LIMITS)
+    quotactl(folder, SET_QUOTA, number, ctypes.create_string_buffer(values, DQBLK.size))
+
+
+def check(folder: Path) -> None:
+    """Raise an OSError unless the folder's file system has project quotas, and enforces them."""
+    state = ctypes.create_string_buffer(STATV.pack(STATV_VERSION, 0), STATV.size)
+    quotactl(folder, GET_STATE, 0, state)
+    if not STATV.unpack(state)[1] & ENFORCED:
+        raise OSError(errno.ESRCH, "Project quotas are off", str(folder))
+
+
+def set_limit(folder: Path, others: list[Path], size: int) -> None:
+    """Limit the folder's project; give the folder one, unless it has one of its own.
+
+    `others` are the folders whose projects it must not share. A learner can change the project of
+    what they own (outside of a user namespace), so each number is looked at.
+    """
+    taken = {project(other) for other in others if other != folder}
+    number = project(folder)
+    if number < FIRST or number in taken:
+        number = next(number for number in count(FIRST) if number not in taken)
+    # ext4 refuses to move what exceeds a limit: an old one of that number, or this one.
+    limit(folder, number, 0)
+    assign_all(folder, number)
+    limit(folder, number, size)
