@@ -2,7 +2,7 @@
 
 The chart is in no package registry. CONFIG does what the chart's jupyterhub_config.py does, as far
 as our part depends on it; the chart's own was tried by hand (docs/kubernetes.md). `Cluster` answers
-what the hub asks a cluster, and has no nodes.
+the requests that the hub makes to a cluster, and has no nodes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hubs import PASSWORD, ROOT, Site, free_ports, wait_until
 from pods import chart, write_kubeconfig
 
 from tfcourse.hub.operations import values
-from tfcourse.hub.spawners.pods import HOMES
+from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
@@ -67,7 +67,7 @@ os.execv(command[0], [*command, "--ip=127.0.0.1", "--port={port}", "--api-ip=127
 
 
 class Cluster:
-    """Answers requests for volumes, and has room for no pod."""
+    """Answers requests for volumes, and has no room for pods."""
 
     QUOTA = "exceeded quota: course, requested: pods=1, used: pods=50, limited: pods=50"
 
@@ -97,12 +97,12 @@ class Cluster:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What the hub's requests get for an answer."""
+    """Answers the hub's requests."""
 
     cluster: ClassVar[Cluster]
 
     def do_GET(self) -> None:
-        """List what is asked for."""
+        """List the requested objects."""
         parts, asked = urlsplit(self.path), parse_qs(urlsplit(self.path).query)
         found = []
         if parts.path.endswith("/persistentvolumeclaims"):
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, {"items": found, "metadata": {"resourceVersion": "1"}})
 
     def do_POST(self) -> None:
-        """Take volumes, and refuse pods."""
+        """Accept volumes, and refuse pods."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path.split("?")[0].endswith("/pods"):
             self.answer(403, {"kind": "Status", "message": self.cluster.QUOTA})
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(201, content)
 
     def do_DELETE(self) -> None:
-        """Say that there is no such thing."""
+        """Answer that there is no such object."""
         self.answer(404, {"kind": "Status", "message": "not found"})
 
     def answer(self, status: int, content: Any) -> None:
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
@@ -145,7 +145,7 @@ def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
     if fields := asked.get("fieldSelector"):
         return fields == [f"metadata.name={claim['name']}"]
     (labels,) = asked["labelSelector"]
-    assert labels.startswith(HOMES)
+    assert labels.startswith(VOLUMES)
     return claim["labels"].get("component") == "singleuser-storage"
 
 
@@ -196,7 +196,7 @@ class ChartHub(Site):
             )
 
     def start(self) -> None:
-        """Start both; return when the hub answers."""
+        """Start the proxy and the hub; return when the hub answers."""
         self.launch("proxy", "-c", PROXY.format(**self.ports))
         self.start_hub()
 
@@ -206,7 +206,7 @@ class ChartHub(Site):
         wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
 
     def stop(self) -> None:
-        """End what was started here."""
+        """End the processes that were started here."""
         for process in reversed(self.processes.values()):
             if isinstance(process, psutil.Popen):
                 process.terminate()

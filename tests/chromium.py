@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Start Chromium so that it hears of no network that comes or goes.
+"""Start Chromium so that it does not notice networks that appear or disappear.
 
-It ends all its requests when one does, as the containers of other tests make them. On Linux it
-hears of that from a netlink socket; this takes away the right to open one (see seccomp(2)).
+If it noticed one, it would end all its requests, and the containers of other tests make networks
+come and go. On Linux, it learns of them from a netlink socket; this takes away the right to open
+one (see seccomp(2)).
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ LOAD, SKIP_UNLESS, RETURN = 0x20, 0x15, 0x06  # of classic BPF
 
 
 class Program(ctypes.Structure):
-    """A filter, as the kernel takes it."""
+    """A filter in the form that the kernel expects."""
 
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
 def program() -> str | None:
-    """Return the path of Chromium, or None where there is none."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def refuse_netlink() -> None:
-    """Let this process and its children open no netlink socket; raise OSError if that fails."""
+    """Forbid this process and its children netlink sockets; raise OSError if that fails."""
     steps = [
         (LOAD, 0, 0),  # the system call's number
         (SKIP_UNLESS, 3, SOCKET[os.uname().machine]),

@@ -61,7 +61,7 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """Return a function that makes hubs; kill what is left of them at the end."""
+    """Return a function that makes hubs; at the end, kill what is left of them."""
     hubs: list[Hub] = []
 
     def make() -> Hub:
@@ -161,7 +161,7 @@ def engine() -> Iterator[docker.DockerClient]:
 def image(engine: docker.DockerClient) -> Callable[..., str]:
     """Return a function that builds an image unless it is up to date, and returns its name.
 
-    The tests use their own name, because learners' servers start from the other one.
+    The tests use an image name of their own, because learners' servers start from the other one.
     """
 
     @functools.cache
@@ -178,7 +178,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs, and remove them at the end; skip without Compose."""
+    """Return a function that makes hubs, which are removed at the end; skip without Compose."""
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):

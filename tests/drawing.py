@@ -1,4 +1,4 @@
-"""A pad and a film as somebody uses them in a browser."""
+"""The pad and the film, used as a person uses them in a browser."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Pad:
         self.answer = root.locator(".answer b")
 
     def places(self, points: list[tuple]) -> list[tuple]:
-        """Return where points of the pad, from 0 to 1, are in the window."""
+        """Return where points of the pad, given from 0 to 1, are in the window."""
         self.paper.hover()  # once it is in view, and stays where it is
         box = self.paper.bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
@@ -102,11 +102,11 @@ class Pad:
         self.press("Space")
 
     def has_focus(self) -> bool:
-        """Tell whether the keyboard draws on the paper."""
+        """Return whether the keyboard draws on the paper."""
         return self.paper.evaluate("paper => paper === document.activeElement")
 
     def shows_focus(self) -> bool:
-        """Tell whether somebody who uses the keyboard sees it."""
+        """Return whether a person who uses the keyboard can see the focus."""
         line = self.paper.evaluate(
             "paper => { const { outlineStyle: style, outlineWidth: width } ="
             " getComputedStyle(paper); return [style, parseFloat(width)]; }"
@@ -124,7 +124,7 @@ class Pad:
         return self.root.locator("canvas").evaluate(PIXELS)
 
     def ink_in_the_middle(self) -> bool:
-        """Tell whether the mark for the centre of the ink is on the one for the middle."""
+        """Return whether the mark for the ink's centre is on the mark for the middle."""
         circle = self.root.locator(".pixels circle")
         return all(abs(float(circle.get_attribute(axis)) - 14.5) < 0.06 for axis in ("cx", "cy"))
 
@@ -134,7 +134,7 @@ class Pad:
         return None if NOTHING in texts else [float(text.replace(MINUS, "-")) for text in texts]
 
     def bars(self) -> list[float]:
-        """Return how long the bars of the scores are, or become, from 0 to 1."""
+        """Return the final lengths of the scores' bars, from 0 to 1."""
         widths = self.root.locator("tbody .score").evaluate_all(ROWS, "bar")
         return [float(width.removesuffix("%")) / 100 for width in widths]
 

@@ -51,7 +51,7 @@ def menu(page: Page, name: str, item: str) -> None:
 
 
 def save(page: Page, account, lesson: str) -> list[dict]:
-    """Save the lesson in front; return its code cells as they are then stored on disk."""
+    """Save the open lesson; return its code cells as stored on disk."""
     url = f"{account.url}/user/{account.user}/api/contents/tensorflow-course/{lesson}"
     with page.expect_response(lambda reply: reply.request.method == "PUT" and lesson in reply.url):
         page.keyboard.press("Control+s")

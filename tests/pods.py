@@ -88,7 +88,7 @@ def chart(values: dict[str, Any]) -> Config:
 
 
 def forbidden(spec: dict[str, Any]) -> list[str]:
-    """Return what of a pod's spec Kubernetes' "restricted" Pod Security Standard forbids."""
+    """Return what Kubernetes' "restricted" Pod Security Standard forbids in a pod's spec."""
     volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
     found = [key for key in ("hostIPC", "hostNetwork", "hostPID") if spec.get(key)]
     for volume in spec["volumes"]:
@@ -109,7 +109,7 @@ def forbidden(spec: dict[str, Any]) -> list[str]:
 
 
 async def manifests(pod: KubeSpawner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the pod and the volume's claim as a cluster gets them."""
+    """Return the pod and its volume claim as a cluster gets them."""
     async with ApiClient() as client:
         made = await pod.get_pod_manifest(), pod.get_pvc_manifest()
         return tuple(client.sanitize_for_serialization(manifest) for manifest in made)

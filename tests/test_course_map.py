@@ -62,7 +62,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str | None:
-    """Say why a claim is not taught at that place, if it is not."""
+    """Return why a claim is not taught at that place, or None if it is."""
     cell = cells.get(place["cell"])
     if cell is None:
         return "the cell is gone"

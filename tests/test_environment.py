@@ -1,4 +1,4 @@
-"""The set-up's sentences, and that every door leads to the same locks."""
+"""The set-up's messages, and that every way to install uses the same locks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder in which `environment` believes itself to be."""
+    """Return an empty folder that `environment` takes for its clone."""
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(environment, "fingerprint", lambda: "wanted")
@@ -27,7 +27,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return the commands that the set-up runs, none of which is really run."""
+    """Return a list that records the set-up's commands, none of which is run."""
     ran: list[list[str]] = []
 
     def note(command, **options):
@@ -186,7 +186,7 @@ def test_the_proxys_lock_has_hashes_and_names_no_registry():
 
 
 def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
-    """Only an editable install is: this environment has one."""
+    """Only an editable install works, and this environment has one."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     run = subprocess.run(
         [*command, "--wheel-dir", tmp_path, "."],
@@ -196,4 +196,4 @@ def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
         check=False,
     )
     assert run.returncode != 0
-    assert "tfcourse is not a wheel, because it runs from its clone" in run.stdout + run.stderr
+    assert "tfcourse cannot be a wheel, because it runs from its clone" in run.stdout + run.stderr

@@ -19,7 +19,7 @@ LINK_OR_ASIDE = re.compile(f"({TO_GLOSSARY.pattern})|{ASIDE}", re.M)
 
 @cache
 def entries() -> dict[str, str]:
-    """Return each term of the glossary with its text."""
+    """Return the glossary's terms, each with its text."""
     parts = re.split(r"^### (.+)\n", (NOTEBOOKS / "glossary.md").read_text(), flags=re.M)
     assert len(parts[1::2]) == len(set(parts[1::2])), "a term twice"
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -1,4 +1,4 @@
-"""What a reader of the stored lessons finds: links that lead somewhere, pictures with a text."""
+"""What a reader of the stored lessons finds: links that lead somewhere, pictures with alt text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MISTAKES = {
     "no minutes": (("**About", "**Perhaps"), "About N minutes"),
     "no aims": (("you can", "you may"), "there is no 'When you have finished"),
     "no questions": (("**1. ", "1. "), "0 questions|2 questions|3 questions|4 questions"),
-    "no right answer": (("**Right.**", "Right."), "one option begins"),
+    "no right answer": (("**Right.**", "Right."), "one option must begin"),
     "an option without a reason": (
         ("</summary>\n\n**Right.**", "</summary>\n\n**Right.**\n\n</details>\n\n<details>"),
         "options|says why",

@@ -1,8 +1,8 @@
 """How long does it take to validate the course? `make bench`.
 
-Runs the same lessons by this plugin and by other tools, in turns, and prints medians and ratios.
+Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
 The floor is the lessons' own code, run as scripts without Jupyter: one after another with all
-cores, and as many at a time as the plugin's workers, with one thread each.
+cores, and as many at a time as the plugin has workers, with one thread each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
     parser.add_argument(
         "--only",
         action="append",
@@ -136,7 +136,7 @@ def run(command: list) -> None:
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts; start with those that train most."""
+    """Run the notebooks' code as scripts, starting with those that train most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells

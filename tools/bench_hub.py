@@ -1,6 +1,6 @@
 """What does a start cost on the hub for a class? `make bench-hub`, as root, on an idle machine.
 
-Three hubs start the same image for learners, in turns:
+Three hubs start the same image for learners, in turn:
 
 stock    JupyterHub and DockerSpawner as they come, and packages in the image as pip leaves them
 trimmed  the same hub, and the packages as they are in our image
@@ -63,13 +63,13 @@ c.DockerSpawner.remove = True
 c.DockerSpawner.volumes = {volumes!r}
 c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 c.DockerSpawner.extra_create_kwargs = {{"entrypoint": ["tini", "--"]}}
-# Learners who come at once on a slow machine would be given up after 30 seconds.
+# On a slow machine, a hub would give up on many learners at once after 30 seconds.
 c.Spawner.http_timeout = 120
 """
 
 
 class StockHub(Site):
-    """A hub that is set up as its documentation says, on this machine."""
+    """A hub on this machine that is set up as JupyterHub's documentation says."""
 
     password = "any"
     landing = "/hub/home"
@@ -126,7 +126,7 @@ class StockHub(Site):
 def main() -> None:
     """Measure, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
     parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
     parser.add_argument("--only", nargs="*", help="only these hubs: stock, trimmed, course")
     options = parser.parse_args()
@@ -153,7 +153,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def running(make: Callable[[], Site]) -> Iterator[Site]:
-    """Start a hub; leave nothing of it."""
+    """Start a hub; remove every trace of it at the end."""
     hub = make()
     try:
         hub.up()
@@ -163,7 +163,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Return, for each figure, what was measured."""
+    """Return the measurements for each figure."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:
@@ -182,7 +182,7 @@ def present(engine: docker.DockerClient, names: list[str]) -> list:
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:
-    """Start servers at once; return seconds of each, failures and CPU-seconds for each."""
+    """Start servers together; return the seconds and CPU-seconds of each, and the failures."""
     usual = idle_load()
     began, used = time.monotonic(), busy()
     with ThreadPoolExecutor(len(learners)) as pool:
@@ -198,7 +198,7 @@ def start(learners: list[Learner]) -> dict[str, list[float]]:
 
 
 def seconds_until_ready(learner: Learner) -> float | None:
-    """Press Start, and wait as the page does, by the hub's stream of events; None: it failed."""
+    """Press Start and follow the hub's events, as the page does; return None after a failure."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         learner.api("POST", "/hub/api/users/{name}/server")
@@ -213,7 +213,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return the memory of an idle server, the seconds to a first cell, and memory after it."""
+    """Return an idle server's memory, the seconds to import TensorFlow, and the memory after it."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()
@@ -229,7 +229,7 @@ def use(learner: ClassLearner) -> dict[str, list[float]]:
 
 
 def memory(learner: ClassLearner) -> float:
-    """Return what a container holds, in MiB, less what the kernel may take back."""
+    """Return the memory of a container, in MiB, without what the kernel can reclaim."""
     figures = learner.container.stats(stream=False)["memory_stats"]
     cache = figures["stats"].get("total_inactive_file", figures["stats"].get("inactive_file", 0))
     return (figures["usage"] - cache) / 2**20
@@ -242,14 +242,14 @@ def busy() -> float:
 
 
 def idle_load(seconds: float = 10) -> float:
-    """Return the CPU-seconds a second that it spends when nobody starts anything."""
+    """Return the CPU-seconds per second that it spends while nobody starts anything."""
     used = busy()
     time.sleep(seconds)
     return (busy() - used) / seconds
 
 
 def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
-    """Print a row for each figure, with all rounds' measurements taken together."""
+    """Print a row for each figure, over the measurements of all rounds."""
     print(f"\n{os.cpu_count()} cores; median, or p50/p90 of seconds until ready\n")
     print("| |", " | ".join(results), "|\n|---|" + "---|" * len(results))
     for what in next(iter(results.values()))[0]:

@@ -29,7 +29,7 @@ def main():
     """Make the environment unless it is up to date; on failure, exit with 1 and a message."""
     parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
     parser.add_argument(
-        "--lock", action="store_true", help="resolve requirements/*.in anew instead"
+        "--lock", action="store_true", help="instead, resolve requirements/*.in again"
     )
     parser.add_argument("--upgrade", action="store_true", help="with --lock: take newer versions")
     arguments = parser.parse_args()
@@ -42,7 +42,7 @@ def main():
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
-            f"\nThe environment is not complete: `{command}` failed; its own words are above.\n"
+            f"\nThe environment is not complete: `{command}` failed; its own message is above.\n"
             "Most often the network is to blame. Run the same make command again: it starts afresh."
         )
     except OSError as error:
@@ -74,7 +74,7 @@ def make():
                 "Move it away, then run the same make command again."
             )
         if stamp.exists():
-            print("The pinned packages have changed: making .venv anew.", flush=True)
+            print("The pinned packages have changed: making .venv again.", flush=True)
         else:
             print("An earlier set-up did not finish: making .venv afresh.", flush=True)
         shutil.rmtree(VENV)
@@ -87,8 +87,8 @@ def make():
     begun.touch()
     if subprocess.call([python, "-m", "venv", str(VENV)]) != 0:
         sys.exit(
-            "Python's own `venv` failed: its words are above.\n"
-            "On Debian and Ubuntu it is a package of its own: apt install python3-venv"
+            "Python's own `venv` failed: its message is above.\n"
+            "On Debian and Ubuntu, it is a separate package: apt install python3-venv"
         )
     executable = VENV / "bin" / "python"
     run(
@@ -159,7 +159,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command of a Python that the course supports: this one, or else one on PATH."""
+    """Return the command of a supported Python: this one if possible, or else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:

@@ -108,7 +108,7 @@ def code(notebook: NotebookNode) -> Iterator[str]:
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
-    """Check that no text, code or output contains a path of one machine."""
+    """Check that no text, code or output contains a path that only one machine has."""
     for cell in notebook.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -120,7 +120,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
-    """Check that outputs come from one clean run, and that figures have a text."""
+    """Check that outputs come from one clean run, and that figures have an alternative text."""
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
@@ -171,9 +171,9 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
         if not 2 <= len(options) <= 4 or len(options) != part.count("<details"):
             yield f"question {number} has {len(options)} options; 2 to 4, each folded"
         elif right.count(True) != 1 or right.count(True) + wrong.count(True) != len(options):
-            yield f"question {number}: one option begins **Right.**, the others **Not quite.**"
+            yield f"question {number}: one option must begin **Right.**, the others **Not quite.**"
         elif min(len(text.split()) for text in options) < 5:
-            yield f"question {number}: each option says why"
+            yield f"question {number}: each option must say why"
 
 
 def minutes(cells: list[NotebookNode]) -> float:

@@ -64,19 +64,19 @@ def main() -> None:
     parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
     databases = ["sqlite", "postgresql"]
     parser.add_argument("--database", nargs="+", choices=databases, default=databases)
-    parser.add_argument("--within", type=float, default=600, help="seconds until all have come")
-    parser.add_argument("--stay", type=float, default=60, help="seconds that all of them are in")
-    parser.add_argument("--leave", type=float, default=120, help="seconds until all have gone")
+    parser.add_argument("--within", type=float, default=600, help="seconds within which all arrive")
+    parser.add_argument("--stay", type=float, default=60, help="seconds that all of them stay")
+    parser.add_argument("--leave", type=float, default=120, help="seconds within which all leave")
     parser.add_argument(
         "--tabs",
         type=float,
         default=400,
-        help="requests a second of all tabs at most: with more, a small machine would be busy with "
-        "being learners; tabs ask less often instead",
+        help="most requests per second from all tabs: with more, a small machine would be busy "
+        "playing the learners; tabs ask less often instead",
     )
     parser.add_argument("--set", nargs="*", default=[], help="a line for the hub's configuration")
     options = parser.parse_args()
-    # A shell lets what it starts in the background ignore it; the hub ends its idle culler by it.
+    # A shell makes background processes ignore SIGINT, but the hub ends its idle culler with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
@@ -100,7 +100,7 @@ def say(text: str) -> None:
 
 
 class LoadedHub(ChartHub):
-    """A hub, of whose processes each is measured by itself."""
+    """A hub whose processes are measured separately."""
 
     def __init__(self, folder: Path, cluster: Cluster, settings: list[str]):
         self.provider_port = free_ports()
@@ -123,14 +123,14 @@ class LoadedHub(ChartHub):
         self.processes["learners"] = psutil.Process()
 
     def start(self) -> None:
-        """Start all of them."""
+        """Start the stand-in, the provider, the proxy and the hub."""
         here = Path(__file__).parent
         self.launch("servers", str(here / "stand_in_servers.py"), str(self.servers_port))
         self.launch("provider", "-m", "oidc_provider_mock", "--port", str(self.provider_port))
         super().start()
 
     def restart_hub(self) -> float:
-        """Do what a rollout does; return for how many seconds the hub did not answer."""
+        """Restart the hub as a rollout does; return how many seconds it did not answer."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -140,7 +140,7 @@ class LoadedHub(ChartHub):
 
 @contextlib.contextmanager
 def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
-    """Start a hub; leave nothing of it but, if it fails, its logs."""
+    """Start a hub and remove it at the end; keep only its logs, and only if it fails."""
     folder = Path(tempfile.mkdtemp(prefix="course-load-"))
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster(folder))
@@ -160,14 +160,14 @@ def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
 
 
 class Meter:
-    """Processor time and memory of processes, looked at every few seconds."""
+    """The processor time and memory of processes, measured every few seconds."""
 
     def __init__(self, processes: dict[str, psutil.Process]):
         self.processes = processes
         self.samples: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Measure until cancelled."""
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -180,7 +180,7 @@ class Meter:
             await asyncio.sleep(5)
 
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
-        """Return how many processors it used: in the mean, and in its busiest 30 s."""
+        """Return how many processors it used: on average, and in its busiest 30 s."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
         if not samples:  # it was too short
             return math.nan, math.nan
@@ -193,7 +193,7 @@ class Meter:
         return whole, max(rates, default=whole)
 
     def memory(self, name: str) -> float:
-        """Return the most memory it had, in MiB."""
+        """Return the most memory that it used, in MiB."""
         return max(memory for _, _, memory in self.samples[name]) / 2**20
 
 
@@ -201,7 +201,7 @@ class Meter:
 
 
 class Load:
-    """A class of learners, and what was measured of them."""
+    """A class of learners, and the measurements."""
 
     def __init__(self, hub: LoadedHub, learners: int, options: argparse.Namespace):
         self.hub, self.learners, self.options = hub, learners, options
@@ -212,7 +212,7 @@ class Load:
         self.meter = Meter(hub.processes)
 
     async def run(self) -> None:
-        """Let all of them come, work and go."""
+        """Have all of them arrive, work and leave."""
         self.began = time.monotonic()
         # As behind an ingress: its connections to the proxy are used again.
         self.connector = aiohttp.TCPConnector(limit=0)
@@ -237,7 +237,7 @@ class Load:
         await self.connector.close()
 
     async def tell(self) -> None:
-        """Say each minute how far it is."""
+        """Report the progress every minute."""
         while True:
             await asyncio.sleep(60)
             done = ", ".join(f"{len(self.seconds[step])} {step}s" for step in ("log-in", "start"))
@@ -272,7 +272,7 @@ class Load:
         found["requests a second of all tabs, when all are in"] = (
             f"{self.learners / self.pause:.0f}"
         )
-        found["how often the hub stood still for half a second"] = f"{late:.0f}"
+        found["how often the hub stalled for half a second"] = f"{late:.0f}"
         meter = self.meter
         for name in ("hub", "proxy", "database", "provider", "servers", "learners"):
             if name in meter.samples:
@@ -282,7 +282,7 @@ class Load:
                     f"processors of the {name}: while they come / busiest half minute / later"
                 ] = f"{mean:.2f} / {most:.2f} / {after:.2f}"
                 found[f"MiB of the {name}"] = f"{meter.memory(name):.0f}"
-        found["seconds without hub at a restart"] = f"{self.restart:.1f}"
+        found["seconds without the hub at a restart"] = f"{self.restart:.1f}"
         found["told to wait before a start"] = str(self.told_to_wait)
         found["failed log-ins"] = str(self.learners - len(self.seconds["log-in"]))
         failures = "; ".join(f"{count} of {what}" for what, count in self.failures.items())
@@ -290,7 +290,7 @@ class Load:
 
 
 def hub_metrics(url: str) -> tuple[float, float]:
-    """Return the hub's requests so far, and how often its event loop stood still."""
+    """Return the hub's requests so far, and how often its event loop stalled."""
     text = requests.get(f"{url}/hub/metrics", timeout=60).text
     samples: Counter[tuple[str, str | None]] = Counter()
     for family in text_string_to_metric_families(text):
@@ -316,7 +316,7 @@ class Learner:
         self.settled = asyncio.Event()  # has a server, or has given up
 
     async def run(self) -> None:
-        """Come, work, and go."""
+        """Arrive, work and leave."""
         load = self.load
         await asyncio.sleep(self.chance.uniform(0, load.options.within))
         async with aiohttp.ClientSession(
@@ -340,7 +340,7 @@ class Learner:
                 await self.stop()
 
     async def log_in(self) -> None:
-        """Log in by the provider, from the first page to the picker."""
+        """Log in through the provider, from the first page to the picker."""
         with self.load.step("log-in"):
             await self.page("GET", f"{self.url}/hub/")
             async with self.session.get(
@@ -350,7 +350,7 @@ class Learner:
             await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
 
     async def start_server(self) -> None:
-        """Press Start, and wait as the page does, until Lab is there."""
+        """Press Start, and wait as the page does until JupyterLab is there."""
         with self.load.step("start"):
             form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
             while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
@@ -372,7 +372,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook so long, at most until the class is over."""
+        """Use an open notebook for that long, at most until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):
@@ -389,7 +389,7 @@ class Learner:
                 left = min(end - time.monotonic(), load.pause)
                 if load.over.is_set() or left < 0:
                     return
-                # Nothing comes but the server's pings, which a browser answers at once.
+                # Only the server's pings arrive, which a browser answers at once.
                 with contextlib.suppress(TimeoutError):
                     await socket.receive(timeout=left)
                     with load.step("WebSocket"):
@@ -404,9 +404,9 @@ class Learner:
                 check(reply)
 
     async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
-        """Load a page, and those of its parts that this browser has not had.
+        """Load a page, and those of its parts that this browser has not cached.
 
-        Return after how many seconds to come again, if the hub asks for that, else 0.
+        Return how many seconds to wait before trying again if the hub asks for that, else 0.
         """
         async with self.session.request(method, url, **content) as reply:
             text = await reply.text()
@@ -421,18 +421,18 @@ class Learner:
         return 0
 
     async def fetch(self, url: str) -> None:
-        """Load something."""
+        """Load whatever is at the address, and ignore it."""
         async with self.session.get(url) as reply:
             await reply.read()
         check(reply)
 
     def xsrf(self) -> str:
-        """Return the token against forged forms."""
+        """Return the token that protects forms against forgery."""
         return self.session.cookie_jar.filter_cookies(URL(f"{self.url}/hub/"))["_xsrf"].value
 
 
 def check(reply: aiohttp.ClientResponse) -> None:
-    """Raise FailedError for an error of HTTP."""
+    """Raise FailedError for an HTTP error."""
     if reply.status >= 400:
         raise FailedError(f"HTTP {reply.status} from {reply.url.path}")
 

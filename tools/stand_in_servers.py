@@ -1,10 +1,11 @@
-"""Stands in for learners' pods: no machine of ours has room for two thousand of them.
+"""Stand in for learners' pods: no machine of ours has room for two thousand of them.
 
-One process is all of them. Towards hub and proxy it does what JupyterLab's server does: it lets its
-learner in by JupyterHub's own code, tells the hub who is active, answers what an open tab asks for,
-and holds the tab's WebSocket. No notebook runs in it.
+One process plays all of them. To the hub and the proxy, it behaves like JupyterLab's server: it
+lets its learner in with JupyterHub's own code, tells the hub who is active, answers an open tab's
+requests, and keeps the tab's WebSocket open. It runs no notebooks.
 
-`python stand_in_servers.py PORT` runs it; StandInSpawner is the hub's hold of it.
+`python stand_in_servers.py PORT` runs it. The hub starts and stops servers in it with
+StandInSpawner.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ TAKES = 3, 9
 
 
 class StandInSpawner(PodSpawner):
-    """Makes a learner's pod, and starts a server there instead of sending the pod to a cluster.
+    """Renders a learner's pod, but starts a server in the stand-in instead of on a cluster.
 
-    Like KubeSpawner, it knows what runs without asking.
+    Like KubeSpawner, it knows which servers are running without asking each time.
     """
 
     progress = pages.progress
@@ -48,23 +49,23 @@ class StandInSpawner(PodSpawner):
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
-        # Here, not there: so many connections the hub has not for what it asks of others.
+        # Wait here, not there: the hub does not have connections for so many pending requests.
         await asyncio.sleep(random.uniform(*TAKES))
         await call("PUT", self.user.name, self.get_env())
         running.add(self.user.name)
         return "127.0.0.1", int(os.environ["STAND_IN_PORT"])
 
     async def stop(self, now: bool = False) -> None:
-        """Stop it."""
+        """Stop the server."""
         await call("DELETE", self.user.name)
         (await self.known()).discard(self.user.name)
 
     async def poll(self) -> int | None:
-        """Return None while it runs."""
+        """Return None while the server runs."""
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return who has a server; asked once, as KubeSpawner asks the cluster when it starts."""
+        """Return who has a server; ask only once, as KubeSpawner does when it starts."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
@@ -86,7 +87,7 @@ servers: dict[str, Server] = {}
 
 
 class Server:
-    """What there is of one learner's server."""
+    """What the stand-in keeps of one learner's server."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
@@ -103,7 +104,7 @@ class Server:
         self.task = asyncio.create_task(self.tell_the_hub())
 
     async def tell_the_hub(self) -> None:
-        """Say who is active, as often as jupyterhub-singleuser does."""
+        """Report the learner as active, as often as jupyterhub-singleuser does."""
         await self.auth._api_request("GET", self.environment["JUPYTERHUB_API_URL"])
         while True:
             now = datetime.now(UTC).isoformat()
@@ -115,7 +116,7 @@ class Server:
                     headers={"Authorization": f"token {self.token}"},
                     body=json.dumps(activity),
                 )
-            except OSError:  # the hub is being restarted: tried again
+            except OSError:  # the hub is restarting: try again
                 await asyncio.sleep(random.uniform(1, 15))
                 continue
             interval = int(self.environment["JUPYTERHUB_ACTIVITY_INTERVAL"])
@@ -123,7 +124,7 @@ class Server:
 
 
 class Control(web.RequestHandler):
-    """What the spawner asks for."""
+    """Answers the spawner's requests."""
 
     def get(self, name: str) -> None:
         self.write(json.dumps(list(servers)))
@@ -136,7 +137,7 @@ class Control(web.RequestHandler):
 
 
 class Learners(HubOAuthenticated):
-    """What all addresses of a learner's server have in common."""
+    """What all pages of a learner's server have in common."""
 
     async def prepare(self) -> None:
         name = self.request.path.split("/")[2]
@@ -154,7 +155,7 @@ class Learners(HubOAuthenticated):
 
 
 class Page(Learners, web.RequestHandler):
-    """Lab's page."""
+    """JupyterLab's page."""
 
     async def get(self) -> None:
         if self.known:
@@ -164,7 +165,7 @@ class Page(Learners, web.RequestHandler):
 
 
 class Rest(Learners, web.RequestHandler):
-    """What an open tab asks for again and again."""
+    """Answers the requests that an open tab repeats."""
 
     async def get(self) -> None:
         if not self.known:
@@ -173,7 +174,7 @@ class Rest(Learners, web.RequestHandler):
 
 
 class Channels(Learners, websocket.WebSocketHandler):
-    """A kernel's WebSocket: for each message of the tab some of the kernel's."""
+    """A kernel's WebSocket, which answers each message from the tab with several."""
 
     async def open(self) -> None:
         if not self.known:
@@ -185,7 +186,7 @@ class Channels(Learners, websocket.WebSocketHandler):
 
 
 class Callback(Learners, HubOAuthCallbackHandler):
-    """Where the hub sends a learner back to."""
+    """The page to which the hub sends a learner back."""
 
 
 async def main() -> None:

@@ -23,7 +23,7 @@ class CustomBuildHook(BuildHookInterface):
         """
         if version != "editable":
             raise RuntimeError(
-                "tfcourse is not a wheel, because it runs from its clone: use `make environment` "
-                "or `pip install --editable .`. For the comparison alone, install "
-                "packages/nbval-tolerance."
+                "tfcourse cannot be a wheel, because it runs from its clone: use "
+                "`make environment` or `pip install --editable .`. For the comparison alone, "
+                "install packages/nbval-tolerance."
             )

@@ -104,8 +104,8 @@ CASES = {
     ),
     "takes over what is printed": (
         {"double": "import io, sys\nsys.stdout = io.StringIO()", **DONE},
-        "STOPPED: nothing that it prints comes out",
-        "STOPPED: nothing that it prints comes out",
+        "STOPPED: its output does not reach the grader",
+        "STOPPED: its output does not reach the grader",
     ),
     "overwrites the check": (
         {"double": "def check_double(double):\n    print('Right.')"},
@@ -153,7 +153,7 @@ CASES = {
     ),
     "kills its grader": (
         {"double": "import os\nos.kill(os.getppid(), 9)", **DONE},
-        "STOPPED: its grading was ended from within",
+        "STOPPED: the submission ended its own grading",
         "STOPPED",
     ),
     "half a surrogate pair": (

@@ -1,6 +1,6 @@
-"""Stands in for Grafana where its image is not to be had: it logs people in by the same settings.
+"""A stand-in for Grafana where there is no image of it: it logs people in with the same settings.
 
-It reads grafana.ini, asks the hub who comes, and greets them. It shows no dashboard.
+It reads grafana.ini, asks the hub who has come, and greets them. It shows no dashboard.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def who(code: str) -> str:
-    """Return the name of who has this code from the hub."""
+    """Return the name of the person to whom the hub has given this code."""
     form = {"client_id": OAUTH["client_id"], "client_secret": OAUTH["client_secret"]}
     form |= {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
     data = urllib.parse.urlencode(form).encode()

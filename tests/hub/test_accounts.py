@@ -1,4 +1,4 @@
-"""Who comes in to a hub for a class, and who does not: sign-up, class code, passwords, misuse."""
+"""Who gets into a hub for a class, and who does not: sign-up, class code, passwords, misuse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hub(new_hub) -> ClassHub:
 
 
 class Classmate(Learner):
-    """One who has given the class code, and has no server."""
+    """A learner who has given the class code and has no server."""
 
     def __init__(self, hub: ClassHub, name: str):
         hub.sign_up(name, code=CODE)
@@ -42,7 +42,7 @@ class Classmate(Learner):
 
 
 def alert(page: requests.Response) -> str:
-    """Return what a page says to a form."""
+    """Return what a page says about the form that was sent."""
     assert page.status_code == 200, page.text
     return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
@@ -58,7 +58,7 @@ def test_who_gives_the_class_code_comes_in_at_once(hub):
 
 def test_who_gives_none_waits(hub):
     assert "once your instructor lets you in" in hub.sign_up("bob")
-    assert "not been authorized" in hub.login("bob").text
+    assert "Your instructor has to let" in hub.login("bob").text
 
 
 def test_a_wrong_class_code_makes_no_account_and_is_told_to_nobody(hub):
@@ -82,7 +82,7 @@ def test_class_codes_cannot_be_guessed_for_long(new_hub):
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        ({"name": ""}, "A user name has at most 32 characters: small letters"),
+        ({"name": ""}, "A user name has at most 32 characters: lowercase letters"),
         ({"name": "a/b"}, "A user name has at most"),
         ({"name": "../x"}, "A user name has at most"),
         ({"name": ".hidden"}, "A user name has at most"),
@@ -93,7 +93,7 @@ def test_class_codes_cannot_be_guessed_for_long(new_hub):
         ({"name": "<b>x"}, "A user name has at most"),
         ({"password": "short 9"}, "The password is too short: at least 10 characters are needed."),
         ({"password": "1234567890"}, "This password is one of the most common ones."),
-        ({"password": "x" * 73}, "The password is too long: more than 72 letters"),
+        ({"password": "x" * 73}, "The password is too long: at most 72 bytes"),
         ({"password": "ü" * 37}, "The password is too long"),
         ({"again": "correct horse 8"}, "The two passwords differ."),
         ({"name": "instructor"}, "This user name is already in use."),
@@ -107,7 +107,7 @@ def test_a_refusal_says_why(hub, form, sentence):
 
 @pytest.fixture
 def authenticator(monkeypatch) -> native.CourseAuthenticator:
-    """The class itself, with a database in memory: for what would take long through pages."""
+    """The authenticator alone, with a database in memory: for what is slow through pages."""
     monkeypatch.setattr(native, "hashed", lambda password: password.encode())
     authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
@@ -125,7 +125,7 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
 
 
 def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
-    """Where the engine hangs, a sign-up must not make everybody wait."""
+    """If the engine hangs, a sign-up must not make everybody wait."""
     asked, answer = threading.Event(), threading.Event()
 
     def has_home(name: str) -> bool:
@@ -139,7 +139,7 @@ def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
         waiting = asyncio.create_task(authenticator.sign_up("ada", PASSWORD, PASSWORD, CODE, "x"))
         while not asked.is_set():
             await asyncio.sleep(0.01)
-        answer.set()  # only a loop that goes on comes here before the answer
+        answer.set()  # only a loop that is not blocked gets here before the answer
         return await waiting
 
     assert asyncio.run(sign_up()) == ""
@@ -152,7 +152,7 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
     for number in range(native.WAITING):
         assert sign_up(f"a{number}", "") == ""
-    assert sign_up("late", "").startswith("Too many people wait to be let in.")
+    assert sign_up("late", "").startswith("Too many people are waiting.")
     assert sign_up("late", CODE) == ""
 
 
@@ -184,15 +184,15 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
         ({"COURSE_ACCOUNTS": "ldap"}, "COURSE_ACCOUNTS is 'ldap', but it has to be 'native' or"),
         ({"COURSE_SIGNUP": "closed"}, "COURSE_SIGNUP is 'closed', but it has to be 'approval' or"),
         ({"COURSE_CLASS_CODE": "seven 7"}, "COURSE_CLASS_CODE has to have at least 8"),
-        ({"COURSE_CLASS_CODE": CODE, "COURSE_SIGNUP": "open"}, "set one of the two."),
+        ({"COURSE_CLASS_CODE": CODE, "COURSE_SIGNUP": "open"}, "set only one of the two."),
         ({"COURSE_OAUTH_ISSUER": "https://x"}, "COURSE_OAUTH_ISSUER is for COURSE_ACCOUNTS=oauth"),
         ({"COURSE_ACCOUNTS": "lti", "COURSE_SIGNUP": "open"}, "is for COURSE_ACCOUNTS=native, but"),
         ({"COURSE_TRUSTED_PROXIES": "10.0.0.1/8"}, "but it has to be addresses or networks"),
         ({"COURSE_TRUSTED_PROXIES": "ingress"}, "COURSE_TRUSTED_PROXIES is 'ingress'"),
         ({"COURSE_TRUSTED_PROXIES": "::1,0.0.0.0/0"}, "any visitor could claim any other"),
         ({"COURSE_ACCOUNTS": "oauth", "COURSE_TRUSTED_PROXIES": "::1"}, "COURSE_ACCOUNTS=native"),
-        ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher': small letters"),
-        ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b': small letters"),
+        ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher': lowercase letters"),
+        ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b': lowercase letters"),
     ],
 )
 def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, settings, sentence):
@@ -287,7 +287,7 @@ def test_the_administrator_changes_a_forgotten_password_and_logs_nobody_else_out
 
 def test_a_lost_administrators_password_is_replaced(new_hub):
     hub = new_hub()
-    with pytest.raises(AssertionError, match="The hub has to run for that: make up"):
+    with pytest.raises(AssertionError, match="The hub has to be running for that: make up"):
         hub.make("password", NAME="instructor")
     hub.up()
     lost = hub.admin_password
@@ -300,13 +300,13 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
     def works() -> bool:
         try:
             return 'href="/hub/authorize"' in hub.login("instructor", new).text
-        except requests.RequestException:  # it is being started anew
+        except requests.RequestException:  # the hub is restarting
             return False
 
     wait_until(works, "the new password is right")
     assert "/hub/login" in session.get(f"{hub.url}/hub/home", timeout=30).url
     assert "Invalid username" in hub.login("instructor", lost).text
-    again = hub.up()  # prints no password that is none
+    again = hub.up()  # prints no password: the first one is no longer valid
     assert lost not in again
     assert new not in again
     assert "make password NAME=instructor" in again
@@ -318,7 +318,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
 
 @pytest.fixture(scope="module")
 def visitors(hub) -> dict[str, requests.Session]:
-    """A stranger, a learner and the administrator; and somebody whom odd forms may change."""
+    """A stranger, a learner and the administrator; and a bystander whom odd forms might change."""
     Classmate(hub, "bystander")
     return {
         "stranger": hub.session(),

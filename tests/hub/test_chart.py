@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 
 import pytest
 import requests
@@ -82,7 +83,7 @@ def test_an_authenticator_in_the_values_stays(cluster, tmp_path):
 
 
 def test_an_operators_own_profiles_keep_their_picker(cluster, tmp_path):
-    """Such as a list with choices that our picker does not have."""
+    """They may offer choices that our picker does not have."""
     hub = ChartHub(tmp_path, cluster)
     path = tmp_path / "config.py"
     path.write_text(path.read_text().replace(PROFILES[0].slug, "their-own"))
@@ -97,7 +98,7 @@ def test_a_misspelt_setting_ends_the_start(cluster, tmp_path):
 def configuration(hub: ChartHub) -> str:
     """Return the configuration that the hub would start with, or why it would not start."""
     run = subprocess.run(
-        ["jupyterhub", "--config", "config.py", "--show-config"],
+        [sys.executable, "-m", "jupyterhub", "--config", "config.py", "--show-config"],
         cwd=hub.folder,
         env=hub.environment,
         stdout=subprocess.PIPE,

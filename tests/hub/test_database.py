@@ -25,7 +25,7 @@ SQLITE = "/srv/state/hub/jupyterhub.sqlite"
 
 
 def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any) -> str:
-    """Run a script with the hub's files, whether the hub runs or not."""
+    """Run a script on the hub's files, whether or not the hub is running."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -96,7 +96,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
     database.prepare(folder)
     assert names(path) == {"ada"}
     database.recover(folder, replace=False, empty=False)
-    assert "is whole; nothing is changed" in capsys.readouterr().out
+    assert "is intact; nothing was changed" in capsys.readouterr().out
 
 
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
@@ -154,7 +154,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """Half of a database is not left where a whole one is looked for."""
+    """Half a database is not left where the hub looks for a whole one."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):
@@ -189,7 +189,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner with work."""
+    """A learner with saved work."""
     hub.sign_up("ada")
     hub.admit = lambda name: None
     ada = ClassLearner(hub, "ada")
@@ -211,9 +211,9 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
-    # The copy is from before ada came. Her name is known by her work.
+    # The copy is from before ada came. The hub knows her name from her work.
     assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
-    assert "not been authorized" in hub.login("ada", "another horse 9").text
+    assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
 
@@ -227,7 +227,9 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
         connection.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(SystemExit, match="is of a newer JupyterHub than this one, which is 5"):
+    with pytest.raises(
+        SystemExit, match="was made by a newer JupyterHub than this one, which is 5"
+    ):
         database.prepare(folder)
     assert path.read_bytes() == before
     # The way back to the older hub: the copy that was made before the upgrade.
@@ -238,7 +240,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
-    """It brings copies into an empty one alone."""
+    """`recover` brings copies only into an empty one."""
     with pytest.raises(SystemExit, match="bring the server's own backup back") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
@@ -274,7 +276,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """Only 5.0 has changed the schema."""
+    """Only JupyterHub 5.0 has changed the schema."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -299,14 +301,14 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     bring += "; chown -R 1000:1000 /srv/state/hub"
     in_state(hub, bring, user="root", volumes={tmp_path: {"bind": "/old", "mode": "ro"}})
     hub.up()
-    assert ("The database is upgraded" in hub.log("hub")) is upgraded
+    assert ("The database has been upgraded" in hub.log("hub")) is upgraded
     assert "Admin" in hub.login("ada").text
     assert hub.login("grace").url == f"{hub.url}/hub/spawn"
     assert "Invalid username" in hub.login("grace", "wrong").text
     headers = {"Authorization": f"token {token}"}
     user = requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "grace"
-    if upgraded:  # as it was before, it is kept
+    if upgraded:  # a copy from before the upgrade is kept
         assert "-0eee8c825d24.sqlite" in in_state(hub, "ls /srv/state/hub/copies")
 
 
@@ -315,7 +317,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
 
 @pytest.fixture(scope="module")
 def server(engine) -> Iterator[Postgres]:
-    """A server that a test has to start."""
+    """A PostgreSQL server that still has to be started."""
     server = Postgres(engine)
     yield server
     server.remove()
@@ -323,14 +325,14 @@ def server(engine) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def kept(new_hub, server) -> ClassHub:
-    """A hub with its accounts on that server."""
+    """A hub that keeps its accounts on that server."""
     hub = new_hub()
     hub.environment["COURSE_DATABASE"] = server.url
     with pytest.raises(AssertionError) as failed:
         hub.up()
     said = str(failed.value)
     assert "The database postgresql://hub:***@127.0.0.1:" in said
-    assert "Is its server running? The hub tries again until it is." in said
+    assert "Is its server running? The hub keeps trying until it is." in said
     assert "Traceback" not in said
     assert server.password not in said
     server.start()
@@ -347,7 +349,7 @@ def test_a_server_that_is_restarted_is_found_again(kept, server, grace):
     server.container.restart()
     wait_until(server.answers, "the server answers")
     assert grace.api("GET", "/hub/api/user").json()["name"] == "grace"
-    assert "not been authorized" in (kept.sign_up("heidi"), kept.login("heidi").text)[1]
+    assert "Your instructor has to let" in (kept.sign_up("heidi"), kept.login("heidi").text)[1]
 
 
 def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new_hub, tmp_path):
@@ -372,7 +374,7 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     assert user.json()["name"] == "ivan"
     ClassLearner(other, "judy")  # with an id of her own
     other.make("down")
-    # The file of before would be taken for the present accounts.
+    # The earlier file would be taken for the present accounts.
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()
@@ -383,10 +385,10 @@ def test_accounts_on_a_server_are_not_overwritten_unless_that_is_wanted(kept, gr
     kept.make("backup", BACKUP=str(file))
     kept.admit("kim")
     kept.make("down")
-    with pytest.raises(AssertionError, match=r"There are accounts in the database postgresql"):
+    with pytest.raises(AssertionError, match=r"The database postgresql.* already has accounts"):
         kept.make("restore", BACKUP=str(file))
     said = kept.make("restore", BACKUP=str(file), REPLACE="1")
-    Path(said.partition("The backup is whole: ")[2].split()[0]).unlink()
+    Path(said.partition("The backup is complete: ")[2].split()[0]).unlink()
     kept.up()
     assert kept.login("grace").url == f"{kept.url}/hub/spawn"
     assert "Invalid username" in kept.login("kim").text

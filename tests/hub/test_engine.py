@@ -1,6 +1,6 @@
-"""The drill that needs the Docker engine for itself: it is restarted under a learner.
+"""The drill that needs the Docker engine to itself: it is restarted while a learner works.
 
-Every container of this machine stops for that, so it runs only when asked for, and alone:
+This stops every container on this machine, so the drill runs only when asked for, and alone:
 `pytest tests/hub/test_engine.py --restart-engine`, as root.
 """
 
@@ -26,7 +26,7 @@ def asked_for(request: pytest.FixtureRequest) -> None:
 
 
 def restart(engine: docker.DockerClient) -> None:
-    """Restart the engine as this machine has it: by systemd, or started by .ci/docker."""
+    """Restart the engine the way this machine runs it: by systemd, or by .ci/docker."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:

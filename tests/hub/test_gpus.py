@@ -1,8 +1,8 @@
 """How GPUs are found and handed out.
 
 No GPU is needed, and none is used: a private Docker engine finds a stand-in for NVIDIA's runtime
-hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. What is real is all in
-between: the hub's requests, and what the engine makes of them.
+hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. Everything in
+between is real: the hub's requests, and what the engine makes of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tfcourse.hub.spawners.containers import ContainerSpawner
 IMAGE = "course-gpu-stand-in:gpu"
 GPUS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]
 
-# As nvidia-container-runtime sees it, Docker says in this variable which GPUs a container gets.
+# In this variable Docker tells nvidia-container-runtime which GPUs a container gets.
 NVIDIA_SMI = f"""#!/bin/sh
 for gpu in {" ".join(GPUS)}; do
     case "$NVIDIA_VISIBLE_DEVICES" in *all* | *$gpu*) echo $gpu ;; esac
@@ -107,11 +107,11 @@ def stand_in_image(engine: docker.DockerClient) -> bytes:
 
 @pytest.fixture
 def new_spawner(engine_with_gpus, monkeypatch):
-    """Return a function that makes a learner's spawner for that engine; ends what they start."""
+    """Return a function that makes learners' spawners for that engine; end what they started."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """Less what only a running hub has: addresses and tokens."""
+        """A spawner without what only a running hub has: addresses and tokens."""
 
         _client = None
 
@@ -202,7 +202,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # Deleted by hand, past the hub.
+        # Deleted by hand: the hub does not know of it.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)

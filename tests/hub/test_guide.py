@@ -80,10 +80,10 @@ def test_a_step_of_the_guide_is_understood(block, tmp_path):
 
 
 def test_the_guide_speaks_of_what_there_is():
-    """A selector or a name that nothing has does nothing, and no command says so."""
+    """A selector or a name that matches nothing has no effect, and no command says so."""
     learners = {
         "component=singleuser-server",
-        our_pods.HOMES,
+        our_pods.VOLUMES,
     }  # KubeSpawner's: test_kubernetes.py
     charts = {"component=hub"}
     assert set(re.findall(r"--selector (\S+?)[\s`)]", GUIDE)) == learners | charts
@@ -94,13 +94,13 @@ def test_the_guide_speaks_of_what_there_is():
 
 @pytest.fixture
 def restore():
-    """Return the pod that brings the chart's database back."""
+    """Return the pod that restores the chart's database."""
     (found,) = re.findall(r"--overrides '(.*?)' <", GUIDE, re.S)
     return json.loads(re.sub(r"""'"\$\(.*?\)"'""", "SUM", found))["spec"]
 
 
 def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(restore):
-    """Other fields `kubectl run` leaves out, and says nothing."""
+    """`kubectl run` leaves out any other fields without a word."""
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": restore}
     kubernetes_validate.validate(pod, "1.37", strict=True)
     assert pods.forbidden(restore) == []
@@ -108,7 +108,7 @@ def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(resto
 
 @pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
 def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
-    """The pod's own command; a connection that breaks is for it the end of the copy."""
+    """With the pod's own command, which takes a broken connection for the end of the copy."""
     (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
     command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
     (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)
@@ -121,7 +121,7 @@ def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_pa
 
 
 def test_a_copy_of_postgresql_comes_back_into_what_a_newer_hub_has_added_to(engine):
-    """By the guide's three commands, for a user who owns the database and nothing else."""
+    """With the guide's three commands, as a user who owns the database and nothing else."""
     commands = re.findall(r"\b((?:pg_dump|psql|pg_restore) [^`&]*hub\.?(?:dump| CASCADE'))", GUIDE)
     dump, *restore = [
         re.sub(r"postgresql://\S+", "postgresql://course:x@127.0.0.1:$PORT/course", command)

@@ -1,4 +1,4 @@
-"""HTTPS in front of a hub for a class, by real certificates of an authority of our own."""
+"""HTTPS in front of a hub for a class, with real certificates from an authority of our own."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return an address of this machine that others do not see, and that is not loopback's."""
+    """Return an address of this machine that others cannot reach, and that is not loopback's."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]
@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Let this process find our names at that address; return the file of whom it trusts."""
+    """Let this process find our names at that address; return the file of authorities it trusts."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -182,7 +182,7 @@ def served(hub: ClassHub, name: str = HOST) -> x509.Certificate:
         return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True))
 
 
-# --- A certificate that is got automatically
+# --- A certificate that is obtained automatically
 
 
 def test_the_hub_is_at_its_name_with_a_certificate(hub):
@@ -342,7 +342,7 @@ def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
         AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
     ):
         stray.make("up")
-    assert time.monotonic() - began < 60  # not after all of its patience
+    assert time.monotonic() - began < 60  # it does not wait as long as it could
     stray.remove()
 
 
@@ -384,7 +384,8 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     page.fill("[name=password]", learner.hub.password)
     page.press("[name=password]", "Enter")
     page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
-    # The log-in opens JupyterLab, which sends a window elsewhere if another one opens just then.
+    # Logging in opens JupyterLab. If a second window opened at the same moment, JupyterLab would
+    # send one of them to another workspace.
     page.close()
     page = browser.new_page()
     page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
@@ -470,7 +471,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
 
 
 def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
-    """What README and the operator's guide warn of; if this fails, that is no longer true."""
+    """README and the operator's guide warn of this; if the test fails, it is no longer true."""
     lab(browser, ada)
     assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")[1]
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]
@@ -493,7 +494,7 @@ def test_a_port_that_is_in_use_gets_a_sentence(hub, address, new_secure_hub):
         pytest.raises(AssertionError, match=sentence) as end,
     ):
         second.make("up")
-    assert "The service `https` ends as soon as it starts." in str(end.value)
+    assert "The service `https` exits as soon as it starts." in str(end.value)
     second.remove()
 
 
@@ -510,23 +511,23 @@ def test_without_a_host_name_there_is_no_caddy_any_more(wildcard):
 @pytest.mark.parametrize("path", ["/nowhere/certificate.pem", "certificate.pem", "/srv"])
 def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
     hub = new_secure_hub(COURSE_CERTIFICATE=path, COURSE_KEY=path)
-    with pytest.raises(AssertionError, match=f"there is no file {path}: give the whole path"):
+    with pytest.raises(AssertionError, match=f"there is no file {path}. Give an absolute path"):
         hub.make("up")
 
 
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"COURSE_HOST": "https://hub.example.org"}, "has to be a host name alone"),
-        ({"COURSE_HOST": "198.51.100.7"}, "has to be a host name alone"),
-        ({"COURSE_HOST": "hub..org"}, "has to be a host name alone"),
-        ({"COURSE_HOST": "hub.example.org:443"}, "has to be a host name alone"),
-        ({"COURSE_HOST": "-hub.org"}, "has to be a host name alone"),
+        ({"COURSE_HOST": "https://hub.example.org"}, "has to be just a host name"),
+        ({"COURSE_HOST": "198.51.100.7"}, "has to be just a host name"),
+        ({"COURSE_HOST": "hub..org"}, "has to be just a host name"),
+        ({"COURSE_HOST": "hub.example.org:443"}, "has to be just a host name"),
+        ({"COURSE_HOST": "-hub.org"}, "has to be just a host name"),
         ({"COURSE_SUBDOMAINS": "on"}, "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST"),
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "a certificate for all names below"),
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
-        ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both of them, or none."),
-        ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both of them, or none."),
+        ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both or neither."),
+        ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both or neither."),
         (
             {"COURSE_HOST": HOST, "COURSE_HTTPS_PORT": "https"},
             "has to be a number from 1 to 65535.",
@@ -556,8 +557,8 @@ def test_a_certificate_that_cannot_be_used_gets_a_sentence(authority):
     for certificate, key, names, sentence in [
         (*other, [HOST], "is for www.hub.test, but it has to be for hub.test."),
         (*other, [f"*.{HOST}"], r"but it has to be for \*.hub.test."),
-        (good[0], other[1], [HOST], "COURSE_KEY does not fit COURSE_CERTIFICATE"),
-        (*old, [HOST], "but not now. Renew it, then `make up`."),
+        (good[0], other[1], [HOST], "COURSE_KEY does not match COURSE_CERTIFICATE"),
+        (*old, [HOST], "but not now. Renew it, then run `make up`."),
         (*new, [HOST], "but not now."),
         (good[1], good[0], [HOST], "COURSE_CERTIFICATE is not a certificate in PEM format."),
         (good[0], good[0], [HOST], "COURSE_KEY is not a private key in PEM format"),

@@ -211,7 +211,10 @@ def test_a_hub_that_cannot_start_shows_the_end_of_its_log(make_hub):
 def test_it_can_be_stopped_while_it_starts(make_hub, number):
     hub = make_hub()
     assert hub.launch().stdout.readline().startswith("Starting JupyterHub")
-    assert hub.stop(number) == "JupyterHub has stopped. The next start keeps accounts and work.\n"
+    assert (
+        hub.stop(number)
+        == "JupyterHub has stopped. Accounts and work are kept for the next start.\n"
+    )
     assert hub.process.returncode == 0
     assert not hub.wait_until_gone()
 

@@ -49,7 +49,7 @@ def with_gpus(tmp_path):
 
 @pytest.fixture
 def render(with_gpus):
-    """Return a function that renders pod and claim after these profiles were chosen in turn."""
+    """Return a function that chooses these profiles in turn, then renders pod and claim."""
 
     async def render(*chosen):
         pod = pods.spawner(KubeSpawner, pods.chart(with_gpus))
@@ -124,7 +124,7 @@ def test_home_is_a_volume_of_its_own_and_shared_memory_is_memory(render):
 
 
 def test_who_had_a_gpu_has_none_with_the_next_profile(render):
-    """A spawner is used again, and KubeSpawner merges a profile's maps into what is there."""
+    """A spawner is reused, and KubeSpawner merges a profile's maps into what is there."""
     assert "nvidia.com/gpu" in json.dumps(render(GPU))
     assert "nvidia.com/gpu" not in json.dumps(render(GPU, CPU))
     assert render(GPU, CPU)[0] == render(CPU)[0]
@@ -142,7 +142,7 @@ def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(rende
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
-    """Of a node, half a processor and an eighth of its memory are its own."""
+    """Each node keeps half a processor and an eighth of its memory for itself."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
     assert len(rows) >= 4

@@ -1,4 +1,4 @@
-"""How many learners one hub takes is measured by tools/load.py: does it count failures?"""
+"""tools/load.py measures how many learners one hub can take: does it count failures?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hubs import ROOT
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """What is measured of three learners, of whom one may not come in, and one gets no server."""
+    """What is measured for three learners: one may not log in, and one gets no server."""
     settings = [
         "c.Authenticator.blocked_users = {'learner1'}",
         "fail = lambda spawner: 1 / (spawner.user.name != 'learner2')",

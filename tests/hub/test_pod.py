@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture
 
 TOKEN = "of the learner"
-# For machines whose control groups are of both versions.
+# For machines that have control groups of both versions.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -53,7 +53,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub, as far as a learner's server asks it at its start, and who somebody is."""
+    """A stand-in: it answers what a learner's server asks when it starts, and who somebody is."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
@@ -69,7 +69,7 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(content).encode())
 
-    def do_POST(self):  # that somebody is active
+    def do_POST(self):  # a report that somebody is active
         self.send_response(200)
         self.end_headers()
 
@@ -79,7 +79,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Return podman, with a storage of its own, which is removed; skip where it cannot be used."""
+    """Return podman with storage of its own, removed at the end; skip if podman cannot be used."""
     if not shutil.which("podman"):
         pytest.skip("there is no podman; on Debian: apt install podman catatonit")
     if os.geteuid() != 0:
@@ -111,7 +111,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Return the learner's image, with pytest in it, once podman has it from the Docker engine."""
+    """Copy the learner's image, with pytest in it, from the Docker engine to podman."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -172,7 +172,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
         api = f"http://127.0.0.1:{hub}/hub/api"
         spawner = pods.spawner(KubeSpawner, pods.chart(made), api, port=port)
         spawner.api_token = TOKEN
-        # From the database, which is not here.
+        # A real hub takes it from its database.
         spawner.environment = {
             **spawner.environment,
             "JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/",
@@ -182,7 +182,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # To the cluster they are a note; podman would open them to all of this machine's network.
+    # A cluster only takes note of ports; podman would open them to this machine's whole network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"

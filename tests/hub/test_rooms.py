@@ -21,7 +21,7 @@ MODULES = sorted(HUB.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    """Return a module's name below tfcourse.hub; a package has that of its folder."""
+    """Return a module's name below tfcourse.hub; a package has its folder's name."""
     parts = path.relative_to(HUB).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -30,7 +30,7 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules of the hub that one imports, also within its functions."""
+    """Return the hub's modules that a module imports, also within its functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfcourse.hub"):

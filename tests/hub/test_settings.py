@@ -1,4 +1,4 @@
-"""What `make up` says of settings before it does anything."""
+"""What `make up` says about settings before it does anything."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from tfcourse.hub.state import ROOT
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("COURSE_SUBDOMAIN=on", "no setting COURSE_SUBDOMAIN. Is it COURSE_SUBDOMAINS?"),
-        ("A=1\nexport COURSE_SIGN_UP=open", "no setting COURSE_SIGN_UP. Is it COURSE_SIGNUP?"),
+        ("COURSE_SUBDOMAIN=on", "no setting COURSE_SUBDOMAIN. Did you mean COURSE_SUBDOMAINS?"),
+        (
+            "A=1\nexport COURSE_SIGN_UP=open",
+            "no setting COURSE_SIGN_UP. Did you mean COURSE_SIGNUP?",
+        ),
         ("COURSE_XYZZY = 1", "no setting COURSE_XYZZY."),
     ],
 )
@@ -117,7 +120,7 @@ def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
     for name in settings.OPERATORS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COURSE_NAME", "of-the-shell")
-    monkeypatch.setenv("COURSE_SIGNUP", "")  # says: the default
+    monkeypatch.setenv("COURSE_SIGNUP", "")  # means the default
     settings.load()
     assert (settings.NAME(), settings.CPUS(), settings.SIGNUP()) == ("of-the-shell", 3, "approval")
     for name in settings.OPERATORS:  # what load() has set

@@ -1,4 +1,4 @@
-"""Values for Zero to JupyterHub: what is made of our files, and what is refused with a sentence."""
+"""Values for Zero to JupyterHub: what our files become, and what is refused with a sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLE = FOLDER / "site.example.yaml"
 
 @pytest.fixture
 def site(tmp_path):
-    """Return a function that writes the example, filled in, with something changed in it."""
+    """Return a function that writes the example, filled in, with one key changed."""
 
     def write(keys: str = "", value: object = None) -> Path:
         tree = yaml.safe_load(EXAMPLE.read_text())
@@ -58,7 +58,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
     assert made["hub"]["networkPolicy"]["enabled"] is True
     assert made["singleuser"]["networkPolicy"]["enabled"] is True
     rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
-    # All that the chart has: what is not named here would be open.
+    # All rules that the chart has: one that is not named here would be open.
     assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
     assert {
         rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
@@ -67,7 +67,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Images are there beforehand, who has gone makes room, and a rush does not end the hub."""
+    """Images are pulled beforehand, idle servers are stopped, and a rush does not end the hub."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -111,7 +111,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 
 
 def test_the_example_changes_no_limit():
-    """Who copies it has the table's, also when these change one day."""
+    """A copy of it gets the limits of the table, even when these change one day."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
     assert course == {"gpus": False, "hub": False}
 
@@ -137,7 +137,7 @@ def test_the_site_adds_a_toleration_to_ours(site):
 
 
 def test_no_number_is_written_so_that_helm_changes_it(site):
-    """Helm reads whole numbers as floats; from a million on it writes them as 1e+06."""
+    """Helm reads whole numbers as floats, and writes those from a million up like 1e+06."""
     for path, value in values.leaves(make("university", IMAGE, site())):
         assert not isinstance(value, int) or value < 10**6, path
 
@@ -145,8 +145,8 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
 @pytest.mark.parametrize(
     ("keys", "value", "sentence"),
     [
-        ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: it"),
-        ("hub/db/password", "s3", "hub.db.password is secret: it belongs in the Secret of"),
+        ("hub/config/GenericOAuthenticator/client_secret", "s3", "client_secret is secret: put"),
+        ("hub/db/password", "s3", "hub.db.password is secret: put it in the Secret that"),
         (
             "hub/db/url",
             "postgresql+psycopg2://hub:s3@postgres.example.org/hub",
@@ -155,17 +155,17 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/KubeSpawner/container_security_context",
             {"privileged": True},
-            "KubeSpawner.container_security_context is a wall of each learner's pod. It comes",
+            "KubeSpawner.container_security_context isolates learners' pods. It comes",
         ),
-        ("hub/config/KubeSpawner/privileged", True, "KubeSpawner.privileged is a wall of each"),
+        ("hub/config/KubeSpawner/privileged", True, "KubeSpawner.privileged isolates"),
         (
             "singleuser/storage/capacity",
             "five gigs",
             "storage.capacity is 'five gigs', but it has to be like 5Gi or 500m",
         ),
         ("ingress/ingressClassName", "CHANGE-ME", "is still CHANGE-ME; the comment above it in"),
-        ("singleuser/memory/limit", "3G", "singleuser.memory.limit is made by `make values`"),
-        ("singleuser/profileList", [], "singleuser.profileList is made by `make values`"),
+        ("singleuser/memory/limit", "3G", "singleuser.memory.limit is set by `make values`"),
+        ("singleuser/profileList", [], "singleuser.profileList is set by `make values`"),
         ("hub/extraEnv/COURSE_SIGNUP", "open", "is for our hub image: set course.hub to true"),
         (
             "hub/config/KubeSpawner/start_timout",
@@ -218,7 +218,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "course/profiles/tensorflow-cpu/guaranteed_cpus",
             3,
-            "tensorflow-cpu.guaranteed_cpus is 3, more than cpus allows",
+            "tensorflow-cpu.guaranteed_cpus is 3, more than the limit (cpus)",
         ),
         (
             "course/profiles/tensorflow-cpu/memory",
@@ -275,7 +275,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """The chart would take a file that is gone with the hub's container."""
+    """The chart would use a file that vanishes with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -338,17 +338,17 @@ def test_a_secret_setting_comes_from_a_secret(ours):
     reference = {"valueFrom": {"secretKeyRef": {"name": "course-hub", "key": "class-code"}}}
     made = make("class", IMAGE, ours({"COURSE_CLASS_CODE": reference}))
     assert made["hub"]["extraEnv"]["COURSE_CLASS_CODE"] == reference
-    with pytest.raises(ValuesError, match="COURSE_CLASS_CODE is secret: it belongs in the Secret"):
+    with pytest.raises(ValuesError, match="COURSE_CLASS_CODE is secret: put it in the Secret"):
         make("class", IMAGE, ours({"COURSE_CLASS_CODE": "quiet-morning"}))
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("COURSE_SIGNUPP", "open", r"no setting of a hub on a cluster \(did you mean COURSE_SIGN"),
-        ("COURSE_MEMORY", "3G", "no setting of a hub on a cluster"),  # that is course.profiles
+        ("COURSE_SIGNUPP", "open", r"not a setting for a cluster \(did you mean COURSE_SIGN"),
+        ("COURSE_MEMORY", "3G", "not a setting for a cluster"),  # that is course.profiles
         ("COURSE_SIGNUP", "yes", "'yes', but it has to be 'approval' or 'open'"),
-        ("COURSE_HOST", "x.example.org", "hub.extraEnv.COURSE_HOST is made by `make values`"),
+        ("COURSE_HOST", "x.example.org", "hub.extraEnv.COURSE_HOST is set by `make values`"),
     ],
 )
 def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, value, sentence):
@@ -430,10 +430,10 @@ def needs_helm():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
-    """With a chart of one Secret, which is how the chart's hub gets them, too.
+    """With a chart of one Secret, which is how the real chart's hub gets them.
 
-    Nothing is lost or written otherwise: no number, and not the empty value by which a profile
-    takes the last one's GPU away.
+    Nothing is lost or rewritten: no number, and not the empty value with which a profile takes
+    away the previous one's GPU.
     """
     needs_helm()
     chart, path = tmp_path / "chart", tmp_path / "values.yaml"
@@ -456,7 +456,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
-    """With the chart's own schema and templates, where there are Helm and the chart."""
+    """With the chart's own schema and templates, if Helm and the chart can be had."""
     needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))

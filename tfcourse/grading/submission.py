@@ -85,7 +85,7 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
     solution = solutions[lesson]
     if not theirs.keys() & answers(solution):
         raise NotGradableError(
-            "holds no answer to any of our exercises (told by the cells' ids, or by the checks)"
+            "holds no answer to any of our exercises (judging by the cells' ids or the checks)"
         )
     own = additions(submission, {cell.id for cell in solution.cells})
     steps, remarks, exercises = [], {}, []

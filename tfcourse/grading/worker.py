@@ -159,7 +159,7 @@ class Submission:
         verdict = self.ask(TELL)
         now = self.ask(IDENTITIES, watched=self.job["watched"])
         if verdict is None or now is None:
-            return {"stopped": "nothing that it prints comes out"}
+            return {"stopped": "its output does not reach the grader"}
         if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
             return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
         if verdict["mistake"] and exercise in self.raised:
@@ -196,7 +196,7 @@ class Submission:
 
 def give_up(*_: object) -> None:
     """End this process; `limits` ends the kernel."""
-    tell(stopped="still running, in spite of an interruption")
+    tell(stopped="still running after an interruption")
     os._exit(0)
 
 

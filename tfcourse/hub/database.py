@@ -44,8 +44,8 @@ def main() -> None:
     """Run the `copy`, `vacant` or `recover` command."""
     parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.database")
     parser.add_argument("action", choices=["copy", "vacant", "recover"])
-    parser.add_argument("--replace", action="store_true", help="accounts that are there, too")
-    parser.add_argument("--empty", action="store_true", help="begin without accounts")
+    parser.add_argument("--replace", action="store_true", help="replace existing accounts, too")
+    parser.add_argument("--empty", action="store_true", help="start without accounts")
     options = parser.parse_args()
     folder = state_folder() / "hub"
     if options.action == "copy":
@@ -55,7 +55,10 @@ def main() -> None:
     elif options.action == "vacant":
         where = url(folder)
         if not path_of(where) and accounts(where):  # a file is part of the state folder
-            sys.exit(f"There are accounts in the database {shown(where)}.")
+            sys.exit(
+                f"The database {shown(where)} already has accounts.\n"
+                "With REPLACE=1, those in the backup take their place."
+            )
     else:
         recover(private_folder(folder), options.replace, options.empty)
 
@@ -94,8 +97,8 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     if shutil.disk_usage(folder).free < ROOM:
         sys.exit(
             "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
-            "says what takes it), then `make up`.\n"
-            "Learners' work is safe; their servers run on."
+            "shows what takes it), then run `make up`.\n"
+            "Learners' work is safe, and their servers keep running."
         )
     found = state_of(where)
     if found is None:
@@ -106,7 +109,7 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
         check_known(found, where)
         kept = copy(where, folder)
         upgrade(where)
-        say(f"The database is upgraded. As it was before, it is kept in {kept}.")
+        say(f"The database has been upgraded. A copy from before is kept in {kept}.")
     return where
 
 
@@ -129,7 +132,7 @@ def state_of(where: str) -> str | None:
     except sqlalchemy.exc.OperationalError as error:
         sys.exit(
             f"The database {shown(where)} cannot be used:\n{error.orig}\n"
-            "Is its server running? The hub tries again until it is."
+            "Is its server running? The hub keeps trying until it is."
         )
 
 
@@ -205,9 +208,9 @@ def check_known(revision: str, where: str) -> None:
         # On a server, it is up to its administrator to remove what the copy would replace.
         back = advice() if path_of(where) else "bring the server's own backup back."
         sys.exit(
-            f"The database {shown(where)} is of a newer JupyterHub than this one, which is "
+            f"The database {shown(where)} was made by a newer JupyterHub than this one, which is "
             f"{jupyterhub.__version__}.\n"
-            f"Start the newer version again. Or go back to before it: {back}"
+            f"Start the newer version again, or go back to the time before it: {back}"
         )
 
 
@@ -295,19 +298,19 @@ def accounts(where: str) -> int:
 def recover(folder: Path, replace: bool, empty: bool) -> None:
     """Restore the last good copy unless the database is intact.
 
-    Keep the old file under another name. With `empty`, begin without accounts instead.
+    Keep the old file under another name. With `empty`, start without accounts instead.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
     whole = is_good(path) if path_of(where) else accounts(where) and not replace
     if whole:
-        say(f"The database {shown(where)} is whole; nothing is changed.")
+        say(f"The database {shown(where)} is intact; nothing was changed.")
         return
     good = next(filter(is_good, copies(folder)), None)
     if not good and not empty:
         sys.exit(
-            "There is no good copy. Bring accounts and work back with `make restore`, or begin\n"
-            "without accounts: `make recover EMPTY=1`. People whose homes are still there then\n"
-            "wait until the administrator lets them in."
+            "There is no good copy. Bring accounts and work back with `make restore`, or start\n"
+            "without accounts: `make recover EMPTY=1`. People whose homes still exist then have\n"
+            "to wait until the administrator lets them in."
         )
     # Move the file aside even if the accounts move to a server. Otherwise, it would later pass for
     # their database.
@@ -319,7 +322,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
         say(f"What was there is kept in {aside}.")
     if empty:
         create(where)
-        say("The hub begins without accounts. Homes are as they were.")
+        say("The hub starts without accounts. Homes are unchanged.")
     else:
         bring_back(good, where)
         made = datetime.fromtimestamp(good.stat().st_mtime, UTC)

@@ -19,7 +19,7 @@ def regularly(do: Callable[[], None], seconds: float) -> None:
             except SystemExit as end:  # with a message
                 get_logger().error(end.code)
             except Exception:
-                get_logger().exception("This failed, and is tried again:")
+                get_logger().exception("This failed and will be tried again:")
             time.sleep(seconds)
 
     threading.Thread(target=rounds, daemon=True).start()

@@ -23,7 +23,7 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def state_folder() -> Path:
-    """Return the folder that holds all this: COURSE_STATE, by default `.course` in the clone."""
+    """Return the folder that outlives the hub: COURSE_STATE, by default `.course` in the clone."""
     return Path(settings.STATE() or ROOT / ".course").absolute()
 
 
@@ -39,13 +39,13 @@ def own_config() -> list[Path]:
     except OSError as error:
         sys.exit(
             f"{error.filename} cannot be read: {error.strerror}. The hub's user needs to read it:\n"
-            "chmod -R a+rX the folder of your own settings."
+            "run `chmod -R a+rX` on the folder of your own settings."
         )
     return found
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
-    """Return what is wrong if a program cannot listen on the port, or None."""
+    """Return the error that keeps a program from listening on the port, or None."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
         # As servers do: ignore connections that were closed a moment ago.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

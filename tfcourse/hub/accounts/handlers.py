@@ -31,7 +31,7 @@ class LoginHandler(handlers.LoginHandler):
         than its XSRF token.
         """
         if ns.get("sync"):
-            ns["message"] = "This form can no longer be used. Open the log-in page again."
+            ns["message"] = "This form has expired. Open the log-in page again."
             return BaseHandler.render_template(self, "error.html", **ns)
         return super()._render(login_error=login_error, username=username)
 
@@ -115,7 +115,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
 
     async def show(self, template: str, name: str, refusal: str) -> None:
         """Render the page with the refusal, or with a confirmation if there is none."""
-        done = "The password has been changed. Everywhere else it is needed anew."
+        done = "The password has been changed. All other sessions have been logged out."
         alert = "alert-danger" if refusal else "alert-success"
         self.finish(
             await self.render_template(
@@ -186,12 +186,12 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
-            raise web.HTTPError(400, "This form can no longer be used. Open the page again.")
+            raise web.HTTPError(400, "This form has expired. Open the page again.")
         name = self.authenticator.normalize_username(name)
         if not self.authenticator.user_exists(name):
             raise web.HTTPError(404, f"There is no account {name!r}.")
         if name == self.current_user.name:
-            raise web.HTTPError(400, "You would shut yourself out.")
+            raise web.HTTPError(400, "You cannot shut yourself out.")
         refuse_administrators(self, name)
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()

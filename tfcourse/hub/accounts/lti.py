@@ -63,7 +63,7 @@ class StartHandler(LTI13LoginInitHandler):
 
 
 class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
-    """LTI13Authenticator that takes no name from a link that a teacher on the platform wrote."""
+    """LTI13Authenticator that ignores user names in custom parameters, which teachers write."""
 
     custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
     login_handler = StartHandler

@@ -28,7 +28,8 @@ from tfcourse.hub.accounts.handlers import (
 from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out, matches
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
-WAITING = 200  # accounts that may wait for the instructor, so that strangers cannot fill the list
+# At most this many accounts wait for the instructor; strangers cannot make the list endless.
+WAITING = 200
 
 
 class CourseAuthenticator(NativeAuthenticator):
@@ -47,9 +48,11 @@ class CourseAuthenticator(NativeAuthenticator):
       second.
     """
 
-    first_password = CallableTrait(config=True, help="Of an administrator without an account.")
-    class_code = Unicode(config=True, help="Who gives it when signing up may come in at once.")
-    has_home = CallableTrait(lambda name: False, config=True, help="Is there work under this name?")
+    first_password = CallableTrait(config=True, help="Returns an administrator's first password.")
+    class_code = Unicode(config=True, help="Learners who give it at sign-up may log in at once.")
+    has_home = CallableTrait(
+        lambda name: False, config=True, help="Returns whether a name has work."
+    )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -64,8 +67,8 @@ class CourseAuthenticator(NativeAuthenticator):
                 self.db.add(UserInfo(username=name, password=password, is_authorized=True))
             elif not info.is_authorized:
                 sys.exit(
-                    f"COURSE_ADMIN is {name!r}, but somebody has signed up under that name, and\n"
-                    "was not let in. Start with another name, and discard that account first."
+                    f"COURSE_ADMIN is {name!r}, but somebody has signed up under that name and\n"
+                    "has not been let in. Start with another name, then discard that account."
                 )
         self.db.commit()
 
@@ -81,8 +84,8 @@ class CourseAuthenticator(NativeAuthenticator):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
         if not self.validate_username(name):
             return (
-                "A user name has at most 32 characters: small letters, digits, and - _ . which it "
-                "must not begin with."
+                "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
+                "It has to begin with a letter or digit."
             )
         if fault := self.fault_of(password, confirmation):
             return fault
@@ -93,10 +96,10 @@ class CourseAuthenticator(NativeAuthenticator):
             let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
             if not let_in:
                 self.wrong_codes.count(address)
-                return "The class code is wrong. Without one your instructor has to let you in."
+                return "The class code is wrong. Without one, your instructor has to let you in."
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
-            return "Too many people wait to be let in. Tell your instructor, and try again later."
+            return "Too many people are waiting. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
         # If the account was lost but the work was not, the instructor has to check who signs up.
         # In a thread, too: Docker may take a while to answer.
@@ -119,7 +122,10 @@ class CourseAuthenticator(NativeAuthenticator):
                 "are needed."
             )
         if len(password.encode()) > LONGEST:
-            return f"The password is too long: more than {LONGEST} letters cannot be stored."
+            return (
+                f"The password is too long: at most {LONGEST} bytes can be stored. Plain letters "
+                "and digits take one byte each, other characters two to four."
+            )
         if self.is_password_common(password):
             return "This password is one of the most common ones. Choose another one."
         return ""
@@ -182,9 +188,7 @@ class CourseAuthenticator(NativeAuthenticator):
             return None
         self.wrong_passwords.forget(attempt)
         if not info.is_authorized:
-            raise web.HTTPError(
-                403, f"User {name} has not been authorized by an administrator yet."
-            )
+            raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:

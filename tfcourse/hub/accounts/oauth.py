@@ -57,13 +57,13 @@ def endpoints() -> Mapping[str, Any]:
     if not issuer and not by_hand:
         names = ", ".join(setting.name for setting in addresses.values())
         sys.exit(
-            "COURSE_ACCOUNTS=oauth needs COURSE_OAUTH_ISSUER or, of a provider that does not\n"
+            "COURSE_ACCOUNTS=oauth needs COURSE_OAUTH_ISSUER or, for a provider that does not\n"
             f"announce its addresses, {names}."
         )
     if issuer and by_hand:
         sys.exit(
-            f"COURSE_OAUTH_ISSUER is set, and so is {by_hand[0]}: the provider announces its\n"
-            "addresses, or the settings name them, not both."
+            f"COURSE_OAUTH_ISSUER is set, and so is {by_hand[0]}: either the provider announces\n"
+            "its addresses, or the settings name them. Remove one of the two."
         )
     if by_hand:
         settings.required(*addresses.values())
@@ -79,12 +79,12 @@ def endpoints() -> Mapping[str, Any]:
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but {url}\n"
-            f"does not say what the hub has to know: {type(error).__name__}: {error}."
+            f"does not provide what the hub needs: {type(error).__name__}: {error}."
         )
     if announced["issuer"] != issuer:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but that provider calls itself\n"
-            f"{announced['issuer']!r}: take that, if it is the right one."
+            f"{announced['issuer']!r}: set that instead, if it is the right one."
         )
     return found
 
@@ -99,7 +99,7 @@ class CallbackHandler(OAuthCallbackHandler):
         except web.HTTPError as error:
             if error.status_code == 400:
                 raise web.HTTPError(
-                    400, f"You are not logged in ({error.log_message}). Start on the log-in page."
+                    400, f"You are not logged in ({error.log_message}). Go to the log-in page."
                 ) from None
             if error.status_code < 500:
                 raise
@@ -126,7 +126,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 
     callback_handler = CallbackHandler
     custom_403_message = (
-        "Your account may not use this hub. Log out of the service that you log in with and take "
+        "Your account may not use this hub. Log out of the service that you log in with and use "
         "another account, or ask your instructor to let yours in."
     )
 
@@ -142,8 +142,8 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         if self.username_claim == "email" and not verified(user_info):
             raise web.HTTPError(
                 403,
-                f"Nobody has verified that {name} is yours, says the service that you log in with. "
-                "Do that there, then come back; if you cannot, tell your instructor.",
+                f"The service that you log in with has not verified that {name} is yours. Verify "
+                "it there, then come back; if you cannot, tell your instructor.",
             )
         return name
 

@@ -58,7 +58,7 @@ def kind() -> str:
     for other in theirs.keys() - {chosen}:
         for name, setting in settings.TABLE.items():
             if setting.is_set and name.startswith(theirs[other]):
-                sys.exit(f"{name} is for COURSE_ACCOUNTS={other}, but that is {chosen!r}.")
+                sys.exit(f"{name} is for COURSE_ACCOUNTS={other}, but it is set to {chosen!r}.")
     return chosen
 
 
@@ -67,8 +67,8 @@ def administrators(names: str, default: str = "") -> set[str]:
     name = settings.ADMIN() or default
     if name and not re.match(names, name):
         sys.exit(
-            f"COURSE_ADMIN is {name!r}: small letters, digits and - _ . are allowed,\n"
-            "and + @ where COURSE_ACCOUNTS is oauth or lti."
+            f"COURSE_ADMIN is {name!r}: lowercase letters, digits and - _ . are allowed,\n"
+            "and also + and @ if COURSE_ACCOUNTS is oauth or lti."
         )
     return {name} if name else set()
 
@@ -84,7 +84,7 @@ def class_code() -> str:
     if code and open_signup():
         sys.exit(
             "COURSE_SIGNUP=open lets everybody in, even without the code in COURSE_CLASS_CODE:\n"
-            "set one of the two."
+            "set only one of the two."
         )
     return code
 
@@ -97,8 +97,8 @@ def configure_sign_on(c: Any, kind: str) -> None:
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
     # The most connections that the hub opens at once, also to servers and the proxy. The default
-    # is ten, and a request that has waited for 20 seconds fails: twenty log-ins a second are enough
-    # for that (docs/kubernetes.md). No more than this, as some systems allow only 1,024 open files.
+    # is ten, and a request that waits 20 seconds for one fails. Twenty log-ins a second cause that
+    # (docs/kubernetes.md). No more than 500, because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
     # Only a log-in checks whether people may still come in: require one at least once a day.
     c.JupyterHub.cookie_max_age_days = 1

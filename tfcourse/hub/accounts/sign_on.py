@@ -31,7 +31,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     if not isinstance(value, str) or not value:
         raise web.HTTPError(
             403,
-            f"The service that you log in with does not say your {claim}. Tell your instructor.",
+            f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
     # Case matters only in an identifier. The check for ASCII is on the original value, because some
     # other letters become ASCII in lower case.
@@ -39,7 +39,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     if not value.isascii() or not re.match(NAMES, name):
         raise web.HTTPError(
             403,
-            f"There you are called {value!r}, which cannot be a user name here: small letters, "
+            f"Your name there is {value!r}, which cannot be a user name here: lowercase letters, "
             "digits and - _ . + @ are allowed, 64 at most. Tell your instructor.",
         )
     return name

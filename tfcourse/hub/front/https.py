@@ -48,14 +48,14 @@ def host() -> str:
     return settings.HOST()
 
 
-def ports() -> tuple[int, int]:
+def web_ports() -> tuple[int, int]:
     """Return the port for HTTPS, and the one for HTTP, which redirects to it."""
     return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
 def public_url() -> str:
     """Return the hub's address as browsers see it."""
-    port = ports()[0]
+    port = web_ports()[0]
     return f"https://{host()}" + (f":{port}" if port != 443 else "")
 
 
@@ -67,8 +67,8 @@ def subdomains() -> bool:
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
-            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and in COURSE_CERTIFICATE and\n"
-            "COURSE_KEY a certificate for all names below it (a wildcard)."
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and, in COURSE_CERTIFICATE and\n"
+            "COURSE_KEY, a certificate for all names below it (a wildcard)."
         )
     return wanted
 
@@ -91,7 +91,7 @@ def names() -> list[str]:
 
 def placeholders() -> dict[str, str]:
     """Return the values for the placeholders in the Caddyfile."""
-    https_port, http_port = map(str, ports())
+    https_port, http_port = map(str, web_ports())
     return {
         "HOST": host(),
         "SITES": ", ".join(f"https://{name}" for name in names()),
@@ -124,12 +124,12 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     except (ValueError, TypeError):
         sys.exit("COURSE_KEY is not a private key in PEM format, without a password.")
     if private.public_key() != leaf.public_key():
-        sys.exit("COURSE_KEY does not fit COURSE_CERTIFICATE: it is another certificate's.")
+        sys.exit("COURSE_KEY does not match COURSE_CERTIFICATE: it belongs to another one.")
     now = datetime.now(UTC)
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         sys.exit(
             f"COURSE_CERTIFICATE is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but not now. Renew it, then `make up`."
+            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but not now. Renew it, then run `make up`."
         )
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -149,10 +149,10 @@ def main() -> None:
     """Check the certificate and the ports, then become Caddy."""
     given = [settings.CERTIFICATE.is_set, settings.KEY.is_set]
     if any(given) and not all(given):
-        sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both of them, or none.")
+        sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both or neither.")
     if all(given):
         check_certificate(CERTIFICATE, KEY, names())
-    for port in ports():
+    for port in web_ports():
         if error := state.port_error(port, settings.ADDRESS()):
             sys.exit(
                 f"Port {port} cannot be used: {error.strerror}. Stop what uses it (another web\n"

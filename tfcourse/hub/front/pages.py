@@ -33,8 +33,8 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
             message = f"Starting your server. This usually takes about {USUAL} seconds."
         else:
             message = (
-                "This takes longer than usual. Perhaps many servers are starting at once. "
-                f"After {limit} minutes at most the hub gives up, and says why."
+                "This is taking longer than usual. Perhaps many servers are starting at once. "
+                f"The hub gives up after {limit} minutes at most, and says why."
             )
         yield {"progress": round(95 * (1 - math.exp(-seconds / USUAL))), "message": message}
         await asyncio.sleep(1)

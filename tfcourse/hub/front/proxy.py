@@ -38,7 +38,7 @@ def main() -> None:
     """Check the ports, then become configurable-http-proxy."""
     port, _, api_port = settings.ports()
     if port < 1024:
-        sys.exit(f"The port {port} is for root alone, which the proxy is not: choose a larger one.")
+        sys.exit(f"Only root can use port {port}, and the proxy is not root: choose a larger one.")
     # The server in front of it that speaks HTTPS is on this machine.
     is_behind = bool(https.host())
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"

@@ -43,8 +43,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(
             f"Accounts and work cannot be kept in {state_folder()}: {error.strerror}.\n"
-            "If that is because another user has started the hub before, do it as that user,\n"
-            "or name another folder: make hub COURSE_STATE=/path/to/folder"
+            "If another user started the hub here before, start it as that user, or name another\n"
+            "folder: make hub COURSE_STATE=/path/to/folder"
         )
     with lock:
         check_ports(needed)
@@ -105,7 +105,7 @@ def run(log: Path) -> None:
     with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
         say(f"Starting JupyterHub (its log is {log}) ...")
         serve(file)
-    say("JupyterHub has stopped. The next start keeps accounts and work.")
+    say("JupyterHub has stopped. Accounts and work are kept for the next start.")
 
 
 def serve(log: IO[str]) -> None:

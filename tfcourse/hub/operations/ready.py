@@ -43,7 +43,7 @@ JupyterHub is ready.
 
   Address   {url}{metrics}
 {how_to_come_in()}
-`make logs` shows what happens, `make down` stops it; accounts and work are kept.""")
+`make logs` shows what is happening. `make down` stops the hub; accounts and work are kept.""")
 
 
 def how_to_come_in() -> str:
@@ -72,7 +72,7 @@ def how_to_come_in() -> str:
 
 def answers(address: str) -> bool:
     """Return whether the hub answers at this address, as it would to a browser."""
-    port = https.ports()[0] if https.host() else settings.ports()[0]
+    port = https.web_ports()[0] if https.host() else settings.ports()[0]
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.connect()
@@ -95,8 +95,8 @@ def trouble() -> str | None:
         service = container.labels["com.docker.compose.service"]
         # A monitoring service restarts until the hub has written what it needs: no failure.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):
-            return f"The service `{service}` ends as soon as it starts. What it says is below."
-        if service == "https" and (reason := refusal(container.logs().decode())):
+            return f"The service `{service}` exits as soon as it starts. Its log is below."
+        if service == "https" and (reason := why_no_certificate(container.logs().decode())):
             return (
                 f"There is no certificate for {https.host()}: {reason}\n"
                 "Does that name lead to this server, and do firewalls let others reach its ports\n"
@@ -105,8 +105,8 @@ def trouble() -> str | None:
     return None
 
 
-def refusal(log: str) -> str | None:
-    """Return why there is no certificate, from the last such line in Caddy's log, or None."""
+def why_no_certificate(log: str) -> str | None:
+    """Return why there is no certificate, by the last line in Caddy's log that says so, or None."""
     for line in reversed(log.splitlines()):
         # Each line has a time, level, logger, message and fields.
         parts = line.split("\t")

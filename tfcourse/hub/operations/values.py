@@ -2,8 +2,8 @@
 
 The values come from kubernetes/values.yaml, the overlay of a size, the profiles in profiles.py and
 the site's own file. The chart's own schema checks keys and types; Helm applies it (`--chart`, or
-each `helm upgrade`). This module checks what the schema cannot see: secrets, walls, who may log in,
-traits of JupyterHub's classes, and numbers that contradict each other.
+each `helm upgrade`). This module checks what the schema cannot see: secrets, the pods' isolation,
+who may log in, traits of JupyterHub's classes, and numbers that contradict each other.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ OURS = "course"  # the part of a site's file that is not the chart's
 CHANGE_ME = "CHANGE-ME"  # what the example says where it cannot know the answer
 STATE = "/srv/jupyterhub"  # the folder of the chart's hub that outlives it
 
-# Traits that our values set. Others in hub.config would take down a wall of each learner's pod.
-WALLS = {
+# Traits that our values set. Other values in hub.config would weaken the isolation of every pod.
+PROTECTED = {
     "allow_privilege_escalation",
     "automount_service_account_token",
     "cmd",
@@ -108,7 +108,7 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
         sys.exit(str(fault))
     text = (
         f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Made by `make values`:\n"
-        "# change the files that it is made from.\n"
+        "# edit the files that it is made from instead.\n"
         + yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
     if chart:
@@ -250,13 +250,13 @@ def profile_table(name: str, course: Mapping[str, Any]) -> list[Profile]:
                 f"tfcourse/hub/spawners/profiles.py has {' and '.join(slugs)}."
             )
     return [
-        with_limits(name, profile, changes.get(profile.slug) or {})
+        site_limits(name, profile, changes.get(profile.slug) or {})
         for profile in profiles.PROFILES
         if course.get("gpus") or not profile.gpu
     ]
 
 
-def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Profile:
+def site_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Profile:
     """Return the profile with the site's limits."""
     here = f"{name}: {OURS}.profiles.{profile.slug}"
     if not isinstance(changes, Mapping):
@@ -280,7 +280,7 @@ def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
         if getattr(changed, guarantee) > getattr(changed, limit):
             if guarantee in found:
                 raise ValuesError(
-                    f"{here}.{guarantee} is {changes[guarantee]!r}, more than {limit} allows."
+                    f"{here}.{guarantee} is {changes[guarantee]!r}, more than the limit ({limit})."
                 )
             # Only the limit was lowered.
             changed = replace(changed, **{guarantee: getattr(changed, limit)})
@@ -290,7 +290,7 @@ def with_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
 def generated(
     course: Mapping[str, Any], values: Mapping[str, Any], image: str, name: str
 ) -> dict[str, Any]:
-    """Return the values that come from the profiles and from what every pod is."""
+    """Return the values that come from the profiles and from the traits of every pod."""
     table = profile_table(name, course)
     tolerated = values["singleuser"].get("extraTolerations") or []
     pod, first = pods.POD, table[0]
@@ -353,8 +353,8 @@ def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
 def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the traits that KubeSpawner changes for the profile.
 
-    The spawner may have had another profile before. KubeSpawner merges maps, so a GPU has to be
-    taken away (None), and replaces lists.
+    The spawner may have had another profile before. KubeSpawner replaces lists but merges maps, so
+    a GPU has to be removed explicitly (None).
     """
     traits = pods.traits_of(profile)
     return {
@@ -383,15 +383,15 @@ def nearest(word: Any, known: Iterable[str]) -> str:
 
 
 def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Refuse keys that are made for the site."""
+    """Refuse keys that `make values` itself sets."""
     for key in sorted({*ends(tree)} & {*ends(made)}):
         raise ValuesError(
-            f"{name}: {key} is made by `make values`. Limits are changed in {OURS}.profiles."
+            f"{name}: {key} is set by `make values`. Change limits in {OURS}.profiles."
         )
     config = tree.get("hub", {}).get("config", {})
-    for trait in sorted(WALLS & (config.get("KubeSpawner") or {}).keys()):
+    for trait in sorted(PROTECTED & (config.get("KubeSpawner") or {}).keys()):
         raise ValuesError(
-            f"{name}: hub.config.KubeSpawner.{trait} is a wall of each learner's pod. It comes "
+            f"{name}: hub.config.KubeSpawner.{trait} isolates learners' pods. It comes "
             "from\ntfcourse/hub/spawners/pods.py."
         )
 
@@ -403,13 +403,13 @@ def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
         named = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
         if isinstance(value, str) and (named or (ours and ours.secret)):
             raise ValuesError(
-                f"{name}: {path} is secret: it belongs in the Secret of hub.existingSecret\n"
+                f"{name}: {path} is secret: put it in the Secret that hub.existingSecret names\n"
                 "(docs/kubernetes.md, Install)."
             )
 
 
 def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse what the example leaves open."""
+    """Refuse placeholders of the example that the site has not filled in."""
     for path, value in leaves(tree):
         if value == CHANGE_ME:
             raise ValuesError(
@@ -419,7 +419,7 @@ def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
-    """Check that what is a map, a number or a switch in our files is one in the site's, too."""
+    """Check that each of our maps, numbers and switches has the same kind in the site's file."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
@@ -438,7 +438,7 @@ def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> 
             continue
         known = [s.name for s in settings.TABLE.values() if "chart" in s.given_to.split()]
         if key not in known:
-            raise ValuesError(f"{here} is no setting of a hub on a cluster{nearest(key, known)}.")
+            raise ValuesError(f"{here} is not a setting for a cluster{nearest(key, known)}.")
         if not course_hub:
             raise ValuesError(f"{here} is for our hub image: set {OURS}.hub to true.")
         if isinstance(value, Mapping):  # it comes from a Secret
@@ -486,8 +486,8 @@ def check_database(name: str, database: Mapping[str, Any]) -> None:
     with contextlib.suppress(ArgumentError):  # no address at all
         if make_url(url).password:
             raise ValuesError(
-                f"{name}: hub.db.url contains a password, which is secret: it belongs in the\n"
-                "Secret of hub.existingSecret (docs/kubernetes.md, Install)."
+                f"{name}: hub.db.url contains a password, which is secret: put it in the\n"
+                "Secret that hub.existingSecret names (docs/kubernetes.md, Install)."
             )
     if database["type"] == "postgres" and not url.startswith("postgresql"):
         raise ValuesError(

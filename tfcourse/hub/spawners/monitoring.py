@@ -77,7 +77,7 @@ class Metrics(Collector):
         self.measured: list[Metric] = []
 
     def start(self) -> None:
-        """Start to measure."""
+        """Start measuring."""
         REGISTRY.register(self)
         threading.Thread(target=self.measure_for_ever, daemon=True).start()
 
@@ -89,8 +89,8 @@ class Metrics(Collector):
                 taken = len(self.gpu_ids) - len(gpus.free(self.gpu_ids))
                 self.measured = [
                     *servers(client, self.hub),
-                    gauge("course_gpus", "GPUs to give away", len(self.gpu_ids)),
-                    gauge("course_gpus_taken", "GPUs that a learner has", taken),
+                    gauge("course_gpus", "GPUs for learners", len(self.gpu_ids)),
+                    gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
             except Exception:  # whatever it is, it may be over next time
@@ -116,7 +116,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
     """Return the memory and processor time of each learner's server."""
     names = ["learner"]
     memory = GaugeMetricFamily("course_server_memory_bytes", "Memory in use", labels=names)
-    limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory at most", labels=names)
+    limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory limit", labels=names)
     cpu = CounterMetricFamily("course_server_cpu_seconds", "Processor time used", labels=names)
     # Only learners' servers are in that network.
     running = client.containers.list(filters={"network": hub}, ignore_removed=True)

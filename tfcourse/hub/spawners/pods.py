@@ -29,7 +29,7 @@ from tfcourse.hub.spawners import profiles
 UID = 1000  # jovyan's, in our images
 GPU = "nvidia.com/gpu"
 
-# The taints of nodes for learners, by the chart's names. Some clouds allow no slash in a key.
+# The taints of nodes for learners, under the chart's names. Some clouds allow no slash in a key.
 DEDICATED = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
@@ -60,17 +60,17 @@ POD: dict[str, Any] = {
 
 # What the cluster last reported about a pod that does not run yet, in words for its learner.
 MEANWHILE = {
-    "FailedScheduling": "There is no room for your server yet. If your cluster can, it is adding a "
-    "machine, which takes some minutes.",
+    "FailedScheduling": "There is no room for your server yet. If the cluster can, it is adding a "
+    "machine, which takes a few minutes.",
     "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
     "or so.",
-    "Pulling": "Your server is new on its machine, which is fetching the course. This takes a few "
+    "Pulling": "Your server's machine is fetching the course for the first time. This takes a few "
     "minutes.",
 }
 MEANWHILE["TriggeredScaleUp"] = MEANWHILE["FailedScheduling"]
 
 # KubeSpawner's label on learners' volumes.
-HOMES = "component=singleuser-storage"
+VOLUMES = "component=singleuser-storage"
 
 # Where a pod finds its cluster, and what it needs to talk to it.
 API = "https://kubernetes.default.svc"
@@ -144,7 +144,7 @@ def has_home(username: str) -> bool:
     label = safe_slug(username, is_valid=is_valid_label)  # as KubeSpawner writes it
     name = f"metadata.name=claim-{safe_slug(username, max_length=48)}"
     volumes = "persistentvolumeclaims"
-    marked = ask(volumes, labelSelector=f"{HOMES},hub.jupyter.org/username={label}")
+    marked = ask(volumes, labelSelector=f"{VOLUMES},hub.jupyter.org/username={label}")
     return username in map(owner, marked) or bool(ask(volumes, fieldSelector=name))
 
 
@@ -177,7 +177,7 @@ def ask(kind: str, **options: str) -> list[dict[str, Any]]:
 class PodSpawner(KubeSpawner):
     """The chart's spawner, with messages for learners instead of the cluster's events."""
 
-    # A REST request can contain any JSON; `profiles.apply_user_options` refuses what is no choice.
+    # A REST request can contain any JSON; `profiles.apply_user_options` refuses anything else.
     user_options = traitlets.Any({})
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
@@ -207,7 +207,7 @@ class PodSpawner(KubeSpawner):
             self.log.error("%s did not start: %s", self.pod_name, error)
             raise pages.refusal(
                 "There was no room for your server, or its image could not be fetched. Try again "
-                "in some minutes."
+                "in a few minutes."
             ) from None
 
 

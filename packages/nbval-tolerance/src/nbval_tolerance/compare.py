@@ -387,7 +387,7 @@ def tolerance(
 
 
 def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -> float:
-    """Return the absolute part of a tolerance for one number: small numbers have a smaller one.
+    """Return the absolute part of one number's tolerance, which is smaller for small numbers.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings for a notebook: of the nearest `pyproject.toml` upwards with our table.
+    """Return the settings of the nearest `pyproject.toml` above that has our table, or the defaults.
 
     Parameters
     ----------

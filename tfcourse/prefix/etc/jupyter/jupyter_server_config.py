@@ -47,7 +47,7 @@ class Signatures(SQLiteSignatureStore):
         return False
 
     def store_signature(self, digest, algorithm):
-        """Remember that it is, if there is room."""
+        """Record the notebook as trusted, if the disk has room."""
         with contextlib.suppress(sqlite3.OperationalError):
             super().store_signature(digest, algorithm)
 

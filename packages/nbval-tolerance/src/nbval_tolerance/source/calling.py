@@ -130,7 +130,7 @@ class Caller(ABC):
         """Put a value into a container."""
 
     def reach(self, phase: Phase | None) -> None:
-        """Note that the cell trains a network, or fits another model."""
+        """Record that the cell trains a network, or fits another model."""
         if phase and not self.muted:
             self.cell.phase = max(phase, self.cell.phase, key=ORDER.index)
 
