@@ -85,7 +85,7 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings of the nearest `pyproject.toml` above that has our table, or the defaults.
+    """Return the settings of the nearest `pyproject.toml` above with our table, or the defaults.
 
     Parameters
     ----------
