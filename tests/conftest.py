@@ -23,10 +23,15 @@ NEEDS = {
     "root": {"podman"},
 }
 
+# Files whose tests take minutes.
+SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py", "test_proof.py"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with what it needs, so that `pytest -m "not docker"` can leave it out."""
     for item in items:
+        if item.path.name in SLOW:
+            item.add_marker("slow")
         for marker, fixtures in NEEDS.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
                 item.add_marker(marker)
