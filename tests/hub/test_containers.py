@@ -327,7 +327,7 @@ def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):
         return sum(path.stat().st_size for path in logs.iterdir() if path.exists())
 
     # The engine writes, rotates and compresses while the flood is already over.
-    wait_until(lambda: 2**20 < size(), "the log holds the flood")
+    wait_until(lambda: size() > 2**20, "the log holds the flood")
     assert size() < 11 * 2**20
     assert ada.api("GET", "/user/{name}/api/status").ok
 
