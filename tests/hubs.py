@@ -179,6 +179,18 @@ class ClassHub(Site):
         assert run.returncode == 0, run.stdout + run.stderr + self.log("hub")
         return run.stdout + run.stderr
 
+    def begin(self, target: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `make TARGET` in a process group of its own; its output can be read."""
+        return subprocess.Popen(
+            ["make", target],
+            cwd=ROOT,
+            env={**os.environ, **self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+
     def up(self, **environment: str) -> str:
         """Start the hub; return what `make up` says."""
         said = self.make("up", **environment)

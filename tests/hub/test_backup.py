@@ -209,21 +209,13 @@ def test_a_file_that_is_not_a_whole_backup_changes_nothing(
 
 def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
     in_home(hub, "ada", "head -c 300M /dev/urandom >/home/jovyan/large")
-    environment = {**os.environ, **hub.environment, "BACKUP": str(tmp_path / "x.tar.gz")}
-    with subprocess.Popen(
-        ["make", "backup"],
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as process:
-        for line in process.stderr:
+    with hub.begin("backup", BACKUP=str(tmp_path / "x.tar.gz")) as process:
+        for line in process.stdout:
             if "home-ada" in line:
                 break
         assert list(tmp_path.iterdir()) == [tmp_path / "x.tar.gz.part"]
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        assert "Stopped." in process.communicate(timeout=60)[1]
+        assert "Stopped." in process.communicate(timeout=60)[0]
     assert process.returncode
     assert not list(tmp_path.iterdir())
     in_home(hub, "ada", "rm /home/jovyan/large")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
 import signal
 import subprocess
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
 
 from tfcourse.hub import settings
 from tfcourse.hub.spawners import homes
@@ -139,24 +140,48 @@ def test_a_volume_is_taken_over(prepared, old):
     assert (prepared / "shared" / "work.ipynb").read_text() == "mine"
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 3])
-def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at):
-    """Killed before the copy is noted, before it has its name, or before the volume is removed."""
-    calls, rename = itertools.count(1), Path.rename
+@pytest.mark.parametrize("name", ["home-ada", "shared"])
+@pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
+def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
+    """Before each change of a name, and before the volume is removed.
 
-    def kill(path: Path, target: Path) -> None:
-        if next(calls) == killed_at:
-            raise KeyboardInterrupt
-        rename(path, target)
+    `shared` is there, empty, before it is taken over.
+    """
+    target = prepared / {"home-ada": "homes/ada", "shared": "shared"}[name]
+    calls = itertools.count(1)
 
+    def killable(change):
+        def changed(*paths: Path) -> None:
+            if next(calls) == killed_at:
+                raise KeyboardInterrupt
+            change(*paths)
+
+        return changed
+
+    finished = False
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(Path, "rename", kill)
-        homes.take("home-ada", "of 2026")
-    assert ("ada" in homes.names()) == (killed_at == 3)
-    if killed_at == 3:  # the volume may be half removed
+        patch.setattr(Path, "rename", killable(Path.rename))
+        patch.setattr(Path, "rmdir", killable(Path.rmdir))
+        homes.take(name, "of 2026")
+        finished = True
+    assert (target / "work.ipynb").exists() == finished
+    if finished:  # the volume may be half removed
         (old / "work.ipynb").unlink()
-    homes.take("home-ada", "of 2026")
-    assert (prepared / "homes" / "ada" / "work.ipynb").read_text() == "mine"
+    homes.take(name, "of 2026")
+    assert (target / "work.ipynb").read_text() == "mine"
+    assert not [path for path in target.parent.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_take_over_waits_for_one_that_still_copies(prepared, old):
+    """A command that is killed leaves its container running."""
+    with open(prepared / homes.NOTE) as note, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        second = pool.submit(homes.take, "home-ada", "of 2026")
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        assert homes.names() == []
+        fcntl.flock(note, fcntl.LOCK_UN)
+        second.result(timeout=30)
     assert homes.names() == ["ada"]
 
 
@@ -274,22 +299,14 @@ def test_a_take_over_that_is_killed_goes_on(hub):
     hub.engine.containers.run(
         f"{IMAGE}:hub", ["sh", "-c", fill], user="root", volumes=[f"{large}:/old"], remove=True
     )
-    environment = {**os.environ, **hub.environment}
-    with subprocess.Popen(
-        ["make", "up"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as process:
+    with hub.begin("up") as process:
         for line in process.stdout:
             if "1 of 1: home-large" in line:
                 break
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    time.sleep(1)
+    # Only the commands are dead: their container still copies, and the next one waits for it.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

@@ -1,4 +1,4 @@
-"""Values for Zero to JupyterHub: what our files become, and what is refused with a sentence."""
+"""Values for Zero to JupyterHub: how they are made, and what gets a message instead."""
 
 from __future__ import annotations
 
@@ -287,6 +287,7 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         ("hub/nodeSelector/pool", "core"),
         ("imagePullSecrets", [{"name": "course-registry"}]),
         ("singleuser/extraEnv/LANG", "de_DE.UTF-8"),
+        ("hub/extraEnv/DOCKER", "podman"),  # a name in our table, but not for a cluster
         ("scheduling/corePods/tolerations", []),
     ],
 )

@@ -455,9 +455,9 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
     chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
     if course_hub and chosen is None:
         return  # our image has accounts of its own
-    made = course_hub and {s.name for s in (settings.STATE, settings.HOST, settings.IDLE_MINUTES)}
+    made = {s.name for s in (settings.STATE, settings.HOST, settings.IDLE_MINUTES)}
     for key in values["hub"].get("extraEnv") or {}:
-        if key in settings.TABLE and key not in made:
+        if key.startswith("COURSE_") and key not in made:
             raise ValuesError(
                 f"{name}: hub.extraEnv.{key} is for the course's own accounts, but\n"
                 "hub.config.JupyterHub.authenticator_class names others: remove one of the two."

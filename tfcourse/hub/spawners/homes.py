@@ -128,31 +128,39 @@ def write(path: Path, text: str) -> None:
 
 
 def take(name: str, volume: str) -> None:
-    """Copy the volume at OLD, unless an earlier run finished that before it was killed.
+    """Copy the volume at OLD, unless an earlier run has finished that.
 
-    The volume may be removed afterwards. Exit with a message if the learner already has another
-    folder.
+    The volume may be removed afterwards. Exit with a message if the learner has a folder of other
+    origin. A run that was killed may still have a container that copies: wait for it.
     """
     target = FOLDER / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
-    done = FOLDER / ".taken" / name
-    if target.exists() and done.exists() and done.read_text() == volume:
-        return
-    if target.exists() and any(target.iterdir()):
-        sys.exit(
-            f"{name} has a volume, and there is already a folder {target.relative_to(FOLDER)}.\n"
-            "Nothing was changed. Move the folder away, or remove the volume."
-        )
-    part = part_of(target)
+    part, done = part_of(target), FOLDER / ".taken" / name
+    with open(FOLDER / NOTE) as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        if not (done.exists() and done.read_text() == volume):
+            if target.exists() and any(target.iterdir()):
+                sys.exit(
+                    f"{name} has a volume, and there is already a folder "
+                    f"{target.relative_to(FOLDER)}.\n"
+                    "Nothing was changed. Move the folder away, or remove the volume."
+                )
+            copy_volume(part)
+            write(done, volume)
+        # From here on, the part is complete, or it has its name already.
+        if part.exists():
+            if target.exists():
+                target.rmdir()
+            part.rename(target)
+
+
+def copy_volume(part: Path) -> None:
+    """Copy the volume at OLD; exit with a message if the copy is not complete."""
     shutil.rmtree(part, ignore_errors=True)
     try:
         subprocess.run(["/bin/cp", "--archive", OLD, part], check=True)
     except subprocess.CalledProcessError:
         sys.exit("The copy is not complete. The volume is unchanged.")
     os.sync()
-    write(done, volume)
-    if target.exists():
-        target.rmdir()
-    part.rename(target)
 
 
 def limit(size: int, chosen: list[Path]) -> None:
