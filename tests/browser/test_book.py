@@ -274,6 +274,13 @@ def test_figures_stay_on_white_in_the_dark(page: Page, book):
     expect(figure).to_have_css("filter", "none")
 
 
+def test_a_summary_has_no_card_in_the_dark(page: Page, book):
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{book.url}/notebooks/03_build_a_model.html")
+    summary = page.locator(".text_html:has(> pre)").first
+    expect(summary).to_have_css("background-color", "rgba(0, 0, 0, 0)")
+
+
 def test_paper_gets_dark_ink_and_no_side_columns(page: Page, book):
     page.emulate_media(color_scheme="dark", media="print")
     page.goto(f"{book.url}{LESSON}.html")

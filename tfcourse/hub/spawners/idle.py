@@ -37,4 +37,4 @@ def configure(c: Any) -> None:
         ]
     )
     # How often servers report their activity to the hub.
-    c.Spawner.environment = {"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)}
+    c.Spawner.environment.update({"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)})
