@@ -22,7 +22,7 @@ class Account:
 
 @pytest.fixture
 def account(request: pytest.FixtureRequest) -> Account:
-    """Return a new learner's account on a hub of the tests, or on the hub at COURSE_HUB_URL."""
+    """Return a new learner's account on our test hub, or on the hub at COURSE_HUB_URL."""
     url = os.environ.get("COURSE_HUB_URL")
     if url:
         user = f"browser-test-{secrets.token_hex(4)}"
@@ -39,7 +39,7 @@ def screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[..., None
         if request.config.getoption("--screenshots"):
             if middle:
                 middle.evaluate("element => element.scrollIntoView({ block: 'center' })")
-                middle.hover()  # waits until the element no longer moves
+                middle.hover()  # waits until the element stops moving
             page.mouse.move(640, 799)  # over the status bar, where nothing reacts to the mouse
             page.screenshot(
                 path=ROOT / "notebooks" / "images" / f"{name}.png",

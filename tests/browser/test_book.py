@@ -25,7 +25,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
 PAD = "application/vnd.tensorflow-course.pad+json"
 LESSON = "notebooks/07_evaluate_and_predict"
-# Between them, these pages have Keras' coloured tables, figures, formulas and definitions.
+# Together, these pages contain Keras' coloured tables, figures, formulas and definitions.
 LOOKED_AT = [
     FRONT,
     "notebooks/03_build_a_model.html",
@@ -64,7 +64,7 @@ class Reader(HTMLParser):
 
 @dataclass
 class Book:
-    """A built book, the output of its build, and the address that serves it."""
+    """A built book, the output of its build, and the address at which it is served."""
 
     folder: Path
     said: str
@@ -78,7 +78,7 @@ class Book:
 
 
 def build(folder: Path, **settings: str) -> Book:
-    """Run `make book` as a person does, without this machine's settings for the book."""
+    """Run `make book` without inheriting this machine's settings for the book."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -99,7 +99,7 @@ def build(folder: Path, **settings: str) -> Book:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
-    """Build the book and serve it to this machine only."""
+    """Build the book and serve it on the loopback address only."""
     book = build(tmp_path_factory.mktemp("book"))
     handler = functools.partial(Quiet, directory=book.folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

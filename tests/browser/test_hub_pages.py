@@ -27,7 +27,7 @@ class Visitor:
         page.on("console", self.hear)
 
     def hear(self, message) -> None:
-        # The browser logs an error for each error page, as it should.
+        # The browser logs an error for each error page, which is expected.
         if message.type == "error" and message.location["url"] != self.page.url:
             self.complaints.append(message.text)
 
@@ -80,7 +80,7 @@ class Visitor:
         assert not [url for url in self.asked if not url.startswith(elsewhere)]
         assert not self.complaints
         for scheme in ("dark", "light"):
-            # Reduce motion, because axe would measure fading colours in mid-transition.
+            # Reduce motion: otherwise, axe may measure colours in mid-transition.
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             # Axe requests style sheets that do not exist, so discard those errors.
             found = Axe().run(self.page).response
@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """Use a server that never answers, and fake the failure: the hub would wait for minutes."""
+    """The server never answers. The test fakes the failure, which would take the hub minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"

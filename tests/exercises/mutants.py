@@ -27,7 +27,7 @@ NAMES |= {"append": "remove", "zeros": "ones"}
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """Yield each mutant of a source: its changed line, then its whole source."""
+    """Yield the changed line and the complete source of each mutant."""
     tree = ast.parse(source)
     for number, node in enumerate(ast.walk(tree)):
         for choice in range(len(list(changes(node)))):

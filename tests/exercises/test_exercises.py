@@ -75,7 +75,7 @@ class Run:
                     exec(cell.source, self.names)
 
     def overwrite(self) -> None:
-        """Give every name that the checks see another meaning; answers use a copy of the names."""
+        """Overwrite every name that the checks see; the answers use a copy of the names."""
         self.overwritten = self.names
         self.names = self.names["apart"](function_among(self.names)).__globals__
         self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
@@ -87,7 +87,7 @@ class Run:
 
 
 class Overwritten:
-    """A learner's own value under a reused name: a check that uses it raises TypeError."""
+    """A value that a learner has given to a reused name; using it raises TypeError."""
 
     def __bool__(self, *_: object) -> bool:
         raise TypeError("a check uses a name that a learner has overwritten")
@@ -211,7 +211,7 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Other right answers to lesson 00's exercises, each as the value that the function returns.
+# Other right answers to lesson 00's exercises, each as the expression that a function returns.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),
@@ -293,7 +293,7 @@ def names_of(path: Path) -> list[str]:
 
 @each_notebook
 def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
-    # Change one sign, axis or number at a time. still_right.toml lists those that stay right.
+    # Change one sign, axis or number at a time. still_right.toml lists those that are still right.
     monkeypatch.chdir(path.parent)
     run = run_of(path.stem[:2])
     cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
@@ -302,7 +302,7 @@ def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
         accepted[name] = []
         for line, source in mutants.mutants(cells[f"{name}-answer"]):
             names = dict(run.before[name])
-            if "tf" in names:  # train each with the same random numbers
+            if "tf" in names:  # each mutant trains with the same random numbers
                 names["tf"].keras.utils.set_random_seed(1)
             try:
                 exec(source, names)

@@ -1,4 +1,4 @@
-"""`make grade` grades or stops submissions that misbehave; these do not use TensorFlow."""
+"""`make grade` handles misbehaving submissions. They are small and do not use TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS = 15  # the limit for one cell
 CELLS = {
     "title": "# Exercises: small",
     "setup": "import traceback\nimport types\n\nimport numpy as np\n\nnumbers = np.arange(5)",
-    "checks-common": "",  # small_solution() adds the real one
+    "checks-common": "",  # small_solution() inserts the real source
     "double-find": "@check\ndef check_double(double):\n"
     "    if not np.array_equal(double(numbers), 2 * numbers):\n"
     "        return f'Twice 4 is not {double(numbers)[4]}.'",

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest file first: one worker runs all of it, and the others would wait."""
+    """Start the longest file first, so the other workers do not wait for the one that runs it."""
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
@@ -31,7 +31,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume. Request it before any container, which must be removed first."""
+    """Return an empty volume. Request it before containers, which must be removed before it."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()

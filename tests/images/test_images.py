@@ -53,13 +53,13 @@ def test_every_cuda_library_of_tensorflows_is_there_and_loads(run, image):
         "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand",
         "libcusolver", "libcusparse", "libnccl", "libnvJitLink", "libnvrtc",
     }  # fmt: skip
-    # A library may fail to load only for lack of the driver, which the host provides.
+    # The only permitted error is a missing driver, which the host provides.
     assert all(reason.startswith("libcuda.so.1: ") for reason in failed.values()), failed
     assert len(failed) <= 1
     assert set(searched) >= {
         "cublas", "cuda_cupti", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse", "nccl",
     }  # fmt: skip
-    assert set(searched) - set(folders) <= {"nvshmem"}  # not required: only for several machines
+    assert set(searched) - set(folders) <= {"nvshmem"}  # for several machines, so not required
     assert "release 12." in release
 
 
@@ -90,7 +90,7 @@ def test_versions_are_those_of_the_lock(run, learner_image):
 
 def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
-        # Ignore find's errors: they are about folders that the learner rightly cannot read.
+        # Ignore find's errors about folders that the learner is not allowed to read.
         search = f"find / -xdev {' '.join(conditions)} -print 2>/dev/null; true"
         return set(run(learner_image, "sh", "-c", search, entrypoint=[]).split())
 
@@ -157,7 +157,7 @@ def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_
     container.stop()
     log = container.logs().decode()
     assert "http://" in log  # the address to open
-    # Warnings and errors begin with [W or [E, as in [W 2026-11-22 ...]. (The address has [C.)
+    # Warnings begin with [W and errors with [E, as in [W 2026-11-22 ...]. The address has [C.
     assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
 
 
@@ -179,7 +179,7 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
 
 
 def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
-    """The image gets the JupyterHub of a chart's hub and keeps all other pinned versions."""
+    """The image gets the JupyterHub version of a chart's hub; other packages stay as pinned."""
     older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
     version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)

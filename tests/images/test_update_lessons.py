@@ -107,7 +107,7 @@ def test_edits_are_kept_where_the_lesson_is_the_same(home):
 
 
 def test_both_are_kept_where_learner_and_image_changed_a_lesson(home):
-    # The changes are in different lines. A merge by line would make a notebook no one wrote.
+    # The changes are in different lines. Merging by line would make a notebook that no one wrote.
     home.edit(c="mine\n" + "c1\n" * 8)
     home.start(a="a1", b="b1", c="c1\n" * 8 + "c2\n")
     assert home.found() == {
@@ -217,7 +217,7 @@ def test_a_failure_is_logged_and_the_server_starts(home, failure):
     if failure == "no lessons":
         home.image.rename(home.home / "elsewhere")
     else:
-        # Git fails here as it does when the file system is full.
+        # Simulate a full file system: gitpuller fails with the message that git prints there.
         (home.lessons / "a.ipynb").unlink()
         stand_in(home, "gitpuller", "echo No space left on device; exit 1")
     path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
@@ -234,7 +234,7 @@ def stand_in(home: Home, program: str, script: str) -> None:
 
 @pytest.mark.parametrize("end", ["exit 1", "kill -9 $PPID; exit"], ids=["no space", "killed"])
 def test_a_first_start_that_is_cut_short_is_made_good_by_the_next(home, end):
-    """Git then leaves empty files and no index."""
+    """Git leaves empty files and no index if it fails or is killed."""
     home.run("rm", "-rf", str(home.lessons))
     script = f"""
 case "$*" in
@@ -255,7 +255,7 @@ esac"""
 
 
 def test_a_folder_without_an_index_gets_its_lessons_back(home):
-    """An older version left such a folder if its server was killed during the first start."""
+    """Older versions left such a folder if a server was killed during its first start."""
     (home.lessons / ".git" / "index").unlink()
     (home.lessons / "b.ipynb").unlink()
     home.edit(a="mine")

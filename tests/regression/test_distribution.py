@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", params=["newest", "lowest"])
 def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
-    """Return the Python of an otherwise empty environment with the newest or lowest versions."""
+    """Return the Python of a fresh environment with the newest or lowest supported versions."""
     folder = tmp_path_factory.mktemp(request.param) / "environment"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     executable = folder / "bin" / "python"

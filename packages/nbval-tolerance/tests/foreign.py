@@ -1,4 +1,4 @@
-"""Test the comparison on notebooks not written for it, alongside stock nbval and nbmake.
+"""Measure how the comparison does on unfamiliar notebooks, alongside stock nbval and nbmake.
 
     python foreign.py FOLDER --edits edits.toml
 
@@ -11,8 +11,8 @@ The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, 
 occurs exactly once in the notebook's code. `random = [1, 6]` there lists code cells (from 0) that
 draw random numbers without a seed; they count neither as false alarms nor as catches.
 
-The script keeps results in `--output`. Each time, it compares the outputs that ours has computed
-again, which takes seconds.
+The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
+tool has computed, which takes seconds.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's failed cells and messages, its seconds, and whether a new error was raised."""
+    """Return a run's failed cells with messages, its seconds, and whether a cell newly raises."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:

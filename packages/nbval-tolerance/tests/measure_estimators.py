@@ -255,7 +255,7 @@ def used(old: list[float], new: list[float]) -> float:
 
 
 def row(stored: dict, runs: dict[str, dict], names: list[str]) -> str:
-    """Return the table cells of one model in one type: score, numbers, labels, worst run."""
+    """Return the table cells of one model and data type: score, numbers, labels, worst run."""
     moves = {
         run: [used(stored.get(what, []), runs[run].get(what, [])) for what in ("score", "numbers")]
         for run in names

@@ -54,8 +54,8 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
 @pytest.mark.parametrize(
     ("draws", "used", "kinds", "named"),
     [
-        # The cell's own draws come first, then those of the cells that it uses, then others. Clocks
-        # come last.
+        # The cell's own draws come first, then those of cells that it uses, then others.
+        # Clocks come last.
         ([OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, RANDOM], {1}, {"number"}, ["time.ctime"]),
@@ -144,4 +144,4 @@ LINE = 'a</text><path d="M 0 0 L {} 1"/><text>'
 def test_a_drawing_is_a_figure(stored, computed):
     found = compare_svg(stored, computed, Rules(), trained=False)
     assert found.differences
-    assert kinds_of(Comparison(found.differences)) == set()  # not a text
+    assert kinds_of(Comparison(found.differences)) == set()  # a figure, not a text

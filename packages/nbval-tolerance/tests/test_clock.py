@@ -51,7 +51,7 @@ def test_what_reads_the_clock(source, call):
         "import datetime\ndatetime.date(2026, 1, 2)",
         "import pandas as pd\npd.Timestamp('2026-01-02')",
         "import random\nrandom.random()",
-        "x.now()\ntoday()",  # of unknown objects
+        "x.now()\ntoday()",  # unknown functions
     ],
 )
 def test_what_does_not_read_the_clock(source):

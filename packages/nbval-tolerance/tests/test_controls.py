@@ -171,7 +171,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     [
         ({"probs": {"scores": "x"}}, "'probs' is not known; the keys are probes"),
         ({"betwen": {"loss": [1, 2]}}, "'betwen' is not known"),
-        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # a cell's tags belong outside
+        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # a cell's tags do not belong here
         ({"probes": ["model(x)"]}, "the probes must be"),
         ({"probes": {"scores": 3}}, "the probes must be"),
         ({"probes": {"scores": " "}}, "the probes must be"),

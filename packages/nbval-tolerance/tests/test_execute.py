@@ -36,7 +36,7 @@ SOURCES = [
     "class Model:\n    def fit(self): print('test accuracy: 0.975')\nModel().fit()",
 ]
 
-# Another window changes the source of the first cell in the notebook `name`, and saves it.
+# Code that edits the first cell of the notebook `name`, as another window would.
 EDIT = """notebook = nbformat.read(name, as_version=4)
 notebook.cells[0].source = {!r}
 nbformat.write(notebook, name)"""
@@ -54,7 +54,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Return a copy of that lesson that a test may change, in the folder of a project."""
+    """Return a copy of that lesson for a test to change, in the folder of a project."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")
@@ -348,7 +348,7 @@ def test_new_words_for_a_figure_that_is_not_compared_are_stored(lesson):
     assert output.metadata["image/png"]["alt"] == words
 
 
-# The output of ipywidgets and anywidget, and a widget without another form.
+# A widget with a text, as ipywidgets and anywidget send it, and a widget with only a name.
 WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
 about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
 display({"text/plain": "answer 3", **view}, metadata=about, raw=True)
@@ -407,7 +407,7 @@ def test_ctrl_c_writes_nothing_and_says_so(lesson):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # After `nohup` or `&`, this process ignores SIGINT, and its children inherit that.
+        # Under `nohup` or `&`, this process ignores SIGINT, and a child would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not [child for child in psutil.Process(process.pid).children() if child.status()]:

@@ -1,4 +1,4 @@
-"""Notebooks are found by name, and files that hold none are refused. Needs no kernel."""
+"""Notebooks are found by name, and other files are refused. The tests need no kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options do nothing unless given, have a twin in the file, and are never ignored silently."""
+"""Options do nothing unless given, have a twin in the file, and are not ignored in silence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def notebook(executed: str, pytester: pytest.Pytester) -> Path:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch):
-    """Return a function that runs pytest in this process, since importing Jupyter is slow."""
+    """Return a function that runs pytest in-process, because importing Jupyter takes seconds."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
     return pytester.runpytest_inprocess

@@ -57,10 +57,10 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def lesson(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return a copy of that notebook that a test may change."""
+    """Return a copy of that notebook for a test to change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # The notebook's own `fit` only prints, so it would not count as training without this.
+    # Without this setting, the notebook's `fit`, which only prints, would not count as training.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path
@@ -76,7 +76,7 @@ def run(pytester: pytest.Pytester, monkeypatch):
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run(*arguments: str | Path) -> pytest.RunResult:
-        changed.surroundings.cache_clear()  # it is valid for one session
+        changed.surroundings.cache_clear()  # the cache is valid for one session
         return pytester.runpytest_inprocess("--nbval", "--nbval-tolerance", "-ra", *arguments)
 
     return run
@@ -153,7 +153,7 @@ def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
     for name, new in changes.items():
         change(lesson, name, **new)
     result = run(lesson)
-    if "display" in changes:  # it imports what later cells use
+    if "display" in changes:  # its source imports what later cells use
         result.assert_outcomes(passed=WHOLE - 6, failed=6)
     else:
         result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))

@@ -184,7 +184,7 @@ from sklearn.tree import DecisionTreeClassifier
         ("import xgboost as xgb\nxgb.XGBClassifier().fit(x, y)", FITTED),
         ("import xgboost as xgb\nxgb.train(params, data)", FITTED),
         ("import lightgbm as lgb\nlgb.LGBMRegressor().fit(x, y)", FITTED),
-        # A class of no known library, first without and then with a neural-network library.
+        # A class from an unknown library, first without and then with a neural-network library.
         ("import sklearn\nfrom mine import Model\nModel().fit(x)", FITTED),
         ("import sklearn, torch\nfrom mine import Model\nModel().fit(x)", FIT),
         # Hand-written NumPy code, in which rounding errors do not grow.

@@ -376,10 +376,10 @@ def test_a_stamp_keeps_a_reason():
         ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
         ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
         ([("y = f()",), ("plot(y)", picture())], "y"),
-        # Numbers may be printed after the figure. So may the numbers that they are made from.
+        # It suffices to print the numbers after the figure, or those that they are computed from.
         ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
         ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
-        # Other numbers are printed.
+        # Only other numbers are printed.
         ([("x = f()\nprint(x)", printed("3")), ("y = g()",), ("plot(x, y)", picture())], "y"),
         ([("import numpy as np\nprint(np.pi)", printed("3.1")), ("y = np.exp(1)",),
           ("plot(y)", picture())], "y"),

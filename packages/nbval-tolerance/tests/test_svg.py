@@ -1,4 +1,4 @@
-"""The comparison of SVGs: what differs in every run passes; what a reader would notice fails."""
+"""The comparison of SVGs passes what differs in every run and fails what a reader would notice."""
 
 from __future__ import annotations
 

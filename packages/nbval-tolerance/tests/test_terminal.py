@@ -1,4 +1,4 @@
-"""What a terminal finally shows of a text, and what a notebook should store of the text."""
+"""A notebook stores what a terminal finally shows of a text."""
 
 from __future__ import annotations
 
