@@ -1,4 +1,4 @@
-"""The book as `make book` builds it: its links, its figures, and how a browser shows it."""
+"""The book that `make book` builds: its links, its figures, and how a browser shows it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
 PAD = "application/vnd.tensorflow-course.pad+json"
 LESSON = "notebooks/07_evaluate_and_predict"
-# Front page, tables in Keras' own colours, figures, formulas, words.
+# Together, these pages contain Keras' coloured tables, figures, formulas and definitions.
 LOOKED_AT = [
     FRONT,
     "notebooks/03_build_a_model.html",
@@ -36,7 +36,7 @@ LOOKED_AT = [
 
 
 class Reader(HTMLParser):
-    """Reads from a page where it links to, what can be linked to, and its images."""
+    """Collect the links, anchors and images of a page, and the files that it loads."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -64,7 +64,7 @@ class Reader(HTMLParser):
 
 @dataclass
 class Book:
-    """A built book, what its build said, and where it is served."""
+    """A built book, the output of its build, and the address at which it is served."""
 
     folder: Path
     said: str
@@ -78,7 +78,7 @@ class Book:
 
 
 def build(folder: Path, **settings: str) -> Book:
-    """Run the command that a person runs, with none of this machine's settings for the book."""
+    """Run `make book` without inheriting this machine's settings for the book."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -99,7 +99,7 @@ def build(folder: Path, **settings: str) -> Book:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
-    """Return the book, served to this machine only."""
+    """Build the book and serve it on the loopback address only."""
     book = build(tmp_path_factory.mktemp("book"))
     handler = functools.partial(Quiet, directory=book.folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -111,7 +111,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and keeps no log."""
+    """Serve files without logging requests."""
 
     def log_message(self, *arguments):
         pass
@@ -169,7 +169,7 @@ def test_what_is_printed_is_what_is_stored(page: Page, book):
     page.goto(f"{book.url}{LESSON}.html")
     shown = page.locator(".cell_output .stream pre").all_text_contents()
     stored = ["".join(o["text"]) for o in outputs(ROOT / f"{LESSON}.ipynb") if "text" in o]
-    stored = [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in stored]  # colours of a progress bar
+    stored = [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in stored]  # a progress bar's colours
     assert [text.strip() for text in shown] == [text.strip() for text in stored]
 
 
@@ -178,7 +178,7 @@ def test_every_page_fits_a_phone_and_asks_nobody_else(page: Page, book):
     page.on("request", lambda request: asked.append(request.url))
     page.on("response", lambda reply: failed.append(reply.url) if reply.status >= 400 else None)
     page.set_viewport_size({"width": 375, "height": 812})
-    for name in set(book.pages) - {"index.html"}:  # which goes on to the front page at once
+    for name in set(book.pages) - {"index.html"}:  # it redirects to the front page
         page.goto(book.url + name, wait_until="networkidle")
         if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             wide.append(name)
@@ -193,7 +193,7 @@ def test_axe_finds_nothing_serious(page: Page, book, name, scheme):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(book.url + name)
     expect(page.locator("html")).to_have_attribute("data-theme", scheme)
-    # Colours that change slowly would be measured on their way.
+    # During a transition, axe would measure a colour that is still changing.
     page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
     found = Axe().run(page).response
     assert found["passes"]

@@ -1,4 +1,4 @@
-"""Our tests' browser is deaf to networks that come and go."""
+"""The tests' browser does not notice networks that appear or disappear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
 @pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine not in chromium.SOCKET,
-    reason="only Linux has netlink, and the system call's number is known for two processors",
+    reason="only Linux has netlink, and we know the system call's number for only two processors",
 )
 def test_it_opens_no_netlink_socket():
     folder = Path(chromium.__file__).parent

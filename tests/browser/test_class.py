@@ -1,4 +1,4 @@
-"""A lesson on a hub of `make up`, in a real browser: a learner and the instructor."""
+"""A learner and the instructor work through a lesson on a hub of `make up`, in a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LESSON = "07_evaluate_and_predict.ipynb"
 
 
 def test_from_sign_up_to_a_finished_lesson(browser: Browser, new_hub, tmp_path: Path):
-    """Each step leaves a picture in pytest's temporary folder: `pytest --basetemp=folder`."""
+    """Save a screenshot of each step in pytest's temporary folder, which `--basetemp` sets."""
     hub = new_hub()
     hub.up()
     pictures = (tmp_path / f"{number:02}.png" for number in range(99))

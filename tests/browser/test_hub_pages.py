@@ -1,4 +1,4 @@
-"""The hub's own pages in a real browser: what they say, and who can read and use them."""
+"""The hub's own pages in a real browser: their texts, accessibility and use by keyboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COURSE = "TensorFlow in notebooks"
 
 
 class Visitor:
-    """Somebody at a hub, whose browser remembers what it asked for and what it complained of."""
+    """A visitor to a hub, whose browser records its requests and the errors on its pages."""
 
     def __init__(self, page: Page, hub: Site):
         self.page, self.hub = page, hub
@@ -27,7 +27,7 @@ class Visitor:
         page.on("console", self.hear)
 
     def hear(self, message) -> None:
-        # An error page is one also for the browser, which says so.
+        # The browser logs an error for each error page, which is expected.
         if message.type == "error" and message.location["url"] != self.page.url:
             self.complaints.append(message.text)
 
@@ -35,12 +35,12 @@ class Visitor:
         self.page.goto(self.hub.url + path)
 
     def log_in(self, name: str, password: str) -> None:
-        """Log in by keyboard, where the log-in page is open."""
+        """Log in by keyboard on the open log-in page."""
         self.sign_in(name, password)
         self.page.wait_for_url(lambda url: "/hub/login" not in url)
 
     def sign_in(self, name: str, password: str) -> None:
-        """Send that page's form by keyboard."""
+        """Fill in and submit the log-in form by keyboard."""
         expect(self.page.get_by_label("Username")).to_be_focused()
         self.type(name, password)
         expect(self.page.get_by_label("Show what I type")).to_be_focused()
@@ -49,7 +49,7 @@ class Visitor:
         self.press("Enter")
 
     def start(self) -> None:
-        """Start the server by keyboard, where the picker is open."""
+        """Start the server by keyboard from the open picker."""
         expect(self.page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
         self.press("Enter")
 
@@ -57,9 +57,9 @@ class Visitor:
         self.page.keyboard.press(key)
 
     def type(self, *texts: str) -> None:
-        """Fill the fields from the one with the focus on, by keyboard."""
+        """Fill in fields by keyboard, beginning with the focused one."""
         for text in texts:
-            # A page that is open has not yet given the focus to its field.
+            # A page that has just opened may not have focused its field yet.
             expect(self.page.locator("input:focus")).to_have_value("")
             self.page.keyboard.type(text)
             self.press("Tab")
@@ -70,19 +70,19 @@ class Visitor:
             if target.evaluate("target => target === document.activeElement"):
                 return
             self.press("Tab")
-        pytest.fail(f"the Tab key does not lead to {name!r}")
+        pytest.fail(f"the Tab key does not reach {name!r}")
 
     def look(self, title: str) -> None:
-        """Check the page that is open, as everybody has to be able to read it."""
+        """Check that everyone can read the open page and that it loads only the hub's files."""
         expect(self.page).to_have_title(f"{title} | {COURSE}")
         expect(self.page.get_by_role("heading", level=1)).to_have_count(1)
         elsewhere = (self.hub.url, "data:")
         assert not [url for url in self.asked if not url.startswith(elsewhere)]
         assert not self.complaints
         for scheme in ("dark", "light"):
-            # Without motion: colours that are fading are no colours to measure.
+            # Reduce motion: otherwise, axe may measure colours in mid-transition.
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            # Axe asks for style sheets at addresses where there are none.
+            # Axe requests style sheets that do not exist, so discard those errors.
             found = Axe().run(self.page).response
             self.complaints.clear()
             assert found["passes"]
@@ -98,13 +98,13 @@ class Visitor:
 
 @pytest.fixture
 def visitor(page: Page, hub: Hub) -> Visitor:
-    """Somebody at the hub of `make hub`."""
+    """Return a visitor to the hub of `make hub`."""
     return Visitor(page, hub)
 
 
 @pytest.fixture(scope="module")
 def class_hub(new_hub) -> ClassHub:
-    """A running hub of `make up`."""
+    """Return a running hub of `make up`."""
     hub = new_hub()
     hub.up()
     return hub
@@ -112,13 +112,13 @@ def class_hub(new_hub) -> ClassHub:
 
 @pytest.fixture
 def student(page: Page, class_hub: ClassHub) -> Visitor:
-    """Somebody at that hub."""
+    """Return a visitor to the hub of `make up`."""
     return Visitor(page, class_hub)
 
 
 @pytest.fixture
 def instructor(student: Visitor) -> Iterator[Visitor]:
-    """The instructor, logged in, at the page that lets others in."""
+    """Log in as the instructor and open the page for admitting learners."""
     student.visit("/hub/login?next=/hub/authorize")
     student.log_in("instructor", student.hub.admin_password)
     expect(student.page).to_have_url(f"{student.hub.url}/hub/authorize")
@@ -145,16 +145,16 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     expect(bar).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("usually takes about 10 seconds")
     before = bar.evaluate("bar => bar.value")
-    # Or there is no bar any more, because the server is there.
+    # The bar also disappears when the server is ready.
     grown = "before => !(document.querySelector('progress')?.value <= before)"
     page.wait_for_function(grown, arg=before)
     page.wait_for_url("**/lab/tree/**", timeout=120_000)
 
-    visitor.complaints.clear()  # of JupyterLab's
+    visitor.complaints.clear()  # ignore JupyterLab's own errors
     visitor.visit("/hub/home")
     visitor.look("Home")
     visitor.visit("/hub/home")
-    page.wait_for_load_state("networkidle")  # without its scripts the button does nothing
+    page.wait_for_load_state("networkidle")  # the button needs the page's scripts
     visitor.tab_to("button", "Stop My Server")
     visitor.press("Enter")
     expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """With a server that never answers; the failure is made up, as the hub waits for minutes."""
+    """The server never answers. The test fakes the failure, which would take the hub minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -182,7 +182,7 @@ def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
     expect(page.get_by_role("status")).to_contain_text("usually takes")
     visitor.look("Starting")
     failed = {"data": '{"failed": true, "progress": 100, "message": "Spawn failed"}'}
-    with page.expect_navigation():  # the page comes again, for what the hub then says
+    with page.expect_navigation():  # the page reloads to show what the hub says
         page.evaluate("event => { setTimeout(() => events.onmessage(event)); }", failed)
 
 
@@ -202,7 +202,7 @@ ERRORS = [
     ("/hub/accept-share", 400, "This did not work"),
     ("/hub/admin", 403, "This is not open to you"),
     ("/hub/nothing", 404, "There is no such page"),
-    # As the proxy asks for them.
+    # The proxy requests its error pages at these addresses.
     ("/hub/error/429", 429, "Too many at once"),
     ("/hub/error/500", 500, "Something went wrong"),
     ("/hub/error/503", 503, "No answer at the moment"),
@@ -270,7 +270,7 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
     instructor.press("Enter")  # Discard
     expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
-    # Nobody is left: the heading says so.
+    # Admit everyone who is left: the heading then says that no one is waiting.
     for name in page.locator("#Waiting > li > span").all_text_contents():
         page.get_by_role("button", name=f"Let in {name}", exact=True).press("Enter")
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
@@ -291,7 +291,7 @@ def test_the_administrators_other_pages(instructor):
     instructor.press("Tab")
     instructor.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("has been changed")
-    # An error below that page, which NativeAuthenticator's handlers render.
+    # NativeAuthenticator's handlers render the errors below that page's address.
     instructor.visit("/hub/change-password/nobody")
     instructor.look("Error 404")
     expect(page.get_by_role("link", name="Log out")).to_be_visible()
@@ -318,12 +318,12 @@ def test_who_comes_back_to_a_stopped_server_reads_why(student):
 def test_a_start_that_fails_says_so_and_leads_back(student):
     hub, page = student.hub, student.page
     hub.admit("unlucky")
-    # Docker cannot mount a file where a folder has to be.
+    # Docker cannot mount a file in place of a folder.
     (hub.homes / "homes" / "unlucky").touch()
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
     student.start()
-    # In the picker, or instead of the progress, as the time has it.
+    # Depending on timing, the alert is in the picker or replaces the progress bar.
     expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
     student.visit("/user/unlucky/lab")
     expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
@@ -345,7 +345,7 @@ def test_while_the_hub_is_down_a_page_waits_for_it(student):
     expect(student.page).to_have_title(f"Sign up | {COURSE}", timeout=60_000)
 
 
-# --- Both
+# --- Both hubs
 
 
 def test_the_logo_is_ours_and_has_a_text(visitor):

@@ -1,4 +1,4 @@
-"""What a learner does in the first ten minutes, in a real browser at a real hub."""
+"""A learner's first ten minutes, in a real browser on a real hub."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_a_learner_logs_in_starts_an_environment_and_runs_a_lesson(page, account
     said = "".join(text for cell in cells for text in texts(cell))
     for shape in SHAPES:
         assert shape in said
-    # What the learner sees is what was saved.
+    # The learner sees the output that was saved.
     seen = page.locator(".jp-OutputArea-output", has_text=SHAPES[0]).first
     seen.scroll_into_view_if_needed()
     expect(seen).to_be_visible()
     screenshot("run", middle=seen)
-    # Once its scripts are there: before that, a button does nothing.
+    # Wait for the page's scripts: until they load, the button does nothing.
     page.goto(f"{account.url}/hub/home", wait_until="networkidle")
     page.get_by_role("button", name="Stop My Server").click()
     expect(page.get_by_role("button", name="Start My Server")).to_be_visible()
@@ -42,7 +42,7 @@ def log_in(page: Page, account, screenshot) -> None:
 
 
 def start(page: Page, screenshot) -> None:
-    """Choose the environment with the keyboard alone."""
+    """Choose and start the environment by keyboard only."""
     environments = page.get_by_role("group", name="Choose an environment")
     choice = environments.get_by_role("radio", name="TensorFlow (CPU)")
     expect(choice).to_be_checked()
@@ -54,7 +54,7 @@ def start(page: Page, screenshot) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/lab/tree/tensorflow-course/00_start_here.ipynb*", timeout=120_000)
     wait_for_kernel(page)
-    # Neither news nor questions come up.
+    # JupyterLab shows no news and asks no questions.
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("alert")).to_have_count(0)
     screenshot("lab")

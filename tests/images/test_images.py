@@ -1,4 +1,4 @@
-"""The images for learners: what is in them, what is not, and whether the course holds inside."""
+"""The learners' images: what they contain, what they leave out, and whether they work."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from packaging.requirements import Requirement
 
 from tfcourse.hub.state import ROOT
 
-MEMORY = 6 * 2**30  # bytes: CUDA's libraries, all at once
+MEMORY = 6 * 2**30  # bytes, enough to load all of CUDA's libraries together
 
-# Load all libraries of the packages that TensorFlow asks for by `[and-cuda]`, and look whether it
-# would find those that it opens by name: its own libraries carry a list of folders, RUNPATH.
+# Load all libraries of the packages that `tensorflow[and-cuda]` requires. TensorFlow opens some of
+# them by name and looks in the folders of its own libraries' RUNPATH, so list those folders, too.
 LIBRARIES = r"""
 import ctypes, importlib.metadata, json, pathlib, re, subprocess
 from packaging.requirements import Requirement
@@ -37,7 +37,7 @@ searched = {
     for path in root.glob("libtensorflow*.so.2")
     for name in re.findall(rb"\$ORIGIN/\.\./nvidia/(\w+)/lib", path.read_bytes())
 }
-ptxas = root.parent / "nvidia/cuda_nvcc/bin/ptxas"  # with which XLA compiles
+ptxas = root.parent / "nvidia/cuda_nvcc/bin/ptxas"  # XLA compiles with it
 release = subprocess.run([ptxas, "--version"], capture_output=True, text=True).stdout
 print(json.dumps([wanted, loaded, failed, sorted(folders), sorted(searched), release]))
 """
@@ -53,13 +53,13 @@ def test_every_cuda_library_of_tensorflows_is_there_and_loads(run, image):
         "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand",
         "libcusolver", "libcusparse", "libnccl", "libnvJitLink", "libnvrtc",
     }  # fmt: skip
-    # What lacks nothing but the driver, which the host brings.
+    # The only permitted error is a missing driver, which the host provides.
     assert all(reason.startswith("libcuda.so.1: ") for reason in failed.values()), failed
     assert len(failed) <= 1
     assert set(searched) >= {
         "cublas", "cuda_cupti", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse", "nccl",
     }  # fmt: skip
-    assert set(searched) - set(folders) <= {"nvshmem"}  # for several machines; not asked for
+    assert set(searched) - set(folders) <= {"nvshmem"}  # for several machines, so not required
     assert "release 12." in release
 
 
@@ -90,14 +90,14 @@ def test_versions_are_those_of_the_lock(run, learner_image):
 
 def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
-        # find complains about folders that the learner may not look into: these are fine.
+        # Ignore find's errors about folders that the learner is not allowed to read.
         search = f"find / -xdev {' '.join(conditions)} -print 2>/dev/null; true"
         return set(run(learner_image, "sh", "-c", search, entrypoint=[]).split())
 
     assert run(learner_image, "id").startswith("uid=1000(jovyan) gid=1000(jovyan) groups=1000(")
     assert not found("-perm /6000")
     assert not found("! -type l", "-perm -o=w", "! -perm -1000", "! -path '/proc/*'")
-    # Where the learner and Keras write, and nowhere else.
+    # Only the folders where the learner and Keras write are writable.
     writable = found("-writable", "! -type l", "! -path '/proc/*'", "-prune")
     assert writable == {"/home/jovyan", "/opt/keras", "/run/lock", "/tmp", "/var/tmp"}
     owned_by_others = "find ~ /opt/keras ! -user jovyan"
@@ -156,8 +156,8 @@ def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_
         container.reload()
     container.stop()
     log = container.logs().decode()
-    assert "http://" in log  # where to go
-    # Its log marks warnings and errors so: [W 2026-11-22 ...]. (C is for the address.)
+    assert "http://" in log  # the address to open
+    # Warnings begin with [W and errors with [E, as in [W 2026-11-22 ...]. The address has [C.
     assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
 
 
@@ -179,14 +179,14 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
 
 
 def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
-    """Of the version of a chart's hub; what else there is stays as it is pinned."""
+    """The image gets the JupyterHub version of a chart's hub; other packages stay as pinned."""
     older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
     version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)
 
 
 def test_the_hubs_image_is_what_the_chart_expects(run, image):
-    """The chart mounts its own files, works in this folder, and has our file loaded."""
+    """The chart mounts its own files, works in /srv/jupyterhub and loads our configuration."""
     chart = """
 c.JupyterHub.authenticator_class = "dummy"
 c.KubeSpawner.profile_list = [{"slug": "tensorflow-cpu"}]

@@ -1,7 +1,7 @@
-"""How a new image's lessons come to a learner who has worked with the old ones.
+"""A new image's lessons reach a learner who has already worked with the old ones.
 
-The script of the images, run on this machine: a learner's home is a folder, an image's lessons are
-a bundle that is made here as docker/Dockerfile makes it.
+These tests run the images' script on this machine. A folder stands in for a learner's home, and a
+bundle, made in the same way as in docker/Dockerfile, holds an image's lessons.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DOCKER = ROOT / "docker"
 
 
 class Home:
-    """A learner's home, and what an image does to it."""
+    """A learner's home, and an image whose script updates the lessons in it."""
 
     def __init__(self, folder: Path):
         self.home = folder / "home"
@@ -49,7 +49,7 @@ class Home:
         return result.stdout
 
     def start(self, **lessons: str) -> None:
-        """Start a server of an image with these lessons: NAME="text" is NAME.ipynb."""
+        """Start a server from an image with these lessons: NAME="text" becomes NAME.ipynb."""
         self.run("rm", "-rf", str(self.image))
         self.image.mkdir()
         (self.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
@@ -63,7 +63,7 @@ class Home:
         self.run("update-lessons")
 
     def found(self) -> dict[str, str]:
-        """Return the lessons that the learner sees, with the dates in their names left out."""
+        """Return the lessons that the learner sees; `+` replaces an update's date in a name."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()
@@ -107,7 +107,7 @@ def test_edits_are_kept_where_the_lesson_is_the_same(home):
 
 
 def test_both_are_kept_where_learner_and_image_changed_a_lesson(home):
-    # In different lines: merged by line, this would be a notebook that nobody has written.
+    # The changes are in different lines. Merging by line would make a notebook that no one wrote.
     home.edit(c="mine\n" + "c1\n" * 8)
     home.start(a="a1", b="b1", c="c1\n" * 8 + "c2\n")
     assert home.found() == {
@@ -171,7 +171,7 @@ def test_edits_survive_the_loss_of_the_folders_repository(home, damage):
     home.edit(a="mine")
     home.run("sh", "-c", f"cd tensorflow-course && {damage}")
     home.start(a="a1", b="b2", c="c1\n" * 9)
-    # Nothing tells any more that only the first one was edited.
+    # Without the repository, the script cannot tell that only the first lesson was edited.
     kept = {"a": "mine", "a+": "a1", "b": "b1", "b+": "b2", "c": "c1\n" * 9}
     assert home.found() == kept
     home.start(a="a1", b="b2", c="c3")
@@ -217,7 +217,7 @@ def test_a_failure_is_logged_and_the_server_starts(home, failure):
     if failure == "no lessons":
         home.image.rename(home.home / "elsewhere")
     else:
-        # A file system without a byte left, as far as git can tell.
+        # Simulate a full file system: gitpuller fails with the message that git prints there.
         (home.lessons / "a.ipynb").unlink()
         stand_in(home, "gitpuller", "echo No space left on device; exit 1")
     path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
@@ -234,7 +234,7 @@ def stand_in(home: Home, program: str, script: str) -> None:
 
 @pytest.mark.parametrize("end", ["exit 1", "kill -9 $PPID; exit"], ids=["no space", "killed"])
 def test_a_first_start_that_is_cut_short_is_made_good_by_the_next(home, end):
-    """What git leaves then: files without a byte, and no index."""
+    """Git leaves empty files and no index if it fails or is killed."""
     home.run("rm", "-rf", str(home.lessons))
     script = f"""
 case "$*" in
@@ -255,7 +255,7 @@ esac"""
 
 
 def test_a_folder_without_an_index_gets_its_lessons_back(home):
-    """As a server left it that was killed in its first start, before this was thought of."""
+    """Older versions left such a folder if a server was killed during its first start."""
     (home.lessons / ".git" / "index").unlink()
     (home.lessons / "b.ipynb").unlink()
     home.edit(a="mine")

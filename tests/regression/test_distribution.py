@@ -1,4 +1,4 @@
-"""The comparison as another project installs it: wheel or sdist, into an empty environment."""
+"""Another project installs nbval-tolerance: as a wheel or sdist, in an empty environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "packages" / "nbval-tolerance"
 UV = Path(sys.executable).with_name("uv")
-# The newest versions that were tested are those of our locks.
+# Our locks contain the newest versions that we have tested.
 LOCKS = [ROOT / "requirements" / name for name in ("course.txt", "test.txt")]
 OTHERS = {"scikit-learn": "1.7.2"}  # what the other project uses
 
@@ -31,7 +31,7 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# As with PyTorch, without its hundreds of megabytes, and by names that only the project knows.
+# A PyTorch-like loop without PyTorch's hundreds of megabytes; the names are the project's own.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",
@@ -49,7 +49,7 @@ LOOP = [
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return wheel and sdist, by their ending."""
+    """Build the wheel and the sdist; return their paths by suffix."""
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "hatchling", "build", "--directory", folder]
     subprocess.run(build, cwd=PACKAGE, check=True, capture_output=True)
@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", params=["newest", "lowest"])
 def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
-    """Return the Python of an environment that holds nothing else, at one end of the ranges."""
+    """Return the Python of a fresh environment with the newest or lowest supported versions."""
     folder = tmp_path_factory.mktemp(request.param) / "environment"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     executable = folder / "bin" / "python"
@@ -71,7 +71,7 @@ def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
         )
         lowest = re.findall(r"^Requires-Dist: (\w+)<\S+,>=(\S+)$", metadata.decode(), re.M)
         assert len(lowest) == 5
-        # The sdist, so that it is installed somewhere, too.
+        # Install the sdist, because the newest versions are tested with the wheel.
         what = [built[".gz"], *(f"{name}=={number}" for name, number in lowest)]
     subprocess.run([*command, *what], check=True)
     return executable
@@ -84,7 +84,7 @@ def version() -> str:
 
 @pytest.fixture(scope="session")
 def project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of another project, with two notebooks that were executed there."""
+    """Return the folder of another project, in which two notebooks were executed."""
     command = [UV, "pip", "install", "--quiet", "--python", python, "--no-build"]
     subprocess.run([*command, *(f"{n}=={v}" for n, v in OTHERS.items())], check=True)
     folder = tmp_path_factory.mktemp("project")
@@ -111,7 +111,7 @@ def test_it_brings_nothing_that_it_does_not_need(python):
     assert not {name for name in names if re.match("jupyterlab|notebook|nbconvert|tensor", name)}
     assert "tfcourse" not in names
     settings = python.parents[1] / "etc" / "ipython"
-    assert not settings.exists(), "the course's own settings of kernels"
+    assert not settings.exists(), "the course's kernel settings were installed"
 
 
 def test_other_projects_notebooks_are_green(python, project):
@@ -151,7 +151,7 @@ def test_the_first_loop_is_training_only_because_the_project_says_so(python, pro
     nbformat.write(content, tmp_path / "loop.ipynb")
     arguments = ["-q", "--nbval", "--nbval-tolerance", "."]
     said = run(python, tmp_path, "pytest", *arguments)
-    assert "0.7792 became 0.7692" in said.stdout, "held to rounding"
+    assert "0.7792 became 0.7692" in said.stdout, "without the setting, only rounding may pass"
     (tmp_path / "pyproject.toml").write_text((project / "pyproject.toml").read_text())
     assert run(python, tmp_path, "pytest", *arguments).returncode == 0
 

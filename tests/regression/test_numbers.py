@@ -1,4 +1,4 @@
-"""Is every number that the lessons print held to something?"""
+"""The comparison checks every number that the lessons print."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def same(stored: str, computed: str, rules: Rules) -> bool:
 
 
 def stored_lines(phase: Phase) -> list[str]:
-    """Return the lines that the lessons' cells of this phase have printed."""
+    """Return the lines that the lessons' cells of this phase print."""
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -41,11 +41,11 @@ def stored_lines(phase: Phase) -> list[str]:
 
 @pytest.mark.parametrize("phase", [Phase.UNTRAINED, Phase.FIT, Phase.TRAINED])
 def test_every_number_of_the_lessons_is_held(phase):
-    """Change each stored number by a tenth of itself and by 1: no integer or float passes."""
+    """Change each integer by 1 and each float by 1 plus a tenth of itself; no change may pass."""
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)
-        moving = passing(line, Rules(phase))  # only a progress bar's times may be
+        moving = passing(line, Rules(phase))  # only a progress bar's times may differ
         assert all(found.progress for found in moving), f"{line!r} holds a time or an address"
         times = {match["number"] for found in moving for match in numbers_of(found.text)}
         for match in numbers_of(line):

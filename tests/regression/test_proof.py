@@ -1,4 +1,4 @@
-"""The proof in small: its tables fit the lessons, and the harness tells right from wrong."""
+"""`tools/prove.py` judges a small lesson correctly, and its own tables fit our lessons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 PROVE = Path(__file__).resolve().parents[2] / "tools" / "prove.py"
-# Cells and what they print. A processor of another make sets TF_SCALE.
+# Cells and their output. TF_SCALE simulates a different processor.
 CELLS = {
     "import os\nscale = float(os.environ.get('TF_SCALE', 1))  # of this machine": "",
     "rate = 0.1\nprint('learning rate', rate)": "learning rate 0.1\n",
@@ -39,7 +39,7 @@ MUTATIONS = """
 
 
 def write(folder: Path, variations: str = VARIATIONS, mutations: str = MUTATIONS) -> None:
-    """Put the small lesson and the two tables into a folder."""
+    """Write the small lesson and the two tables to a folder."""
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     )
@@ -56,7 +56,7 @@ def write(folder: Path, variations: str = VARIATIONS, mutations: str = MUTATIONS
 
 
 def prove(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the proof on what is in that folder."""
+    """Run the proof on the lesson and the tables in a folder."""
     places = ["--notebooks", folder, "--plan", folder, "--output", folder / "proof"]
     return subprocess.run(
         [sys.executable, PROVE, *places, "--jobs", "2", *options],
@@ -68,7 +68,7 @@ def prove(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the small lesson."""
+    """Return a folder with the small lesson and its tables."""
     path = tmp_path_factory.mktemp("proof")
     write(path)
     return path
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def proof(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Return what the proof of the small lesson said."""
+    """Run the proof on the small lesson and return the finished process."""
     return prove(folder)
 
 
@@ -121,7 +121,7 @@ def test_an_argument_fills_a_hole(proof, folder):
     table = prove(folder, "--table")
     assert "| no comment | not, argued | A reader sees it" in table.stdout
     assert "- 07_small: no comment" not in table.stdout
-    assert "- 07_small: a broken processor" in table.stdout, "which no argument makes good"
+    assert "- 07_small: a broken processor" in table.stdout, "an argument must not excuse a failure"
 
 
 def test_it_goes_on_where_it_stopped(proof, folder):
@@ -130,10 +130,10 @@ def test_it_goes_on_where_it_stopped(proof, folder):
     assert sorted(json.loads(line)["outcome"] for line in lines) == (
         ["broken", "failed", "failed", "failed", "failed", "passed", "passed", "skipped"]
     )
-    file.write_text("\n".join([*lines, lines[0][:50]]))  # one was being written
+    file.write_text("\n".join([*lines, lines[0][:50]]))  # the last line was cut off
     (folder / "mutations.toml").write_text(MUTATIONS.replace("rate = 0.2", "rate = 0.3"))
     again = prove(folder)
-    assert "[3/3]" in again.stdout, "the broken and the skipped again, and what is new"
+    assert "[3/3]" in again.stdout, "it makes the broken, skipped and new runs"
     assert "0.1 became 0.3" in again.stdout
     assert "| run again | passed, 0% |" in again.stdout
 

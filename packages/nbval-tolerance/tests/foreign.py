@@ -1,16 +1,18 @@
-"""Measure the comparison on notebooks that were not written for it, beside stock nbval and nbmake.
+"""Measure how the comparison does on unfamiliar notebooks, alongside stock nbval and nbmake.
 
     python foreign.py FOLDER --edits edits.toml
 
-FOLDER holds notebooks that were executed once, and the files that they read. Each is run again
-unchanged: a red cell is a false alarm. Each is run with careless edits of its code: an edit is
-caught if a cell is red that is green without the edit. Stock nbval and nbmake do the same runs.
+FOLDER holds notebooks that were executed once, and the files that they read. The script runs each
+notebook again unchanged, where a failed cell is a false alarm. Then it runs each notebook with
+careless edits of its code: an edit is caught if a cell fails that passes without the edit. Stock
+nbval and nbmake do the same runs.
 
 The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, where each old text
 occurs exactly once in the notebook's code. `random = [1, 6]` there lists code cells (from 0) that
 draw random numbers without a seed; they count neither as false alarms nor as catches.
 
-Results are kept in `--output`. What ours has computed is compared again each time, in seconds.
+The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
+tool has computed, which takes seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from nbval_tolerance.stored import problems
 
 TOOLS = ("ours", "nbval", "nbmake")
 LIMIT = 900  # seconds for one run of one notebook
-# What ours says of a cell that it could not compare.
+# Our messages about a cell that could not be compared.
 BROKEN = re.compile(r"shown as \[\d*\]: (?:still running|the kernel died|could not be run)")
 HEAD = (
     "notebook | cells | random cells | complaints about the stored state | false alarms: ours "
@@ -47,7 +49,7 @@ HEAD = (
 
 
 def main() -> int:
-    """Run what has no result yet, compare all, print the table; return 1 for a wrong edit."""
+    """Make the missing runs, compare all runs, print the table; return 1 for a wrong edit."""
     options = parse()
     tables = tomllib.loads(options.edits.read_text(encoding="utf-8")) if options.edits else {}
     paths = [
@@ -75,27 +77,27 @@ def main() -> int:
     for row in [*rows, ["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])]]:
         print("| " + " | ".join(f"{x:.1f}" if isinstance(x, float) else str(x) for x in row) + " |")
     if old:
-        print(f"\n{old} runs of ours were made by another runner; --again runs them again.")
+        print(f"\n{old} runs of ours come from another runner; --again repeats them.")
     if options.messages:
         print("", *messages, sep="\n\n")
     return 0
 
 
 def parse() -> argparse.Namespace:
-    """Return the options of the command line."""
+    """Return the command-line options."""
     first = __doc__.partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python foreign.py", description=first)
     parser.add_argument("folder", type=Path, help="executed notebooks, with the files they read")
     parser.add_argument("--edits", type=Path, metavar="TOML", help="edits that must be caught")
     parser.add_argument("--output", type=Path, default=Path("foreign-results"), metavar="DIR")
     parser.add_argument("--repeat", type=int, default=2, metavar="N", help="runs without an edit")
-    parser.add_argument("--only", nargs="*", metavar="TEXT", help="notebooks with this in the name")
+    parser.add_argument("--only", nargs="*", metavar="TEXT", help="notebooks with TEXT in the name")
     parser.add_argument("--again", action="store_true", help="repeat the runs of ours")
-    parser.add_argument("--messages", action="store_true", help="print what each red cell says")
+    parser.add_argument("--messages", action="store_true", help="print messages of failed cells")
     parser.add_argument(
         "--ours",
         default="--nbval --nbval-tolerance --nbval-tolerance-dir=DIR",
-        help="options of pytest for ours; DIR stands for a folder (default: %(default)s)",
+        help="pytest options for ours; DIR stands for a folder (default: %(default)s)",
     )
     options = parser.parse_args()
     options.output = options.output.resolve()
@@ -103,7 +105,7 @@ def parse() -> argparse.Namespace:
 
 
 def check(path: Path, edits: dict) -> Iterator[str]:
-    """Yield a line for each text that does not occur once in the notebook's code."""
+    """Yield a line for each text that does not occur exactly once in the notebook's code."""
     code = "\0".join(cell.source for cell in cells(nbformat.read(path, as_version=4)))
     for name, changes in edits.items():
         for text, _ in changes if name != "random" else []:
@@ -112,7 +114,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's red cells with their messages, its seconds, and whether a cell raised anew."""
+    """Return a run's failed cells with messages, its seconds, and whether a cell newly raises."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:
@@ -170,14 +172,14 @@ def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) ->
 
 
 def runner() -> str:
-    """Return a hash of the code that runs cells, without that which only compares."""
+    """Return a hash of the code that runs cells, without the code that only compares them."""
     folder = Path(nbval_tolerance.__file__).parent
     files = [folder / "session" / "plugin.py", folder / "run.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[list, list[str]]:
-    """Return a notebook's row of the table, and what its red cells and its misses say."""
+    """Return a notebook's row of the table, and messages about its failed cells and misses."""
     notebook = nbformat.read(path, as_version=4)
     complaints = problems(notebook)
     usual = {
@@ -189,7 +191,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares nothing: it fails where a cell raises, which the run of ours knows.
+    # nbmake compares nothing. It fails if a cell raises an error, and our run records that.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]
@@ -213,7 +215,7 @@ def cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def raises(cell: NotebookNode) -> bool:
-    """Tell whether an exception stands among a cell's outputs."""
+    """Return whether a cell's outputs include an exception."""
     return any(output.output_type == "error" for output in cell.outputs)
 
 

@@ -1,12 +1,12 @@
-"""Measure how far models other than deep networks move between machines. Run by hand.
+"""Measure how much models other than deep networks vary between machines. Run this by hand.
 
     python measure_estimators.py
 
-It needs scikit-learn and SciPy; it uses statsmodels, XGBoost and LightGBM where they are there.
-Each model is fitted on a small data set, in float64 and float32, with several BLAS kernels, vector
-units and numbers of threads. Two more runs move the data by one unit in their last place: they
-stand for processors and compilers that are not at hand. Each column says how much of the tolerance
-before any training, `2e-6 + 2e-5·|x|`, the numbers use at most: above 1, such a cell would fail.
+It needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are installed.
+It fits each model on a small data set, in float64 and float32, with several BLAS kernels, vector
+units and numbers of threads. Two more runs change the data by one unit in the last place, to stand
+in for processors and compilers that we do not have. Each column gives the largest share that the
+numbers use of the tolerance before any training, `2e-6 + 2e-5·|x|`: above 1, the cell would fail.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def regressors() -> Iterator:
 
 
 def classifiers() -> Iterator:
-    """Yield the classifiers that lessons use, and what groups or embeds without labels."""
+    """Yield the classifiers that lessons use, and models that cluster or embed without labels."""
     from sklearn import (
         cluster,
         decomposition,
@@ -136,7 +136,7 @@ def classifiers() -> Iterator:
 
 
 def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield names and results of what fits without being an estimator of scikit-learn's."""
+    """Yield the names and results of fits without a scikit-learn estimator."""
     from scipy.optimize import curve_fit, minimize
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import cross_val_score
@@ -173,12 +173,12 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def summary(fit) -> np.ndarray:
-    """Return what the summary of a statsmodels result shows."""
+    """Return the numbers that the summary of a statsmodels result shows."""
     return np.concatenate([fit.params, fit.bse, fit.pvalues, [fit.llf]])
 
 
 def network(x: np.ndarray, y: np.ndarray, rate: float) -> np.ndarray:
-    """Return what a network with one hidden layer predicts after 3000 steps, written by hand."""
+    """Train a hand-written network with one hidden layer for 3000 steps; return its outputs."""
     random = np.random.default_rng(0)
     a = random.normal(size=(x.shape[1], 30)).astype(x.dtype) / 3
     b = random.normal(size=30).astype(x.dtype) / 5
@@ -192,7 +192,7 @@ def network(x: np.ndarray, y: np.ndarray, rate: float) -> np.ndarray:
 
 
 def name_of(estimator) -> str:
-    """Return an estimator's name, with those of its parts, and its solver."""
+    """Return the names of an estimator and of its parts, with their solvers."""
     if hasattr(estimator, "steps"):
         return " + ".join(name_of(step) for _, step in estimator.steps)
     parameters = estimator.get_params(deep=False)
@@ -203,14 +203,14 @@ def name_of(estimator) -> str:
 
 
 def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
-    """Fit everything; return name -> what (`score`, `labels`, `numbers`) -> numbers."""
+    """Fit all models; return name -> kind (`score`, `labels`, `numbers`) -> numbers."""
     from sklearn import datasets
 
     data = []
     for load in (datasets.load_digits, datasets.load_diabetes):
         x, y = load(return_X_y=True)
         random = np.random.default_rng(0)
-        x = 3 * (x / x.std() + 0.1 * random.normal(size=x.shape))[:450]  # none twice, none constant
+        x = 3 * (x / x.std() + 0.1 * random.normal(size=x.shape))[:450]  # no ties, no constants
         x = x.astype(dtype)
         if jitter:
             ulps = np.random.default_rng(jitter).integers(-1, 2, x.shape)
@@ -221,7 +221,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
     for estimators, x, y in ((regressors, diabetes, progress), (classifiers, digits, labels)):
         for estimator in estimators():
             if type(estimator).__name__ in ("NMF", "LatentDirichletAllocation", "BernoulliRBM"):
-                x = abs(x)  # none is negative, as they want
+                x = abs(x)  # these need values that are not negative
             name = name_of(estimator)
             found[name + " again" if name in found else name] = outcome(estimator, x, y)
     for name, numbers in functions(diabetes / 3, progress):
@@ -230,7 +230,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on the first half; return what a lesson prints of the model and of the second half."""
+    """Fit on the first half; return what a lesson prints about the model and the second half."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator
@@ -249,13 +249,13 @@ def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
 
 
 def used(old: list[float], new: list[float]) -> float:
-    """Return the largest share of the tolerance by which numbers moved."""
+    """Return the largest share of the tolerance that a number uses."""
     shares = [abs(a - b) / (ABSOLUTE + RELATIVE * abs(a)) for a, b in zip(old, new, strict=True)]
     return max(shares, default=0.0)
 
 
 def row(stored: dict, runs: dict[str, dict], names: list[str]) -> str:
-    """Return the cells of a table for one model in one type: score, numbers, labels, by which."""
+    """Return the table cells of one model and data type: score, numbers, labels, worst run."""
     moves = {
         run: [used(stored.get(what, []), runs[run].get(what, [])) for what in ("score", "numbers")]
         for run in names
@@ -269,12 +269,12 @@ def row(stored: dict, runs: dict[str, dict], names: list[str]) -> str:
 
 
 def short(number: float) -> str:
-    """Return two digits of a share that matters."""
+    """Return a share with two digits, or an empty text if it is negligible."""
     return "" if number < 0.01 else f"{number:.2g}" if number < 100 else f"{math.ceil(number):,}"
 
 
 def main() -> None:
-    """Print the table, in Markdown."""
+    """Print the table in Markdown."""
     if sys.argv[1:]:
         warnings.simplefilter("ignore")
         jitter = int(os.environ.get("JITTER", "0"))

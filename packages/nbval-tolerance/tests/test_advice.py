@@ -1,4 +1,4 @@
-"""What is said of random numbers and clocks that may be why a cell differs."""
+"""The advice names the random numbers and clocks that may explain why a cell differs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
 @pytest.mark.parametrize(
     ("draws", "used", "kinds", "named"),
     [
-        # Of the cell itself first, then of those that it uses, then others; the clock comes last.
+        # The cell's own draws come first, then those of cells that it uses, then others.
+        # Clocks come last.
         ([OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, RANDOM], {1}, {"number"}, ["time.ctime"]),
@@ -62,7 +63,7 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
         ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
-        # A text needs a draw that it depends on.
+        # A text is explained only by a draw that it depends on.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
         ([RANDOM], {0, 1}, {"text"}, ["random.random"]),
@@ -90,7 +91,7 @@ def test_what_no_seed_helps():
 
 
 def figures(one: int, other: int) -> Comparison:
-    """Return what the comparison of two grey figures finds, of these levels."""
+    """Compare two figures of these grey levels."""
 
     def shown(level: int) -> nbformat.NotebookNode:
         file = io.BytesIO()
@@ -117,7 +118,7 @@ def drawing(text: str) -> str:
         (compare_text("a\n0.5", "b\n0.7", Rules()), {"text", "number"}),
         (compare_text("x 0.5", "x 0.7", Rules(between={"x": (0.1, 0.6)})), {"range"}),
         (compare_values({"a": "0.5"}, {"a": "0.7"}, Rules()), {"number"}),
-        (compare_values({"a": "'b'"}, {"a": "'c'"}, Rules()), set()),  # which no tag allows
+        (compare_values({"a": "'b'"}, {"a": "'c'"}, Rules()), set()),  # no tag allows this
         (figures(0, 200), {"figure"}),
         (figures(0, 1), set()),
         (Comparison([Difference("the outputs differ in kind or order", "", "")]), {"text"}),
@@ -143,4 +144,4 @@ LINE = 'a</text><path d="M 0 0 L {} 1"/><text>'
 def test_a_drawing_is_a_figure(stored, computed):
     found = compare_svg(stored, computed, Rules(), trained=False)
     assert found.differences
-    assert kinds_of(Comparison(found.differences)) == set()  # and no text
+    assert kinds_of(Comparison(found.differences)) == set()  # a figure, not a text

@@ -1,4 +1,4 @@
-"""Which cells read the clock, or may have read it, by their source."""
+"""A cell's source tells whether it reads the clock or may have read it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_reads_the_clock(source, call):
         "import datetime\ndatetime.date(2026, 1, 2)",
         "import pandas as pd\npd.Timestamp('2026-01-02')",
         "import random\nrandom.random()",
-        "x.now()\ntoday()",  # of what, nobody knows
+        "x.now()\ntoday()",  # unknown functions
     ],
 )
 def test_what_does_not_read_the_clock(source):
@@ -125,7 +125,7 @@ def test_what_may_have_read_the_clock_counts_from_there_on(source):
         "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot(x);",
         "from pathlib import Path\nlen(Path('x').read_text())",
         "import json, re, sys\njson.dumps(x)\nre.sub('a', 'b', y)",
-        "import helpers",  # which nothing calls
+        "import helpers",  # nothing in it is called
         "def f(x):\n    return x.copy().sum()\nf(3)",
         "class A:\n    def go(self):\n        return self.b\nA().go()",
         "import random\nrandom.seed(0)\nrandom.random()",
@@ -145,7 +145,7 @@ def test_a_projects_own_training_may_print_the_time():
     source = "def go():\n    return 1\ngo()"
     assert clock_read(notebook(source), Config(training=("go",))) == [True]
     assert clock_read(notebook(source)) == [False]
-    assert clock_read(notebook("go()")) == [True]  # of which nobody knows what it does
+    assert clock_read(notebook("go()")) == [True]  # an unknown function
 
 
 def test_a_notebook_may_have_text_cells_and_none_of_code():

@@ -1,4 +1,4 @@
-"""The comparison of texts, as pure functions: what may move, by how much, and what may not."""
+"""The comparison of texts, as pure functions: which differences pass and which fail."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_text_equals_itself(text, phase):
         ("1/9 ...\r5/9 ...\r9/9 done", "1/9 ...\r9/9 done"),
         ("\x1b[1mbold\x1b[0m", "bold"),
         ("[ 1. 10.]", "[1.  10.]"),
-        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # an array's lines are broken by its widths
+        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # an array's width decides where its lines break
         ("array([[1, 2]], dtype=int8)", "array([[1, 2]],\n      dtype=int8)"),
         (TABLE, TABLE.replace("     ", "       ").replace("━━━", "━━━━━")),
     ],
@@ -64,19 +64,19 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
     ("stored", "computed"),
     [
         ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32
-        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads by the widest entry
+        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads to the widest entry
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
-        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # alone, it would be a constant
+        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside an array, it would be a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
-        ("0.5712049603462219", "0.571204960346222"),  # each as short as it can be
+        ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of its number
         ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),
-        ("[0.5 1.e-08]", "[0.5 3.e-08]"),  # noise goes with the largest of an array
+        ("[0.5 1.e-08]", "[0.5 3.e-08]"),  # noise scales with an array's largest number
         ("[[0.99999 1.2e-09]\n [0.1 0.9]]", "[[0.99999 1.9e-09]\n [0.1 0.9]]"),
         ("[0.00000000e+00 -4.44089210e-16]", "[4.44089210e-16 0.00000000e+00]"),
-        ("0.0", "4.440892098500626e-16"),  # a difference that is zero but for its last bits
+        ("0.0", "4.440892098500626e-16"),  # a difference that is zero except for rounding
         ("2.9802322e-08", "5.9604645e-08"),
     ],
 )
@@ -104,12 +104,12 @@ def test_rounding_passes_before_training(stored, computed):
         ("loss 0.5", "loss nan"),
         ("loss inf", "loss 0.5"),
         ("loss inf", "loss -inf"),
-        ("0.25 min 0.10 max", "0.25 min 0.20 max"),  # `0.25 min` is no time
+        ("0.25 min 0.10 max", "0.25 min 0.20 max"),  # `0.25 min` is not a time
         ("x[0:10]", "x[0:20]"),
         ("an open ( only\nends there )", "an open ( only ends there )"),
-        ("learning rate 0.001", "learning rate 0.002"),  # a setting is the same before and after
+        ("learning rate 0.001", "learning rate 0.002"),  # training does not change a setting
         ("dropout rate 0.2", "dropout rate 0.21"),
-        ("total 1200", "total 1,200"),  # a reader sees another format
+        ("total 1200", "total 1,200"),  # the format differs
         ("1,200.5 km", "1200.5 km"),
         ("n = 007", "n = 7"),
         ("x = +0.5", "x = 0.5"),
@@ -122,7 +122,7 @@ def test_rounding_passes_before_training(stored, computed):
         ("p-value: 0.0004123", "p-value: 0.0009456"),
         ("-3.2e-07", "3.2e-07"),
         ("alpha=0.1: 0.93", "alpha=0.2: 0.93"),
-        ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # what numbers are named by is no result
+        ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # a number in a name is not a result
         ("betas: (0.9, 0.999)", "betas: (0.9, 0.99)"),
         ("model  accuracy  dropout\na      0.90       0.2",
          "model  accuracy  dropout\na      0.90       0.3"),
@@ -148,7 +148,7 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
         ("score 0.91", "score 0.99", False),
         ("R2 0.97", "R2 0.88", False),
         ("largest value 1.211", "largest value 1.295", True),
-        # Small numbers have small tolerances, but for those that are small beside others.
+        # Small numbers have small tolerances, unless they stand beside larger ones.
         ("loss 0.0020", "loss 0.0025", True),
         ("loss 0.00002", "loss 0.00100", False),
         ("spread: 0.004", "spread: 0.019", False),
@@ -162,7 +162,7 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
         ("standard deviation 0.07%", "standard deviation 0.27%", False),
         ("accuracy: 97.5", "accuracy: 97.8", True),
         ("accuracy: 97.5", "accuracy: 98.5", False),
-        ("score 12.31", "score 12.90", True),  # no probability
+        ("score 12.31", "score 12.90", True),  # not a probability
         ("[0.00 0.97] probabilities", "[0.02 0.95] probabilities", True),
         ("IoU 0.81", "IoU 0.74", False),
         ("steps: 5157", "steps: 5158", False),
@@ -170,7 +170,7 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
 )
 def test_trained_numbers_may_move_by_their_kind(stored, computed, passes):
     assert same(stored, computed, TRAINED) is passes
-    assert not same(stored, computed, UNTRAINED), "before training, none of these may pass"
+    assert not same(stored, computed, UNTRAINED), "none of these may pass before training"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_trained_numbers_may_move_by_their_kind(stored, computed, passes):
         ("2.38", "2.39"),
         ("p-value: 0.0123", "p-value: 0.0124"),
         ("h = 6.626e-34", "h = 6.627e-34"),
-        ("mean 0.6931", "mean 0.693"),  # another format
+        ("mean 0.6931", "mean 0.693"),  # the format differs
         ("0.0004", "0.0005"),
     ],
 )
@@ -222,7 +222,7 @@ def test_an_unseeded_cell_compares_the_form():
 
 def test_the_head_room_is_the_share_of_the_tolerance():
     result = compare_text("score 0.50", "score 0.52", TRAINED)
-    allowed = 0.02 + 0.01  # and one unit of the last digit
+    allowed = 0.02 + 0.01  # plus one unit in the last digit
     assert result.worst.used == pytest.approx(0.02 / allowed)
     assert result.worst.kind == "probability"
     assert compare_text("label 5", "label 6", TRAINED).worst.used == math.inf
@@ -237,17 +237,17 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ),
         ("epoch   val_loss   accuracy\n    1      0.140      0.962", ["held-out loss", "accuracy"]),
         ("validation loss after epoch   1      2\nsgd   0.513  0.359", ["held-out loss"] * 2),
-        ("test loss 0.078\nshare 0.123", ["held-out loss", "float"]),  # no table
+        ("test loss 0.078\nshare 0.123", ["held-out loss", "float"]),  # not a table
         ("accuracy 97.5 % of 10", ["percentage", "integer"]),
         ("{'loss': [0.31, 0.16], 'accuracy': [0.9]}", ["loss", "loss", "accuracy"]),
         ("learning rate 0.001, loss 0.3", ["setting", "loss"]),
         ("val_acc: 0.95 train_auc 0.97", ["held-out accuracy", "accuracy"]),
         ("lr=0.001 weight_decay: 0.004 Dropout(0.2) 'rate': 0.2 SGD(0.01)", ["setting"] * 5),
-        ("dropout 0.35", ["float"]),  # a row of a table, perhaps
+        ("dropout 0.35", ["float"]),  # perhaps a row of a table
         ("0.975 accuracy", ["accuracy"]),
         ("reached 0.98 test accuracy", ["held-out accuracy"]),
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),
-        # A setting is one number, or those of its bracket; what follows is a result.
+        # A setting is one number or one bracket of numbers; what follows is a result.
         ("lr=0.1: 0.9312", ["setting", "float"]),
         ("dropout: 0.2 {'l2': 0.001, 'eps': 1e-7} threshold: 0.5 beta_1: 0.9", ["setting"] * 5),
         ("validation_split=0.2 clipnorm 1.5 label_smoothing=0.1 L2(1e-4)", ["setting"] * 4),
@@ -260,7 +260,7 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("learning rate, accuracy\n0.1 0.9312", ["setting", "float"]),
         ("steps  learning rate  accuracy\n   10          0.001      0.93",
          ["setting", "accuracy"]),
-        ("lr    \nsmall 0.93", ["float"]),  # not under it
+        ("lr    \nsmall 0.93", ["float"]),  # not below `lr`
         ("rmse 0.25 nll: 0.3 test_iou 0.81 roc_auc: 0.9 AUROC 0.9 specificity 0.9",
          ["loss", "loss", "held-out accuracy", "accuracy", "accuracy", "accuracy"]),
         ("var2 0.5 R2 0.97 r² = 0.97", ["float", "probability", "probability"]),
@@ -293,7 +293,7 @@ weighted avg       0.98      0.98      0.98       450
     ("text", "kinds"),
     [
         (REPORT, ["accuracy"] * 13),
-        # Aligned to the right, to the left, in the middle, and not at all.
+        # Columns are aligned to the right, to the left, to the centre, or not at all.
         ("       accuracy  loss\nA          0.93  0.25", ["accuracy", "loss"]),
         ("model  accuracy  loss\nA      0.93      0.25", ["accuracy", "loss"]),
         ("    loss     accuracy\n 0.25          0.93   ", ["loss", "accuracy"]),
@@ -324,7 +324,7 @@ def test_a_head_names_its_columns(text, kinds):
         ("   accuracy  price\n0       0.9   20.0", ["accuracy", "float"]),
         ("   price  accuracy\n0   20.0       0.9", ["float", "accuracy"]),
         ("         loss  area\nmodel    0.3  2000.5", ["loss", "float"]),
-        ("accuracy  plain  dropout\nsgd  0.91  0.93", ["accuracy", "accuracy"]),  # of two models
+        ("accuracy  plain  dropout\nsgd  0.91  0.93", ["accuracy", "accuracy"]),  # two models
         ("       loss: before   after\nsgd           2.30    0.45", ["loss", "loss"]),
     ],
 )
@@ -383,7 +383,7 @@ def test_a_project_has_words_of_its_own():
 
 def test_a_project_has_tolerances_of_its_own():
     rules = Rules(Phase.TRAINED, tolerances={Phase.TRAINED: {"float": (0.1, 0.0)}})
-    assert same("0.004", "0.090", rules), "a tolerance that was set is not made smaller"
+    assert same("0.004", "0.090", rules), "a tolerance that a project sets is not reduced"
     assert not same("0.500", "0.620", rules)
     assert not same("accuracy 0.90", "accuracy 0.99", rules)
     assert same("0.500", "0.520", Rules(Phase.FIT, tolerances=rules.tolerances))

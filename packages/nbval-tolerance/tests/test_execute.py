@@ -1,4 +1,4 @@
-"""`nbval-tolerance execute`, on small notebooks with a real kernel."""
+"""`nbval-tolerance execute` runs small notebooks in a real kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOURCES = [
     "class Model:\n    def fit(self): print('test accuracy: 0.975')\nModel().fit()",
 ]
 
-# What another window does to the notebook `name`: it puts a source into the first cell, and saves.
+# Code that edits the first cell of the notebook `name`, as another window would.
 EDIT = """notebook = nbformat.read(name, as_version=4)
 notebook.cells[0].source = {!r}
 nbformat.write(notebook, name)"""
@@ -44,7 +44,7 @@ nbformat.write(notebook, name)"""
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a lesson that was executed and stored."""
+    """Return the path of a lesson that was executed and stored."""
     path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
     cells = [nbformat.v4.new_code_cell(source) for source in SOURCES]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
@@ -54,7 +54,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Return a copy of that lesson which a test may change, among the lessons to execute."""
+    """Return a copy of that lesson for a test to change, in the folder of a project."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")
@@ -66,7 +66,7 @@ def read(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def edit(path: Path, number: int, old: str, new: str, output: bool = False) -> None:
-    """Change the source of one cell, or its stored text."""
+    """Replace a text in a cell's source or in its stored output."""
     notebook = nbformat.read(path, as_version=4)
     where = notebook.cells[number].outputs[0] if output else notebook.cells[number]
     key = "text" if output else "source"
@@ -81,7 +81,7 @@ def test_what_is_stored_is_well_and_is_what_a_reader_sees(lesson):
     assert [cell.execution_count for cell in cells] == [1, 2, 3, 4]
     order = [output.get("text") or output.data["text/plain"] for output in cells[1].outputs]
     assert order == ["before\n", "'shown'", "after\n"]
-    assert cells[2].outputs[0].text == "8/8\n", "only the last frame of a progress bar"
+    assert cells[2].outputs[0].text == "8/8\n", "only the last frame of the progress bar is stored"
 
 
 def test_chunks_of_one_stream_are_joined_where_nothing_stands_between():
@@ -142,7 +142,7 @@ def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
     ("number", "old", "new"),
     [
         (3, "0.975", "0.974"),  # within its tolerance
-        (0, "'train', ", "'train  ', "),  # white space alone
+        (0, "'train', ", "'train  ', "),  # only white space
         (1, "display('shown')", "display('shown', metadata={'text/plain': {'colour': 1}})"),
     ],
 )
@@ -329,7 +329,7 @@ def test_an_alternative_text_goes_from_the_metadata_to_the_figure(lesson):
     notebook.cells[0].metadata["alt"] = "A line that rises and falls."
     nbformat.write(notebook, lesson)
     assert main(["execute", "07", "--accept"]) == 0
-    (output,) = read(lesson)[0].outputs  # none for what the semicolon hides
+    (output,) = read(lesson)[0].outputs  # the semicolon hides the other output
     assert output.metadata["image/png"]["alt"] == "A line that rises and falls."
 
 
@@ -348,7 +348,7 @@ def test_new_words_for_a_figure_that_is_not_compared_are_stored(lesson):
     assert output.metadata["image/png"]["alt"] == words
 
 
-# What ipywidgets and anywidget send, and a widget without another form.
+# A widget with a text, as ipywidgets and anywidget send it, and a widget with only a name.
 WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
 about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
 display({"text/plain": "answer 3", **view}, metadata=about, raw=True)
@@ -362,7 +362,7 @@ def test_of_a_live_widget_its_other_forms_are_stored(lesson):
     assert still.data == {"text/plain": "answer 3"}
     assert still.metadata == {"text/plain": {"lang": "en"}}
     assert "application/vnd.jupyter.widget-view+json" in only.data
-    assert main(["execute", str(lesson)]) == 0  # the comparison says the same
+    assert main(["execute", str(lesson)]) == 0  # the comparison finds no difference
 
 
 def test_what_is_out_of_its_range_is_not_stored(lesson, capsys):
@@ -407,12 +407,12 @@ def test_ctrl_c_writes_nothing_and_says_so(lesson):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # `nohup` and `&` have it ignored, and a process inherits what its parent ignores.
+        # Under `nohup` or `&`, this process ignores SIGINT, and a child would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not [child for child in psutil.Process(process.pid).children() if child.status()]:
         time.sleep(0.1)
-    time.sleep(3)  # the kernel starts, or the cell sleeps
+    time.sleep(3)  # now the kernel is starting, or the cell is sleeping
     os.killpg(process.pid, signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "")

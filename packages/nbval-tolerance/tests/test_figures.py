@@ -1,4 +1,4 @@
-"""The comparison of pictures: what may differ, and what a learner would notice."""
+"""The comparison of pictures: a difference fails if a learner would notice it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def curves(
     move=0.0,
     **axes,
 ) -> bytes:
-    """Draw curves like lesson 05's, which are of a trained network."""
+    """Draw curves like lesson 05's, which come from trained networks."""
     values = np.array(
         [
             [0.51 + move, 0.36 + move, 0.305 + move, 0.28 + move, 0.26 + move],
@@ -65,7 +65,7 @@ def classes(names="ABCDEFGHIJ", turn=lambda matrix: matrix, cmap="Greys") -> byt
 
 
 def seeds(values=(97.49, 97.60, 97.55, 97.69, 97.59), marker="o", mean=True) -> bytes:
-    """Draw points like lesson 06's: its test accuracies move from machine to machine."""
+    """Draw points like lesson 06's, whose test accuracies vary from machine to machine."""
     figure = Figure(figsize=(7, 2.8))
     ax = figure.subplots()
     middle = np.mean(values)
@@ -84,7 +84,7 @@ def panels(
     below="epoch",
     move=0.0,
 ) -> bytes:
-    """Draw two panels: the words between them lie outside of both."""
+    """Draw two panels with words between them, outside both."""
     figure = Figure(figsize=(9, 3.3))
     for ax, title, label in zip(figure.subplots(1, 2), titles, labels, strict=True):
         ax.plot(range(9), 1 / np.arange(1, 10) + move, "o-")
@@ -107,7 +107,7 @@ def pictures(titles=("Shirt", "Coat", "Shirt", "Bag"), rolled=0) -> bytes:
 def bars(
     names=("shirt", "coat", "bag"), spines=("left", "bottom"), values=(0.3, 0.2, 0.1)
 ) -> bytes:
-    """Draw bars with some of the spines."""
+    """Draw bars with only these spines."""
     figure = Figure(figsize=(5, 2.5))
     ax = figure.subplots()
     ax.barh(names, values)
@@ -119,7 +119,7 @@ def bars(
 
 BASE = {draw: draw() for draw in (curves, classes, seeds, panels, pictures, bars)}
 
-# What differs -> figure, changes, and whether it is told when the data are trained.
+# Change -> (figure, options, whether the comparison reports the change in a trained figure).
 CHANGES = {
     "a word of the title": (curves, {"title": "Same model, same data, five optimizers"}, True),
     "the x label": (curves, {"labels": ("batch", "validation loss")}, True),
@@ -391,7 +391,7 @@ def with_faint_texts(ax):
     ax.tick_params(labelcolor="lightgray")
 
 
-# Which figure -> how to draw it. In all of them a changed text must be told.
+# Look -> how to draw it. In every look, the comparison must report a changed text.
 LOOKS = {
     **{
         style: {"style": style}
@@ -450,7 +450,7 @@ def test_however_axes_look_texts_beside_them_stay_and_a_curve_may_move(look):
 
 
 def inside(picture: bytes) -> Image.Image:
-    """Return which blocks of a figure lie inside axes, in its size."""
+    """Return a mask, in the size of the figure, of the blocks that lie inside axes."""
     grounds = [canvas for canvas, _ in on_grounds(read(picture), read(picture))]
     found = max((axes(canvas)[0] for canvas in grounds), key=np.sum)
     return Image.fromarray(found).resize(grounds[0].size, Image.Resampling.NEAREST)
@@ -471,7 +471,7 @@ def test_a_cube_is_no_rectangle_and_the_labels_around_it_are_outside():
             found = inside(png(figure))
         box = np.asarray(found.crop(found.getbbox()))
         assert 0.5 < box.mean() < 0.9
-        assert not box[-BLOCK:, : box.shape[1] // 2].any(), "the labels at the lower left"
+        assert not box[-BLOCK:, : box.shape[1] // 2].any(), "labels at the lower left are outside"
 
 
 def test_panels_without_labels_are_axes_and_a_table_and_a_legend_are_not():

@@ -1,4 +1,4 @@
-"""Which notebooks a name means, and what is said of a file that holds none. Needs no kernel."""
+"""Notebooks are found by name, and other files are refused. The tests need no kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbval_tolerance.config import Config, find
 
 @pytest.fixture
 def lesson(tmp_path: Path, monkeypatch) -> Path:
-    """Return a notebook, in the folder where the command is run."""
+    """Return a notebook in the folder in which the command runs."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\n")
@@ -29,7 +29,7 @@ CELL = '{"cell_type": "code", "metadata": {}, "source": "x", "outputs": %s, "exe
 
 
 def with_cells(*cells: str, metadata: str = "{}") -> str:
-    """Return a notebook's text."""
+    """Return the JSON text of a notebook with these cells."""
     listed = ", ".join(cells)
     head = '"nbformat": 4, "nbformat_minor": 2'
     return f'{{{head}, "metadata": {metadata}, "cells": [{listed}]}}'

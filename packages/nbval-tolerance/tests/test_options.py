@@ -1,4 +1,4 @@
-"""Options: inert unless asked for, each with a twin in the file, none ignored in silence."""
+"""Options do nothing unless given, have a twin in the file, and are not ignored in silence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCES = ["print('score', 0.1234567)", "print('done')"]
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the text of an executed notebook whose score has moved by a rounding since."""
+    """Return the text of an executed notebook whose stored score is off by a rounding error."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in SOURCES])
     execute(notebook, tmp_path_factory.mktemp("notebook"))
     notebook.cells[0].outputs[0].text = "score 0.1234568\n"
@@ -30,7 +30,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def notebook(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return that notebook, in a folder of its own."""
+    """Return that notebook in a separate folder."""
     path = pytester.path / "small.ipynb"
     path.write_text(executed)
     return path
@@ -38,7 +38,7 @@ def notebook(executed: str, pytester: pytest.Pytester) -> Path:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch):
-    """Return a function that runs pytest in this process, as importing Jupyter takes seconds."""
+    """Return a function that runs pytest in-process, because importing Jupyter takes seconds."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
     return pytester.runpytest_inprocess
@@ -71,7 +71,7 @@ def test_lax_means_lax(run, pytester, notebook):
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
         cell.outputs[0].text = "something else\n"
-    content.cells[1].source += "\n# NBVAL_CHECK_OUTPUT"  # and edited since it was stored
+    content.cells[1].source += "\n# NBVAL_CHECK_OUTPUT"  # edited after it was stored
     nbformat.write(content, notebook)
     run("--nbval-lax", "--nbval-tolerance", notebook).assert_outcomes(passed=1, failed=1)
 
@@ -266,7 +266,7 @@ def test_a_table_that_nothing_reads_is_named(tmp_path, name):
 
 def test_settings_in_the_file_wait_for_their_switch(run, pytester, notebook):
     write(pytester, "nbval_tolerance_data = ['none']\nnbval_tolerance_changed = true")
-    run("--nbval", notebook).assert_outcomes(passed=1, failed=1)  # nbval alone
+    run("--nbval", notebook).assert_outcomes(passed=1, failed=1)  # only nbval compares
     write(pytester, "nbval_tolerance_data = ['none']\nnbval_tolerance = true")
     result = run("--nbval", notebook)
     result.assert_outcomes(passed=3)
@@ -304,7 +304,7 @@ def test_nbvals_choice_of_a_kernel_is_honoured(run, notebook, option):
 
 
 def test_the_entry_point_imports_nothing_heavy():
-    """What pytest loads in every session, wanted or not."""
+    """Pytest loads the entry point in every session, even if nobody uses the plugin."""
     code = (
         "import sys, pytest; before = set(sys.modules); import nbval_tolerance.pytest_plugin; "
         "print(*set(sys.modules) - before)"

@@ -1,4 +1,4 @@
-"""What of a text is the run's own (ids, clocks, durations), and what is data."""
+"""Which parts of a text depend on the run (ids, clocks, durations), and which are data."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ INDEX = "                     conc\n2026-04-01 09:00:12   0.1\n2026-04-01 10:00:
          "['2026-01-01T00:00:01' '2026-01-01T10:12:13']"),
         ("Timestamp('2014-04-01 00:00:00')", "Timestamp('2014-04-02 00:00:00')"),
         ("Name: 2014-04-01 00:00:00, dtype: float64", "Name: 2014-04-02 00:00:00, dtype: float64"),
-        ("2012-04-11 08:38:37", "2012-04-12 09:39:38"),  # before any run
+        ("2012-04-11 08:38:37", "2012-04-12 09:39:38"),  # earlier than any run
         ("event: 2026-04-11 08:38:37", "event: 2026-04-11 09:39:38"),
         ("2026-01-01 00:00:00", "2026-01-02 00:00:00"),
-        ("2026-01-01 10:11:12", "2026-01-05 10:11:12"),  # no clock shows the same second again
-        ("2026-01-05 10:11:12", "2025-06-05 11:12:13"),  # nor goes back
+        ("2026-01-01 10:11:12", "2026-01-05 10:11:12"),  # a clock would show another second
+        ("2026-01-05 10:11:12", "2025-06-05 11:12:13"),  # a clock does not go back
         ("on 2012-01-01", "on 2012-01-02"),
         ("time of row 0: 09:30:00", "time of row 0: 10:30:00"),
         ("0 days 00:01:30", "0 days 00:02:31"),

@@ -1,4 +1,4 @@
-"""The plugin, on small notebooks with a real kernel (no TensorFlow: seconds)."""
+"""The plugin re-runs small notebooks in a real kernel; without TensorFlow, this takes seconds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ CELLS = {
     "training": "class Model:\n    def fit(self): print('loss: 0.300')\nModel().fit()",
     "trained": "print('test accuracy 0.975')\nprint('mistakes', 262)",
 }
-WHOLE = len(CELLS) + 1  # the cells and the stored state
+WHOLE = len(CELLS) + 1  # one test for each cell and one for the stored state
 
 Change = Callable[[NotebookNode], None]
 
 
 def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
-    """Write a notebook, executed and stored the way `make execute` does it."""
+    """Write a notebook that is executed and stored as `make execute` does it."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     for cell, name in zip(cells, ids or [], strict=False):
         cell.id = name
@@ -50,17 +50,17 @@ def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the text of a notebook with `CELLS`, executed."""
+    """Return the text of an executed notebook with `CELLS`."""
     path = tmp_path_factory.mktemp("lesson") / "07_small.ipynb"
     return make(path, *CELLS.values(), ids=list(CELLS)).read_text()
 
 
 @pytest.fixture
 def lesson(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return a copy of that notebook which a test may change."""
+    """Return a copy of that notebook for a test to change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # A class of the notebook with a `fit` that only prints is not a network.
+    # Without this setting, the notebook's `fit`, which only prints, would not count as training.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path
@@ -68,22 +68,22 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch):
-    """Return a function that runs notebooks by name alone, as another course would.
+    """Return a function that runs the plugin on notebooks, as another course would.
 
-    In this process, because importing all that Jupyter needs takes seconds.
+    It runs them in this process, because importing everything that Jupyter needs takes seconds.
     """
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run(*arguments: str | Path) -> pytest.RunResult:
-        changed.surroundings.cache_clear()  # it holds for one session
+        changed.surroundings.cache_clear()  # the cache is valid for one session
         return pytester.runpytest_inprocess("--nbval", "--nbval-tolerance", "-ra", *arguments)
 
     return run
 
 
 def change(path: Path, name: str, **new) -> None:
-    """Change a stored cell; an output's text by `text=(old, new)`."""
+    """Change a stored cell; `text=(old, new)` replaces text in its output."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (cell for cell in notebook.cells if cell.id == name)
     if text := new.pop("text", None):
@@ -153,7 +153,7 @@ def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
     for name, new in changes.items():
         change(lesson, name, **new)
     result = run(lesson)
-    if "display" in changes:  # what later cells need from it
+    if "display" in changes:  # its source imports what later cells use
         result.assert_outcomes(passed=WHOLE - 6, failed=6)
     else:
         result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))
@@ -191,7 +191,7 @@ def test_tags_change_how_a_cell_is_compared(run, lesson):
         metadata={"tags": ["regression:unseeded"], **reason},
     )
     change(lesson, "untrained", text=("0.25", "0.2500"), metadata={"tags": ["regression:exact"]})
-    run(lesson).assert_outcomes(passed=WHOLE - 1, failed=1)  # the exact one
+    run(lesson).assert_outcomes(passed=WHOLE - 1, failed=1)  # the exact cell fails
 
 
 def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
@@ -211,7 +211,7 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
     none.metadata.kernelspec.name = "none-such"
     nbformat.write(nbformat.from_dict(none), pytester.path / "unstarted.ipynb")
     result = run("--nbval-cell-timeout=3", "--junitxml", "j.xml")
-    # Each: its stored state passes, its first cell fails, its second is left out.
+    # In each notebook, the stored state passes, cell 0 fails and cell 1 is skipped.
     result.assert_outcomes(passed=4 + 2 + 1, failed=4 + 1, skipped=4)
     result.stdout.fnmatch_lines(
         [
@@ -292,7 +292,7 @@ def test_xdist_never_splits_a_notebook_and_shares_the_cores(run, pytester):
         result = run("-n", "2", "-v")
     result.assert_outcomes(passed=3 * (len(cells) + 1))
     ran = set(re.findall(r"\[(gw\d)\] .*PASSED (\w)\W+ipynb", result.stdout.str()))
-    assert sorted(name for _, name in ran) == ["a", "b", "c"], "each by one worker"
+    assert sorted(name for _, name in ran) == ["a", "b", "c"], "one worker runs each notebook"
 
 
 FIGURE = """\
@@ -324,7 +324,7 @@ def test_without_a_cache_a_temporary_folder_is_named(run, pytester, monkeypatch)
     said = run(path, "-p", "no:cacheprovider", "-k", "Cell").stdout
     said.fnmatch_lines(["*difference: */own/nbval-tolerance-*/drawn.cell-1.png"])
     said.fnmatch_lines(["the computed notebook and its numbers: */own/nbval-tolerance-*"])
-    assert set(pytester.path.iterdir()) == there, "nothing beside the notebooks"
+    assert set(pytester.path.iterdir()) == there, "nothing is written beside the notebooks"
     report.temporary.cache_clear()
 
 
@@ -339,18 +339,18 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
     data.write_text("2")
     assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {"passed": WHOLE}
     change(lesson, "trained", text=("262", "263"))
-    for _ in range(2):  # one that failed is not left out
+    for _ in range(2):  # a notebook that failed runs again
         assert run(lesson, "--nbval-tolerance-changed").parseoutcomes() == {
             "passed": WHOLE - 1,
             "failed": 1,
         }
     change(lesson, "trained", text=("263", "262"))
-    # Runs that compare nothing are no reason to leave anything out.
+    # A notebook is not left out after a run that compared nothing.
     for arguments in (["--nbval-lax"], ["--setup-plan"], ["--collect-only"]):
         run(lesson, *arguments)
         found = run(lesson, "--nbval-tolerance-changed").parseoutcomes()
         assert found == {"passed": WHOLE}, arguments
-        (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # may be imported
+        (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # could be imported
     package = lesson.parent / "package" / "deep"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
@@ -387,7 +387,7 @@ def test_the_plugin_needs_no_tensorflow():
 
 
 def edit(path: Path, number: int, **metadata) -> None:
-    """Change a cell's metadata, and keep the hash of what it stores."""
+    """Change a cell's metadata and stamp the cells with their hashes."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[number].metadata |= metadata
     stamp(notebook)
@@ -482,7 +482,7 @@ def test_what_the_shell_says_changes_no_notebook(run, pytester, monkeypatch, nam
 
 def test_a_home_that_cannot_be_written_prints_no_warning(run, pytester, monkeypatch):
     make(pytester.path / "shown.ipynb", FIGURE)
-    (pytester.path / "home").touch()  # no folder, so not even root can write into it
+    (pytester.path / "home").touch()  # not a folder, so not even root can write into it
     monkeypatch.setenv("HOME", str(pytester.path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     run("shown.ipynb").assert_outcomes(passed=2)
@@ -504,7 +504,7 @@ def test_a_cell_that_is_meant_to_raise_may_say_so_in_a_comment(run, pytester):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = "# NBVAL_RAISES_EXCEPTION\n1 / 1"
     nbformat.write(notebook, path)
-    run(path).assert_outcomes(passed=1, failed=2)  # the stored state, too
+    run(path).assert_outcomes(passed=1, failed=2)  # the stored state fails, too
 
 
 @pytest.mark.parametrize("tag", ["nbval-skip", "skip-execution"])
@@ -572,7 +572,7 @@ def test_the_nearest_table_counts(run, pytester):
             "clock = __import__('time')\nprint('took 3.25 s')",
         )
     table = pytester.path / "below" / "pyproject.toml"
-    table.write_text("[tool.other]\nx = 1")  # no table of ours: the one above counts
+    table.write_text("[tool.other]\nx = 1")  # not our table, so the one above counts
     result = run("-k", "stored")
     result.assert_outcomes(failed=2, deselected=2)
     table.write_text("[tool.nbval-tolerance]\nstrict = false")
@@ -621,7 +621,7 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
             [RANDOM, f"{CLOCK}\nprint('score', x)"],
             "Cell 1 calls time.perf_counter, which reads the clock. Cell 0 calls random.random, ",
         ),
-        # The clock of the cell itself, and not what it does not use.
+        # The advice names the cell's own clock and omits random numbers that the cell does not use.
         (
             [RANDOM, f"{CLOCK}\nprint('score', began)"],
             "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
@@ -636,7 +636,7 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
             ["import secrets", "secrets.token_hex(4)\nprint('label a')"],
             "Cell 1*which no seed makes",
         ),
-        ([RANDOM, "print('label', 'a')"], ""),  # which does not use it
+        ([RANDOM, "print('label', 'a')"], ""),  # the cell does not use x
         (["x = 0.123", "print('score', x)"], ""),
     ],
 )

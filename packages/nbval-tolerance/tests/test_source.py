@@ -1,4 +1,4 @@
-"""What a notebook's code says of its cells: where they train, what they show, what they draw."""
+"""A notebook's code tells where cells train, what they show and what they draw at random."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
     [
         (["model(x)", "model.fit(x, y)", "print(1)"], [UNTRAINED, FIT, TRAINED]),
         (["# model.fit(x)\nprint('.fit(')", "x = fit"], [UNTRAINED, UNTRAINED]),
-        # A function that trains does so when it is called, and so does what calls it.
+        # A function that trains does so when it is called, directly or by another function.
         (
             ["def train(m):\n    m.fit()", "x = 1", "train(m)", "print(1)"],
             [UNTRAINED, UNTRAINED, FIT, TRAINED],
@@ -46,14 +46,14 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
             ["def a():\n    m.fit()\ndef b():\n    a()", "[b() for _ in range(3)]"],
             [UNTRAINED, FIT],
         ),
-        # In one cell, too, in any order, and as a coroutine.
+        # This also holds within one cell, in any order, and for coroutines.
         (["def train():\n    return m.fit()\nloss = train()", "print(1)"], [FIT, TRAINED]),
         (["def b():\n    a()\ndef a():\n    m.fit()", "b()"], [UNTRAINED, FIT]),
         (["def b():\n    a()", "def a():\n    m.fit()", "b()"], [UNTRAINED, UNTRAINED, FIT]),
         (["async def train():\n    m.fit()", "await train()"], [UNTRAINED, FIT]),
         (["async for x in y:\n    m.fit()"], [FIT]),
         (["async with run() as r:\n    m.fit()"], [FIT]),
-        # A function that calls itself, and one that is a closure or a method.
+        # It also holds for a function that calls itself, a closure and a method.
         (["def a(n):\n    a(n - 1)\n    m.fit()", "a(3)"], [UNTRAINED, FIT]),
         (
             ["def make():\n    def go():\n        m.fit()\n    return go", "go = make()", "go()"],
@@ -95,14 +95,14 @@ def test_phases(sources, expected):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        # scikit-learn: what only compares, counts and scales changes nothing.
+        # scikit-learn: estimators that only compare, count or scale do not change the phase.
         ("x = StandardScaler().fit_transform(x)", UNTRAINED),
         ("model = RandomForestClassifier(random_state=0)\nmodel.fit(x, y)", UNTRAINED),
         ("KNeighborsClassifier(n_neighbors=3).fit(x, y).score(x, y)", UNTRAINED),
         ("tree = DecisionTreeClassifier()\ncross_val_score(tree, x, y)", UNTRAINED),
         ("make_pipeline(StandardScaler(), DecisionTreeClassifier()).fit(x, y)", UNTRAINED),
         ("GridSearchCV(KNeighborsClassifier(), {'n_neighbors': [1, 2]}).fit(x, y)", UNTRAINED),
-        # Solvers and linear algebra.
+        # Estimators that use solvers or linear algebra.
         ("model = Ridge(alpha=1)\nmodel.fit(x, y)", FITTED),
         ("Ridge().fit(x, y)", FITTED),
         ("pipe = make_pipeline(StandardScaler(), LogisticRegression())\npipe.fit(x, y)", FITTED),
@@ -132,12 +132,12 @@ def test_phases(sources, expected):
         ),
         ("clone(SVC()).fit(x, y)", FITTED),
         ("from unknown import make_model\nmake_model().fit(x, y)", FITTED),
-        # Two that amplify rounding.
+        # Two estimators that amplify rounding errors.
         ("MLPClassifier(random_state=0).fit(x, y)", FIT),
         ("make_pipeline(StandardScaler(), MLPRegressor()).fit(x, y)", FIT),
         ("cross_val_score(MLPClassifier(), x, y)", FIT),
         ("TSNE(random_state=0).fit_transform(x)", FIT),
-        # An estimator of the notebook's own is what it does.
+        # The notebook's own estimator is judged by what its methods do.
         (
             "class Centre(BaseEstimator, TransformerMixin):\n    def fit(self, x, y=None):\n"
             "        self.mean_ = x.mean()\n        return self\nCentre().fit_transform(x)",
@@ -184,16 +184,16 @@ from sklearn.tree import DecisionTreeClassifier
         ("import xgboost as xgb\nxgb.XGBClassifier().fit(x, y)", FITTED),
         ("import xgboost as xgb\nxgb.train(params, data)", FITTED),
         ("import lightgbm as lgb\nlgb.LGBMRegressor().fit(x, y)", FITTED),
-        # What no known library has, where no library of networks is imported, and where one is.
+        # A class from an unknown library, first without and then with a neural-network library.
         ("import sklearn\nfrom mine import Model\nModel().fit(x)", FITTED),
         ("import sklearn, torch\nfrom mine import Model\nModel().fit(x)", FIT),
-        # By hand in NumPy: rounding does not grow.
+        # Hand-written NumPy code, in which rounding errors do not grow.
         ("for _ in range(9):\n    w -= rate * x.T @ (x @ w - y)", UNTRAINED),
         (
             "for _ in range(9):\n    g = x.T @ (x @ w - y)\n    w = w - rate * g",
             UNTRAINED,
         ),
-        # scikit-learn beside a network.
+        # scikit-learn in a notebook that imports Keras.
         (KERAS + "from sklearn.svm import SVC\nSVC().fit(x, y)", FITTED),
         (KERAS + "from sklearn.preprocessing import StandardScaler as S\nS().fit(x)", UNTRAINED),
         (
@@ -268,8 +268,8 @@ def test_networks_are_trained_in_many_ways(source):
 @pytest.mark.parametrize(
     "source",
     [
-        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # sets a mode
-        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # shows a gradient
+        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # only sets a mode
+        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # only shows a gradient
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
         TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
@@ -404,7 +404,7 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("text = 'got {:.3f}'.format(logistic.score(x, y))\nprint(text)", "accuracy"),
         ("'got %.3f' % logistic.score(x, y)", "accuracy"),
         ("' '.join(names)", ""),
-        # A word names the loss, so what it is does not matter for the other.
+        # A word names the loss, so the loss does not affect the kind of the other number.
         ("print('MSE', mean_squared_error(y, p), 'and', logistic.score(x, y))", "accuracy"),
         ("100 * accuracy_score(y, p)", "percentage"),
         ("1 - accuracy_score(y, p)", "accuracy"),
@@ -418,11 +418,11 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("def rate(m):\n    return m.score(x, y)\nrate(logistic)", "accuracy"),
         ("def rate(m):\n    print(m.score(x, y))\nrate(logistic)", "accuracy"),
         ("%time logistic.score(x, y)", "accuracy"),
-        # Only a name says it.
+        # Only a name tells the kind.
         ("test_accuracy", "accuracy"),
         ("helper.compute_rmse(y, p)", "loss"),
         ("history.history['val_loss'][-1]", "loss"),
-        # What the run brings.
+        # These numbers depend on the run.
         ("import os\nos.getpid()", "id"),
         ("import os\npid = os.getpid()\nprint('process', pid)", "id"),
         ("import threading\nthreading.get_native_id()", "id"),
@@ -567,7 +567,7 @@ def test_unseeded(source, call, seed):
         (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
         (["x = []", "print(x, random())", "x"], {0, 2}),
         (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
-        # Names of its own are not those of the cells before it.
+        # A cell's own names are not those of the cells before it.
         (["[i for i in x]", "print(i)"], {1}),
         (["i = 1", "[i for i in x]"], {1}),
         (["i = 1", "for i in x:\n    print(i)"], {1}),
@@ -592,7 +592,7 @@ def test_the_cells_whose_variables_a_cell_uses(sources, used):
 @pytest.mark.parametrize(
     "source",
     [
-        "hash('text')",  # kernels get PYTHONHASHSEED
+        "hash('text')",  # kernels run with PYTHONHASHSEED
         "import numpy as np\nnp.random.seed(0)\nnp.random.rand(3)",
         "import numpy as np\nnp.random.default_rng(0).normal()",
         "import numpy as np\nnp.random.default_rng(seed=0)\nnp.random.RandomState(1)",
@@ -610,8 +610,8 @@ def test_the_cells_whose_variables_a_cell_uses(sources, used):
         "import torch\ndef set_seed(n):\n    torch.manual_seed(n)\nset_seed(3)\ntorch.rand(3)",
         "import lightning as L, torch\nL.seed_everything(1)\ntorch.rand(3)",
         "import jax\njax.random.normal(jax.random.PRNGKey(0))",
-        "df.sample(5)",  # of what, nobody knows
-        "def draw():\n    return np.random.rand()",  # and nobody calls it
+        "df.sample(5)",  # the type of df is unknown
+        "def draw():\n    return np.random.rand()",  # nothing calls it
     ],
 )
 def test_seeded(source):
@@ -622,7 +622,7 @@ def test_the_nearest_draw_comes_first():
     rand, shuffle = "import numpy as np\nnp.random.rand()", "import random\nrandom.shuffle(x)"
     first = Draw(0, "np.random.rand", "np.random.seed(0)")
     second = Draw(1, "random.shuffle", "random.seed(0)")
-    # A seed in a later cell does not help what is drawn before it.
+    # A seed in a later cell does not affect what is drawn before it.
     seed = "np.random.seed(0)\nnp.random.rand()"
     assert unseeded(notebook(rand, shuffle, seed)) == [(first,), *2 * [(second, first)]]
 

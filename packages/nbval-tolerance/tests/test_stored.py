@@ -1,4 +1,4 @@
-"""What is wrong with a stored notebook, found without a kernel."""
+"""The problems of a stored notebook are found without a kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def picture(plain: str = "<Figure at 0x7f001122>") -> nbformat.NotebookNode:
 
 
 def lesson(*cells: tuple | nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return a notebook of (source, output, …), executed in order and stamped."""
+    """Return a stamped notebook of cells (source, output, …) that were executed in order."""
     made = [new_markdown_cell("# A lesson")]
     for cell in cells:
         source, *outputs = cell if isinstance(cell, tuple) else (cell,)
@@ -376,10 +376,10 @@ def test_a_stamp_keeps_a_reason():
         ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
         ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
         ([("y = f()",), ("plot(y)", picture())], "y"),
-        # After the figure is early enough, and so are the numbers that it was made from.
+        # It suffices to print the numbers after the figure, or those that they are computed from.
         ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
         ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
-        # What is printed is something else.
+        # Only other numbers are printed.
         ([("x = f()\nprint(x)", printed("3")), ("y = g()",), ("plot(x, y)", picture())], "y"),
         ([("import numpy as np\nprint(np.pi)", printed("3.1")), ("y = np.exp(1)",),
           ("plot(y)", picture())], "y"),

@@ -1,4 +1,4 @@
-"""The comparison of SVGs: what differs at every run, what a reader would notice."""
+"""The comparison of SVGs passes what differs in every run and fails what a reader would notice."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_differs_at_every_run_passes(fonttype):
     one, other = curve(fonttype=fonttype), curve(fonttype=fonttype)
     other = re.sub(r"(?<=<dc:date>)[^<]*", "1999-12-31T23:59:59", other)
     clips = [re.search(r'clipPath id="(\w+)"', svg)[1] for svg in (one, other)]
-    assert clips[0] != clips[1], "Matplotlib names at random"
+    assert clips[0] != clips[1], "Matplotlib chooses random names"
     assert compare(one, other).used == 0
 
 

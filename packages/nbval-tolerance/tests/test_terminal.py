@@ -1,4 +1,4 @@
-"""What a terminal shows, and what a notebook should store of it."""
+"""A notebook stores what a terminal finally shows of a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from nbval_tolerance.texts.terminal import has_frames, last_frame, rendered
 
-# As Keras 3.15, tqdm 4.67 and rich 14 write them; the bars are shortened.
+# The progress bars of Keras 3.15, tqdm 4.67 and rich 14, shortened.
 BOLD, GREEN, GREY, RED, PINK, END = (f"\x1b[{n}m" for n in (1, 32, 37, 91, 35, 0))
 KERAS = (
     "Epoch 1/2\n"
