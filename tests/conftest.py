@@ -28,7 +28,7 @@ SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs; `pytest -m "not docker"` then skips those with Docker."""
+    """Mark each test with what it needs, so that `-m "not docker"`, for example, can exclude it."""
     for item in items:
         if item.path.name in SLOW:
             item.add_marker("slow")
