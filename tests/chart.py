@@ -1,8 +1,9 @@
-"""Run Zero to JupyterHub's hub with our image's configuration as local processes, for tests.
+"""Run the hub of Zero to JupyterHub, with our image's configuration, as local processes for tests.
 
-No package registry has the chart. CONFIG reproduces the parts of the chart's jupyterhub_config.py
-that our configuration depends on; the chart's own file was tested by hand (docs/kubernetes.md).
-`Cluster` answers the requests that the hub makes to a cluster, but it has no nodes.
+The chart is not in any package registry, so CONFIG reproduces the parts of its
+jupyterhub_config.py that our configuration depends on; the chart's own file was tested by hand
+(docs/kubernetes.md). `Cluster` answers the requests that the hub makes to a cluster, but it has no
+nodes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# What the chart's configuration does before and after it loads jupyterhub_config.d, in its order.
+# What the chart's configuration does before and after it loads jupyterhub_config.d, in order.
 CONFIG = """
 import glob, os
 from pathlib import Path

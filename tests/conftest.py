@@ -147,7 +147,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """Return a client for the Docker engine; skip without an engine or without the images."""
+    """Return a client for the Docker engine; skip if the engine or the images are missing."""
     client = None
     try:
         client = docker.from_env(timeout=600)
@@ -173,7 +173,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # build once in total, not once per pytest worker
+            fcntl.flock(lock, fcntl.LOCK_EX)  # build only once, not once per pytest worker
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"

@@ -1,4 +1,4 @@
-"""Check that the glossary has every new word of the lessons, and that its first use is linked."""
+"""Check that the glossary has every new word of the lessons, and that first uses link to it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_each_entry_names_its_lesson_which_links_it(term):
         r"Introduced in \[?lesson (\d\d)(\]\((\S+\.ipynb)\))?\.\s*\Z", text
     ).groups()
     there = next((lesson for lesson in LESSONS if lesson.name.startswith(number)), None)
-    assert file == (there and there.name), "an entry links its lesson if the lesson exists"
+    assert file == (there and there.name), (
+        "an entry links its lesson if and only if the lesson exists"
+    )
     if there:
         links = {target for _, target in TO_GLOSSARY.findall(running_text(there))}
         assert identifier(term) in links, f"{there.name} does not link to the term"

@@ -1,4 +1,4 @@
-"""A stand-in for Grafana, for tests without its image; it logs people in with the same settings.
+"""A stand-in for Grafana that logs people in with the same settings, for tests without its image.
 
 It reads grafana.ini, asks the hub who the visitor is, and greets them. It shows no dashboard.
 """

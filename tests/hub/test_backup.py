@@ -27,7 +27,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# Lists the type, mode, owner, time, size, target and name of each file, then the contents' hashes.
+# Lists the type, mode, owner, time, size, target and name of each file, then content checksums.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -77,7 +77,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """Return a learner without a server, whose name is escaped in the name of the home."""
+    """Return a learner without a server; the home's name is an escaped form of the learner's."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -119,7 +119,8 @@ def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
     assert len(manifest["revision"]) == 40
     assert "state/hub/cookie_secret" in names
     assert "secrets/proxy-token" in names
-    assert "state/hub/jupyterhub.sqlite" not in names  # perhaps half written; a copy is there
+    # The live database may be half written, so the backup has a copy instead.
+    assert "state/hub/jupyterhub.sqlite" not in names
 
 
 def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):

@@ -122,7 +122,9 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # log-ins use lower case, so `teacher` would not match it
+        hub.up(
+            COURSE_ADMIN="Teacher"
+        )  # log-ins become lowercase, so nobody could log in as `Teacher`
 
 
 @pytest.mark.parametrize(
@@ -387,7 +389,7 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # cloud metadata, the internet
     with socket.create_server(("127.0.0.1", 0)) as service:  # a local service
         here = [["127.0.0.1", service.getsockname()[1]], ["127.0.0.1", ada.hub.port + 2]]
-        # All of these exist: this machine can reach them.
+        # All of these targets exist, because this machine can reach them.
         for target in (hub, [address(bob), 8888], *here):
             socket.create_connection(target, timeout=10).close()
         targets = [hub, [address(bob), 8888], *([gateway, port] for _, port in here), *elsewhere]
@@ -532,7 +534,10 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
         except requests.RequestException:
             return False
 
-    wait_until(lambda: hub.container(service).attrs["State"]["StartedAt"] != began, "it restarts")
+    wait_until(
+        lambda: hub.container(service).attrs["State"]["StartedAt"] != began,
+        "the container has restarted",
+    )
     wait_until(works, f"the {service} works again")
     assert ada.container.id == before
     assert run_cell(ada, kernel, "print(x)") == "42\n"
@@ -555,7 +560,7 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     assert time.monotonic() - began >= 60
     assert busy.api("GET", "/user/{name}/api/kernels").json()[0]["id"] == kernel
     assert idle.server() is None
-    wait_until(lambda: not busy.server(), "the server is stopped once it is idle, too")
+    wait_until(lambda: not busy.server(), "the server is stopped after its cell has ended")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
 
@@ -568,7 +573,7 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
         other.listen()
         with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
             hub.up()
-    hub.up()  # starts immediately, although Docker would wait
+    hub.up()  # restarts the hub immediately, although Docker would wait
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
@@ -591,7 +596,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` removes it when no server runs; others may then take its addresses."""
+    """`docker network prune` removes an unused network; its addresses may then be taken."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

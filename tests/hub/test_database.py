@@ -38,7 +38,7 @@ def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Return a folder with a hub's database and a copy of it."""
+    """Return a folder with a hub's database and a copy of the database."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
     where = database.prepare(tmp_path)
     with database.connect(where) as connection, connection.begin():
@@ -201,7 +201,9 @@ def ada(hub) -> ClassLearner:
 def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, ada):
     wait_until(lambda: "copies" in in_state(hub, "ls /srv/state/hub"), "there is a copy")
     in_state(hub, f"dd if=/dev/urandom of={SQLITE} bs=1k count=50 conv=notrunc 2>&1")
-    wait_until(lambda: "database is damaged" in hub.log("hub"), "the log says so", seconds=100)
+    wait_until(
+        lambda: "database is damaged" in hub.log("hub"), "the log reports the damage", seconds=100
+    )
     hub.make("down")
     with pytest.raises(AssertionError) as failed:
         hub.up()
@@ -247,7 +249,7 @@ def test_a_newer_database_on_a_server_is_not_for_recover():
     assert "recover" not in end.value.code
 
 
-# Creates what an older hub leaves behind: accounts, including an administrator's, and a token.
+# These create what an older hub leaves behind: accounts, including an administrator's, and a token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator
 c = get_config()

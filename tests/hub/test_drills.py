@@ -1,4 +1,4 @@
-"""Drills: break things while a class works on a real hub in containers, and check its work.
+"""Drills: break things while a class works on a real hub in containers; check what work is left.
 
 Some drills print how long it took until learners could continue. To see these times, run
 `pytest tests/hub/test_drills.py -rP`.
@@ -108,7 +108,7 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     # Some learners have a container that the hub has not recorded yet; others have none.
     wait_until(lambda: containers(hub, starting), "the first containers exist")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    left = hub.engine.containers.create(  # what a kill between the hub's two requests would leave
+    left = hub.engine.containers.create(  # as if killed between two requests to the engine
         f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
     )
     wait_until(hub.answers, "the hub is back")
@@ -118,7 +118,8 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
         if not learner.server():
             learner.api("POST", START).raise_for_status()
     seconds = wait_until(
-        lambda: all((learner.server() or {}).get("ready") for learner in starting), "all are ready"
+        lambda: all((learner.server() or {}).get("ready") for learner in starting),
+        "all servers are ready",
     )
     print(f"hub killed during {len(starting)} starts: all ready {seconds:.1f} s after its return")
     for learner in starting:

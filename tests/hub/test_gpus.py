@@ -51,7 +51,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     (folder / "daemon.json").write_text("{}")  # so that the engine does not read the one in /etc
     process = subprocess.Popen(
         [
-            # It has a separate network: an engine without a bridge removes the other engine's.
+            # The network is separate, because an engine without a bridge removes the other's.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
@@ -202,7 +202,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # The hub does not know that this container is deleted by hand.
+        # This container is deleted by hand, so the hub does not know about it.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)

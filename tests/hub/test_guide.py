@@ -100,7 +100,7 @@ def restore():
 
 
 def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(restore):
-    """`kubectl run` silently drops any other fields."""
+    """`kubectl run` silently drops fields that do not exist."""
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": restore}
     kubernetes_validate.validate(pod, "1.37", strict=True)
     assert pods.forbidden(restore) == []
@@ -108,7 +108,7 @@ def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(resto
 
 @pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
 def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
-    """Run the pod's own command, which cannot tell a broken connection from the copy's end."""
+    """Run the pod's own command, which cannot tell a broken connection from the end of the copy."""
     (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
     command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
     (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)

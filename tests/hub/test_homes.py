@@ -143,7 +143,7 @@ def test_a_volume_is_taken_over(prepared, old):
 @pytest.mark.parametrize("name", ["home-ada", "shared"])
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
 def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
-    """The take-over is killed before each renaming, and before the volume is removed.
+    """The take-over is killed before each rename, and before the volume is removed.
 
     The folder `shared` already exists before its take-over, but it is empty.
     """
@@ -275,7 +275,7 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
-    """If only Compose starts it, for example, Docker creates an empty folder for the homes."""
+    """If Compose alone starts the hub, for example, Docker makes an empty folder for the homes."""
     other = new_hub()
     run = other.engine.containers.run(
         f"{IMAGE}:hub",

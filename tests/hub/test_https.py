@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return an address of this machine that others cannot reach, but that is not loopback."""
+    """Return an address of this machine that is not loopback, but that others cannot reach."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]
@@ -243,7 +243,7 @@ def test_progress_is_told_while_a_server_starts(hub):
     grace = ClassLearner(hub, "grace")
     with ThreadPoolExecutor() as another:
         another.submit(grace.start_server)
-        wait_until(grace.server, "it starts")
+        wait_until(grace.server, "the server is starting")
         events = grace.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
         told = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith(b"data:"))
         assert next(told)["progress"] < 100

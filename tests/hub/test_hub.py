@@ -261,7 +261,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # By now, the process ids that it left on disk may belong to other programs.
+    # By now, the process ids that the hub left on disk may belong to other programs.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))

@@ -12,7 +12,7 @@ from hubs import ROOT
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """Return the measurements of three learners: one may not log in, and one gets no server."""
+    """Return the measurements of three learners: one cannot log in, and one gets no server."""
     settings = [
         "c.Authenticator.blocked_users = {'learner1'}",
         "fail = lambda spawner: 1 / (spawner.user.name != 'learner2')",

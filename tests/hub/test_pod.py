@@ -53,7 +53,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub: it answers a learner's server that starts or identifies a visitor."""
+    """A stand-in for the hub: it answers a server that starts, and says who a visitor is."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
@@ -214,7 +214,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     def inside(command: str) -> str:
         return podman("exec", container, "sh", "-c", command).stdout
 
-    # The image's entry point has copied the lessons and set TensorFlow's threads to the pod's limit.
+    # The image's entry point has copied the lessons and set TensorFlow to use two threads.
     assert "00_start_here.ipynb" in inside("ls ~/tensorflow-course")
     environment = inside("cat /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "TF_NUM_INTRAOP_THREADS=2" in environment.splitlines()

@@ -297,7 +297,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     for seconds in ({}, {"expires_in": 10 * 24 * 3600}):
         token = post(session, tokens, json=seconds)
         expires = token.ok and datetime.fromisoformat(token.json()["expires_at"]).timestamp()
-        assert expires < day  # False if the token was refused
+        assert expires < day  # `expires` is False if the token was refused
 
 
 def test_who_logs_out_is_out(oauth_hub):

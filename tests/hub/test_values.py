@@ -275,7 +275,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """Otherwise, the chart would use a file that vanishes with the hub's container."""
+    """Without a server, the chart would use a file that vanishes with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -358,7 +358,7 @@ def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, va
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
-    """KubeSpawner may rename a trait, for example."""
+    """A new version of KubeSpawner may rename a trait, for example."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
@@ -457,7 +457,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
-    """Check with the chart's own schema and templates, if Helm and the chart are available."""
+    """The chart's own schema and templates accept the values. Skip without Helm or the chart."""
     needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))

@@ -89,7 +89,7 @@ def test_who_runs_out_of_memory_loses_the_kernel_and_nothing_else(ada, bob):
     replies = list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     assert replies[-1]["content"]["execution_state"] in ("restarting", "autorestarting")
     assert ada.api("GET", "/user/{name}/api/status").ok
-    # The server may report the restart more than once, which ends a cell's replies; so try again.
+    # The server may report the restart more than once, and each report ends a cell's replies.
     read = "print(open('/home/jovyan/saved').read())"
 
     def is_back() -> bool:
