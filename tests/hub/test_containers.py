@@ -122,9 +122,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(
-            COURSE_ADMIN="Teacher"
-        )  # log-ins become lowercase, so nobody could log in as `Teacher`
+        hub.up(COURSE_ADMIN="Teacher")  # a log-in becomes `teacher`, which would not match
 
 
 @pytest.mark.parametrize(
