@@ -1,4 +1,4 @@
-"""Who gets into a hub for a class, and who does not: sign-up, class code, passwords, misuse."""
+"""Test who can get into a hub for a class: sign-up, class code, passwords and misuse."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ ANOTHER = "another horse 9"
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub with a class code."""
+    """Return a running hub with a class code."""
     hub = new_hub()
     assert "with the class code" in hub.up(COURSE_CLASS_CODE=CODE)
     return hub
 
 
 class Classmate(Learner):
-    """A learner who has given the class code and has no server."""
+    """A learner who has signed up with the class code and has no server."""
 
     def __init__(self, hub: ClassHub, name: str):
         hub.sign_up(name, code=CODE)
@@ -42,7 +42,7 @@ class Classmate(Learner):
 
 
 def alert(page: requests.Response) -> str:
-    """Return what a page says about the form that was sent."""
+    """Return a page's message about the submitted form."""
     assert page.status_code == 200, page.text
     return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
@@ -107,7 +107,7 @@ def test_a_refusal_says_why(hub, form, sentence):
 
 @pytest.fixture
 def authenticator(monkeypatch) -> native.CourseAuthenticator:
-    """The authenticator alone, with a database in memory: for what is slow through pages."""
+    """Return an authenticator with a database in memory, because tests through pages are slow."""
     monkeypatch.setattr(native, "hashed", lambda password: password.encode())
     authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
@@ -125,7 +125,7 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
 
 
 def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
-    """If the engine hangs, a sign-up must not make everybody wait."""
+    """If the Docker engine hangs, a sign-up does not make everyone else wait."""
     asked, answer = threading.Event(), threading.Event()
 
     def has_home(name: str) -> bool:
@@ -139,7 +139,7 @@ def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
         waiting = asyncio.create_task(authenticator.sign_up("ada", PASSWORD, PASSWORD, CODE, "x"))
         while not asked.is_set():
             await asyncio.sleep(0.01)
-        answer.set()  # only a loop that is not blocked gets here before the answer
+        answer.set()  # a blocked loop would not get here before the answer
         return await waiting
 
     assert asyncio.run(sign_up()) == ""
@@ -172,7 +172,7 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     assert limit.wait("a") == 60
     now += 180
     limit.count("b")
-    assert list(limit.paid_off) == ["b"]  # nobody is remembered for ever
+    assert list(limit.paid_off) == ["b"]  # nobody is remembered forever
 
 
 # --- Settings
@@ -253,13 +253,13 @@ def test_old_passwords_cannot_be_guessed_for_long(hub):
 
 def test_a_running_server_outlives_a_new_password(hub):
     hub.sign_up("erin", code=CODE)
-    hub.admit = lambda name: None  # she is in already
+    hub.admit = lambda name: None  # the class code has already let her in
     erin = ClassLearner(hub, "erin")
     erin.start_server()
     began = erin.container.id
     assert change_password(erin, PASSWORD, ANOTHER).startswith("The password has been changed.")
     erin.session = hub.login("erin", ANOTHER).session
-    # With a token of its own the server tells the hub that it is not idle.
+    # The server uses its own token to tell the hub that it is not idle.
     own = {"Authorization": "token " + erin.run("printenv", "JUPYTERHUB_API_TOKEN").strip()}
     activity = f"{hub.url}/hub/api/users/erin/activity"
     now = {"last_activity": "2026-01-01T00:00:00Z"}
@@ -303,10 +303,10 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
         except requests.RequestException:  # the hub is restarting
             return False
 
-    wait_until(works, "the new password is right")
+    wait_until(works, "the new password works")
     assert "/hub/login" in session.get(f"{hub.url}/hub/home", timeout=30).url
     assert "Invalid username" in hub.login("instructor", lost).text
-    again = hub.up()  # prints no password: the first one is no longer valid
+    again = hub.up()  # prints no password, because the first one is no longer valid
     assert lost not in again
     assert new not in again
     assert "make password NAME=instructor" in again
@@ -318,7 +318,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
 
 @pytest.fixture(scope="module")
 def visitors(hub) -> dict[str, requests.Session]:
-    """A stranger, a learner and the administrator; and a bystander whom odd forms might change."""
+    """Return three visitors' sessions; add a bystander's account, which odd forms might change."""
     Classmate(hub, "bystander")
     return {
         "stranger": hub.session(),

@@ -1,4 +1,4 @@
-"""A real hub on this machine, used and misused."""
+"""Use and misuse a real hub on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def accounts(hub) -> set[str]:
 
 
 def folder(learner: Learner) -> Path:
-    """Return where the learner's copies of the lessons are."""
+    """Return the folder with the learner's copies of the lessons."""
     return learner.hub.state / "homes" / learner.name / FOLDER
 
 
@@ -64,7 +64,7 @@ def test_unknown_profile_or_field_is_a_400_with_a_sentence(hub, options, sentenc
     for page in (form, link):
         assert page.status_code == 400
         assert f"Error: {sentence}" in page.text
-        assert "TensorFlow (CPU)" in page.text  # to choose again
+        assert "TensorFlow (CPU)" in page.text  # so that the learner can choose again
     api = learner.api("POST", "/hub/api/users/{name}/server", json=options)
     assert api.status_code == 400
     assert api.json()["message"].startswith(sentence)
@@ -82,7 +82,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """A learner with a server, started by a link, and a kernel."""
+    """Return a learner with a kernel and a server that a link started."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -261,7 +261,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # The ids that it has left on disk may by now be those of any other program.
+    # By now, the process ids that the hub left on disk may belong to other programs.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
@@ -306,6 +306,6 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
     hub.stop()
 
-    hub.start(COURSE_ADMIN="chief")  # an administrator already: stays logged in
+    hub.start(COURSE_ADMIN="chief")  # already an administrator, so still logged in
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
     hub.stop()

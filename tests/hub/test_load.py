@@ -1,4 +1,4 @@
-"""tools/load.py measures how many learners one hub can take: does it count failures?"""
+"""Check that tools/load.py, which measures how many learners a hub can take, counts failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hubs import ROOT
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """What is measured for three learners: one may not log in, and one gets no server."""
+    """Return the measurements of three learners: one cannot log in, and one gets no server."""
     settings = [
         "c.Authenticator.blocked_users = {'learner1'}",
         "fail = lambda spawner: 1 / (spawner.user.name != 'learner2')",
