@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
 from hubs import PASSWORD, ClassHub, ClassLearner, Learner, post, wait_until
 from jupyterhub import orm
+from tornado import web
 
 from tfcourse.hub.accounts import native, passwords
 from tfcourse.hub.accounts import setup as accounts
@@ -173,6 +177,108 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     now += 180
     limit.count("b")
     assert list(limit.paid_off) == ["b"]  # nobody is remembered forever
+
+
+# --- Guessing
+
+
+class Door:
+    """The log-in of an authenticator in memory, at an address that the test chooses."""
+
+    def __init__(self, authenticator: native.CourseAuthenticator, run: Callable, monkeypatch):
+        self.authenticator, self.run = authenticator, run
+        self.checked: list[bytes] = []  # what was compared with a stored password
+
+        def matches(password: bytes, stored: bytes) -> bool:
+            self.checked.append(password)
+            return password == stored
+
+        monkeypatch.setattr(native, "matches", matches)
+        monkeypatch.setattr(native, "address_of", lambda request: request)
+
+    async def knock(self, name: str, password: str, address: str = "198.51.100.7") -> str | int:
+        """Return the user's name, the status of a refusal, or 403 for a wrong password."""
+        handler = SimpleNamespace(request=address)
+        data = {"username": name, "password": password}
+        try:
+            return await self.authenticator.authenticate(handler, data) or 403
+        except web.HTTPError as error:
+            return error.status_code
+
+    def tries(self, *attempts: tuple[str, ...]) -> list[str | int]:
+        """Return the outcomes of attempts that arrive at the same moment."""
+
+        async def together() -> list[str | int]:
+            return await asyncio.gather(*(self.knock(*attempt) for attempt in attempts))
+
+        return self.run(together())
+
+    def sign_up(self, *names: str) -> None:
+        for name in names:
+            outcome = self.authenticator.sign_up(name, PASSWORD, PASSWORD, CODE, name)
+            assert self.run(outcome) == ""
+
+
+@pytest.fixture
+def door(authenticator, monkeypatch) -> Iterator[Door]:
+    with asyncio.Runner() as runner:  # one event loop, as in a hub
+        yield Door(authenticator, runner.run, monkeypatch)
+
+
+def test_one_address_cannot_guess_at_many_names(door):
+    names = [f"learner{number}" for number in range(30)]
+    door.sign_up(*names)
+    outcomes = door.tries(*((name, "wrong") for name in names * 3))
+    assert 30 <= outcomes.count(403) <= 30 + (os.cpu_count() or 1)
+    assert outcomes.count(429) == 90 - outcomes.count(403)
+    assert door.tries((names[0], PASSWORD, "203.0.113.1")) == [names[0]]
+
+
+def test_a_class_behind_one_address_comes_in_although_some_mistype(door):
+    names = [f"learner{number}" for number in range(97)]
+    door.sign_up(*names)
+    mistyped = [(name, "wrong") for name in names[::4]]
+    assert set(door.tries(*mistyped)) == {403}
+    assert door.tries(*((name, PASSWORD) for name in names)) == names
+
+
+def test_many_right_passwords_for_one_name_are_no_guesses(door):
+    door.sign_up("shared")
+    assert set(door.tries(*[("shared", PASSWORD)] * 97)) == {"shared"}
+
+
+def test_a_classmate_who_guesses_keeps_nobody_out_who_was_here_before(door):
+    door.sign_up("ada", "bob")
+    assert door.tries(("ada", PASSWORD)) == ["ada"]
+    outcomes = door.tries(*((f"guess{number}", "wrong") for number in range(60)))
+    assert 429 in outcomes
+    assert door.tries(("ada", PASSWORD), ("bob", PASSWORD)) == ["ada", 429]
+
+
+def test_many_addresses_cannot_guess_at_one_name(door):
+    door.sign_up("ada")
+    assert door.tries(("ada", PASSWORD, "192.0.2.1")) == ["ada"]
+    outcomes = door.tries(*(("ada", "wrong", f"203.0.113.{number}") for number in range(90)))
+    assert 30 <= outcomes.count(403) <= 30 + (os.cpu_count() or 1)
+    assert door.tries(("ada", PASSWORD, "192.0.2.1")) == ["ada"]
+
+
+def test_no_answer_tells_whether_a_name_exists(door):
+    door.sign_up("ada")
+    for name in ("ada", "nobody"):
+        outcomes = [door.tries((name, "wrong", f"of {name}"))[0] for _ in range(7)]
+        assert outcomes == [403] * 5 + [429] * 2
+    door.checked.clear()
+    door.tries(("ada", "a" * 80, "x"), ("nobody", "a" * 80, "x"), ("nobody", "wrong", "x"))
+    assert len(door.checked) == 3  # each took as long as comparing a password takes
+
+
+def test_places_are_not_remembered_for_ever(monkeypatch):
+    monkeypatch.setattr(passwords.Guesses, "REMEMBERED", 2)
+    guesses = passwords.Guesses()
+    for name in ("ada", "bob", "ada", "eve"):
+        guesses.right(name, "x")
+    assert list(guesses.known) == [("ada", "x"), ("eve", "x")]
 
 
 # --- Settings

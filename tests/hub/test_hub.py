@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from hubs import Learner, post
+from hubs import Learner, post, wait_until
 
 import tfcourse.hub.laptop.__main__ as hub_command
 from tfcourse.hub.front.proxy import proxy_command
@@ -309,3 +309,75 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     hub.start(COURSE_ADMIN="chief")  # already an administrator, so still logged in
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
     hub.stop()
+
+
+# --- Who may come in, and what nobody needs
+
+
+def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
+    learner = Learner(hub, "dorothy")
+    learner.start_server()
+    files = f"{hub.url}/user/dorothy/api/contents"
+    assert learner.session.get(files, timeout=30).status_code == 403  # not yet through the door
+    assert learner.session.get(f"{hub.url}/user/dorothy/lab", timeout=60).ok
+    assert learner.session.get(files, timeout=30).ok
+    thief = requests.Session()
+    thief.cookies.update(learner.session.cookies)
+    assert thief.get(files, timeout=30).ok
+    learner.session.get(f"{hub.url}/hub/logout", timeout=30)
+    page = thief.get(f"{hub.url}/hub/home", timeout=30)
+    assert page.url.startswith(f"{hub.url}/hub/login")
+    wait_until(lambda: thief.get(files, timeout=30).status_code == 403, "the server asks", 20)
+    assert learner.server()["ready"]  # the token of a script, and the server, go on
+    learner.stop_server()
+
+
+# What a learner's server has for browsers: pages, scripts, styles, what the learner has written.
+OF_A_SERVER = [
+    "lab",
+    "static/lab/index.html",
+    "static/style/style.min.css",
+    "static/logo/logo.png",
+    "lab/extensions/mine/static/own.js",
+    "lab/api/themes/@jupyterlab/theme-light-extension/index.css",
+    "custom/custom.css",
+    "files/tensorflow-course/00_start_here.ipynb",
+    "api/contents",
+    "api/spec.yaml",
+    "api/me",
+    "metrics",
+]
+
+
+def test_a_server_answers_only_those_who_may_use_it(hub, working):
+    """A stranger's page could otherwise load scripts that a learner has written."""
+    extension = hub.state / "homes" / working.name / ".local/share/jupyter/labextensions/mine"
+    (extension / "static").mkdir(parents=True)
+    (extension / "static" / "own.js").write_text("alert(1)")
+    stranger, classmate = requests.Session(), Learner(hub, "niklaus").session
+    working.session.get(f"{hub.url}/user/{working.name}/lab", timeout=60)
+    for path in OF_A_SERVER:
+        url = f"{hub.url}/user/{working.name}/{path}"
+        for outsider in (stranger, classmate):
+            page = outsider.get(url, timeout=30)
+            assert page.status_code == 403 or page.url.startswith(f"{hub.url}/hub/"), path
+    own = working.session.get(f"{hub.url}/user/{working.name}/{OF_A_SERVER[4]}", timeout=30)
+    assert own.text == "alert(1)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "git-pull?repo=/tmp/x&targetpath=tensorflow-course",
+        "git-pull/api?repo=/tmp/x&targetpath=tensorflow-course",
+        "lsp/status",
+    ],
+)
+def test_what_no_lesson_needs_is_off(hub, working, path):
+    assert working.api("GET", f"/user/{{name}}/{path}").status_code == 404
+
+
+def test_no_extension_is_installed_from_the_internet(working):
+    request = {"cmd": "install", "extension_name": "jupyterlab-git"}
+    response = working.api("POST", "/user/{name}/lab/api/extensions", json=request)
+    assert response.json().get("status") != "ok", response.text

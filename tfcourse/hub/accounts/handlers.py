@@ -13,6 +13,7 @@ from nativeauthenticator.orm import UserInfo
 from tornado import web
 
 from tfcourse.hub.accounts.addresses import address_of
+from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 
 
@@ -181,8 +182,8 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
     async def post(self, name: str) -> None:
         """Let somebody in or shut them out, and show the list again.
 
-        Shutting somebody out also stops their server. The form states the wanted result, because
-        the page may be out of date and a button may be pressed twice.
+        Shutting somebody out also stops their server and ends their sessions. The form states the
+        wanted result, because the page may be out of date and a button may be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
@@ -195,9 +196,12 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         refuse_administrators(self, name)
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()
-        user = self.users.get(name)
-        if user and user.active and let_in == "no":
-            await self.stop_single_user(user)
+        if let_in == "no":
+            # For good: somebody who is let in again later has to log in again.
+            end_sessions(self.db, name, Keep.NOTHING)
+            user = self.users.get(name)
+            if user and user.active:
+                await self.stop_single_user(user)
         self.redirect(self.hub.base_url + "authorize#" + name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 from typing import Any
@@ -25,7 +26,15 @@ from tfcourse.hub.accounts.handlers import (
     LoginHandler,
     SignUpHandler,
 )
-from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out, matches
+from tfcourse.hub.accounts.passwords import (
+    LONGEST,
+    Guesses,
+    Limit,
+    hashed,
+    matches,
+    of_nobody,
+)
+from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
 # At most this many accounts wait for the instructor; strangers cannot make the list endless.
@@ -42,8 +51,9 @@ class CourseAuthenticator(NativeAuthenticator):
       make the administrator's browser follow.
     - People who are shut out are logged out within half a minute, not only at their next log-in.
       People whose password is changed are logged out at once.
-    - Wrong passwords are counted for each name and address. NativeAuthenticator counts them for the
-      name alone, so anyone could lock the instructor out.
+    - Wrong passwords are counted for each name and address together, and for each of the two.
+      NativeAuthenticator counts them for the name alone, so anyone could lock the instructor out.
+    - A wrong password for a name that nobody has takes as long as any other.
     - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
       second.
     """
@@ -56,7 +66,10 @@ class CourseAuthenticator(NativeAuthenticator):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.wrong_passwords = Limit(5, seconds=60)
+        self.guesses = Guesses()
+        # As many passwords at a time as there are processors. The others wait for their turn, so
+        # that each knows the outcome of those before it.
+        self.checking = asyncio.Semaphore(os.cpu_count() or 1)
         # A whole class shares one address and signs up within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
@@ -133,7 +146,7 @@ class CourseAuthenticator(NativeAuthenticator):
     async def set_password(self, name: str, password: str) -> None:
         """Give an account a new password, and end the sessions and tokens from before."""
         self.get_user(name).password = await asyncio.to_thread(hashed, password)
-        log_out(self.db, name)
+        end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
         """Delete an account, or only disable it if it has been used.
@@ -157,6 +170,7 @@ class CourseAuthenticator(NativeAuthenticator):
         ours = {
             "/announcement": AnnouncementHandler,
             "/login": LoginHandler,
+            "/logout": ending_sessions(),
             "/signup": SignUpHandler,
             "/authorize": AuthorizationAreaHandler,
             "/authorize/([^/]*)": AuthorizeHandler,
@@ -175,18 +189,19 @@ class CourseAuthenticator(NativeAuthenticator):
             With a message, after too many wrong passwords or if nobody has let the user in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
-        attempt = (name, address_of(handler.request))
-        if wait := self.wrong_passwords.wait(attempt):
-            raise web.HTTPError(
-                429, f"There were too many wrong passwords. Try again in {wait} seconds."
-            )
-        info = self.get_user(name)
-        if info is None or len(password) > LONGEST:
-            return None
-        self.wrong_passwords.count(attempt)  # now: more may arrive during the hashing
-        if not await asyncio.to_thread(matches, password, info.password):
-            return None
-        self.wrong_passwords.forget(attempt)
+        address = address_of(handler.request)
+        async with self.checking:
+            if wait := self.guesses.wait(name, address):
+                raise web.HTTPError(
+                    429, f"There were too many wrong passwords. Try again in {wait} seconds."
+                )
+            info = self.get_user(name)
+            stored = info.password if info else await asyncio.to_thread(of_nobody)
+            is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
+            if not is_right or info is None or len(password) > LONGEST:
+                self.guesses.wrong(name, address)
+                return None
+            self.guesses.right(name, address)
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name

@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jupyterhub.handlers import BaseHandler
+from jupyterhub.handlers import BaseHandler, LogoutHandler
 from tornado import web
 
+from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
 # E-mail addresses, or whatever else a service uses as names.
@@ -53,7 +54,9 @@ class SignOn:
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Return the pages, including the one for announcements."""
-        return [*super().get_handlers(app), ("/announcement", AnnouncementHandler)]
+        pages = dict(super().get_handlers(app))
+        pages["/logout"] = ending_sessions(pages.get("/logout", LogoutHandler))
+        return [*pages.items(), ("/announcement", AnnouncementHandler)]
 
     def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
         """Return whether the user is an administrator."""

@@ -14,7 +14,7 @@ from jupyterhub import orm
 from nativeauthenticator.orm import UserInfo
 
 from tfcourse.hub import database, say, state
-from tfcourse.hub.accounts import passwords
+from tfcourse.hub.accounts import passwords, sessions
 from tfcourse.hub.accounts import setup as accounts
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit(f"There is no account {name!r}. Name one: make password NAME=instructor")
     password = state.new_password()
     info.password = passwords.hashed(password)
-    passwords.log_out(db, name)
+    sessions.end_sessions(db, name, sessions.Keep.SERVERS)
     say(f"""
   Name      {name}
   Password  {password}

@@ -15,6 +15,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from tfcourse.hub import database, settings, state
+from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -86,6 +87,10 @@ def threads(spawner: LocalSpawner) -> str:
 
 class LocalAuthenticator(SharedPasswordAuthenticator):
     """An authenticator with one password for all learners."""
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Return the pages, with a log-out that ends all of a user's sessions."""
+        return [("/logout", ending_sessions()), *super().get_handlers(app)]
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Check the password."""

@@ -1,15 +1,18 @@
 """For every Jupyter server of this environment."""
 
 import contextlib
+import functools
+import os
 import sqlite3
 from datetime import UTC, datetime
 
 from jupyter_core.paths import jupyter_data_dir
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, FileFindHandler
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from nbformat.sign import SQLiteSignatureStore
+from tornado.web import HTTPError
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
@@ -69,6 +72,18 @@ class StillPictures(AsyncLargeFileManager):
         super().run_pre_save_hooks(model, path, **kwargs)
 
 
+def members_only(method):
+    """Have a handler's method answer 403 to whoever may not use this server."""
+
+    @functools.wraps(method)
+    def wrapped(self, *arguments, **named):
+        if not self.current_user:
+            raise HTTPError(403)
+        return method(self, *arguments, **named)
+
+    return wrapped
+
+
 c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
@@ -76,6 +91,25 @@ c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsig
 # No language server is installed, and nothing here was made for the Notebook before version 7. Each
 # of these takes a tenth of a start's processor time.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
+
+# What no lesson needs is off. A link to nbgitpuller's page changes files without asking, and only
+# update-lessons uses it, as a program. The manager of extensions would install from the internet,
+# and JupyterLab would look there for news.
+c.ServerApp.jpserver_extensions["nbgitpuller"] = False
+c.LabApp.extension_manager = "readonly"
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+
+if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
+    # For how many seconds an answer of the hub counts, on who may come in. After that, log-outs
+    # and shut-outs take effect here, too. The default is five minutes.
+    c.HubAuth.cache_max_age = 10
+
+    # Whoever may not use this server gets nothing from it, not even a script or a style of its
+    # extensions, which the learner may have written. The hub has pages for them.
+    c.ServerApp.allow_unauthenticated_access = False
+    FileFindHandler.get = members_only(FileFindHandler.get)
+    FileFindHandler.head = members_only(FileFindHandler.head)
 
 # A tab that is left open asks for kernels, files and memory every few seconds, for ever. Reading
 # changes nothing, so it is no activity. Saving is, and so is what a kernel or a terminal says.
