@@ -1,4 +1,4 @@
-"""Passwords: how they are stored, how often people may guess, and who is logged out."""
+"""Store passwords, limit how often people may guess, and log people out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Limit:
         self.paid_off: dict[Hashable, float] = {}  # when the attempts are forgotten
 
     def wait(self, who: Hashable) -> int:
-        """Return the number of seconds until the next attempt is allowed, which is usually 0."""
+        """Return how many seconds remain until the next attempt is allowed; usually 0."""
         owed = self.paid_off.get(who, 0) - time.monotonic()
         return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
 
@@ -53,12 +53,12 @@ def matches(password: bytes, stored: bytes) -> bool:
 def log_out(db: Session, name: str) -> None:
     """End a user's sessions and tokens, except the tokens of the user's running servers.
 
-    Within five minutes, such a server asks the hub again whom it may serve.
+    Within five minutes, each of these servers asks the hub again whom it may serve.
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Users can give any token that note, but not the time at which the server started.
+        # Users can put this note on any token, but cannot choose when the token was created.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             its_own = (token.note or "").startswith("Server at ") and any(
