@@ -157,11 +157,11 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     page.wait_for_load_state("networkidle")  # without its scripts the button does nothing
     visitor.tab_to("button", "Stop My Server")
     visitor.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
+    expect(page.get_by_role("status")).to_have_text("It has stopped. Your saved work is kept.")
     expect(page.get_by_role("button", name="Start My Server")).to_be_focused()
 
     visitor.visit("/user/anita/lab")
-    expect(page.get_by_role("main")).to_contain_text("What you saved is kept")
+    expect(page.get_by_role("main")).to_contain_text("Your saved work is kept")
     visitor.look("Not running")
     visitor.visit("/user/anita/lab")
     expect(page.locator("#start")).to_be_focused()
@@ -338,7 +338,7 @@ def test_while_the_hub_is_down_a_page_waits_for_it(student):
     container.stop()
     try:
         student.visit("/hub/signup")
-        expect(student.page.get_by_role("main")).to_contain_text("What you saved is kept.")
+        expect(student.page.get_by_role("main")).to_contain_text("Your saved work is kept.")
         student.look("One moment")
     finally:
         container.start()

@@ -91,8 +91,8 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """Prepare the database for the hub's start, and return its address.
 
     Exit with a message if it is damaged, or if it is missing although there was one. In a new
-    database, learners' names would be free: whoever signed up under one would get that learner's
-    home.
+    database, all names would be free again: anyone could sign up under a learner's name and would
+    get that learner's home.
     """
     where = url(folder)
     if shutil.disk_usage(folder).free < ROOM:
@@ -196,7 +196,10 @@ def revisions() -> script.ScriptDirectory:
 
 
 def is_known(revision: str | None) -> bool:
-    """Return whether this JupyterHub knows the schema; it does not know those of newer ones."""
+    """Return whether this JupyterHub knows the schema.
+
+    It does not know the schema of a newer version.
+    """
     try:
         return bool(revisions().get_revision(revision))
     except util.CommandError:
@@ -347,7 +350,7 @@ def bring_back(good: Path, where: str) -> None:
 
 
 def fill(source: str, target: str) -> None:
-    """Replace all rows of a PostgreSQL database with those of an SQLite file, or none."""
+    """Replace all rows of a PostgreSQL database with those of an SQLite file, all at once."""
     tables = orm.Base.metadata.sorted_tables
     with connect(source) as there, connect(target) as here, here.begin():
         known = sqlalchemy.inspect(there).get_table_names()

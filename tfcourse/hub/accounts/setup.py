@@ -102,7 +102,7 @@ def configure_sign_on(c: Any, kind: str) -> None:
     # log-ins a second cause such failures (docs/kubernetes.md). The limit is not higher than 500,
     # because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
-    # The service checks only at log-in whether people may still come in, so require one each day.
+    # Only a log-in checks whether people may still come in, so require one at least once a day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
     service = import_module(f"tfcourse.hub.accounts.{kind}")  # takes a while to import

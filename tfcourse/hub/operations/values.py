@@ -2,7 +2,7 @@
 
 The values come from kubernetes/values.yaml, the overlay of a size, the profiles in profiles.py and
 the site's own file. The chart's own schema checks keys and types; Helm applies it (`--chart`, or
-each `helm upgrade`). This module checks what the schema cannot see: secrets, the pods' isolation,
+each `helm upgrade`). This module checks what the schema cannot: secrets, the pods' isolation,
 who may log in, traits of JupyterHub's classes, and numbers that contradict each other.
 """
 
@@ -45,11 +45,11 @@ CHART = "4.4.0"  # the version that all of this is for
 FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
-OURS = "course"  # the part of a site's file that is not the chart's
-CHANGE_ME = "CHANGE-ME"  # what the example says where it cannot know the answer
-STATE = "/srv/jupyterhub"  # the folder of the chart's hub that outlives it
+OURS = "course"  # the part of a site's file that is not for the chart
+CHANGE_ME = "CHANGE-ME"  # the example's placeholder for what only the site knows
+STATE = "/srv/jupyterhub"  # the folder that outlives the chart's hub
 
-# Traits that our values set. Other values in hub.config would weaken the isolation of every pod.
+# Traits that our values set. Other values for them in hub.config would weaken each pod's isolation.
 PROTECTED = {
     "allow_privilege_escalation",
     "automount_service_account_token",
@@ -62,8 +62,8 @@ PROTECTED = {
     "uid",
 }
 
-# What `course.profiles` can change in a profile, and the smallest value of each. Memory is in bytes
-# (integers): a server alone takes 100 MiB, and `memory: 3` would be three bytes.
+# What `course.profiles` can change in a profile, and the smallest value of each. Integers are
+# memory in bytes. A server without a kernel takes 100 MiB, and `memory: 3` would mean three bytes.
 LIMITS = {
     "memory": 256 * MIB,
     "guaranteed_memory": 256 * MIB,
@@ -86,7 +86,7 @@ UNITS = {"m": 1e-3, "": 1} | {
 
 
 class ValuesError(ValueError):
-    """Something in the values is wrong; the text is a message for the operator."""
+    """An error in the values; its text is a message for the operator."""
 
 
 class Dumper(yaml.SafeDumper):
@@ -107,8 +107,8 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
     except ValuesError as fault:
         sys.exit(str(fault))
     text = (
-        f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Made by `make values`:\n"
-        "# edit the files that it is made from instead.\n"
+        f"# For Zero to JupyterHub {CHART}: --size {size}, {site.name}. Written by `make\n"
+        "# values`: edit the files that it reads instead.\n"
         + yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     )
     if chart:
@@ -121,7 +121,7 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
 
 
 def check_with_helm(text: str, chart: str) -> None:
-    """Have Helm apply the chart's schema and templates; exit with its message if it refuses."""
+    """Let Helm apply the chart's schema and templates; exit with its message if it refuses."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
@@ -190,7 +190,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(first: Any, second: Any) -> Any:
-    """Return the first with the second on top, as Helm does: maps key by key, lists as a whole."""
+    """Return the values merged as Helm does: the second wins, maps merge by key, lists do not."""
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
         return second
     merged = {key: merge(value, second.get(key, value)) for key, value in first.items()}
@@ -219,11 +219,11 @@ def ends(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield here
 
 
-# --- What is made for the site
+# --- The values that are made for the site
 
 
 def check_course(name: str, course: Any) -> None:
-    """Check the part of the site's file that is not the chart's."""
+    """Check the part of the site's file that is not for the chart."""
     if not isinstance(course, Mapping):
         raise ValuesError(f"{name}: {OURS} has to be a map of gpus, hub and profiles.")
     for key in course:
@@ -316,10 +316,10 @@ def generated(
             "uid": pod["uid"],
             "fsGid": pod["fs_gid"],
             "allowPrivilegeEscalation": pod["allow_privilege_escalation"],
-            # A placeholder reserves as much.
+            # A placeholder pod reserves the same amount.
             "memory": {"limit": default["mem_limit"], "guarantee": default["mem_guarantee"]},
             "cpu": {"limit": default["cpu_limit"], "guarantee": default["cpu_guarantee"]},
-            # The chart has one for all profiles.
+            # The chart has only one such volume for all profiles.
             "storage": {
                 "extraVolumes": {"shm": pods.shared_memory(max(p.shared_memory for p in table))}
             },
@@ -338,7 +338,7 @@ def generated(
 
 
 def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return what makes the chart's hub run our image, and what our image has to know."""
+    """Return the values that make the chart's hub run our image with the settings it needs."""
     cull = values["cull"]
     return {
         "image": {"name": image, "tag": "hub"},
@@ -354,7 +354,7 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
     """Return the traits that KubeSpawner changes for the profile.
 
     The spawner may have had another profile before. KubeSpawner replaces lists but merges maps, so
-    a GPU has to be removed explicitly (None).
+    a profile without a GPU has to remove it explicitly (with None).
     """
     traits = pods.traits_of(profile)
     return {
@@ -377,7 +377,7 @@ def megabytes(size: int) -> str:
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """Return a question if a known word is similar, else an empty string."""
+    """Return a "did you mean" question if a known word is similar, else an empty string."""
     found = get_close_matches(str(word), list(known), n=1, cutoff=0.7)
     return f" (did you mean {found[0]}?)" if found else ""
 
@@ -386,7 +386,7 @@ def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> N
     """Refuse keys that `make values` itself sets."""
     for key in sorted({*ends(tree)} & {*ends(made)}):
         raise ValuesError(
-            f"{name}: {key} is set by `make values`. Change limits in {OURS}.profiles."
+            f"{name}: {key} is set by `make values`. To change limits, use {OURS}.profiles."
         )
     config = tree.get("hub", {}).get("config", {})
     for trait in sorted(PROTECTED & (config.get("KubeSpawner") or {}).keys()):
@@ -397,7 +397,7 @@ def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> N
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse secrets in the values, which are kept where others can read them."""
+    """Refuse secrets in the values, because values are kept where others can read them."""
     for path, value in leaves(tree):
         ours = settings.TABLE.get(path.removeprefix("hub.extraEnv."))
         named = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
@@ -409,7 +409,7 @@ def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse placeholders of the example that the site has not filled in."""
+    """Refuse the example's placeholders if the site has not filled them in."""
     for path, value in leaves(tree):
         if value == CHANGE_ME:
             raise ValuesError(
@@ -419,7 +419,7 @@ def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
-    """Check that each of our maps, numbers and switches has the same kind in the site's file."""
+    """Check that the site's file keeps the kind of each of our maps, numbers and switches."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
@@ -441,7 +441,7 @@ def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> 
             raise ValuesError(f"{here} is not a setting for a cluster{nearest(key, known)}.")
         if not course_hub:
             raise ValuesError(f"{here} is for our hub image: set {OURS}.hub to true.")
-        if isinstance(value, Mapping):  # it comes from a Secret
+        if isinstance(value, Mapping):  # the value comes from a Secret
             continue
         try:
             settings.TABLE[key].parse(str(value))
@@ -450,11 +450,11 @@ def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> 
 
 
 def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) -> None:
-    """Check that neither everybody nor nobody can log in."""
+    """Refuse values that would admit everyone or no one."""
     config = values["hub"]["config"]
     chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
     if course_hub and chosen is None:
-        return  # our image has accounts of its own
+        return  # our image has its own accounts
     made = {s.name for s in (settings.STATE, settings.HOST, settings.IDLE_MINUTES)}
     for key in values["hub"].get("extraEnv") or {}:
         if key.startswith("COURSE_") and key not in made:
@@ -476,7 +476,10 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
 
 
 def check_database(name: str, database: Mapping[str, Any]) -> None:
-    """Check that accounts are kept: without an address, they would be in the hub's container."""
+    """Check that accounts are kept, and that the address has no password in it.
+
+    Without an address, accounts would be in the hub's container.
+    """
     kinds = ("sqlite-pvc", "postgres")
     if database["type"] not in kinds:
         raise ValuesError(
@@ -503,7 +506,7 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
     known = classes(chosen)
     for kind, traits in config.items():
         if kind not in known:
-            # The chart's hub has this one, but it is not installed here, so it cannot be checked.
+            # The chart's hub has this class, but it is not installed here and cannot be checked.
             if chosen.endswith(f".{kind}"):
                 continue
             raise ValuesError(
@@ -545,10 +548,10 @@ def classes(authenticator: str) -> dict[str, type[Configurable]]:
 
 
 def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
-    """Check that amounts are valid, none is negative, and no guarantee exceeds its limit."""
+    """Check that amounts are valid and not negative, and that no guarantee exceeds its limit."""
     for path, value in leaves(tree):
         negative = re.fullmatch(r"-[0-9].*", str(value))
-        # Priorities are relative.
+        # Priorities are relative, so they may be negative.
         if negative and not path.startswith("scheduling.podPriority."):
             raise ValuesError(f"{name}: {path} is {value!r}, but it cannot be negative.")
         amount = path.rpartition(".")[2] in ("capacity", "cpu", "memory", "storage")
