@@ -38,7 +38,7 @@ def take_over(volumes: dict[str, str]) -> None:
         return
     if running := servers():
         sys.exit(
-            f"Learners' work has to move from Docker volumes to {settings.homes()} once.\n"
+            f"Learners' work has to move, once, from Docker volumes to {settings.homes()}.\n"
             "Their servers must be stopped for that. Let learners save, then run: docker stop "
             f"{' '.join(running)}"
         )

@@ -100,7 +100,7 @@ def trouble() -> str | None:
             return (
                 f"There is no certificate for {https.host()}: {reason}\n"
                 "Does that name point to this server, and do firewalls let others reach its ports\n"
-                "80 and 443? Once both are so, run `make down`, then `make up`."
+                "80 and 443? Once they do, run `make down`, then `make up`."
             )
     return None
 

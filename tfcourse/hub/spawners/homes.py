@@ -164,7 +164,7 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Limit the chosen homes, by default all, to `size` bytes; exit with a message if that fails."""
+    """Limit the chosen homes, by default all, to `size` bytes; exit with a message on failure."""
     with open(FOLDER / NOTE) as note:
         fcntl.flock(note, fcntl.LOCK_EX)  # another home must not get the same project
         try:

@@ -97,8 +97,8 @@ class LocalSpawner(SimpleLocalProcessSpawner):
     """A spawner that runs a process for each learner; the process ends with the hub."""
 
     # A REST request may contain any JSON, and `apply_user_options` refuses invalid options.
-    # JupyterHub's own trait is a Dict, with which a list would cause HTTP 500, and the learner could
-    # no longer start a server.
+    # JupyterHub's own trait is a Dict. A list would then cause HTTP 500, and the learner could no
+    # longer start a server.
     user_options = traitlets.Any({})
 
     progress = pages.progress
