@@ -200,10 +200,10 @@ def test_refusals_are_told_in_the_form(visitor):
 
 ERRORS = [
     ("/hub/accept-share", 400, "This did not work"),
-    ("/hub/admin", 403, "This is not open to you"),
+    ("/hub/admin", 403, "You do not have access"),
     ("/hub/nothing", 404, "There is no such page"),
     # As the proxy asks for them.
-    ("/hub/error/429", 429, "Too many at once"),
+    ("/hub/error/429", 429, "Too many requests"),
     ("/hub/error/500", 500, "Something went wrong"),
     ("/hub/error/503", 503, "No answer at the moment"),
 ]

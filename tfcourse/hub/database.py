@@ -5,7 +5,7 @@ commands `copy`, `vacant` and `recover`, respectively.
 
 The database is an SQLite file in the state folder, unless COURSE_DATABASE names a PostgreSQL
 server. A copy is always an SQLite file. It can be restored to either kind of database, whatever the
-server's version, and does not need PostgreSQL's own programs.
+server's version. PostgreSQL's own programs are not needed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def url(folder: Path) -> str:
         where = None
     if where is None or where.drivername != "postgresql":  # do not print the password
         sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
-    # Otherwise, text from a database without an encoding (as in the C locale) would be bytes.
+    # Without this, text from a database that has no encoding (as in the C locale) would be bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
@@ -90,7 +90,7 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """Prepare the database for the hub's start, and return its address.
 
-    Exit with a message if it is damaged, or if it is missing although there was one. In a new
+    Exit with a message if it is damaged, or if it is missing although it once existed. In a new
     database, all names would be free again: anyone could sign up under a learner's name and would
     get that learner's home.
     """
@@ -278,7 +278,7 @@ def copy_rows(where: str, target: Path) -> None:
 
 
 def look_after(where: str, folder: Path) -> None:
-    """Copy the database if the last copy is an hour old; log an error if it is damaged."""
+    """Copy the database if the last copy is an hour old, or log an error if it is damaged."""
     last = next(iter(copies(folder)), None)
     path = path_of(where)
     problem = path and (damage(path) if path.exists() else "it is gone")

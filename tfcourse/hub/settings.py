@@ -45,10 +45,10 @@ class Setting(Generic[T]):
     default
         The text if the variable is unset or empty.
     given_to
-        The services in compose.yaml that get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`.
-        Also `compose` for that file itself, `laptop` for the hub of `make hub`, `chart` for our
-        image as the hub of Zero to JupyterHub, `image` for what our image sets itself, and
-        `commands` for `make up` and the like.
+        Who gets it: the services in compose.yaml (`hub`, `proxy`, `https`, `prometheus`,
+        `grafana`), that file itself (`compose`), the hub of `make hub` (`laptop`), our image as the
+        hub of Zero to JupyterHub (`chart`), and commands such as `make up` (`commands`). Our image
+        itself sets those with `image`.
     about
         The explanation in docker/.env.example. It is empty if the explanation of the setting above
         covers this one, or if the setting is not for that file.
@@ -450,10 +450,10 @@ MONITOR = Setting(
     given_to="hub commands",
     about="""
     If this is `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
-    /services/grafana/. They record when each learner used how much memory and processor time. These
-    records are personal data, and are kept for 30 days. Prometheus and Grafana use the two ports
-    after the hub's, on 127.0.0.1, where everyone with an account on this server can read the data.
-    Run `make down` before you switch this off.""",
+    /services/grafana/. They record how much memory and processor time each learner used, and when.
+    These records are personal data, and are kept for 30 days. Prometheus and Grafana use the two
+    ports after the hub's, on 127.0.0.1, where everyone with an account on this server can read the
+    data. Run `make down` before you switch this off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
@@ -498,7 +498,7 @@ HOME_QUOTA = Setting(
     example="5G",
     about="""
     The most that a learner's home may hold. This needs a disk for COURSE_HOMES with project quotas
-    (XFS or ext4); docs/operators.md explains how to set it up. By default, there is no limit.""",
+    (XFS or ext4); docs/operators.md explains how to set this up. By default, there is no limit.""",
 )
 NAME = Setting(
     "COURSE_NAME",

@@ -41,7 +41,7 @@ class LaunchHandler(LTI13CallbackHandler):
     async def post(self) -> None:
         """Log the user in, or show why that failed."""
         try:
-            # In a thread, because waiting for the platform's keys must not block the hub.
+            # Use a thread, because waiting for the platform's keys must not block the hub.
             token = await asyncio.to_thread(self.decode_and_validate_launch_request)
         except (ValidationError, web.HTTPError, ValueError) as error:
             self.log.warning("A launch was refused: %s", error)
@@ -51,7 +51,7 @@ class LaunchHandler(LTI13CallbackHandler):
 
 
 class StartHandler(LTI13LoginInitHandler):
-    """The page on which a launch begins."""
+    """The page where a launch begins."""
 
     def post(self) -> None:
         """Send the browser to the platform, or show why that failed."""

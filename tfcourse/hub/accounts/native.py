@@ -28,7 +28,7 @@ from tfcourse.hub.accounts.handlers import (
 from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out, matches
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
-# The most accounts that may wait for the instructor, so that strangers cannot fill the list.
+# The most accounts that may wait for the instructor. It keeps strangers from flooding the list.
 WAITING = 200
 
 
@@ -44,12 +44,12 @@ class CourseAuthenticator(NativeAuthenticator):
       People whose password is changed are logged out immediately.
     - Wrong passwords are counted for each name and address. NativeAuthenticator counts them only
       for each name, so anyone could lock the instructor out.
-    - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
+    - Passwords are hashed in a thread. Otherwise, each one would block the hub for a quarter of a
       second.
     """
 
     first_password = CallableTrait(config=True, help="Returns an administrator's first password.")
-    class_code = Unicode(config=True, help="Learners who give it may log in immediately.")
+    class_code = Unicode(config=True, help="New learners with this code may log in immediately.")
     has_home = CallableTrait(
         lambda name: False, config=True, help="Returns whether a name has files."
     )
@@ -96,7 +96,7 @@ class CourseAuthenticator(NativeAuthenticator):
             let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
             if not let_in:
                 self.wrong_codes.count(address)
-                return "The class code is wrong. Without one, your instructor has to let you in."
+                return "The class code is wrong. Without a code, your instructor has to let you in."
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people are waiting. Tell your instructor, and try again later."

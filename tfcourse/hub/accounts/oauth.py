@@ -116,7 +116,7 @@ class CallbackHandler(OAuthCallbackHandler):
 
 
 class CourseOAuthenticator(SignOn, GenericOAuthenticator):
-    """GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
+    """A GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
 
     allowed = Set(
         Unicode(),
@@ -152,7 +152,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
         has = set(groups) if isinstance(groups, list) else set()
-        # A group whose name begins with an @ must not pass for a domain.
+        # A group whose name begins with an @ must not be mistaken for a domain.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
         if isinstance(email, str) and verified(claims):

@@ -1,7 +1,8 @@
 """Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
-`make up` starts it if COURSE_HOST is set. Caddy gets a certificate for that name and renews it, or
-uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
+`make up` starts this module if COURSE_HOST is set. Caddy gets a certificate for that name and
+renews it, or uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the
+settings.
 """
 
 from __future__ import annotations

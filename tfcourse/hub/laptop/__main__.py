@@ -31,7 +31,7 @@ def main() -> None:
         epilog="docs/operators.md lists the environment variables that it reads.",
     )
     parser.add_argument(
-        "--port", help="the port of the address (default: 8000); the next two ports are used, too"
+        "--port", help="the hub's port (default: 8000); the next two ports are used, too"
     )
     port = parser.parse_args().port
     if port:
@@ -116,7 +116,7 @@ def serve(log: IO[str]) -> None:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     try:
-        from tfcourse.hub.laptop.app import CourseHub  # imported late: it takes seconds
+        from tfcourse.hub.laptop.app import CourseHub  # imported late, as it takes seconds
 
         CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
     except ModuleNotFoundError as error:

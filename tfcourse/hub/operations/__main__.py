@@ -1,4 +1,4 @@
-"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with the same names.
+"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with their names.
 
 Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
 Python's standard library and Docker.

@@ -106,7 +106,7 @@ def trouble() -> str | None:
 
 
 def why_no_certificate(log: str) -> str | None:
-    """Return why there is no certificate, from the last such line in Caddy's log, or None."""
+    """Return why Caddy got no certificate, according to the end of its log, or None."""
     for line in reversed(log.splitlines()):
         # Each line has a time, level, logger, message and fields.
         parts = line.split("\t")

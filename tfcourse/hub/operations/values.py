@@ -41,7 +41,7 @@ from tfcourse.hub.spawners import pods, profiles
 from tfcourse.hub.spawners.profiles import Profile
 from tfcourse.hub.state import ROOT
 
-CHART = "4.4.0"  # the version that all of this is for
+CHART = "4.4.0"  # the chart's version that this module supports
 FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
@@ -90,7 +90,7 @@ class ValuesError(ValueError):
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML without anchors, which is easier to read."""
+    """A writer of YAML without anchors, which is easier to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Write repeated values out in full."""
@@ -190,7 +190,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(first: Any, second: Any) -> Any:
-    """Return the values merged as Helm does: the second wins, maps merge by key, lists do not."""
+    """Merge the values as Helm does: the second one wins, but maps are merged key by key."""
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
         return second
     merged = {key: merge(value, second.get(key, value)) for key, value in first.items()}
@@ -282,7 +282,7 @@ def site_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
                 raise ValuesError(
                     f"{here}.{guarantee} is {changes[guarantee]!r}, more than the limit ({limit})."
                 )
-            # Only the limit was lowered.
+            # The site has lowered only the limit, so lower the guarantee, too.
             changed = replace(changed, **{guarantee: getattr(changed, limit)})
     return changed
 
@@ -419,7 +419,7 @@ def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
-    """Check that the site's file keeps the kind of each of our maps, numbers and switches."""
+    """Check that the site's file does not turn our maps, numbers and switches into other types."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")

@@ -26,7 +26,7 @@ from tfcourse.hub.spawners import gpus, homes, idle, profiles
 # internet, to a cloud's metadata service, or from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# The label on each learner's container. Its value is the hub that the container belongs to.
+# The label on each learner's container. Its value names the hub that the container belongs to.
 LABEL = "tensorflow-course.hub"
 
 # The options that all learners' containers share.
@@ -124,7 +124,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report this, because they solve this themselves.
+    # Newer engines do not report this, because they take care of it themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"

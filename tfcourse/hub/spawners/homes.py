@@ -128,7 +128,7 @@ def write(path: Path, text: str) -> None:
 
 
 def take(name: str, volume: str) -> None:
-    """Copy the volume at OLD, unless an earlier run has finished that.
+    """Copy the volume at OLD, unless an earlier run has already done so.
 
     The volume may be removed afterwards. Exit with a message if the learner already has a folder
     with other files. If an earlier run was killed, its container may still be copying: wait for it.
@@ -193,7 +193,7 @@ def set_limit(home: Path, size: int) -> None:
 
 
 def folders() -> list[Path]:
-    """Return the folders of all homes, including those that do not have their names yet."""
+    """Return the folders of all homes, including incomplete ones, which have other names."""
     parent = FOLDER / "homes"
     while True:
         names = sorted(parent.iterdir())

@@ -1,7 +1,7 @@
 """Metrics of the hub in containers, and the configuration of Prometheus and Grafana.
 
-JupyterHub has its own metrics at /hub/metrics. This module adds those that they lack: each
-learner's memory and processor time, the GPUs, and the machine.
+JupyterHub has its own metrics at /hub/metrics. This module adds metrics of each
+learner's memory and processor time, of the GPUs, and of the machine.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Metrics(Collector):
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Return nothing; otherwise the metrics would be collected before there is a hub."""
+        """Return an empty list, so that no metrics are collected before there is a hub."""
         return []
 
     def collect(self) -> Iterator[Metric]:

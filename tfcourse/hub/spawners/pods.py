@@ -52,7 +52,7 @@ POD: dict[str, Any] = {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     },
-    # If a pod could talk to the cluster, a learner might reach other learners' pods.
+    # If a pod could use the cluster's API, a learner might reach other learners' pods.
     "automount_service_account_token": False,
     # The version is part of an image's name, so the same name always means the same image.
     "image_pull_policy": "IfNotPresent",

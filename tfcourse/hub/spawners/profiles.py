@@ -71,7 +71,7 @@ class Profile:
         return f"{IMAGE}:{self.tag}"
 
 
-# The single list of what learners can start, on every backend. The first profile is the default.
+# The environments that learners can start, on every backend. The first one is the default.
 PROFILES = (
     Profile(
         slug="tensorflow-cpu",
@@ -99,7 +99,7 @@ def configure(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set up the picker, and the check for choices from its form, from links and the REST API.
+    """Set up the picker, and the check of choices from its form, links and the REST API.
 
     `traits_of` returns the spawner's traits that a profile sets. Every profile sets the same
     traits, because a spawner is reused for the next profile. `unavailable` says which profiles
