@@ -41,7 +41,7 @@ test-changed: data ## re-run only the lessons that have changed since they last 
 lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-execute: data ## run lessons and solutions, show changed outputs, and store them (LESSONS="01 04" ACCEPT=1)
+execute: data ## run lessons and solutions, and show changed outputs (LESSONS="01 04"; ACCEPT=1 stores them)
 	@$(BIN)/nbval-tolerance execute $(if $(ACCEPT),--accept) $(LESSONS)
 
 exercises: environment ## generate the learners' exercises from the solutions
@@ -62,7 +62,7 @@ bench-hub: environment ## measure what a learner's start costs, compared with a 
 bench-load: environment ## measure how many learners one hub can take (two hours, as root, on an idle machine)
 	@$(BIN)/python tools/load.py $(ARGS)
 
-book: book-environment ## build the static site from the stored lessons, in .course/book
+book: book-environment ## build the lessons, as they are stored, into a static site in .course/book
 	@$(SPHINX) --builder html . $(BOOK)/html
 	@echo "The book: $(BOOK)/html/index.html"
 

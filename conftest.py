@@ -1,4 +1,4 @@
-"""Make every run of pytest, even by hand or by an editor, find the data where `make` puts it."""
+"""Tell every run of pytest, including those by hand or from an editor, where the data is."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,8 @@
 """Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
 
 The proxy listens on COURSE_ADDRESS and COURSE_PORT (by default, 127.0.0.1 and 8000). The hub
-authenticates with a token that both read from the same volume. Behind HTTPS, only this machine can reach the proxy.
+authenticates with a token that both read from the same volume. Behind HTTPS, only this machine can
+reach the proxy.
 """
 
 from __future__ import annotations
