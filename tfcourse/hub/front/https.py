@@ -69,8 +69,8 @@ def subdomains() -> bool:
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
-            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and a certificate for all names\n"
-            "below it (a wildcard) in COURSE_CERTIFICATE and COURSE_KEY."
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and a\n"
+            "certificate for all names below it (a wildcard) in COURSE_CERTIFICATE and COURSE_KEY."
         )
     return wanted
 
