@@ -207,7 +207,7 @@ def is_known(revision: str | None) -> bool:
 
 
 def check_known(revision: str, where: str) -> None:
-    """Exit with a message if a newer JupyterHub made the database."""
+    """Exit with a message if a newer JupyterHub created the database."""
     if not is_known(revision):
         # On a PostgreSQL server, only its administrator can remove what the copy would replace.
         back = advice() if path_of(where) else "restore the server's own backup."

@@ -488,7 +488,7 @@ HOMES = Setting(
     example="/srv/tensorflow-course",
     about="""
     The folder on this server for learners' work. It contains a folder for each learner, and the one
-    that all learners can read. Give it a disk of its own, so that learners cannot fill the system's
+    that all learners can read. Give it its own disk, so that learners cannot fill the system's
     disk. `make up` creates the folder. By default, it is /srv/ followed by COURSE_NAME.""",
 )
 HOME_QUOTA = Setting(

@@ -34,7 +34,7 @@ class CourseHub(JupyterHub):
 JupyterHub is ready.
 
   Address    {self.bind_url}
-  User name  learner (or any other; each name has a folder of its own)
+  User name  learner (or any other; each name has its own folder)
   Password   {self.authenticator.user_password}""")
         for admin in self.authenticator.admin_users:
             say(f"  Admin      {admin}, password {self.authenticator.admin_password}")
