@@ -157,11 +157,11 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     page.wait_for_load_state("networkidle")  # the button needs the page's scripts
     visitor.tab_to("button", "Stop My Server")
     visitor.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
+    expect(page.get_by_role("status")).to_have_text("It has stopped. Your saved work is kept.")
     expect(page.get_by_role("button", name="Start My Server")).to_be_focused()
 
     visitor.visit("/user/anita/lab")
-    expect(page.get_by_role("main")).to_contain_text("What you saved is kept")
+    expect(page.get_by_role("main")).to_contain_text("Your saved work is kept")
     visitor.look("Not running")
     visitor.visit("/user/anita/lab")
     expect(page.locator("#start")).to_be_focused()
@@ -200,10 +200,10 @@ def test_refusals_are_told_in_the_form(visitor):
 
 ERRORS = [
     ("/hub/accept-share", 400, "This did not work"),
-    ("/hub/admin", 403, "This is not open to you"),
+    ("/hub/admin", 403, "You do not have access"),
     ("/hub/nothing", 404, "There is no such page"),
     # The proxy requests its error pages at these addresses.
-    ("/hub/error/429", 429, "Too many at once"),
+    ("/hub/error/429", 429, "Too many requests"),
     ("/hub/error/500", 500, "Something went wrong"),
     ("/hub/error/503", 503, "No answer at the moment"),
 ]
@@ -338,7 +338,7 @@ def test_while_the_hub_is_down_a_page_waits_for_it(student):
     container.stop()
     try:
         student.visit("/hub/signup")
-        expect(student.page.get_by_role("main")).to_contain_text("What you saved is kept.")
+        expect(student.page.get_by_role("main")).to_contain_text("Your saved work is kept.")
         student.look("One moment")
     finally:
         container.start()

@@ -293,7 +293,7 @@ def test_places_are_not_remembered_for_ever(monkeypatch):
         ({"COURSE_CLASS_CODE": CODE, "COURSE_SIGNUP": "open"}, "set only one of the two."),
         ({"COURSE_OAUTH_ISSUER": "https://x"}, "COURSE_OAUTH_ISSUER is for COURSE_ACCOUNTS=oauth"),
         ({"COURSE_ACCOUNTS": "lti", "COURSE_SIGNUP": "open"}, "is for COURSE_ACCOUNTS=native, but"),
-        ({"COURSE_TRUSTED_PROXIES": "10.0.0.1/8"}, "but it has to be addresses or networks"),
+        ({"COURSE_TRUSTED_PROXIES": "10.0.0.1/8"}, "but it has to be a comma-separated list"),
         ({"COURSE_TRUSTED_PROXIES": "ingress"}, "COURSE_TRUSTED_PROXIES is 'ingress'"),
         ({"COURSE_TRUSTED_PROXIES": "::1,0.0.0.0/0"}, "any visitor could claim any other"),
         ({"COURSE_ACCOUNTS": "oauth", "COURSE_TRUSTED_PROXIES": "::1"}, "COURSE_ACCOUNTS=native"),

@@ -132,7 +132,7 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
         (settings.CPUS, "COURSE_CPUS", "0", "more than 0."),
         (settings.IDLE_MINUTES, "COURSE_IDLE_MINUTES", "nan", "a number, 0 or more."),
         (settings.MEMORY, "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
-        (proxy.main, "COURSE_PORT", "443", "choose a larger one."),
+        (proxy.main, "COURSE_PORT", "443", "choose a higher one."),
     ],
 )
 def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, read, variable, value, sentence):

@@ -90,7 +90,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
     damage(path)
     with pytest.raises(SystemExit, match=sentence) as end:
         database.prepare(folder)
-    assert "recover` brings the last good copy back." in str(end.value)
+    assert "recover` restores the last good copy." in str(end.value)
     database.recover(folder, replace=False, empty=False)
     assert "The accounts are as they were on 2" in capsys.readouterr().out
     database.prepare(folder)
@@ -209,7 +209,7 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
         hub.up()
     sentence = f"The accounts' database is damaged: {SQLITE}: file is not a database."
     assert sentence in str(failed.value)
-    assert "`make recover` brings the last good copy back." in str(failed.value)
+    assert "`make recover` restores the last good copy." in str(failed.value)
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
@@ -243,7 +243,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
     """On a server, `recover` copies accounts only into an empty database."""
-    with pytest.raises(SystemExit, match="bring the server's own backup back") as end:
+    with pytest.raises(SystemExit, match="restore the server's own backup") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
     assert "recover" not in end.value.code

@@ -522,7 +522,7 @@ def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
         ({"COURSE_HOST": "hub.example.org:443"}, "has to be just a host name"),
         ({"COURSE_HOST": "-hub.org"}, "has to be just a host name"),
         ({"COURSE_SUBDOMAINS": "on"}, "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST"),
-        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "a certificate for all names below"),
+        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "certificate for all names below"),
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
         ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both or neither."),
         ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both or neither."),

@@ -175,7 +175,7 @@ def test_nobody_else_announces_anything(class_hub, ada):
     assert forged.status_code == 403
     too_long = announce(class_hub, admin, "x" * 301)
     assert too_long.status_code == 400
-    assert "An announcement has 300 characters at most." in too_long.text
+    assert "An announcement can have at most 300 characters." in too_long.text
     # None of the refused announcements appears.
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     for text in ("I am the teacher", "forged", "xxx"):

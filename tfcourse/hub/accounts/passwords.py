@@ -20,7 +20,7 @@ class Limit:
         self.paid_off: dict[Hashable, float] = {}  # when the attempts are forgotten
 
     def wait(self, who: Hashable) -> int:
-        """Return the number of seconds until the next attempt is allowed, which is usually 0."""
+        """Return how many seconds remain until the next attempt is allowed; usually 0."""
         owed = self.paid_off.get(who, 0) - time.monotonic()
         return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
 

@@ -30,7 +30,7 @@ def end_sessions(db: Session, name: str, keep: Keep) -> None:
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Users can give any token that note, but not the time at which the server started.
+        # Users can put this note on any token, but cannot choose when the token was created.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             of_server = (token.note or "").startswith("Server at ") and any(

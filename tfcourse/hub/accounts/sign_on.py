@@ -1,7 +1,7 @@
 """Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
 
 Two packages do most of the work. This module adds what a class needs: it decides which of the names
-that a service sends are safe and who is an administrator, and it has messages for people.
+that a service sends are safe, decides who is an administrator, and explains errors to people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        403, with a message, if there is no name or if it is not safe.
+        403, with a message, if the name is missing or not safe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -34,7 +34,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             403,
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
-    # Case matters only in an identifier. The check for ASCII is on the original value, because some
+    # Case matters only in an identifier (`sub`). Check the original value for ASCII, because some
     # other letters become ASCII in lower case.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
@@ -49,7 +49,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 class SignOn:
     """A mixin that makes only the people in COURSE_ADMIN administrators.
 
-    What the hub knows from earlier does not count.
+    Rights that the hub stored earlier do not count.
     """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:

@@ -22,14 +22,14 @@ from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import gpus, homes, idle, profiles
 
-# The learners' network leads only to this machine, where the hub is: not to the internet, not to a
-# cloud's metadata service, and not from one learner's server to another's.
+# The learners' network leads only to this machine, where the hub runs. It does not lead to the
+# internet, to a cloud's metadata service, or from one learner's server to another's.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# The label on each learner's container. Its value is the hub that the container belongs to.
+# The label on each learner's container. Its value names the hub that the container belongs to.
 LABEL = "tensorflow-course.hub"
 
-# The options of every learner's container.
+# The options that all learners' containers share.
 HOST = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
@@ -53,7 +53,7 @@ def configure(c: Any, hub: Path) -> None:
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
 
-    # Nobody can reach the hub without this network, and `docker network prune` removes it when no
+    # Nobody can reach the hub without this network, but `docker network prune` removes it if no
     # learner's server is running.
     rounds.regularly(partial(keep_network, client, name, network), seconds=5)
 
@@ -77,11 +77,11 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 
-    # The hub notices within this time that a container is gone.
+    # How soon the hub notices that a container is gone.
     c.Spawner.poll_interval = 10  # seconds
 
-    # Each start creates a new container, so a new image takes effect at once. The learner's work is
-    # in a folder outside.
+    # Each start creates a new container, so a new image takes effect with the next start. The
+    # learner's work is in a folder outside the container.
     c.DockerSpawner.remove = True
     c.Spawner.pre_spawn_hook = partial(mount_folders, work)
     c.ContainerSpawner.home_quota = settings.HOME_QUOTA() or 0
@@ -124,7 +124,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report this; they take care of it themselves.
+    # Newer engines do not report this, because they take care of it themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
@@ -172,12 +172,12 @@ def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, st
     except (docker.errors.DockerException, requests.RequestException):
         return  # the engine is restarting
     if found != addresses:
-        get_logger().error("The learners' network has changed: the hub restarts.")
+        get_logger().error("The learners' network has changed, so the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
-    """Remove containers that a hub created but did not start, because it was killed.
+    """Remove containers that a hub created but did not start because it was killed.
 
     Such a container may hold a GPU.
     """
@@ -187,7 +187,7 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
 
 
 def has_home(username: str) -> bool:
-    """Return whether there is work under this user name."""
+    """Return whether there are files under this user name."""
     return DockerSpawner._escape(username) in homes.names()
 
 
@@ -210,7 +210,7 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
 def limit_home(work: str, size: int, home: str) -> None:
     """Limit how much a new home may hold; raise HTTP 503 with a message if that fails.
 
-    The hub lacks the rights for it, so a temporary container does it.
+    The hub lacks the rights for this, so a temporary container does it.
     """
     command = ["python", "-m", "tfcourse.hub.spawners.homes", "limit", str(size), home]
     try:
@@ -229,7 +229,7 @@ def limit_home(work: str, size: int, home: str) -> None:
     except docker.errors.DockerException as error:
         get_logger().error("The quota of %s was not set: %s", home, error)
         raise pages.refusal(
-            "Your home could not be created, because its limit could not be set. Please tell your "
+            "Your home could not be created, because its quota could not be set. Please tell your "
             "instructor."
         ) from None
 
@@ -237,8 +237,8 @@ def limit_home(work: str, size: int, home: str) -> None:
 class ContainerSpawner(DockerSpawner):
     """A container for each learner: DockerSpawner, plus what the course's hub needs."""
 
-    # As in `processes.LocalSpawner`: a REST request may contain any JSON, and `apply_user_options`
-    # refuses what is wrong.
+    # As in `processes.LocalSpawner`, a REST request may contain any JSON, and `apply_user_options`
+    # refuses invalid options.
     user_options = traitlets.Any({})
 
     progress = pages.progress
@@ -257,7 +257,8 @@ class ContainerSpawner(DockerSpawner):
     async def get_url(self) -> str:
         """Return the server's address.
 
-        A hub that was killed while the server was starting did not store it, so ask Docker then.
+        If the hub was killed while the server was starting, it did not store the address, so ask
+        Docker.
         """
         if self.server.ip:
             return self.server.url
