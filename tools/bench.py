@@ -1,8 +1,8 @@
-"""How long does it take to validate the course? `make bench`.
+"""Measure how long it takes to validate the course: `make bench`.
 
 Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
-The floor is the lessons' own code, run as scripts without Jupyter: one after another with all
-cores, and as many at a time as the plugin has workers, with one thread each.
+The "floor" is the time of the lessons' own code, run as scripts without Jupyter: once one after
+another with all cores, and once as many at a time as the plugin has workers, with one thread each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure, and print a Markdown table."""
+    """Measure all ways, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
@@ -38,15 +38,15 @@ def main() -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="only ways with this text in their name, such as stock or floor; may be repeated",
+        help="only ways whose names contain this text, such as stock or floor; may be repeated",
     )
     parser.add_argument(
-        "--seeds", action="store_true", help="instead: what op determinism costs, in seconds"
+        "--seeds", action="store_true", help="instead, measure how slow op determinism is, in s"
     )
     parser.add_argument(
         "--inert",
         action="store_true",
-        help="instead: what the plugin costs a session of pytest that does not ask for it",
+        help="instead, measure what the plugin costs a pytest session that does not use it",
     )
     options = parser.parse_args()
     lessons = options.lessons or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -60,7 +60,7 @@ def main() -> None:
         if options.only:
             ways = {name: way for name, way in ways.items() if any(t in name for t in options.only)}
             if not ways:
-                parser.error("no way has such a name")
+                parser.error("no way has a name that contains this text")
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
     what = "an empty folder" if options.inert else f"{len(lessons)} lessons"
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
-    """Run each way once in every round; return the wall times of each in seconds."""
+    """Run each way once in every round; return the wall times of each way in seconds."""
     times = {name: [] for name in ways}
     for number in range(1, rounds + 1):
         for name, way in ways.items():
@@ -86,7 +86,7 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return the ways to validate or run notebooks: name -> function."""
+    """Return the ways to validate or run notebooks, as functions by name."""
     other = others()
     # Start from an empty configuration, like a course that does not know this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
@@ -124,7 +124,7 @@ def inert(folder: Path) -> dict:
     pytest += ["-p", "no:cacheprovider", "--help"]  # exits with 0 once all options are known
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
-        "pytest with it, not asked for": lambda: run(pytest),
+        "pytest with this plugin, not used": lambda: run(pytest),
     }
 
 
@@ -142,7 +142,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # magics: how Jupyter shows figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # magics, which say how Jupyter shows figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(
@@ -162,7 +162,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
 
 
 def others() -> Path:
-    """Make an environment with the same packages and the other tools; return its Python."""
+    """Make an environment with the course's packages and the other tools; return its Python."""
     folder = ROOT / ".course" / "bench"
     uv = ROOT / ".venv" / "bin" / "uv"
     locks = [ROOT / "requirements" / name for name in ("cpu.txt", "test.txt")]

@@ -108,7 +108,7 @@ def test_the_table_says_what_passed_and_what_was_caught(proof):
 def test_each_hole_is_named_and_ends_in_an_error(proof):
     assert proof.returncode == 1
     assert proof.stdout.endswith(
-        "3 of 8 runs do not bear the proof out:\n"
+        "3 of 8 runs do not support the proof:\n"
         "- 07_small: a broken processor\n"
         "- 07_small: a broken pytest\n"
         "- 07_small: no comment\n"
