@@ -469,7 +469,7 @@ def test_a_later_cell_must_not_change_what_an_earlier_one_has_put_out(lesson, ca
     before = lesson.read_bytes()
     assert main(["execute", "07", "--accept"]) == 1
     said = capsys.readouterr().out
-    assert "A later cell changed what this one, [1]," in said
+    assert "A later cell changed the output of cell [1]" in said
     assert "display_id=True" in said
     assert lesson.read_bytes() == before
 
