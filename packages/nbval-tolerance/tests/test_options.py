@@ -117,15 +117,15 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data=small.ipynb",
-            "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too",
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-dir=",
-            "--nbval-tolerance-dir takes a value, and got an empty one",
+            "--nbval-tolerance-dir takes a value, but got an empty one",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data= --nbval-tolerance-changed",
-            "--nbval-tolerance-data takes a value, and got an empty one",
+            "--nbval-tolerance-data takes a value, but got an empty one",
         ),
         (
             "--nbval --nbval-tolerance-report --nbval-tolerance-dir=found",

@@ -185,7 +185,7 @@ def execute(
                     run(runner, index, limit)
                     left[index] = copy.deepcopy(cell.outputs)
     except NoKernelError as error:
-        raise OutputError(f"{error}. Name one that is: --kernel {error.other}") from None
+        raise OutputError(f"{error}. Choose an installed one: --kernel {error.other}") from None
     except KernelDiedError as died:
         raise OutputError(str(died)) from None
     finally:

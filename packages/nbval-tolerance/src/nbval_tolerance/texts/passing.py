@@ -1,8 +1,8 @@
 """Find the parts of a line that are ignored: ids, clock times and durations of the run.
 
-A line is cut into tokens. The text around a token decides what it is: the same `3.2 s` is a duration
-of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. Pure functions of one line and
-the lines around it.
+A line is cut into tokens. The text around a token decides what it is: the same `3.2 s` is a
+duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. Pure functions of
+one line and the lines around it.
 """
 
 from __future__ import annotations
@@ -345,8 +345,8 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
     Whether a duration is the run's depends on the words between the previous duration and this one,
     and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration counts like the
     previous one. A weak word (`training`, `in`) does not count for days, or if another quantity on
-    the line has a unit, as in `falls 20 m in 2.02 s`. A duration without such a word is data, unless
-    the code reads the clock.
+    the line has a unit, as in `falls 20 m in 2.02 s`. A duration without such a word is data,
+    unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
