@@ -181,7 +181,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which a new output differs from the stored one.
+    """One difference between a new output and the stored one.
 
     `about` is `text`, `number`, `figure` or `probe`, and decides how an author can allow the
     difference.
@@ -351,7 +351,7 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
 
 
 def distance(stored: str, computed: str, kind: str) -> float:
-    """Return how far a number moved; infinity if it became or was NaN or infinite."""
+    """Return how far a number moved; infinity for a change from or to NaN or infinity."""
     if stored == computed or (kind != "spread" and are_noise(stored, computed)):
         return 0.0
     if math.isfinite(value(stored)) and math.isfinite(value(computed)):
@@ -451,8 +451,8 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 def has_other_format(stored: Line, computed: Line) -> bool:
     """Tell whether a number of a line is printed in another format, such as `1,200` for `1200`.
 
-    Trailing zeros count as a format only outside arrays and tables, which strip them in all of
-    their numbers together.
+    Trailing zeros count as a format only outside arrays and tables, where they are stripped from
+    all numbers together.
     """
     for one, other in zip(stored.compared, computed.compared, strict=True):
         old, new = one.text, other.text

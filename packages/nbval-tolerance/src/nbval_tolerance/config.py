@@ -36,7 +36,7 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The table is wrong; the message names the file, the key and the values that the key takes."""
+    """The table is wrong; the message names the file, the key and the values that it accepts."""
 
 
 @dataclass(frozen=True)

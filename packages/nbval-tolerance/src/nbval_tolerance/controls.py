@@ -65,7 +65,7 @@ FLAGS = {
     "stderr": {},
 }
 WEAKER = {"wider", "no-figure", "unseeded", "trained", "stderr"}
-# Pairs of controls of which the first makes the second pointless.
+# Pairs of controls in which the first makes the second pointless.
 IDLE = (
     ("exact", "unseeded"),
     ("exact", "wider"),
@@ -73,7 +73,7 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's tags and comments that drop a check; the last is the old name of the second.
+# nbval's tags and comments that drop a check. The last one is the old name of the second.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
@@ -176,7 +176,7 @@ def check_notebook(notebook: NotebookNode) -> None:
 
 
 def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return errors for cells without code that have our tags or metadata, which do nothing."""
+    """Return errors for text cells with our tags or metadata, which have no effect there."""
     found = {}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])

@@ -83,7 +83,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
 
 
 def agreed() -> bool:
-    """Ask at a terminal whether to store; no terminal or the end of input means no."""
+    """Ask the user whether to store the outputs; without a terminal, the answer is no."""
     try:
         return sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"
     except EOFError:
@@ -109,7 +109,7 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
     every change is reported, because the author meant it.
     """
     changes = []
-    stamped = any("source" in notes(cell) for cell in code(stored))  # else edits are unknown
+    stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise unknown
     cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
     for number, (old, new, found_rules) in enumerate(cells):
         edited = stamped and notes(old).get("source") != source_hash(old)
@@ -213,7 +213,7 @@ def refuse_wrong_controls(notebook: NotebookNode) -> None:
 
 
 def run(runner: Runner, index: int, seconds: float | None) -> None:
-    """Run one cell and note the values of its probes; raise `OutputError` if it fails."""
+    """Run one cell and store the values of its probes; raise `OutputError` if it fails."""
     cell = runner.notebook.cells[index]
     try:
         runner.run(index, seconds)

@@ -95,7 +95,7 @@ def chance_state(variables):
         getters.append((torch.Generator, lambda each: each.get_state().tolist()))
     for name, value in sorted(variables.items()):
         for kind, state_of in getters:
-            # `isinstance` would ask the object itself.
+            # Avoid `isinstance`, which would ask the object itself.
             if issubclass(type(value), kind):
                 try:
                     states.append((name, state_of(value)))
@@ -397,8 +397,8 @@ def kernel_environment(
 def matplotlib_folder(otherwise: str) -> str:
     """Return a folder for Matplotlib's list of fonts, without personal settings.
 
-    The list takes seconds to create, so the folder is kept. If the home folder is not writable,
-    about which Matplotlib would complain, the result is `otherwise`.
+    The list takes seconds to create, so the folder is kept. Matplotlib would complain about a
+    folder that is not writable; in that case, the result is `otherwise`.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"

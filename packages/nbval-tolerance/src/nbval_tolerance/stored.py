@@ -70,7 +70,7 @@ def stamp(notebook: NotebookNode) -> None:
 
 
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
-    """Yield each code cell with its name, made of nbval's number and the number that is shown."""
+    """Yield each code cell with its name: nbval's number and the number that Jupyter shows."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(cells):
         yield f"Cell {number}, shown as [{cell.execution_count or ' '}]", cell
@@ -214,7 +214,7 @@ def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
 
 
 def idle_stderr(cell: NotebookNode, strict: bool) -> Iterator[str]:
-    """Yield a complaint if a cell allows stderr but stores none, or if no tag is needed."""
+    """Yield a complaint if a cell's tag for stderr has no effect."""
     if STDERR not in tags_of(cell):
         return
     if not strict:
@@ -300,8 +300,9 @@ def readable(output: NotebookNode) -> str:
 
 
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
-    """Return the figures whose data no cell prints as numbers, since pictures compare coarsely.
+    """Return the figures whose data no cell prints as numbers.
 
+    Such data are checked poorly, because pictures are compared only coarsely.
     The source is only analysed, never run. Of the variables that a figure's cell takes from earlier
     cells, the figure is about those that were assigned last. One of them, or one of the variables
     that they were computed from, must occur in a cell whose stored text contains a number. This

@@ -10,8 +10,8 @@ from PIL import Image
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# By how many of 255 levels a single pixel may differ anyway: one step of a colour map, which
-# rounding can cause. The steps of hsv are as large, and those of viridis half as large.
+# How many of 255 levels a single pixel may always differ by: one step of a colour map, which
+# rounding can cause. The steps of hsv are that large, and those of viridis half as large.
 GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the

@@ -42,7 +42,7 @@ FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # in levels; any lower contrast counts as this one
 
-# Within how many pixels a block is searched for. Matplotlib 3.10 draws the x label of figure 03-23
+# How far away a block is searched for, in pixels. Matplotlib 3.10 draws the x label of figure 03-23
 # 7 pixels lower than 3.11. Across the variants, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
@@ -54,8 +54,8 @@ SEARCHED = 1 / 2
 # How much a block that is found nearby may differ from the match, surroundings included, as an
 # average in levels. With the same version of Matplotlib, a moved curve like lesson 06's reached
 # 5.9, and a changed word 9 or more; beside the axes, where there is only text, the limit is lower
-# for faint text. With two versions, all but one of the lessons' figures stayed within 16.6, because
-# FreeType draws other strokes.
+# for faint text. With two versions, where FreeType draws different strokes, all but one of the
+# lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
 CONTEXT = 16  # side of a block with its surroundings, since two letters tell more than one
 BLUR = 1.2  # standard deviation in pixels; without blur, other strokes differ by up to 47 levels
@@ -300,7 +300,10 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return how much blocks differ, in levels for black on white; (n, 2) are rows and columns."""
+    """Return how much blocks differ, in levels for black on white.
+
+    `blocks` holds rows and columns, (n, 2).
+    """
     one, other = (windows(picture, blocks, 1) for picture in (old, new))
     outside = np.maximum(outside_neighbours(one, other), outside_neighbours(other, one))
     coarse = np.maximum(outside, GRAIN) - GRAIN

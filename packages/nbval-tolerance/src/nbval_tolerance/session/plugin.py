@@ -183,7 +183,7 @@ class StoredState(pytest.Item):
 
 
 class CellError(Exception):
-    """A cell's result differs from the stored one; the message is complete for the reader."""
+    """A cell's result differs from the stored one; the message tells readers all they need."""
 
 
 class CannotRunError(CellError):

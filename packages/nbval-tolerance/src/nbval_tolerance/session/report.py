@@ -49,7 +49,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """The place of the computed notebook, unless it is the documented one."""
+        """A note on where the computed notebook is, unless it is in the documented place."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 

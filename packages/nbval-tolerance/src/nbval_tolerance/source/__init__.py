@@ -26,7 +26,7 @@ LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython shows no value if a cell ends so
+QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython shows no value of such a cell
 
 
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:

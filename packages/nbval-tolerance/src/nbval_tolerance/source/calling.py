@@ -147,7 +147,7 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return the attributes, also inherited ones, of a class of the notebook or its object."""
+        """Return the own and inherited attributes of a class of the notebook or its object."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
@@ -302,7 +302,7 @@ class Caller(ABC):
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # or a called loss object
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # also for a loss object
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING
@@ -312,7 +312,7 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models, of the kind that `scoring` gives or that the models imply."""
+        """Return the score of models; its kind comes from `scoring` or from the models."""
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}

@@ -120,7 +120,7 @@ def seeded_by(names: Set[str], written: ast.expr, node: ast.Call) -> Set[str]:
     streams = set().union(*(libraries.SEEDS.get(name, set()) for name in names))
     foreign = any(name.startswith(UNKNOWN) for name in names) or not names
     if foreign and "seed" in name_of(written).lower():
-        return libraries.STREAMS  # a helper from elsewhere
+        return libraries.STREAMS  # a helper from an unknown module
     return streams
 
 

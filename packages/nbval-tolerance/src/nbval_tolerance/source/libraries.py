@@ -189,7 +189,7 @@ def score_kind(names: Set[str]) -> str:
     if classifiers and not regressors:
         return "accuracy"
     either = regressors or all(WRAPPER.search(one) for one in classes)
-    return "probability" if either else ""  # or a likelihood, a distance
+    return "probability" if either else ""  # it may be a likelihood or a distance
 
 
 def effort(names: Set[str]) -> Phase | None:

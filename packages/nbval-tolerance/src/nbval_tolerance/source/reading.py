@@ -233,7 +233,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return what a called expression may be. Its name tells only about what it returns."""
+        """Return what a called expression may be; its name tells only what kind it returns."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING

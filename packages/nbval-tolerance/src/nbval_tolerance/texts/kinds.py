@@ -144,7 +144,7 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
 
 
 def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:
-    """Return the kind that a word on a number's line, in the head above or in the label names."""
+    """Return the kind that a word names on a number's line, in the head above or in the label."""
     kind = nearest_word(line, line, token, named.words)
     if kind:
         return kind
@@ -181,7 +181,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # without results in other columns, these may be models: one with dropout, one without
+    ):  # if no other column has results, the columns may be models, with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
@@ -237,7 +237,7 @@ def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
     its column.
     """
     if text is not line:
-        if end != token.end:  # cells were counted
+        if end != token.end:  # the column was found by counting cells
             return not GAP.search(text[word.end : end])
         first = next(match for match in NUMBER.finditer(line) if match.end() > word.start)
         return first.start() == token.start < word.end

@@ -434,7 +434,7 @@ def is_clock(stored: Token, computed: Token) -> bool:
 
     Both must look as if they came from the clock. Since the stored run, the clock must have moved
     forward, or be at most a day behind because of another time zone. It must not show the same time
-    of day again, and not a full minute both times. A change in data fails one of these conditions.
+    of day again, nor a full minute both times. A change in data fails one of these conditions.
     """
     if not (stored.maybe and computed.maybe and any(map(looks_read, (stored, computed)))):
         return False

@@ -24,7 +24,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
     keys
         Kinds of number, and words that come before a number.
     kinds
-        The known kinds; any other key is words.
+        The known kinds; all other keys are words.
     named
         What is known about the names of numbers.
     """
