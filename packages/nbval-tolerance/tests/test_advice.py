@@ -80,7 +80,7 @@ def test_which_draw_is_named(draws, used, kinds, named):
 def test_what_no_seed_helps():
     (said,) = advice([TOKEN], 0, {0}, {"text"}, False)
     assert said == (
-        "Cell 0 calls secrets.token_hex, which no seed makes the same. If that is why, tag the "
+        "Cell 0 calls secrets.token_hex, which cannot be seeded. If that is why, tag the "
         "cell 'nbval-ignore-output'"
     )
     (said,) = advice([CLOCK], 0, {0}, {"figure"}, False)

@@ -175,7 +175,7 @@ def test_the_stored_state_needs_no_kernel(run, lesson):
             "*Cell 0, shown as [[]1]: was edited after its output was stored*",
             "*Cell 1, shown as [[] ]: was never executed*",
             "*Cell 2*'regression:fuzzy' is not known; there are regression:exact*",
-            "*Cell 3*'regression:no-figure' makes the check weaker, without a reason*",
+            "*Cell 3*'regression:no-figure' makes the check weaker without a reason*",
         ]
     )
 
@@ -220,7 +220,7 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
             "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
             "unstarted.ipynb, Cell 0*: could not be run: no kernel 'none-such' is installed; "
-            "installed: *. Name one that is, with --nbval-kernel-name=*",
+            "installed: *. Choose an installed one with --nbval-kernel-name=*",
             "SKIPPED*not run, because Cell 0 of this notebook failed*",
         ]
     )
@@ -634,7 +634,7 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
         (["import random", "print('label', random.choice('ab')[:0] + 'a')"], f"Cell 1*{TEXT}"),
         (
             ["import secrets", "secrets.token_hex(4)\nprint('label a')"],
-            "Cell 1*which no seed makes",
+            "Cell 1*which cannot be seeded",
         ),
         ([RANDOM, "print('label', 'a')"], ""),  # the cell does not use x
         (["x = 0.123", "print('score', x)"], ""),
@@ -688,7 +688,7 @@ def test_data_that_are_not_there_matter_to_who_asks_for_changes(run, pytester, l
     assert result.ret == 0
     asked = run(lesson, "--nbval-tolerance-changed")
     assert asked.ret == pytest.ExitCode.USAGE_ERROR
-    asked.stderr.fnmatch_lines(["ERROR: --nbval-tolerance-data names *none, which is not there"])
+    asked.stderr.fnmatch_lines(["ERROR: --nbval-tolerance-data names *none, which does not exist"])
 
 
 def test_what_a_project_says_about_its_notebooks_is_a_change(run, pytester, lesson):

@@ -1,1 +1,1 @@
-"""A session of pytest that has asked for the comparison: items, report, unchanged notebooks."""
+"""The parts of a pytest session with the comparison: items, report, unchanged notebooks."""
