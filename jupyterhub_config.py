@@ -11,7 +11,7 @@ why: first the one in tfcourse/hub/spawners/processes.py or containers.py, then 
 from importlib import import_module
 
 from tfcourse.hub import settings, state
-from tfcourse.hub.front import pages
+from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import lessons
 
 c = get_config()
@@ -25,6 +25,8 @@ backend = import_module(BACKENDS[settings.SPAWNER()])
 # Keep the secret, so that nobody has to log in again after a restart.
 HUB = state.private_folder(state.state_folder() / "hub")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
+
+bounds.configure(c)
 
 # --- The look of the pages. The templates only override blocks of JupyterHub's own templates
 

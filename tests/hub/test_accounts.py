@@ -160,25 +160,6 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
     assert sign_up("late", CODE) == ""
 
 
-def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr(passwords.time, "monotonic", lambda: now)
-    limit = passwords.Limit(3, seconds=60)
-    for _ in range(3):
-        assert limit.wait("a") == 0
-        limit.count("a")
-    assert (limit.wait("a"), limit.wait("b")) == (60, 0)
-    now += 59
-    assert limit.wait("a") == 1
-    now += 1
-    assert limit.wait("a") == 0
-    limit.count("a")
-    assert limit.wait("a") == 60
-    now += 180
-    limit.count("b")
-    assert list(limit.paid_off) == ["b"]  # nobody is remembered forever
-
-
 # --- Guessing
 
 

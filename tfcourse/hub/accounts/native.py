@@ -29,13 +29,13 @@ from tfcourse.hub.accounts.handlers import (
 from tfcourse.hub.accounts.passwords import (
     LONGEST,
     Guesses,
-    Limit,
     hashed,
     matches,
     of_nobody,
 )
 from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
+from tfcourse.hub.limits import Limit
 
 # The most accounts that may wait for the instructor. It keeps strangers from flooding the list.
 WAITING = 200

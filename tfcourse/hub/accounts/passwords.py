@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Hashable
 from functools import cache
 
 import bcrypt
 
+from tfcourse.hub.limits import Limit
+
 LONGEST = 72  # bytes; bcrypt takes no more
-
-
-class Limit:
-    """A limit of `at_once` attempts in a row, and then one attempt every `seconds` seconds."""
-
-    def __init__(self, at_once: int, seconds: int):
-        self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when the attempts are forgotten
-
-    def wait(self, who: Hashable) -> int:
-        """Return how many seconds remain until the next attempt is allowed; usually 0."""
-        owed = self.paid_off.get(who, 0) - time.monotonic()
-        return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
-
-    def count(self, who: Hashable) -> None:
-        """Count an attempt."""
-        now = time.monotonic()
-        self.paid_off = {key: end for key, end in self.paid_off.items() if end > now}
-        self.paid_off[who] = self.paid_off.get(who, now) + self.seconds
-
-    def forget(self, who: Hashable) -> None:
-        """Forget the attempts of somebody who has succeeded."""
-        self.paid_off.pop(who, None)
 
 
 class Guesses:

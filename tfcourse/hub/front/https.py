@@ -32,7 +32,7 @@ def configure(c: Any) -> None:
     c.JupyterHub.public_url = f"{public_url()}/"
     # JupyterHub does not mark XSRF cookies, its own or those of learners' servers, as `secure`.
     secure = {"xsrf_cookie_kwargs": {"secure": True}}
-    c.JupyterHub.tornado_settings = secure
+    c.JupyterHub.tornado_settings.update(secure)
     c.Spawner.args.append(f"--ServerApp.tornado_settings={secure}")
     # Log the visitor's address, not the address of one of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]

@@ -23,7 +23,7 @@ from kubespawner.slugs import is_valid_label, safe_slug
 from tfcourse.hub import rounds, settings, state
 from tfcourse.hub.accounts import addresses
 from tfcourse.hub.accounts import setup as accounts
-from tfcourse.hub.front import pages
+from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import profiles
 
 UID = 1000  # jovyan's, in our images
@@ -82,6 +82,7 @@ def configure(c: Any) -> None:
     ours = [name for name in settings.for_a_program() if name.startswith("COURSE_")]
     settings.check_names("hub.extraEnv", ours)
     hub = state.private_folder(state.state_folder() / "hub")
+    bounds.configure(c)
 
     # The operator's own templates come first.
     c.JupyterHub.template_paths = [
