@@ -24,6 +24,8 @@ import requests
 import websocket
 from docker.models.containers import Container
 
+from tfcourse.hub.spawners.names import LABEL, USER
+
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse 9"
 
@@ -222,6 +224,13 @@ class ClassHub(Site):
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
+    def servers(self, *learners: str, **which: bool) -> list[Container]:
+        """Return the containers of these learners' servers, or of all servers."""
+        found = self.engine.containers.list(
+            filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True, **which
+        )
+        return [each for each in found if not learners or each.labels.get(USER) in learners]
+
     def is_healthy(self, **environment: str) -> bool:
         """Run the health check that Docker runs periodically; return whether it passes."""
         container = self.container("hub")
@@ -308,7 +317,8 @@ class ClassLearner(Learner):
 
     @property
     def container(self) -> Container:
-        return self.hub.engine.containers.get(f"{self.hub.name}-{self.name}")
+        (container,) = self.hub.servers(self.name, all=True)
+        return container
 
     def run(self, *command: str) -> str:
         """Run a command in the learner's container, as the learner."""

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import docker
 import psutil
+from docker.models.containers import Container
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from hubs import (
@@ -113,6 +114,10 @@ class StockHub(Site):
             return bool(self.session())
         return False
 
+    def servers(self, learner: str, **which: bool) -> list[Container]:
+        """Return the container of a learner's server, as `ClassHub.servers` does."""
+        return self.engine.containers.list(filters={"name": f"{self.name}-{learner}"}, **which)
+
     def remove(self) -> None:
         self.process.terminate()
         self.process.wait(30)
@@ -172,13 +177,14 @@ def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
             found |= {f"1: {what}": figures for what, figures in use(learners[0]).items()}
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(Learner.stop_server, learners[:count]))
-        names = [f"{hub.name}-{learner.name}" for learner in learners[:count]]
-        wait_until(lambda names=names: not present(hub.engine, names), "the containers are gone")
+        wait_until(lambda: not present(hub), "the containers are gone")
     return found
 
 
-def present(engine: docker.DockerClient, names: list[str]) -> list:
-    return engine.containers.list(all=True, filters={"name": names}, ignore_removed=True)
+def present(hub: Site) -> list:
+    image = f"{IMAGE}:cpu"
+    found = hub.engine.containers.list(all=True, filters={"name": hub.name}, ignore_removed=True)
+    return [container for container in found if image in container.image.tags]
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:

@@ -161,7 +161,7 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
         hub.make("restore", BACKUP=str(file))
     hub.make("down")
     request.addfinalizer(hub.up)
-    with pytest.raises(AssertionError, match=f"docker stop {hub.name}-ada"):
+    with pytest.raises(AssertionError, match=f"docker stop {ada.container.name}"):
         hub.make("restore", BACKUP=str(file))
     ada.container.stop()
     wait_until(lambda: not hub.containers(), "the hub has no containers")

@@ -87,7 +87,7 @@ def test_who_is_shut_out_is_logged_out(hub):
 
     wait_until(refused, "the session has ended")
     assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
-    wait_until(lambda: not hub.containers(f"{hub.name}-leaving"), "the server is stopped")
+    wait_until(lambda: not hub.servers("leaving"), "the server is stopped")
 
 
 def test_a_link_changes_no_account(hub):
@@ -233,8 +233,7 @@ def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
 
 def test_status_counts_the_learners_servers(hub, ada):
     (running,) = re.findall(r"^Learners' servers running: (\d+)$", hub.make("status"), re.M)
-    there = hub.engine.containers.list(filters={"label": f"{containers.LABEL}={hub.name}"})
-    assert int(running) == len(there) > 0
+    assert int(running) == len(hub.servers()) > 0
 
 
 def test_open_sign_up_lets_in_at_once(new_hub):
@@ -491,7 +490,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     boss.api("DELETE", group, json={"users": ["teacher"]}).raise_for_status()
     assert teacher.session.get(f"{hub.url}/hub/authorize", timeout=30).status_code == 403
     teacher.stop_server()
-    wait_until(lambda: not hub.containers(f"{hub.name}-teacher", all=True), "the server is gone")
+    wait_until(lambda: not hub.servers("teacher", all=True), "the server is gone")
     teacher.start_server()
     assert teacher.api("PUT", f"{contents}/newer.txt", json=file).status_code >= 400
 
@@ -508,7 +507,7 @@ def test_stop_and_start_keep_the_work_and_nothing_of_the_container(bob):
     bob.run("sh", "-c", "echo mine > ~/mine; touch /tmp/scratch")
     bob.stop_server()
     hub = bob.hub
-    wait_until(lambda: not hub.containers(f"{hub.name}-bob", all=True), "the container is removed")
+    wait_until(lambda: not hub.servers("bob", all=True), "the container is removed")
     bob.start_server()
     assert bob.run("cat", "/home/jovyan/mine") == "mine\n"
     assert "scratch" not in bob.run("ls", "/tmp")
@@ -580,7 +579,7 @@ def test_a_network_without_walls_ends_the_start(engine, walls):
     network = engine.networks.create(name, driver="bridge", **walls)
     try:
         with pytest.raises(SystemExit, match=rf"{name}', learners' servers could reach each other"):
-            containers.learners_network(engine, name)
+            network.ensure(engine, name)
     finally:
         network.remove()
 

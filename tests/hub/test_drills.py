@@ -17,7 +17,7 @@ import pytest
 import requests
 from hubs import IMAGE, ClassHub, ClassLearner, run_cell, wait_until
 
-from tfcourse.hub.spawners.containers import LABEL
+from tfcourse.hub.spawners.names import LABEL
 
 CLASS = 20  # learners
 
@@ -128,8 +128,7 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
 
 
 def containers(hub: ClassHub, learners: list[ClassLearner]) -> list:
-    names = [f"^/{hub.name}-{learner.name}$" for learner in learners]
-    return hub.engine.containers.list(filters={"name": names}, ignore_removed=True)
+    return hub.servers(*(learner.name for learner in learners))
 
 
 def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):

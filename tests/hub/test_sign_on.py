@@ -234,8 +234,8 @@ def ada(oauth_hub) -> ClassLearner:
 
 
 def test_a_learner_with_an_address_for_a_name_gets_a_server(ada):
-    name = f"{ada.hub.name}-ada-40example-2eorg"
-    container = ada.hub.engine.containers.get(name)
+    container = ada.container
+    assert "ada" not in container.name
     mounts = {mount["Destination"]: mount["Source"] for mount in container.attrs["Mounts"]}
     assert mounts["/home/jovyan"] == f"{ada.hub.homes}/homes/ada-40example-2eorg"
     assert ada.api("GET", "/user/{name}/api/status").ok

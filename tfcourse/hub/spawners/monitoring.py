@@ -17,7 +17,6 @@ from typing import Any
 import docker
 import psutil
 from docker.models.containers import Container
-from escapism import unescape
 from jupyterhub.app import JupyterHub
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from tfcourse.hub import settings
 from tfcourse.hub.spawners import gpus
+from tfcourse.hub.spawners.names import USER
 from tfcourse.hub.state import ROOT, password, state_folder
 
 SOURCE = ROOT / "docker" / "monitoring"
@@ -124,7 +124,8 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
             if not stats["memory_stats"]:
                 continue  # it has just stopped
-            learner = [unescape(container.name.removeprefix(f"{hub}-"), "-")]
+            # An earlier version of the course named containers after their learners.
+            learner = [container.labels.get(USER) or container.name]
             # As in `docker stats`, cached files that the kernel can drop do not count.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
