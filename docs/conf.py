@@ -15,7 +15,7 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The launch buttons need the repository's public address, set only here. There is none yet.
+# The launch buttons need the repository's public address. It is set only here; there is none yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 

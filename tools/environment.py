@@ -56,8 +56,8 @@ def main():
 
 def make():
     """Make `.venv` match the locks; start again if an earlier set-up did not finish."""
-    stamp = VENV / "tfcourse-ready"  # written last: what the environment was made from
-    begun = VENV / "tfcourse-begun"  # written first: marks the environment as ours
+    stamp = VENV / "tfcourse-ready"  # written last; says what the environment was made from
+    begun = VENV / "tfcourse-begun"  # written first; marks the environment as ours
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -146,7 +146,7 @@ def alone():
 
 
 def hub_is_running():
-    """Return whether `make hub` holds its lock in this clone; if it does, keep its packages."""
+    """Return whether `make hub` holds its lock in this clone, so that its packages must stay."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False

@@ -63,7 +63,7 @@ def is_lesson(path: Path) -> bool:
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message, with the place, for each rule that a notebook breaks."""
+    """Return a message for each rule that a notebook breaks; the message names the place."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
@@ -161,7 +161,7 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has options that unfold and give a reason, and one is right."""
+    """Check that each question's options unfold and give a reason, and that one is right."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
@@ -234,7 +234,7 @@ def anchors(path: Path) -> set[str]:
     """Return the anchors of a page's headings, in JupyterLab and wherever else it is shown."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
-    if path.suffix == ".md" and "packages" in path.parts:  # on GitHub, and in the book
+    if path.suffix == ".md" and "packages" in path.parts:  # as on GitHub and in the book
         found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
     return found
 

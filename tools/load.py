@@ -1,6 +1,6 @@
 """Measure how many learners one hub can take: `make bench-load`, on an idle machine.
 
-The hub is that of Zero to JupyterHub with our image's configuration (tests/chart.py). The hub, its
+The hub is Zero to JupyterHub's, with our image's configuration (tests/chart.py). The hub, its
 proxy, its database and an OpenID provider are real, and all run on this machine. Learners log in
 one after another, start a server, work in it, lose their connection once, and stop the server.
 Their servers are stand-ins (stand_in_servers.py), because no machine here has room for two thousand
@@ -131,7 +131,7 @@ class LoadedHub(ChartHub):
         super().start()
 
     def restart_hub(self) -> float:
-        """Restart the hub as a rollout does; return for how many seconds it did not answer."""
+        """Restart the hub as a rollout does; return how many seconds it was away."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -172,7 +172,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # PostgreSQL has a process for each connection, the hub one for each service.
+                    # PostgreSQL has a process for each connection, and the hub has one for each
+                    # service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -303,7 +304,7 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """A step of a learner failed."""
+    """One of a learner's steps failed."""
 
 
 class Learner:
@@ -314,7 +315,7 @@ class Learner:
         self.server = f"{self.url}/user/{self.name}"
         self.chance = random.Random(number)
         self.parts: set[str] = set()  # parts of pages that the browser has cached
-        self.settled = asyncio.Event()  # has a server, or has given up
+        self.settled = asyncio.Event()  # the learner has a server, or has given up
 
     async def run(self) -> None:
         """Arrive, work and leave."""
@@ -373,7 +374,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook for so many seconds, but at most until the class is over."""
+        """Use an open notebook for that many seconds, or until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):

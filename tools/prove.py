@@ -46,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
 PREPARING = threading.Lock()  # two runs may need the same package
-RUN_TIMEOUT = 1800  # seconds; a lesson computes for a minute at most, or longer on a busy machine
+RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, but longer on a busy machine
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ def edit(notebook: NotebookNode, edits: list) -> None:
 
 
 def find(notebook: NotebookNode, text: str) -> int:
-    """Return the position of the one code cell that contains `text`, exactly once.
+    """Return the position of the code cell that contains `text`, which must occur exactly once.
 
     Raises
     ------
@@ -393,7 +393,7 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 result = future.result()
                 results[result.key] = result
                 with (options.output / "results.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(asdict(result)))  # even after a truncated line
+                    file.write("\n" + json.dumps(asdict(result)))  # \n ends a truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
         except BaseException:  # such as Ctrl-C, which the runs receive, too
             pool.shutdown(cancel_futures=True)
@@ -531,7 +531,7 @@ def prepare(variant: Variant, output: Path) -> Place:
     Raises
     ------
     LookupError
-        If this machine does not have its Python.
+        If this machine does not have the variant's Python.
     """
     python = sys.executable
     uv = Path(python).with_name("uv")
@@ -615,7 +615,7 @@ def read_results(file: Path) -> dict[str, Result]:
         try:
             result = Result(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
-            continue  # truncated because the proof was killed
+            continue  # the line was truncated when the proof was killed
         results[result.key] = result
     return results
 
