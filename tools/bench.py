@@ -65,7 +65,7 @@ def main() -> None:
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
     what = "an empty folder" if options.inert else f"{len(lessons)} lessons"
-    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
+    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds, taking turns\n")
     print("| | median s | fastest to slowest | ratio |\n|---|---|---|---|")
     for name, seconds in times.items():
         middle = statistics.median(seconds)
@@ -143,7 +143,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which set how Jupyter shows figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which only affect figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(

@@ -118,7 +118,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
             texts += [text for kind, text in output.get("data", {}).items() if "text/" in kind]
         for path in filter(None, map(PATH.search, texts)):
             start = path.string.rfind("\n", 0, path.start()) + 1
-            yield f"a path of one machine: {path.string[start:].splitlines()[0][:60]!r}"
+            yield f"a path that only one machine has: {path.string[start:].splitlines()[0][:60]!r}"
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:

@@ -268,10 +268,10 @@ class Load:
             some = " / ".join(f"{cuts[percent - 1]:.2f}" for percent in (50, 95, 99) if cuts)
             found[f"seconds of a {step}: p50 / p95 / p99"] = some or "none"
         at_the_hub, late = self.at_the_hub
-        found["requests a second at the hub, while they come"] = (
+        found["requests a second at the hub, while learners arrive"] = (
             f"{at_the_hub / self.options.within:.0f}"
         )
-        found["requests a second of all tabs, when all are in"] = (
+        found["requests a second of all tabs, once all are in"] = (
             f"{self.learners / self.pause:.0f}"
         )
         found["how often the hub stalled for half a second"] = f"{late:.0f}"
@@ -281,7 +281,7 @@ class Load:
                 mean, most = meter.processors(name, self.began, self.logged_in)
                 after, _ = meter.processors(name, self.all_in, self.restarted)
                 found[
-                    f"processors of the {name}: while they come / busiest half minute / later"
+                    f"processors of the {name}: while they arrive / busiest half minute / later"
                 ] = f"{mean:.2f} / {most:.2f} / {after:.2f}"
                 found[f"MiB of the {name}"] = f"{meter.memory(name):.0f}"
         found["seconds without the hub at a restart"] = f"{self.restart:.1f}"

@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# One script instead of modules, because a browser does not load modules into a page opened from disk.
+# One script instead of modules, because browsers do not load modules into a page opened from disk.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),

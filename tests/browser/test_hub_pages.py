@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """The server never answers. The test fakes the failure, which would take the hub minutes."""
+    """The server never answers. The test fakes the failure, because the hub would take minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -267,7 +267,7 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
         expect(page.get_by_role("button", name=f"Let in {following}")).to_be_focused()
     instructor.press("Tab")
-    instructor.press("Enter")  # Discard
+    instructor.press("Enter")  # on the button Discard
     expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
     # Admit everyone who is left: the heading then says that no one is waiting.
