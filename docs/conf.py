@@ -1,8 +1,8 @@
 """Settings of the book that `make book` builds from the lessons' stored outputs.
 
 We use Sphinx with MyST-NB, because everything installs with pip and works without a network.
-Jupyter Book 2 (mystmd) was not an option: it runs on Node.js, and asks a server for its theme at
-the first build (https://github.com/jupyter-book/mystmd/issues/210).
+Jupyter Book 2 (mystmd) was not an option, because it runs on Node.js, and asks a server for its
+theme at the first build (https://github.com/jupyter-book/mystmd/issues/210).
 """
 
 import os

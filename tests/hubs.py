@@ -250,7 +250,8 @@ class ClassHub(Site):
     def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
         """Let a person in or shut them out, as the administrator does."""
         home = f"{self.url}/hub/home"
-        if self.admin is None or self.admin.get(home, timeout=30).url != home:  # it has ended
+        # Log in again if the session has ended.
+        if self.admin is None or self.admin.get(home, timeout=30).url != home:
             self.admin = self.login("instructor", self.admin_password).session
         response = post(self.admin, f"{self.url}/hub/authorize/{name}", data={"let_in": let_in})
         response.raise_for_status()

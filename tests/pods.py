@@ -1,4 +1,4 @@
-"""Render learners' pods for tests with KubeSpawner, from the chart's values, without a cluster."""
+"""Render learners' pods with KubeSpawner for tests, from the chart's values, without a cluster."""
 
 from __future__ import annotations
 

@@ -130,14 +130,14 @@ def inert(folder: Path) -> dict:
 
 
 def run(command: list) -> None:
-    """Run a command; show its last line only if it fails."""
+    """Run a command; if it fails, show the last line of its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, starting with those that train most."""
+    """Run the notebooks' code as scripts, starting with the notebooks that train most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells

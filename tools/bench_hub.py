@@ -79,7 +79,7 @@ class StockHub(Site):
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # mount a package that docker/Dockerfile removes; a server would import it
+        if untrimmed:  # mount a package that docker/Dockerfile removes and servers would import
             source = Path(find_spec("rfc3987_syntax").origin).parent
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[str(source)] = {"bind": inside, "mode": "ro"}
@@ -213,7 +213,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return an idle server's memory, the seconds to import TensorFlow, and the memory then."""
+    """Return an idle server's memory, the seconds to import TensorFlow, and memory with a model."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()

@@ -24,10 +24,10 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
+MOST_LINES = 16  # the limit for a code cell that is not folded; blank lines do not count
 # `interactive` is a folder beside the lessons.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # what a learner reads in a minute: words of text, lines of code
+WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads in a minute
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
@@ -231,10 +231,10 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, in JupyterLab and wherever else it is shown."""
+    """Return the anchors of a page's headings, in JupyterLab and wherever else readers see it."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
-    if path.suffix == ".md" and "packages" in path.parts:  # as on GitHub and in the book
+    if path.suffix == ".md" and "packages" in path.parts:  # GitHub and the book use these
         found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
     return found
 

@@ -184,7 +184,7 @@ class Meter:
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
         """Return how many processors a process used on average, and in its busiest 30 s."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # the time was too short
+        if not samples:  # the period was too short for a sample
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])

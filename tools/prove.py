@@ -102,7 +102,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Return the run's name for a reader."""
+        """Return a readable name for the run."""
         return f"{self.lesson.stem}: {self.variant.name}"
 
     @property
@@ -460,8 +460,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     """Return whether a job needs no run; if so, update its result in `known`.
 
     The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches it. If that cell no longer does so, the rest of the lesson is not
-    there to compare.
+    stops at the cell that catches it. If that cell no longer catches it, there are no later outputs
+    to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -696,7 +696,7 @@ def variation_cell(result: Result | None) -> str:
 
 
 def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
-    """Return two table cells: the lesson's cell that catches a mutation, and what it says."""
+    """Return two table cells: the lesson's cell that catches a mutation, and the message."""
     if result is None:
         return "not run", ""
     if result.outcome == "failed":

@@ -66,7 +66,7 @@ class StandInSpawner(PodSpawner):
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return who has a server; ask only once, as KubeSpawner does when it starts."""
+        """Return the learners with a server; ask only once, as KubeSpawner does when it starts."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running

@@ -210,7 +210,10 @@ def test_the_collector_saves_what_is_drawn_with_its_label(lab):
     images = []
     for number, save in enumerate(["click", "Enter"]):
         pad.draw([(0.5, 0.2), (0.3 + number / 5, 0.5), (0.5, 0.8)])
-        wait_until(lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(), "they match")
+        wait_until(
+            lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(),
+            "Python has the strokes",
+        )
         wait_until(lambda: any(pad.pixels()), "the image is shown")
         images.append(pad.pixels())
         if save == "click":

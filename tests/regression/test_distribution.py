@@ -1,4 +1,4 @@
-"""Another project installs nbval-tolerance: as a wheel or sdist, in an empty environment."""
+"""Another project installs nbval-tolerance, as a wheel or an sdist, in an empty environment."""
 
 from __future__ import annotations
 

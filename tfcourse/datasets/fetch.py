@@ -152,7 +152,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     datasets : Path
         The folder `$KERAS_HOME/datasets`; created if necessary.
     source : str, optional
-        The address that serves Keras' files, ending in a slash. If None, only verify, offline.
+        The address that serves Keras' files, ending in a slash. If None, files are only verified.
 
     Raises
     ------

