@@ -84,7 +84,7 @@ images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
 up: ## start a hub for a class in containers; docker/.env.example lists its settings
 	@$(OPERATE) up
 
-down: ## stop that hub; learners' servers keep running, accounts and work are kept
+down: ## stop that hub; learners' servers keep running, and accounts and work are kept
 	@$(OPERATE) down
 
 status: ## show which parts of that hub are running
@@ -96,7 +96,7 @@ logs: ## follow that hub's log, until Ctrl-C
 password: ## give a user of that hub a new password, and log them out (NAME=instructor)
 	@$(OPERATE) password "$(NAME)"
 
-backup: ## write that hub's accounts, secrets and work to one file; it can stay up (BACKUP=file)
+backup: ## write that hub's accounts, secrets and work to one file; the hub can stay up (BACKUP=file)
 	@$(OPERATE) backup $(if $(BACKUP),--file="$(BACKUP)")
 
 restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 if there is a hub already)

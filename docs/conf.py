@@ -1,8 +1,8 @@
 """Settings of the book that `make book` builds from the lessons' stored outputs.
 
 We use Sphinx with MyST-NB, because everything installs with pip and works without a network.
-Jupyter Book 2 (mystmd) was not an option: it runs on Node.js, and asks a server for its theme at
-the first build (https://github.com/jupyter-book/mystmd/issues/210).
+Jupyter Book 2 (mystmd) was not an option, because it runs on Node.js, and asks a server for its
+theme at the first build (https://github.com/jupyter-book/mystmd/issues/210).
 """
 
 import os
@@ -15,7 +15,7 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The launch buttons need the repository's public address, set only here. There is none yet.
+# The launch buttons need the repository's public address. It is set only here; there is none yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 

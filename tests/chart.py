@@ -98,7 +98,7 @@ class Cluster:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the requests that the hub sends to the cluster."""
+    """Answer the requests that the hub sends to the cluster."""
 
     cluster: ClassVar[Cluster]
 

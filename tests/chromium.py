@@ -3,7 +3,7 @@
 
 Chromium aborts all of its requests when a network appears or disappears, and the containers of
 other tests create and remove networks. On Linux, Chromium learns about networks from a netlink
-socket; this script forbids it to open one (see seccomp(2)).
+socket; this script keeps it from opening one (see seccomp(2)).
 """
 
 from __future__ import annotations

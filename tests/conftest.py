@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def signals() -> Iterator[None]:
     """Make sure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
 
-    `nohup` and `&` start a process that ignores these signals, and its children inherit that.
+    `nohup` and `&` start a process that ignores these signals, and its children ignore them, too.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:

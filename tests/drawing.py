@@ -17,7 +17,7 @@ RECORD = """film => {
   const note = () => film.seen.push(caption.textContent);
   new MutationObserver(note).observe(caption, { childList: true });
 }"""
-# Computes the contrast between each text and its background, as WCAG 2 defines it.
+# This function computes the contrast between each text and its background, as WCAG 2 defines it.
 CONTRASTS = """root => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = colour => {
@@ -61,7 +61,7 @@ class Pad:
 
     def places(self, points: list[tuple]) -> list[tuple]:
         """Convert points on the pad, with coordinates from 0 to 1, to positions in the window."""
-        self.paper.hover()  # scrolls the paper into view and waits until it no longer moves
+        self.paper.hover()  # this scrolls the paper into view and waits until it no longer moves
         box = self.paper.bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
 
@@ -171,7 +171,7 @@ def watch(film: Locator, captions: list[str]) -> None:
 
 def too_faint(root: Locator) -> list[tuple[str, float]]:
     """Return each text in an element that is too faint to read easily, with its contrast."""
-    root.hover()  # scrolls the element into view
+    root.hover()  # this scrolls the element into view
     contrasts = root.evaluate(CONTRASTS)
     assert contrasts
     return [(text, contrast) for text, contrast in contrasts if contrast < 4.5]

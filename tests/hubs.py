@@ -159,7 +159,7 @@ class ClassHub(Site):
         self.engine = engine
         self.admin: requests.Session | None = None
         self.name = f"course-test-{secrets.token_hex(4)}"
-        # An empty value selects the default, even if the developer's docker/.env sets another one.
+        # An empty value selects the default, even if the developer's docker/.env has another value.
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
@@ -205,7 +205,7 @@ class ClassHub(Site):
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
-            with contextlib.suppress(docker.errors.APIError):  # already being removed
+            with contextlib.suppress(docker.errors.APIError):  # it is already being removed
                 container.remove(force=True, v=True)
         wait_until(lambda: not self.containers(all=True), "all containers are gone")
         for volume in self.engine.volumes.list(filters={"name": self.name}):
@@ -259,7 +259,8 @@ class ClassHub(Site):
     def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
         """Let a person in or shut them out, as the administrator does."""
         home = f"{self.url}/hub/home"
-        if self.admin is None or self.admin.get(home, timeout=30).url != home:  # logged out
+        # Log in again if the session has ended.
+        if self.admin is None or self.admin.get(home, timeout=30).url != home:
             self.admin = self.login("instructor", self.admin_password).session
         response = post(self.admin, f"{self.url}/hub/authorize/{name}", data={"let_in": let_in})
         response.raise_for_status()

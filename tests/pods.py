@@ -1,4 +1,4 @@
-"""Render learners' pods for tests with KubeSpawner, from the chart's values, without a cluster."""
+"""Render learners' pods with KubeSpawner for tests, from the chart's values, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HUB = "http://hub:8081/hub/api"
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point KubeSpawner to a cluster that does not exist; without one, it renders nothing.
+    """Point KubeSpawner, which renders nothing without a cluster, to one that does not exist.
 
     Also remove the hub's settings that `make` exports.
     """

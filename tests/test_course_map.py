@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # The first words of each claim. This list reveals whether the table has lost a row.
 BEGINNINGS = [
-    "One logs in",
+    "You log in",
     "Python 2's `from",
     "Keras 3 runs",
     "A call of",
@@ -29,7 +29,7 @@ BEGINNINGS = [
     "The loss is",
     "The first loss",
     "`.numpy` without brackets",
-    "Channel axis by",
+    "The channel axis",
     "Softmax takes categorical",
     "Train, validation and",
     "Right answers are",
@@ -50,7 +50,7 @@ IDS = [
 
 @cache
 def lessons() -> dict[str, dict[str, nbformat.NotebookNode]]:
-    """Return each lesson's cells by id, in a dictionary with the lessons' numbers as keys."""
+    """Map each lesson's number to the lesson's cells, by id."""
     paths = (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
     return {p.name[:2]: {c.id: c for c in nbformat.read(p, as_version=4).cells} for p in paths}
 

@@ -1,4 +1,4 @@
-"""Check the set-up's messages, and that every way to install uses the same lock files."""
+"""Check the set-up's messages, and check that every way to install uses the same lock files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
 
 
 def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
-    (clone / ".course").touch()  # blocks the set-up, as root's folder does for other users
+    (clone / ".course").touch()  # this blocks the set-up, as a folder that root owns does
     monkeypatch.setattr(sys, "argv", ["environment.py"])
     with pytest.raises(SystemExit, match="belong to another user"):
         environment.main()

@@ -21,7 +21,7 @@ LINK_OR_ASIDE = re.compile(f"({TO_GLOSSARY.pattern})|{ASIDE}", re.M)
 def entries() -> dict[str, str]:
     """Return the glossary's terms, each with its text."""
     parts = re.split(r"^### (.+)\n", (NOTEBOOKS / "glossary.md").read_text(), flags=re.M)
-    assert len(parts[1::2]) == len(set(parts[1::2])), "the glossary has a term twice"
+    assert len(parts[1::2]) == len(set(parts[1::2])), "the glossary lists a term twice"
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

@@ -1,8 +1,9 @@
 """Measure how long it takes to validate the course: `make bench`.
 
 Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
-The "floor" is the time of the lessons' own code, run as scripts without Jupyter: once one after
-another with all cores, and once as many at a time as the plugin has workers, with one thread each.
+The "floor" is the time that the lessons' own code takes when it runs as scripts, without Jupyter.
+It is measured in two ways: with one script at a time on all cores, and with as many scripts at a
+time as the plugin has workers, each with one thread.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure all ways, and print a Markdown table."""
+    """Measure all ways to run the lessons, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each way (default: 3)")
     parser.add_argument(
         "--only",
         action="append",
@@ -41,7 +42,7 @@ def main() -> None:
         help="only ways whose names contain this text, such as stock or floor; may be repeated",
     )
     parser.add_argument(
-        "--seeds", action="store_true", help="instead, measure how slow op determinism is, in s"
+        "--seeds", action="store_true", help="instead, measure what op determinism costs"
     )
     parser.add_argument(
         "--inert",
@@ -64,7 +65,7 @@ def main() -> None:
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
     what = "an empty folder" if options.inert else f"{len(lessons)} lessons"
-    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
+    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds, taking turns\n")
     print("| | median s | fastest to slowest | ratio |\n|---|---|---|---|")
     for name, seconds in times.items():
         middle = statistics.median(seconds)
@@ -121,7 +122,7 @@ def inert(folder: Path) -> dict:
     """Return the ways to start pytest with nothing to test, with and without this plugin."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # exits with 0 once all options are known
+    pytest += ["-p", "no:cacheprovider", "--help"]  # this exits with 0 once all options are known
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
         "pytest with this plugin, not used": lambda: run(pytest),
@@ -129,20 +130,20 @@ def inert(folder: Path) -> dict:
 
 
 def run(command: list) -> None:
-    """Run a command; show its last line only if it fails."""
+    """Run a command; if it fails, show the last line of its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, starting with those that train most."""
+    """Run the notebooks' code as scripts, starting with the notebooks that train most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # magics, which say how Jupyter shows figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which only affect figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(

@@ -6,8 +6,8 @@ stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as p
 trimmed  the same hub, with the packages as they are in our image
 course   our hub, as `make up` starts it
 
-CPU-seconds are those of the whole machine (engine, hub, proxy, and the server itself), minus what
-the machine uses when nobody starts anything.
+CPU-seconds are measured for the whole machine (engine, hub, proxy, and the server itself), minus
+what the machine uses when nobody starts anything.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from hubs import (
 
 from tfcourse.hub.spawners import processes
 
-# Only the settings that the documentation of JupyterHub and DockerSpawner tells you to make.
+# These are only the settings that JupyterHub's and DockerSpawner's documentation tells you to make.
 STOCK = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
@@ -80,7 +80,7 @@ class StockHub(Site):
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # mount the package that docker/Dockerfile removes and a server would import
+        if untrimmed:  # mount a package that docker/Dockerfile removes and servers would import
             source = Path(find_spec("rfc3987_syntax").origin).parent
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[str(source)] = {"bind": inside, "mode": "ro"}
@@ -131,7 +131,7 @@ class StockHub(Site):
 def main() -> None:
     """Measure all hubs, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each hub (default: 3)")
     parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
     parser.add_argument("--only", nargs="*", help="only these hubs: stock, trimmed, course")
     options = parser.parse_args()
@@ -204,7 +204,7 @@ def start(learners: list[Learner]) -> dict[str, list[float]]:
 
 
 def seconds_until_ready(learner: Learner) -> float | None:
-    """Press Start and follow the hub's events, as the page does; return None after a failure."""
+    """Press Start and wait as the page does; return the seconds, or None after a failure."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         learner.api("POST", "/hub/api/users/{name}/server")
@@ -219,7 +219,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return an idle server's memory, the seconds to import TensorFlow, and the memory after it."""
+    """Return an idle server's memory, the seconds to import TensorFlow, and memory with a model."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()

@@ -56,8 +56,8 @@ def main():
 
 def make():
     """Make `.venv` match the locks; start again if an earlier set-up did not finish."""
-    stamp = VENV / "tfcourse-ready"  # written last: what the environment was made from
-    begun = VENV / "tfcourse-begun"  # written first: marks the environment as ours
+    stamp = VENV / "tfcourse-ready"  # written last, to record what the environment was made from
+    begun = VENV / "tfcourse-begun"  # written first, to mark the environment as ours
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -81,7 +81,7 @@ def make():
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
         sys.exit("The environment needs about 4 GB, but this disk has less than that free.")
 
-    # Compile bytecode once, here, which halves the time that everyone's import of TensorFlow takes.
+    # Compile bytecode once, here. This halves the time that everyone's import of TensorFlow takes.
     step(1, "Making .venv with " + python)
     VENV.mkdir()
     begun.touch()
@@ -146,7 +146,7 @@ def alone():
 
 
 def hub_is_running():
-    """Return whether `make hub` holds its lock in this clone; if it does, keep its packages."""
+    """Return whether `make hub` holds its lock in this clone, and so still needs the packages."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False
@@ -194,7 +194,7 @@ def install_proxy():
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a `.txt` file with hashes, with the same versions in all files.
+    """Resolve each `.in` file to a `.txt` file with hashes; all files have the same versions.
 
     The locks are universal: each file serves every platform and every supported Python. They name
     no registry.

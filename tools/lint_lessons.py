@@ -24,10 +24,10 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
+MOST_LINES = 16  # the limit for a code cell that is not folded; blank lines do not count
 # `interactive` is a folder beside the lessons.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # what a learner reads in a minute: words of text, lines of code
+WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads in a minute
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
@@ -63,7 +63,7 @@ def is_lesson(path: Path) -> bool:
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message, with the place, for each rule that a notebook breaks."""
+    """Return a message for each rule that a notebook breaks; the message names the place."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
@@ -118,7 +118,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
             texts += [text for kind, text in output.get("data", {}).items() if "text/" in kind]
         for path in filter(None, map(PATH.search, texts)):
             start = path.string.rfind("\n", 0, path.start()) + 1
-            yield f"a path of one machine: {path.string[start:].splitlines()[0][:60]!r}"
+            yield f"a path that only one machine has: {path.string[start:].splitlines()[0][:60]!r}"
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
@@ -161,7 +161,7 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has options that unfold and give a reason, and one is right."""
+    """Check that each question's options unfold and give a reason, and that one is right."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
@@ -231,10 +231,10 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, in JupyterLab and wherever else it is shown."""
+    """Return the anchors of a page's headings, in JupyterLab and wherever else readers see it."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
-    if path.suffix == ".md" and "packages" in path.parts:  # on GitHub, and in the book
+    if path.suffix == ".md" and "packages" in path.parts:  # GitHub and the book use these
         found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
     return found
 

@@ -1,6 +1,6 @@
 """Measure how many learners one hub can take: `make bench-load`, on an idle machine.
 
-The hub is that of Zero to JupyterHub with our image's configuration (tests/chart.py). The hub, its
+The hub is Zero to JupyterHub's, with our image's configuration (tests/chart.py). The hub, its
 proxy, its database and an OpenID provider are real, and all run on this machine. Learners log in
 one after another, start a server, work in it, lose their connection once, and stop the server.
 Their servers are stand-ins (stand_in_servers.py), because no machine here has room for two thousand
@@ -131,7 +131,7 @@ class LoadedHub(ChartHub):
         super().start()
 
     def restart_hub(self) -> float:
-        """Restart the hub as a rollout does; return for how many seconds it did not answer."""
+        """Restart the hub as a rollout does; return how many seconds it was away."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -172,7 +172,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # PostgreSQL has a process for each connection, the hub one for each service.
+                    # PostgreSQL has a process for each connection, and the hub has one for each
+                    # service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -183,7 +184,7 @@ class Meter:
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
         """Return how many processors a process used on average, and in its busiest 30 s."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # the time was too short
+        if not samples:  # the period was too short for a sample
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])
@@ -267,10 +268,10 @@ class Load:
             some = " / ".join(f"{cuts[percent - 1]:.2f}" for percent in (50, 95, 99) if cuts)
             found[f"seconds of a {step}: p50 / p95 / p99"] = some or "none"
         at_the_hub, late = self.at_the_hub
-        found["requests a second at the hub, while they come"] = (
+        found["requests a second at the hub, while learners arrive"] = (
             f"{at_the_hub / self.options.within:.0f}"
         )
-        found["requests a second of all tabs, when all are in"] = (
+        found["requests a second of all tabs, once all are in"] = (
             f"{self.learners / self.pause:.0f}"
         )
         found["how often the hub stalled for half a second"] = f"{late:.0f}"
@@ -280,7 +281,7 @@ class Load:
                 mean, most = meter.processors(name, self.began, self.logged_in)
                 after, _ = meter.processors(name, self.all_in, self.restarted)
                 found[
-                    f"processors of the {name}: while they come / busiest half minute / later"
+                    f"processors of the {name}: while they arrive / busiest half minute / later"
                 ] = f"{mean:.2f} / {most:.2f} / {after:.2f}"
                 found[f"MiB of the {name}"] = f"{meter.memory(name):.0f}"
         found["seconds without the hub at a restart"] = f"{self.restart:.1f}"
@@ -303,7 +304,7 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """A step of a learner failed."""
+    """One of a learner's steps failed."""
 
 
 class Learner:
@@ -314,7 +315,7 @@ class Learner:
         self.server = f"{self.url}/user/{self.name}"
         self.chance = random.Random(number)
         self.parts: set[str] = set()  # parts of pages that the browser has cached
-        self.settled = asyncio.Event()  # has a server, or has given up
+        self.settled = asyncio.Event()  # the learner has a server, or has given up
 
     async def run(self) -> None:
         """Arrive, work and leave."""
@@ -373,7 +374,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook for so many seconds, but at most until the class is over."""
+        """Use an open notebook for that many seconds, or until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):

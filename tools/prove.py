@@ -46,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
 PREPARING = threading.Lock()  # two runs may need the same package
-RUN_TIMEOUT = 1800  # seconds; a lesson computes for a minute at most, or longer on a busy machine
+RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, but longer on a busy machine
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Return the run's name for a reader."""
+        """Return a readable name for the run."""
         return f"{self.lesson.stem}: {self.variant.name}"
 
     @property
@@ -341,7 +341,7 @@ def edit(notebook: NotebookNode, edits: list) -> None:
 
 
 def find(notebook: NotebookNode, text: str) -> int:
-    """Return the position of the one code cell that contains `text`, exactly once.
+    """Return the position of the code cell that contains `text`, which must occur exactly once.
 
     Raises
     ------
@@ -393,7 +393,7 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 result = future.result()
                 results[result.key] = result
                 with (options.output / "results.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(asdict(result)))  # even after a truncated line
+                    file.write("\n" + json.dumps(asdict(result)))  # \n ends a truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
         except BaseException:  # such as Ctrl-C, which the runs receive, too
             pool.shutdown(cancel_futures=True)
@@ -460,8 +460,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     """Return whether a job needs no run; if so, update its result in `known`.
 
     The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches it. If that cell no longer does so, the rest of the lesson is not
-    there to compare.
+    stops at the cell that catches it. If that cell no longer catches it, there are no later outputs
+    to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -531,7 +531,7 @@ def prepare(variant: Variant, output: Path) -> Place:
     Raises
     ------
     LookupError
-        If this machine does not have its Python.
+        If this machine does not have the variant's Python.
     """
     python = sys.executable
     uv = Path(python).with_name("uv")
@@ -615,7 +615,7 @@ def read_results(file: Path) -> dict[str, Result]:
         try:
             result = Result(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
-            continue  # truncated because the proof was killed
+            continue  # the line was truncated when the proof was killed
         results[result.key] = result
     return results
 
@@ -696,7 +696,7 @@ def variation_cell(result: Result | None) -> str:
 
 
 def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
-    """Return two table cells: the lesson's cell that catches a mutation, and what it says."""
+    """Return two table cells: the lesson's cell that catches a mutation, and the message."""
     if result is None:
         return "not run", ""
     if result.outcome == "failed":

@@ -1,4 +1,4 @@
-"""Stand in for learners' pods, because no machine of ours has room for two thousand of them.
+"""Stand in for learners' pods, because none of our machines has room for two thousand of them.
 
 One process plays all the pods. To the hub and the proxy, it behaves like the JupyterLab server in
 each pod: it lets the learner in with JupyterHub's own code, tells the hub who is active, answers
@@ -27,14 +27,14 @@ from tornado.httpclient import AsyncHTTPClient
 from tfcourse.hub.front import pages
 from tfcourse.hub.spawners.pods import PodSpawner
 
-# How many seconds it takes until a pod's server answers, on a node that has room and the image.
+# A pod's server answers after this many seconds, on a node that has room and the image.
 TAKES = 3, 9
 
 # --- In the hub
 
 
 class StandInSpawner(PodSpawner):
-    """A spawner that renders a learner's pod, but starts a server in the stand-in, not a cluster.
+    """A spawner that renders a learner's pod, but starts the server in the stand-in.
 
     Like KubeSpawner, it knows which servers are running without asking each time.
     """
@@ -66,7 +66,7 @@ class StandInSpawner(PodSpawner):
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return who has a server; ask only once, as KubeSpawner does when it starts."""
+        """Return the learners with a server; ask only once, as KubeSpawner does when it starts."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running

@@ -1,4 +1,4 @@
-"""Refuse to build a wheel, because the course needs docker/, kubernetes/ and notebooks/ beside it.
+"""Refuse to build a wheel, which would lack docker/, kubernetes/ and notebooks/.
 
 `make environment` and conda install the course as editable, with a wheel that points to the clone.
 """

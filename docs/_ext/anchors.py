@@ -1,4 +1,4 @@
-"""Give headings the anchors that JupyterLab gives them, so a lesson's links work in both."""
+"""Give the book's headings the anchors that JupyterLab gives them, so that links work in both."""
 
 from __future__ import annotations
 

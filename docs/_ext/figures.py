@@ -1,8 +1,8 @@
 """Give figures the size and the alternative text that their lesson stores with the outputs.
 
 The size is half that of the file, which is drawn for sharp screens. The text is for readers who
-cannot see the figure. MyST-NB 1.4 supports no size, and only one text per cell, in the cell's
-metadata.
+cannot see the figure. MyST-NB 1.4 does not support sizes, and it supports only one text per cell,
+in the cell's metadata.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fold code in the book that JupyterLab folds, such as the checks of an exercise."""
+"""In the book, fold the code that JupyterLab folds, such as the checks of an exercise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def fold(app: Sphinx, name: str, source: list[str]) -> None:
-    """Give cells that JupyterLab folds the tag by which MyST-NB folds them, too."""
+    """Tag the cells that JupyterLab folds, so that MyST-NB folds them, too."""
     if app.env.doc2path(name).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])

