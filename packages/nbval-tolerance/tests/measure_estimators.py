@@ -158,7 +158,7 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(1000):
         w -= 0.1 * x.T @ (x @ w - y + y.mean()) / len(y)
     yield "NumPy, linear regression by gradient descent", w
-    for rate in (0.1, 0.3):  # the second is close to where it no longer converges
+    for rate in (0.1, 0.3):  # with the second, training hardly converges
         yield f"NumPy, network by gradient descent, rate {rate}", network(x, y, rate)
     try:
         import statsmodels.api as sm

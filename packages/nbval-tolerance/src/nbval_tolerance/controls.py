@@ -80,7 +80,7 @@ RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """Tags or metadata are wrong; the message is a sentence, without the cell's name."""
+    """Tags or metadata are wrong; the message is a sentence that does not name the cell."""
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
@@ -118,7 +118,7 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     start
         The rules that apply unless the cell or the notebook changes them.
     notebook
-        The notebook, whose tags apply to all cells, before each cell's own tags.
+        The notebook. Its tags apply to all cells, and each cell's own tags are applied after them.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
         elif name == "seconds":
             found = replace(found, seconds=number(tag, text, 0, LONGEST))
         else:
-            raise ControlError(f"the tag {tag!r} is not known; there are {KNOWN}")
+            raise ControlError(f"the tag {tag!r} is not known; the tags are {KNOWN}")
         if seen.setdefault(name, tag) != tag:
             raise ControlError(f"the tags {seen[name]!r} and {tag!r} contradict each other")
         if name.partition("-")[0] in WEAKER or name in WEAKER:
@@ -322,7 +322,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return the tags and comments of a cell that match one of the patterns above."""
+    """Return the tags and comments of a cell that match `of`, one of the patterns above."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

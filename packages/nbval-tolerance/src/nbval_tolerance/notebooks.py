@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.config import Config
 
-# The keys of each node that this package, nbval and nbclient read, with the required types.
+# For each node, the keys that this package, nbval and nbclient read, with the required types.
 TEXT = (str, list)  # a string or a list of lines
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
@@ -140,7 +140,7 @@ def parse(text: bytes) -> NotebookNode:
     if not isinstance(found, dict) or not {"cells", "worksheets"} & set(found):
         raise NotebookError(f"it is not a notebook: the file's JSON has no cells. {again}")
     try:
-        if found.get("nbformat") == 4:  # nbformat converts older ones
+        if found.get("nbformat") == 4:  # nbformat converts older notebooks
             check(found)
     except NotebookError as error:
         raise NotebookError(f"it is not a valid notebook: {error}. {again}") from None
@@ -186,7 +186,7 @@ def check_output(output: Mapping, where: str) -> None:
 
 
 def check_node(node: object, wanted: Mapping[str, type | tuple], where: str) -> None:
-    """Raise `NotebookError` if a part of a notebook lacks a key or holds a wrong type there."""
+    """Raise `NotebookError` if a part of a notebook lacks a key or has a value of a wrong type."""
     if not isinstance(node, Mapping):
         raise NotebookError(f"{where} has the wrong type")
     for key, kind in wanted.items():

@@ -10,8 +10,8 @@ from PIL import Image
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# How many of 255 levels a single pixel may always differ by: one step of a colour map, which
-# rounding can cause. The steps of hsv are that large, and those of viridis half as large.
+# By how many of 255 levels a single pixel may always differ. Rounding can move it by one step of a
+# colour map: a step of hsv is 6 levels, and a step of viridis is about half that.
 GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
@@ -20,7 +20,7 @@ SPINE = 40  # minimum length of such a line; no stroke of a letter is as long
 GRID = 4  # maximum width of a line in the background's colour that crosses it
 TICK = 8  # how far two lines may miss or pass their corner: the length of a tick
 LABELS = 16  # maximum distance between the axes and the nearest labels
-FULL = 0.8  # minimum share of a line that is coloured if an area's grid crosses it
+FULL = 0.8  # minimum coloured share of a line that is crossed by an area's grid
 ROUND = 0.9  # a shape that covers more of its bounding rectangle is not round (a circle: 0.8)
 CELLS = 50_000  # maximum number of marked cells of 2 by 2 pixels, which are followed one by one
 LINES, RECTANGLES = 500, 100  # how many to consider, the largest first
@@ -45,8 +45,8 @@ def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.nda
     A legend, a colour bar, a table and a frame around the figure have no ticks or labels there.
     Two kinds of panels count as axes even without ticks and labels: those that share their rows or
     columns with labelled axes, and those in a row or column with others of the same size. If a
-    figure after training has none of these, polar and three-dimensional axes are searched for. Axes
-    without spines, grid or colour are not found.
+    figure drawn after training has none of these, the search includes polar and three-dimensional
+    axes. Axes without spines, grid or colour are not found.
 
     Returns
     -------
@@ -126,7 +126,8 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        An (n, 4) array with first and last row, first and last column; the largest first.
+        An (n, 4) array: each rectangle's first and last row, and first and last column. The largest
+        rectangle comes first.
     """
     flat, upright = runs(mask), runs(mask.T)
     y, left, right = flat.T[:, None]
@@ -203,7 +204,7 @@ def runs(mask: np.ndarray) -> np.ndarray:
     begins = np.r_[True, (rows[1:] > rows[:-1]) | (first[1:] - last[:-1] > GRID)]
     ends = np.r_[begins[1:], True]
     lines = np.column_stack([rows[begins], first[begins], last[ends]])
-    lines = lines[np.lexsort(lines.T)]  # by last column, first column, row
+    lines = lines[np.lexsort(lines.T)]  # sort by last column, first column, row
     follows = (np.diff(lines, axis=0) == (1, 0, 0)).all(axis=1)
     lines = lines[~(np.r_[False, follows] & np.r_[follows, False])]
     return lines[np.argsort(lines[:, 1] - lines[:, 2])[:LINES]]

@@ -1,4 +1,4 @@
-"""Read the calls in a notebook's code, both of its own functions and of libraries."""
+"""Read the calls in a notebook's code, both to its own functions and to libraries."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Draw:
     Attributes
     ----------
     cell
-        The number of the code cell that contains the call, or that calls the function containing
-        it, starting at 0.
+        The number (from 0) of the code cell that contains the call, or that calls the function
+        containing it.
     call
         What is called, as written in the source: `np.random.rand`.
     seed
@@ -69,10 +69,10 @@ class Cell:
     phase
         `FIT` if it trains a network, `FITTED` if it fits another model, otherwise `UNTRAINED`.
     shown
-        The kinds of the numbers that it shows without a word; includes `?` if some may be of any
-        kind.
+        The kinds of the numbers that it shows without a word that names them. They include `?` if
+        some numbers may be of any kind.
     draws
-        Its draws of random numbers that nothing has seeded.
+        Its draws of unseeded random numbers, and its calls that read the clock.
     """
 
     phase: Phase = Phase.UNTRAINED
@@ -102,8 +102,8 @@ class Caller(ABC):
         self.training, self.deterministic = training, deterministic
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # the functions that receive their object
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases and definitions
+        self.methods: set[str] = set()  # names of the functions that are methods
+        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases, definitions
         self.attributes: dict[str, Value] = {}  # by name, for all objects of the notebook's classes
         self.metrics: list[Value] | None = None  # from the last call of `compile`
         self.roots: set[str] = set()  # names of the imported libraries
@@ -113,7 +113,7 @@ class Caller(ABC):
     def begin(self) -> None:
         """Begin the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # `gradient`, `update`: seen in the current loop
+        self.steps: set[str] = set()  # of `gradient` and `update`, those in the loop
         self.returned: list[Value] = []
         self.entered: list[str] = []  # the functions being read
         self.results: dict = {}  # cached results of the functions that the cell has called
@@ -147,7 +147,7 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return the own and inherited attributes of a class of the notebook or its object."""
+        """Return all attributes of a notebook's class or its object, including inherited ones."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
@@ -234,7 +234,7 @@ class Caller(ABC):
             for name in sorted(given & self.functions.keys()):
                 with self.loop():
                     self.enter(name, [ANYTHING] * 3, {})
-                    if method not in ("map", "apply", "run"):  # a loop that passes on its variable
+                    if method not in ("map", "apply", "run"):  # for example `scan`
                         self.steps.add("update")
         if method == "score" and any(
             UNKNOWN in n or is_object(n.rpartition(".")[0]) for n in function.names
@@ -243,7 +243,7 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names; an object of a notebook's class counts as its bases."""
+        """Return the objects among names; for an object of a notebook's class, return its bases."""
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -295,14 +295,14 @@ class Caller(ABC):
         return self.library(call, given)
 
     def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a library's call returns: a number, or an object with those passed to it."""
+        """Return what a call to a library returns: a number, or an object with the arguments."""
         last = last_of(call.name)
         if kind := libraries.kind_of_the_run(call.name):
             return number(kind)
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # also for a loss object
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object counts, too
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING

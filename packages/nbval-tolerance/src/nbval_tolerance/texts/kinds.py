@@ -18,9 +18,9 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 # that also name results are not settings: a temperature may have been fitted, and a step size may
 # have been found. IoU, specificity and scikit-learn's `test_score` are shares of right answers,
 # like accuracy. R² is 1 minus a loss that may move by 8%, so it may move farther than an accuracy.
-# A spread or a p-value is small compared with other numbers, whose size says nothing about it. Two
-# words are not listed, so their numbers stay floats: `error`, which may be a rounding error, and
-# perplexity, which grows faster than its loss.
+# A spread or a p-value is small compared with other numbers, and their size says nothing about it.
+# Two words are not listed, so their numbers stay floats: `error`, which may be a rounding error,
+# and perplexity, which grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -28,7 +28,7 @@ WORDS = re.compile(
       | (?<! [a-z] ) betas ['"]? \s? [=:(] | negative_slope | clip_? (?: norm | value )
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
-        # Not in capitals, which name a model with it, as in `L2: 0.54`, nor the result of a search.
+        # Not in capitals, which name a model, as in `L2: 0.54`. Not the result of a search.
       | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) (?: alpha | threshold ) ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
@@ -60,7 +60,7 @@ WORDS = re.compile(
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
 OF_THE_RUN = ("duration", "id")  # kinds that depend on the run and are ignored
-# After a number, this makes it the name of later numbers: `dropout 0.5: accuracy 0.93`,
+# After a number, this pattern makes the number a name for later ones: `dropout 0.5: accuracy 0.93`,
 # `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
@@ -87,7 +87,7 @@ class Named:
     result
         The kind of a number that nothing names.
     lone
-        Whether the text has only one number, because an integer beside others is a count.
+        Whether the text has only one number. An integer beside other numbers is a count.
     timed
         Whether a word may mark a number as a duration of the run.
     """

@@ -53,13 +53,13 @@ PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # from `tempfile`, if it has a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# For each pattern: what it finds, strings one of which is in every matching line, and the pattern.
+# Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
      r"(?P<id> 0x [0-9a-f]{5,16} ) (?! \w )"),
     ("address", ["id"], r"\b id \b [^\d\n]{0,20} (?P<id> \d{9,19} ) (?! [\w.] )"),
-    # The addresses of objects on Linux and macOS, 0x55… and 0x7f…, in the form that `id(x)` has.
+    # The addresses of objects on Linux and macOS, 0x55… and 0x7f…, as `id(x)` returns them.
     ("address", [""], r"\A \s* (?P<id> 9[3-5]\d{12} | 1[34]\d{13} ) \s* \Z"),
     ("id", ["-1", "-4"],
      r"\b [0-9a-f]{8} - [0-9a-f]{4} - [14][0-9a-f]{3} - [89ab][0-9a-f]{3} - [0-9a-f]{12} \b"),
@@ -92,7 +92,7 @@ IDS = [
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
+    # A process id in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -113,7 +113,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Bars that are not drawn in a table's characters; their width and filling are ignored.
+# Bars that are not drawn with a table's characters; their width and filling are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
