@@ -4,12 +4,12 @@
 
 FOLDER holds notebooks that were executed once, and the files that they read. The script runs each
 notebook again unchanged, where a failed cell is a false alarm. Then it runs each notebook with
-careless edits of its code: an edit is caught if a cell that passes without it fails. Stock
-nbval and nbmake do the same runs.
+careless edits of its code: an edit is caught if it makes a passing cell fail. Stock nbval and
+nbmake do the same runs.
 
 The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, where each old text
 occurs exactly once in the notebook's code. `random = [1, 6]` there lists code cells (from 0) that
-draw random numbers without a seed; they count neither as false alarms nor as catches.
+draw random numbers without a seed. These cells count neither as false alarms nor as catches.
 
 The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
 tool has computed, which takes seconds.
@@ -77,7 +77,7 @@ def main() -> int:
     for row in [*rows, ["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])]]:
         print("| " + " | ".join(f"{x:.1f}" if isinstance(x, float) else str(x) for x in row) + " |")
     if old:
-        print(f"\n{old} of our tool's runs used an older runner; --again repeats them.")
+        print(f"\n{old} of our tool's runs used a different runner; --again repeats them.")
     if options.messages:
         print("", *messages, sep="\n\n")
     return 0

@@ -1,4 +1,4 @@
-"""Options have no effect unless given, have an equivalent setting, and are not ignored silently."""
+"""Options have no effect unless given, have an equivalent setting, and are never just ignored."""
 
 from __future__ import annotations
 

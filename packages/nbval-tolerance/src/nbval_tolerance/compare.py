@@ -399,11 +399,12 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     absolute
         How far a number of order 1 may move.
     scale
-        The largest magnitude of the numbers that this one was computed with, such as its array.
+        The largest magnitude of the numbers that this one was computed with, such as those in its
+        array.
         Rounding noise in an array is proportional to its largest number.
     """
     size = abs(value(stored))
-    if size == 0 or size > 1e-20 * scale:  # a smaller number is a constant, not noise
+    if size == 0 or size > 1e-20 * scale:  # a smaller one is a constant, not noise
         size = max(size, scale)
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)

@@ -37,7 +37,7 @@ EMBEDDED = re.compile(
 )
 # The plain text of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-WIDGET = "application/vnd.jupyter.widget-"  # such an output is a name that differs in each run
+WIDGET = "application/vnd.jupyter.widget-"  # its data hold a name that differs in each run
 VIEW = f"{WIDGET}view+json"
 
 
@@ -153,9 +153,9 @@ def without_view(data: Mapping) -> dict:
     """Return the forms of an output without the view of a live widget, if another form is left.
 
     The view refers to a model in the kernel that created it, so it means nothing in a stored
-    notebook. JupyterLab would show an error instead of it, and would not fall back to the other
-    forms. A plain text that only names an object, such as `<Widget at 0x7f…>`, does not count as
-    another form.
+    notebook. JupyterLab would show an error in place of the view and would not fall back to the
+    other forms. A plain text that only names an object, such as `<Widget at 0x7f…>`, does not count
+    as another form.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -184,7 +184,7 @@ def without_pictures(text: str) -> str:
 
 
 def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare the pictures in two pieces of HTML or Markdown, which must have the same number."""
+    """Compare the pictures inside two HTML or Markdown texts; their number and types must agree."""
     old, new = (list(EMBEDDED.finditer(text)) for text in (stored, computed))
     kinds = [[one["kind"] or SVG for one in found] for found in (old, new)]
     if kinds[0] != kinds[1]:

@@ -382,7 +382,7 @@ def kernel_environment(
     more
         Names or `NAME=value`, in addition to `INHERITED`. In a name, `*` matches any characters.
     threads
-        How many threads the usual libraries may use, unless a variable already sets that.
+        How many threads the usual libraries may use, unless a variable already sets this number.
     """
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}

@@ -144,7 +144,7 @@ def control_errors(notebook: NotebookNode) -> dict[str, str]:
 
 
 def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str]:
-    """Yield the problems with a cell's execution; `before` is the execution count before it."""
+    """Yield the problems with a cell's execution; `before` is the previous execution count."""
     if cell.execution_count is None:
         if not marks(cell, SKIPPED):
             yield f"was never executed; {AGAIN}"
@@ -156,7 +156,7 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
 
 
 def edited(cell: NotebookNode) -> str:
-    """Say which part of a cell was edited after its output was stored, if the hash shows it."""
+    """Say what was edited in a cell after its output was stored, as far as the hash shows."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
     # Metadata of another type are reported elsewhere.

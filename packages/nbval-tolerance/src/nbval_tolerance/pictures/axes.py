@@ -10,8 +10,8 @@ from PIL import Image
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# By how many of 255 levels a single pixel may always differ. Rounding can move it by one step of a
-# colour map: a step of hsv is 6 levels, and a step of viridis is about half that.
+# A single pixel may always differ by this many of 255 levels, because rounding can move its colour
+# by one step of a colour map. A step of hsv is 6 levels, and a step of viridis is about half that.
 GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the

@@ -43,7 +43,7 @@ LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # in levels; any lower contrast counts as this one
 
 # How far away a block is searched for, in pixels. Matplotlib 3.10 draws the x label of figure 03-23
-# seven pixels lower than 3.11. Across the four combinations, the band of figure 06-17 moved by 6.
+# seven pixels lower than 3.11. Across the combinations, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
 # If a larger share of the blocks differs, it is another picture, and the slow search is skipped.
@@ -61,9 +61,9 @@ CONTEXT = 16  # side of a block with its surroundings; two letters are more dist
 BLUR = 1.2  # standard deviation in pixels; without blur, strokes differ by up to 47 levels
 
 # How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
-# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image 24
-# or more. Anywhere in a figure drawn by another version, the boxes of figure 02-34 changed
-# 5 blocks, and an added line 19.
+# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image
+# changed 24 or more. In a whole figure drawn by another version of Matplotlib, the boxes of figure
+# 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
 # The resolution at which Matplotlib draws for a screen without doubled pixels.
@@ -84,7 +84,7 @@ class FigureComparison:
     Attributes
     ----------
     used
-        The share of the tolerance that was used. The limit is 1. Infinity means that they
+        The share of the tolerance that was used. The limit is 1. Infinity means that the pictures
         cannot be compared.
     what
         How they differ, and where in the picture; None if they agree.

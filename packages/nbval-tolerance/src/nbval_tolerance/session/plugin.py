@@ -1,4 +1,4 @@
-"""Run nbval's test items with nbclient, and compare their outputs with tolerances. No patching."""
+"""Run nbval's test items with nbclient and compare outputs with tolerances. Nothing is patched."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Notebook(IPyNbFile):
             threads=max(cores() // workers, 1) if workers else None,
             environment=self.settings.environment,
         )
-        if not option.nbval_lax:  # with this option, only marked cells are compared
+        if not option.nbval_lax:  # with `--nbval-lax`, only marked cells are compared
             yield StoredState.from_parent(self, name="stored state")
         told = (
             rules_of(self.nb, self.settings),

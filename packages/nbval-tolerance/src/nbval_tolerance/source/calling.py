@@ -103,7 +103,7 @@ class Caller(ABC):
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
         self.methods: set[str] = set()  # names of the functions that are methods
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases, definitions
+        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases and definitions
         self.attributes: dict[str, Value] = {}  # by name, for all objects of the notebook's classes
         self.metrics: list[Value] | None = None  # from the last call of `compile`
         self.roots: set[str] = set()  # names of the imported libraries
@@ -113,7 +113,7 @@ class Caller(ABC):
     def begin(self) -> None:
         """Begin the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # of `gradient` and `update`, those in the loop
+        self.steps: set[str] = set()  # the parts of a training step in this loop
         self.returned: list[Value] = []
         self.entered: list[str] = []  # the functions being read
         self.results: dict = {}  # cached results of the functions that the cell has called
@@ -234,7 +234,8 @@ class Caller(ABC):
             for name in sorted(given & self.functions.keys()):
                 with self.loop():
                     self.enter(name, [ANYTHING] * 3, {})
-                    if method not in ("map", "apply", "run"):  # for example `scan`
+                    # Other methods, such as `scan`, pass a variable from step to step.
+                    if method not in ("map", "apply", "run"):
                         self.steps.add("update")
         if method == "score" and any(
             UNKNOWN in n or is_object(n.rpartition(".")[0]) for n in function.names
@@ -295,7 +296,10 @@ class Caller(ABC):
         return self.library(call, given)
 
     def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a call to a library returns: a number, or an object with the arguments."""
+        """Return what a call to a library returns: a number, or an object.
+
+        The object also stands for the objects and functions that were passed to the call.
+        """
         last = last_of(call.name)
         if kind := libraries.kind_of_the_run(call.name):
             return number(kind)

@@ -69,7 +69,7 @@ class Call:
 
 
 def phase_of(call: Call) -> Phase | None:
-    """Return the phase that a call implies, apart from nested calls; None if it implies none."""
+    """Return the phase that a call implies, ignoring nested calls; None if it implies none."""
     method, owner = call.method, call.owner
     if method in libraries.FITS and owner:
         unknown = (

@@ -1,7 +1,8 @@
 """Facts about libraries: which calls train, what kind of numbers they return, which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
-that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is a method.
+that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
+methods.
 """
 
 from __future__ import annotations

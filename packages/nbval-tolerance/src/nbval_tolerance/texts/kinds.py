@@ -28,12 +28,12 @@ WORDS = re.compile(
       | (?<! [a-z] ) betas ['"]? \s? [=:(] | negative_slope | clip_? (?: norm | value )
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
-        # Not in capitals, which name a model, as in `L2: 0.54`. Not the result of a search.
+        # Capitals name a model, as in `L2: 0.54`, and `best_alpha` is the result of a search.
       | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) (?: alpha | threshold ) ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
         | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
-      # Not an elapsed distance.
+      # An elapsed distance is not a duration.
       | \b elapsed \b (?! [\s_] (?! (?: times? | wall | cpu | real | since | in | m?s | secs?
           | mins? | h | seconds? | minutes? | hours? ) \b ) [a-z]+ \W{1,3} [\d.-] )
       | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )

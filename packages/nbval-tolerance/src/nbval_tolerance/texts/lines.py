@@ -17,7 +17,7 @@ from nbval_tolerance.texts.terminal import rendered
 # The ruled line of a table, which consists only of box-drawing characters.
 RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")
 BOX = re.compile(r"\s*[─-╿]+\s*")
-MOST_ABOVE = 50  # maximum number of lines kept that may name a number below
+MOST_ABOVE = 50  # maximum number of earlier lines that may name a number
 
 
 @dataclass(frozen=True)
