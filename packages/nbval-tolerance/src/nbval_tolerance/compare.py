@@ -1,11 +1,11 @@
 """Decide whether a new text says the same as the stored one. Pure functions: no pytest, no Jupyter.
 
 A text is treated as a template with numbers in it. The template is compared exactly, and each
-number by its kind. Integers (counts, shapes, labels) must be equal. A float may differ only as
-much as it varies between machines that work correctly. Before any training, only float32 rounding
-is allowed. In a training log and after training, the limit comes from changes measured with other
-instruction sets, thread counts and compilers. Parts that come from the run itself (clock times,
-durations, process ids, memory addresses) are ignored; see `passing`.
+number according to its kind. Integers (counts, shapes, labels) must be equal. A float may differ
+only as much as it varies between machines that work correctly. Before any training, only float32
+rounding is allowed. In a training log and after training, the limit comes from changes measured
+with other instruction sets, thread counts and compilers. Parts that come from the run itself (clock
+times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations

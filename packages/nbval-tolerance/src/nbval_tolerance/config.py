@@ -36,7 +36,7 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The table is wrong; the message names the file, the key and the values that it accepts."""
+    """The table is wrong; the message names the file, the key and the accepted values."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Config:
         Glob patterns, relative to the file, for the notebooks that `nbval-tolerance execute` runs
         or searches when it is given no path.
     training
-        Calls that train a model with a result that depends on chance or amplifies rounding, in
-        addition to the built-in ones: the name of a function or method, such as `train_epoch`.
+        Calls that train a model in a way that depends on chance or amplifies rounding, in addition
+        to the built-in ones. Each is the name of a function or method, such as `train_epoch`.
     deterministic
         Calls that look like training but give the same result on every machine, except for
         rounding.

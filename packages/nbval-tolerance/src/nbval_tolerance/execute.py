@@ -174,7 +174,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # the outputs of each cell at the time when it ended
+    left: dict[int, list] = {}  # the outputs of each cell when it ended
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):

@@ -69,7 +69,7 @@ def compare_notebooks(
 def compare_values(
     stored: Mapping[str, str], computed: Mapping[str, str], rules: Rules
 ) -> Comparison:
-    """Compare the values of probes; each name says what kind of number its value is."""
+    """Compare the values of probes; a probe's name says what kind of number its value is."""
     result = Comparison()
     for name in dict.fromkeys([*stored, *computed]):
         old, new = (values.get(name, "nothing") for values in (stored, computed))

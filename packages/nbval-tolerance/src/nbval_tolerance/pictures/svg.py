@@ -302,7 +302,7 @@ def compare_values(
     allowed
         How far coordinates may move, in pixels.
     moves
-        Whether the shapes may move, after training or with another version of Matplotlib.
+        Whether the shapes may move, as after training or with another version of Matplotlib.
     """
     if old is None or new is None:
         return inf
@@ -358,7 +358,7 @@ def vertices(path: str) -> np.ndarray:
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the greatest distance of any point of a line from the other line; both are (n, 2)."""
+    """Return the greatest distance from a point of one line to the other line; both are (n, 2)."""
     if min(len(one), len(other)) < 2 or len(one) * len(other) > POINTS:
         return inf
     farthest = 0.0
