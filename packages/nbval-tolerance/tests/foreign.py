@@ -8,8 +8,8 @@ careless edits of its code: an edit is caught if it makes a passing cell fail. S
 nbmake do the same runs.
 
 The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, where each old text
-occurs exactly once in the notebook's code. `random = [1, 6]` there lists code cells (from 0) that
-draw random numbers without a seed. These cells count neither as false alarms nor as catches.
+occurs exactly once in the notebook's code. There, `random = [1, 6]` lists code cells (from 0)
+that draw random numbers without a seed. These cells count neither as false alarms nor as catches.
 
 The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
 tool has computed, which takes seconds.
@@ -39,7 +39,7 @@ from nbval_tolerance import compare_notebooks
 from nbval_tolerance.stored import problems
 
 TOOLS = ("ours", "nbval", "nbmake")
-LIMIT = 900  # seconds for one run of one notebook
+LIMIT = 900  # Seconds for one run of one notebook.
 # Our messages about a cell that could not be compared.
 BROKEN = re.compile(r"shown as \[\d*\]: (?:still running|the kernel died|could not be run)")
 HEAD = (
@@ -49,7 +49,7 @@ HEAD = (
 
 
 def main() -> int:
-    """Make the missing runs, compare all runs, print the table; return 1 for a wrong edit."""
+    """Make missing runs, compare all runs and print the table; return 1 if an edit is wrong."""
     options = parse()
     tables = tomllib.loads(options.edits.read_text(encoding="utf-8")) if options.edits else {}
     paths = [

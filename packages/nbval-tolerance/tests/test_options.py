@@ -1,4 +1,4 @@
-"""Options have no effect unless given, have an equivalent setting, and are never just ignored."""
+"""Options do nothing unless given, have an equivalent setting, and are never silently ignored."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
     for name, new in changes.items():
         change(lesson, name, **new)
     result = run(lesson)
-    if "display" in changes:  # its source imports what later cells use
+    if "display" in changes:  # this cell imports what later cells use
         result.assert_outcomes(passed=WHOLE - 6, failed=6)
     else:
         result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))

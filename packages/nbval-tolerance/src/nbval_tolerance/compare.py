@@ -145,11 +145,11 @@ class Rules:
         `model.score(x, y)`. It is found in the source, and empty if the source does not say.
     clock
         Whether the cell's code reads the clock. If true, anything that may be a time of the run
-        counts as one. If false, nothing can have been timed, so durations are data. If None, words
-        decide.
+        counts as one. If false, nothing can have been timed, so durations are data. If None, the
+        words around a time decide.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
-        words match, in any case. A space in a word also matches `_`.
+        words match, in upper or lower case. A space in a word also matches `_`.
     tolerances
         Tolerances that replace those in `TOLERANCES`. Their absolute part is not reduced for small
         numbers.
@@ -371,7 +371,7 @@ def tolerance(
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
     size = abs(value(stored))
-    if kind == "setting":  # a constant that is not computed, with the precision of float32
+    if kind == "setting":  # a constant is not computed: only float32 rounds it
         return 1e-6 * size
     phase = rules.phase
     known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}
@@ -380,7 +380,7 @@ def tolerance(
     kind = JUDGED_AS.get(kind, kind)
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
     if kind.endswith(("accuracy", "probability")) and size > 1:
-        # Not a share between 0 and 1, but an accuracy in per cent or another kind of score.
+        # The number is not a share between 0 and 1, but an accuracy in per cent or another score.
         kind = "percentage" if kind.endswith("accuracy") and size <= 100 else "float"
     absolute, relative = known[kind]
     if kind not in rules.tolerances.get(phase, {}):

@@ -1,4 +1,4 @@
-"""The tags and metadata by which an author controls the comparison of a cell or a notebook.
+"""The tags and metadata with which an author controls the comparison of a cell or a notebook.
 
 Tags, in JupyterLab's property inspector:
 
@@ -84,7 +84,7 @@ class ControlError(ValueError):
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
-    """Return the rules for each code cell, from its phase, its tags and the notebook's tags.
+    """Return each code cell's rules, derived from its phase, its tags and the notebook's tags.
 
     A cell with wrong tags gets the strict rules, and the stored-state test reports the error.
     """
@@ -165,7 +165,7 @@ def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
 
 
 def check_notebook(notebook: NotebookNode) -> None:
-    """Raise `ControlError` if a notebook's own tags or metadata are wrong, as `rules` does."""
+    """Like `rules`, raise `ControlError` if a notebook's own tags or metadata are wrong."""
     apply(tags_of(notebook), notes(notebook), Rules())
     check_keys(notebook)
     outside = notebook.metadata.get("tags", [])
@@ -215,7 +215,7 @@ def check_keys(node: NotebookNode) -> None:
 
 
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
-    """Return the rules after applying some tags; raise `ControlError` as `rules` does."""
+    """Return the rules after applying some tags; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
     seen: dict[str, str] = {}  # name of a tag without its value -> the tag
     for tag in tags:

@@ -33,7 +33,7 @@ class NotebookError(Exception):
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
     """Return the notebooks that `names` select, in the given order; all if `names` is empty.
 
-    Hidden files and folders, whose names begin with a dot, are left out unless they are named with
+    Hidden files and folders, whose names begin with a dot, are left out unless `names` includes
     the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
 
     Parameters
@@ -41,7 +41,7 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
     names
         Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
         start of a name, with or without the folder: `05`, `05_loss`, `solutions/05`. Whole words
-        take precedence: `05` selects `05b` only if no name is `05` or continues as `05_loss` does.
+        take precedence: `05` selects `05b` only if no name is `05` or begins like `05_loss`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook's name begins with the given one, or equals it with `.ipynb`."""
+    """Tell whether a notebook is given by its full name with `.ipynb`, or by a name's start."""
     same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
     return same and given.parent in (Path(), path.parent, Path(path.parent.name))
 

@@ -37,7 +37,8 @@ EMBEDDED = re.compile(
 )
 # The plain text of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-WIDGET = "application/vnd.jupyter.widget-"  # its data hold a name that differs in each run
+# An output of such a type contains the name of a model, which differs in each run.
+WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
 
@@ -311,7 +312,7 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # so that an empty cell counts
+            self.parts.append(" │ ")  # an empty cell counts, too
         elif tag == "img":  # an embedded picture only has to be there; others need the same URL
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))

@@ -92,7 +92,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             early_config.pluginmanager.import_plugin(f"nbval_tolerance.session.{part}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime
+@pytest.hookimpl(tryfirst=True)  # run this before nbval looks for nbdime
 def pytest_configure(config: pytest.Config) -> None:
     """Reject command-line options that would have no effect.
 

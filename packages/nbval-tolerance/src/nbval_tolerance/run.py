@@ -29,9 +29,10 @@ from nbformat import NotebookNode
 
 from nbval_tolerance import alt
 
-CELL_TIMEOUT = 300.0  # seconds
-STARTUP_TIMEOUT = 60.0  # seconds
-# From a cell's end to its last output. nbclient's limit of 4 s is too short on a busy machine.
+CELL_TIMEOUT = 300.0  # Seconds.
+STARTUP_TIMEOUT = 60.0  # Seconds.
+# The time limit from a cell's end to its last output. The limit of nbclient, 4 s, is too short on a
+# busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
 # The variables that a kernel inherits. They locate programs, data and certificates, and decide how

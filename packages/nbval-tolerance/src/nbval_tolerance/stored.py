@@ -284,7 +284,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 
 
 def readable(output: NotebookNode) -> str:
-    """Return the text that a reader can read in an output, in all its forms.
+    """Return the text that readers see in an output, from all of its forms.
 
     If a display has other forms, a plain text that only names an object, such as
     `<Styler at 0x7f…>`, is not shown. Any other plain text beside a picture is for readers who

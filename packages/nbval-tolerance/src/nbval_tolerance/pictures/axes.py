@@ -16,14 +16,14 @@ GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
 # whole area of axes with a colour. In pixels:
-SPINE = 40  # minimum length of such a line; no stroke of a letter is as long
-GRID = 4  # maximum width of a line in the background's colour that crosses it
-TICK = 8  # how far two lines may miss or pass their corner: the length of a tick
-LABELS = 16  # maximum distance between the axes and the nearest labels
-FULL = 0.8  # minimum coloured share of a line that is crossed by an area's grid
-ROUND = 0.9  # a shape that covers more of its bounding rectangle is not round (a circle: 0.8)
-CELLS = 50_000  # maximum number of marked cells of 2 by 2 pixels, which are followed one by one
-LINES, RECTANGLES = 500, 100  # how many to consider, the largest first
+SPINE = 40  # The minimum length of such a line. No stroke of a letter is as long.
+GRID = 4  # The maximum width of a line in the background's colour that crosses it.
+TICK = 8  # How far two lines may miss or pass their corner: the length of a tick.
+LABELS = 16  # The maximum distance between the axes and the nearest labels.
+FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
+ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
+CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
+LINES, RECTANGLES = 500, 100  # How many to consider, the largest first.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
@@ -40,7 +40,7 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
+    """Find axes: rectangles of long lines with ticks or labels on the left, and below or above.
 
     A legend, a colour bar, a table and a frame around the figure have no ticks or labels there.
     Two kinds of panels count as axes even without ticks and labels: those that share their rows or
@@ -161,7 +161,7 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return the number of rows in a strip up to the last nearly full one."""
+    """Return how many rows a strip has up to its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 

@@ -51,19 +51,19 @@ REACH = 8
 # was shifted by half a pixel.
 SEARCHED = 1 / 2
 
-# How much a block that is found nearby may differ from the match, surroundings included, as an
-# average in levels. With the same version of Matplotlib, a moved curve like lesson 06's reached
-# 5.9, and a changed word 9 or more; beside the axes, where there is only text, the limit is lower
+# How many levels a block, including its surroundings, may differ on average from the most similar
+# place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached 5.9, and
+# a changed word reached 9 or more. Beside the axes, where there is only text, the limit is lower
 # for faint text. With two versions, where FreeType draws different strokes, all but one of the
 # lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # side of a block with its surroundings; two letters are more distinctive than one
-BLUR = 1.2  # standard deviation in pixels; without blur, strokes differ by up to 47 levels
+CONTEXT = 16  # The side of a block with its surroundings, because two letters tell more than one.
+BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
 # 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image
-# changed 24 or more. In a whole figure drawn by another version of Matplotlib, the boxes of figure
-# 02-34 changed 5 blocks, and an added line changed 19.
+# changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes of
+# figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
 # The resolution at which Matplotlib draws for a screen without doubled pixels.
@@ -156,7 +156,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's place by a ninth of the picture and its pixel coordinates."""
+    """Describe a block's place: the ninth of the picture that it is in, and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))

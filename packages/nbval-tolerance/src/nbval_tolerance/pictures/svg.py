@@ -26,15 +26,15 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # characters; a scatter plot of 10,000 points has a million
-DEEPEST = 200  # nested elements
-POINTS = 4_000_000  # the most pairs of a point and a line to measure for one path
+LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million.
+DEEPEST = 200  # Nested elements.
+POINTS = 4_000_000  # The most pairs of a point and a line to measure for one path.
 
-# In pixels. Rounding in float32 moves a point by 2e-5 of a figure. A curve after training may move
-# as far as in a PNG figure.
+# In pixels. Rounding in float32 moves a point by 2e-5 of a figure's size. After training, a curve
+# may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # of 255 colour levels; 16 is a step of a colour map
-UNKNOWN = 500  # the assumed width in pixels of a drawing that does not state it
+SHADE = {False: 1, True: 16}  # Of 255 colour levels. A step of a colour map is 16.
+UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
 PLACES |= {"width", "height", "viewBox", "transform"}
@@ -93,7 +93,7 @@ def compare_svg(
     stored, computed
         The SVG in the notebook, and the one that its cell draws now.
     rules
-        How strictly to compare its words; the phase is always `UNTRAINED`.
+        How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
     trained
         Whether the drawing's data come from a trained network and thus vary between machines.
     wider
@@ -254,7 +254,7 @@ class Drawing:
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value with the names that it refers to replaced by their numbers."""
+        """Return a value in which each name that it refers to is replaced by its number."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )

@@ -20,7 +20,7 @@ from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
-CACHE = "nbval-tolerance/passed"  # notebook -> the fingerprint with which it passed
+CACHE = "nbval-tolerance/passed"  # notebook -> its fingerprint when it passed
 VARIABLES = (
     "TF_",
     "ONEDNN_",

@@ -79,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the notebooks that train most first, so that all workers end at about the same time."""
+    """Run first the notebooks that train most, so that all workers end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
@@ -101,8 +101,8 @@ class Notebook(IPyNbFile):
         self.report = Report(self.path, self.config)
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
-        self.waiting: list[Cell] = []  # the cells that the kernel has not run yet
-        self.stopped = ""  # why the kernel cannot run them
+        self.waiting: list[Cell] = []  # The cells that the kernel has not run yet.
+        self.stopped = ""  # Why the kernel cannot run them.
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")

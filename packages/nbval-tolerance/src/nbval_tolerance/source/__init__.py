@@ -34,8 +34,8 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
     the first such cell are `TRAINED`. Before that cell, the first cell that runs a solver and the
-    cells after it are `FITTED`. Estimators with a closed form and manual steps in NumPy change
-    numbers only by rounding, so they do not change the phase.
+    cells after it are `FITTED`. Estimators with a closed form, and manual steps in NumPy,
+    change numbers only by rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):

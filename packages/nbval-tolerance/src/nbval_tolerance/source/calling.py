@@ -27,8 +27,8 @@ from nbval_tolerance.source.values import (
     union,
 )
 
-DEPTH = 20  # maximum depth of nested calls of the notebook's functions
-STEPS = 100_000  # maximum number of expressions read per cell, since nested calls multiply
+DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
+STEPS = 100_000  # The maximum number of expressions read per cell; nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
 # Methods that add to a container -> whether they add several values.
@@ -102,12 +102,12 @@ class Caller(ABC):
         self.training, self.deterministic = training, deterministic
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # names of the functions that are methods
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases and definitions
-        self.attributes: dict[str, Value] = {}  # by name, for all objects of the notebook's classes
-        self.metrics: list[Value] | None = None  # from the last call of `compile`
-        self.roots: set[str] = set()  # names of the imported libraries
-        self.seeded: set[str] = set()  # names of the seeded generators
+        self.methods: set[str] = set()  # The names of the functions that are methods.
+        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
+        self.attributes: dict[str, Value] = {}  # By name, for all of the notebook's objects.
+        self.metrics: list[Value] | None = None  # From the last call of `compile`.
+        self.roots: set[str] = set()  # The names of the imported libraries.
+        self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1
 
     def begin(self) -> None:
@@ -115,9 +115,9 @@ class Caller(ABC):
         self.cell, self.index = Cell(), self.index + 1
         self.steps: set[str] = set()  # the parts of a training step in this loop
         self.returned: list[Value] = []
-        self.entered: list[str] = []  # the functions being read
-        self.results: dict = {}  # cached results of the functions that the cell has called
-        self.muted = 0  # nonzero inside a call that the project lists as deterministic
+        self.entered: list[str] = []  # The functions being read.
+        self.results: dict = {}  # The cached results of the functions that the cell has called.
+        self.muted = 0  # Nonzero inside a call that the project lists as deterministic.
         self.left = STEPS
 
     @abstractmethod

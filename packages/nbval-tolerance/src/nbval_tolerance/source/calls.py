@@ -17,12 +17,12 @@ from nbval_tolerance.source.values import UNKNOWN, is_object
 
 @dataclass(frozen=True)
 class Call:
-    """One call, as far as it is known.
+    """What is known about one call.
 
     Attributes
     ----------
     name
-        One of the names of what is called.
+        One of the names that the called value may have.
     written
         The called expression in the source.
     node
@@ -49,7 +49,7 @@ class Call:
 
     @property
     def method(self) -> str:
-        """The last part of its name in the source."""
+        """The last part of the call's name in the source."""
         return name_of(self.written)
 
     @property
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is a method of an object that does not come from a known library."""
+        """Whether a method is called of an object that does not come from a known library."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property

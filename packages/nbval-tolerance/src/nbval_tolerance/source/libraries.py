@@ -1,4 +1,4 @@
-"""Facts about libraries: which calls train, what kind of numbers they return, which are random.
+"""Facts about libraries: which calls train, what kind of numbers they return, and which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
 that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
@@ -130,7 +130,7 @@ PARTS = listed(
 
 # Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # Not the result of a model: settings, and logarithms of densities.
+    # These are not results of a model, but settings and logarithms of densities.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",

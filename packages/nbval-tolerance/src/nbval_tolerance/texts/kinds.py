@@ -13,7 +13,7 @@ from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
-# The words before a number, or above it in a table, that tell its kind. A setting, such as a
+# Words before a number, or above it in a table, tell its kind. A setting, such as a
 # learning rate, does not depend on training, so the strictest tolerance applies everywhere. Words
 # that also name results are not settings: a temperature may have been fitted, and a step size may
 # have been found. IoU, specificity and scikit-learn's `test_score` are shares of right answers,
@@ -59,7 +59,7 @@ WORDS = re.compile(
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
-OF_THE_RUN = ("duration", "id")  # kinds that depend on the run and are ignored
+OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
 # After a number, this pattern makes the number a name for later ones: `dropout 0.5: accuracy 0.93`,
 # `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
@@ -150,7 +150,7 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names the next number.
+    # This applies to `0.93 accuracy`, but not to `0.93 lr: 0.1`, whose word names the next number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -171,7 +171,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
     `text` is the number's own line, or a line above it that is the head of a table. In a head, the
-    words of the number's column count first, then those above the row names, and a `loss:` before
+    words of the number's column count first, then those above the row names and a `loss:` before
     several columns.
     """
     found = words_of(text, words)

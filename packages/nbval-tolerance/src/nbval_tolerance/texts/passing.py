@@ -51,7 +51,7 @@ class Token:
 
 PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
-RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # from `tempfile`, if it has a digit
+RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
 # Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
 IDS = [
@@ -156,7 +156,7 @@ SUMMARY = re.compile(
     r"""\A \s* (?: Date | Time ): \s+ (?P<id> \w{3}, \s \d\d \s \w{3} \s \d{4} | \d\d:\d\d:\d\d )
         (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
-)  # statsmodels' summaries
+)  # the summaries of statsmodels.
 # No compared run is older than this year, so earlier dates are data.
 EARLIEST = 2025
 # Words before a time that the run may have read from the clock.
@@ -211,7 +211,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# Words that show that the run itself was timed: before the duration, …
+# Words before a duration that show that the run itself was timed.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -233,7 +233,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# … or after it.
+# Words after a duration that show the same.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -246,7 +246,7 @@ TIMED_AFTER = re.compile(
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# A line with one of these is about physics, and a weak word is not enough.
+# A line with one of these is about physics, so a weak word is not enough.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
@@ -370,11 +370,11 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date, both of the run and data.
+    """Yield the times of day in a line, with or without a date: those of the run and data.
 
-    A time in the head of a log line, or one written in words, is the run's. A time that stands
-    alone, after a word such as `saved at`, or with a fraction of a second may be the run's. A time
-    in a table is data. So is a time with others at the same place in the lines around it, unless
+    A time in the head of a log line, or one written in words, is the run's. A time may be the run's
+    if it stands alone, follows a word such as `saved at`, or has fractions of a second. A time in a
+    table is data. So is a time with others at the same place in the lines around it, unless
     the code reads the clock.
     """
     at = 0
