@@ -371,7 +371,7 @@ def tolerance(
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
     size = abs(value(stored))
-    if kind == "setting":  # a constant is not computed: only float32 rounds it
+    if kind == "setting":  # only float32 rounding changes a constant
         return 1e-6 * size
     phase = rules.phase
     known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}

@@ -106,7 +106,7 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
     """Return, for each cell that changed, what a reader would see change.
 
     Figures are drawn side by side in a file. If a cell was edited since its output was stored,
-    every change is reported, because the author wanted it.
+    every change is reported, because edits are intentional.
     """
     changes = []
     stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise, edits go unnoticed

@@ -33,15 +33,15 @@ class NotebookError(Exception):
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
     """Return the notebooks that `names` select, in the given order; all if `names` is empty.
 
-    Hidden files and folders, whose names begin with a dot, are left out unless `names` includes
-    the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
+    Hidden files and folders, whose names begin with a dot, are left out unless the given name
+    includes the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
 
     Parameters
     ----------
     names
         Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
         start of a name, with or without the folder: `05`, `05_loss`, `solutions/05`. Whole words
-        take precedence: `05` selects `05b` only if no name is `05` or begins like `05_loss`.
+        take precedence: `05` selects `05b` only if no name begins with the word `05`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook is given by its full name with `.ipynb`, or by a name's start."""
+    """Tell whether `given` is a notebook's full name with `.ipynb`, or the start of its name."""
     same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
     return same and given.parent in (Path(), path.parent, Path(path.parent.name))
 

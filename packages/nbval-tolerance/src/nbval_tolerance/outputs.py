@@ -312,8 +312,8 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # an empty cell counts, too
-        elif tag == "img":  # an embedded picture only has to be there; others need the same URL
+            self.parts.append(" │ ")  # An empty cell counts, too.
+        elif tag == "img":  # An embedded picture only has to be there. Others need the same URL.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 

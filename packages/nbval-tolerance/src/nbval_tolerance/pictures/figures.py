@@ -57,7 +57,7 @@ SEARCHED = 1 / 2
 # for faint text. With two versions, where FreeType draws different strokes, all but one of the
 # lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # The side of a block with its surroundings, because two letters tell more than one.
+CONTEXT = 16  # The side of a block with surroundings. Two letters are more distinctive than one.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of

@@ -33,7 +33,7 @@ POINTS = 4_000_000  # The most pairs of a point and a line to measure for one pa
 # In pixels. Rounding in float32 moves a point by 2e-5 of a figure's size. After training, a curve
 # may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # Of 255 colour levels. A step of a colour map is 16.
+SHADE = {False: 1, True: 16}  # Of 255 colour levels. One step of a colour map may be 16.
 UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}

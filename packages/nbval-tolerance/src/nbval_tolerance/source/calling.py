@@ -104,7 +104,7 @@ class Caller(ABC):
         self.functions: dict[str, Function] = {}
         self.methods: set[str] = set()  # The names of the functions that are methods.
         self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
-        self.attributes: dict[str, Value] = {}  # By name, for all of the notebook's objects.
+        self.attributes: dict[str, Value] = {}  # Those of all the notebook's objects, by name.
         self.metrics: list[Value] | None = None  # From the last call of `compile`.
         self.roots: set[str] = set()  # The names of the imported libraries.
         self.seeded: set[str] = set()  # The names of the seeded generators.

@@ -59,7 +59,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a method is called of an object that does not come from a known library."""
+        """Whether the call is to a method of an object from outside the known libraries."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property

@@ -211,7 +211,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# Words before a duration that show that the run itself was timed.
+# Before a duration, these words show that the run itself was timed.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -233,7 +233,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# Words after a duration that show the same.
+# After a duration, these words show the same.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -370,7 +370,7 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date: those of the run and data.
+    """Yield the times of day in a line, with or without a date, whether of the run or data.
 
     A time in the head of a log line, or one written in words, is the run's. A time may be the run's
     if it stands alone, follows a word such as `saved at`, or has fractions of a second. A time in a
