@@ -1,4 +1,4 @@
-"""Options do nothing unless given, have a twin in the file, and are not ignored in silence."""
+"""Options do nothing unless given, have an equivalent setting, and are never silently ignored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def notebook(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return that notebook in a separate folder."""
+    """Write that notebook into a separate folder and return its path."""
     path = pytester.path / "small.ipynb"
     path.write_text(executed)
     return path
@@ -220,7 +220,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
         ("tolerances = { fit = { integer = [0, 1] } }", "tolerances.fit.integer: an integer must"),
         (
             "tolerances = { trained = { 'held-out loss' = [0, 1] } }",
-            "tolerances.trained.held-out loss: no such kind; there are loss, ",
+            "tolerances.trained.held-out loss: no such kind; the kinds are loss, ",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The comparison of SVGs passes what differs in every run and fails what a reader would notice."""
+"""Comparing SVGs ignores what differs in every run and reports what a reader would notice."""
 
 from __future__ import annotations
 

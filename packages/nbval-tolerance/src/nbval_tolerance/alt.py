@@ -1,4 +1,4 @@
-"""Alternative texts of figures, which authors write into a cell's metadata, not into its code."""
+"""Copy the alternative texts of figures from a cell's metadata, where authors write them."""
 
 from __future__ import annotations
 

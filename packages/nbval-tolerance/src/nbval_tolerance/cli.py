@@ -45,12 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what would change in their outputs, and store it",
+        help="run notebooks, show what would change in their outputs, and store the outputs",
         description="Run notebooks in fresh kernels, top to bottom. Show what would change in "
-        "their outputs, and store them once you accept.",
+        "their outputs, and store the new outputs once you accept them.",
         epilog="If a notebook's new outputs say the same as the stored ones, it keeps the stored "
-        "ones. If it fails, or if you do not accept its outputs, it stays as it was, and the exit "
-        "code is 1.",
+        "ones. If it fails, or if you do not accept its outputs, its file stays as it "
+        "was, and the exit code is 1.",
     )
     execute.add_argument(
         "notebooks",
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     )
     execute.add_argument("--accept", action="store_true", help="store changes without asking")
     execute.add_argument(
-        "--kernel", default="", metavar="NAME", help="use this kernel, not the notebook's own"
+        "--kernel", default="", metavar="NAME", help="use this kernel instead of the notebook's own"
     )
     execute.set_defaults(run=run_execute)
 

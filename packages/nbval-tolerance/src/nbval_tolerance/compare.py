@@ -1,11 +1,11 @@
 """Decide whether a new text says the same as the stored one. Pure functions: no pytest, no Jupyter.
 
 A text is treated as a template with numbers in it. The template is compared exactly, and each
-number by its kind. Integers (counts, shapes, labels) must be equal. A float may differ only as
-much as it varies between machines that work correctly. Before any training, that is float32
-rounding. In a training log and after training, it is the change measured with other instruction
-sets, thread counts and compilers. Parts that come from the run itself (clock times, durations,
-process ids, memory addresses) are ignored; see `passing`.
+number according to its kind. Integers (counts, shapes, labels) must be equal. A float may differ
+only as much as it varies between machines that work correctly. Before any training, only float32
+rounding is allowed. In a training log and after training, the limit comes from changes measured
+with other instruction sets, thread counts and compilers. Parts that come from the run itself (clock
+times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TOLERANCES = {
         "percentage": (2e-6, 2e-5),
         "float": (2e-6, 2e-5),
     },
-    # 50 times the untrained tolerances. Measured by tests/measure_estimators.py: coefficients
+    # These are 50 times the untrained tolerances. In tests/measure_estimators.py, coefficients
     # changed by 26 times the untrained tolerance in linear algebra on float32 data, by 3 times in
     # solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the untrained
     # tolerance.
@@ -100,7 +100,7 @@ TOLERANCES = {
         "loss": (0.002, 0.08),  # 0.003 of 0.094
         "accuracy": (0.005, 0.0),  # 0.0020
         "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
-        # 0.3 of 8.6. Shares of 1,000 images changed by 1.1, so lesson 07 tags that cell.
+        # 0.3 of 8.6. Shares of 1,000 images changed by 1.1, so lesson 07 tags their cell.
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
     },
@@ -111,11 +111,11 @@ TOLERANCES = {
 # would allow 0 or 0.4.
 DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
-# A kind without a tolerance of its own -> the kind whose tolerance it uses.
+# A kind that has no tolerance -> the kind whose tolerance it uses.
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-MOST_NUMBERS = 4  # the most numbers of one line that a message names
+MOST_NUMBERS = 4  # the maximum number of values from one line that a message names
 MOST_LINES = 2000  # longer texts are not aligned line by line to find the new lines
 
 
@@ -128,7 +128,7 @@ class Rules:
     phase
         The position of the cell relative to the training in its notebook.
     exact
-        Whether everything must be printed the same, including each digit and all times.
+        Whether everything must be printed identically, including each digit and all times.
     wider
         Kind of number (`loss`, `accuracy`, …) -> factor by which its tolerance is wider.
     seeded
@@ -145,11 +145,11 @@ class Rules:
         `model.score(x, y)`. It is found in the source, and empty if the source does not say.
     clock
         Whether the cell's code reads the clock. If true, anything that may be a time of the run
-        counts as one. If false, nothing can have been timed, so durations are data. If None, words
-        decide.
+        counts as one. If false, nothing can have been timed, so durations are data. If None, the
+        words around a time decide.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
-        words match, in any case. A space in a word also matches `_`.
+        words match, in upper or lower case. A space in a word also matches `_`.
     tolerances
         Tolerances that replace those in `TOLERANCES`. Their absolute part is not reduced for small
         numbers.
@@ -271,9 +271,9 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     Returns
     -------
     Comparison
-        Without differences if both texts say the same. White space counts only as a separator,
+        It has no differences if both texts say the same. White space counts only as a separator,
         because NumPy pads a column to its widest entry and may break the lines of an array
-        elsewhere, so one changed digit moves others. The ruled lines of tables are ignored. With
+        elsewhere, so one changed digit can move others. The ruled lines of tables are ignored. With
         `rules.exact`, everything counts except colours and white space at the ends of lines.
     """
     if rules.exact:
@@ -366,12 +366,12 @@ def tolerance(
 
     The result includes one unit of the last printed digit if `has_unit` is true. NumPy strips
     trailing zeros, so the longer of the two numbers decides which digit is the last. `scale` is the
-    same as in `floor`. A number is `alone` outside arrays and table rows.
+    same as in `floor`. `alone` is true outside arrays and table rows.
     """
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
     size = abs(value(stored))
-    if kind == "setting":  # a constant that is not computed, with the precision of float32
+    if kind == "setting":  # only float32 rounding changes a constant
         return 1e-6 * size
     phase = rules.phase
     known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}
@@ -380,7 +380,7 @@ def tolerance(
     kind = JUDGED_AS.get(kind, kind)
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
     if kind.endswith(("accuracy", "probability")) and size > 1:
-        # Not a share between 0 and 1, but an accuracy in per cent or another kind of score.
+        # The number is not a share between 0 and 1, but an accuracy in per cent or another score.
         kind = "percentage" if kind.endswith("accuracy") and size <= 100 else "float"
     absolute, relative = known[kind]
     if kind not in rules.tolerances.get(phase, {}):
@@ -399,19 +399,20 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     absolute
         How far a number of order 1 may move.
     scale
-        The largest magnitude of the numbers that it was computed with, such as those of its array.
+        The largest magnitude of the numbers that this one was computed with, such as those in its
+        array.
         Rounding noise in an array is proportional to its largest number.
     """
     size = abs(value(stored))
-    if size == 0 or size > 1e-20 * scale:  # a smaller one is a constant in the array, not noise
+    if size == 0 or size > 1e-20 * scale:  # a smaller one is a constant, not noise
         size = max(size, scale)
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):
-        return absolute  # a share in [0, 1] can differ as much when it is small
+        return absolute  # a small share in [0, 1] can differ as much as a large one
     if kind == "percentage":  # the spread of a share of n grows with the root of the share
         return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
-    if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant, a p-value
+    if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant or a p-value
         return 0.0
     return min(absolute, 0.5 * max(size, 10.0 ** -decimals(stored)))
 
@@ -451,8 +452,8 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 def has_other_format(stored: Line, computed: Line) -> bool:
     """Tell whether a number of a line is printed in another format, such as `1,200` for `1200`.
 
-    Trailing zeros count as a format only outside arrays and tables, where they are stripped from
-    all numbers together.
+    Trailing zeros count as a format only outside arrays and tables, because arrays and tables strip
+    them from all numbers together.
     """
     for one, other in zip(stored.compared, computed.compared, strict=True):
         old, new = one.text, other.text
@@ -471,7 +472,7 @@ def has_other_format(stored: Line, computed: Line) -> bool:
 
 
 def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
-    """Compare a number with a range; the middle uses none of the tolerance, the ends all of it."""
+    """Compare a number with a range; at the ends of the range, all of the tolerance is used."""
     low, high = between
     here = value(computed)
     moved = abs(here - (low + high) / 2)
@@ -516,7 +517,7 @@ def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
 
 
 def numbers_of(text: str) -> list[re.Match]:
-    """Return a match for each compared number in a text; its group is `number`."""
+    """Return a match for each compared number in a text, with a group `number`."""
     return [
         NUMBER.match(line.text, token.start)
         for line in lines_of(text)

@@ -36,7 +36,7 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The table is wrong; the message names the file, the key and the values that it accepts."""
+    """The table is wrong; the message names the file, the key and the accepted values."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Config:
         Glob patterns, relative to the file, for the notebooks that `nbval-tolerance execute` runs
         or searches when it is given no path.
     training
-        Calls that train a model with a result that depends on chance or amplifies rounding, in
-        addition to the built-in ones: the name of a function or method, such as `train_epoch`.
+        Calls that train a model in a way that depends on chance or amplifies rounding, in addition
+        to the built-in ones. Each is the name of a function or method, such as `train_epoch`.
     deterministic
         Calls that look like training but give the same result on every machine, except for
         rounding.
@@ -234,7 +234,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
     names: dict[str, str] = {}  # word -> its kind
     for kind, listed in items(value, where):
         if kind not in KINDS:
-            raise ConfigError(f"{where}.{kind}: no such kind; there are {', '.join(KINDS)}")
+            raise ConfigError(f"{where}.{kind}: no such kind; the kinds are {', '.join(KINDS)}")
         found[kind] = texts(listed, f"{where}.{kind}")
         for word in found[kind]:
             if not re.search(r"[^\W_]", word):
@@ -251,7 +251,7 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
     found: dict[Phase, dict[str, tuple[float, float]]] = {}
     for name, table in items(value, where):
         if name not in phases:
-            raise ConfigError(f"{where}.{name}: no such phase; there are {', '.join(phases)}")
+            raise ConfigError(f"{where}.{name}: no such phase; the phases are {', '.join(phases)}")
         phase = phases[name]
         found[phase] = {}
         for kind, pair in items(table, f"{where}.{name}"):
@@ -259,7 +259,7 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
                 raise ConfigError(f"{where}.{name}.{kind}: {FIXED[kind]}; remove it")
             if kind not in TOLERANCES[phase]:
                 there = ", ".join(TOLERANCES[phase])
-                raise ConfigError(f"{where}.{name}.{kind}: no such kind; there are {there}")
+                raise ConfigError(f"{where}.{name}.{kind}: no such kind; the kinds are {there}")
             if (
                 not isinstance(pair, list)
                 or len(pair) != 2

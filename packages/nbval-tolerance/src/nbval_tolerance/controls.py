@@ -1,4 +1,4 @@
-"""The tags and metadata by which an author controls the comparison of a cell or a notebook.
+"""The tags and metadata with which an author controls the comparison of a cell or a notebook.
 
 Tags, in JupyterLab's property inspector:
 
@@ -80,11 +80,11 @@ RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """Tags or metadata are wrong; the message is a sentence, without the cell's name."""
+    """Tags or metadata are wrong; the message is a sentence that does not name the cell."""
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
-    """Return the rules for each code cell, from its phase, its tags and the notebook's tags.
+    """Return each code cell's rules, derived from its phase, its tags and the notebook's tags.
 
     A cell with wrong tags gets the strict rules, and the stored-state test reports the error.
     """
@@ -118,7 +118,7 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     start
         The rules that apply unless the cell or the notebook changes them.
     notebook
-        The notebook, whose tags apply to all cells, before each cell's own tags.
+        The notebook. Its tags apply to all cells, and each cell's own tags are applied after them.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
 
 
 def check_notebook(notebook: NotebookNode) -> None:
-    """Raise `ControlError` if a notebook's own tags or metadata are wrong, as `rules` does."""
+    """Like `rules`, raise `ControlError` if a notebook's own tags or metadata are wrong."""
     apply(tags_of(notebook), notes(notebook), Rules())
     check_keys(notebook)
     outside = notebook.metadata.get("tags", [])
@@ -215,7 +215,7 @@ def check_keys(node: NotebookNode) -> None:
 
 
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
-    """Return the rules after applying some tags; raise `ControlError` as `rules` does."""
+    """Return the rules after applying some tags; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
     seen: dict[str, str] = {}  # name of a tag without its value -> the tag
     for tag in tags:
@@ -230,7 +230,7 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
         elif name == "seconds":
             found = replace(found, seconds=number(tag, text, 0, LONGEST))
         else:
-            raise ControlError(f"the tag {tag!r} is not known; there are {KNOWN}")
+            raise ControlError(f"the tag {tag!r} is not known; the tags are {KNOWN}")
         if seen.setdefault(name, tag) != tag:
             raise ControlError(f"the tags {seen[name]!r} and {tag!r} contradict each other")
         if name.partition("-")[0] in WEAKER or name in WEAKER:
@@ -322,7 +322,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return the tags and comments of a cell that match one of the patterns above."""
+    """Return the tags and comments of a cell that match `of`, one of the patterns above."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -91,7 +91,7 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Replace the new outputs and values by the stored ones, which all come from one run."""
+    """Replace the new outputs and values with the stored ones, which all come from one run."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
         alt.put(new)  # store the author's new texts, even for pictures that are not compared
@@ -106,10 +106,10 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
     """Return, for each cell that changed, what a reader would see change.
 
     Figures are drawn side by side in a file. If a cell was edited since its output was stored,
-    every change is reported, because the author meant it.
+    every change is reported, because edits are intentional.
     """
     changes = []
-    stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise unknown
+    stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise, edits go unnoticed
     cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
     for number, (old, new, found_rules) in enumerate(cells):
         edited = stamped and notes(old).get("source") != source_hash(old)
@@ -174,7 +174,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # the outputs of each cell at the time when it ended
+    left: dict[int, list] = {}  # the outputs of each cell when it ended
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):
@@ -231,9 +231,10 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join a cell's chunks of output, and keep only what can be seen after its kernel has ended.
+    """Join a cell's chunks of output, and drop what cannot be seen after its kernel has ended.
 
-    That is the last frame of a progress bar, and the other forms of a live widget.
+    Only the last frame of a progress bar is kept. The view of a live widget is dropped if the
+    widget has another form.
     """
     cell.outputs = merge_streams(cell.outputs)
     for output in cell.outputs:

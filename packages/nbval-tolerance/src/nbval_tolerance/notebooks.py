@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.config import Config
 
-# The keys of each node that this package, nbval and nbclient read, with the required types.
+# For each node, the keys that this package, nbval and nbclient read, with the required types.
 TEXT = (str, list)  # a string or a list of lines
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
@@ -33,15 +33,15 @@ class NotebookError(Exception):
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
     """Return the notebooks that `names` select, in the given order; all if `names` is empty.
 
-    Hidden files and folders, whose names begin with a dot, are left out unless they are named with
-    the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
+    Hidden files and folders, whose names begin with a dot, are left out unless the given name
+    includes the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
 
     Parameters
     ----------
     names
         Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
         start of a name, with or without the folder: `05`, `05_loss`, `solutions/05`. Whole words
-        take precedence: `05` selects `05b` only if no name is `05` or continues as `05_loss` does.
+        take precedence: `05` selects `05b` only if no name begins with the word `05`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook's name begins with the given one, or equals it with `.ipynb`."""
+    """Tell whether `given` is a notebook's full name with `.ipynb`, or the start of its name."""
     same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
     return same and given.parent in (Path(), path.parent, Path(path.parent.name))
 
@@ -140,7 +140,7 @@ def parse(text: bytes) -> NotebookNode:
     if not isinstance(found, dict) or not {"cells", "worksheets"} & set(found):
         raise NotebookError(f"it is not a notebook: the file's JSON has no cells. {again}")
     try:
-        if found.get("nbformat") == 4:  # nbformat converts older ones
+        if found.get("nbformat") == 4:  # nbformat converts older notebooks
             check(found)
     except NotebookError as error:
         raise NotebookError(f"it is not a valid notebook: {error}. {again}") from None
@@ -186,7 +186,7 @@ def check_output(output: Mapping, where: str) -> None:
 
 
 def check_node(node: object, wanted: Mapping[str, type | tuple], where: str) -> None:
-    """Raise `NotebookError` if a part of a notebook lacks a key or holds a wrong type there."""
+    """Raise `NotebookError` if a part of a notebook lacks a key or has a value of a wrong type."""
     if not isinstance(node, Mapping):
         raise NotebookError(f"{where} has the wrong type")
     for key, kind in wanted.items():

@@ -37,7 +37,8 @@ EMBEDDED = re.compile(
 )
 # The plain text of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs in each run
+# An output of such a type contains the name of a model, which differs in each run.
+WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
 
@@ -69,7 +70,7 @@ def compare_notebooks(
 def compare_values(
     stored: Mapping[str, str], computed: Mapping[str, str], rules: Rules
 ) -> Comparison:
-    """Compare the values of probes; each name says what kind of number its value is."""
+    """Compare the values of probes; a probe's name says what kind of number its value is."""
     result = Comparison()
     for name in dict.fromkeys([*stored, *computed]):
         old, new = (values.get(name, "nothing") for values in (stored, computed))
@@ -153,8 +154,9 @@ def without_view(data: Mapping) -> dict:
     """Return the forms of an output without the view of a live widget, if another form is left.
 
     The view refers to a model in the kernel that created it, so it means nothing in a stored
-    notebook. JupyterLab would show an error in its place and none of the other forms. A plain text
-    that only names an object, such as `<Widget at 0x7f…>`, does not count as another form.
+    notebook. JupyterLab would show an error in place of the view and would not fall back to the
+    other forms. A plain text that only names an object, such as `<Widget at 0x7f…>`, does not count
+    as another form.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -183,7 +185,7 @@ def without_pictures(text: str) -> str:
 
 
 def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare the pictures inside two pieces of HTML or Markdown, which must have as many."""
+    """Compare the pictures inside two HTML or Markdown texts; their number and types must agree."""
     old, new = (list(EMBEDDED.finditer(text)) for text in (stored, computed))
     kinds = [[one["kind"] or SVG for one in found] for found in (old, new)]
     if kinds[0] != kinds[1]:
@@ -197,7 +199,7 @@ def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
-    """Tell whether a display's plain text contains every number of its HTML, as for a table."""
+    """Tell whether a display's plain text contains every number of its HTML, as a table's does."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (
@@ -234,7 +236,7 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return the share of its tolerance that a figure used, as a number that moved."""
+    """Return the share of its tolerance that a figure used, in the form of a `Number`."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
@@ -273,7 +275,7 @@ def outline(outputs: list[NotebookNode]) -> str:
 
 
 def text_of(output: NotebookNode) -> str:
-    """Return an output's text: of a stream, an error's message, or a result's plain text."""
+    """Return the text of a stream, the message of an error, or the plain text of a result."""
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":
@@ -287,7 +289,7 @@ def alt_text(output: NotebookNode, kind: str) -> str:
 
 
 def rich_text(kind: str, content: str | dict | list) -> str:
-    """Return the comparable text of a display's form other than plain text, or an empty string."""
+    """Return the text to compare for a form other than plain text; empty if there is none."""
     if kind == "text/html":
         return html_text(content)
     if kind in ("text/markdown", "text/latex"):
@@ -310,8 +312,8 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # so that an empty cell counts
-        elif tag == "img":  # an embedded picture only has to be present, others need the same URL
+            self.parts.append(" │ ")  # An empty cell counts, too.
+        elif tag == "img":  # An embedded picture only has to be there. Others need the same URL.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 

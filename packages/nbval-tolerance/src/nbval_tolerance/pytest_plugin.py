@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PARTS = ("plugin", "report", "changed")
-# Options that this plugin replaces, with the reason.
+# Options that cannot be combined with `--nbval-tolerance`, each with the reason.
 REPLACED = {
     "nbdime": "nbdime shows every difference, even those that a tolerance allows",
 }
@@ -28,15 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--{name}", dest=twin, action=action, default=None, help=about, **how)
         parser.addini(twin, f"the same as --{name}", type=kind)
 
-    add("nbval-tolerance", "compare outputs as a reader would, and numbers by tolerances")
+    add("nbval-tolerance", "compare outputs as a reader would, and numbers with tolerances")
     add(
         "nbval-tolerance-report",
         "list what share of its tolerance each cell used",
     )
     add(
         "nbval-tolerance-dir",
-        "keep each notebook's computed outputs, all compared numbers and pictures of figures that "
-        "differ in this folder (default: in pytest's cache, and only for notebooks that fail)",
+        "keep in this folder each notebook's computed outputs, all compared numbers, and pictures "
+        "of figures that differ (default: in pytest's cache, and only for notebooks that fail)",
         "string",
         metavar="DIR",
     )
@@ -92,7 +92,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             early_config.pluginmanager.import_plugin(f"nbval_tolerance.session.{part}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime
+@pytest.hookimpl(tryfirst=True)  # run this before nbval looks for nbdime
 def pytest_configure(config: pytest.Config) -> None:
     """Reject command-line options that would have no effect.
 

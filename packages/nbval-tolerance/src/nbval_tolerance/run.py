@@ -29,15 +29,16 @@ from nbformat import NotebookNode
 
 from nbval_tolerance import alt
 
-CELL_TIMEOUT = 300.0  # seconds
-STARTUP_TIMEOUT = 60.0  # seconds
-# From a cell's end until its last output arrives. nbclient's 4 s is too short on a busy machine.
+CELL_TIMEOUT = 300.0  # Seconds.
+STARTUP_TIMEOUT = 60.0  # Seconds.
+# The time limit from a cell's end to its last output. The limit of nbclient, 4 s, is too short on a
+# busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
 # The variables that a kernel inherits. They locate programs, data and certificates, and decide how
 # this machine computes. Other variables of a shell, an editor or a CI service could change what a
-# notebook shows: MPLBACKEND=agg loses every figure, PYTEST_CURRENT_TEST makes ipykernel capture
-# other output, and COLUMNS breaks lines elsewhere.
+# notebook shows: MPLBACKEND=agg suppresses every figure, PYTEST_CURRENT_TEST makes ipykernel
+# capture other output, and COLUMNS changes where lines break.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
@@ -95,7 +96,7 @@ def chance_state(variables):
         getters.append((torch.Generator, lambda each: each.get_state().tolist()))
     for name, value in sorted(variables.items()):
         for kind, state_of in getters:
-            # Avoid `isinstance`, which would ask the object itself.
+            # Avoid `isinstance`, which may run the object's own code.
             if issubclass(type(value), kind):
                 try:
                     states.append((name, state_of(value)))
@@ -213,7 +214,7 @@ class Runner:
         self.process = self.client.km.provisioner.process
 
     def stop(self) -> None:
-        """Stop the kernel; does nothing if the kernel has already stopped or died."""
+        """Stop the kernel. Do nothing if it has already stopped or died."""
         self.stack.close()
 
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
@@ -329,7 +330,7 @@ class Runner:
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}
         )
-        # nbclient supports a time limit only for cells, so the expression is passed as one.
+        # nbclient supports a time limit only for cells, so the expression is passed as a cell.
         reply = await self.client.async_wait_for_reply(request, NotebookNode(source=expression))
         printed, idle = "", False
         while not idle:
@@ -380,9 +381,9 @@ def kernel_environment(
     ours
         The variables of this process.
     more
-        Names in addition to `INHERITED`, in which `*` matches any characters, or `NAME=value`.
+        Names or `NAME=value`, in addition to `INHERITED`. In a name, `*` matches any characters.
     threads
-        How many threads the usual libraries may use, unless a variable already sets it.
+        How many threads the usual libraries may use, unless a variable already sets this number.
     """
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}

@@ -84,8 +84,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
       hash.
     - A cell stores an error if and only if a tag says that it raises one.
     - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
-      range matches a number, each figure has its alternative text, and the cell shows whatever a
-      tag gives a wider tolerance.
+      range matches a number, each figure has its alternative text, and a tag that widens a
+      tolerance applies to something that the cell shows.
     - In a project that sets `strict`, a cell stores nothing on stderr, and nothing that differs
       from run to run, such as a time, an address, or the frames of a progress bar, unless a tag
       allows it.
@@ -144,7 +144,7 @@ def control_errors(notebook: NotebookNode) -> dict[str, str]:
 
 
 def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str]:
-    """Yield the problems with a cell's execution, which should directly follow `before`."""
+    """Yield the problems with a cell's execution; `before` is the previous execution count."""
     if cell.execution_count is None:
         if not marks(cell, SKIPPED):
             yield f"was never executed; {AGAIN}"
@@ -156,10 +156,11 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
 
 
 def edited(cell: NotebookNode) -> str:
-    """Say which part of a cell was edited after its output was stored, as far as its hash tells."""
+    """Say what was edited in a cell after its output was stored, as far as the hash shows."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
-    known = isinstance(probes, Mapping) and isinstance(values, Mapping)  # reported elsewhere
+    # Metadata of another type are reported elsewhere.
+    known = isinstance(probes, Mapping) and isinstance(values, Mapping)
     if noted == source_hash(cell):
         same = not known or list(values) == list(probes)
         return "" if same else "its probes and their stored values have different names"
@@ -168,7 +169,8 @@ def edited(cell: NotebookNode) -> str:
     before = {name: expression for name, expression in probes.items() if name in values}
     if noted == hash_of(cell.source, before):
         return "its probes changed after their values were stored"
-    return "its source or its probes changed after its output was stored"  # the hash cannot tell
+    # The hash cannot tell which of the two it was.
+    return "its source or its probes changed after its output was stored"
 
 
 def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
@@ -185,7 +187,7 @@ def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
     for key in sorted(set(found.between) - matched):
         yield f"between: no number is {key!r}; give a kind, a probe's name, or the words before it"
     if "spread" in kinds:
-        kinds.add("float")  # whose tolerance it uses
+        kinds.add("float")  # a spread uses the tolerance of `float`
     if has_picture(cell):
         kinds.add("figure")
     yield from idle_problems(cell, kinds)
@@ -282,7 +284,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 
 
 def readable(output: NotebookNode) -> str:
-    """Return the text that a reader can read in an output, in all its forms.
+    """Return the text that readers see in an output, from all of its forms.
 
     If a display has other forms, a plain text that only names an object, such as
     `<Styler at 0x7f…>`, is not shown. Any other plain text beside a picture is for readers who

@@ -10,20 +10,20 @@ from PIL import Image
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# How many of 255 levels a single pixel may always differ by: one step of a colour map, which
-# rounding can cause. The steps of hsv are that large, and those of viridis half as large.
+# A single pixel may always differ by this many of 255 levels, because rounding can move its colour
+# by one step of a colour map. A step of hsv is 6 levels, and a step of viridis is about half that.
 GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
 # whole area of axes with a colour. In pixels:
-SPINE = 40  # minimum length of such a line; no stroke of a letter is as long
-GRID = 4  # maximum width of a line in the background's colour that crosses it
-TICK = 8  # how far two lines may miss or pass their corner: the length of a tick
-LABELS = 16  # maximum distance between the axes and the nearest labels
-FULL = 0.8  # minimum share of a line that is coloured if an area's grid crosses it
-ROUND = 0.9  # a shape that covers more of its bounding rectangle is not round (a circle: 0.8)
-CELLS = 50_000  # maximum number of marked cells of 2 by 2 pixels, which are followed one by one
-LINES, RECTANGLES = 500, 100  # how many to consider, the largest first
+SPINE = 40  # The minimum length of such a line. No stroke of a letter is as long.
+GRID = 4  # The maximum width of a line in the background's colour that crosses it.
+TICK = 8  # How far two lines may miss or pass their corner: the length of a tick.
+LABELS = 16  # The maximum distance between the axes and the nearest labels.
+FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
+ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
+CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
+LINES, RECTANGLES = 500, 100  # How many to consider, the largest first.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
@@ -40,13 +40,13 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
+    """Find axes: rectangles of long lines with ticks or labels on the left, and below or above.
 
     A legend, a colour bar, a table and a frame around the figure have no ticks or labels there.
     Two kinds of panels count as axes even without ticks and labels: those that share their rows or
     columns with labelled axes, and those in a row or column with others of the same size. If a
-    figure after training has none of these, polar and three-dimensional axes are searched for. Axes
-    without spines, grid or colour are not found.
+    figure drawn after training has none of these, the search includes polar and three-dimensional
+    axes. Axes without spines, grid or colour are not found.
 
     Returns
     -------
@@ -126,7 +126,8 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        An (n, 4) array with first and last row, first and last column; the largest first.
+        An (n, 4) array: each rectangle's first and last row, and first and last column. The largest
+        rectangle comes first.
     """
     flat, upright = runs(mask), runs(mask.T)
     y, left, right = flat.T[:, None]
@@ -160,7 +161,7 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return the number of rows in a strip up to the last nearly full one."""
+    """Return how many rows a strip has up to its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 
@@ -203,7 +204,7 @@ def runs(mask: np.ndarray) -> np.ndarray:
     begins = np.r_[True, (rows[1:] > rows[:-1]) | (first[1:] - last[:-1] > GRID)]
     ends = np.r_[begins[1:], True]
     lines = np.column_stack([rows[begins], first[begins], last[ends]])
-    lines = lines[np.lexsort(lines.T)]  # by last column, first column, row
+    lines = lines[np.lexsort(lines.T)]  # sort by last column, first column, row
     follows = (np.diff(lines, axis=0) == (1, 0, 0)).all(axis=1)
     lines = lines[~(np.r_[False, follows] & np.r_[follows, False])]
     return lines[np.argsort(lines[:, 1] - lines[:, 2])[:LINES]]

@@ -5,19 +5,19 @@ of colours around the same place in the other picture, one pixel in each directi
 therefore be smoothed differently or snap to the next pixel, but nothing may appear, disappear or
 change its colour. All blocks must agree.
 
-This is too strict after a network was trained, or if another version of Matplotlib drew the text.
-In these cases, a block also agrees if the other picture has it nearby. A small patch may still
-differ. Inside the axes of a figure after training, the patch may be as large as a point that moved;
-titles, labels and ticks must not differ. With another version of Matplotlib, it may be as large as
-the change of a box that grew with its text.
+This is too strict once a network has been trained, or if another version of Matplotlib drew the
+text. In these cases, a block also agrees if the other picture has it nearby. A small patch may
+still differ. Inside the axes of a figure drawn after training, the patch may be as large as a point
+that moved; titles, labels and ticks must not differ. With another version of Matplotlib, the patch
+may be as large as the change of a box that grew with its text.
 
 Transparent pictures are compared on white and on black, because a notebook may be read on either.
 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
-the same size. In a figure after training, movements of up to 8 pixels, a line style, a small
-marker, a point far from its old place, and a short word inside the axes, such as in a legend, pass
-as well. Between two versions of Matplotlib, a word, a thin line or a small part also pass. The
-numbers behind a figure should therefore be printed, so that they are compared as text.
+the same size. In a figure drawn after training, movements of up to 8 pixels, a line style, a
+small marker, a point far from its old place, and a short word inside the axes, such as in a legend,
+pass as well. Between two versions of Matplotlib, a word, a thin line or a small part also passes.
+The numbers behind a figure should therefore be printed, so that they are compared as text.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
 # How many levels beyond `GRAIN` a block's pixels may be outside their neighbours' colours, on
-# average, for black on white. The limit is lower for less contrast. Lessons 02 to 07 on four
-# variants of instruction set and threads reached 1.4, except for figure 06-17, whose points move.
-# The limit is also lower beside the axes of a figure before training, where there is only text: a 6
-# that becomes an 8 reaches 3 at 100 dpi.
+# average, for black on white. The limit is lower for less contrast. With four combinations of
+# instruction set and threads, lessons 02 to 07 reached 1.4, except for figure 06-17, whose points
+# move. The limit is also lower beside the axes of a figure drawn before training, where there is
+# only text: a 6 that becomes an 8 reaches 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # in levels; any lower contrast counts as this one
 
 # How far away a block is searched for, in pixels. Matplotlib 3.10 draws the x label of figure 03-23
-# 7 pixels lower than 3.11. Across the variants, the band of figure 06-17 moved by 6 pixels.
+# seven pixels lower than 3.11. Across the combinations, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
 # If a larger share of the blocks differs, it is another picture, and the slow search is skipped.
-# Between Matplotlib 3.10 and 3.11, up to 0.39 differed, in a wall of photographs that was shifted
-# by half a pixel.
+# Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a wall of photographs that
+# was shifted by half a pixel.
 SEARCHED = 1 / 2
 
-# How much a block that is found nearby may differ from the match, surroundings included, as an
-# average in levels. With the same version of Matplotlib, a moved curve like lesson 06's reached
-# 5.9, and a changed word 9 or more; beside the axes, where there is only text, the limit is lower
+# How many levels a block, including its surroundings, may differ on average from the most similar
+# place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached 5.9, and
+# a changed word reached 9 or more. Beside the axes, where there is only text, the limit is lower
 # for faint text. With two versions, where FreeType draws different strokes, all but one of the
 # lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # side of a block with its surroundings, since two letters tell more than one
-BLUR = 1.2  # standard deviation in pixels; without blur, other strokes differ by up to 47 levels
+CONTEXT = 16  # The side of a block with surroundings. Two letters are more distinctive than one.
+BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
-# How many touching blocks may differ. Inside the axes of a figure after training, a point of figure
-# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image 24
-# or more. Anywhere in a figure by another version of Matplotlib, the boxes of figure 02-34 changed
-# 5 blocks, and an added line 19.
+# How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
+# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image
+# changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes of
+# figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
 # The resolution at which Matplotlib draws for a screen without doubled pixels.
@@ -84,7 +84,8 @@ class FigureComparison:
     Attributes
     ----------
     used
-        The share of the tolerance that was used. The limit is 1; infinity means not comparable.
+        The share of the tolerance that was used. The limit is 1. Infinity means that the pictures
+        cannot be compared.
     what
         How they differ, and where in the picture; None if they agree.
     """
@@ -155,7 +156,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's place by a ninth of the picture and its pixel coordinates."""
+    """Describe a block's place: the ninth of the picture that it is in, and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -198,7 +199,7 @@ def read(data: bytes) -> Image.Image:
 
 
 def drawn_by(picture: Image.Image) -> str:
-    """Return the minor version of the Matplotlib that drew a picture, such as 3.11; else empty."""
+    """Return the version of Matplotlib that drew a picture, such as 3.11, or an empty string."""
     software = str(picture.info.get("Software", ""))
     return ".".join(software.partition(",")[0].split(".")[:2])
 

@@ -3,9 +3,9 @@
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
 coordinates. Names (`id`) count only where something refers to them, because Matplotlib chooses them
 at random. Its metadata contains a date and is ignored. Coordinates may differ by rounding and, once
-a network was trained, by as many pixels as a curve in a PNG figure. Two lines are the same if no
-point of one is farther than that from the other, because Matplotlib omits points on straight parts
-of a line.
+a network has been trained, by as many pixels as a curve in a PNG figure. Two lines are the same if
+no point of one is farther than that from the other, because Matplotlib omits points on straight
+parts of a line.
 
 An SVG that cannot be read, is very long or declares entities is compared character by character.
 """
@@ -26,15 +26,15 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # characters; a scatter plot of 10,000 points has a million
-DEEPEST = 200  # nested elements
-POINTS = 4_000_000  # the most pairs of a point and a line to measure for one path
+LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million.
+DEEPEST = 200  # Nested elements.
+POINTS = 4_000_000  # The most pairs of a point and a line to measure for one path.
 
-# In pixels. Rounding in float32 moves a point by 2e-5 of a figure. A curve after training may move
-# as far as in a PNG figure.
+# In pixels. Rounding in float32 moves a point by 2e-5 of a figure's size. After training, a curve
+# may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # of 255 colour levels; after training, a 16-level colour-map step
-UNKNOWN = 500  # the assumed width in pixels of a drawing that does not state it
+SHADE = {False: 1, True: 16}  # Of 255 colour levels. One step of a colour map may be 16.
+UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
 PLACES |= {"width", "height", "viewBox", "transform"}
@@ -93,11 +93,11 @@ def compare_svg(
     stored, computed
         The SVG in the notebook, and the one that its cell draws now.
     rules
-        How strictly to compare its words; the phase is always `UNTRAINED`.
+        How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
     trained
         Whether the drawing's data come from a trained network and thus vary between machines.
     wider
-        The factor by which coordinates may then move farther than usual.
+        The factor by which coordinates may move farther than usual after training.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def compare_svg(
         what = "a text in the SVG differs"
         found = [replace(one, what=what, about="figure") for one in words.differences]
         return SvgComparison(inf, found)
-    if old_by != new_by:  # another Matplotlib version may draw other outlines of letters
+    if old_by != new_by:  # another Matplotlib version may draw letters differently
         old, new = ([one for one in shapes if not one.glyph] for shapes in (old, new))
     moves = trained or old_by != new_by
     allowed = MOVED * (wider if trained else 1) if moves else ROUNDING
@@ -183,13 +183,14 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
     Raises
     ------
     UnreadableError
-        If it is not XML, or so large or deeply nested that reading it may take very long.
+        If it is not XML, declares entities, or is so large or deeply nested that reading it may
+        take very long.
     """
     if len(svg) > LONGEST:
         raise UnreadableError(f"it has {len(svg):,} characters")
     if "<!ENTITY" in svg:
         raise UnreadableError("it declares entities")
-    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as inside HTML
+    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
     builder = ElementTree.TreeBuilder(insert_comments=True)
     try:
@@ -253,7 +254,7 @@ class Drawing:
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value with the names that it refers to replaced by their numbers."""
+        """Return a value in which each name that it refers to is replaced by its number."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )
@@ -301,7 +302,7 @@ def compare_values(
     allowed
         How far coordinates may move, in pixels.
     moves
-        Whether the shapes may move, after training or with another version of Matplotlib.
+        Whether the shapes may move, as after training or with another version of Matplotlib.
     """
     if old is None or new is None:
         return inf
@@ -357,7 +358,7 @@ def vertices(path: str) -> np.ndarray:
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the greatest distance of any point of a line from the other line; both are (n, 2)."""
+    """Return the greatest distance from a point of one line to the other line; both are (n, 2)."""
     if min(len(one), len(other)) < 2 or len(one) * len(other) > POINTS:
         return inf
     farthest = 0.0

@@ -1,1 +1,1 @@
-"""The parts of a pytest session with the comparison: items, report, unchanged notebooks."""
+"""Everything that the comparison adds to a pytest session: test items, advice and reports."""

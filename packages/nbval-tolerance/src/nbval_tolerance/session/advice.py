@@ -21,7 +21,7 @@ def kinds_of(result: Comparison) -> set[str]:
 def advice(
     draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
 ) -> list[str]:
-    """Say which draws may make a cell differ, and how to fix it; empty if there are none.
+    """Say which draws may make a cell differ, and how to fix that; return [] if there are none.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def advice(
         The cell's number.
     used
         The cell itself and the cells whose variables it uses. If only text differs, only their
-        draws are considered, because random numbers cause text differences less often.
+        draws are considered, because random numbers rarely cause a difference in text.
     kinds
         What differs, as returned by `kinds_of`.
     strict
@@ -46,11 +46,11 @@ def advice(
         return draw.cell != cell, draw.cell not in used, draw.clock, not draw.seed
 
     named = [min(causes, key=farther)]
-    if named[0].clock:  # the call may only time the cell
+    if named[0].clock:  # the call may do no more than time the cell
         named += [draw for draw in near if not draw.clock][:1]
     seed = next((draw.seed for draw in named if draw.seed), "")
     mend = f"set one, {seed}, or " if seed else ""
-    return [f"{' '.join(map(cause, named))} If that is why, {mend}{remedy(kinds, strict)}"]
+    return [f"{' '.join(map(cause, named))} If that is the cause, {mend}{remedy(kinds, strict)}"]
 
 
 def cause(draw: Draw) -> str:

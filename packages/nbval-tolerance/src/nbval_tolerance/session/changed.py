@@ -1,4 +1,4 @@
-"""Leave out unchanged notebooks that passed before. For an author's own machine, never for CI."""
+"""Leave out unchanged notebooks that passed before, on an author's machine but never in CI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
-CACHE = "nbval-tolerance/passed"  # notebook -> the fingerprint with which it passed
+CACHE = "nbval-tolerance/passed"  # notebook -> its fingerprint when it passed
 VARIABLES = (
     "TF_",
     "ONEDNN_",
@@ -78,7 +78,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
     digest.update(repr(chosen).encode())
     if option.nbval_sanitize_with:
         digest.update(Path(option.nbval_sanitize_with).read_bytes())
-    modules = set(path.parent.glob("*.py"))  # modules that it may import
+    modules = set(path.parent.glob("*.py"))  # modules that the notebook may import
     for package in path.parent.glob("*/__init__.py"):
         modules |= set(package.parent.rglob("*.py"))
     for part in [path, *sorted(modules)]:
@@ -116,7 +116,7 @@ class Outcomes:
         path = self.config.rootpath / report.nodeid.partition("::")[0]
         if path.suffix == ".ipynb":
             cells = self.outcomes.setdefault(path, {})
-            if report.failed or report.when == "call":  # after set-up alone, a cell did not run
+            if report.failed or report.when == "call":  # the set-up alone does not run a cell
                 cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

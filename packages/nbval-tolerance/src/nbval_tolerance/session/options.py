@@ -24,7 +24,7 @@ def check(config: pytest.Config) -> None:
     check_folder(config)
     check_patterns(config)
     try:
-        settings(config.rootpath, config)  # a notebook in a subfolder may have others
+        settings(config.rootpath, config)  # a notebook in a subfolder may have other settings
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -48,7 +48,7 @@ def check_folder(config: pytest.Config) -> None:
         there = Path(error.filename)
         there = next(path for path in (there, *there.parents) if path.exists())
         raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is not a folder") from None
-    except (OSError, ValueError) as error:  # `ValueError` for a name with a zero byte
+    except (OSError, ValueError) as error:  # a name with a zero byte raises `ValueError`
         why = getattr(error, "strerror", None) or error
         raise pytest.UsageError(
             f"--nbval-tolerance-dir: {folder} cannot be written: {why}"
@@ -68,7 +68,7 @@ def check_patterns(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise pytest.UsageError(f"--nbval-sanitize-with: {name} is not a text file") from None
-    except (re.error, IndexError) as error:  # `IndexError` for an unknown group
+    except (re.error, IndexError) as error:  # an unknown group raises `IndexError`
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {pattern!r}: {error}") from None
     if not patterns:
         raise pytest.UsageError(

@@ -1,4 +1,4 @@
-"""Run nbval's files and cells with nbclient and compare them with tolerances, without patching."""
+"""Run nbval's test items with nbclient and compare outputs with tolerances. Nothing is patched."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from nbval_tolerance.session.report import Report
 from nbval_tolerance.source import Draw, phases, unseeded, uses
 from nbval_tolerance.stored import problems
 
-MANY = 10  # if one cell has more differences, only the first are shown
+MANY = 10  # if one cell has more differences, only the first few are shown
 FIRST = 6
 
 
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector):
-    """Replace nbval's file collector by our own."""
+    """Replace nbval's file collector with our own."""
     collectors = yield
     passed_by = is_passing(file_path) and not parent.session.isinitpath(file_path)
     return [
@@ -71,7 +71,7 @@ def is_passing(path: Path) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Never split a notebook between workers, because its cells share one kernel."""
     if config.option.dist in ("each", "loadfile", "loadscope"):
-        return None  # these also keep a file together
+        return None  # these modes also keep a file together
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
@@ -79,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the notebooks that train most first, so that all workers end at about the same time."""
+    """Run first the notebooks that train most, so that all workers end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
@@ -101,8 +101,8 @@ class Notebook(IPyNbFile):
         self.report = Report(self.path, self.config)
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
-        self.waiting: list[Cell] = []  # the cells that the kernel has not run yet
-        self.stopped = ""  # why the kernel cannot run them
+        self.waiting: list[Cell] = []  # The cells that the kernel has not run yet.
+        self.stopped = ""  # Why the kernel cannot run them.
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")
@@ -118,7 +118,7 @@ class Notebook(IPyNbFile):
             threads=max(cores() // workers, 1) if workers else None,
             environment=self.settings.environment,
         )
-        if not option.nbval_lax:  # with it, only the marked cells are compared
+        if not option.nbval_lax:  # with `--nbval-lax`, only marked cells are compared
             yield StoredState.from_parent(self, name="stored state")
         told = (
             rules_of(self.nb, self.settings),
@@ -143,7 +143,7 @@ class Notebook(IPyNbFile):
         """Do not start a kernel yet, because the stored state needs none."""
 
     def start_kernel(self) -> None:
-        """Start the kernel unless it is running, and coverage measurement if it is requested."""
+        """Start the kernel unless it is already running, and measure coverage if requested."""
         if self.kernel.process is None:
             self.kernel.start()
             if getattr(self.config.option, "cov_source", None):
@@ -163,7 +163,7 @@ class StoredStateError(Exception):
 
 
 class StoredState(pytest.Item):
-    """The test that a notebook's outputs come from one run, top to bottom; needs no kernel."""
+    """Tests, without a kernel, that a notebook's outputs come from one run from top to bottom."""
 
     def runtest(self) -> None:
         """Raise `StoredStateError` with everything that is wrong."""
@@ -201,7 +201,7 @@ class Cell(IPyNbCell):
         self.check = self.options["check"] and self.cell.execution_count is not None
 
     def setup(self) -> None:
-        """Skip a cell that can no longer be run; the kernel starts with the first cell's test."""
+        """Skip a cell that can no longer be run. `runtest`, not this method, starts the kernel."""
         if self.parent.stopped:
             pytest.skip(self.parent.stopped)
 
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Say which random numbers may make the cell differ, and what to do about it."""
+        """Say which random numbers may make the cell differ, and what to do about them."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
@@ -267,13 +267,13 @@ class Cell(IPyNbCell):
         name = error.evalue.strip("'\"")
         if error.ename == "KeyError" and name in os.environ:
             return (
-                f"\n{name} is a variable of your shell that kernels do not inherit; name it in "
-                "pyproject.toml, [tool.nbval-tolerance], environment"
+                f"\n{name} is a variable of your shell that kernels do not inherit; add it to "
+                "`environment` in pyproject.toml, [tool.nbval-tolerance]"
             )
         return ""
 
     def catch_up(self) -> None:
-        """Run the earlier cells that were not selected, because this cell may need their names."""
+        """Run the earlier cells that were not selected; this cell may use their variables."""
         waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)

@@ -25,8 +25,8 @@ class Report:
 
     For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, it writes
     `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
-    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder of
-    `--nbval-tolerance-dir`, at the same relative path as the notebook in pytest's root.
+    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder that
+    `--nbval-tolerance-dir` names, at the notebook's path relative to pytest's root.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
@@ -83,7 +83,7 @@ class Report:
 
 @cache
 def temporary() -> Path:
-    """Return a folder for the reports of this session if pytest has no cache."""
+    """Return the folder for this session's reports, to use if pytest has no cache."""
     return Path(tempfile.mkdtemp(prefix="nbval-tolerance-"))
 
 

@@ -1,4 +1,4 @@
-"""Determine from their code which cells train, what they show, and where they use random numbers.
+"""Tell from a notebook's code which cells train, what they show, and where they draw at random.
 
 The source is only analysed (see `reading`), never run.
 """
@@ -20,13 +20,13 @@ from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
 # Magics that run the Python code after them. After a cell magic, the rest of the first line holds
-# only options. A line magic is `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
+# only options. Line magics look like `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
 CELL_MAGIC = re.compile(r"\A\s*%%(?:time|timeit|capture|prun|memit)\b.*")
 LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython shows no value of such a cell
+QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython does not show the value of such a cell
 
 
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
@@ -34,8 +34,8 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
     the first such cell are `TRAINED`. Before that cell, the first cell that runs a solver and the
-    cells after it are `FITTED`. Estimators with a closed form and manual steps in NumPy change
-    numbers only by rounding, so they do not change the phase.
+    cells after it are `FITTED`. Estimators with a closed form, and manual steps in NumPy,
+    change numbers only by rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -56,7 +56,7 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     -------
     list
         Kinds of numbers, such as `accuracy` for `model.score(x, y)`, or `duration` and `id` for
-        values that depend on the run. Empty if the source gives no kind, or several.
+        values that depend on the run. A kind is empty if the source gives none, or several.
     """
     kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
     found = []
@@ -67,7 +67,7 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
 
 
 def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Draw, ...]]:
-    """Return, for each code cell, the calls up to it that draw random numbers without a seed.
+    """Return, for each code cell, the unseeded random draws in it and in the cells before it.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]
 def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether it, or a cell before it, may have read the clock.
 
-    False is certain as far as the source tells. No cell so far reads the clock, is timed, trains or
+    False means that, according to the source, no cell so far reads the clock, is timed, trains or
     fits a model (which may print a duration), leaves Python, or uses an unknown module. Log lines
     of libraries, such as TensorFlow's lines on stderr, do not count.
     """

@@ -1,4 +1,4 @@
-"""Read the calls in a notebook's code, both of its own functions and of libraries."""
+"""Read the calls in a notebook's code, both to its own functions and to libraries."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from nbval_tolerance.source.values import (
     union,
 )
 
-DEPTH = 20  # maximum depth of nested calls of the notebook's functions
-STEPS = 100_000  # maximum number of expressions read per cell, since nested calls multiply
+DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
+STEPS = 100_000  # The maximum number of expressions read per cell; nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
 # Methods that add to a container -> whether they add several values.
@@ -43,8 +43,8 @@ class Draw:
     Attributes
     ----------
     cell
-        The number of the code cell that contains the call, or that calls the function containing
-        it, starting at 0.
+        The number (from 0) of the code cell that contains the call, or that calls the function
+        containing it.
     call
         What is called, as written in the source: `np.random.rand`.
     seed
@@ -69,10 +69,10 @@ class Cell:
     phase
         `FIT` if it trains a network, `FITTED` if it fits another model, otherwise `UNTRAINED`.
     shown
-        The kinds of the numbers that it shows without a word; includes `?` if some may be of any
-        kind.
+        The kinds of the numbers that it shows without a word that names them. They include `?` if
+        some numbers may be of any kind.
     draws
-        Its draws of random numbers that nothing has seeded.
+        Its draws of unseeded random numbers, and its calls that read the clock.
     """
 
     phase: Phase = Phase.UNTRAINED
@@ -102,22 +102,22 @@ class Caller(ABC):
         self.training, self.deterministic = training, deterministic
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # the functions that receive their object
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases and definitions
-        self.attributes: dict[str, Value] = {}  # by name, for all objects of the notebook's classes
-        self.metrics: list[Value] | None = None  # from the last call of `compile`
-        self.roots: set[str] = set()  # names of the imported libraries
-        self.seeded: set[str] = set()  # names of the seeded generators
+        self.methods: set[str] = set()  # The names of the functions that are methods.
+        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
+        self.attributes: dict[str, Value] = {}  # Those of all the notebook's objects, by name.
+        self.metrics: list[Value] | None = None  # From the last call of `compile`.
+        self.roots: set[str] = set()  # The names of the imported libraries.
+        self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1
 
     def begin(self) -> None:
         """Begin the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # `gradient`, `update`: seen in the current loop
+        self.steps: set[str] = set()  # the parts of a training step in this loop
         self.returned: list[Value] = []
-        self.entered: list[str] = []  # the functions being read
-        self.results: dict = {}  # cached results of the functions that the cell has called
-        self.muted = 0  # nonzero inside a call that the project lists as deterministic
+        self.entered: list[str] = []  # The functions being read.
+        self.results: dict = {}  # The cached results of the functions that the cell has called.
+        self.muted = 0  # Nonzero inside a call that the project lists as deterministic.
         self.left = STEPS
 
     @abstractmethod
@@ -147,7 +147,7 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return the own and inherited attributes of a class of the notebook or its object."""
+        """Return all attributes of a notebook's class or its object, including inherited ones."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
@@ -234,7 +234,8 @@ class Caller(ABC):
             for name in sorted(given & self.functions.keys()):
                 with self.loop():
                     self.enter(name, [ANYTHING] * 3, {})
-                    if method not in ("map", "apply", "run"):  # a loop that passes on its variable
+                    # Other methods, such as `scan`, pass a variable from step to step.
+                    if method not in ("map", "apply", "run"):
                         self.steps.add("update")
         if method == "score" and any(
             UNKNOWN in n or is_object(n.rpartition(".")[0]) for n in function.names
@@ -243,7 +244,7 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names; an object of a notebook's class counts as its bases."""
+        """Return the objects among names; for an object of a notebook's class, return its bases."""
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -295,14 +296,17 @@ class Caller(ABC):
         return self.library(call, given)
 
     def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a library's call returns: a number, or an object with those passed to it."""
+        """Return what a call to a library returns: a number, or an object.
+
+        The object also stands for the objects and functions that were passed to the call.
+        """
         last = last_of(call.name)
         if kind := libraries.kind_of_the_run(call.name):
             return number(kind)
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # also for a loss object
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object counts, too
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING

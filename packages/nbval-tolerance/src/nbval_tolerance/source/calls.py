@@ -17,18 +17,18 @@ from nbval_tolerance.source.values import UNKNOWN, is_object
 
 @dataclass(frozen=True)
 class Call:
-    """One call, as far as it is known.
+    """What is known about one call.
 
     Attributes
     ----------
     name
-        One of the names of what is called.
+        One of the names that the called value may have.
     written
         The called expression in the source.
     node
         The call, or the function to which a decorator is applied.
     models
-        The objects whose method is called; an object of a notebook's class counts as its bases.
+        The objects whose method is called; for an object of a notebook's class, its bases.
     given
         The names of all its arguments.
     roots
@@ -49,7 +49,7 @@ class Call:
 
     @property
     def method(self) -> str:
-        """The last part of its name in the source."""
+        """The last part of the call's name in the source."""
         return name_of(self.written)
 
     @property
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is a method of an object that does not come from a known library."""
+        """Whether the call is to a method of an object from outside the known libraries."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property
@@ -69,7 +69,7 @@ class Call:
 
 
 def phase_of(call: Call) -> Phase | None:
-    """Return the phase that follows from a call, without nested calls; None if there is none."""
+    """Return the phase that a call implies, ignoring nested calls; None if it implies none."""
     method, owner = call.method, call.owner
     if method in libraries.FITS and owner:
         unknown = (
@@ -91,7 +91,7 @@ def phase_of(call: Call) -> Phase | None:
         mode = not keywords and all(isinstance(each, ast.Constant) for each in arguments)
         trains = not mode or libraries.TRAINERS.search(call.receiver)
     elif libraries.TRAINING_NAME.match(method) and call.is_deep:
-        # From a helper's module, or a function that, for example, `jax.jit` has wrapped.
+        # The function is from a helper module, or wrapped, for example by `jax.jit`.
         elsewhere = call.name == UNKNOWN or call.name.startswith(f"{UNKNOWN}:")
         trains = elsewhere or is_object(call.name) or libraries.TRAINERS.search(call.receiver)
     return Phase.FIT if trains else None
@@ -101,7 +101,7 @@ def steps_of(call: Call) -> set[str]:
     """Return the parts of a training step that a call performs: `gradient`, `update`."""
     found = set()
     root = call.name.partition(".")[0]
-    if call.name.endswith("()"):  # the function that `jax.grad` has returned
+    if call.name.endswith("()"):  # a function that, for example, `jax.grad` returned
         if root in libraries.DEEP and libraries.GRADIENT.match(last_of(call.name)):
             found.add("gradient")
     elif libraries.GRADIENT_METHOD.match(call.method) and (
@@ -120,14 +120,14 @@ def seeded_by(names: Set[str], written: ast.expr, node: ast.Call) -> Set[str]:
     streams = set().union(*(libraries.SEEDS.get(name, set()) for name in names))
     foreign = any(name.startswith(UNKNOWN) for name in names) or not names
     if foreign and "seed" in name_of(written).lower():
-        return libraries.STREAMS  # a helper from an unknown module
+        return libraries.STREAMS  # a helper from an unknown module may seed all of them
     return streams
 
 
 def drawn_by(
     names: Set[str], node: ast.Call, roots: Set[str], seeded: Set[str]
 ) -> Iterator[libraries.Chance]:
-    """Yield the entries of `libraries.CHANCES` by which a call draws unseeded random numbers.
+    """Yield the entries of `libraries.CHANCES` that describe a call's unseeded random draws.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def drawn_by(
             if seed is None and node.args and chance.positional:
                 seed = node.args[0]
             if "**" in arguments and chance.keyword:
-                continue  # the seed may be among those
+                continue  # the seed may be among these arguments
             if seed is not None and not is_none(seed):
                 continue
             said = {f"{arg}={ast.unparse(value)}" for arg, value in arguments.items()}

@@ -1,4 +1,4 @@
-"""Tell from a cell's source whether it may have read the clock; if in doubt, it may.
+"""Tell from a cell's source whether it may have read the clock; if in doubt, the answer is yes.
 
 Pure functions.
 """
@@ -69,7 +69,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
 
 
 def called(tree: ast.AST) -> set[str]:
-    """Return the names of the functions that code calls."""
+    """Return the names of the functions that the code calls."""
     found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return {function.id for function in found if isinstance(function, ast.Name)}
 
@@ -82,7 +82,7 @@ def may_read(origin: str) -> bool:
 
 
 def leaves_python(tree: ast.AST) -> bool:
-    """Tell whether code runs another program, or a magic other than the harmless ones."""
+    """Tell whether the code runs another program, or a magic not known to be harmless."""
     asked = harmless = 0
     for node in ast.walk(tree):
         asked += isinstance(node, ast.Name) and node.id == "get_ipython"

@@ -1,7 +1,8 @@
-"""Facts about libraries: which calls train, what kind of numbers they return, which are random.
+"""Facts about libraries: which calls train, what kind of numbers they return, and which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
-that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is its method.
+that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
+methods.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ OTHERS = listed(
 # On float32 data, these two amplify rounding as networks do (measured by
 # tests/measure_estimators.py).
 CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
-# These only compare, count and scale. None changes by more than the tolerance before training.
+# These only compare, count and scale. Their results stay within the tolerance before training.
 EXACT = re.compile(
     r"(Scaler|Normalizer|Binarizer|Encoder|Imputer|Discretizer|Vectorizer|FunctionTransformer"
     r"|PolynomialFeatures|SplineTransformer|SelectKBest|SelectPercentile|VarianceThreshold"
@@ -60,7 +61,7 @@ WRAPPER = re.compile(
 FITS = listed("fit partial_fit fit_transform fit_predict fit_resample fit_regularized")
 # Methods that train a network.
 TRAINS = listed("apply_gradients fine_tune fit_generator fit_one_cycle lr_find train_on_batch")
-# Methods of optimizers, patterns for their classes, and names of variables that hold one.
+# Methods of optimizers, patterns for their classes, and names of variables that hold optimizers.
 STEPS = {"step", "apply", "minimize"}
 OPTIMIZER = re.compile(
     r"(torch\.optim\.(?!lr_scheduler)|keras\.optimizers|tensorflow\..*optimizers?)"
@@ -68,12 +69,12 @@ OPTIMIZER = re.compile(
 OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
 # Names of variables whose `train()` method trains.
 TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
-# Names of functions from unknown modules that train: `train_one_epoch`, but not `train_test_split`.
+# Names of training functions in unknown modules: `train_one_epoch`, but not `train_test_split`.
 TRAINING_NAME = re.compile(
     r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
     r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"
 )
-# Functions and methods of libraries that train, and those that fit the model that they are given.
+# Library functions and methods that train, and those that fit the model that they are given.
 TRAINING_CALL = re.compile(
     r"(ignite|pyro|numpyro)\..*\(\)\.(run|step)\Z|(lightning|pytorch_lightning)\..*\(\)\.tune\Z"
     r"|(transformers|trl|sentence_transformers|ultralytics|detectron2)\..*\(\)\.train\Z"
@@ -129,7 +130,7 @@ PARTS = listed(
 
 # Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # Not the result of a model: settings, and logarithms of densities.
+    # These are not results of a model, but settings and logarithms of densities.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -152,7 +153,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name with the usual name of its library: Keras has several."""
+    """Return a dotted name with its library's usual name; Keras, for example, has several."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 
@@ -193,7 +194,7 @@ def score_kind(names: Set[str]) -> str:
 
 
 def effort(names: Set[str]) -> Phase | None:
-    """Return the phase that follows from fitting such objects; None if none of them is known."""
+    """Return the phase that fitting these objects implies; None if none of them is known."""
     phases = set()
     for name in names:
         root = name.partition(".")[0]
@@ -339,7 +340,7 @@ CHANCES = (
     chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
     chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
     chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
-    # The error bars of these plots come from resampled data, which only the argument seeds.
+    # The error bars of these plots come from resampling, and only this argument seeds it.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
         r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"

@@ -61,7 +61,7 @@ def formatted(text: str, node: ast.Call) -> Iterator[Part]:
     """Yield the parts of `"…".format(…)`."""
     try:
         fields = list(string.Formatter().parse(text))
-    except ValueError:  # a malformed format string, for which the cell itself also raises
+    except ValueError:  # a malformed format string, for which the cell itself raises, too
         return
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     place = 0

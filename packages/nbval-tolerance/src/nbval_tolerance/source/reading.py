@@ -70,7 +70,7 @@ class Reader(Caller):
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Read alternative blocks; a variable may then have its value from any of them."""
+        """Read alternative blocks; afterwards, a variable may have its value from any of them."""
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -173,7 +173,8 @@ class Reader(Caller):
 
     def _run_augassign(self, node: ast.AugAssign) -> None:
         ascends = isinstance(node.op, ast.Add) and isinstance(node.value, ast.BinOp)
-        if ascends or isinstance(node.op, ast.Sub):  # `w -= g`, `w += rate * g`, not `total += 1`
+        # This holds for `w -= g` and `w += rate * g`, but not for `total += 1`.
+        if ascends or isinstance(node.op, ast.Sub):
             self.steps.add("update")
         self.bind(node.target, arithmetic(node.op, self.value(node.target), self.value(node.value)))
 
@@ -233,7 +234,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return what a called expression may be; its name tells only what kind it returns."""
+        """Return what a called expression may be; its name reveals only the kind of its result."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING
@@ -246,7 +247,7 @@ class Reader(Caller):
         return self.value(node)
 
     def attribute(self, base: Value, attribute: str) -> Value:
-        """Return an attribute of a value: a library, an object, a number or a container."""
+        """Return an attribute of a library, an object, a number or a container."""
         if attribute in libraries.PARTS and any(map(is_object, base.all)):
             return Value(base.all)
         found = set()

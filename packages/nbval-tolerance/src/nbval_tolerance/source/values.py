@@ -1,4 +1,4 @@
-"""What an expression in a notebook's code may be, as far as names tell. Pure functions."""
+"""What an expression in a notebook's code may be, according to its names. Pure functions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def named(*names: str) -> Value:
 
 
 def number(kind: str) -> Value:
-    """Return a number of a kind; anything if the kind is empty."""
+    """Return a number of a kind, or a value that may be anything if the kind is empty."""
     return named(f"={kind}") if kind else ANYTHING
 
 
@@ -81,7 +81,7 @@ def union(values: Iterable[Value]) -> Value:
 
 
 def is_object(name: str) -> bool:
-    """Tell whether a name stands for an object, returned by a call of a library or class."""
+    """Tell whether a name stands for an object that a library or class returned."""
     return name.endswith("()") and not name.startswith((UNKNOWN, "="))
 
 

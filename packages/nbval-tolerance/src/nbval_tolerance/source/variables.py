@@ -1,4 +1,4 @@
-"""Find the variables that code reads and those that it may change. Pure functions of its tree."""
+"""Find the variables that code may read or change. Pure functions of its syntax tree."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ SHOWING = ("print", "display")  # functions that do not change their arguments
 
 
 def read(tree: ast.AST) -> set[str]:
-    """Return the names that code reads."""
+    """Return the names that the code reads."""
     return used(tree, ast.Load)
 
 
 def made(tree: ast.AST) -> set[str]:
-    """Return the names to which code assigns."""
+    """Return the names to which the code assigns."""
     return used(tree, ast.Store)
 
 
 def used(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that code uses in one context."""
+    """Return the names that the code uses in one context."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if isinstance(node.ctx, context)}
 
 
 def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the global variables that code reads, and those to which it assigns.
+    """Return the global variables that the code reads, and those to which it assigns.
 
     Local names of functions and comprehensions are left out.
     """
@@ -46,7 +46,7 @@ def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def taken(tree: ast.Module) -> set[str]:
-    """Return the variables that code takes from earlier code, not those that it first assigns.
+    """Return the variables that the code reads without having assigned them before.
 
     A variable that is assigned in a branch or a loop still counts as taken, because the assignment
     may not run.
@@ -67,7 +67,7 @@ def taken(tree: ast.Module) -> set[str]:
 
 
 def changed(tree: ast.AST) -> set[str]:
-    """Return the names that code defines, or whose value it may change."""
+    """Return the names that the code defines, and those whose value it may change."""
     _, found = scoped(tree)
     for node in ast.walk(tree):
         match node:

@@ -13,14 +13,14 @@ from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
-# The words before a number, or above it in a table, that tell its kind. A setting, such as a
+# Words before a number, or above it in a table, tell its kind. A setting, such as a
 # learning rate, does not depend on training, so the strictest tolerance applies everywhere. Words
 # that also name results are not settings: a temperature may have been fitted, and a step size may
 # have been found. IoU, specificity and scikit-learn's `test_score` are shares of right answers,
 # like accuracy. R² is 1 minus a loss that may move by 8%, so it may move farther than an accuracy.
-# A spread or a p-value is small compared with other numbers, whose size says nothing about it. Two
-# words are not listed, so their numbers stay floats: `error`, which may be a rounding error, and
-# perplexity, which grows faster than its loss.
+# A spread or a p-value is small compared with other numbers, and their size says nothing about it.
+# Two words are not listed, so their numbers stay floats: `error`, which may be a rounding error,
+# and perplexity, which grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -28,12 +28,12 @@ WORDS = re.compile(
       | (?<! [a-z] ) betas ['"]? \s? [=:(] | negative_slope | clip_? (?: norm | value )
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
-        # Not in capitals, which name a model with it, as in `L2: 0.54`, nor the result of a search.
+        # Capitals name a model, as in `L2: 0.54`, and `best_alpha` is the result of a search.
       | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) (?: alpha | threshold ) ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
         | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
-      # Not an elapsed distance.
+      # An elapsed distance is not a duration.
       | \b elapsed \b (?! [\s_] (?! (?: times? | wall | cpu | real | since | in | m?s | secs?
           | mins? | h | seconds? | minutes? | hours? ) \b ) [a-z]+ \W{1,3} [\d.-] )
       | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
@@ -59,8 +59,8 @@ WORDS = re.compile(
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
-OF_THE_RUN = ("duration", "id")  # kinds that depend on the run and are ignored
-# After a number, this makes it the name of later numbers: `dropout 0.5: accuracy 0.93`,
+OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
+# After a number, this pattern makes the number a name for later ones: `dropout 0.5: accuracy 0.93`,
 # `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
@@ -87,7 +87,7 @@ class Named:
     result
         The kind of a number that nothing names.
     lone
-        Whether the text has only one number, because an integer beside others is a count.
+        Whether the text has only one number. An integer beside other numbers is a count.
     timed
         Whether a word may mark a number as a duration of the run.
     """
@@ -150,7 +150,7 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names the next number.
+    # This applies to `0.93 accuracy`, but not to `0.93 lr: 0.1`, whose word names the next number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -171,7 +171,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
     `text` is the number's own line, or a line above it that is the head of a table. In a head, the
-    words of the number's column count first, then those above the row names, and a `loss:` before
+    words of the number's column count first, then those above the row names and a `loss:` before
     several columns.
     """
     found = words_of(text, words)

@@ -17,7 +17,7 @@ from nbval_tolerance.texts.terminal import rendered
 # The ruled line of a table, which consists only of box-drawing characters.
 RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")
 BOX = re.compile(r"\s*[─-╿]+\s*")
-MOST_ABOVE = 50  # lines that may name a number below
+MOST_ABOVE = 50  # maximum number of earlier lines that may name a number
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterato
         Whether the code that printed the text reads the clock; None if unknown.
     """
     numbered = list(logical_lines(rendered(text)))
-    above: list[str] = []  # lines since the last blank line that name a kind
-    heads: list[str] = []  # heads of a table that continues after a blank line
+    above: list[str] = []  # The lines that name a kind, since the last blank line.
+    heads: list[str] = []  # The heads of a table that continues after a blank line.
     for index, (number, line) in enumerate(numbered):
         if not line.strip():
             before = index and numbered[index - 1][1].strip()

@@ -58,7 +58,7 @@ def are_noise(*numbers: str) -> bool:
 
     Such an error is a small multiple of the last bit of the operands, so it is a tiny number with
     few significant bits, such as 4.440892098500626e-16, which is 2**-51. A constant or a p-value
-    has as few bits in one of a thousand cases.
+    has as few bits in about one case in a thousand.
     """
     longest = max(map(significant, numbers))
     limit = 1e-6 if longest < 10 else 1e-12  # for float32 and float64
@@ -69,7 +69,7 @@ def are_noise(*numbers: str) -> bool:
 
 
 def has_few_bits(number: str) -> bool:
-    """Tell whether a number has at most six significant bits; needs at least six digits."""
+    """Tell whether a number has at most six significant bits; it must have at least six digits."""
     digits = significant(number)
     mantissa = 64 * abs(math.frexp(value(number))[0])
     return digits >= 6 and abs(mantissa - round(mantissa)) <= 64 * 10.0 ** (1 - digits)

@@ -51,15 +51,15 @@ class Token:
 
 PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
-RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # from `tempfile`, if it has a digit
+RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# For each pattern: what it finds, strings one of which is in every matching line, and the pattern.
+# Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
      r"(?P<id> 0x [0-9a-f]{5,16} ) (?! \w )"),
     ("address", ["id"], r"\b id \b [^\d\n]{0,20} (?P<id> \d{9,19} ) (?! [\w.] )"),
-    # The addresses of objects on Linux and macOS, 0x55… and 0x7f…, in the form that `id(x)` has.
+    # The addresses of objects on Linux and macOS, 0x55… and 0x7f…, as `id(x)` returns them.
     ("address", [""], r"\A \s* (?P<id> 9[3-5]\d{12} | 1[34]\d{13} ) \s* \Z"),
     ("id", ["-1", "-4"],
      r"\b [0-9a-f]{8} - [0-9a-f]{4} - [14][0-9a-f]{3} - [89ab][0-9a-f]{3} - [0-9a-f]{12} \b"),
@@ -92,7 +92,7 @@ IDS = [
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
+    # A process id in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -113,7 +113,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Bars that are not drawn in a table's characters; their width and filling are ignored.
+# Bars that are not drawn with a table's characters; their width and filling are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -156,7 +156,7 @@ SUMMARY = re.compile(
     r"""\A \s* (?: Date | Time ): \s+ (?P<id> \w{3}, \s \d\d \s \w{3} \s \d{4} | \d\d:\d\d:\d\d )
         (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
-)  # statsmodels' summaries
+)  # the summaries of statsmodels.
 # No compared run is older than this year, so earlier dates are data.
 EARLIEST = 2025
 # Words before a time that the run may have read from the clock.
@@ -211,7 +211,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# Words that show that the run itself was timed: before the duration, …
+# Before a duration, these words show that the run itself was timed.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -233,7 +233,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# … or after it.
+# After a duration, these words show the same.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -246,7 +246,7 @@ TIMED_AFTER = re.compile(
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# A line with one of these is about physics, and a weak word is not enough.
+# A line with one of these is about physics, so a weak word is not enough.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
@@ -370,11 +370,11 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date, both of the run and data.
+    """Yield the times of day in a line, with or without a date, whether of the run or data.
 
-    A time in the head of a log line, or one written in words, is the run's. A time that stands
-    alone, after a word such as `saved at`, or with a fraction of a second may be the run's. A time
-    in a table is data. So is a time with others at the same place in the lines around it, unless
+    A time in the head of a log line, or one written in words, is the run's. A time may be the run's
+    if it stands alone, follows a word such as `saved at`, or has fractions of a second. A time in a
+    table is data. So is a time with others at the same place in the lines around it, unless
     the code reads the clock.
     """
     at = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# Separators of cells: a vertical bar, in Markdown or drawn, between spaces; or two spaces.
+# Cells are separated by two spaces, or by a vertical bar (typed or drawn) between spaces.
 RULE = re.compile(r"(?:\A|(?<=\s))[|│┃](?=\s|\Z)")
 GAP = re.compile(r"\s{2,}|\t")
 
@@ -27,13 +27,13 @@ def cells(line: str) -> tuple[tuple[int, int], ...]:
 
 
 def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
-    """Return where in `head` the column of the text from `start` to `end` in `line` is.
+    """Return the position in `head` of the column with the text `line[start:end]`.
 
     A text that begins or ends at the same position as a word of the head is below that word.
     Otherwise, or between vertical bars, cells are counted, because a head may be aligned
     differently from its numbers. Both lines must then have the same number of cells, or the line
-    one more for its own name. If this fails, the position in the line decides, and the column
-    extends from the beginning of the line.
+    must have one more, for its own name. If this fails, the position in the line decides, and
+    the column extends from the beginning of the line.
     """
     heads, own = cells(head), cells(line)
     more = len(own) - len(heads)

@@ -13,15 +13,15 @@ ESCAPE = (
 ANSI = re.compile(ESCAPE, re.VERBOSE)
 STEP = re.compile(rf"{ESCAPE} | (?P<lone> [\r\n\b\x1b] ) | [^\r\n\b\x1b]+", re.VERBOSE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Sequences that move the cursor, so later characters may overwrite earlier ones, or that clear.
+# Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
-FARTHEST = 2000  # maximum rows or columns per move; a real terminal stops at its edge
+FARTHEST = 2000  # The maximum rows or columns per move. A real terminal stops at its edge.
 # Code -> the attribute that it sets, for attributes that several codes set, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
 }
-# A code that ends something -> the attributes that it ends.
+# Code -> the attributes that it ends.
 ENDS = {
     22: {"1", "2"}, 23: {"3"}, 24: {"4"}, 25: {"5"}, 27: {"7"}, 28: {"8"}, 29: {"9"},
     39: {"foreground"}, 49: {"background"},
@@ -39,7 +39,7 @@ def rendered(text: str) -> str:
     """Return what a terminal would show, with cursor movements executed and colours removed.
 
     Only the last frame of a progress bar remains. If any control character was executed, spaces at
-    the ends of lines are removed, too, because they overwrite a longer frame.
+    the ends of lines are removed, too, because they only overwrite a longer frame.
     """
     if not is_moved(text):
         return ANSI.sub("", text)
@@ -103,7 +103,7 @@ def screen(text: str) -> list[list[tuple[str, Style]]]:
 
 
 def move(rows: list, row: int, column: int, command: str, values: str) -> tuple[int, int]:
-    """Execute one sequence that moves the cursor or clears, and return the new cursor position."""
+    """Execute one sequence that moves the cursor or clears text; return the new cursor position."""
     given = [min(int(value), FARTHEST) for value in values.strip("?").split(";") if value.isdigit()]
     count = max(given[0], 1) if given else 1
     mode = given[0] if given else 0
