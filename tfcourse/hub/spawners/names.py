@@ -23,7 +23,7 @@ def container_name(hub: str, key: str, user: str) -> str:
     container.
     """
     digest = hmac.new(key.encode(), user.encode(), hashlib.sha256).hexdigest()
-    return f"{hub}-{digest[:16]}"
+    return f"{hub}_{digest[:16]}"
 
 
 def rename_others(client: docker.DockerClient, hub: str, key: str) -> None:
@@ -34,8 +34,9 @@ def rename_others(client: docker.DockerClient, hub: str, key: str) -> None:
     """
     mine = {"label": f"{LABEL}={hub}"}
     for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
-        # Earlier versions had no label for the user, and put the escaped user name into the name.
-        of_before = unescape(container.name.removeprefix(f"{hub}-"), "-")
-        name = container_name(hub, key, container.labels.get(USER, of_before))
-        if container.name != name:
+        user = container.labels.get(USER)
+        if user is None and container.name.startswith(f"{hub}-"):
+            # Earlier versions had no such label, and put the escaped user name into the name.
+            user = unescape(container.name.removeprefix(f"{hub}-"), "-")
+        if user and container.name != (name := container_name(hub, key, user)):
             container.rename(name)
