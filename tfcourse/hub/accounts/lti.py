@@ -12,7 +12,7 @@ from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInit
 from tornado import web
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 
 
 def configure(c: Any) -> None:
@@ -50,7 +50,7 @@ class LaunchHandler(LTI13CallbackHandler):
         await self.redirect_to_next_url(user)
 
 
-class StartHandler(LTI13LoginInitHandler):
+class StartHandler(ShortState, LTI13LoginInitHandler):
     """The page where a launch begins."""
 
     def post(self) -> None:

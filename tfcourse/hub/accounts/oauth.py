@@ -10,12 +10,12 @@ import requests
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.utils import get_browser_protocol
 from oauthenticator.generic import GenericOAuthenticator
-from oauthenticator.oauth2 import OAuthCallbackHandler
+from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
 from tornado import web
 from traitlets import Set, Unicode
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 from tfcourse.hub.front import https
 
 
@@ -89,6 +89,10 @@ def endpoints() -> Mapping[str, Any]:
     return found
 
 
+class StartHandler(ShortState, OAuthLoginHandler):
+    """The page that sends the browser to the provider."""
+
+
 class CallbackHandler(OAuthCallbackHandler):
     """The page to which the provider sends people back, with a message if the log-in fails."""
 
@@ -124,6 +128,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         help="Groups, domains of e-mail addresses with an @ in front, or * for everybody.",
     ).tag(allow_config=True)
 
+    login_handler = StartHandler
     callback_handler = CallbackHandler
     custom_403_message = (
         "Your account may not use this hub. Log out of the service that you log in with and use "

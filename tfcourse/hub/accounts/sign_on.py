@@ -19,6 +19,8 @@ from tfcourse.hub.classroom.announcement import AnnouncementHandler
 # E-mail addresses, or whatever else a service uses as names.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 
+LONGEST_STATE = 2000  # characters
+
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:
     """Return the user name in a service's claims.
@@ -44,6 +46,20 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             "digits and - _ . + @ are allowed, 64 at most. Tell your instructor.",
         )
     return name
+
+
+class ShortState:
+    """A mixin for the page on which a log-in begins: its cookie has a bounded size.
+
+    The cookie holds the address that somebody opened. With a very long one, browsers would send so
+    much to the hub that its proxy refused all further requests.
+    """
+
+    def set_state_cookie(self, value: str) -> None:
+        """Set the cookie, unless it is too large."""
+        if len(value) > LONGEST_STATE:
+            raise web.HTTPError(400, "This address is too long. Open the hub's first page.")
+        super().set_state_cookie(value)
 
 
 class SignOn:

@@ -79,7 +79,7 @@ def proxy_command() -> list[str]:
     script = folder / "bin" / "configurable-http-proxy"
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
-    return [str(node), str(script)]
+    return [str(node), "--require", str(Path(__file__).with_name("headers.js")), str(script)]
 
 
 class Proxy(ConfigurableHTTPProxy):
