@@ -30,7 +30,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.web import create_signed_value, decode_signed_value
 from traitlets.config import Config
 
-from tfcourse.hub.accounts import oauth, sign_on
+from tfcourse.hub.accounts import lti, oauth, sign_on
 from tfcourse.hub.accounts import setup as accounts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
@@ -154,6 +154,18 @@ def test_no_two_names_have_one_home():
 # --- OAuth
 
 SECRET = "do not show me"
+
+
+@pytest.mark.parametrize("page", [oauth.StartHandler, lti.StartHandler])
+def test_a_long_address_makes_no_large_cookie(monkeypatch, page):
+    """With a large one, the proxy would refuse everything that this browser asks for."""
+    kept = []
+    monkeypatch.setattr(page.__mro__[2], "set_state_cookie", lambda self, value: kept.append(value))
+    handler = page.__new__(page)
+    handler.set_state_cookie("x" * sign_on.LONGEST_STATE)
+    with pytest.raises(web.HTTPError, match="This address is too long"):
+        handler.set_state_cookie("x" * (sign_on.LONGEST_STATE + 1))
+    assert len(kept) == 1
 
 
 class OAuthHub(ClassHub):
