@@ -17,6 +17,10 @@ DOCKER ?= docker
 export DOCKER
 IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
+BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
+PULL ?= yes
+# The week whose fixes from Debian are in the images. A new week builds them from the start.
+UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
 VALUES ?= .course/values.yaml
@@ -75,11 +79,14 @@ book-environment: environment
 	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \
 		--require-hashes requirements/book.txt
 
-images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
+images: ## build the Docker images with Debian's fixes (KINDS="cpu hub" leaves out CUDA's 5 GB)
+	@$(if $(PULL),$(DOCKER) pull --quiet $(BASE) >/dev/null 2>&1 || \
+		echo "$(BASE) could not be fetched; the copy on this machine is used.")
 	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
 		--label org.opencontainers.image.version=$(VERSION) \
-		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
+		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" \
+		--build-arg UPDATED=$(UPDATED) $(BUILD) . || exit; done
 
 up: ## start a hub for a class in containers; docker/.env.example lists its settings
 	@$(OPERATE) up

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tfcourse.hub import settings
 from tfcourse.hub.operations import backup, homes
-from tfcourse.hub.operations.engine import compose, output
+from tfcourse.hub.operations.engine import compose, image_of_hub, output
 from tfcourse.hub.state import ROOT
 
 RUN_IN_HUB = ("exec", "-T", "hub", "python", "-m")
@@ -126,11 +126,24 @@ def password(options: argparse.Namespace) -> None:
 
 
 def build() -> None:
-    """Build the images, unless they come from a registry."""
+    """Build the images, unless they come from a registry.
+
+    Keep the week of Debian's fixes that is in the images: only `make images` fetches newer ones,
+    because that takes minutes.
+    """
     if not settings.IMAGE.is_set:
-        images = ["make", "--no-print-directory", "images", "KINDS=cpu hub"]
+        images = ["make", "--no-print-directory", "images", "KINDS=cpu hub", "PULL="]
+        if week := updated():
+            images.append(f"UPDATED={week}")
         if code := subprocess.run(images, cwd=ROOT, check=False).returncode:
             sys.exit(code)
+
+
+def updated() -> str:
+    """Return the week of Debian's fixes in the hub's image, or an empty string without an image."""
+    label = '{{index .Config.Labels "tensorflow-course.updated"}}'
+    is_there = output("image", "ls", "--quiet", image_of_hub())
+    return output("image", "inspect", "--format", label, image_of_hub()) if is_there else ""
 
 
 def restart_what_waits() -> None:

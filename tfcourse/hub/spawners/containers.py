@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import docker
 import requests
 import traitlets
 from dockerspawner import DockerSpawner
-from jupyterhub import orm
+from jupyterhub.app import JupyterHub
 from tornado.ioloop import IOLoop
 from traitlets.log import get_logger
 
@@ -280,7 +281,8 @@ class ContainerSpawner(DockerSpawner):
 
     async def address(self) -> dict[str, Any]:
         """Return the option that gives the container an address that nobody had lately."""
-        with_routes = {ip for (ip,) in self.db.query(orm.Server.ip)}
+        routes = await JupyterHub.instance().proxy.get_all_routes()
+        with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
         address = await asyncio.to_thread(
             self.addresses.free, self.client, self.network_name, with_routes
         )
