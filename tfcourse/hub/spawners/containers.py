@@ -65,7 +65,7 @@ def configure(c: Any, hub: Path) -> None:
     # --- A learner's container
 
     c.JupyterHub.spawner_class = ContainerSpawner
-    c.DockerSpawner.extra_create_kwargs = {"labels": {LABEL: name, USER: "{raw_username}"}}
+    c.DockerSpawner.extra_create_kwargs = {"labels": {LABEL: name}}
     c.ContainerSpawner.name_key = key = state.password(hub / "container-names", length=32)
     ContainerSpawner.addresses = network.Addresses(addresses)
     remove_unstarted(client, name)
@@ -219,10 +219,15 @@ class ContainerSpawner(DockerSpawner):
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
 
+    @property
+    def owner(self) -> str:
+        """Return the user's name, with the server's name if it has one."""
+        return f"{self.user.name}/{self.name}" if self.name else self.user.name
+
     @traitlets.default("object_name")
     def _object_name_default(self) -> str:
         """Return the container's name, and remember whose it is."""
-        name = container_name(self.prefix, self.name_key, self.user.name)
+        name = container_name(self.prefix, self.name_key, self.owner)
         self.known[name] = self
         return name
 
@@ -261,8 +266,9 @@ class ContainerSpawner(DockerSpawner):
             503, with a message for the learner, if all GPUs are in use.
         """
         before = self.extra_host_config, self.extra_create_kwargs
+        labels = {**before[1].get("labels", {}), USER: self.owner}
         try:
-            self.extra_create_kwargs = {**before[1], **await self.address()}
+            self.extra_create_kwargs = {**before[1], **await self.address(), "labels": labels}
             if not self.gpu:
                 return await super().create_object()
             async with gpus.lock():
@@ -273,7 +279,7 @@ class ContainerSpawner(DockerSpawner):
                         "Start TensorFlow (CPU), which runs every lesson, or try again later."
                     )
                 self.extra_host_config = {**before[0], **gpus.host_config(free[0])}
-                labels = {**before[1].get("labels", {}), gpus.LABEL: free[0]}
+                labels = {**labels, gpus.LABEL: free[0]}
                 self.extra_create_kwargs = {**self.extra_create_kwargs, "labels": labels}
                 return await super().create_object()
         finally:
