@@ -31,7 +31,7 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
-from tfcourse.hub import rounds, say, settings
+from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
 KEPT = 7  # copies: one for each day, and one from before an upgrade
@@ -93,6 +93,7 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
     c.JupyterHub.db_url = where
     # Keep copies in case the database is damaged. The log reports damage within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
+    unsaved.configure(folder)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:

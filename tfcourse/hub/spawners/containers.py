@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import requests
 import traitlets
+from docker.models.containers import Container
 from dockerspawner import DockerSpawner
 from traitlets.log import get_logger
 
@@ -60,6 +61,9 @@ def configure(c: Any, hub: Path) -> None:
     https.configure(c)
 
     proxy.configure(c)
+    if proxy.refuses_us():
+        for container in service(client, name, "proxy"):
+            container.restart()
 
     accounts.configure(c, hub, has_home)
 
@@ -174,6 +178,13 @@ def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, st
     if found != addresses:
         get_logger().error("The learners' network has changed: the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
+    """Return the running container of one of Compose's services, such as `proxy`."""
+    labels = {"project": name, "service": which}
+    filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return client.containers.list(filters={"label": filters}, ignore_removed=True)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:

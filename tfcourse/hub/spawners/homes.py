@@ -109,14 +109,14 @@ def prepare(path: str, hub: str) -> None:
     """Create what is missing; exit with a message if this is not the folder of this hub."""
     note, last = read_note(), state_folder() / "homes-path"
     if note is None and last.exists():
-        before = last.read_text() or "another folder"
+        before = last.read_text(errors="replace") or "another folder"
         sys.exit(
             f"Learners' homes were in {before}, but there are none in {path}.\n"
             "Is its disk mounted? If you changed COURSE_HOMES, copy them first: cp -a OLD/. NEW"
         )
     if note is None and any(child.name != "lost+found" for child in FOLDER.iterdir()):
         sys.exit(f"{path} is not empty. Name an empty folder, or a new one, in COURSE_HOMES.")
-    if note == {} and not (last.exists() and last.read_text() == path):
+    if note == {} and not (last.exists() and last.read_text(errors="replace") == path):
         sys.exit(
             f"The file {NOTE} in {path} is damaged, and this hub has not kept homes there before.\n"
             "If the homes are this hub's, write it again:\n"
