@@ -7,7 +7,6 @@ servers run on meanwhile, so the hub must not end.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def configure(folder: Path) -> None:
     """
     sqlalchemy.event.listen(sqlalchemy.Engine, "handle_error", explained, retval=True)
     sqlalchemy.event.listen(Session, "before_flush", partial(without_activity, folder))
-    rounds.regularly(partial(in_the_hub, put_right, set()), seconds=OFTEN)
+    rounds.regularly(partial(rounds.in_the_hub, put_right, set()), seconds=OFTEN)
 
 
 def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | None:
@@ -61,7 +60,7 @@ def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | No
     if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)
-    in_the_hub(roll_back)
+    rounds.in_the_hub(roll_back)
     return NotSavedError(context.original_exception)
 
 
@@ -82,13 +81,6 @@ def without_activity(folder: Path, session: Session, *_: Any) -> None:
 def changed(thing: Any) -> set[str]:
     """Return the names of an object's attributes that have not been saved yet."""
     return {attr.key for attr in sqlalchemy.inspect(thing).attrs if attr.history.has_changes()}
-
-
-def in_the_hub(do: Callable[..., Any], *arguments: Any) -> None:
-    """Have the hub's own thread call the function with the hub, if the hub is up."""
-    if JupyterHub.initialized() and JupyterHub.instance().io_loop:
-        app = JupyterHub.instance()
-        app.io_loop.add_callback(do, app, *arguments)
 
 
 def roll_back(app: JupyterHub) -> None:

@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("\nStopped.")
     except FileNotFoundError as error:
         sys.exit(plain(f"{error.filename} was not found."))
+    except OSError as error:
+        sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
     except SystemExit as end:  # a message may repeat what a file or a person has said
         sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
