@@ -88,7 +88,7 @@ def proxy_command() -> list[str]:
     script = folder / "bin" / "configurable-http-proxy"
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
-    return [str(node), f"--import={Path(__file__).with_name('patience.mjs')}", str(script)]
+    return [str(node), str(Path(__file__).with_name("patience.mjs")), str(script)]
 
 
 class Proxy(ConfigurableHTTPProxy):
