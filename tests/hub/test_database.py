@@ -263,6 +263,15 @@ def freeze(moment: float) -> Iterator[None]:
         yield
 
 
+def test_a_copy_from_the_future_does_not_stop_others(folder):
+    (only,) = database.copies(folder)
+    only = only.rename(only.with_name("2099-01-01-x.sqlite"))
+    os.utime(only, (time.time() + YEAR, time.time() + YEAR))
+    rename(folder / "jupyterhub.sqlite", "now")
+    database.look_after(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    assert [names(copy) for copy in database.copies(folder)] == [{"now"}, {"ada"}]
+
+
 def test_a_copy_from_the_future_is_not_kept_for_ever(folder):
     (good,) = database.copies(folder)
     future = shutil.copy(good, good.with_name("2099-01-01-x.sqlite"))

@@ -49,7 +49,6 @@ def hub(new_hub: Callable[..., ClassHub]) -> Iterator[SmallHub]:
         hub.admit = hub.sign_up
         yield hub
     finally:
-        Path("/work/h/c3-scratch/hub.log").write_text(whole_log(hub))
         with contextlib.suppress(AssertionError):
             hub.make("down")
         hub.unmount()
@@ -76,7 +75,7 @@ def test_what_stopped_while_the_disk_was_full_is_put_right(hub):
     wait_until(lambda: noticed in whole_log(hub), "the hub has noticed")
     both.container.remove(force=True)
     both.api("DELETE", "/hub/api/users/{name}/server")
-    print(away.api("POST", "/hub/api/users/{name}/server").text)
+    assert says_why(away.api("POST", "/hub/api/users/{name}/server"))
 
     hub.free()
     for learner in (stopped, killed, both):
@@ -118,11 +117,14 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
         "the token again": eve.api("POST", "/hub/api/users/{name}/tokens", json={}),
     }
     login = hub.login("eve")
+    admin = hub.login("instructor", hub.admin_password).session
+    notice = post(admin, f"{hub.url}/hub/announcement", data={"text": "Hello " * 40})
     hub.free()
     assert {name: says_why(response) for name, response in responses.items()} == dict.fromkeys(
         responses, True
     )
     assert says_why(login) or login.url == f"{hub.url}/hub/spawn"
+    assert (notice.status_code, "was not changed: No space left" in notice.text) == (503, True)
     # Nothing is left of what was refused, and all of it works now.
     assert "You have signed up as fred" in hub.sign_up("fred")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
