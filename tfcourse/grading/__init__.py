@@ -1,5 +1,5 @@
-"""Grade a folder of submissions by the checks of our solutions: `make grade SUBMISSIONS=folder`.
+"""Grade a folder of submissions with our solutions' checks: `make grade SUBMISSIONS=folder`.
 
 `submission` decides what to run from a notebook, `worker` runs it in a kernel, `limits` stops
-whatever uses too much, and `__main__` writes the table.
+submissions that use too much, and `__main__` writes the table.
 """

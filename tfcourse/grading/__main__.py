@@ -18,21 +18,22 @@ from tfcourse.exercises import SOLUTIONS
 from tfcourse.grading import limits, submission
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")  # from our environment; no secrets
+# The variables that a submission gets from our environment. None of them holds a secret.
+KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade all submissions; return 0 even if nobody got anything right."""
+    """Grade all submissions; return 0 even if no answer is right."""
     parser = argparse.ArgumentParser(
         prog="make grade",
-        description="Run each notebook in a folder by itself, with the checks from our solutions, "
+        description="Run each notebook in a folder separately, with the checks of our solutions, "
         "and write a table of the results. Submissions run under your account: see "
         "docs/instructors.md.",
     )
-    parser.add_argument("folder", type=Path, help="the submissions, also in subfolders")
+    parser.add_argument("folder", type=Path, help="the submissions (includes subfolders)")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
     parser.add_argument(
-        "--solutions", type=Path, default=SOLUTIONS, help="where the checks are (default: ours)"
+        "--solutions", type=Path, default=SOLUTIONS, help="notebooks with checks (default: ours)"
     )
     parser.add_argument(
         "--seconds", type=float, default=60, help="limit for one cell (default: 60)"
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def is_submission(path: Path, folder: Path) -> bool:
-    """Return whether to grade a path: a file that is not hidden, as Jupyter's checkpoints are."""
+    """Return whether a path is a file to grade. Hidden files, such as checkpoints, are not."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.is_file() and not hidden
 
@@ -105,14 +106,14 @@ def grade(
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return the environment that a submission sees; its home and its data are copies."""
+    """Return a submission's environment variables, with its own home and a copy of the data."""
     keras = scratch / "keras"
     source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     if source.is_dir():
         shutil.copytree(source, keras / "datasets")
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
-    # The hidden cases are the same for everyone.
+    # With this seed, the hidden cases are the same for everyone.
     return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}
 
 
@@ -122,7 +123,7 @@ def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, 
     for line in printed.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # the worker was killed while it printed this
+        except ValueError:  # the worker was killed while it was printing this line
             continue
         if "exercise" in event:
             told[event["exercise"]] = event

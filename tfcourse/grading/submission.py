@@ -1,4 +1,7 @@
-"""Decide what to run from a submission: the learner's answers among our cells. Pure functions."""
+"""Decide what to run from a submission: the learner's answers, placed among our cells.
+
+All functions except `read` are pure.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Plan:
     lesson: str
     steps: list[Step]
     exercises: list[str]
-    remarks: dict[str, str]  # exercise -> what was found before anything was run
+    remarks: dict[str, str]  # by exercise: what we noticed before we ran anything
     watched: list[str]  # names that the checks rely on
 
     def as_job(self) -> dict:
@@ -61,7 +64,7 @@ def read(path: Path) -> NotebookNode:
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # a learner's file: it may be anything
+    except Exception as error:  # a learner's file may contain anything
         what = str(error).strip().splitlines() or [type(error).__name__]
         raise NotGradableError(f"not a notebook: {what[0][:100]}") from error
     return notebook
@@ -85,7 +88,7 @@ def plan(submission: NotebookNode, solutions: dict[str, NotebookNode]) -> Plan:
     solution = solutions[lesson]
     if not theirs.keys() & answers(solution):
         raise NotGradableError(
-            "holds no answer to any of our exercises (judging by the cells' ids or the checks)"
+            "has no answer to any of our exercises (judging by the cells' ids or the checks)"
         )
     own = additions(submission, {cell.id for cell in solution.cells})
     steps, remarks, exercises = [], {}, []
@@ -148,7 +151,7 @@ def answers(solution: NotebookNode) -> set[str]:
 
 
 def additions(submission: NotebookNode, known: set[str]) -> dict[str, list[str]]:
-    """Return the code that the learner added: id of our cell before it -> sources."""
+    """Return the code that the learner added, by the id of our cell before it."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in submission.cells:
@@ -160,7 +163,7 @@ def additions(submission: NotebookNode, known: set[str]) -> dict[str, list[str]]
 
 
 def index(steps: list[Step]) -> int:
-    """Return the position of the baseline."""
+    """Return the position of the step "baseline"."""
     return next(i for i, step in enumerate(steps) if step.kind == "baseline")
 
 

@@ -1,9 +1,10 @@
-// Runs the proxy, and lets a page say something even if the hub, or a learner's server, accepts the
-// request and then stays silent, because it is paused, stopped or busy. Without this, the browser
-// would wait for ever. The proxy's own time-out would also cut what may take long: an upload, a cell.
+// The proxy loads this file before its own program (`node --import`).
+//
+// With it, a page says something even if the hub, or a learner's server, accepts the request and then
+// stays silent, because it is paused, stopped or busy. Otherwise the browser would wait for ever.
+// The proxy's own time-out would also cut what may take long, such as saving a large file.
 import { subscribe } from "node:diagnostics_channel";
 import { readFileSync } from "node:fs";
-import { pathToFileURL } from "node:url";
 
 const PAGE = readFileSync(new URL("proxy_pages/error.html", import.meta.url));
 
@@ -47,7 +48,3 @@ function answer(request, response) {
   response.socket.write(head.join("\r\n") + "\r\n\r\n");
   response.socket.end(request.method === "HEAD" ? undefined : PAGE);
 }
-
-// The first argument is the proxy's own script.
-process.argv.splice(1, 1);
-await import(pathToFileURL(process.argv[1]));
