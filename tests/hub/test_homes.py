@@ -85,6 +85,45 @@ def test_homes_that_were_moved_are_found(prepared):
     assert homes.path_on_server() == "/mnt/large"
 
 
+RUINS = [b"", b"\0" * 60, b"[]", b"null", b"{}", b'{"hub": "course"', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
+    (prepared / homes.NOTE).write_bytes(ruin)
+    with pytest.raises(SystemExit, match="is not prepared: start the hub with `make up`"):
+        homes.path_on_server()
+    homes.prepare("/srv/course", "course")
+    assert homes.path_on_server() == "/srv/course"
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
+    """The homes may be another hub's."""
+    (prepared / homes.NOTE).write_bytes(ruin)
+    for last in (b"", b"/srv/other", None):
+        (tmp_path / "homes-path").unlink()
+        if last is not None:
+            (tmp_path / "homes-path").write_bytes(last)
+        with pytest.raises(SystemExit, match="is damaged, and this hub has not kept homes") as end:
+            homes.prepare("/srv/course", "course")
+        assert (prepared / homes.NOTE).read_bytes() == ruin
+        (tmp_path / "homes-path").touch()
+    written = end.value.code.partition("echo '")[2].partition("'")[0]
+    (prepared / homes.NOTE).write_text(written)
+    homes.prepare("/srv/course", "course")
+
+
+def test_an_empty_note_of_where_homes_were_is_a_sentence(prepared, tmp_path, monkeypatch):
+    (tmp_path / "homes-path").write_bytes(b"")
+    homes.prepare("/srv/course", "course")
+    assert (tmp_path / "homes-path").read_text() == "/srv/course"
+    (tmp_path / "homes-path").write_bytes(b"")
+    (prepared / homes.NOTE).unlink()
+    with pytest.raises(SystemExit, match="homes were in another folder, but there are none"):
+        homes.prepare("/srv/course", "course")
+
+
 def test_a_new_home_is_for_its_learner_alone(prepared):
     homes.make("ada")
     home = prepared / "homes" / "ada"

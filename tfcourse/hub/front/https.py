@@ -131,7 +131,8 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         sys.exit(
             f"COURSE_CERTIFICATE is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but not now. Renew it, then run `make up`."
+            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but this server's clock says {now:%Y-%m-%d}.\n"
+            "Renew it, or set the clock. Then run `make up`."
         )
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)

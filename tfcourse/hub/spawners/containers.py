@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import docker
 import requests
 import traitlets
+from docker.models.containers import Container
 from dockerspawner import DockerSpawner
 from jupyterhub.app import JupyterHub
 from tornado.ioloop import IOLoop
@@ -59,6 +60,9 @@ def configure(c: Any, hub: Path) -> None:
     https.configure(c)
 
     proxy.configure(c)
+    if proxy.refuses_us():
+        for container in service(client, name, "proxy"):
+            container.restart()
 
     accounts.configure(c, hub, has_home)
 
@@ -137,6 +141,13 @@ def engine() -> docker.DockerClient:
             "/etc/modules so that it is loaded at boot, too, then start the hub again."
         )
     return client
+
+
+def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
+    """Return the running container of one of Compose's services, such as `proxy`."""
+    labels = {"project": name, "service": which}
+    filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return client.containers.list(filters={"label": filters}, ignore_removed=True)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
