@@ -47,7 +47,7 @@ exercises: environment ## make the learners' exercises from their solutions
 	@$(BIN)/python -m tfcourse.exercises
 
 grade: data ## grade the notebooks in a folder, by the checks of our solutions (SUBMISSIONS=folder)
-	@$(BIN)/python -m tfcourse.grading $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
+	@$(BIN)/python -m tfcourse.grading --image "$(IMAGE):cpu" $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
 prove-regression: data ## do honest variations pass, and mistakes fail? takes hours
 	@$(BIN)/python tools/prove.py $(ARGS)

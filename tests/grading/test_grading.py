@@ -53,6 +53,15 @@ CELLS = {
 }
 RIGHT, DONE = "", {"total": "total = 10"}
 UNTOUCHED = "There is still a `...`"
+SAYS = """
+class Number(int):
+    def __new__(cls, text):
+        self = super().__new__(cls, 1)
+        self.text = text
+        return self
+    def __format__(self, _):
+        return self.text
+"""
 # Name of the submission -> (cells that differ from the untouched exercise, the verdict on `double`,
 # the verdict on `total`). A cell named after its exercise is the one with the learner's answer.
 CASES = {
@@ -95,9 +104,9 @@ CASES = {
         "STOPPED: held more than 1.0 GB of memory",
         "STOPPED: held more than",
     ),
-    "processes without end": (
-        {"double": "import os\nwhile True:\n    os.fork()", **DONE},
-        "STOPPED: started more than 64 processes|STOPPED: its kernel ended|raised BlockingIOError",
+    "1024 processes": (
+        {"double": "import os, time\nfor _ in range(10):\n    os.fork()\ntime.sleep(99)", **DONE},
+        "STOPPED: (started more than 64 processes|still running)|raised BlockingIOError",
         "",
     ),
     "slips away": (
@@ -224,8 +233,8 @@ CASES = {
         "raised OSError: .*File too large",
         RIGHT,
     ),
-    "says a formula": ({"total": "total = '=1+1'"}, UNTOUCHED, "^'=1\\+1 is not the total"),
-    "says a novel": ({"total": "total = 'x' * 10_000"}, UNTOUCHED, "^x{1000}$"),
+    "says a formula": ({"total": SAYS + "total = Number('=1+1')"}, UNTOUCHED, "^'=1\\+1 is not"),
+    "says a novel": ({"total": SAYS + "total = Number('x' * 10_000)"}, UNTOUCHED, "^x{1000}$"),
     "half a surrogate pair": (
         {"double": "def double(x):\n    raise ValueError('\\ud800 lone')", **DONE},
         r"raised ValueError: \\ud800 lone",

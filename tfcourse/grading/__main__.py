@@ -33,10 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
     table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
-    try:
-        write([], unfinished)
-    except OSError as error:
-        sys.exit(f"The table cannot be written: {error}")
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
     # Read them all before any of them runs: nothing that one does to another's file matters then.
@@ -45,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         for path in files(options.folder)
         if path.is_symlink() or real(path) not in [real(table), real(unfinished)]
     ]
+    try:
+        write([], unfinished)
+    except OSError as error:
+        sys.exit(f"The table cannot be written: {error}")
     rows: list[Row] = []
     done = 0
     try:

@@ -79,7 +79,7 @@ def command(name: str, memory: int, image: str) -> list[str]:
         *("--read-only", "--tmpfs=/tmp:size=1g,mode=1777", "--workdir=/tmp"),
         *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
         *(f"--memory={memory}", f"--memory-swap={memory}", f"--cpus={min(2, os.cpu_count() or 1)}"),
-        *("--pids-limit=1024", "--ulimit=nofile=4096:4096"),
+        *("--pids-limit=1024", "--ulimit=nofile=4096:4096", "--no-healthcheck"),
         *(f"--env={key}={value}" for key, value in environment.items()),
         *("--env=TF_ENABLE_ONEDNN_OPTS", "--entrypoint=sh", image, "-c", START),
         WORKER.read_text(),
