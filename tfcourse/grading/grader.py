@@ -19,7 +19,6 @@ from tfcourse.grading.submission import Plan
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
 TOTAL = 10  # times the limit of a cell, for all of a submission
-LONGEST = 1000  # characters that a verdict says; a check's sentences have about a hundred
 
 Row = dict[str, str | int]
 
@@ -83,8 +82,8 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
 
 
 def plain(text: str) -> str:
-    """Return a text that is short, and that neither a terminal nor a spreadsheet obeys."""
-    text = printable(text[:LONGEST].replace("\n", " "))
+    """Return a text on one line that neither a terminal nor a spreadsheet obeys."""
+    text = printable(text.replace("\n", " "))
     return f"'{text}" if is_formula(text) else text
 
 

@@ -29,6 +29,7 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 PATIENCE = 20  # seconds; an interrupted kernel should be free at once
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
+LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
 # Where the system counts a container's processes that it has killed for want of memory.
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
@@ -97,7 +98,7 @@ def withdraw() -> None:
 
 def end_with_the_grader() -> None:
     """End this process and all that it started as soon as the grader ends, even if it is killed."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not by `sys.stdin`, which Python locks when it ends
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -185,8 +186,8 @@ class Submission:
             return {"stopped": "its output does not reach the grader"}
         if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
             return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
-        if verdict["mistake"] and exercise in self.raised:
-            verdict["mistake"] = self.raised[exercise]
+        if verdict["mistake"]:
+            verdict["mistake"] = self.raised.get(exercise, str(verdict["mistake"]))[:LONGEST]
         return verdict
 
     def ask(self, source: str, **values: object) -> dict | None:
