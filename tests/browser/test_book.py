@@ -1,4 +1,4 @@
-"""The book that `make book` builds: its links, its figures, and how a browser shows it."""
+"""Test the book that `make book` builds: its links, its figures, and its look in a browser."""
 
 from __future__ import annotations
 

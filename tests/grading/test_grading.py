@@ -155,7 +155,7 @@ CASES = {
     ),
     "ends the check from within": (
         {"double": "def double(x):\n    raise SystemExit", **DONE},
-        "The check did not come to its end",
+        "The check did not finish",
         RIGHT,
     ),
     "deletes files": (

@@ -70,7 +70,7 @@ NOTEBOOKS = {
     '{"worksheets": []}': "it has no list of cells",
     '{"cells": [1]}': "cell 1 has no text",
     '{"cells": [{}]}': "cell 1 has no text",
-    '{"cells": []}': "holds no answer",
+    '{"cells": []}': "no answer",
     '{"cells": [{"source": 5}]}': "cell 1 has no text",
     '{"cells": [{"source": [1, 2]}]}': "cell 1 has no text",
     '{"cells": [{"source": {"a": 1}}]}': "cell 1 has no text",

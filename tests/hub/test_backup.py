@@ -1,4 +1,4 @@
-"""`make backup` and `make restore`: everything comes back, on another hub as well."""
+"""Test `make backup` and `make restore`: everything is restored, even on another hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import requests
 from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
 
-# What a home may hold. Its owner may have closed a file to everybody.
+# Creates the kinds of files that a home may contain, including one that its owner cannot read.
 FILES = r"""
 cd /home/jovyan && mkdir -p "odd names/$(printf 'line\nbreak')" empty
 echo one >"odd names/ä ö -> *.txt"
@@ -27,7 +27,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# Type, mode, owner, time, size, target and name of everything; then the contents.
+# Lists the type, mode, owner, time, size, target and name of each file, then content checksums.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -35,7 +35,7 @@ find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
 
 
 def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
-    """Run a script on a learner's home while the learner is away."""
+    """Run a script in a learner's home, without the learner's server."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -60,7 +60,7 @@ def run(hub: ClassHub, *command: str, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub."""
+    """Return a running hub."""
     hub = new_hub()
     hub.up()
     return hub
@@ -68,7 +68,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner at work."""
+    """Return a learner with a running server and a saved file."""
     ada = ClassLearner(hub, "ada")
     ada.start_server()
     ada.run("sh", "-c", "echo saved >~/saved")
@@ -77,7 +77,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """A learner without a server, whose home has an escaped form of the name."""
+    """Return a learner without a server; the home's name is an escaped form of the learner's."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -85,7 +85,7 @@ def away(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def file(hub, ada, away, tmp_path_factory) -> Path:
-    """A backup that was made while a learner's files came, went, grew and shrank."""
+    """Return a backup that was made while a learner's files appeared, vanished and changed size."""
     file = tmp_path_factory.mktemp("backups") / "hub.tar.gz"
     churn = """
 import os, pathlib
@@ -119,7 +119,8 @@ def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
     assert len(manifest["revision"]) == 40
     assert "state/hub/cookie_secret" in names
     assert "secrets/proxy-token" in names
-    assert "state/hub/jupyterhub.sqlite" not in names  # half written, perhaps: there is a copy
+    # The live database may be half written, so the backup has a copy instead.
+    assert "state/hub/jupyterhub.sqlite" not in names
 
 
 def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
@@ -143,7 +144,7 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
         headers = {"Authorization": f"token {learner.token}"}
         user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
         assert user.json()["name"] == learner.name
-        # Still logged in: a browser sends its cookies to every port.
+        # The learner is still logged in, because a browser sends its cookies to every port.
         assert learner.session.get(f"{other.url}/hub/home", timeout=30).url.endswith("/hub/home")
     restored = ClassLearner.__new__(ClassLearner)
     restored.hub, restored.name, restored.token = other, "ada", ada.token
@@ -160,10 +161,10 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
         hub.make("restore", BACKUP=str(file))
     hub.make("down")
     request.addfinalizer(hub.up)
-    with pytest.raises(AssertionError, match=f"docker stop {hub.name}-ada"):
+    with pytest.raises(AssertionError, match=f"docker stop {ada.container.name}"):
         hub.make("restore", BACKUP=str(file))
     ada.container.stop()
-    wait_until(lambda: not hub.containers(), "it is stopped")
+    wait_until(lambda: not hub.containers(), "the hub has no containers")
     in_home(hub, "ada", "echo newer >/home/jovyan/newer")
     with pytest.raises(AssertionError, match=r"This hub already has work .*: home-.*, home-ada, "):
         hub.make("restore", BACKUP=str(file))
@@ -222,7 +223,7 @@ def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
-    """A limit on the size of files stands in for the full disk."""
+    """A limit on the size of files stands in for a full disk."""
     file = tmp_path / "x.tar.gz"
     ended = run(hub, "prlimit", "--fsize=1000", "make", "backup", BACKUP=str(file))
     assert ended.returncode
@@ -231,7 +232,7 @@ def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
 
 
 def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
-    """To stdout, and not compressed, so that restic can find what has not changed."""
+    """The backup goes to stdout uncompressed, so that restic can find what has not changed."""
     ended = run(hub, "make", "--silent", "backup", BACKUP="-")
     assert not ended.returncode, ended.stderr
     (tmp_path / "x.tar").write_bytes(ended.stdout)

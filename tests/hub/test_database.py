@@ -1,4 +1,4 @@
-"""The hub's database: damaged, missing, of another version, on a PostgreSQL server."""
+"""Test the hub's database: damaged, missing, from another version, or on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A folder with a hub's database, and a copy of it."""
+    """Return a folder with a hub's database and a copy of the database."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
     where = database.prepare(tmp_path)
     with database.connect(where) as connection, connection.begin():
@@ -90,7 +90,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
     damage(path)
     with pytest.raises(SystemExit, match=sentence) as end:
         database.prepare(folder)
-    assert "recover` brings the last good copy back." in str(end.value)
+    assert "recover` restores the last good copy." in str(end.value)
     database.recover(folder, replace=False, empty=False)
     assert "The accounts are as they were on 2" in capsys.readouterr().out
     database.prepare(folder)
@@ -154,7 +154,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """Half a database is not left where the hub looks for a whole one."""
+    """An unfinished database is never left where the hub looks for a complete one."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):
@@ -180,7 +180,7 @@ def test_a_database_that_cannot_be_gets_a_sentence(tmp_path, monkeypatch, text):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub with open sign-up."""
+    """Return a running hub with open sign-up."""
     hub = new_hub()
     hub.environment["COURSE_SIGNUP"] = "open"
     hub.up()
@@ -189,7 +189,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner with saved work."""
+    """Return a learner with saved work."""
     hub.sign_up("ada")
     hub.admit = lambda name: None
     ada = ClassLearner(hub, "ada")
@@ -201,24 +201,26 @@ def ada(hub) -> ClassLearner:
 def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, ada):
     wait_until(lambda: "copies" in in_state(hub, "ls /srv/state/hub"), "there is a copy")
     in_state(hub, f"dd if=/dev/urandom of={SQLITE} bs=1k count=50 conv=notrunc 2>&1")
-    wait_until(lambda: "database is damaged" in hub.log("hub"), "the log says it", seconds=100)
+    wait_until(
+        lambda: "database is damaged" in hub.log("hub"), "the log reports the damage", seconds=100
+    )
     hub.make("down")
     with pytest.raises(AssertionError) as failed:
         hub.up()
     sentence = f"The accounts' database is damaged: {SQLITE}: file is not a database."
     assert sentence in str(failed.value)
-    assert "`make recover` brings the last good copy back." in str(failed.value)
+    assert "`make recover` restores the last good copy." in str(failed.value)
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
-    # The copy is from before ada came. The hub knows her name from her work.
+    # The copy was made before ada signed up, but the hub knows her name from her files.
     assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
     assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
 
 
-# --- Of another version
+# --- From another version
 
 
 def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
@@ -232,7 +234,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     ):
         database.prepare(folder)
     assert path.read_bytes() == before
-    # The way back to the older hub: the copy that was made before the upgrade.
+    # To return to the older hub, recover the copy that was made before the upgrade.
     database.recover(folder, replace=False, empty=False)
     assert names(path) == {"ada"}
     assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [before]
@@ -240,14 +242,14 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
-    """`recover` brings copies only into an empty one."""
-    with pytest.raises(SystemExit, match="bring the server's own backup back") as end:
+    """On a server, `recover` copies accounts only into an empty database."""
+    with pytest.raises(SystemExit, match="restore the server's own backup") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
     assert "recover" not in end.value.code
 
 
-# What an older hub leaves: accounts, one of them an administrator's, and a token.
+# These create what an older hub leaves behind: accounts, including an administrator's, and a token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator
 c = get_config()
@@ -276,7 +278,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """Only JupyterHub 5.0 has changed the schema."""
+    """Only JupyterHub 5.0 changed the schema, so a database of version 5.4 needs no upgrade."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -284,7 +286,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     install = [uv, "pip", "install", "--quiet", "--python", python, *packages]
     installed = subprocess.run(install, capture_output=True, text=True, check=False)
     if installed.returncode:
-        pytest.skip(f"JupyterHub {version} is not to be had: {installed.stderr[-300:]}")
+        pytest.skip(f"JupyterHub {version} cannot be installed: {installed.stderr[-300:]}")
     (tmp_path / "jupyterhub_config.py").write_text(OLD_CONFIG)
     old = subprocess.run(
         [python, "-c", OLD, PASSWORD],
@@ -317,7 +319,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
 
 @pytest.fixture(scope="module")
 def server(engine) -> Iterator[Postgres]:
-    """A PostgreSQL server that still has to be started."""
+    """Return a PostgreSQL server that has not been started yet."""
     server = Postgres(engine)
     yield server
     server.remove()
@@ -325,7 +327,7 @@ def server(engine) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def kept(new_hub, server) -> ClassHub:
-    """A hub that keeps its accounts on that server."""
+    """Return a hub that keeps its accounts on the PostgreSQL server."""
     hub = new_hub()
     hub.environment["COURSE_DATABASE"] = server.url
     with pytest.raises(AssertionError) as failed:
@@ -357,7 +359,7 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     kept.make("backup", BACKUP=str(file))
     other = new_hub()
     other.make("restore", BACKUP=str(file))
-    other.up()  # with a file
+    other.up()  # with its accounts in a file
     assert other.login("grace").url == f"{other.url}/hub/spawn"
     ivan = ClassLearner(other, "ivan")
     other.make("backup", BACKUP=str(file))
@@ -372,9 +374,9 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     headers = {"Authorization": f"token {ivan.token}"}
     user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "ivan"
-    ClassLearner(other, "judy")  # with an id of her own
+    ClassLearner(other, "judy")  # her id must not clash with another account's
     other.make("down")
-    # The earlier file would be taken for the present accounts.
+    # Otherwise, the hub would mistake the earlier file for the present accounts.
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()

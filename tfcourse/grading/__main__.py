@@ -29,7 +29,7 @@ from tfcourse.grading.limits import Ended
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade all submissions; return 0 even if nobody got anything right."""
+    """Grade all submissions; return 0 even if no answer is right."""
     options = parsed(arguments)
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
     table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
@@ -74,10 +74,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command line's options; exit with a message if they cannot be followed."""
     parser = argparse.ArgumentParser(
         prog="make grade",
-        description="Run each notebook in a folder by itself, with the checks from our solutions, "
+        description="Run each notebook in a folder separately, with the checks of our solutions, "
         "and write a table of the results. See docs/instructors.md.",
     )
-    parser.add_argument("folder", type=Path, help="the submissions, also in subfolders")
+    parser.add_argument("folder", type=Path, help="the submissions (includes subfolders)")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
     parser.add_argument(
         "--docker",
@@ -87,7 +87,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--image", default=containers.IMAGE, help="of the containers")
     parser.add_argument(
-        "--solutions", type=Path, default=SOLUTIONS, help="where the checks are (default: ours)"
+        "--solutions", type=Path, default=SOLUTIONS, help="notebooks with checks (default: ours)"
     )
     parser.add_argument(
         "--seconds",

@@ -60,7 +60,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
     for line in printed.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # the worker was killed while it printed this
+        except ValueError:  # the worker was killed while it was printing this line
             continue
         if "exercise" in event:
             told[event["exercise"]] = event

@@ -1,4 +1,4 @@
-"""Run a command in its own process; end it, and all that it started, at its limits."""
+"""Run a command in its own process, and kill it and its descendants if they exceed a limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO
 import psutil
 
 LOOK = 0.1  # seconds between two checks of what a command uses
-PROCESSES = 64  # at a time
+PROCESSES = 64  # how many may run at a time
 PRINTED = 1_000_000  # bytes; a worker prints a line for each exercise
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -41,7 +41,7 @@ def run(
     seconds: float,
     memory: int,
 ) -> Ended:
-    """Run a command; kill it, and all that it started, if they use too much.
+    """Run a command, and kill it and its descendants if they use too much.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def run(
     seconds
         How long it may take.
     memory
-        How many bytes of memory all its processes together may hold.
+        How many bytes of memory all its processes may hold together.
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
@@ -121,7 +121,7 @@ def held(process: psutil.Process) -> int:
 
 
 def end(others: set) -> None:
-    """Kill all that was started, in whole process groups to be faster than a fork bomb."""
+    """Kill all descendants but `others`, in whole groups to be faster than a fork bomb."""
     while left := set(psutil.Process().children(recursive=True)) - others:
         for each in left:
             with contextlib.suppress(OSError):
@@ -137,6 +137,6 @@ def end(others: set) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of orphaned processes, so that none can slip away (Linux only)."""
+    """Become the parent of orphaned processes, so none of them can escape (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -15,8 +15,9 @@ import psutil
 
 from tfcourse.grading import limits, worker
 
-KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")  # from our environment; no secrets
-PROCESSES = 1024  # processes and threads, on top of those that this account has now
+# The variables that a submission gets from our environment. None of them holds a secret.
+KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
+PROCESSES = 1024  # processes and threads, in addition to those that this account has now
 # Makes the worker the first process of a space of its own, in which the grader cannot be seen or
 # killed, and which ends with it. "nobody" has no rights over what root started in there.
 APART = "unshare --user --map-user=65534 --map-group=65534 --pid --fork --kill-child --mount-proc"
@@ -58,12 +59,12 @@ def running() -> int:
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return the environment that a submission sees; its home and its data are copies."""
+    """Return a submission's environment variables, with its own home and a copy of the data."""
     keras = scratch / "keras"
     source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     if source.is_dir():
         shutil.copytree(source, keras / "datasets")
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
-    # The hidden cases are the same for everyone.
+    # With this seed, the hidden cases are the same for everyone.
     return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}

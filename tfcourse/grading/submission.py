@@ -1,4 +1,4 @@
-"""Decide what to run from a submission: the learner's answers among our cells.
+"""Decide what to run from a submission: the learner's answers, placed among our cells.
 
 A submission is a file of somebody whom we do not trust. Nothing here runs any of it.
 """
@@ -44,7 +44,7 @@ class Plan:
     lesson: str
     steps: list[Step]
     exercises: list[str]
-    remarks: dict[str, str]  # exercise -> what was found before anything was run
+    remarks: dict[str, str]  # by exercise: what we noticed before we ran anything
     watched: list[str]  # names that the checks rely on
 
     def as_job(self) -> dict:
@@ -149,7 +149,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     ours = answers(exercise)
     if not theirs.keys() & ours:
         raise NotGradableError(
-            "holds no answer to any of our exercises (judging by the cells' ids or the checks)"
+            "has no answer to any of our exercises (judging by the cells' ids or the checks)"
         )
     own = additions(cells, {cell.id for cell in exercise.cells})
     steps, early, remarks, names = [], [], {}, []
@@ -224,7 +224,7 @@ def answers(exercise: NotebookNode) -> set[str]:
 
 
 def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code that the learner added: id of our cell before it -> sources."""
+    """Return the code that the learner added, by the id of our cell before it."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in cells:

@@ -24,9 +24,9 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
-OURS_SECONDS = 300  # for TensorFlow's import on a busy machine
+OURS_SECONDS = 300  # enough to import TensorFlow on a busy machine
 PR_SET_DUMPABLE = 4  # linux/prctl.h
-PATIENCE = 20  # seconds; an interrupted kernel should be free at once
+PATIENCE = 20  # seconds; an interrupted kernel should stop immediately
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
 LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
@@ -37,9 +37,9 @@ KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_cont
 # learner has reused the name of a check or of a Python function, our names keep their meaning.
 PREPARE = """
 import builtins as _builtins
-# Nobody reads what our checks print here, and of half a character the kernel's sending hangs.
+# Nobody reads what our checks print here, and printing half a character would hang the kernel.
 _ours = {"__builtins__": {**_builtins.__dict__, "print": lambda *_: None}}
-_verdict = "The check did not come to its end."
+_verdict = "The check did not finish."
 exec(<ours>, _ours)
 """
 CHECK = """
@@ -143,7 +143,7 @@ class Submission:
         self.job = job
         self.identities: dict = {}
         self.slow: set[str] = set()  # exercises whose answer was stopped
-        self.raised: dict[str, str] = {}  # exercise -> what its answer raised
+        self.raised: dict[str, str] = {}  # by exercise: what its answer raised
 
     def run(self) -> None:
         """Run the steps; report what each check says."""
@@ -211,7 +211,7 @@ class Submission:
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells = [cell]  # earlier cells and their outputs are not needed
         self.client.timeout = seconds
-        signal.alarm(int(seconds + PATIENCE))  # for a cell that runs on after an interruption
+        signal.alarm(int(seconds + PATIENCE))  # for a cell that ignores an interruption
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
@@ -234,7 +234,7 @@ def give_up(*_: object) -> None:
 
 
 def fill(source: str, **values: object) -> str:
-    """Return one of our cells with values filled in, as Python writes them."""
+    """Return the source of one of our cells with values filled in as Python literals."""
     for name, value in values.items():
         source = source.replace(f"<{name}>", repr(value))
     return source

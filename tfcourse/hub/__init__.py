@@ -1,4 +1,4 @@
-"""The code that jupyterhub_config.py needs beyond settings."""
+"""The course's JupyterHub: its settings, accounts, pages, servers and commands."""
 
 import contextlib
 

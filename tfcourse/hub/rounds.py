@@ -1,4 +1,4 @@
-"""Run tasks again and again in the hub's process, but in a thread of their own."""
+"""Run tasks at regular intervals in the hub's process, each in its own thread."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from traitlets.log import get_logger
 
 
 def regularly(do: Callable[[], None], seconds: float) -> None:
-    """Run `do` at once and again every `seconds` seconds; log what goes wrong."""
+    """Run `do` immediately, and again every `seconds` seconds; log errors."""
 
     def rounds() -> None:
         while True:
             try:
                 do()
-            except SystemExit as end:  # with a message
+            except SystemExit as end:  # its code is a message
                 get_logger().error(end.code)
             except Exception:
                 get_logger().exception("This failed and will be tried again:")

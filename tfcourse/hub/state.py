@@ -1,4 +1,4 @@
-"""Where the hub keeps what outlives it: accounts, work and the password."""
+"""Where the hub keeps what outlives it: accounts, work and passwords."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tfcourse.hub import settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# A valid user name. It becomes a folder or a volume, so it has no leading dot and no slash. With
-# \Z, the whole name has to match.
+# A valid user name. It also names a folder or a volume, so it has no leading dot and no slash.
+# Because of the \Z, the whole name has to match.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
 # People read passwords aloud and type them, so no character looks like another one.
@@ -47,7 +47,7 @@ def own_config() -> list[Path]:
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
     """Return the error that keeps a program from listening on the port, or None."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        # As servers do: ignore connections that were closed a moment ago.
+        # Like servers, ignore connections that were closed a moment ago.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
@@ -57,13 +57,13 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Create the folder unless it exists, closed to the machine's other users; return it."""
+    """Create the folder if it is missing, closed to the machine's other users; return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 def password(path: Path, length: int = 16) -> str:
-    """Return the password in the file; the first time, create a new one.
+    """Return the password in the file; create a new one the first time.
 
     Only the file's owner may read it.
     """
@@ -81,7 +81,7 @@ def new_password(length: int = 16) -> str:
 def proxy_token() -> str:
     """Return the token with which the hub controls its proxy, from the folder that both share.
 
-    In a pod, both start at the same time. One has to wait until the other has created the token.
+    In a pod, both start at the same time, so one waits until the other has created the token.
     """
     folder = Path(settings.SECRETS())
     lock = os.open(folder, os.O_RDONLY)
@@ -95,7 +95,7 @@ def proxy_token() -> str:
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless its name is taken; never leave half a file behind.
 
-    Anything can take the name, even a broken link.
+    A name counts as taken even if it is that of a broken link.
     """
     if os.path.lexists(path):
         return

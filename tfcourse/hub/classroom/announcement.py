@@ -1,6 +1,6 @@
 """A line that an instructor puts on every page of the hub, such as "The server restarts at 18:00".
 
-It is kept in a file. It therefore outlives the hub, and comes and goes without a restart.
+The line is kept in a file, so it survives a restart of the hub, and changing it needs no restart.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def current() -> dict[str, str]:
     """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict."""
     try:
         return json.loads(file().read_text())
-    except (FileNotFoundError, ValueError):  # ValueError: half a file, after a power cut
+    except (FileNotFoundError, ValueError):  # ValueError: a half-written file, after a power cut
         return {}
 
 
 def render(user: Any) -> str:
     """Return the announcement as HTML for a visitor.
 
-    `c.JupyterHub.template_vars` takes this function. Visitors who are not logged in do not see the
-    instructor's name.
+    The templates call this function (`c.JupyterHub.template_vars`). Visitors who are not logged in
+    do not see the instructor's name.
     """
     said = current()
     if not said:
@@ -51,7 +51,7 @@ def render(user: Any) -> str:
 
 
 class AnnouncementHandler(BaseHandler):
-    """The page on which an instructor posts and removes the announcement."""
+    """The page where an instructor posts and removes the announcement."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -64,7 +64,7 @@ class AnnouncementHandler(BaseHandler):
         """Post the announcement, or remove the current one if the text is empty."""
         text = " ".join(self.get_body_argument("text", "").split())
         if len(text) > LONGEST:
-            raise web.HTTPError(400, f"An announcement has {LONGEST} characters at most.")
+            raise web.HTTPError(400, f"An announcement can have at most {LONGEST} characters.")
         if text:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             said = {"text": text, "by": self.current_user.name, "when": now}

@@ -1,9 +1,9 @@
 """Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
 
-This runs outside the containers and needs nothing but Docker. The file is a tar archive with one
+This module runs outside the containers, and needs only Docker. The file is a tar archive with one
 folder for each of the hub's volumes `state`, `secrets` and `certificates`, for the class's
 `shared`, and for each learner's `home-NAME`. Temporary containers read and write them as root,
-because a learner may have closed a file to everyone.
+because a learner may have made a file unreadable for everyone else.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tfcourse.hub.state import ROOT
 
 FORMAT = 1  # version of the archive's format
 
-MANIFEST = "manifest.json"  # its first member
+MANIFEST = "manifest.json"  # the archive's first member
 
-# The live database. The archive contains a copy instead, made just before (database.py).
+# The live database. The archive contains a copy instead, made just before the backup (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 
 
@@ -53,10 +53,10 @@ def default_file(note: str = "") -> Path:
 def backup(file: Path) -> None:
     """Write a backup to the file, or to stdout if the file is `-`.
 
-    The hub may run meanwhile, and learners may work.
+    Meanwhile, the hub may run and learners may work.
     """
     if file.is_dir():
-        sys.exit(f"{file} is a folder: give the name of a file in it.")
+        sys.exit(f"{file} is a folder. Give the name of a file in it.")
     if not volumes():
         sys.exit(f"There is no hub called {settings.NAME()!r} on this machine.")
     database("copy")
@@ -85,13 +85,13 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # 1: a file changed or vanished while tar read it, because learners are working.
+                # Exit code 1 means that a file changed or vanished, because learners are working.
                 if process.wait() > 1:
                     sys.exit("The backup failed and was not kept.")
         except OSError as error:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
-            process.kill()  # otherwise, after an error, it would wait for a reader
+            process.kill()  # otherwise, after an error, tar would wait for a reader
     print(f"The backup is complete: {file}", file=sys.stderr)
 
 
@@ -108,7 +108,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
     part.unlink(missing_ok=True)  # left by a killed run
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            # The fastest level: pictures and models hardly shrink.
+            # Use the fastest level, because pictures and models hardly shrink.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
                 yield target
             raw.flush()
@@ -119,7 +119,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return what the archive contains, and which versions made it."""
+    """Return what the archive contains, and which versions wrote it."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
@@ -151,7 +151,7 @@ def restore(file: Path, replace: bool) -> None:
             "REPLACE=1 backs that up first, then replaces it with the backup."
         )
     if full:
-        print("First, a backup of what is there now:", file=sys.stderr)
+        print("First, backing up the current accounts and work:", file=sys.stderr)
         database("copy", check=False)
         archive(default_file("-before-restore"))
     homes.prepare()
@@ -163,7 +163,7 @@ def restore(file: Path, replace: bool) -> None:
     command = ["sh", "-c", 'find . -mindepth 2 -delete && exec "$@"', "sh", *tar]
     run = throw_away(found, "rw", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"], command)
     with (
-        contextlib.suppress(BrokenPipeError),  # tar says why
+        contextlib.suppress(BrokenPipeError),  # tar prints the reason
         subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
         follow(process.stdout, names),
         gzip.open(file) as source,
@@ -199,7 +199,7 @@ def check(file: Path) -> list[str]:
         with tarfile.open(file, "r|gz") as archive:
             first = archive.next()
             content = json.load(archive.extractfile(first)) if first.name == MANIFEST else {}
-        with gzip.open(file) as source:  # to the end, where the checksum is
+        with gzip.open(file) as source:  # read to the end, where the checksum is
             while source.read(2**20):
                 pass
     except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
@@ -219,7 +219,7 @@ def check(file: Path) -> list[str]:
 def volumes() -> dict[str, str]:
     """Return what a backup contains: volumes and folders, keyed by their names in the archive.
 
-    Volumes for metrics are not in it.
+    A backup does not contain the volumes for metrics.
     """
     pattern = rf"{re.escape(settings.NAME())}_((?!monitoring|prometheus|grafana)[a-z]+)"
     found = homes.old_volumes()
@@ -237,7 +237,7 @@ def volumes() -> dict[str, str]:
 def make_volume(name: str) -> str:
     """Create a volume unless it exists; return its name, or the path of a folder.
 
-    `name` is its name in the archive. Docker creates a missing folder when it mounts it.
+    `name` is the volume's name in the archive. Docker creates a missing folder when mounting it.
     """
     if name == "shared":
         return f"{settings.homes()}/shared"
@@ -277,10 +277,10 @@ def database(action: str, *options: str, check: bool = True) -> None:
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
         *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
-    # Its output must not get into a backup that goes to stdout.
+    # The output must not get into a backup that goes to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
-        sys.exit(1)  # the program has said why
+        sys.exit(1)  # the program has printed the reason
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Run Docker and Compose for an operator's commands, with nothing but the standard library."""
+"""Run Docker and Compose for an operator's commands, using only the standard library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     check
         Whether to exit if Compose fails.
     everything
-        Whether to include the services of COURSE_MONITOR even if that is now off.
+        Whether to include COURSE_MONITOR's services, even if that setting is off now.
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -32,7 +32,7 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
         COURSE_HOMES=settings.homes(),
-        # The group that may write to the socket: the hub has to be in it.
+        # The hub has to be in the group that may write to the socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
@@ -73,7 +73,7 @@ def image_of_hub() -> str:
 
 def run_command() -> list[str]:
     """Return Docker's arguments for running a temporary container."""
-    # Do not look on the internet for an image that is built here.
+    # Do not look in a registry for an image that is built here.
     pull = "missing" if settings.IMAGE.is_set else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),

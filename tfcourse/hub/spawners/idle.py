@@ -1,4 +1,4 @@
-"""When a learner's server counts as idle, and what stops it, on every hub except a laptop's."""
+"""Stop idle servers and kernels, on every hub except a laptop's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfcourse.hub import settings
 
 
 def configure(c: Any) -> None:
-    """Have servers and kernels stopped when they have been idle for COURSE_IDLE_MINUTES.
+    """Stop servers and kernels that have been idle for COURSE_IDLE_MINUTES.
 
     A browser tab that is left open does not keep them running. A computation does: see
     `front.proxy.Proxy` and tfcourse/prefix/etc/jupyter/jupyter_server_config.py.

@@ -1,4 +1,4 @@
-"""Learners' own copies of the lessons."""
+"""Copy the lessons to learners' homes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jupyterhub.spawner import LocalProcessSpawner
 from tfcourse.hub.state import write_once
 
 FOLDER = "tensorflow-course"
-# Parts of the lessons' folder: solutions, compiled modules, and digits that somebody drew here.
+# What is not copied: solutions, compiled modules, and digits that somebody has drawn here.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
-RENEWED = "interactive"  # the modules that lessons import: the pad and the film
+RENEWED = "interactive"  # the folder of modules that lessons import: the pad and the film
 
 
 def copy_to_home(spawner: LocalProcessSpawner, source: Path) -> None:
@@ -29,7 +29,7 @@ def copy_to_home(spawner: LocalProcessSpawner, source: Path) -> None:
 def copy_lessons(source: Path, folder: Path) -> None:
     """Copy the lessons and exercises that the folder lacks; leave existing files as they are.
 
-    Learners' edits are therefore never lost. To get the original lesson back, rename or delete your
+    Learners' edits are therefore never lost. To get an original lesson back, rename or delete your
     copy and restart the server. Only the modules that lessons import are always updated, because a
     new lesson would not work with old modules.
     """
