@@ -1,6 +1,8 @@
 """For every Jupyter server of this environment."""
 
 import contextlib
+import json
+import os
 import sqlite3
 from datetime import UTC, datetime
 
@@ -72,6 +74,10 @@ class StillPictures(AsyncLargeFileManager):
 c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
+
+# What the learner has to know, from what started this server: our extension of JupyterLab shows it.
+notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
+c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
 
 # No language server is installed, and nothing here was made for the Notebook before version 7. Each
 # of these takes a tenth of a start's processor time.

@@ -2,6 +2,9 @@
 // the lesson is opened, before anything is run. The scripts are those of notebooks/interactive; they
 // are installed beside this file. A notebook brings data alone, and none of it is run.
 //
+// It also shows what the learner has to know about this server, such as that lessons are not up to
+// date: see notices.js.
+//
 // This is the form that JupyterLab expects of an extension: a container of modules, which gets
 // JupyterLab's own modules by `init` and is asked for ours by `get`.
 (() => {
@@ -11,6 +14,11 @@
   let shared;
 
   const load = (file) => import(new URL(file, here).href);
+
+  async function jupyterlab(module) {
+    const versions = Object.values(shared[module]);
+    return (await versions[0].get())();
+  }
 
   async function kinds() {
     const [offline, pad, film] = await Promise.all(["offline.js", "pad.js", "film.js"].map(load));
@@ -28,8 +36,7 @@
   }
 
   async function mimeExtension() {
-    const versions = Object.values(shared["@lumino/widgets"]);
-    const { Widget } = (await versions[0].get())();
+    const { Widget } = await jupyterlab("@lumino/widgets");
 
     class Live extends Widget {
       constructor(kind) {
@@ -66,8 +73,10 @@
 
   (window._JUPYTERLAB ??= {})[NAME] = {
     init: (scope) => { shared = scope; },
-    get: async () => {
-      const extensions = await mimeExtension();
+    get: async (name) => {
+      const extensions = name === "./extension"
+        ? (await load("notices.js")).extension(() => jupyterlab("@jupyterlab/apputils"))
+        : await mimeExtension();
       return () => ({ __esModule: true, default: extensions });
     },
   };
