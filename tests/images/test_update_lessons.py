@@ -6,7 +6,6 @@ another holds an image's lessons.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -288,14 +287,13 @@ def test_modules_are_always_the_newest_and_the_learners_own_is_kept(home):
     [
         f"rm {NOTE}",
         f": >{NOTE}",
-        f"echo '{{' >{NOTE}",
-        f"echo '[1]' >{NOTE}",
-        f"echo null >{NOTE}",
-        f'echo \'{{"a.ipynb": 1, "b.ipynb": []}}\' >{NOTE}',
+        f"echo nonsense >{NOTE}",
+        f"sed -i 's/^/ /' {NOTE}",
+        f"sed -i 's/ .*//' {NOTE}",
         f"printf '\\377' >{NOTE}",
         f"rm {NOTE}; ln -s nowhere {NOTE}",
         f"rm {NOTE}; mkfifo {NOTE}",
-        f"yes [ | head -n 100000 | tr -d '\\n' >{NOTE}",
+        f"head -c 1000000 /dev/urandom >{NOTE}",
     ],
 )
 def test_edits_survive_the_loss_of_the_note(home, damage):
@@ -317,12 +315,12 @@ def test_a_note_that_cannot_be_written_is_named_and_nothing_is_brought_twice(hom
         assert home.found() == {"a": "mine", "a+": "a2", "b": "b1", "c": "c1\n" * 9}
 
 
-@pytest.mark.parametrize("name", ["../far", "/far", "more/../../far", ".", "", "\ud800", "x\0"])
+@pytest.mark.parametrize("name", ["../far", "/far", "more/../../far", ".", "", "x\0"])
 def test_a_note_removes_nothing_outside_the_folder(home, name):
     (home.home / "far").write_text("a1")
-    note = json.loads((home.lessons / NOTE).read_text())
+    brought = (home.lessons / NOTE).read_text().split()[0]
     path = str(home.home / "far") if name == "/far" else name
-    (home.lessons / NOTE).write_text(json.dumps({path: note["a.ipynb"]}))
+    (home.lessons / NOTE).write_text(f"{brought} {path}\n")
     assert home.start(a="a1", b="b1", c="c1\n" * 9) == ""
     assert (home.home / "far").read_text() == "a1"
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from time import strftime
 
 FOLDER = "tensorflow-course"  # the learner's lessons, in the home
-NOTE = ".lessons.json"  # what was last brought: path -> hash
+NOTE = ".lessons"  # what was last brought: lines with a hash and a path
 PART = ".lessons.part"  # a file that is being written
 # Parts of the lessons' folder: solutions, compiled modules, and digits that somebody drew here.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
@@ -74,7 +74,8 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
                 brought[name] = last[name]
     if brought != noted:
         try:
-            write(folder, NOTE, json.dumps(brought, indent=0).encode(), replace=True)
+            lines = (f"{hashed} {name}\n" for name, hashed in brought.items())
+            write(folder, NOTE, "".join(lines).encode(), replace=True)
         except OSError as error:
             problems[folder / NOTE] = error
     return sentences(problems, folder)
@@ -117,16 +118,15 @@ def read_note(folder: Path) -> dict[str, str] | None:
         status = os.lstat(folder / NOTE)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             return None
-        return only_inside(json.loads((folder / NOTE).read_bytes()))
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None  # anything but an object with names
+        lines = (folder / NOTE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return only_inside(line.split(" ", 1) for line in lines)
 
 
-def only_inside(note: dict[str, str]) -> dict[str, str]:
-    """Return the entries whose names are paths of files in the lessons' folder."""
-    return {
-        name: value for name, value in note.items() if is_inside(name) and isinstance(value, str)
-    }
+def only_inside(entries: Iterable[list[str]]) -> dict[str, str]:
+    """Return the hashes of files in the lessons' folder by their paths."""
+    return {entry[1]: entry[0] for entry in entries if len(entry) == 2 and is_inside(entry[1])}
 
 
 def is_inside(name: str) -> bool:
@@ -339,7 +339,8 @@ def brought_by_git(repository: Path) -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_NO_LAZY_FETCH": "1",
     }
-    command = ["git", f"--git-dir={repository}", "ls-tree", "-r", "-z", "refs/heads/main"]
+    form = "--format=%(objectname)%x09%(path)"
+    command = ["git", f"--git-dir={repository}", "ls-tree", "-r", "-z", form, "refs/heads/main"]
     try:
         run = subprocess.run(
             command,
@@ -350,10 +351,10 @@ def brought_by_git(repository: Path) -> dict[str, str]:
             timeout=PATIENCE,
             check=True,
         )
-        lines = [line.split("\t", 1) for line in run.stdout.decode().split("\0") if line]
-        return only_inside({name: entry.split()[2] for entry, name in lines})
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        lines = run.stdout.decode().split("\0")
+    except (OSError, subprocess.SubprocessError, ValueError):
         return {}
+    return only_inside(line.split("\t", 1) for line in lines)
 
 
 if __name__ == "__main__":
