@@ -11,6 +11,7 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
@@ -132,6 +133,33 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
     (home / "work").write_text("mine")
     homes.make("ada")
     assert (home / "work").read_text() == "mine"
+
+
+def test_a_home_that_its_learner_can_use_is_ready(prepared):
+    assert homes.ready("ada") is None
+    home = prepared / "homes" / "ada"
+    home.chmod(0o500)  # a learner can do that
+    assert homes.ready("ada") is None
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("flag", [0, os.ST_RDONLY])
+def test_a_home_that_cannot_be_written_to_gets_a_sentence(prepared, monkeypatch, flag):
+    homes.make("ada")
+    monkeypatch.setattr(homes, "UID", 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+    said = homes.ready("ada")
+    assert said.startswith("Your home cannot be used. Please tell your instructor: ")
+    assert ("`chown -R 1000:1000 /srv/course/homes/ada`" in said) == (not flag)
+    assert ("the disk with /srv/course/homes/ada is read-only" in said) == bool(flag)
+
+
+def test_a_home_that_is_no_folder_gets_a_sentence(prepared):
+    (prepared / "homes" / "ada").symlink_to("nowhere")
+    assert "/srv/course/homes/ada: Not a directory" in homes.ready("ada")
+    (prepared / "homes" / "bob").write_text("a file")
+    assert "/srv/course/homes/bob: Not a directory" in homes.ready("bob")
 
 
 def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
@@ -311,6 +339,29 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     ada.stop_server()
     # The homes are moved only once.
     assert "Docker volumes" not in hub.up()
+
+
+def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
+    """As after a copy without `-a`, or a restore as root."""
+    bob = ClassLearner(hub, "bob")
+    bob.start_server()
+    bob.stop_server()
+    home = f"{hub.homes}/homes/bob"
+
+    def give(owner: str) -> None:
+        command, folder = ["chown", "-R", owner, home], f"{hub.homes}:{hub.homes}"
+        options = {"user": "root", "volumes": [folder], "remove": True}
+        hub.engine.containers.run(f"{IMAGE}:hub", command, **options)
+
+    give("0:0")
+    response = bob.api("POST", "/hub/api/users/{name}/server")
+    if response.ok:  # it is still starting
+        wait_until(lambda: not bob.server(), "the start has failed")
+        response = bob.api("POST", "/hub/api/users/{name}/server")
+    assert f"`chown -R 1000:1000 {home}`" in response.json()["message"]
+    give("1000:1000")
+    bob.start_server()
+    bob.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):

@@ -173,7 +173,8 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
-    await asyncio.to_thread(homes.make, name, limit)
+    if problem := await asyncio.to_thread(homes.ready, name, limit):
+        raise pages.refusal(problem)
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     spawner.volumes = {
         f"{work}/homes/{name}": "/home/jovyan",
