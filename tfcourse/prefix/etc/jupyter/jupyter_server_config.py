@@ -89,8 +89,8 @@ c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
-# What has to be said to the learner comes from the program that started this server, and our extension
-# of JupyterLab shows it.
+# The program that started this server says what its learner has to know. Our extension of
+# JupyterLab shows it.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
 c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
 # JupyterHub leaves a server's XSRF cookies without `secure`.
@@ -101,9 +101,8 @@ if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
 # server is installed, and nothing here was made for the Notebook before version 7.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# Turn off what no lesson needs. A link to nbgitpuller's page changes files without asking. The extension
-# manager would install from the internet, and JupyterLab would look for news there.
-c.ServerApp.jpserver_extensions["nbgitpuller"] = False
+# Turn off what no lesson needs: the extension manager would install from the internet, and
+# JupyterLab would look for news there.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
