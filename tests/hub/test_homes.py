@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, run_cell, wait_until
 
 from tfcourse.hub import settings
 from tfcourse.hub.spawners import homes
@@ -362,6 +363,29 @@ def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
     give("1000:1000")
     bob.start_server()
     bob.stop_server()
+
+
+def test_a_server_starts_although_its_learners_home_would_end_it(hub):
+    """As tests/images/test_broken_homes.py, but with the hub's server and many faults at once."""
+    carol = ClassLearner(hub, "carol")
+    carol.start_server()
+    carol.run("sh", "-ec", """
+mkdir -p ~/.jupyter ~/.local/lib/python3.13/site-packages ~/.ipython/profile_default/startup
+echo 'raise SystemExit' >~/.jupyter/jupyter_server_config.py
+echo 'raise SystemExit' >~/.local/lib/python3.13/site-packages/usercustomize.py
+echo 'import os; os._exit(1)' >~/.ipython/profile_default/startup/mine.py
+rm ~/tensorflow-course/05_loss.ipynb; ln -s nowhere ~/tensorflow-course/05_loss.ipynb
+for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
+""")  # fmt: skip
+    carol.stop_server()
+    carol.start_server()
+    page = carol.session.get(f"{hub.url}/user/carol/lab", timeout=60).text
+    (settings,) = re.findall(r'<script id="jupyter-config-data".*?>(.*?)</script>', page, re.S)
+    told = " ".join(json.loads(settings)["courseNotices"])
+    for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
+        assert name in told
+    assert run_cell(carol, carol.start_kernel(), "print(6 * 7)") == "42\n"
+    carol.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):

@@ -172,6 +172,7 @@ def test_files_of_another_user_are_for_the_instructor(source, folder, monkeypatc
 
     folder.mkdir(parents=True)
     monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     (said,) = bring(source, folder)
     assert "files belong to somebody else. Tell your instructor" in said

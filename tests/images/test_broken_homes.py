@@ -34,7 +34,7 @@ def ask(path, data=None):
     return urllib.request.urlopen(request, timeout=60).read().decode()
 page = ask("/lab")
 (settings,) = re.findall(r'<script id="jupyter-config-data".*?>(.*?)</script>', page, re.S)
-kernel = json.loads(ask("/api/kernels", b"{}"))["id"]
+kernel = json.loads(ask("/api/kernels", b'{"path": "tensorflow-course"}'))["id"]
 client = BlockingKernelClient(connection_file=f"/dev/shm/jupyter/kernel-{kernel}.json")
 client.load_connection_file()
 client.start_channels()
@@ -81,15 +81,19 @@ CASES = {
         ["run `chmod u+rwx ~/.local/share/jupyter`"],
     ),
     "root's key": (
-        DATA.format("") + OURS + "; touch .local/share/jupyter/notebook_secret; chmod 600 $_",
+        DATA.format("") + OURS + "; cd .local/share/jupyter; touch notebook_secret; chmod 600 *",
         ["notebook_secret, so ~/.local/share/jupyter is left out"],
     ),
     "an extension that is broken": (
-        DATA.format("labextensions/x") + "; echo { >$_/package.json" + OURS,
+        DATA.format("labextensions/x")
+        + "; echo { >.local/share/jupyter/labextensions/x/package.json"
+        + OURS,
         ["labextensions, so ~/.local/share/jupyter is left out"],
     ),
     "a kernel with the name of the course's": (
-        DATA.format("kernels/python3") + """; echo '{"argv": ["no"]}' >$_/kernel.json""" + OURS,
+        DATA.format("kernels/python3")
+        + '; cd .local/share/jupyter/kernels/python3; echo \'{"argv": ["no"]}\' >kernel.json'
+        + OURS,
         [],
     ),
     "usercustomize": (PACKAGES.format("raise SystemExit", "usercustomize.py"), ["~/.local/lib,"]),

@@ -292,7 +292,9 @@ def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
     if error.errno in FULL:
         return "the disk is full. Delete files that you do not need, then restart your server."
     if error.errno in FORBIDDEN:
-        place = path if os.path.lexists(path) else path.parent
+        place = path
+        while not os.path.lexists(place):
+            place = place.parent
         if all(os.lstat(each).st_uid == os.getuid() for each in (place, place.parent)):
             return (
                 f"you have no permission to write. In a terminal, run `chmod -R u+rwX ~/{FOLDER}`, "

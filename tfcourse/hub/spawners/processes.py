@@ -99,10 +99,11 @@ async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
     work = asyncio.to_thread(lessons.bring, source, folder)
     try:
         notices = await asyncio.wait_for(work, LESSONS_LIMIT)
-    except TimeoutError:
+    except OSError as error:
+        reason = str(error) or f"bringing them took more than {LESSONS_LIMIT} seconds"  # a timeout
         notices = [
-            f"Your lessons are not up to date: bringing them took more than {LESSONS_LIMIT} "
-            "seconds. Restart your server; if this comes again, tell your instructor."
+            f"Your lessons are not up to date: {reason}. Restart your server; if this comes again, "
+            "tell your instructor."
         ]
     for notice in notices:
         spawner.log.error("%s: %s", spawner.user.name, notice)
