@@ -23,7 +23,8 @@ BACKENDS = {
 backend = import_module(BACKENDS[settings.SPAWNER()])
 
 # Keep the secret, so that nobody has to log in again after a restart.
-HUB = state.private_folder(state.state_folder() / "hub")
+HUB = state.hub_folder()
+state.cookie_secret(HUB / "cookie_secret")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
 bounds.configure(c)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 import requests
 from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
+
+from tfcourse.hub import plain
+from tfcourse.hub.operations import backup
 
 # Creates the kinds of files that a home may contain, including one that its owner cannot read.
 FILES = r"""
@@ -206,6 +213,154 @@ def test_a_file_that_is_not_a_whole_backup_changes_nothing(
         other.make("restore", BACKUP=str(bad))
     assert not other.engine.volumes.list(filters={"name": other.name})
     assert not other.homes.exists()
+
+
+GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ada", "state"]}
+
+
+def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
+    """Write an archive with this manifest and with folders of these names."""
+    with tarfile.open(path, "w:gz") as archive:
+        first = tarfile.TarInfo("manifest.json")
+        first.size = len(manifest)
+        archive.addfile(first, io.BytesIO(manifest))
+        for name in members:
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    return path
+
+
+def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
+    """Otherwise, the test below would prove nothing. A terminal obeys none of what it says."""
+    odd = {**GOOD, "hub": "\x1b]0;title\x07\u202eevil", "made": "\x9b31m\r\ud800" + 1000 * "x"}
+    file = write_backup(tmp_path / "x.tar.gz", json.dumps(odd).encode(), ("home-ada", "state"))
+    assert backup.check(file) == ["home-ada", "state"]
+    said = capsys.readouterr().err
+    assert "A backup of \\x1b]0;title\\x07\\u202eevil, made \\x9b31m\\r\\ud800xxx" in said
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'"format"',
+        b"1e999",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"format": ' + b"9" * 10_000 + b"}",
+        json.dumps(GOOD).encode() + b" " * 2**25,
+        *(
+            json.dumps({**GOOD, **odd}).encode()
+            for odd in (
+                {"format": 2},
+                {"format": True},
+                {"format": 1.0},
+                {"format": "1"},
+                {"format": float("nan")},
+                {"format": None},
+                {"hub": None},
+                {"hub": ["course"]},
+                {"made": 20261129},
+                {"volumes": None},
+                {"volumes": "home-ada"},
+                {"volumes": {"home-ada": 1, "state": 2}},
+                {"volumes": []},
+                {"volumes": [1, "state"]},
+                {"volumes": ["home-ada", "state", "state"]},
+                {"volumes": ["home-ada"]},  # less than there is
+                {"volumes": ["home-ada", "home-bob", "state"]},  # more than there is
+                {"volumes": ["home-..", "state"]},
+                {"volumes": ["home-.ada.part", "state"]},
+                {"volumes": ["home-a/../..", "state"]},
+                {"volumes": ["home-ada\n", "state"]},
+                {"volumes": ["home-\x1b[2J", "state"]},
+                {"volumes": ["--to-command=sh", "state"]},
+                {"volumes": ["home-" + "a" * 1000, "state"]},
+                {"volumes": ["home-ada", "state:/etc"]},
+            )
+        ),
+        *(
+            json.dumps({name: GOOD[name] for name in GOOD if name != missing}).encode()
+            for missing in GOOD
+        ),
+    ],
+)
+def test_an_odd_manifest_gets_a_sentence(tmp_path, capsys, manifest):
+    members = ("home-ada", "state")
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        named = json.loads(manifest)["volumes"]
+        if all(isinstance(name, str) for name in named) and len(named) == 2:
+            members = tuple(named)  # all that is odd is the name
+    file = write_backup(tmp_path / "x.tar.gz", manifest, members)
+    with pytest.raises(SystemExit, match="is not a backup that this version understands") as end:
+        backup.check(file)
+    assert plain(end.value.code) == end.value.code
+    assert capsys.readouterr().err == f"Checking {file} ...\n"
+
+
+@pytest.mark.parametrize("member", ["other", "../state", "/state", "\x1b[2Jstate", "./state"])
+def test_what_the_manifest_does_not_name_is_not_in_a_backup(tmp_path, member):
+    file = write_backup(
+        tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), ("home-ada", "state", member)
+    )
+    with pytest.raises(SystemExit, match="is not a backup that this version understands"):
+        backup.check(file)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_a_manifest_that_is_no_file_gets_a_sentence(tmp_path, kind):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        first = tarfile.TarInfo("manifest.json")
+        first.type, first.linkname = kind, "/etc/passwd"
+        archive.addfile(first)
+    with pytest.raises(SystemExit, match="is not a backup that this version understands"):
+        backup.check(tmp_path / "x.tar.gz")
+
+
+def test_what_a_file_is_called_or_says_does_not_command_the_terminal(tmp_path):
+    file = tmp_path / "\x1b[2J\u202e.tar.gz"
+    for content in (None, b"", b"no archive"):
+        if content is not None:
+            file.write_bytes(content)
+        ended = subprocess.run(
+            [sys.executable, "-m", "tfcourse.hub.operations", "restore", file],
+            cwd=ROOT,
+            env={**os.environ, "COURSE_IMAGE": "none"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert "\\x1b[2J\\u202e.tar.gz" in ended.stderr
+        assert plain(ended.stderr) == ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
+    """At the end of summer, or when a clock is set, the same second comes again."""
+    monkeypatch.setattr(backup, "ROOT", tmp_path)
+    monkeypatch.setattr(backup, "datetime", Stopped)
+    names = []
+    for _ in range(3):
+        file = backup.default_file()
+        file.touch()
+        names.append(file.name)
+    begin = "tensorflow-course-2026-10-25-023000"
+    assert names == [f"{begin}.tar.gz", f"{begin}-2.tar.gz", f"{begin}-3.tar.gz"]
+
+
+class Stopped(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 10, 25, 2, 30, tzinfo=tz)
 
 
 def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):

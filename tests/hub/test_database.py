@@ -7,8 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +75,25 @@ def as_another_program_has_it(path: Path) -> None:
         connection.execute("CREATE TABLE songs (name TEXT)")
 
 
+def as_a_killed_upgrade_leaves_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.commit()
+
+
+def as_docker_makes_what_is_missing(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES = [
     (overwrite, "file is not a database"),
     (overwrite_in_the_middle, "is damaged: "),
     (lambda path: os.truncate(path, 20_000), "is damaged: "),
     (lambda path: os.truncate(path, 0), "it holds no accounts"),
     (as_another_program_has_it, "it holds no accounts"),
+    (as_a_killed_upgrade_leaves_it, "it does not say which version made it"),
+    (as_docker_makes_what_is_missing, "it is a folder"),
     (lambda path: path.unlink(), "There is no database .*, but there was one"),
 ]
 
@@ -120,6 +136,171 @@ def test_a_damaged_database_never_replaces_a_copy(folder, caplog):
         assert "The accounts' database is damaged: " in caplog.text
         caplog.clear()
         assert names(good) == {"ada"}
+
+
+# --- Not damaged, and not usable either
+
+
+def test_a_database_that_another_program_locks_is_not_called_damaged(folder, monkeypatch, caplog):
+    path = folder / "jupyterhub.sqlite"
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for use in (
+            lambda: database.prepare(folder),
+            lambda: database.recover(folder, replace=False, empty=False),
+            lambda: database.recover(folder, replace=True, empty=True),
+            lambda: database.look_after(f"sqlite:///{path}", folder),
+            lambda: database.state_of(f"sqlite:///{path}"),
+        ):
+            with pytest.raises(SystemExit, match="is not damaged, but another program") as end:
+                use()
+            assert "recover" not in end.value.code
+    assert "damaged" not in caplog.text
+    assert path.read_bytes() == before
+    database.prepare(folder)
+
+
+def test_a_database_that_is_locked_for_a_moment_is_waited_for(folder):
+    path = folder / "jupyterhub.sqlite"
+    with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(1, other.rollback)
+        timer.start()
+        database.prepare(folder)
+        timer.join()
+
+
+# Run as the hub's user: root may write everywhere.
+AS_THE_HUB = """
+import sys; from pathlib import Path; from tfcourse.hub import database
+database.{what}
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "mode"),
+    [
+        ("chmod a-w jupyterhub.sqlite", "rw"),
+        ("chmod a= jupyterhub.sqlite", "rw"),
+        ("chown root jupyterhub.sqlite && chmod 600 jupyterhub.sqlite", "rw"),
+        ("chmod a-w .", "rw"),
+        ("chown root . && chmod 755 .", "rw"),
+        ("true", "ro"),
+    ],
+)
+@pytest.mark.parametrize(
+    "what",
+    ["prepare(Path('/hub'))", "recover(Path('/hub'), False, False)"],
+    ids=["start", "recover"],
+)
+def test_a_database_that_cannot_be_written_gets_a_sentence(
+    engine, image, folder, script, mode, what
+):
+    def run(command: list[str], mode: str, **how: Any) -> tuple[int, str]:
+        volumes = {str(folder): {"bind": "/hub", "mode": mode}}
+        started = engine.containers.run(
+            image("hub"), command, volumes=volumes, working_dir="/hub", detach=True, **how
+        )
+        try:
+            return started.wait(timeout=60)["StatusCode"], started.logs().decode()
+        finally:
+            started.remove(force=True)
+
+    assert run(["sh", "-ec", f"chown -R 1000:1000 . && {script}"], "rw", user="root") == (0, "")
+    before = (folder / "jupyterhub.sqlite").read_bytes()
+    code, said = run(["python", "-c", AS_THE_HUB.format(what=what)], mode)
+    assert code == 1
+    assert "The database /hub/jupyterhub.sqlite cannot be written: " in said
+    assert "have to belong to user 1000" in said
+    assert "Traceback" not in said
+    assert "make recover" not in said
+    assert (folder / "jupyterhub.sqlite").read_bytes() == before
+    assert not list(folder.glob("jupyterhub.sqlite?*"))
+
+
+# --- Copies, and clocks that are wrong
+
+YEAR = 366 * 24 * 3600
+
+
+def rename(path: Path, name: str) -> None:
+    """Change the only user's name."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE users SET name = ?", [name])
+        connection.commit()
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR, 2 * 3600], ids=["ahead", "behind", "two hours"])
+def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
+    """Afterwards, the hub copies again at once, and recovers the latest copy."""
+    path = folder / "jupyterhub.sqlite"
+    where = f"sqlite:///{path}"
+    (first,) = database.copies(folder)
+    first.rename(first.with_name("2020-01-01-x.sqlite"))
+    os.utime(first.with_name("2020-01-01-x.sqlite"), (1, 1))
+    now = time.time()
+    with freeze(now + off):
+        rename(path, "while it was wrong")
+        database.look_after(where, folder)
+        (copy, _) = sorted(database.copies(folder))[::-1]
+        os.utime(copy, (now + off, now + off))
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # as such a clock names it
+    rename(path, "afterwards")
+    database.look_after(where, folder)
+    assert names(database.copies(folder)[0]) == {"afterwards"}
+    assert len(database.copies(folder)) == 3
+    path.unlink()
+    database.recover(folder, replace=False, empty=False)
+    assert names(path) == {"afterwards"}
+
+
+@contextmanager
+def freeze(moment: float) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: moment)
+        yield
+
+
+def test_a_copy_from_the_future_does_not_stop_others(folder):
+    (only,) = database.copies(folder)
+    only = only.rename(only.with_name("2099-01-01-x.sqlite"))
+    os.utime(only, (time.time() + YEAR, time.time() + YEAR))
+    rename(folder / "jupyterhub.sqlite", "now")
+    database.look_after(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    assert [names(copy) for copy in database.copies(folder)] == [{"now"}, {"ada"}]
+
+
+def test_a_copy_from_the_future_is_not_kept_for_ever(folder):
+    (good,) = database.copies(folder)
+    future = shutil.copy(good, good.with_name("2099-01-01-x.sqlite"))
+    os.utime(future, (time.time() + YEAR, time.time() + YEAR))
+    for day in range(1, 7):
+        old = shutil.copy(good, good.with_name(f"2026-01-{day:02}-x.sqlite"))
+        os.utime(old, (day, day))
+    assert database.copies(folder)[-1] == future
+    database.copy(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    assert future not in database.copies(folder)
+    assert len(database.copies(folder)) == 7
+
+
+def test_what_is_put_aside_in_the_same_second_is_all_kept(folder, monkeypatch):
+    path = folder / "jupyterhub.sqlite"
+    monkeypatch.setattr(database, "datetime", Stopped)
+    for content in (b"first", b"second"):
+        path.write_bytes(content)
+        database.recover(folder, replace=False, empty=False)
+    kept = {aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")}
+    assert kept == {b"first", b"second"}
+
+
+class Stopped(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 10, 25, 2, 30, tzinfo=tz)
 
 
 def test_copies_are_kept_of_seven_days(folder):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
@@ -85,6 +86,45 @@ def test_homes_that_were_moved_are_found(prepared):
     assert homes.path_on_server() == "/mnt/large"
 
 
+RUINS = [b"", b"\0" * 60, b"[]", b"null", b"{}", b'{"hub": "course"', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
+    (prepared / homes.NOTE).write_bytes(ruin)
+    with pytest.raises(SystemExit, match="is not prepared: start the hub with `make up`"):
+        homes.path_on_server()
+    homes.prepare("/srv/course", "course")
+    assert homes.path_on_server() == "/srv/course"
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
+    """The homes may be another hub's."""
+    (prepared / homes.NOTE).write_bytes(ruin)
+    for last in (b"", b"/srv/other", None):
+        (tmp_path / "homes-path").unlink()
+        if last is not None:
+            (tmp_path / "homes-path").write_bytes(last)
+        with pytest.raises(SystemExit, match="is damaged, and this hub has not kept homes") as end:
+            homes.prepare("/srv/course", "course")
+        assert (prepared / homes.NOTE).read_bytes() == ruin
+        (tmp_path / "homes-path").touch()
+    written = end.value.code.partition("echo '")[2].partition("'")[0]
+    (prepared / homes.NOTE).write_text(written)
+    homes.prepare("/srv/course", "course")
+
+
+def test_an_empty_note_of_where_homes_were_is_a_sentence(prepared, tmp_path, monkeypatch):
+    (tmp_path / "homes-path").write_bytes(b"")
+    homes.prepare("/srv/course", "course")
+    assert (tmp_path / "homes-path").read_text() == "/srv/course"
+    (tmp_path / "homes-path").write_bytes(b"")
+    (prepared / homes.NOTE).unlink()
+    with pytest.raises(SystemExit, match="homes were in another folder, but there are none"):
+        homes.prepare("/srv/course", "course")
+
+
 def test_a_new_home_is_for_its_learner_alone(prepared):
     homes.make("ada")
     home = prepared / "homes" / "ada"
@@ -93,6 +133,33 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
     (home / "work").write_text("mine")
     homes.make("ada")
     assert (home / "work").read_text() == "mine"
+
+
+def test_a_home_that_its_learner_can_use_is_ready(prepared):
+    assert homes.ready("ada") is None
+    home = prepared / "homes" / "ada"
+    home.chmod(0o500)  # a learner can do that
+    assert homes.ready("ada") is None
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("flag", [0, os.ST_RDONLY])
+def test_a_home_that_cannot_be_written_to_gets_a_sentence(prepared, monkeypatch, flag):
+    homes.make("ada")
+    monkeypatch.setattr(homes, "UID", 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+    said = homes.ready("ada")
+    assert said.startswith("Your home cannot be used. Please tell your instructor: ")
+    assert ("`chown -R 1000:1000 /srv/course/homes/ada`" in said) == (not flag)
+    assert ("the disk with /srv/course/homes/ada is read-only" in said) == bool(flag)
+
+
+def test_a_home_that_is_no_folder_gets_a_sentence(prepared):
+    (prepared / "homes" / "ada").symlink_to("nowhere")
+    assert "/srv/course/homes/ada: Not a directory" in homes.ready("ada")
+    (prepared / "homes" / "bob").write_text("a file")
+    assert "/srv/course/homes/bob: Not a directory" in homes.ready("bob")
 
 
 def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
@@ -272,6 +339,29 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     ada.stop_server()
     # The homes are moved only once.
     assert "Docker volumes" not in hub.up()
+
+
+def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
+    """As after a copy without `-a`, or a restore as root."""
+    bob = ClassLearner(hub, "bob")
+    bob.start_server()
+    bob.stop_server()
+    home = f"{hub.homes}/homes/bob"
+
+    def give(owner: str) -> None:
+        command, folder = ["chown", "-R", owner, home], f"{hub.homes}:{hub.homes}"
+        options = {"user": "root", "volumes": [folder], "remove": True}
+        hub.engine.containers.run(f"{IMAGE}:hub", command, **options)
+
+    give("0:0")
+    response = bob.api("POST", "/hub/api/users/{name}/server")
+    if response.ok:  # it is still starting
+        wait_until(lambda: not bob.server(), "the start has failed")
+        response = bob.api("POST", "/hub/api/users/{name}/server")
+    assert f"`chown -R 1000:1000 {home}`" in response.json()["message"]
+    give("1000:1000")
+    bob.start_server()
+    bob.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):

@@ -383,6 +383,37 @@ def test_what_is_missing_is_named(arguments, sentence):
     assert sentence in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfe", "site.yaml is not YAML: "),
+        (b"a: \x1b[2J", "site.yaml is not YAML: "),
+        (b"a: 2026-13-45", "site.yaml is not YAML: month must be in 1..12"),
+        (b"[" * 10_000, "site.yaml is not YAML: "),
+        (b"a: !!python/object/apply:os.getcwd []", "site.yaml is not YAML: "),
+        (b"hub: &a\n  b: *a", "is too large, or one of its aliases .* refers to itself"),
+        (b"hub: &a [*a]", "is too large, or one of its aliases"),
+        (
+            b"a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + b"".join(
+                b"%c: &%c [%b]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 10))
+                for n in range(ord("a"), ord("j"))
+            ),
+            "is too large, or one of its aliases",
+        ),
+        (b"hub: {on: 1}", "the key True has to be text: put it in quotes"),
+        (b"hub: {null: 1}", "the key None has to be text"),
+        (b"? [1]\n: 2", "site.yaml is not YAML"),
+        (b"", "has to be a map of keys"),
+        (b"- hub", "has to be a map of keys"),
+    ],
+)
+def test_odd_yaml_gets_a_sentence(tmp_path, content, sentence):
+    (tmp_path / "site.yaml").write_bytes(content)
+    with pytest.raises(ValuesError, match=sentence):
+        make("class", IMAGE, tmp_path / "site.yaml")
+
+
 def test_a_file_that_is_no_yaml_says_where(tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text("hub: [\n")

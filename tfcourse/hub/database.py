@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sqlite3
 import sys
@@ -30,14 +31,21 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
-from tfcourse.hub import rounds, say, settings
-from tfcourse.hub.state import private_folder, state_folder
+from tfcourse.hub import rounds, say, settings, unsaved
+from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
 KEPT = 7  # copies; there is one for each day, and one from before each upgrade
 
-HOUR = 3600  # seconds
+MINUTE, HOUR = 60, 3600  # seconds
 
 ROOM = 10 * 2**20  # bytes; with less, the hub would crash while it starts
+
+PATIENCE = 15  # seconds; a copy of a large database takes less
+
+FULL = """\
+The disk with the hub's accounts is full. Make room (`docker system df --verbose`
+shows what fills it), then run `make up`.
+Learners' work is safe, and their servers keep running."""
 
 
 def main() -> None:
@@ -85,6 +93,7 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
     c.JupyterHub.db_url = where
     # Keep copies in case the database is damaged. The log reports damage within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
+    unsaved.configure(folder)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
@@ -95,12 +104,9 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     get that learner's home.
     """
     where = url(folder)
+    check_writable(where)
     if shutil.disk_usage(folder).free < ROOM:
-        sys.exit(
-            "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
-            "shows what fills it), then run `make up`.\n"
-            "Learners' work is safe, and their servers keep running."
-        )
+        sys.exit(FULL)
     found = state_of(where)
     if found is None:
         if copies(folder) or any(homes):
@@ -131,6 +137,8 @@ def state_of(where: str) -> str | None:
                 return None
             return connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
     except sqlalchemy.exc.OperationalError as error:
+        if path and (reason := obstacle(path, error.orig)):
+            sys.exit(reason)
         sys.exit(
             f"The database {shown(where)} cannot be used:\n{error.orig}\n"
             "Is its server running? The hub keeps trying until it is."
@@ -138,19 +146,74 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with the file, or None if it is the intact database of a hub."""
+    """Return what is wrong with the file, or None if it is an intact database of a hub.
+
+    Exit with a message if that cannot be found out, such as while another program locks the file.
+    """
+    if path.is_dir():
+        return "it is a folder"
     try:
-        # Open the file for writing, so that SQLite first undoes what a killed hub left unfinished.
-        address = f"{path.as_uri()}?mode=rw"
-        # A file that the hub is writing to is not damaged, so wait for the hub.
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as database:
+        # Open it for writing, so that SQLite first undoes what a killed hub left half done.
+        with opened(path) as database:
             (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if verdict == "ok" and not {"alembic_version", "users"} <= tables:
+                return "it holds no accounts"
+            if verdict == "ok" and not database.execute("SELECT * FROM alembic_version").fetchall():
+                return "it does not say which version made it"
     except sqlite3.Error as error:
+        if reason := obstacle(path, error):
+            sys.exit(reason)
         return str(error)
-    if verdict != "ok":
-        return " ".join(verdict.split())
-    return None if {"alembic_version", "users"} <= tables else "it holds no accounts"
+    return None if verdict == "ok" else " ".join(verdict.split())
+
+
+def check_writable(where: str) -> None:
+    """Exit with a message if the database's file exists and cannot be written.
+
+    Its folder has to be writable, too: SQLite first writes there what it would have to undo.
+    """
+    path = path_of(where)
+    if path and path.is_file():
+        try:
+            with opened(path) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("CREATE TABLE a_test (a)")
+                database.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if reason := obstacle(path, error):
+                sys.exit(reason)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an existing file for writing; wait as long as the hub usually needs to write to it."""
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    database.isolation_level = None  # transactions are ours
+    with contextlib.closing(database):
+        yield database
+
+
+def obstacle(path: Path, error: sqlite3.Error) -> str | None:
+    """Return a message if the error is about what surrounds the file, not about its content."""
+    # The lowest byte of the code is the kind of error.
+    kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return (
+            f"The database {path} is not damaged, but another program keeps it locked.\n"
+            "End that program (`fuser --verbose` with the file's path names it), or wait for it."
+        )
+    if kind == sqlite3.SQLITE_FULL:
+        return FULL
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return (
+            f"The database {path} cannot be written: {error}.\n"
+            f"The file and its folder have to belong to user {os.geteuid()}, the hub's, who has to "
+            "be allowed to\nwrite to both; their disk must not be mounted read-only."
+        )
+    if kind == sqlite3.SQLITE_IOERR:
+        return f"The disk with the database {path} does not work: {error}. `dmesg` says more."
+    return None
 
 
 def advice() -> str:
@@ -219,17 +282,28 @@ def check_known(revision: str, where: str) -> None:
 
 
 def is_good(path: Path) -> bool:
-    """Return whether this JupyterHub can start with this database file."""
-    return not damage(path) and is_known(state_of(f"sqlite:///{path}"))
+    """Return whether this JupyterHub can start with the file."""
+    try:
+        return path.exists() and not damage(path) and is_known(state_of(f"sqlite:///{path}"))
+    except SystemExit:  # it cannot be read
+        return False
 
 
 # --- Copies
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, newest first."""
-    found = (folder / "copies").glob("*.sqlite")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    """Return the copies, newest first, and at the end those that are dated in the future.
+
+    Such a copy was made while the clock was wrong, and nobody knows when that was.
+    """
+    now = time.time()
+
+    def made(path: Path) -> tuple[bool, float]:
+        moment = path.stat().st_mtime
+        return moment < now + MINUTE, moment
+
+    return sorted((folder / "copies").glob("*.sqlite"), key=made, reverse=True)
 
 
 def copy(where: str, folder: Path) -> Path:
@@ -248,12 +322,17 @@ def copy(where: str, folder: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a consistent snapshot of an SQLite file."""
-    with (
-        contextlib.closing(sqlite3.connect(source)) as there,
-        contextlib.closing(sqlite3.connect(target)) as here,
-    ):
-        there.backup(here)
+    """Copy an SQLite file as it is at a single moment; exit with a message if there is no room."""
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(source)) as there,
+            contextlib.closing(sqlite3.connect(target)) as here,
+        ):
+            there.backup(here)
+    except sqlite3.Error as error:
+        if reason := obstacle(source, error):
+            sys.exit(reason)
+        raise
 
 
 def copy_rows(where: str, target: Path) -> None:
@@ -284,7 +363,7 @@ def look_after(where: str, folder: Path) -> None:
     problem = path and (damage(path) if path.exists() else "it is gone")
     if problem:
         get_logger().critical(f"The accounts' database is damaged: {path}: {problem}.\n{advice()}")
-    elif not last or last.stat().st_mtime < time.time() - HOUR:
+    elif not last or not -MINUTE < time.time() - last.stat().st_mtime < HOUR:
         copy(where, folder)
 
 
@@ -305,6 +384,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     Keep the old file under another name. With `empty`, start without accounts instead.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
+    check_writable(where)
     whole = is_good(path) if path_of(where) else accounts(where) and not replace
     if whole:
         say(f"The database {shown(where)} is intact; nothing was changed.")
@@ -319,10 +399,13 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     # Move the file aside even if the accounts move to a server. Otherwise, the hub might later
     # mistake it for their database.
     if path.exists():
-        aside = f"{path}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
-        path.rename(aside)
-        with contextlib.suppress(FileNotFoundError):  # otherwise, SQLite would apply it to the copy
-            Path(f"{path}-journal").rename(f"{aside}-journal")
+        aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
+        try:
+            path.rename(aside)
+            with contextlib.suppress(FileNotFoundError):  # or SQLite would apply it to the copy
+                Path(f"{path}-journal").rename(f"{aside}-journal")
+        except OSError as error:
+            sys.exit(f"The hub cannot write to its folder {folder}: {error.strerror}.")
         say(f"The old database is kept in {aside}.")
     if empty:
         create(where)
@@ -393,12 +476,19 @@ def connect(where: str) -> sqlalchemy.Connection:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path for a new file that replaces the old one at the end.
 
-    After an exception, the old file stays as it was.
+    After an exception, the old file stays as it was. Exit with a message if the folder cannot be
+    written.
     """
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        aside = Path(folder, path.name)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".", dir=path.parent)
+    except OSError as error:
+        sys.exit(f"The hub cannot write to its folder {path.parent}: {error.strerror}.")
+    with folder as name:
+        aside = Path(name, path.name)
         yield aside
+        sync(aside)
         aside.replace(path)
+    sync(path.parent)
 
 
 if __name__ == "__main__":

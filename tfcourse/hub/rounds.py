@@ -1,11 +1,13 @@
-"""Run tasks at regular intervals in the hub's process, each in its own thread."""
+"""Run tasks at regular intervals in the hub's process, in their own threads or in the hub's."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+from jupyterhub.app import JupyterHub
 from traitlets.log import get_logger
 
 
@@ -23,3 +25,13 @@ def regularly(do: Callable[[], None], seconds: float) -> None:
             time.sleep(seconds)
 
     threading.Thread(target=rounds, daemon=True).start()
+
+
+def in_the_hub(do: Callable[..., Any], *arguments: Any) -> None:
+    """Have the hub's own thread call the function with the hub, once the hub is up.
+
+    Only there may its users and its database session be used.
+    """
+    if JupyterHub.initialized() and JupyterHub.instance().io_loop:
+        app = JupyterHub.instance()
+        app.io_loop.add_callback(do, app, *arguments)

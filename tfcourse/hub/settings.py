@@ -610,9 +610,22 @@ def check() -> None:
 
 
 def in_file() -> dict[str, str]:
-    """Return the settings in docker/.env."""
+    """Return the settings in docker/.env; exit with a message if that is not a file of text."""
     file = DOCKER_FOLDER / ".env"
-    return read(file.read_text()) if file.exists() else {}
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        sys.exit(f"docker/.env cannot be read: {error.strerror}.")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        sys.exit(f"docker/.env has to be text in UTF-8, but line {line} is not.")
+    found = read(text)
+    for name, value in found.items():
+        if not value.isprintable():
+            sys.exit(f"docker/.env: {name} has a character that cannot be seen.")
+    return found
 
 
 def read(text: str) -> dict[str, str]:

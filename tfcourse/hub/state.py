@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
+import re
 import secrets
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tfcourse.hub import settings
+from tfcourse.hub import say, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,14 +67,48 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def hub_folder() -> Path:
+    """Return the folder of the hub's own files; exit with a message if it cannot be created."""
+    folder = state_folder() / "hub"
+    try:
+        return private_folder(folder)
+    except OSError as error:
+        sys.exit(f"The hub's folder {folder} cannot be created: {error.strerror}.")
+
+
 def password(path: Path, length: int = 16) -> str:
-    """Return the password in the file; create a new one the first time.
+    """Return the password in the file; create a new one if the file is missing or damaged.
 
     Only the file's owner may read it.
     """
-    if not path.exists():
-        write_once(path, new_password(length).encode() + b"\n")
-    return path.read_text().strip()
+    whole = rf"[!-~]{{{length},}}"  # at least as long as ours, in ASCII
+    return kept(path, whole, partial(new_password, length))
+
+
+def cookie_secret(path: Path) -> None:
+    """Replace a damaged secret of the log-in cookies; JupyterHub would not start with it."""
+    if path.exists():
+        whole = r"([0-9a-fA-F]{2}){32,}"
+        kept(path, whole, partial(secrets.token_hex, 32), " Everyone has to log in again.")
+
+
+def kept(path: Path, whole: str, new: Callable[[], str], follows: str = "") -> str:
+    """Return the secret in the file; write a new one if it is missing or does not match `whole`.
+
+    After a power cut, a file can be empty, cut off or full of zero bytes. Such a content must never
+    become a secret. `follows` says what a new one means for people.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            text = path.read_text(encoding="ascii", errors="replace").strip()
+            if re.fullmatch(whole, text):
+                return text
+            write(path, new().encode() + b"\n")
+            say(f"{path} was damaged, perhaps by a power cut. It has been made anew.{follows}")
+        write_once(path, new().encode() + b"\n")
+        return path.read_text().strip()
+    except OSError as error:
+        sys.exit(f"{path} cannot be read or written: {error.strerror}. It has to be the hub's own.")
 
 
 def new_password(length: int = 16) -> str:
@@ -92,6 +131,12 @@ def proxy_token() -> str:
         os.close(lock)
 
 
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write or replace the file; even a power cut leaves the old content or the new one."""
+    written_aside(path, content, mode).replace(path)
+    sync(path.parent)
+
+
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless its name is taken; never leave half a file behind.
 
@@ -99,10 +144,7 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """
     if os.path.lexists(path):
         return
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # left by a run that was killed here
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+    aside = written_aside(path, content, mode)
     try:
         os.link(aside, path)  # unlike a rename, this never replaces a file
     except FileExistsError:
@@ -111,3 +153,35 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
         if not os.path.lexists(path):
             aside.rename(path)
     aside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def written_aside(path: Path, content: bytes, mode: int) -> Path:
+    """Write the content to the disk under another name in the same folder; return that path."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)  # left by a run that was killed here
+    try:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
+
+
+def unused(folder: Path, name: str, suffix: str = "") -> Path:
+    """Return a path that is not taken, with a number in it if need be: clocks can go back."""
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (folder / f"{name}{number}{suffix}" for number in numbers)
+    return next(path for path in paths if not os.path.lexists(path))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.utils import get_browser_protocol
 from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
+from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 from traitlets import Set, Unicode
 
@@ -100,6 +101,8 @@ class CallbackHandler(OAuthCallbackHandler):
         """Log the user in, or show why that failed."""
         try:
             await super().get()
+        except SQLAlchemyError:  # the hub's own, as on a full disk
+            raise
         except web.HTTPError as error:
             if error.status_code == 400:
                 raise web.HTTPError(

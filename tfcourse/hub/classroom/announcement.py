@@ -15,7 +15,7 @@ from jupyterhub.handlers import BaseHandler
 from tornado import web
 
 from tfcourse.hub.classroom.instructors import needs_instructor
-from tfcourse.hub.state import state_folder
+from tfcourse.hub.state import state_folder, write
 
 LONGEST = 300  # characters
 
@@ -26,10 +26,15 @@ def file() -> Path:
 
 
 def current() -> dict[str, str]:
-    """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict."""
+    """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict.
+
+    It is on every page: a file that is missing or damaged must not keep a page from being shown.
+    """
     try:
-        return json.loads(file().read_text())
-    except (FileNotFoundError, ValueError):  # ValueError: a half-written file, after a power cut
+        said = json.loads(file().read_bytes())
+        datetime.fromisoformat(said["when"])
+        return {name: str(said[name]) for name in ("text", "by", "when")}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return {}
 
 
@@ -65,12 +70,15 @@ class AnnouncementHandler(BaseHandler):
         text = " ".join(self.get_body_argument("text", "").split())
         if len(text) > LONGEST:
             raise web.HTTPError(400, f"An announcement can have at most {LONGEST} characters.")
-        if text:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            said = {"text": text, "by": self.current_user.name, "when": now}
-            aside = file().with_suffix(".part")
-            aside.write_text(json.dumps(said))
-            aside.replace(file())  # readers never see half a file
-        else:
-            file().unlink(missing_ok=True)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        said = {"text": text, "by": self.current_user.name, "when": now}
+        try:
+            if text:
+                write(file(), json.dumps(said).encode())
+            else:
+                file().unlink(missing_ok=True)
+        except OSError as error:
+            raise web.HTTPError(
+                503, f"The announcement was not changed: {error.strerror}. Tell the administrator."
+            ) from None
         self.redirect(self.hub.base_url + "announcement")

@@ -28,7 +28,8 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
         now = utcnow(with_tz=False)
-        seconds = (now - (spawner.orm_spawner.started or now)).total_seconds()
+        # A clock that was set back meanwhile must not end the page.
+        seconds = max(0, (now - (spawner.orm_spawner.started or now)).total_seconds())
         if seconds < LONG:
             message = f"Starting your server. This usually takes about {USUAL} seconds."
         else:

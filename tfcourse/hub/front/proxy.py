@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import requests
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from tfcourse.hub import settings, state
@@ -34,6 +35,16 @@ def configure(c: Any) -> None:
 
     # After a restart, the proxy has no routes until the hub next checks it.
     c.JupyterHub.last_activity_interval = 5  # seconds
+
+
+def refuses_us() -> bool:
+    """Return whether a proxy is running that knows another token, from before it was made anew."""
+    url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
+    try:
+        headers = {"Authorization": f"token {state.proxy_token()}"}
+        return requests.get(url, headers=headers, timeout=10).status_code == 403
+    except requests.RequestException:  # it starts later, and with the new one
+        return False
 
 
 def main() -> None:
@@ -79,7 +90,9 @@ def proxy_command() -> list[str]:
     script = folder / "bin" / "configurable-http-proxy"
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
-    return [str(node), "--require", str(Path(__file__).with_name("headers.js")), str(script)]
+    here = Path(__file__).parent
+    loaded = ("--require", str(here / "headers.js"), "--import", str(here / "patience.mjs"))
+    return [str(node), *loaded, str(script)]
 
 
 class Proxy(ConfigurableHTTPProxy):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tfcourse.hub import settings
+from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import backup, homes
 from tfcourse.hub.operations.engine import compose, image_of_hub, output
 from tfcourse.hub.state import ROOT
@@ -30,7 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit("\nStopped.")
     except FileNotFoundError as error:
-        sys.exit(f"{error.filename} was not found.")
+        sys.exit(plain(f"{error.filename} was not found."))
+    except OSError as error:
+        sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
+    except SystemExit as end:  # a message may repeat what a file or a person has said
+        sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -95,7 +99,7 @@ def up(_: argparse.Namespace) -> None:
     restart_what_waits()
     ready = compose(*RUN_IN_HUB, "tfcourse.hub.operations.ready", check=False)
     if ready:
-        compose("logs", "--tail", "15", check=False)
+        show_log("--tail", "15")
         sys.exit(1)
 
 
@@ -112,7 +116,12 @@ def status(_: argparse.Namespace) -> None:
 
 def logs(_: argparse.Namespace) -> None:
     """Show the log, and follow it."""
-    compose("logs", "--follow", "--tail", "100", everything=True)
+    show_log("--follow", "--tail", "100")
+
+
+def show_log(*options: str) -> None:
+    """Show the log; what visitors have written into it must not command the terminal."""
+    compose("logs", *options, check=False, everything=True, each_line=plain)
 
 
 def password(options: argparse.Namespace) -> None:

@@ -22,16 +22,20 @@ import zlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from tfcourse.hub import settings
+from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import homes
 from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
-from tfcourse.hub.state import ROOT
+from tfcourse.hub.state import ROOT, sync, unused
 
 FORMAT = 1  # version of the archive's format
 
 MANIFEST = "manifest.json"  # the archive's first member
+LARGEST = 2**24  # bytes that a manifest may have: the names of a hundred thousand learners
+
+# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
 
 # The live database. The archive contains a copy instead, made just before the backup (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
@@ -40,11 +44,11 @@ LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the folder.
+    Only its owner can open the folder. A clock that went back does not replace an earlier backup.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
+    return unused(folder, f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}", ".tar.gz")
 
 
 # --- Back up
@@ -92,7 +96,7 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
             process.kill()  # otherwise, after an error, tar would wait for a reader
-    print(f"The backup is complete: {file}", file=sys.stderr)
+    print(plain(f"The backup is complete: {file}"), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -114,6 +118,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
             raw.flush()
             os.fsync(raw.fileno())
         part.rename(file)
+        sync(file.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -194,23 +199,65 @@ def check(file: Path) -> list[str]:
     """
     if file.is_dir():
         sys.exit(f"{file} is a folder, not a backup.")
-    print(f"Checking {file} ...", file=sys.stderr)
+    print(plain(f"Checking {file} ..."), file=sys.stderr)
     try:
-        with tarfile.open(file, "r|gz") as archive:
-            first = archive.next()
-            content = json.load(archive.extractfile(first)) if first.name == MANIFEST else {}
-        with gzip.open(file) as source:  # read to the end, where the checksum is
-            while source.read(2**20):
+        with gzip.open(file) as source:
+            with tarfile.open(fileobj=source, mode="r|", bufsize=2**20) as archive:
+                about = read_manifest(archive)
+                found = folders(archive) if about else set()
+            while source.read(2**20):  # read to the end, where the checksum is
                 pass
-    except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
-    except (AttributeError, KeyError, ValueError):
-        content = {}
-    names = content.get("volumes", [])
-    if content.get("format") != FORMAT or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+    except OSError as error:
+        sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
+    except (ValueError, OverflowError, MemoryError):  # numbers in a header that mean nothing
+        about = None
+    # What the manifest names and the archive lacks would be emptied, and nothing put there.
+    if about is None or found != set(about["volumes"]):
         sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
-    print(f"A backup of {content['hub']}, made {content['made']}.", file=sys.stderr)
-    return names
+    said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
+    print(plain(said), file=sys.stderr)
+    return about["volumes"]
+
+
+def folders(archive: tarfile.TarFile) -> set[str]:
+    """Return the names of the topmost folders of the members that have not been read yet."""
+    found = set()
+    while member := archive.next():
+        found.add(member.name.partition("/")[0])
+        archive.members.clear()  # it would remember each of a million files
+    return found
+
+
+def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
+    """Return the manifest of a backup, or None if this version does not understand it."""
+    first = archive.next()
+    if first is None or first.name != MANIFEST or not first.isreg() or first.size > LARGEST:
+        return None
+    try:
+        content = json.loads(archive.extractfile(first).read())
+    except (ValueError, RecursionError):
+        return None
+    return content if is_manifest(content) else None
+
+
+def is_manifest(content: Any) -> bool:
+    """Return whether this is what `manifest` returns; a backup can come from anywhere.
+
+    A volume's name becomes part of a path. Everything at that path will be replaced.
+    """
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
+        return False
+    names = content.get("volumes")
+    return (
+        content["format"] == FORMAT
+        and all(isinstance(content.get(key), str) for key in ("hub", "made"))
+        and isinstance(names, list)
+        and bool(names)
+        and all(isinstance(name, str) and re.fullmatch(VOLUME, name) for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
 # --- Volumes
@@ -296,7 +343,7 @@ def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
                 done = names.index(name) + 1
                 print(f"{done} of {len(names)}: {name}", file=sys.stderr)
             elif name not in (*names, MANIFEST):
-                print(text, file=sys.stderr)
+                print(plain(text), file=sys.stderr)
 
     thread = threading.Thread(target=read)
     thread.start()

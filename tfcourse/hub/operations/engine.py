@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tfcourse.hub import settings
@@ -14,7 +15,12 @@ COMPOSE_FILE = ROOT / "docker" / "compose.yaml"
 SOCKET = Path("/var/run/docker.sock")
 
 
-def compose(*command: str, check: bool = True, everything: bool = False) -> int:
+def compose(
+    *command: str,
+    check: bool = True,
+    everything: bool = False,
+    each_line: Callable[[str], str] | None = None,
+) -> int:
     """Run Compose; return its exit code, or exit with it.
 
     Parameters
@@ -23,6 +29,8 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
         Whether to exit if Compose fails.
     everything
         Whether to include COURSE_MONITOR's services, even if that setting is off now.
+    each_line
+        Makes what is printed from each line of Compose's output (default: leave it as it is).
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -38,7 +46,14 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
         CHECKSUM=hashlib.sha256(content).hexdigest(),
     )
     project = ["--project-name", settings.NAME(), "--file", str(COMPOSE_FILE)]
-    run = subprocess.run([*program, *project, *command], env=environment, check=False)
+    pipe = {"stdout": subprocess.PIPE, "text": True, "errors": "replace"} if each_line else {}
+    with subprocess.Popen([*program, *project, *command], env=environment, **pipe) as run:
+        try:
+            for line in run.stdout or ():
+                print(each_line(line.rstrip("\n")), flush=True)
+        except BrokenPipeError:  # nobody reads on, as after `make logs | head`
+            run.kill()
+            sys.stdout = None
     if check and run.returncode:
         sys.exit(run.returncode)
     return run.returncode

@@ -29,7 +29,8 @@ def main() -> None:
     name = options.name
     where = options.database or database.url(state.state_folder() / "hub")
     db = orm.new_session_factory(where)()
-    info = UserInfo.find(db, name)
+    # A name can have no bytes that are not text; a database would not even look for it.
+    info = UserInfo.find(db, name) if name.isprintable() else None
     if info is None:
         sys.exit(f"There is no account {name!r}. Give its name: make password NAME=instructor")
     password = state.new_password()

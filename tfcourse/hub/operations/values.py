@@ -80,6 +80,7 @@ PAIRS = (
     ("cpu_limit", "cpu_guarantee"),
 )
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|[KMGT]i?|)")
+PARTS = 100_000  # keys and entries that a file may have
 UNITS = {"m": 1e-3, "": 1} | {
     f"{letter}{i}": 1024**power for power, letter in enumerate("KMGT", 1) for i in ("", "i")
 }
@@ -182,11 +183,28 @@ def read(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ValuesError(f"{path} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValuesError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValuesError(f"{path} has to be a map of keys, like {FOLDER / 'site.example.yaml'}.")
+    check_finite(path, content)
     return content
+
+
+def check_finite(path: Path, content: Any) -> None:
+    """Raise ValuesError if a key is not text, or if aliases make endless or enormous content."""
+    left, parts = [content], 0
+    while left:
+        part = left.pop()
+        parts += 1
+        if parts > PARTS:
+            raise ValuesError(f"{path} is too large, or one of its aliases (*) refers to itself.")
+        if isinstance(part, Mapping):
+            for odd in (key for key in part if not isinstance(key, str)):
+                raise ValuesError(f"{path}: the key {odd!r} has to be text: put it in quotes.")
+            left.extend(part.values())
+        elif isinstance(part, list):
+            left.extend(part)
 
 
 def merge(first: Any, second: Any) -> Any:

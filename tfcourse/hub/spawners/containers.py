@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import docker
 import requests
 import traitlets
+from docker.models.containers import Container
 from dockerspawner import DockerSpawner
 from jupyterhub.app import JupyterHub
 from tornado.ioloop import IOLoop
@@ -59,6 +60,9 @@ def configure(c: Any, hub: Path) -> None:
     https.configure(c)
 
     proxy.configure(c)
+    if proxy.refuses_us():
+        for container in service(client, name, "proxy"):
+            container.restart()
 
     accounts.configure(c, hub, has_home)
 
@@ -139,6 +143,13 @@ def engine() -> docker.DockerClient:
     return client
 
 
+def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
+    """Return the running container of one of Compose's services, such as `proxy`."""
+    labels = {"project": name, "service": which}
+    filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return client.containers.list(filters={"label": filters}, ignore_removed=True)
+
+
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
     """Remove containers that a hub created but did not start because it was killed.
 
@@ -162,7 +173,8 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
-    await asyncio.to_thread(homes.make, name, limit)
+    if problem := await asyncio.to_thread(homes.ready, name, limit):
+        raise pages.refusal(problem)
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     spawner.volumes = {
         f"{work}/homes/{name}": "/home/jovyan",

@@ -14,11 +14,13 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tfcourse.hub import state
 from tfcourse.hub.spawners import quotas
 from tfcourse.hub.state import state_folder
 
@@ -37,7 +39,7 @@ def names() -> list[str]:
 def path_on_server() -> str:
     """Return the folder's path on the server; exit with a message if it is not there."""
     note = read_note()
-    if note is None:
+    if not note:
         sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
     return note["path"]
 
@@ -60,17 +62,46 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     part.rename(target)
 
 
+def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
+    """Create a learner's folder unless it exists; return why they cannot work there, or None.
+
+    The message is for the learner, and says what the operator does.
+    """
+    target = FOLDER / "homes" / name
+    place = f"{path_on_server()}/homes/{name}"
+    try:
+        make(name, limit)
+        status = os.stat(f"{target}/")  # an error unless it is a folder
+        if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # the learner's own doing
+    except OSError as error:
+        reason = f"{place}: {error.strerror}"
+    else:
+        if os.access(target, os.R_OK | os.W_OK | os.X_OK):
+            return None
+        reason = f"it cannot be written to. On the server, run `chown -R {UID}:{UID} {place}`"
+        if os.statvfs(target).f_flag & os.ST_RDONLY:
+            reason = f"the disk with {place} is read-only"
+    return f"Your home cannot be used. Please tell your instructor: {reason}."
+
+
 def part_of(target: Path) -> Path:
     """Return the path that a folder has until it is complete; a learner's name has no dot."""
     return target.with_name(f".{target.name}.part")
 
 
 def read_note() -> dict[str, str] | None:
-    """Return the note: the hub's name (`hub`) and the folder's path on the server (`path`)."""
+    """Return the hub's name (`hub`) and the folder's path on the server (`path`).
+
+    Return None if there is no note, and an empty dict if it is damaged, as after a power cut.
+    """
     try:
-        return json.loads((FOLDER / NOTE).read_text())
+        note = json.loads((FOLDER / NOTE).read_bytes())
+        return {name: str(note[name]) for name in ("hub", "path")}
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return {}
 
 
 # --- Commands that run as root, in a temporary container
@@ -102,13 +133,20 @@ def prepare(path: str, hub: str) -> None:
     """Create what is missing; exit with a message if this is not the folder of this hub."""
     note, last = read_note(), state_folder() / "homes-path"
     if note is None and last.exists():
+        before = last.read_text(errors="replace") or "another folder"
         sys.exit(
-            f"Learners' homes were in {last.read_text()}, but there are none in {path}.\n"
+            f"Learners' homes were in {before}, but there are none in {path}.\n"
             "Is its disk mounted? If you changed COURSE_HOMES, copy them first: cp -a OLD/. NEW"
         )
     if note is None and any(child.name != "lost+found" for child in FOLDER.iterdir()):
         sys.exit(f"{path} is not empty. Set COURSE_HOMES to an empty folder or a new one.")
-    if note is not None and note["hub"] != hub:
+    if note == {} and not (last.exists() and last.read_text(errors="replace") == path):
+        sys.exit(
+            f"The file {NOTE} in {path} is damaged, and this hub has not kept homes there before.\n"
+            "If the homes are this hub's, write it again:\n"
+            f"echo '{json.dumps({'hub': hub, 'path': path})}' > {path}/{NOTE}"
+        )
+    if note and note["hub"] != hub:
         sys.exit(f"{path} holds the homes of the hub {note['hub']!r}. Set another COURSE_HOMES.")
     for name in ("homes", "shared"):
         if not (FOLDER / name).exists():
@@ -121,10 +159,7 @@ def prepare(path: str, hub: str) -> None:
 def write(path: Path, text: str) -> None:
     """Write the file, readable for everybody; it gets its name only once it is complete."""
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text)
-    aside.chmod(0o644)
-    aside.rename(path)
+    state.write(path, text.encode(), mode=0o644)
 
 
 def take(name: str, volume: str) -> None:
