@@ -7,12 +7,10 @@ import json
 import os
 import secrets
 import subprocess
-from pathlib import Path
 
 from tfcourse.grading import limits
 
 IMAGE = "tensorflow-course:cpu"
-WORKER = Path(__file__).with_name("worker.py")
 LABEL = "tensorflow-course.grading"
 NOBODY = "65534:65534"
 FAILED = 125  # how Docker's client ends if the engine fails, and not the container
@@ -82,7 +80,7 @@ def command(name: str, memory: int, image: str) -> list[str]:
         *("--pids-limit=1024", "--ulimit=nofile=4096:4096", "--no-healthcheck"),
         *(f"--env={key}={value}" for key, value in environment.items()),
         *("--env=TF_ENABLE_ONEDNN_OPTS", "--entrypoint=sh", image, "-c", START),
-        WORKER.read_text(),
+        limits.WORKER,
     ]
 
 

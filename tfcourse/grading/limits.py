@@ -12,10 +12,13 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import psutil
 
+# What `run` runs, read before any submission could change the file.
+WORKER = Path(__file__).with_name("worker.py").read_text()
 LOOK = 0.1  # seconds between two checks of what a command uses
 PROCESSES = 64  # how many may run at a time
 PRINTED = 1_000_000  # bytes; a worker prints a line for each exercise

@@ -29,7 +29,7 @@ def run(job: dict) -> limits.Ended:
     python = [sys.executable, "-I", "-c"]
     with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as scratch:
         return limits.run(
-            [*apart(), *python, Path(worker.__file__).read_text()],
+            [*apart(), *python, limits.WORKER],
             json.dumps({**job, "processes": running() + PROCESSES}),
             cwd=scratch,
             env=environment(Path(scratch)),
