@@ -74,7 +74,7 @@ class StillPictures(AsyncLargeFileManager):
 
 
 def members_only(method):
-    """Return a handler's method that answers HTTP 403 to people who may not use this server."""
+    """Wrap a handler's method, so that people who may not use this server get HTTP 403."""
 
     @functools.wraps(method)
     def wrapped(self, *arguments, **named):
