@@ -1,4 +1,4 @@
-# Each target is a line or two; what it does lives in tfcourse/, tests/ or docker/.
+# Each target is a line or two long. The code that it runs is in tfcourse/, tests/, tools/ or docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
@@ -6,9 +6,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# One worker more than cores, as a kernel waits at times; four at most, as a lesson takes up to 1.5 GB.
+# Run one worker more than there are cores, because kernels sometimes wait, but at most four, because a
+# lesson takes up to 1.5 GB.
 WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
-# Here tf.keras.datasets.*.load_data() finds its files, in the lessons, the tests and the hub.
+# In the lessons, the tests and the hub, tf.keras.datasets.*.load_data() finds its files here.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
@@ -16,12 +17,16 @@ DOCKER ?= docker
 export DOCKER
 IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
+BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
+PULL ?= yes
+# The week whose fixes from Debian are in the images. A new week builds them from the start.
+UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
 VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
-# Always from scratch, so that no warning is missed.
+# Always build the book from scratch, so that no warning is missed.
 SPHINX := $(BOOK_ENVIRONMENT)/bin/python -m sphinx --quiet --conf-dir docs --fresh-env --write-all \
 	--doctree-dir $(BOOK)/doctrees --nitpicky --fail-on-warning --keep-going
 
@@ -34,87 +39,90 @@ hub: data ## start JupyterHub on this machine and print its address and a log-in
 test: data ## re-run every cell of every lesson, and the tests (ARGS="-k datasets")
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-test-changed: data ## re-run the lessons that are not as they were when they last passed
+test-changed: data ## re-run only the lessons that have changed since they last passed
 	@$(BIN)/python -m pytest $(WORKERS) --nbval-tolerance-changed notebooks $(ARGS)
 
 lab: data ## open the lessons themselves in JupyterLab, without a hub
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
-execute: data ## run lessons and solutions, show what changes, and store it (LESSONS="01 04" ACCEPT=1)
+execute: data ## run lessons and solutions, and show changed outputs (LESSONS="01 04"; ACCEPT=1 stores them)
 	@$(BIN)/nbval-tolerance execute $(if $(ACCEPT),--accept) $(LESSONS)
 
-exercises: environment ## make the learners' exercises from their solutions
+exercises: environment ## generate the learners' exercises from the solutions
 	@$(BIN)/python -m tfcourse.exercises
 
-grade: data ## grade the notebooks in a folder, by the checks of our solutions (SUBMISSIONS=folder)
-	@$(BIN)/python -m tfcourse.grading $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
+grade: data ## grade the notebooks in a folder with the checks in our solutions (SUBMISSIONS=folder)
+	@$(BIN)/python -m tfcourse.grading --image "$(IMAGE):cpu" $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
-prove-regression: data ## do honest variations pass, and mistakes fail? takes hours
+prove-regression: data ## check that honest variations pass and mistakes fail (takes hours)
 	@$(BIN)/python tools/prove.py $(ARGS)
 
-bench: data ## how long does validating the course take, beside other tools?
+bench: data ## measure how long validating the course takes, compared with other tools
 	@$(BIN)/python tools/bench.py $(ARGS)
 
-bench-hub: environment ## what does a learner's start cost, beside a stock hub? on an idle machine, as root
+bench-hub: environment ## measure what a learner's start costs, compared with a stock hub (as root, on an idle machine)
 	@$(BIN)/python tools/bench_hub.py $(ARGS)
 
-bench-load: environment ## how many learners can one hub take? two hours on an idle machine, as root
+bench-load: environment ## measure how many learners one hub can take (two hours, as root, on an idle machine)
 	@$(BIN)/python tools/load.py $(ARGS)
 
-book: book-environment ## build the static site of the lessons as they are stored, in .course/book
+book: book-environment ## build the lessons, as they are stored, into a static site in .course/book
 	@$(SPHINX) --builder html . $(BOOK)/html
 	@echo "The book: $(BOOK)/html/index.html"
 
-book-links: book-environment ## do the links to other sites still lead somewhere? needs the internet
+book-links: book-environment ## check the links to other sites (needs the internet)
 	@$(SPHINX) --builder linkcheck . $(BOOK)/links
 
-# Sphinx is not for learners' kernels: it gets an environment of its own.
+# Sphinx has its own environment, because learners' kernels do not need it.
 book-environment: environment
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BOOK_ENVIRONMENT)
 	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \
 		--require-hashes requirements/book.txt
 
-images: ## build the Docker images (KINDS="cpu hub" leaves out CUDA's 5 GB)
+images: ## build the Docker images with Debian's fixes (KINDS="cpu hub" leaves out CUDA's 5 GB)
+	@$(if $(PULL),$(DOCKER) pull --quiet $(BASE) >/dev/null 2>&1 || \
+		echo "$(BASE) could not be fetched; the copy on this machine is used.")
 	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
 		--label org.opencontainers.image.version=$(VERSION) \
-		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" $(BUILD) . || exit; done
+		--label org.opencontainers.image.revision="$$(git rev-parse HEAD)" \
+		--build-arg UPDATED=$(UPDATED) $(BUILD) . || exit; done
 
 up: ## start a hub for a class in containers; docker/.env.example lists its settings
 	@$(OPERATE) up
 
-down: ## stop that hub; learners' servers keep running, accounts and work are kept
+down: ## stop that hub; learners' servers keep running, and accounts and work are kept
 	@$(OPERATE) down
 
-status: ## show what is running of that hub
+status: ## show which parts of that hub are running
 	@$(OPERATE) status
 
-logs: ## show what that hub logs, and go on showing it (Ctrl-C ends that)
+logs: ## follow that hub's log, until Ctrl-C
 	@$(OPERATE) logs
 
-password: ## give somebody of that hub a new password, and log them out (NAME=instructor)
+password: ## give a user of that hub a new password, and log them out (NAME=instructor)
 	@$(OPERATE) password "$(NAME)"
 
-backup: ## put that hub's accounts, secrets and work into one file, while it runs (BACKUP=file)
+backup: ## write that hub's accounts, secrets and work to one file; the hub can stay up (BACKUP=file)
 	@$(OPERATE) backup $(if $(BACKUP),--file="$(BACKUP)")
 
-restore: ## bring all of it back (BACKUP=file; REPLACE=1 where there is a hub already)
+restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 if there is a hub already)
 	@$(OPERATE) restore $(if $(REPLACE),--replace) "$(BACKUP)"
 
-recover: ## bring damaged or moved accounts back from the last good copy (EMPTY=1: without any)
+recover: ## restore damaged or moved accounts from the last good copy (EMPTY=1: start without any)
 	@$(OPERATE) recover $(if $(EMPTY),--empty)
 
-values: environment ## make and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
+values: environment ## generate and check values for Zero to JupyterHub (SIZE=class IMAGE=... SITE=site.yaml)
 	@$(BIN)/python -m tfcourse.hub.operations values \
 		--size "$(SIZE)" --image "$(IMAGE)" --output "$(VALUES)" $(if $(CHART),--chart "$(CHART)") "$(SITE)"
 
-screenshots: data ## take the pictures of lesson 00 and the README anew, in a real browser
+screenshots: data ## retake the pictures in lesson 00 and the README, in a real browser
 	@$(BIN)/python -m pytest tests/browser/test_learner.py tests/browser/test_pad.py --screenshots
 
 lint: environment ## check style and formatting of code and notebooks
 	@$(BIN)/pre-commit run --all-files
 
-environment: ## make or repair .venv with the pinned packages (the other targets do it, too)
+environment: ## create or repair .venv with the pinned packages (the other targets do this, too)
 	@$(PYTHON) tools/environment.py
 
 data: environment ## fetch or rebuild MNIST and Fashion-MNIST, and verify them

@@ -4,14 +4,14 @@ Settings are environment variables; tfcourse/hub/settings.py lists and explains 
 COURSE_SPAWNER, says what a learner's server is: `local`, a process on this machine (the default);
 or `docker`, a container. On a cluster, Zero to JupyterHub is the hub (docs/kubernetes.md).
 
-This file sets what every hub has in common. Functions called `configure` set the rest, and give the
-reasons: the one in processes.py or containers.py in tfcourse/hub/spawners, and those that it calls.
+This file sets what every hub has in common. Functions called `configure` set the rest and explain
+why: first the one in tfcourse/hub/spawners/processes.py or containers.py, then those that it calls.
 """
 
 from importlib import import_module
 
 from tfcourse.hub import settings, state
-from tfcourse.hub.front import pages
+from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import lessons
 
 c = get_config()
@@ -22,11 +22,14 @@ BACKENDS = {
 }
 backend = import_module(BACKENDS[settings.SPAWNER()])
 
-# The secret is kept, so that nobody has to log in again after a restart.
-HUB = state.private_folder(state.state_folder() / "hub")
+# Keep the secret, so that nobody has to log in again after a restart.
+HUB = state.hub_folder()
+state.cookie_secret(HUB / "cookie_secret")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
-# --- What the pages look like. The templates only change blocks of JupyterHub's own
+bounds.configure(c)
+
+# --- The look of the pages. The templates only override blocks of JupyterHub's own templates
 
 c.JupyterHub.template_paths = [str(pages.TEMPLATES)]
 c.JupyterHub.logo_file = str(pages.LOGO)
@@ -34,13 +37,13 @@ c.JupyterHub.template_vars = {"course": pages.COURSE}
 
 # --- A learner's server
 
-# A server opens the first of the learner's own copies of the lessons.
+# A server opens with the learner's own copy of the first lesson.
 c.Spawner.default_url = f"/lab/tree/{lessons.FOLDER}/00_start_here.ipynb"
 
-# Twenty learners who start at the same time on two cores wait for a minute.
+# If twenty learners start at the same time on two cores, they wait for a minute.
 c.Spawner.http_timeout = 120
 
-# --- The rest: addresses, accounts, and what a server is
+# --- The rest: addresses, accounts, and the kind of server
 
 backend.configure(c, HUB)
 

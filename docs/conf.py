@@ -1,8 +1,8 @@
 """Settings of the book that `make book` builds from the lessons' stored outputs.
 
-Sphinx with MyST-NB, because all of it installs with pip and works without a network. Jupyter Book 2
-(mystmd) was not an option: it runs on Node.js, and asks a server for its theme at the first build
-(https://github.com/jupyter-book/mystmd/issues/210).
+We use Sphinx with MyST-NB, because everything installs with pip and works without a network.
+Jupyter Book 2 (mystmd) was not an option, because it runs on Node.js, and asks a server for its
+theme at the first build (https://github.com/jupyter-book/mystmd/issues/210).
 """
 
 import os
@@ -15,18 +15,18 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The one place for the public address, which the launch buttons need. There is none yet.
+# The launch buttons need the repository's public address. It is set only here; there is none yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 
-# What is read. The source folder is the repository, so that pages link to each other as files do.
+# The files to read. The source folder is the repository, so pages link to each other as files do.
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
     "notebooks/*.ipynb",
     "notebooks/*.md",
     "notebooks/exercises/*.ipynb",
-    # What the instructor's guide and the README lead to.
+    # The instructor's guide and the README link to these.
     "README.md",
     "CONTRIBUTING.md",
     "packages/nbval-tolerance/README.md",
@@ -34,32 +34,33 @@ include_patterns = [
     "packages/nbval-tolerance/docs/*.md",
 ]
 exclude_patterns = [".*", "**/.*"]
-extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "live", "mathml"]
+extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "hub", "live", "mathml"]
 
-# Notebooks: as they are stored. Nothing is executed, and a page has no use for widgets.
+# Show notebooks as they are stored. Nothing is executed, and a page does not use ipywidgets.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
 
-# Markdown: as JupyterLab reads it, including the anchors of headings.
+# Read Markdown as JupyterLab does, including the anchors of headings.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# Lessons lead to their exercises; a test looks for pages that nothing links to.
-# MyST-NB does not know what our pads and films store; `live` takes care of it.
+# Exercises are in no table of contents, because lessons link to them; a test looks for pages that
+# nothing links to. MyST-NB does not know the format in which our pads and films are stored, but
+# the extension `live` handles it.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
 
-# Formulas are MathML: browsers, screen readers and printers know it without any script.
+# Formulas are MathML, which browsers, screen readers and printers handle without any script.
 html_math_renderer = "mathml"
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_scaled_image_link = False  # a figure has a width, and its file twice as many pixels
-# The theme writes an empty mode into each page, and complains of it in the browser's console.
+html_scaled_image_link = False  # do not link a figure to its file, which is only twice as large
+# The theme writes an empty mode into each page, and then warns about it in the browser's console.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
-html_sourcelink_suffix = ""  # the download button: lesson.ipynb, not lesson.ipynb.txt
+html_sourcelink_suffix = ""  # the button downloads lesson.ipynb, not lesson.ipynb.txt
 html_show_copyright = False
 html_show_sphinx = False
 html_domain_indices = False

@@ -1,8 +1,9 @@
-"""Zero to JupyterHub's hub with our image's configuration, as processes, for tests.
+"""Run the hub of Zero to JupyterHub, with our image's configuration, as local processes for tests.
 
-The chart is in no package registry. CONFIG does what the chart's jupyterhub_config.py does, as far
-as our part depends on it; the chart's own was tried by hand (docs/kubernetes.md). `Cluster` answers
-the requests that the hub makes to a cluster, and has no nodes.
+The chart is not in any package registry, so CONFIG reproduces the parts of its
+jupyterhub_config.py that our configuration depends on; the chart's own file was tested by hand
+(docs/kubernetes.md). `Cluster` answers the requests that the hub makes to a cluster, but it has no
+nodes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# What comes before and after the chart's loading of jupyterhub_config.d, in the chart's order.
+# What the chart's configuration does before and after it loads jupyterhub_config.d, in order.
 CONFIG = """
 import glob, os
 from pathlib import Path
@@ -50,7 +51,7 @@ c.JupyterHub.load_roles = []
 for section, traits in {config!r}.items():
     c[section].update(traits)
 from tfcourse.hub.spawners import pods
-pods.API, pods.ACCOUNT = {cluster!r}, Path({account!r})  # a pod has them at fixed places
+pods.API, pods.ACCOUNT = {cluster!r}, Path({account!r})  # a pod has both at fixed locations
 for path in sorted(glob.glob({folder!r} + "/*.py")):
     exec(compile(open(path).read(), path, "exec"))
 {more}
@@ -67,7 +68,7 @@ os.execv(command[0], [*command, "--ip=127.0.0.1", "--port={port}", "--api-ip=127
 
 
 class Cluster:
-    """Answers requests for volumes, and has no room for pods."""
+    """A stand-in for a cluster's API, which lists and accepts volumes but refuses every pod."""
 
     QUOTA = "exceeded quota: course, requested: pods=1, used: pods=50, limited: pods=50"
 
@@ -90,14 +91,14 @@ class Cluster:
         self.server.server_close()
 
     def add_home(self, name: str, claim: str = "claim") -> None:
-        """Add a volume as KubeSpawner labels it."""
+        """Add a learner's volume with the labels and annotations that KubeSpawner sets."""
         labels = {"component": "singleuser-storage"}
         notes = {"hub.jupyter.org/username": name}
         self.claims.append({"name": claim, "labels": labels, "annotations": notes})
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the hub's requests."""
+    """Answer the requests that the hub sends to the cluster."""
 
     cluster: ClassVar[Cluster]
 
@@ -112,12 +113,12 @@ class Handler(BaseHTTPRequestHandler):
         elif asked.get("labelSelector") == ["component=proxy"]:
             found = [{"status": {"podIP": "127.0.0.1"}}, {"status": {"phase": "Pending"}}]
         elif "watch" in asked:
-            time.sleep(1)  # nothing happens
+            time.sleep(1)  # there are no events to report
             return self.answer(200, None)
         return self.answer(200, {"items": found, "metadata": {"resourceVersion": "1"}})
 
     def do_POST(self) -> None:
-        """Accept volumes, and refuse pods."""
+        """Accept volumes and refuse pods."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path.split("?")[0].endswith("/pods"):
             self.answer(403, {"kind": "Status", "message": self.cluster.QUOTA})
@@ -125,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(201, content)
 
     def do_DELETE(self) -> None:
-        """Answer that there is no such object."""
+        """Answer that the object does not exist."""
         self.answer(404, {"kind": "Status", "message": "not found"})
 
     def answer(self, status: int, content: Any) -> None:
@@ -141,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
-    """Return whether the request's selector selects the volume."""
+    """Return whether the request's selector matches the volume."""
     if fields := asked.get("fieldSelector"):
         return fields == [f"metadata.name={claim['name']}"]
     (labels,) = asked["labelSelector"]
@@ -150,7 +151,7 @@ def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
 
 
 class ChartHub(Site):
-    """The hub and the proxy, which the chart runs in two pods."""
+    """A hub and a proxy as local processes; the chart runs them in two pods."""
 
     password = PASSWORD
 
@@ -181,11 +182,11 @@ class ChartHub(Site):
         self.processes: dict[str, psutil.Process] = {}
 
     def admit(self, name: str) -> None:
-        """Sign up; this needs COURSE_SIGNUP=open."""
+        """Sign up a new learner. This requires COURSE_SIGNUP=open."""
         assert "You can log in" in self.sign_up(name)
 
     def launch(self, what: str, *command: str) -> None:
-        """Start a process with a log of its own."""
+        """Start a process that writes to its own log file."""
         with open(self.folder / f"{what}.log", "a") as log:
             self.processes[what] = psutil.Popen(
                 [sys.executable, *command],
@@ -196,17 +197,17 @@ class ChartHub(Site):
             )
 
     def start(self) -> None:
-        """Start the proxy and the hub; return when the hub answers."""
+        """Start the proxy and the hub, and wait until the hub answers."""
         self.launch("proxy", "-c", PROXY.format(**self.ports))
         self.start_hub()
 
     def start_hub(self) -> None:
-        """Start the hub alone; return when it answers."""
+        """Start only the hub, and wait until it answers."""
         self.launch("hub", "-m", "jupyterhub", "--config", "config.py", "--upgrade-db")
         wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
 
     def stop(self) -> None:
-        """End the processes that were started here."""
+        """Stop the processes that this object started."""
         for process in reversed(self.processes.values()):
             if isinstance(process, psutil.Popen):
                 process.terminate()
@@ -214,7 +215,7 @@ class ChartHub(Site):
 
 
 def site_values(folder: Path) -> dict[str, Any]:
-    """Return the values of a site whose hub runs our image."""
+    """Return the chart's values for a site whose hub runs our image."""
     site = yaml.safe_load((values.FOLDER / "site.example.yaml").read_text())
     site["ingress"]["ingressClassName"] = "traefik"
     site["course"]["hub"] = True
@@ -225,5 +226,5 @@ def site_values(folder: Path) -> dict[str, Any]:
 
 
 def plain(tree: Any) -> Any:
-    """Return a configuration as dictionaries."""
+    """Return a configuration as plain nested dictionaries."""
     return {key: plain(value) for key, value in tree.items()} if isinstance(tree, dict) else tree

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Start Chromium so that it does not notice networks that appear or disappear.
+"""Start Chromium in a way that hides network changes from it.
 
-If it noticed one, it would end all its requests, and the containers of other tests make networks
-come and go. On Linux, it learns of them from a netlink socket; this takes away the right to open
-one (see seccomp(2)).
+Chromium aborts all of its requests when a network appears or disappears, and the containers of
+other tests create and remove networks. On Linux, Chromium learns about networks from a netlink
+socket; this script keeps it from opening one (see seccomp(2)).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import struct
 import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-SOCKET = {"x86_64": 41, "aarch64": 198}  # the system call's number
+SOCKET = {"x86_64": 41, "aarch64": 198}  # the number of the `socket` system call
 AF_NETLINK, EAFNOSUPPORT = 16, 97
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 REFUSE, ALLOW = 0x0005_0000 | EAFNOSUPPORT, 0x7FFF_0000
-LOAD, SKIP_UNLESS, RETURN = 0x20, 0x15, 0x06  # of classic BPF
+LOAD, SKIP_UNLESS, RETURN = 0x20, 0x15, 0x06  # instructions of classic BPF
 
 
 class Program(ctypes.Structure):
-    """A filter in the form that the kernel expects."""
+    """A seccomp filter in the form that the kernel expects."""
 
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
@@ -34,7 +34,7 @@ def program() -> str | None:
 
 
 def refuse_netlink() -> None:
-    """Forbid this process and its children netlink sockets; raise OSError if that fails."""
+    """Keep this process and its children from opening netlink sockets; raise OSError on failure."""
     steps = [
         (LOAD, 0, 0),  # the system call's number
         (SKIP_UNLESS, 3, SOCKET[os.uname().machine]),
@@ -49,11 +49,11 @@ def refuse_netlink() -> None:
     if control(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or control(
         PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0
     ):
-        raise OSError(ctypes.get_errno(), "no seccomp")
+        raise OSError(ctypes.get_errno(), "seccomp is not available")
 
 
 if __name__ == "__main__":
     if sys.platform == "linux" and os.uname().machine in SOCKET:
         refuse_netlink()
-    path = program() or sys.exit("there is no Chromium on PATH")
+    path = program() or sys.exit("Chromium is not on PATH")
     os.execv(path, [path, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: a real JupyterHub, a browser, an engine with our images."""
+"""Fixtures that several test folders share: real hubs, a browser, and an engine with our images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# A test that uses one of these fixtures needs what the marker says.
+# Each marker, with the fixtures that require it.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
@@ -28,7 +28,7 @@ SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs, so that `pytest -m "not docker"` can leave it out."""
+    """Mark each test with what it needs, so that `-m "not docker"`, for example, can exclude it."""
     for item in items:
         if item.path.name in SLOW:
             item.add_marker("slow")
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--screenshots",
         action="store_true",
-        help="let the browser test write its pictures to notebooks/images",
+        help="let the browser tests save their screenshots in notebooks/images",
     )
     parser.addoption(
         "--restart-engine",
@@ -52,9 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Let the processes that a test starts receive Ctrl-C and hang-up.
+    """Make sure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
 
-    `nohup` and `&` make a process ignore them, and its children inherit that.
+    `nohup` and `&` start a process that ignores these signals, and its children ignore them, too.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -66,7 +66,7 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """Return a function that makes hubs; at the end, kill what is left of them."""
+    """Return a function that makes hubs; at the end, kill the processes that they leave behind."""
     hubs: list[Hub] = []
 
     def make() -> Hub:
@@ -89,9 +89,9 @@ def hub(make_hub) -> Hub:
 
 @pytest.fixture(scope="session")
 def launch() -> Callable[..., Browser]:
-    """Return a function that starts a real browser; skip if there is none."""
+    """Return a function that starts a real browser; skip if none is installed."""
     if not chromium.program():
-        pytest.skip("there is no Chromium on PATH; on Debian and Ubuntu: apt install chromium")
+        pytest.skip("Chromium is not on PATH; on Debian and Ubuntu, run `apt install chromium`")
 
     def start(playwright: Playwright, *arguments: str) -> Browser:
         return playwright.chromium.launch(
@@ -99,7 +99,7 @@ def launch() -> Callable[..., Browser]:
             args=[
                 # Chromium's sandbox refuses root, and CI and containers often run as root.
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                # The browser talks only to the hub.
+                # Keep the browser from contacting anything except the hub.
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-quic",
@@ -124,7 +124,7 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Return an empty page with its own cookies."""
+    """Return a blank page with its own cookies."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
     page.set_default_timeout(60_000)
     yield page
@@ -133,31 +133,31 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Report what the page shows if a browser test fails, because CI keeps no pictures."""
+    """If a browser test fails, report what the page shows, because CI keeps no screenshots."""
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
     if report.when == "call" and report.failed and isinstance(page, Page):
         try:
             shown = page.locator("body").aria_snapshot(timeout=5_000)
         except Error as error:
-            shown = f"nothing that can be read: {error.message}"
+            shown = f"the page cannot be read: {error.message}"
         report.sections.append((f"the page, {page.url.partition('?')[0]}", shown))
     return report
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """Return a client for the Docker engine; skip if none answers or the images are missing."""
+    """Return a client for the Docker engine; skip if the engine or the images are missing."""
     client = None
     try:
         client = docker.from_env(timeout=600)
         client.ping()
     except docker.errors.DockerException as error:
-        pytest.skip(f"there is no Docker engine that we may use: {error}")
+        pytest.skip(f"this user cannot use a Docker engine: {error}")
     try:
         client.images.get("tensorflow-course:cpu")
     except docker.errors.ImageNotFound:
-        pytest.skip("there are no Docker images: run `make images`, of about 10 GB, first")
+        pytest.skip("there are no Docker images; first run `make images` (about 10 GB)")
     yield client
     client.close()
 
@@ -166,14 +166,14 @@ def engine() -> Iterator[docker.DockerClient]:
 def image(engine: docker.DockerClient) -> Callable[..., str]:
     """Return a function that builds an image unless it is up to date, and returns its name.
 
-    The tests use an image name of their own, because learners' servers start from the other one.
+    The tests use a separate image name, because learners' servers start from the usual one.
     """
 
     @functools.cache
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # build once, not once for each pytest worker
+            fcntl.flock(lock, fcntl.LOCK_EX)  # build only once, not once per pytest worker
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"
@@ -183,11 +183,11 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs, which are removed at the end; skip without Compose."""
+    """Return a function that makes hubs; remove them at the end. Skip if Compose is missing."""
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):
-        pytest.skip("there is no Docker Compose; on Debian: apt install docker-compose")
+        pytest.skip("Docker Compose is not installed; on Debian, run `apt install docker-compose`")
     image("cpu"), image("gpu"), image("hub")
     hubs: list[ClassHub] = []
 

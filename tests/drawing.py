@@ -1,4 +1,4 @@
-"""The pad and the film, used as a person uses them in a browser."""
+"""Use the drawing pad and the film in a browser, as a person would."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORD = """film => {
   const note = () => film.seen.push(caption.textContent);
   new MutationObserver(note).observe(caption, { childList: true });
 }"""
-# The contrast of each text with what lies behind it, as WCAG 2 defines it.
+# This function computes the contrast between each text and its background, as WCAG 2 defines it.
 CONTRASTS = """root => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = colour => {
@@ -52,7 +52,7 @@ CONTRASTS = """root => {
 
 
 class Pad:
-    """The pad that a page shows in an element."""
+    """A drawing pad inside an element of a page."""
 
     def __init__(self, root: Locator):
         self.root, self.page = root, root.page
@@ -60,8 +60,8 @@ class Pad:
         self.answer = root.locator(".answer b")
 
     def places(self, points: list[tuple]) -> list[tuple]:
-        """Return where points of the pad, given from 0 to 1, are in the window."""
-        self.paper.hover()  # once it is in view, and stays where it is
+        """Convert points on the pad, with coordinates from 0 to 1, to positions in the window."""
+        self.paper.hover()  # this scrolls the paper into view and waits until it no longer moves
         box = self.paper.bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
 
@@ -89,24 +89,24 @@ class Pad:
             self.page.keyboard.press(key)
 
     def type_seven(self) -> None:
-        """Draw a 7 with the keyboard, from the upper left corner; the pad has the focus."""
+        """Draw a 7 with the keyboard, from the upper left corner. The pad must have the focus."""
         expect(self.paper).to_be_focused()
         self.press("Shift+ArrowLeft", 17)
         self.press("Shift+ArrowUp", 17)
         self.press("Space")  # the pen goes down
         self.press("Shift+ArrowRight", 8)
-        self.page.keyboard.down("ArrowLeft")  # two keys at once: a slanting line
+        self.page.keyboard.down("ArrowLeft")  # two keys at once draw a slanting line
         self.press("ArrowDown", 16)
         self.page.keyboard.up("ArrowLeft")
         self.press("Shift+ArrowDown", 6)
         self.press("Space")
 
     def has_focus(self) -> bool:
-        """Return whether the keyboard draws on the paper."""
+        """Return whether the paper has the keyboard focus."""
         return self.paper.evaluate("paper => paper === document.activeElement")
 
     def shows_focus(self) -> bool:
-        """Return whether a person who uses the keyboard can see the focus."""
+        """Return whether the paper has the focus and a keyboard user can see that."""
         line = self.paper.evaluate(
             "paper => { const { outlineStyle: style, outlineWidth: width } ="
             " getComputedStyle(paper); return [style, parseFloat(width)]; }"
@@ -120,21 +120,21 @@ class Pad:
         return [[[float(number) for number in point.split()] for point in s] for s in strokes]
 
     def pixels(self) -> list[int]:
-        """Return what the model sees, as it is shown: 0 for paper, 255 for ink."""
+        """Return the displayed pixels that the model sees: 0 for paper, 255 for ink."""
         return self.root.locator("canvas").evaluate(PIXELS)
 
     def ink_in_the_middle(self) -> bool:
-        """Return whether the mark for the ink's centre is on the mark for the middle."""
+        """Return whether the circle that marks the ink's centre is in the middle of the picture."""
         circle = self.root.locator(".pixels circle")
         return all(abs(float(circle.get_attribute(axis)) - 14.5) < 0.06 for axis in ("cx", "cy"))
 
     def numbers(self, column: str) -> list[float] | None:
-        """Return the numbers in the column `logit` or `score`; None if there are none."""
+        """Return the numbers in the column `logit` or `score`, or None if the column is empty."""
         texts = self.root.locator(f"tbody .{column}").evaluate_all(ROWS, "number")
         return None if NOTHING in texts else [float(text.replace(MINUS, "-")) for text in texts]
 
     def bars(self) -> list[float]:
-        """Return the final lengths of the scores' bars, from 0 to 1."""
+        """Return the final lengths of the score bars, from 0 to 1."""
         widths = self.root.locator("tbody .score").evaluate_all(ROWS, "bar")
         return [float(width.removesuffix("%")) / 100 for width in widths]
 
@@ -144,14 +144,14 @@ def watch(film: Locator, captions: list[str]) -> None:
     caption, picture = film.locator(".caption"), film.locator("img")
     play, back, forth = (film.get_by_role("button", name=n) for n in ("Play", "back", "forward"))
     first = picture.get_attribute("src")
-    expect(caption).to_have_text(captions[0])  # it waits for you
+    expect(caption).to_have_text(captions[0])  # the film does not start on its own
     expect(back).to_be_disabled()
     twice = play.evaluate("play => [1, 2].map(() => (play.click(), play.textContent))")
     assert [text.split()[-1] for text in twice] == ["Pause", "Play"]
     film.evaluate(RECORD)
     play.click()
     expect(caption).to_have_text(captions[-1])
-    expect(play).to_be_visible()  # it has stopped
+    expect(play).to_be_visible()  # the film has stopped
     assert film.evaluate("film => film.seen") == captions[1:]
     expect(forth).to_be_disabled()
     expect(picture).not_to_have_attribute("src", first)
@@ -170,8 +170,8 @@ def watch(film: Locator, captions: list[str]) -> None:
 
 
 def too_faint(root: Locator) -> list[tuple[str, float]]:
-    """Return the texts in an element that are hard to read, each with its contrast."""
-    root.hover()  # once it is in view
+    """Return each text in an element that is too faint to read easily, with its contrast."""
+    root.hover()  # this scrolls the element into view
     contrasts = root.evaluate(CONTRASTS)
     assert contrasts
     return [(text, contrast) for text, contrast in contrasts if contrast < 4.5]

@@ -1,4 +1,4 @@
-"""Real hubs for tests, like those of `make hub` and `make up`, and learners who use them."""
+"""Real hubs for tests, like those that `make hub` and `make up` start, and learners to use them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ import requests
 import websocket
 from docker.models.containers import Container
 
+from tfcourse.hub.spawners.names import LABEL, USER
+
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse 9"
 
-# The name of the tests' own images. A second clone that uses the same engine needs another name.
+# The name of the tests' own images. Each clone that uses the same engine needs a different name.
 IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
     """A hub on a port of this machine, as a browser sees it."""
 
-    password: str  # the learners'
-    landing = "/hub/spawn"  # where learners are after they have logged in
+    password: str  # for learners' log-ins
+    landing = "/hub/spawn"  # the page that learners reach after they log in
 
     def __init__(self, port: int):
         self.port = port
@@ -52,7 +54,7 @@ class Site:
             return False
 
     def session(self) -> requests.Session:
-        """Return a visitor's session, with the cookies of the log-in page."""
+        """Return the session of a visitor who has opened the log-in page and has its cookies."""
         session = requests.Session()
         session.get(f"{self.url}/hub/login", timeout=30).raise_for_status()
         return session
@@ -68,7 +70,7 @@ class Site:
     def sign_up(
         self, name: str, password: str = PASSWORD, again: str | None = None, code: str = ""
     ) -> str:
-        """Sign up on a hub that has its own accounts; return the page's message."""
+        """Sign up on a hub that manages its own accounts; return the page's message."""
         session = self.session()
         form = {
             "username": name,
@@ -87,15 +89,15 @@ def post(session: requests.Session, url: str, **content) -> requests.Response:
 
 
 class Hub(Site):
-    """A hub like that of `make hub`, which a test can start, use, stop, kill and start again."""
+    """A hub like the one that `make hub` starts. A test can start, stop, kill and restart it."""
 
     def __init__(self, state: Path, port: int):
         super().__init__(port)
         self.state = state
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the command; return the process, whose output can be read."""
-        # The hub does not inherit the variables that concern the tests.
+        """Start the hub's command; return the process with its output pipe."""
+        # The hub must not inherit variables that are meant for the tests.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tfcourse.hub.laptop", "--port", str(self.port)],
@@ -114,7 +116,7 @@ class Hub(Site):
         return self.process
 
     def start(self, **environment: str) -> str:
-        """Start the hub and wait until it says that it is ready; return what it said."""
+        """Start the hub, wait until it reports that it is ready, and return its output so far."""
         said = ""
         for line in self.launch(**environment).stdout:
             said += line
@@ -124,12 +126,12 @@ class Hub(Site):
         pytest.fail(f"The hub did not start:\n{said}")
 
     def stop(self, number: int = signal.SIGINT) -> str:
-        """Send the signal and wait until the hub ends; return what it said in response."""
+        """Send the signal, wait until the hub exits, and return the rest of its output."""
         self.process.send_signal(number)
         return self.process.communicate(timeout=60)[0]
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes that run with this state: hub, proxy, servers and kernels."""
+        """Return all processes that use this state folder: hub, proxy, servers and kernels."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -140,7 +142,7 @@ class Hub(Site):
         return found
 
     def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
-        """Wait up to this long for all processes to end; return those that are left."""
+        """Wait up to `seconds` for all processes to exit; return those that are left."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -150,22 +152,22 @@ class Hub(Site):
 class ClassHub(Site):
     """A hub that `make up` starts, with its own name and port."""
 
-    password = PASSWORD  # the learners'
+    password = PASSWORD  # for learners' log-ins
 
     def __init__(self, engine: docker.DockerClient, port: int):
         super().__init__(port)
         self.engine = engine
         self.admin: requests.Session | None = None
         self.name = f"course-test-{secrets.token_hex(4)}"
-        # Empty means the default, even if the developer's docker/.env says something else.
+        # An empty value selects the default, even if the developer's docker/.env has another value.
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
-        self.homes = Path(f"/tmp/{self.name}")  # as short as an operator's
+        self.homes = Path(f"/tmp/{self.name}")  # a short path, as an operator would choose
         self.environment |= {"COURSE_IMAGE": IMAGE, "COURSE_HOMES": str(self.homes)}
 
     def make(self, target: str, **environment: str) -> str:
-        """Run `make TARGET`; return what it says."""
+        """Run `make TARGET`; return its output."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
         run = subprocess.run(
             ["make", target],
@@ -180,7 +182,7 @@ class ClassHub(Site):
         return run.stdout + run.stderr
 
     def begin(self, target: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `make TARGET` in a process group of its own; its output can be read."""
+        """Start `make TARGET` in a new process group; return the process with its output pipe."""
         return subprocess.Popen(
             ["make", target],
             cwd=ROOT,
@@ -192,14 +194,14 @@ class ClassHub(Site):
         )
 
     def up(self, **environment: str) -> str:
-        """Start the hub; return what `make up` says."""
+        """Start the hub; return the output of `make up`."""
         said = self.make("up", **environment)
         if password := re.search(r"Password +(\S+)", said):
             self.admin_password = password[1]
         return said
 
     def remove(self) -> None:
-        """Remove the hub from this machine, with its volumes and learners' servers."""
+        """Remove the hub, its volumes and its learners' servers from this machine."""
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
@@ -210,27 +212,34 @@ class ClassHub(Site):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
-        if self.homes.exists():  # they belong to other users
+        if self.homes.exists():  # the files in it belong to other users
             delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
             )
-            subprocess.run(["rmdir", self.homes], check=False)  # root's, made by Docker
+            subprocess.run(["rmdir", self.homes], check=False)  # root owns it if Docker made it
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
-        """Return the hub's containers, or those of one name, except those being removed."""
+        """Return the hub's containers, or those with a given name, except those being removed."""
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
+    def servers(self, *learners: str, **which: bool) -> list[Container]:
+        """Return the containers of these learners' servers, or of all servers."""
+        found = self.engine.containers.list(
+            filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True, **which
+        )
+        return [each for each in found if not learners or each.labels.get(USER) in learners]
+
     def is_healthy(self, **environment: str) -> bool:
-        """Run the health check that Docker runs now and then; return whether it passes."""
+        """Run the health check that Docker runs periodically; return whether it passes."""
         container = self.container("hub")
         command = container.attrs["Config"]["Healthcheck"]["Test"]
         assert command[0] == "CMD"
         return container.exec_run(command[1:], environment=environment).exit_code == 0
 
     def container(self, service: str) -> Container:
-        """Return a service's container, however Compose writes its name."""
+        """Return a service's container, regardless of how Compose spells the container's name."""
         project = f"com.docker.compose.project={self.name}"
         labels = [project, f"com.docker.compose.service={service}"]
         (container,) = self.engine.containers.list(all=True, filters={"label": labels})
@@ -240,17 +249,18 @@ class ClassHub(Site):
         try:
             return self.container(service).logs(tail=60).decode()
         except ValueError:
-            return f"There is no {service}."
+            return f"The service `{service}` has no container."
 
     def admit(self, name: str) -> None:
-        """Sign up a new learner, and let them in."""
+        """Sign up a new learner and let them in."""
         self.sign_up(name)
         self.authorize(name)
 
     def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
-        """Let somebody in, or shut them out, as the administrator does."""
+        """Let a person in or shut them out, as the administrator does."""
         home = f"{self.url}/hub/home"
-        if self.admin is None or self.admin.get(home, timeout=30).url != home:  # logged out
+        # Log in again if the session has ended.
+        if self.admin is None or self.admin.get(home, timeout=30).url != home:
             self.admin = self.login("instructor", self.admin_password).session
         response = post(self.admin, f"{self.url}/hub/authorize/{name}", data={"let_in": let_in})
         response.raise_for_status()
@@ -261,7 +271,7 @@ class Learner:
     """A learner who is logged in and has a token for the REST API."""
 
     def __init__(self, hub: Site, name: str, password: str | None = None):
-        """Log in, after letting in a learner who has no password yet."""
+        """Log in. If no password is given, first make sure that the hub admits the learner."""
         self.hub, self.name = hub, name
         if not password:
             hub.admit(name)
@@ -302,13 +312,14 @@ class Learner:
 
 
 class ClassLearner(Learner):
-    """A learner whose server is a container."""
+    """A learner whose server runs in a container."""
 
     hub: ClassHub
 
     @property
     def container(self) -> Container:
-        return self.hub.engine.containers.get(f"{self.hub.name}-{self.name}")
+        (container,) = self.hub.servers(self.name, all=True)
+        return container
 
     def run(self, *command: str) -> str:
         """Run a command in the learner's container, as the learner."""
@@ -318,8 +329,8 @@ class ClassLearner(Learner):
 def run_in(container: Container, *command: str, **environment: str) -> str:
     """Run a command in a container; return what it prints.
 
-    Fail if the command fails. Use Docker's command line, because `exec_run` sometimes loses the
-    first output, if it arrives together with the engine's headers
+    The test fails if the command fails. This uses Docker's command line, because `exec_run`
+    sometimes loses the first output when it arrives together with the engine's headers
     (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())
@@ -337,8 +348,9 @@ def run_in(container: Container, *command: str, **environment: str) -> str:
 def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Iterator[dict]:
     """Send code to a kernel through the proxy, as a browser does; yield the replies.
 
-    The replies end when the kernel has run the code, when the server says that the kernel has
-    died, or after `patience` seconds without a reply: a kernel that restarts may lose the code.
+    The replies end when the kernel has run the code, when the server reports that the kernel has
+    died, or after `patience` seconds without a reply, because a restarting kernel may lose the
+    code.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
     channel = websocket.create_connection(
@@ -356,7 +368,7 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
                 kind, content = channel.recv_data(control_frame=True)
             except websocket.WebSocketTimeoutException:
                 return
-            if kind != websocket.ABNF.OPCODE_TEXT:  # the server's ping; this library answers it
+            if kind != websocket.ABNF.OPCODE_TEXT:  # a ping, which the library answers
                 continue
             heard = time.monotonic()
             reply = json.loads(content)
@@ -369,29 +381,31 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
 
 
 def run_cell(learner: Learner, kernel: str, code: str, patience: float = 300) -> str:
-    """Run code in a kernel; return what it prints. `patience` is as for `send`."""
+    """Run code in a kernel; return what it prints. `patience` works as in `send`."""
     replies = send(learner, kernel, code, patience)
     return "".join(r["content"]["text"] for r in replies if r["msg_type"] == "stream")
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> float:
-    """Wait until the condition holds; return how many seconds that took."""
+    """Wait until the condition holds; return the number of seconds that this took."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() < began + seconds, f"not within {seconds} s: {what}"
+        assert time.monotonic() < began + seconds, (
+            f"timed out after {seconds} s, waiting until {what}"
+        )
         time.sleep(0.2)
     return time.monotonic() - began
 
 
-# Ports come in fives. Each pytest worker has its own range, and never hands out a port twice,
-# because a chosen port may stay unused for a while.
+# Ports are handed out in groups of five. Each pytest worker has its own range, and never hands out
+# a port twice, because a test may not open its ports right away.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-FIRST = 20000 + WORKER % 5 * 2000  # below the ports that the system hands out itself
+FIRST = 20000 + WORKER % 5 * 2000  # below the range from which the system picks ports
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))
 
 
 def free_ports() -> int:
-    """Return the first of five ports that nothing listens on."""
+    """Return the first of five consecutive ports on which nothing listens."""
     while True:
         first = next(FIVES)
         with contextlib.ExitStack() as listeners:

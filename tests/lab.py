@@ -1,6 +1,6 @@
-"""JupyterLab as a learner uses it in a browser.
+"""Use JupyterLab in a browser, as a learner would.
 
-An account has the `url` of a hub and the name of a `user`.
+An `account` has two attributes: the `url` of a hub and the name of a `user`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> 
 
 
 def wait_for_kernel(page: Page) -> None:
-    # The status bar shows the state of the notebook in front.
+    # The status bar shows the state of the active notebook's kernel.
     expect(page.get_by_title(re.compile("Change kernel for"))).to_have_text(
         re.compile(r"Python 3.* \| Idle"), timeout=60_000
     )
 
 
 def run_all_cells(page: Page, account, lesson: str) -> None:
-    """Run all cells; clear the stored outputs first, so that all outputs come from this run."""
+    """Clear the stored outputs, then run all cells, so that all outputs come from this run."""
     menu(page, "Edit", "Clear Outputs of All Cells")
     assert not any(
         cell["outputs"] or cell["execution_count"] for cell in save(page, account, lesson)
@@ -60,7 +60,7 @@ def save(page: Page, account, lesson: str) -> list[dict]:
 
 
 def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
-    """Wait until all code cells have run, and return them; fail as soon as one fails."""
+    """Wait until all code cells have run, and return them. Fail as soon as one cell fails."""
     deadline = time.monotonic() + 300
     while True:
         cells = save(page, account, lesson)
@@ -70,12 +70,12 @@ def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
                 assert output.get("name") != "stderr", output["text"]
         if all(cell["execution_count"] for cell in cells):
             return cells
-        assert time.monotonic() < deadline, "the lesson did not end"
+        assert time.monotonic() < deadline, "the lesson did not finish in time"
         page.wait_for_timeout(1000)
 
 
 def texts(cell: dict) -> list[str]:
-    """Return what a cell printed."""
+    """Return the texts that a cell printed."""
     return [
         output["text"] if "text" in output else output["data"].get("text/plain", "")
         for output in cell["outputs"]

@@ -1,4 +1,4 @@
-"""Learners' pods for tests: KubeSpawner renders them from the chart's values, without a cluster."""
+"""Render learners' pods with KubeSpawner for tests, from the chart's values, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HUB = "http://hub:8081/hub/api"
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name a cluster that does not exist: KubeSpawner needs one before it renders anything.
+    """Point KubeSpawner, which renders nothing without a cluster, to one that does not exist.
 
-    Remove the hub's settings that `make` exports.
+    Also remove the hub's settings that `make` exports.
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
-    # It read KUBECONFIG when it was imported.
+    # Setting KUBECONFIG now would be too late: kubernetes_asyncio read it when it was imported.
     default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
 
@@ -48,7 +48,7 @@ def spawner(
 def chart(values: dict[str, Any]) -> Config:
     """Return the part of the chart's configuration that concerns learners' pods.
 
-    It follows the chart's documentation, because the chart is not in any package registry.
+    The code follows the chart's documentation, because no package registry has the chart.
     """
     c = Config()
     learners = values["singleuser"]
@@ -88,7 +88,7 @@ def chart(values: dict[str, Any]) -> Config:
 
 
 def forbidden(spec: dict[str, Any]) -> list[str]:
-    """Return what Kubernetes' "restricted" Pod Security Standard forbids in a pod's spec."""
+    """Return the parts of a pod's spec that the "restricted" Pod Security Standard forbids."""
     volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
     found = [key for key in ("hostIPC", "hostNetwork", "hostPID") if spec.get(key)]
     for volume in spec["volumes"]:
@@ -109,14 +109,14 @@ def forbidden(spec: dict[str, Any]) -> list[str]:
 
 
 async def manifests(pod: KubeSpawner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the pod and its volume claim as a cluster gets them."""
+    """Return the pod and its volume claim in the form that a cluster receives."""
     async with ApiClient() as client:
         made = await pod.get_pod_manifest(), pod.get_pvc_manifest()
         return tuple(client.sanitize_for_serialization(manifest) for manifest in made)
 
 
 def write_kubeconfig(path: Path, api: str) -> None:
-    """Write a file that tells clients the address of a cluster's API."""
+    """Write a file that gives clients the address of a cluster's API."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

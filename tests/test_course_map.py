@@ -1,4 +1,4 @@
-"""The table in course_map.toml: each claim that the course must teach is taught where it says."""
+"""Check course_map.toml: each claim that the course must teach is taught where the table says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# How each claim begins: a row that is lost from the table is missed here.
+# The first words of each claim. This list reveals whether the table has lost a row.
 BEGINNINGS = [
-    "One logs in",
+    "You log in",
     "Python 2's `from",
     "Keras 3 runs",
     "A call of",
@@ -29,7 +29,7 @@ BEGINNINGS = [
     "The loss is",
     "The first loss",
     "`.numpy` without brackets",
-    "Channel axis by",
+    "The channel axis",
     "Softmax takes categorical",
     "Train, validation and",
     "Right answers are",
@@ -50,7 +50,7 @@ IDS = [
 
 @cache
 def lessons() -> dict[str, dict[str, nbformat.NotebookNode]]:
-    """Return the cells of each lesson by its number and their ids."""
+    """Map each lesson's number to the lesson's cells, by id."""
     paths = (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
     return {p.name[:2]: {c.id: c for c in nbformat.read(p, as_version=4).cells} for p in paths}
 
@@ -69,9 +69,9 @@ def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str
     if not cell.source:
         return "the cell is empty"
     if place.get("says", "") not in cell.source:
-        return "the cell's code no longer says so"
+        return "the cell's source no longer contains the text"
     if place.get("shows", "") not in printed(cell):
-        return "its output no longer shows it"
+        return "the cell's output no longer contains the text"
     return None
 
 

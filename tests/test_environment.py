@@ -1,4 +1,4 @@
-"""The set-up's messages, and that every way to install uses the same locks."""
+"""Check the set-up's messages, and check that every way to install uses the same lock files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder that `environment` takes for its clone."""
+    """Return an empty folder that `environment` treats as its clone."""
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(environment, "fingerprint", lambda: "wanted")
@@ -27,7 +27,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return a list that records the set-up's commands, none of which is run."""
+    """Return a list that records the set-up's commands; none of them is run."""
     ran: list[list[str]] = []
 
     def note(command, **options):
@@ -91,7 +91,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
 
 
 def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
-    (clone / ".course").touch()  # in the way, as root's folder is for anybody else
+    (clone / ".course").touch()  # this blocks the set-up, as a folder that root owns does
     monkeypatch.setattr(sys, "argv", ["environment.py"])
     with pytest.raises(SystemExit, match="belong to another user"):
         environment.main()

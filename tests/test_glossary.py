@@ -1,4 +1,4 @@
-"""Every word that a lesson calls new is in the glossary and is linked where it is first used."""
+"""Check that the glossary has every new word of the lessons, and that first uses link to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 TO_GLOSSARY = re.compile(r"\[([^\]]+)\]\(glossary\.md#([^)]*)\)")
-# Not running text: headings, rows of tables, code, formulas, pictures and links to elsewhere.
+# Everything except running text: headings, table rows, code, formulas, pictures and other links.
 ASIDE = r"^#[^\n]*|^\|[^\n]*|`[^`]*`|\$\$[^$]*\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)]*\)"
 LINK_OR_ASIDE = re.compile(f"({TO_GLOSSARY.pattern})|{ASIDE}", re.M)
 
@@ -21,7 +21,7 @@ LINK_OR_ASIDE = re.compile(f"({TO_GLOSSARY.pattern})|{ASIDE}", re.M)
 def entries() -> dict[str, str]:
     """Return the glossary's terms, each with its text."""
     parts = re.split(r"^### (.+)\n", (NOTEBOOKS / "glossary.md").read_text(), flags=re.M)
-    assert len(parts[1::2]) == len(set(parts[1::2])), "a term twice"
+    assert len(parts[1::2]) == len(set(parts[1::2])), "the glossary lists a term twice"
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -31,19 +31,19 @@ def cells(lesson: Path) -> list[str]:
 
 
 def running_text(lesson: Path) -> str:
-    """Return what lies between a lesson's opening (title and aims) and its summary."""
+    """Return the running text between a lesson's opening (title and aims) and its summary."""
     ends = ("## In this lesson", "## Check yourself")
     text = "\n\n".join(cell for cell in cells(lesson)[1:] if not cell.startswith(ends))
     return LINK_OR_ASIDE.sub(lambda found: found[1] or "", text)
 
 
 def words(text: str) -> str:
-    """Return the text without emphasis and code marks, in lower case."""
+    """Return the text in lower case, without the marks for emphasis and code."""
     return re.sub(r"[*`]", "", text).lower()
 
 
 def term_of(word: str) -> str | None:
-    """Return the entry for a word, which may be a plural."""
+    """Return the glossary's term for a word, which may be a plural, or None if it has none."""
     forms = [word, word.removesuffix("s"), word.removesuffix("es")]
     return next((form for form in forms if form in entries()), None)
 
@@ -53,8 +53,8 @@ def identifier(term: str) -> str:
 
 
 def test_the_headings_give_the_same_links_everywhere():
-    # JupyterLab keeps capitals and punctuation in a heading's id, GitHub and MyST do not; all of
-    # them turn a space into a hyphen.
+    # JupyterLab keeps capitals and punctuation in a heading's id; GitHub and MyST do not. All three
+    # turn a space into a hyphen.
     terms = list(entries())
     assert all(re.fullmatch(r"[a-z0-9]+([ -][a-z0-9]+)*", term) for term in terms)
     assert terms == sorted(terms)
@@ -63,15 +63,17 @@ def test_the_headings_give_the_same_links_everywhere():
 @pytest.mark.parametrize("term", entries())
 def test_each_entry_names_its_lesson_which_links_it(term):
     text = entries()[term]
-    assert len(text.split()) > 20, "what it is, and an example"
+    assert len(text.split()) > 20, "an entry needs a definition and an example"
     number, _, file = re.search(
         r"Introduced in \[?lesson (\d\d)(\]\((\S+\.ipynb)\))?\.\s*\Z", text
     ).groups()
     there = next((lesson for lesson in LESSONS if lesson.name.startswith(number)), None)
-    assert file == (there and there.name), "a link if the lesson is there, none if it is not"
+    assert file == (there and there.name), (
+        "an entry links its lesson if and only if the lesson exists"
+    )
     if there:
         links = {target for _, target in TO_GLOSSARY.findall(running_text(there))}
-        assert identifier(term) in links, f"{there.name} does not link it"
+        assert identifier(term) in links, f"{there.name} does not link to the term"
     for target in re.findall(r"\]\(#([^)]*)\)", text):
         assert target in map(identifier, entries())
 
@@ -88,12 +90,14 @@ def test_each_new_word_is_in_the_glossary(lesson):
 def test_each_link_to_the_glossary_is_at_the_first_use(lesson):
     text = running_text(lesson)
     links = list(TO_GLOSSARY.finditer(text))
-    assert len(links) == len(TO_GLOSSARY.findall("\n".join(cells(lesson)))), "only running text"
+    assert len(links) == len(TO_GLOSSARY.findall("\n".join(cells(lesson)))), (
+        "only running text may link to the glossary"
+    )
     for link in links:
         word, target = words(link[1]), link[2]
         assert target in map(identifier, entries()), link[0]
         before = words(TO_GLOSSARY.sub(r"\1", text[: link.start()]))
         used = rf"(?<![\w-])({re.escape(word)}|{re.escape(target.replace('-', ' '))})s?(?![\w-])"
         assert not (earlier := re.search(used, before)), (
-            f"{link[0]} comes after «{before[max(0, earlier.start() - 40) : earlier.end()]}»"
+            f"{link[0]} is used earlier: «{before[max(0, earlier.start() - 40) : earlier.end()]}»"
         )

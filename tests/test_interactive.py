@@ -1,4 +1,4 @@
-"""The pad and the film as Python sees them; tests/browser/test_pad.py draws in a browser."""
+"""Test the pad and the film from Python; tests/browser/test_pad.py draws in a browser."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_a_drawing_has_its_centre_in_the_middle_and_fits_mnists_box(drawing):
     centre = [(image * axis).sum() / image.sum() for axis in (x, y)]
     assert np.allclose(centre, 14, atol=0.05)
     rows, columns = np.nonzero(image)
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)  # where it falls between pixels
+    # The size depends on where the drawing falls between pixels.
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)
     rows, columns = np.nonzero(image > 0.1)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
 
@@ -228,7 +229,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def press(collector: DigitCollector, drawing: list) -> None:
-    """Do what the browser's button does."""
+    """Send the message that the browser's button sends."""
     collector._said({"do": "save", "strokes": drawing})
 
 
@@ -341,7 +342,7 @@ def test_a_film_of_arrays_holds_each_frame():
     red, _, blue = frames[1][2, 3].astype(int)
     assert red > blue + 100  # above 0: orange
     red, _, blue = frames[2][0, 7].astype(int)
-    assert blue > red + 100  # below: blue
+    assert blue > red + 100  # below 0: blue
     assert np.abs(frames[0].astype(int) - (255, 253, 248)).max() <= 2
 
 

@@ -1,4 +1,4 @@
-"""What a reader of the stored lessons finds: links that lead somewhere, pictures with alt text."""
+"""Check what readers find in the stored lessons: links that work, and pictures with alt text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_notebook_keeps_the_rules(notebook):
     assert found == []
 
 
-# What is done to a good lesson, and what must then be said.
+# Each change to a good lesson, and the complaint that it must cause.
 MISTAKES = {
     "a level left out": (("## Set up", "#### Set up"), "Heading levels"),
     "a title twice": (("## Set up", "# Set up"), "first-line-h1|Multiple top-level"),
@@ -61,10 +61,10 @@ MISTAKES = {
         "lines of code",
     ),
     "another package": (("import numpy as np", "import numpy as np, sklearn"), "imports sklearn"),
-    "one machine's path": (("import numpy as np", 'f = "/home/ada"'), "a path of one machine"),
+    "one machine's path": (("import numpy as np", 'f = "/home/ada"'), "that only one machine has"),
     "a path in the text": (
         ("## Set up", "## Set up\n\nSee /content/data"),
-        "a path of one machine",
+        "that only one machine has",
     ),
     "an edited cell": (("import numpy as np", "import numpy"), "was edited after"),
 }
@@ -117,7 +117,7 @@ def test_an_output_names_no_path(output):
         nbformat.v4.new_output("execute_result", {"text/html": f"<b>\n{output}</b>"}),
     ]:
         cell.outputs = [found]
-        assert any("a path of one" in each for each in lint_lessons.complaints(notebook))
+        assert any("a path that only one" in each for each in lint_lessons.complaints(notebook))
 
 
 def test_the_command_names_the_notebook_and_fails(tmp_path):
@@ -136,7 +136,7 @@ def test_the_command_names_the_notebook_and_fails(tmp_path):
 
 
 def test_lessons_print_numbers_instead_of_verdicts():
-    # What is True or False without a number behind it moves nobody.
+    # A bare True or False convinces nobody; readers need to see the numbers behind it.
     lines = verdicts = 0
     for lesson in LESSONS:
         for _, cell in lint_lessons.code_cells(nbformat.read(lesson, as_version=4)):
@@ -145,7 +145,7 @@ def test_lessons_print_numbers_instead_of_verdicts():
                 printed = [line for line in text.splitlines() if line.strip()]
                 lines += len(printed)
                 verdicts += sum(bool(re.search(r"\b(True|False)\b", line)) for line in printed)
-    assert verdicts < 0.02 * lines, f"{verdicts} of {lines} printed lines are True or False"
+    assert verdicts < 0.02 * lines, f"{verdicts} of {lines} printed lines contain True or False"
 
 
 def test_something_learns_within_a_quarter_of_an_hour():
@@ -156,7 +156,7 @@ def test_something_learns_within_a_quarter_of_an_hour():
             if cell.cell_type == "code" and ".fit(" in cell.source:
                 assert lint_lessons.minutes(before) <= 15
                 return
-    pytest.fail("nothing is trained")
+    pytest.fail("no lesson trains a model")
 
 
 def test_the_readme_leads_to_each_lesson():

@@ -1,12 +1,12 @@
 """Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
 
-An author writes `notebooks/solutions/NN_name.ipynb`. The marks below show what a learner does not
-get. otter-grader has the first two marks, too:
+An author writes `notebooks/solutions/NN_name.ipynb`, and marks what a learner does not get. These
+are the marks; otter-grader has the first two, too:
 
     # BEGIN SOLUTION          a block: the lines between the marks become `...`
     # END SOLUTION            ... or the text after `# END SOLUTION: `
     x = 3  # SOLUTION         becomes `x = ...`
-    x = 3  # SOLUTION: 5      becomes `x = 5`: a line that the learner is to change
+    x = 3  # SOLUTION: 5      becomes `x = 5`, a line for the learner to change
     Flatten(),  # SOLUTION:   is removed
 
 A cell tagged `solution` is removed, too. Cells keep their ids: `NAME-answer` is the cell that a
@@ -42,7 +42,7 @@ def main() -> int:
     for path in EXERCISES.glob("*.ipynb"):
         if path.name not in made:
             path.unlink()
-            print(f"{path.name}: removed, there is no such solution")
+            print(f"{path.name}: removed, because it has no solution")
     for name, notebook in made.items():
         path, text = EXERCISES / name, nbformat.writes(notebook) + "\n"
         if not path.exists() or path.read_text() != text:
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Return a notebook of solutions as an exercise, without its solutions and its outputs."""
+    """Return a notebook of solutions as a notebook of exercises, without solutions or outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:

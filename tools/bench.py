@@ -1,8 +1,9 @@
-"""How long does it take to validate the course? `make bench`.
+"""Measure how long it takes to validate the course: `make bench`.
 
 Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
-The floor is the lessons' own code, run as scripts without Jupyter: one after another with all
-cores, and as many at a time as the plugin has workers, with one thread each.
+The "floor" is the time that the lessons' own code takes when it runs as scripts, without Jupyter.
+It is measured in two ways: with one script at a time on all cores, and with as many scripts at a
+time as the plugin has workers, each with one thread.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure, and print a Markdown table."""
+    """Measure all ways to run the lessons, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each way (default: 3)")
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="TEXT",
-        help="only ways with this text in their name, such as stock or floor; may be repeated",
+        help="only ways whose names contain this text, such as stock or floor; may be repeated",
     )
     parser.add_argument(
-        "--seeds", action="store_true", help="instead: what op determinism costs, in seconds"
+        "--seeds", action="store_true", help="instead, measure what op determinism costs"
     )
     parser.add_argument(
         "--inert",
         action="store_true",
-        help="instead: what the plugin costs a session of pytest that does not ask for it",
+        help="instead, measure what the plugin costs a pytest session that does not use it",
     )
     options = parser.parse_args()
     lessons = options.lessons or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -60,11 +61,11 @@ def main() -> None:
         if options.only:
             ways = {name: way for name, way in ways.items() if any(t in name for t in options.only)}
             if not ways:
-                parser.error("no way has such a name")
+                parser.error("no way has a name that contains this text")
         times = measure(ways, options.rounds)
     baseline = statistics.median(next(iter(times.values())))
     what = "an empty folder" if options.inert else f"{len(lessons)} lessons"
-    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds in turns\n")
+    print(f"\n{what}, {os.cpu_count()} cores, {options.rounds} rounds, taking turns\n")
     print("| | median s | fastest to slowest | ratio |\n|---|---|---|---|")
     for name, seconds in times.items():
         middle = statistics.median(seconds)
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
-    """Run each way once in every round; return the wall times of each in seconds."""
+    """Run each way once in every round; return the wall times of each way in seconds."""
     times = {name: [] for name in ways}
     for number in range(1, rounds + 1):
         for name, way in ways.items():
@@ -86,7 +87,7 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return the ways to validate or run notebooks: name -> function."""
+    """Return the ways to validate or run notebooks, as functions by name."""
     other = others()
     # Start from an empty configuration, like a course that does not know this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
@@ -121,28 +122,28 @@ def inert(folder: Path) -> dict:
     """Return the ways to start pytest with nothing to test, with and without this plugin."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # exits with 0 once all options are known
+    pytest += ["-p", "no:cacheprovider", "--help"]  # this exits with 0 once all options are known
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
-        "pytest with it, not asked for": lambda: run(pytest),
+        "pytest with this plugin, not used": lambda: run(pytest),
     }
 
 
 def run(command: list) -> None:
-    """Run a command; show its last line only if it fails."""
+    """Run a command; if it fails, show the last line of its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, starting with those that train most."""
+    """Run the notebooks' code as scripts, starting with the notebooks that train most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # magics: how Jupyter shows figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which only affect figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(
@@ -162,7 +163,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
 
 
 def others() -> Path:
-    """Make an environment with the same packages and the other tools; return its Python."""
+    """Make an environment with the course's packages and the other tools; return its Python."""
     folder = ROOT / ".course" / "bench"
     uv = ROOT / ".venv" / "bin" / "uv"
     locks = [ROOT / "requirements" / name for name in ("cpu.txt", "test.txt")]

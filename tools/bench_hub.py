@@ -1,13 +1,13 @@
-"""What does a start cost on the hub for a class? `make bench-hub`, as root, on an idle machine.
+"""Measure what a start costs on the hub for a class: `make bench-hub`, as root, on an idle machine.
 
-Three hubs start the same image for learners, in turn:
+Three hubs take turns starting the same image for learners:
 
-stock    JupyterHub and DockerSpawner as they come, and packages in the image as pip leaves them
-trimmed  the same hub, and the packages as they are in our image
+stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip leaves them
+trimmed  the same hub, with the packages as they are in our image
 course   our hub, as `make up` starts it
 
-CPU-seconds are those of the whole machine (engine, hub, proxy, and the server itself), less what it
-uses when nobody starts anything.
+CPU-seconds are measured for the whole machine (engine, hub, proxy, and the server itself), minus
+what the machine uses when nobody starts anything.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import docker
 import psutil
+from docker.models.containers import Container
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from hubs import (
@@ -46,7 +47,7 @@ from hubs import (
 
 from tfcourse.hub.spawners import processes
 
-# What the documentation of JupyterHub and DockerSpawner says to set, and nothing else.
+# These are only the settings that JupyterHub's and DockerSpawner's documentation tells you to make.
 STOCK = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
@@ -54,7 +55,7 @@ c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api_port}"
 c.ConfigurableHTTPProxy.command = {proxy!r}
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
-c.JupyterHub.default_url = "/hub/home"  # not to start at once
+c.JupyterHub.default_url = "/hub/home"  # do not start a server right after log-in
 c.JupyterHub.spawner_class = "docker"
 c.DockerSpawner.image = "{image}"
 c.DockerSpawner.prefix = "{name}"
@@ -63,7 +64,7 @@ c.DockerSpawner.remove = True
 c.DockerSpawner.volumes = {volumes!r}
 c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 c.DockerSpawner.extra_create_kwargs = {{"entrypoint": ["tini", "--"]}}
-# On a slow machine, a hub would give up on many learners at once after 30 seconds.
+# On a slow machine, a hub would give up after 30 seconds if many learners start at once.
 c.Spawner.http_timeout = 120
 """
 
@@ -79,7 +80,7 @@ class StockHub(Site):
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # what docker/Dockerfile removes of what a server imports
+        if untrimmed:  # mount a package that docker/Dockerfile removes and servers would import
             source = Path(find_spec("rfc3987_syntax").origin).parent
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[str(source)] = {"bind": inside, "mode": "ro"}
@@ -113,6 +114,10 @@ class StockHub(Site):
             return bool(self.session())
         return False
 
+    def servers(self, learner: str, **which: bool) -> list[Container]:
+        """Return the container of a learner's server, as `ClassHub.servers` does."""
+        return self.engine.containers.list(filters={"name": f"{self.name}-{learner}"}, **which)
+
     def remove(self) -> None:
         self.process.terminate()
         self.process.wait(30)
@@ -124,9 +129,9 @@ class StockHub(Site):
 
 
 def main() -> None:
-    """Measure, and print tables in Markdown."""
+    """Measure all hubs, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds for each (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each hub (default: 3)")
     parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
     parser.add_argument("--only", nargs="*", help="only these hubs: stock, trimmed, course")
     options = parser.parse_args()
@@ -153,7 +158,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def running(make: Callable[[], Site]) -> Iterator[Site]:
-    """Start a hub; remove every trace of it at the end."""
+    """Start a hub, and remove every trace of it at the end."""
     hub = make()
     try:
         hub.up()
@@ -163,7 +168,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Return the measurements for each figure."""
+    """Return the measurements of one hub, by the name of each figure."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:
@@ -172,17 +177,18 @@ def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
             found |= {f"1: {what}": figures for what, figures in use(learners[0]).items()}
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(Learner.stop_server, learners[:count]))
-        names = [f"{hub.name}-{learner.name}" for learner in learners[:count]]
-        wait_until(lambda names=names: not present(hub.engine, names), "the containers are gone")
+        wait_until(lambda: not present(hub), "the containers are gone")
     return found
 
 
-def present(engine: docker.DockerClient, names: list[str]) -> list:
-    return engine.containers.list(all=True, filters={"name": names}, ignore_removed=True)
+def present(hub: Site) -> list:
+    image = f"{IMAGE}:cpu"
+    found = hub.engine.containers.list(all=True, filters={"name": hub.name}, ignore_removed=True)
+    return [container for container in found if image in container.image.tags]
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:
-    """Start servers together; return the seconds and CPU-seconds of each, and the failures."""
+    """Start servers together; return seconds and CPU-seconds per server, and the failures."""
     usual = idle_load()
     began, used = time.monotonic(), busy()
     with ThreadPoolExecutor(len(learners)) as pool:
@@ -198,7 +204,7 @@ def start(learners: list[Learner]) -> dict[str, list[float]]:
 
 
 def seconds_until_ready(learner: Learner) -> float | None:
-    """Press Start and follow the hub's events, as the page does; return None after a failure."""
+    """Press Start and wait as the page does; return the seconds, or None after a failure."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         learner.api("POST", "/hub/api/users/{name}/server")
@@ -213,7 +219,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return an idle server's memory, the seconds to import TensorFlow, and the memory after it."""
+    """Return an idle server's memory, the seconds to import TensorFlow, and memory with a model."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()
@@ -242,14 +248,14 @@ def busy() -> float:
 
 
 def idle_load(seconds: float = 10) -> float:
-    """Return the CPU-seconds per second that it spends while nobody starts anything."""
+    """Return the CPU-seconds per second that the machine spends while nobody starts anything."""
     used = busy()
     time.sleep(seconds)
     return (busy() - used) / seconds
 
 
 def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
-    """Print a row for each figure, over the measurements of all rounds."""
+    """Print a row for each figure, computed from the measurements of all rounds."""
     print(f"\n{os.cpu_count()} cores; median, or p50/p90 of seconds until ready\n")
     print("| |", " | ".join(results), "|\n|---|" + "---|" * len(results))
     for what in next(iter(results.values()))[0]:

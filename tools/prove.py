@@ -41,11 +41,12 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# How many threads TensorFlow and OpenBLAS use. One each is fastest when runs share the cores.
+# These variables say how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
+# runs share the cores.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
 PREPARING = threading.Lock()  # two runs may need the same package
-RUN_TIMEOUT = 1800  # seconds; a lesson computes for at most a minute, or a few on a busy machine
+RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, but longer on a busy machine
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class Variant:
     install
         Packages, as pip names them, that take precedence over those of the environment.
     python
-        A version of Python, which gets its own environment; empty for the one that runs this.
+        A version of Python, which gets its own environment; empty for the Python that runs this
+        script.
     argued
-        Why a mutation cannot be told from an honest variation, if it cannot.
+        The reason why a mutation cannot be told from an honest variation; empty if it can.
     """
 
     kind: str
@@ -100,7 +102,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Return the run's name for a reader."""
+        """Return a readable name for the run."""
         return f"{self.lesson.stem}: {self.variant.name}"
 
     @property
@@ -122,13 +124,14 @@ class Result:
         For a failure, the first cell that differs, numbered as in the lesson; otherwise the cell
         that used the largest share of its tolerance.
     message
-        The cell's first difference, or the line with that share.
+        For a failure, the cell's first difference; otherwise the line with the largest share.
     used
-        That share, where 1.0 is all of it; None if no number moved or the plugin does not say.
+        The largest share of a tolerance that was used, where 1.0 is all of it; None if no number
+        moved or the plugin does not report the share.
     seconds
         How long the run took.
     judged
-        A hash of the comparison that gave this result, and of what it compared with.
+        A hash of the comparison that gave this result, and of the stored outputs that it used.
     """
 
     key: str
@@ -148,7 +151,7 @@ class PlanError(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what has no result yet, and print the tables; return 1 if the proof has a hole."""
+    """Run the jobs that have no result yet, and print the tables; return 1 if the proof fails."""
     options = parse(arguments)
     try:
         jobs = plan(options.notebooks, options.plan, options.lessons)
@@ -173,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n" + "\n".join(tables(results)))
     holes = [job.title for job, result in results.items() if hole(job, result)]
     if holes:
-        print(f"\n{len(holes)} of {len(jobs)} runs do not bear the proof out:")
+        print(f"\n{len(holes)} of {len(jobs)} runs do not support the proof:")
         print("\n".join(f"- {title}" for title in holes))
     return 1 if holes else 0
 
@@ -190,15 +193,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         metavar="TEXT",
-        help="only runs with this text in `LESSON: NAME`; may be repeated",
+        help="only runs whose `LESSON: NAME` contains this text; may be repeated",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count(),
         metavar="N",
-        help="runs at a time (default: the cores, %(default)s); if more than one, each gets one "
-        "TensorFlow thread unless its variation says otherwise",
+        help="runs at a time (default: one per core, %(default)s); with more than one, each run "
+        "gets one TensorFlow thread unless its variation says otherwise",
     )
     parser.add_argument(
         "--output",
@@ -265,12 +268,12 @@ def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
 
 
 def check(jobs: list[Job]) -> list[str]:
-    """Return a complaint about each run that does not fit its lesson, or changes nothing."""
+    """Return a complaint about each run whose edits do not fit its lesson or change nothing."""
     complaints = []
     folders = Counter(job.folder for job in jobs)
     for job in jobs:
         if folders[job.folder] > 1:
-            complaints.append(f"{job.title}: another run's name is as good as the same")
+            complaints.append(f"{job.title}: another run would use the same folder")
         notebook = read(job.lesson)
         try:
             edit(notebook, job.variant.edits)
@@ -338,7 +341,7 @@ def edit(notebook: NotebookNode, edits: list) -> None:
 
 
 def find(notebook: NotebookNode, text: str) -> int:
-    """Return the position of the one code cell that contains `text`, exactly once.
+    """Return the position of the code cell that contains `text`, which must occur exactly once.
 
     Raises
     ------
@@ -381,7 +384,7 @@ def digest(path: Path) -> str:
 
 
 def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
-    """Run `jobs`, some at a time; store each result when it is available, and return them all."""
+    """Run `jobs`, several at a time; store each result when it is available, and return all."""
     results: dict[str, Result] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
         pending = [pool.submit(run, job, options) for job in jobs]
@@ -390,9 +393,9 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 result = future.result()
                 results[result.key] = result
                 with (options.output / "results.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(asdict(result)))  # even after a truncated line
+                    file.write("\n" + json.dumps(asdict(result)))  # \n ends a truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
-        except BaseException:  # such as Ctrl-C, which the runs received, too
+        except BaseException:  # such as Ctrl-C, which the runs receive, too
             pool.shutdown(cancel_futures=True)
             raise
     return results
@@ -457,8 +460,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     """Return whether a job needs no run; if so, update its result in `known`.
 
     The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches it. If that cell no longer does so, the rest of the lesson is not
-    there to compare.
+    stops at the cell that catches it. If that cell no longer catches it, there are no later outputs
+    to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -473,7 +476,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     except FileNotFoundError:
         return False
     if probes(notebook) != probes(computed):
-        return False  # the run has not computed what is compared now
+        return False  # the run did not compute the probes that are compared now
     numbers = cell_names(read(job.lesson), notebook)
     results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
@@ -528,7 +531,7 @@ def prepare(variant: Variant, output: Path) -> Place:
     Raises
     ------
     LookupError
-        If this machine does not have its Python.
+        If this machine does not have the variant's Python.
     """
     python = sys.executable
     uv = Path(python).with_name("uv")
@@ -564,7 +567,7 @@ def prepare(variant: Variant, output: Path) -> Place:
 
 
 def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
-    """Map the edited notebook's `Cell N` to the original's, as a repeated cell moves the others."""
+    """Map the edited notebook's `Cell N` to the original's, since a repeated cell moves others."""
     old = {
         cell.id: f"Cell {number}"
         for number, cell in enumerate(c for c in original.cells if c.cell_type == "code")
@@ -577,7 +580,7 @@ def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
 
 
 def first_failure(report: Path) -> tuple[str, str]:
-    """Return the name of a JUnit report's first failed item, and its message's first line."""
+    """Return the name of the first failed item in a JUnit report, and its message's first line."""
     for case in ElementTree.parse(report).iter("testcase"):
         failure = case.find("failure")
         failure = case.find("error") if failure is None else failure
@@ -587,12 +590,12 @@ def first_failure(report: Path) -> tuple[str, str]:
 
 
 def headline(text: str) -> str:
-    """Return in one line what went wrong, without the names of the lesson and the cell."""
+    """Return a message's first line, without the names of the lesson and the cell."""
     return re.sub(r"^\S+\.ipynb, Cell \d+, shown as \[\d*\]: ", "", text.partition("\n")[0])
 
 
 def largest_share(report: Path) -> tuple[float | None, str, str]:
-    """Return the largest share of a tolerance that a number used, its cell and its line."""
+    """Return the largest share of a tolerance that a number used, with its cell and its line."""
     if not report.exists():
         return None, "", ""
     moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]
@@ -612,7 +615,7 @@ def read_results(file: Path) -> dict[str, Result]:
         try:
             result = Result(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
-            continue  # truncated because the proof was killed
+            continue  # the line was truncated when the proof was killed
         results[result.key] = result
     return results
 
@@ -621,7 +624,7 @@ def read_results(file: Path) -> dict[str, Result]:
 
 
 def hole(job: Job, result: Result | None) -> bool:
-    """Return whether a run leaves a hole in the proof."""
+    """Return whether a run leaves a gap in the proof."""
     if result is None or result.outcome == "broken":
         return True
     if result.outcome == "skipped":
@@ -693,7 +696,7 @@ def variation_cell(result: Result | None) -> str:
 
 
 def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
-    """Return two table cells: the lesson's cell that catches a mutation, and what it says."""
+    """Return two table cells: the lesson's cell that catches a mutation, and the message."""
     if result is None:
         return "not run", ""
     if result.outcome == "failed":
@@ -712,4 +715,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The same command goes on from here.")
+        sys.exit("\nStopped. The same command resumes from here.")

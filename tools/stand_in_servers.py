@@ -1,10 +1,10 @@
-"""Stand in for learners' pods: no machine of ours has room for two thousand of them.
+"""Stand in for learners' pods, because none of our machines has room for two thousand of them.
 
-One process plays all of them. To the hub and the proxy, it behaves like JupyterLab's server: it
-lets its learner in with JupyterHub's own code, tells the hub who is active, answers an open tab's
-requests, and keeps the tab's WebSocket open. It runs no notebooks.
+One process plays all the pods. To the hub and the proxy, it behaves like the JupyterLab server in
+each pod: it lets the learner in with JupyterHub's own code, tells the hub who is active, answers
+an open tab's requests, and keeps the tab's WebSocket open. It runs no notebooks.
 
-`python stand_in_servers.py PORT` runs it. The hub starts and stops servers in it with
+`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in it with
 StandInSpawner.
 """
 
@@ -27,14 +27,14 @@ from tornado.httpclient import AsyncHTTPClient
 from tfcourse.hub.front import pages
 from tfcourse.hub.spawners.pods import PodSpawner
 
-# Seconds until a pod's server answers, on a node that has room and the image.
+# A pod's server answers after this many seconds, on a node that has room and the image.
 TAKES = 3, 9
 
 # --- In the hub
 
 
 class StandInSpawner(PodSpawner):
-    """Renders a learner's pod, but starts a server in the stand-in instead of on a cluster.
+    """A spawner that renders a learner's pod, but starts the server in the stand-in.
 
     Like KubeSpawner, it knows which servers are running without asking each time.
     """
@@ -49,7 +49,8 @@ class StandInSpawner(PodSpawner):
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
-        # Wait here, not there: the hub does not have connections for so many pending requests.
+        # Wait here and not in the stand-in, because the hub has too few connections for so many
+        # pending requests.
         await asyncio.sleep(random.uniform(*TAKES))
         await call("PUT", self.user.name, self.get_env())
         running.add(self.user.name)
@@ -65,14 +66,14 @@ class StandInSpawner(PodSpawner):
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return who has a server; ask only once, as KubeSpawner does when it starts."""
+        """Return the learners with a server; ask only once, as KubeSpawner does when it starts."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
 
 
 async def call(method: str, name: str, content: Any = None) -> bytes:
-    """Ask the stand-in to do something; return what it answers."""
+    """Send a request to the stand-in; return its answer."""
     reply = await AsyncHTTPClient().fetch(
         f"http://127.0.0.1:{os.environ['STAND_IN_PORT']}/control/{name}",
         method=method,
@@ -87,7 +88,7 @@ servers: dict[str, Server] = {}
 
 
 class Server:
-    """What the stand-in keeps of one learner's server."""
+    """The state that the stand-in keeps for one learner's server."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
@@ -116,7 +117,7 @@ class Server:
                     headers={"Authorization": f"token {self.token}"},
                     body=json.dumps(activity),
                 )
-            except OSError:  # the hub is restarting: try again
+            except OSError:  # the hub is restarting, so try again
                 await asyncio.sleep(random.uniform(1, 15))
                 continue
             interval = int(self.environment["JUPYTERHUB_ACTIVITY_INTERVAL"])
@@ -124,7 +125,7 @@ class Server:
 
 
 class Control(web.RequestHandler):
-    """Answers the spawner's requests."""
+    """A handler for the spawner's requests."""
 
     def get(self, name: str) -> None:
         self.write(json.dumps(list(servers)))
@@ -137,7 +138,7 @@ class Control(web.RequestHandler):
 
 
 class Learners(HubOAuthenticated):
-    """What all pages of a learner's server have in common."""
+    """The base class of all pages of a learner's server."""
 
     async def prepare(self) -> None:
         name = self.request.path.split("/")[2]
@@ -155,7 +156,7 @@ class Learners(HubOAuthenticated):
 
 
 class Page(Learners, web.RequestHandler):
-    """JupyterLab's page."""
+    """The page of JupyterLab."""
 
     async def get(self) -> None:
         if self.known:
@@ -165,7 +166,7 @@ class Page(Learners, web.RequestHandler):
 
 
 class Rest(Learners, web.RequestHandler):
-    """Answers the requests that an open tab repeats."""
+    """A handler for the requests that an open tab repeats."""
 
     async def get(self) -> None:
         if not self.known:
@@ -186,7 +187,7 @@ class Channels(Learners, websocket.WebSocketHandler):
 
 
 class Callback(Learners, HubOAuthCallbackHandler):
-    """The page to which the hub sends a learner back."""
+    """The page to which the hub sends a learner back after the log-in."""
 
 
 async def main() -> None:

@@ -1,6 +1,6 @@
-"""Refuse to build a wheel: the course needs its clone (docker/, kubernetes/, notebooks/) beside it.
+"""Refuse to build a wheel, which would lack docker/, kubernetes/ and notebooks/.
 
-`make environment` and conda install it as editable, which makes a wheel that points to the clone.
+`make environment` and conda install the course as editable, with a wheel that points to the clone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Called by hatchling before each build."""
+    """A hook that hatchling calls before each build."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Allow only editable installs.
@@ -19,11 +19,11 @@ class CustomBuildHook(BuildHookInterface):
         Raises
         ------
         RuntimeError
-            For any other build.
+            If any other kind of build is asked for.
         """
         if version != "editable":
             raise RuntimeError(
                 "tfcourse cannot be a wheel, because it runs from its clone: use "
-                "`make environment` or `pip install --editable .`. For the comparison alone, "
-                "install packages/nbval-tolerance."
+                "`make environment` or `pip install --editable .`. If you need only the "
+                "comparison, install packages/nbval-tolerance."
             )

@@ -1,7 +1,8 @@
-"""Figures at the size, and with the text, that their lesson stores in the outputs' metadata.
+"""Give figures the size and the alternative text that their lesson stores with the outputs.
 
 The size is half that of the file, which is drawn for sharp screens. The text is for readers who
-cannot see the figure. MyST-NB 1.4 knows only one text a cell, in the cell's metadata, and no size.
+cannot see the figure. MyST-NB 1.4 does not support sizes, and it supports only one text per cell,
+in the cell's metadata.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each image of this page its size and its text; warn where there is none."""
+    """Give each image on this page its size and its text; warn about an image without a text."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     stored = stored_metadata(source) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):
@@ -41,7 +42,7 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def stored_metadata(notebook: Path) -> dict[str, dict]:
-    """Return what the notebook says about each of its figures, by the figure's SHA-256."""
+    """Return the notebook's metadata about each of its figures, by the figure's SHA-256."""
     found = {}
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
@@ -51,6 +52,6 @@ def stored_metadata(notebook: Path) -> dict[str, dict]:
 
 
 def name(output: dict, kind: str) -> str:
-    """Return the SHA-256 of an output's picture, by which MyST-NB names its file."""
+    """Return the SHA-256 of an output's picture; MyST-NB uses it to name the file."""
     picture = base64.b64decode("".join(output["data"][kind]))
     return hashlib.sha256(picture).hexdigest()

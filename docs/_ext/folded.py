@@ -1,4 +1,4 @@
-"""Code that JupyterLab shows folded, such as the checks of an exercise, is folded in the book."""
+"""In the book, fold the code that JupyterLab folds, such as the checks of an exercise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def fold(app: Sphinx, name: str, source: list[str]) -> None:
-    """Give JupyterLab's folded cells the tag that MyST-NB knows."""
+    """Tag the cells that JupyterLab folds, so that MyST-NB folds them, too."""
     if app.env.doc2path(name).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])

@@ -1,7 +1,8 @@
-"""Pads and films come to life in the reader's browser, from what their lessons store.
+"""Make pads and films interactive in the reader's browser, using what their lessons store.
 
-A lesson's cell stores a picture and, as JSON beside it, what the scripts in `notebooks/interactive`
-need to bring it to life without Python. Readers without scripts see the picture, as does paper.
+A lesson's cell stores a picture and, beside it, JSON that the scripts in `notebooks/interactive`
+need to make the picture interactive without Python. Readers without scripts see the picture, and
+so do readers of a printed page.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# One script instead of modules: a browser loads no module into a page that is a file of its disk.
+# One script instead of modules, because browsers do not load modules into a page opened from disk.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),
@@ -47,12 +48,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class Live(SphinxDirective):
-    """The first pad or film of a notebook, `{live} ../notebooks/lesson.ipynb`."""
+    """A directive for the first pad or film of a notebook: `{live} ../notebooks/lesson.ipynb`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return it with its picture."""
+        """Return the pad or film together with its picture."""
         relative, path = self.env.relfn2path(self.arguments[0])
         self.env.note_dependency(relative)
         for kind, content, output in lively(Path(path)):
@@ -63,7 +64,7 @@ class Live(SphinxDirective):
             )
             before, after = around(kind, content)
             return [before, raw(picture), after]
-        raise self.error(f"nothing in {relative} comes to life; execute it")
+        raise self.error(f"{relative} has no stored pad or film; execute it")
 
 
 def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
@@ -78,7 +79,7 @@ def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def lively(notebook: Path) -> Iterator[tuple[str, dict, dict]]:
-    """Yield each output of a notebook that can come to life: its kind, its JSON, and itself."""
+    """Yield each pad and film among a notebook's outputs: its kind, its JSON, and the output."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             for kind in KINDS:
@@ -88,7 +89,7 @@ def lively(notebook: Path) -> Iterator[tuple[str, dict, dict]]:
 
 
 def around(kind: str, content: dict) -> tuple[nodes.raw, nodes.raw]:
-    """Return what stands before a picture that comes to life, and after it."""
+    """Return the HTML to put before and after the picture of a pad or film."""
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     end = f'<script type="application/json">{text}</script></div>'
     return raw(f'<div class="course-live" data-kind="{kind}">'), raw(end)
@@ -100,7 +101,7 @@ def raw(text: str) -> nodes.raw:
 
 
 def write(app: Sphinx) -> None:
-    """Write the script and the style that pages load."""
+    """Write the script and the style sheet that pages load."""
     if app.builder.format != "html":
         return
     folder = Path(app.outdir) / "_static"
@@ -111,7 +112,7 @@ def write(app: Sphinx) -> None:
 
 
 def closed(module: Path) -> str:
-    """Return a module as an expression whose value has what the module exports."""
+    """Return a module as an expression whose value is an object with the module's exports."""
     text = module.read_text(encoding="utf-8")
     exported = re.findall(r"^export (?:function|const) (\w+)", text, re.M)
     if found := re.search(r"^export default \{ (.+) \};$", text, re.M):
@@ -122,7 +123,7 @@ def closed(module: Path) -> str:
 
 
 def load(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document) -> None:
-    """Load script and style on pages that have something to bring to life."""
+    """Load the script and the style sheet on pages that have a pad or a film."""
     if doctree and any("course-live" in node.astext() for node in doctree.findall(nodes.raw)):
         app.add_js_file(SCRIPT, loading_method="defer")
         app.add_css_file(STYLE)

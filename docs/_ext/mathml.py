@@ -1,6 +1,7 @@
-"""Formulas as MathML, made by Docutils' own converter while the book is built.
+"""Turn formulas into MathML with Docutils' own converter while the book is built.
 
-MathJax, Sphinx's default, is a script from another host that typesets each page anew.
+MathJax, Sphinx's default, is a script from another host that typesets each page every time that
+the page is opened.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-# After a function's name, such as ln; browsers draw no space for this sign. Brackets need none.
+# The invisible operator that follows the name of a function such as ln. Browsers draw no space for
+# the operator, so we add a space, except before a bracket.
 SPACE = re.compile(r"<mo>&ApplyFunction;</mo>(?!\s*<mo[^>]*>\()")
 
 
@@ -34,13 +36,13 @@ def inline(translator: HTML5Translator, node: nodes.math) -> None:
 def block(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula on a line of its own."""
     formula = convert(node, as_block=True)
-    # A wide one scrolls, and whoever has no mouse must reach it to do so.
+    # A wide formula scrolls, and keyboard users must be able to focus it to do so.
     translator.body.append(f'<div class="formula" tabindex="0">{formula}</div>\n')
     raise nodes.SkipNode
 
 
 def convert(node: nodes.Element, as_block: bool) -> str:
-    """Return the formula as MathML, or as it was written where the converter cannot read it."""
+    """Return the formula as MathML, or its source if the converter cannot read it."""
     try:
         return SPACE.sub(r"\g<0><mspace width='0.1667em'/>", tex2mathml(node.astext(), as_block))
     except MathError as error:

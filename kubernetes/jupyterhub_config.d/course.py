@@ -1,8 +1,8 @@
 """Give the hub of Zero to JupyterHub the course's pages and accounts.
 
 The chart's hub loads this file after its own configuration and before `hub.extraConfig`. In our hub
-image it is in /usr/local/etc/jupyterhub/jupyterhub_config.d. docs/kubernetes.md explains it (The
-course's own pages and accounts).
+image, it is in /usr/local/etc/jupyterhub/jupyterhub_config.d. docs/kubernetes.md explains it under
+"The course's own pages and accounts".
 """
 
 from tfcourse.hub.spawners import pods

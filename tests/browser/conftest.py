@@ -39,7 +39,7 @@ def screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[..., None
         if request.config.getoption("--screenshots"):
             if middle:
                 middle.evaluate("element => element.scrollIntoView({ block: 'center' })")
-                middle.hover()  # waits until the element stops moving
+                middle.hover()  # this waits until the element stops moving
             page.mouse.move(640, 799)  # over the status bar, where nothing reacts to the mouse
             page.screenshot(
                 path=ROOT / "notebooks" / "images" / f"{name}.png",

@@ -60,7 +60,7 @@ def test_from_sign_up_to_a_finished_lesson(browser: Browser, new_hub, tmp_path: 
     row.get_by_role("button", name="Stop Server").click()
     expect(row.get_by_role("button", name="Start Server").first).to_be_visible()
     instructor.screenshot(path=next(pictures))
-    wait_until(lambda: not hub.containers(f"{hub.name}-ada", all=True), "the container is gone")
+    wait_until(lambda: not hub.servers("ada", all=True), "the container is gone")
     ada.goto(f"{hub.url}/user/ada/lab")
     expect(ada.get_by_role("heading", name="Your server is not running")).to_be_visible()
     ada.screenshot(path=next(pictures))

@@ -1,4 +1,4 @@
-"""The hub's own pages in a real browser: their texts, accessibility and use by keyboard."""
+"""Test the hub's own pages in a real browser: their texts, accessibility, and use by keyboard."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Visitor:
         assert not [url for url in self.asked if not url.startswith(elsewhere)]
         assert not self.complaints
         for scheme in ("dark", "light"):
-            # Reduce motion: otherwise, axe may measure colours in mid-transition.
+            # Reduce motion, because axe might measure colours in mid-transition.
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             # Axe requests style sheets that do not exist, so discard those errors.
             found = Axe().run(self.page).response
@@ -157,11 +157,11 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     page.wait_for_load_state("networkidle")  # the button needs the page's scripts
     visitor.tab_to("button", "Stop My Server")
     visitor.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("It has stopped. What you saved is kept.")
+    expect(page.get_by_role("status")).to_have_text("It has stopped. Your saved work is kept.")
     expect(page.get_by_role("button", name="Start My Server")).to_be_focused()
 
     visitor.visit("/user/anita/lab")
-    expect(page.get_by_role("main")).to_contain_text("What you saved is kept")
+    expect(page.get_by_role("main")).to_contain_text("Your saved work is kept")
     visitor.look("Not running")
     visitor.visit("/user/anita/lab")
     expect(page.locator("#start")).to_be_focused()
@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """The server never answers. The test fakes the failure, which would take the hub minutes."""
+    """The server never answers. The test fakes the failure, because the hub would take minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -200,10 +200,10 @@ def test_refusals_are_told_in_the_form(visitor):
 
 ERRORS = [
     ("/hub/accept-share", 400, "This did not work"),
-    ("/hub/admin", 403, "This is not open to you"),
+    ("/hub/admin", 403, "You do not have access"),
     ("/hub/nothing", 404, "There is no such page"),
     # The proxy requests its error pages at these addresses.
-    ("/hub/error/429", 429, "Too many at once"),
+    ("/hub/error/429", 429, "Too many requests"),
     ("/hub/error/500", 500, "Something went wrong"),
     ("/hub/error/503", 503, "No answer at the moment"),
 ]
@@ -267,10 +267,10 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
         expect(page.get_by_role("button", name=f"Let in {following}")).to_be_focused()
     instructor.press("Tab")
-    instructor.press("Enter")  # Discard
+    instructor.press("Enter")  # on the button Discard
     expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
-    # Admit everyone who is left: the heading then says that no one is waiting.
+    # Admit everyone who is left. The heading then says that no one is waiting.
     for name in page.locator("#Waiting > li > span").all_text_contents():
         page.get_by_role("button", name=f"Let in {name}", exact=True).press("Enter")
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
@@ -338,7 +338,7 @@ def test_while_the_hub_is_down_a_page_waits_for_it(student):
     container.stop()
     try:
         student.visit("/hub/signup")
-        expect(student.page.get_by_role("main")).to_contain_text("What you saved is kept.")
+        expect(student.page.get_by_role("main")).to_contain_text("Your saved work is kept.")
         student.look("One moment")
     finally:
         container.start()

@@ -25,7 +25,7 @@ def test_a_learner_logs_in_starts_an_environment_and_runs_a_lesson(page, account
     seen.scroll_into_view_if_needed()
     expect(seen).to_be_visible()
     screenshot("run", middle=seen)
-    # Wait for the page's scripts: until they load, the button does nothing.
+    # Wait for the page's scripts, because the button does nothing until they have loaded.
     page.goto(f"{account.url}/hub/home", wait_until="networkidle")
     page.get_by_role("button", name="Stop My Server").click()
     expect(page.get_by_role("button", name="Start My Server")).to_be_visible()

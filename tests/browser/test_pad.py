@@ -1,4 +1,4 @@
-"""The pad and the film in JupyterLab on a hub, used by mouse, finger and keyboard."""
+"""Use the pad and the film in JupyterLab on a hub, with mouse, finger and keyboard."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, hub: Hub) -> Lab:
-    """Open the lesson, with lesson 16's collector added, but run none of its cells."""
+    """Open the lesson, with lesson 16's collector added, but do not run any cell."""
     learner = Learner(hub, "artist", hub.password)
     learner.start_server()
     lesson, last = (json.loads((NOTEBOOKS / name).read_bytes()) for name in (LESSON, CAPSTONE))
@@ -90,7 +90,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
-    """Run all cells of the lesson, which trains its network a little."""
+    """Run all cells of the lesson, which trains its network only briefly here."""
     wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)
@@ -114,7 +114,7 @@ def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     mouse.down()
     for place in (corner, end):  # with the button held down
         mouse.move(*place, steps=8)
-        wait_until(lambda: lab.same(pad), "Python has what is drawn")
+        wait_until(lambda: lab.same(pad), "Python has the drawing")
         now = pad.pixels(), pad.numbers("logit"), pad.bars()
         assert all(old != new for old, new in zip(before, now, strict=True))
         before = now
@@ -158,10 +158,10 @@ def test_the_mark_for_the_ink_leaves_the_middle_only_without_centring(lab):
     wait_until(lambda: lab.same(pad), "Python's drawing is empty, too")
     assert not any(pad.pixels())
     pad.draw([(0.1, 0.1), (0.1, 0.3)])
-    wait_until(lambda: lab.same(pad), "Python has what is drawn")
+    wait_until(lambda: lab.same(pad), "Python has the drawing")
     assert pad.ink_in_the_middle()
     pad.root.get_by_text("Centre my digit").click()
-    wait_until(lambda: not lab.python("pad.centred") and lab.same(pad), "it is not centred")
+    wait_until(lambda: not lab.python("pad.centred") and lab.same(pad), "it is no longer centred")
     assert not pad.ink_in_the_middle()
     assert not np.reshape(pad.pixels(), (28, 28))[:, 10:].any()
     expect(pad.root.locator(".why")).to_contain_text("never seen one there")
@@ -183,7 +183,7 @@ def test_the_keyboard_alone_draws_clears_and_saves_the_notebook(lab):
     pad.press("c")
     assert pad.strokes() == []
     pad.type_seven()
-    wait_until(lambda: lab.same(pad), "Python has what is drawn")
+    wait_until(lambda: lab.same(pad), "Python has the drawing")
     expect(pad.answer).to_have_text("7")
     expect(pad.root.get_by_role("status")).to_contain_text("The model says 7")  # for screen readers
     # JupyterLab still gets the keys that the pad does not use.
@@ -197,7 +197,7 @@ def test_a_finger_draws_and_scrolls_nothing(lab):
     pad = lab.pad()
     (top,) = pad.places([(0, 0)])
     pad.touch(SEVEN)
-    wait_until(lambda: lab.same(pad) and len(pad.strokes()) == 2, "Python has what is drawn")
+    wait_until(lambda: lab.same(pad) and len(pad.strokes()) == 2, "Python has the drawing")
     assert pad.strokes()[1][0] == pytest.approx(SEVEN[0], abs=0.005)
     assert pad.strokes()[1][-1] == pytest.approx(SEVEN[-1], abs=0.005)
     assert pad.paper.bounding_box()["y"] == top[1]
@@ -210,7 +210,10 @@ def test_the_collector_saves_what_is_drawn_with_its_label(lab):
     images = []
     for number, save in enumerate(["click", "Enter"]):
         pad.draw([(0.5, 0.2), (0.3 + number / 5, 0.5), (0.5, 0.8)])
-        wait_until(lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(), "it is sent")
+        wait_until(
+            lambda: lab.python("mine._shared.get('strokes')") == pad.strokes(),
+            "Python has the strokes",
+        )
         wait_until(lambda: any(pad.pixels()), "the image is shown")
         images.append(pad.pixels())
         if save == "click":

@@ -21,14 +21,14 @@ TAGS = (
 
 @pytest.fixture(scope="module")
 def learner(hub: Hub) -> Learner:
-    """Return a learner on the local hub whose server is running."""
+    """Return a learner whose server is running on the local hub."""
     learner = Learner(hub, "careful")
     learner.start_server()
     return learner
 
 
 def put(learner: Learner, path: str, cells: list[dict]) -> None:
-    """Save a notebook as plain text, so that JupyterLab does not trust it as its own."""
+    """Save a notebook as plain text, so that JupyterLab does not mark it as trusted."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     file = {"type": "file", "format": "text", "content": json.dumps(notebook)}

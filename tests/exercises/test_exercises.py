@@ -26,7 +26,7 @@ import mutants
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
 
-os.environ["CHECK_SEED"] = "1"  # as in a grading run: always the same hidden cases
+os.environ["CHECK_SEED"] = "1"  # use the same hidden cases each time, as a grading run does
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
@@ -51,8 +51,8 @@ each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.ste
 class Run:
     """Run the code cells of one notebook in order, and record its names before each answer.
 
-    From the first answer on, a learner may reuse any name. So before that answer, every name that
-    the checks could look up, including Python's built-ins, gets another meaning.
+    From the first answer on, a learner may reuse any name. So before the first answer, every name
+    that the checks could look up, including Python's built-ins, gets another meaning.
     """
 
     def __init__(self, notebook: nbformat.NotebookNode):
@@ -101,7 +101,7 @@ def function_among(names: dict) -> FunctionType:
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield each global name that a function of our cells, or anything it calls, looks up."""
+    """Yield each global name that is looked up by a function of our cells or by what it calls."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
@@ -293,7 +293,8 @@ def names_of(path: Path) -> list[str]:
 
 @each_notebook
 def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
-    # Change one sign, axis or number at a time. still_right.toml lists those that are still right.
+    # Change one sign, axis or number at a time. still_right.toml lists the changes that leave the
+    # solution right.
     monkeypatch.chdir(path.parent)
     run = run_of(path.stem[:2])
     cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}

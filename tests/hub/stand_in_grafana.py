@@ -1,6 +1,6 @@
-"""A stand-in for Grafana where there is no image of it: it logs people in with the same settings.
+"""A stand-in for Grafana that logs people in with the same settings, for tests without its image.
 
-It reads grafana.ini, asks the hub who has come, and greets them. It shows no dashboard.
+It reads grafana.ini, asks the hub who the visitor is, and greets them. It shows no dashboard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CALLBACK = ROOT + "login/generic_oauth"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers `/services/grafana/` and the address to which the hub sends a browser back."""
+    """Answers `/services/grafana/`, and the address to which the hub returns the browser."""
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def who(code: str) -> str:
-    """Return the name of the person to whom the hub has given this code."""
+    """Exchange the hub's code for a token; return the name of the person whom it identifies."""
     form = {"client_id": OAUTH["client_id"], "client_secret": OAUTH["client_secret"]}
     form |= {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
     data = urllib.parse.urlencode(form).encode()

@@ -1,19 +1,26 @@
-"""`make backup` and `make restore`: everything comes back, on another hub as well."""
+"""Test `make backup` and `make restore`: everything is restored, even on another hub."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 import requests
 from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
 
-# What a home may hold. Its owner may have closed a file to everybody.
+from tfcourse.hub import plain
+from tfcourse.hub.operations import backup
+
+# Creates the kinds of files that a home may contain, including one that its owner cannot read.
 FILES = r"""
 cd /home/jovyan && mkdir -p "odd names/$(printf 'line\nbreak')" empty
 echo one >"odd names/ä ö -> *.txt"
@@ -27,7 +34,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# Type, mode, owner, time, size, target and name of everything; then the contents.
+# Lists the type, mode, owner, time, size, target and name of each file, then content checksums.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -35,7 +42,7 @@ find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
 
 
 def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
-    """Run a script on a learner's home while the learner is away."""
+    """Run a script in a learner's home, without the learner's server."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -60,7 +67,7 @@ def run(hub: ClassHub, *command: str, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub."""
+    """Return a running hub."""
     hub = new_hub()
     hub.up()
     return hub
@@ -68,7 +75,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner at work."""
+    """Return a learner with a running server and a saved file."""
     ada = ClassLearner(hub, "ada")
     ada.start_server()
     ada.run("sh", "-c", "echo saved >~/saved")
@@ -77,7 +84,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """A learner without a server, whose home has an escaped form of the name."""
+    """Return a learner without a server; the home's name is an escaped form of the learner's."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -85,7 +92,7 @@ def away(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def file(hub, ada, away, tmp_path_factory) -> Path:
-    """A backup that was made while a learner's files came, went, grew and shrank."""
+    """Return a backup that was made while a learner's files appeared, vanished and changed size."""
     file = tmp_path_factory.mktemp("backups") / "hub.tar.gz"
     churn = """
 import os, pathlib
@@ -119,7 +126,8 @@ def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
     assert len(manifest["revision"]) == 40
     assert "state/hub/cookie_secret" in names
     assert "secrets/proxy-token" in names
-    assert "state/hub/jupyterhub.sqlite" not in names  # half written, perhaps: there is a copy
+    # The live database may be half written, so the backup has a copy instead.
+    assert "state/hub/jupyterhub.sqlite" not in names
 
 
 def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
@@ -143,7 +151,7 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
         headers = {"Authorization": f"token {learner.token}"}
         user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
         assert user.json()["name"] == learner.name
-        # Still logged in: a browser sends its cookies to every port.
+        # The learner is still logged in, because a browser sends its cookies to every port.
         assert learner.session.get(f"{other.url}/hub/home", timeout=30).url.endswith("/hub/home")
     restored = ClassLearner.__new__(ClassLearner)
     restored.hub, restored.name, restored.token = other, "ada", ada.token
@@ -160,10 +168,10 @@ def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, 
         hub.make("restore", BACKUP=str(file))
     hub.make("down")
     request.addfinalizer(hub.up)
-    with pytest.raises(AssertionError, match=f"docker stop {hub.name}-ada"):
+    with pytest.raises(AssertionError, match=f"docker stop {ada.container.name}"):
         hub.make("restore", BACKUP=str(file))
     ada.container.stop()
-    wait_until(lambda: not hub.containers(), "it is stopped")
+    wait_until(lambda: not hub.containers(), "the hub has no containers")
     in_home(hub, "ada", "echo newer >/home/jovyan/newer")
     with pytest.raises(AssertionError, match=r"This hub already has work .*: home-.*, home-ada, "):
         hub.make("restore", BACKUP=str(file))
@@ -207,6 +215,154 @@ def test_a_file_that_is_not_a_whole_backup_changes_nothing(
     assert not other.homes.exists()
 
 
+GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ada", "state"]}
+
+
+def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
+    """Write an archive with this manifest and with folders of these names."""
+    with tarfile.open(path, "w:gz") as archive:
+        first = tarfile.TarInfo("manifest.json")
+        first.size = len(manifest)
+        archive.addfile(first, io.BytesIO(manifest))
+        for name in members:
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    return path
+
+
+def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
+    """Otherwise, the test below would prove nothing. A terminal obeys none of what it says."""
+    odd = {**GOOD, "hub": "\x1b]0;title\x07\u202eevil", "made": "\x9b31m\r\ud800" + 1000 * "x"}
+    file = write_backup(tmp_path / "x.tar.gz", json.dumps(odd).encode(), ("home-ada", "state"))
+    assert backup.check(file) == ["home-ada", "state"]
+    said = capsys.readouterr().err
+    assert "A backup of \\x1b]0;title\\x07\\u202eevil, made \\x9b31m\\r\\ud800xxx" in said
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'"format"',
+        b"1e999",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"format": ' + b"9" * 10_000 + b"}",
+        json.dumps(GOOD).encode() + b" " * 2**25,
+        *(
+            json.dumps({**GOOD, **odd}).encode()
+            for odd in (
+                {"format": 2},
+                {"format": True},
+                {"format": 1.0},
+                {"format": "1"},
+                {"format": float("nan")},
+                {"format": None},
+                {"hub": None},
+                {"hub": ["course"]},
+                {"made": 20261129},
+                {"volumes": None},
+                {"volumes": "home-ada"},
+                {"volumes": {"home-ada": 1, "state": 2}},
+                {"volumes": []},
+                {"volumes": [1, "state"]},
+                {"volumes": ["home-ada", "state", "state"]},
+                {"volumes": ["home-ada"]},  # less than there is
+                {"volumes": ["home-ada", "home-bob", "state"]},  # more than there is
+                {"volumes": ["home-..", "state"]},
+                {"volumes": ["home-.ada.part", "state"]},
+                {"volumes": ["home-a/../..", "state"]},
+                {"volumes": ["home-ada\n", "state"]},
+                {"volumes": ["home-\x1b[2J", "state"]},
+                {"volumes": ["--to-command=sh", "state"]},
+                {"volumes": ["home-" + "a" * 1000, "state"]},
+                {"volumes": ["home-ada", "state:/etc"]},
+            )
+        ),
+        *(
+            json.dumps({name: GOOD[name] for name in GOOD if name != missing}).encode()
+            for missing in GOOD
+        ),
+    ],
+)
+def test_an_odd_manifest_gets_a_sentence(tmp_path, capsys, manifest):
+    members = ("home-ada", "state")
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        named = json.loads(manifest)["volumes"]
+        if all(isinstance(name, str) for name in named) and len(named) == 2:
+            members = tuple(named)  # all that is odd is the name
+    file = write_backup(tmp_path / "x.tar.gz", manifest, members)
+    with pytest.raises(SystemExit, match="is not a backup that this version understands") as end:
+        backup.check(file)
+    assert plain(end.value.code) == end.value.code
+    assert capsys.readouterr().err == f"Checking {file} ...\n"
+
+
+@pytest.mark.parametrize("member", ["other", "../state", "/state", "\x1b[2Jstate", "./state"])
+def test_what_the_manifest_does_not_name_is_not_in_a_backup(tmp_path, member):
+    file = write_backup(
+        tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), ("home-ada", "state", member)
+    )
+    with pytest.raises(SystemExit, match="is not a backup that this version understands"):
+        backup.check(file)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_a_manifest_that_is_no_file_gets_a_sentence(tmp_path, kind):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        first = tarfile.TarInfo("manifest.json")
+        first.type, first.linkname = kind, "/etc/passwd"
+        archive.addfile(first)
+    with pytest.raises(SystemExit, match="is not a backup that this version understands"):
+        backup.check(tmp_path / "x.tar.gz")
+
+
+def test_what_a_file_is_called_or_says_does_not_command_the_terminal(tmp_path):
+    file = tmp_path / "\x1b[2J\u202e.tar.gz"
+    for content in (None, b"", b"no archive"):
+        if content is not None:
+            file.write_bytes(content)
+        ended = subprocess.run(
+            [sys.executable, "-m", "tfcourse.hub.operations", "restore", file],
+            cwd=ROOT,
+            env={**os.environ, "COURSE_IMAGE": "none"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert "\\x1b[2J\\u202e.tar.gz" in ended.stderr
+        assert plain(ended.stderr) == ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
+    """At the end of summer, or when a clock is set, the same second comes again."""
+    monkeypatch.setattr(backup, "ROOT", tmp_path)
+    monkeypatch.setattr(backup, "datetime", Stopped)
+    names = []
+    for _ in range(3):
+        file = backup.default_file()
+        file.touch()
+        names.append(file.name)
+    begin = "tensorflow-course-2026-10-25-023000"
+    assert names == [f"{begin}.tar.gz", f"{begin}-2.tar.gz", f"{begin}-3.tar.gz"]
+
+
+class Stopped(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 10, 25, 2, 30, tzinfo=tz)
+
+
 def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
     in_home(hub, "ada", "head -c 300M /dev/urandom >/home/jovyan/large")
     with hub.begin("backup", BACKUP=str(tmp_path / "x.tar.gz")) as process:
@@ -222,7 +378,7 @@ def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
-    """A limit on the size of files stands in for the full disk."""
+    """A limit on the size of files stands in for a full disk."""
     file = tmp_path / "x.tar.gz"
     ended = run(hub, "prlimit", "--fsize=1000", "make", "backup", BACKUP=str(file))
     assert ended.returncode
@@ -231,7 +387,7 @@ def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
 
 
 def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
-    """To stdout, and not compressed, so that restic can find what has not changed."""
+    """The backup goes to stdout uncompressed, so that restic can find what has not changed."""
     ended = run(hub, "make", "--silent", "backup", BACKUP="-")
     assert not ended.returncode, ended.stderr
     (tmp_path / "x.tar").write_bytes(ended.stdout)

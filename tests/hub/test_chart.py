@@ -1,4 +1,4 @@
-"""Zero to JupyterHub's hub with our image: the course's pages, accounts and messages."""
+"""Test Zero to JupyterHub's hub with our image: the course's pages, accounts and messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_the_cluster_refuses_is_told_to_the_learner(hub, ada):
     def page() -> str:
         return ada.session.get(f"{hub.url}/hub/spawn-pending/ada", timeout=30).text
 
-    wait_until(lambda: Cluster.QUOTA in page(), "the page says why")
+    wait_until(lambda: Cluster.QUOTA in page(), "the page gives the reason")
     assert "The cluster did not accept your server." in page()
 
 
@@ -83,7 +83,7 @@ def test_an_authenticator_in_the_values_stays(cluster, tmp_path):
 
 
 def test_an_operators_own_profiles_keep_their_picker(cluster, tmp_path):
-    """They may offer choices that our picker does not have."""
+    """These profiles may offer choices that our picker does not have."""
     hub = ChartHub(tmp_path, cluster)
     path = tmp_path / "config.py"
     path.write_text(path.read_text().replace(PROFILES[0].slug, "their-own"))
@@ -96,7 +96,7 @@ def test_a_misspelt_setting_ends_the_start(cluster, tmp_path):
 
 
 def configuration(hub: ChartHub) -> str:
-    """Return the configuration that the hub would start with, or why it would not start."""
+    """Return the configuration with which the hub would start, or the error that would stop it."""
     run = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "--config", "config.py", "--show-config"],
         cwd=hub.folder,

@@ -1,4 +1,4 @@
-"""A hub for a class in real containers, as `make up` starts it: used, misused and killed."""
+"""Use, misuse and kill a hub for a class in real containers, as `make up` starts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tfcourse.hub.spawners import containers
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub, for the tests that leave it running."""
+    """Return a running hub, for the tests that leave it running."""
     hub = new_hub()
     hub.up()
     return hub
@@ -32,7 +32,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner with a server."""
+    """Return a learner with a server."""
     ada = ClassLearner(hub, "ada")
     ada.start_server(json={"profile": "tensorflow-cpu"})
     return ada
@@ -40,13 +40,13 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def grace(hub) -> ClassLearner:
-    """A learner without a server."""
+    """Return a learner without a server."""
     return ClassLearner(hub, "grace")
 
 
 @pytest.fixture(scope="module")
 def bob(hub) -> ClassLearner:
-    """Another learner with a server."""
+    """Return another learner with a server."""
     bob = ClassLearner(hub, "bob")
     bob.start_server()
     return bob
@@ -87,7 +87,7 @@ def test_who_is_shut_out_is_logged_out(hub):
 
     wait_until(refused, "the session has ended")
     assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
-    wait_until(lambda: not hub.containers(f"{hub.name}-leaving"), "the server is stopped")
+    wait_until(lambda: not hub.servers("leaving"), "the server is stopped")
 
 
 def test_a_link_changes_no_account(hub):
@@ -114,7 +114,7 @@ def test_log_in_attempts_are_limited(hub):
     ClassLearner(hub, "guessed")
     for _ in range(5):
         assert "Invalid username or password" in hub.login("guessed", "wrong").text
-    page = hub.login("guessed")  # with the right one, too early
+    page = hub.login("guessed")  # the right password, but too early
     assert page.status_code == 429
     assert re.search(r"too many wrong passwords\. Try again in \d+ seconds\.", page.text)
 
@@ -122,7 +122,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # a log-in as `teacher` would not find it
+        hub.up(COURSE_ADMIN="Teacher")  # a log-in becomes `teacher`, which would not match
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
         (settings.CPUS, "COURSE_CPUS", "0", "more than 0."),
         (settings.IDLE_MINUTES, "COURSE_IDLE_MINUTES", "nan", "a number, 0 or more."),
         (settings.MEMORY, "COURSE_MEMORY", "3GB", "like 3G or 1500M."),
-        (proxy.main, "COURSE_PORT", "443", "choose a larger one."),
+        (proxy.main, "COURSE_PORT", "443", "choose a higher one."),
     ],
 )
 def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, read, variable, value, sentence):
-    """What the containers would say, without starting them."""
+    """Read the settings as the containers would, without starting any container."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as end:
         read()
@@ -159,16 +159,16 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
     ("peer", "forwarded", "address"),
     [
         ("172.18.0.1", "198.51.100.7", "198.51.100.7"),
-        ("172.18.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),  # the first one is made up
-        ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # HTTPS in front
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),  # the first address is forged
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # behind HTTPS
         ("172.18.0.1", "127.0.0.1", "172.18.0.1"),
         ("172.18.0.1", "", "172.18.0.1"),
-        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # a learner's server, past the proxy
+        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # a learner's server that bypasses the proxy
         ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
-        ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # 2^64 addresses of one person
+        ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # one person's 2^64 addresses
         ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # a trusted proxy
         ("172.18.0.1", "198.51.100.7, ::ffff:10.1.2.3, ::1", "198.51.100.7"),
-        ("172.18.0.1", "198.51.100.7, 11.1.2.3", "11.1.2.3"),  # one that is not
+        ("172.18.0.1", "198.51.100.7, 11.1.2.3", "11.1.2.3"),  # an untrusted proxy
         ("172.18.0.1", "198.51.100.7, unknown", "unknown"),
         ("172.18.0.9", "198.51.100.7, 10.1.2.3", "172.18.0.9"),
     ],
@@ -179,7 +179,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
 
 
 def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
-    """On a cluster, the proxy is a pod. Learners' pods reach the hub too, and are not believed."""
+    """On a cluster, the proxy is a pod. Learners' pods reach the hub, too, but are not trusted."""
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
     monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
     forwarded = "198.51.100.7, 10.244.7.3"
@@ -219,7 +219,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     assert zoe.api("GET", "/hub/api/user").status_code == 403
     assert "already in use" in hub.sign_up("zoe", "another horse 9")
     assert "Invalid username" in hub.login("zoe").text
-    # Nor does anybody inherit the rights of a name that the administrator has entered by hand.
+    # Signing up cannot take over a name that the administrator has entered by hand, either.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
     assert "already in use" in hub.sign_up("boss")
@@ -233,8 +233,7 @@ def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):
 
 def test_status_counts_the_learners_servers(hub, ada):
     (running,) = re.findall(r"^Learners' servers running: (\d+)$", hub.make("status"), re.M)
-    there = hub.engine.containers.list(filters={"label": f"{containers.LABEL}={hub.name}"})
-    assert int(running) == len(there) > 0
+    assert int(running) == len(hub.servers()) > 0
 
 
 def test_open_sign_up_lets_in_at_once(new_hub):
@@ -307,26 +306,26 @@ except OSError as error:
 for pid in children:
     os.kill(pid, 9)
 """
-    said = ada.run("python", "-c", bomb)  # nothing, if all 3000 could be started
+    said = ada.run("python", "-c", bomb)  # empty if all 3000 processes could start
     count, reason = said.split(" ", 1)
     assert int(count) < 1024
     assert reason == "Resource temporarily unavailable\n"
     assert bob.api("GET", "/user/{name}/api/status").ok
 
 
-# --- Walls
+# --- Isolation
 
 
 def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):
     if not (folder := Path(ada.container.attrs["GraphDriver"]["Data"]["UpperDir"])).exists():
-        pytest.skip("the engine's files are not this machine's")
+        pytest.skip("the engine's files are not on this machine")
     logs = folder.parents[2] / "containers" / ada.container.id / "local-logs"
     ada.run("sh", "-c", "yes 0123456789 | head -c 60000000 >/proc/1/fd/1")
 
     def size() -> int:
         return sum(path.stat().st_size for path in logs.iterdir() if path.exists())
 
-    # The engine writes, rotates and compresses while the flood is already over.
+    # The engine still writes, rotates and compresses after the flood has ended.
     wait_until(lambda: size() > 2**20, "the log holds the flood")
     assert size() < 11 * 2**20
     assert ada.api("GET", "/user/{name}/api/status").ok
@@ -343,7 +342,7 @@ def test_a_link_out_of_the_home_shows_the_learners_own_container(ada):
 
 
 def test_the_proxy_obeys_the_hub_alone(hub):
-    """Anyone with an account on this machine can reach the proxy's interface."""
+    """Anyone with an account on this machine can reach the proxy's API, so it requires a token."""
     url = f"http://127.0.0.1:{hub.port + 2}/api/routes"
     assert requests.get(url, timeout=30).status_code == 403
     forged = {"Authorization": "token forged"}
@@ -384,10 +383,10 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     network = ada.hub.engine.networks.get(ada.hub.name)
     gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
     hub = [gateway, ada.hub.port + 1]
-    elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # a cloud's metadata, the internet
-    with socket.create_server(("127.0.0.1", 0)) as service:  # of this machine, for itself
+    elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # cloud metadata, the internet
+    with socket.create_server(("127.0.0.1", 0)) as service:  # a local service
         here = [["127.0.0.1", service.getsockname()[1]], ["127.0.0.1", ada.hub.port + 2]]
-        # All of these are there: this machine reaches them.
+        # All of these targets exist, because this machine can reach them.
         for target in (hub, [address(bob), 8888], *here):
             socket.create_connection(target, timeout=10).close()
         targets = [hub, [address(bob), 8888], *([gateway, port] for _, port in here), *elsewhere]
@@ -424,13 +423,13 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
 
 @pytest.mark.parametrize("dots", ["..", "%2e%2e", "%2E.", "..%2f..%2f", "..%5c.."])
 def test_dots_in_an_address_lead_nowhere(ada, bob, dots):
-    """The dots are sent as they are; other clients would resolve them first."""
+    """This client sends the dots unchanged; other clients would resolve them first."""
     connection = http.client.HTTPConnection("127.0.0.1", ada.hub.port, timeout=30)
     path = f"/user/ada/{dots}/bob/api/contents"
     connection.request("GET", path, headers={"Authorization": f"token {ada.token}"})
     response = connection.getresponse()
     assert response.status in (302, 400, 403, 404), response.read()
-    if response.status == 302:  # to a page of the hub's, which knows who is asking
+    if response.status == 302:  # to one of the hub's pages, which checks who is asking
         page = ada.api("GET", response.headers["Location"])
         assert page.status_code in (403, 404), page.text
 
@@ -459,7 +458,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
         assert ada.api("PUT", f"{contents}/{path}", json=file).status_code >= 400
     assert ada.api("DELETE", f"{contents}/notes.txt").status_code >= 400
 
-    # A learner whom the administrator makes an instructor may write, from the next start on.
+    # A learner whom the administrator makes an instructor can write after the next start.
     teacher = ClassLearner(hub, "teacher")
     group = "/hub/api/groups/instructors/users"
     assert teacher.api("POST", group, json={"users": ["teacher"]}).status_code == 403
@@ -468,7 +467,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
     assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
 
-    # An instructor also lets others in, but cannot change administrators or passwords.
+    # An instructor can also let others in, but cannot change administrators or passwords.
     page = teacher.session.get(f"{hub.url}/hub/authorize", timeout=30)
     assert 'aria-label="Shut out ada"' in page.text
     assert 'aria-label="Shut out instructor"' not in page.text
@@ -491,7 +490,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     boss.api("DELETE", group, json={"users": ["teacher"]}).raise_for_status()
     assert teacher.session.get(f"{hub.url}/hub/authorize", timeout=30).status_code == 403
     teacher.stop_server()
-    wait_until(lambda: not hub.containers(f"{hub.name}-teacher", all=True), "it is removed")
+    wait_until(lambda: not hub.servers("teacher", all=True), "the server is gone")
     teacher.start_server()
     assert teacher.api("PUT", f"{contents}/newer.txt", json=file).status_code >= 400
 
@@ -508,7 +507,7 @@ def test_stop_and_start_keep_the_work_and_nothing_of_the_container(bob):
     bob.run("sh", "-c", "echo mine > ~/mine; touch /tmp/scratch")
     bob.stop_server()
     hub = bob.hub
-    wait_until(lambda: not hub.containers(f"{hub.name}-bob", all=True), "it is removed")
+    wait_until(lambda: not hub.servers("bob", all=True), "the container is removed")
     bob.start_server()
     assert bob.run("cat", "/home/jovyan/mine") == "mine\n"
     assert "scratch" not in bob.run("ls", "/tmp")
@@ -521,7 +520,7 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
     ada.run("sh", "-c", "echo saved > ~/saved")
     before = ada.container.id
     began = hub.container(service).attrs["State"]["StartedAt"]
-    # This kills all but its first process, which then ends as well. Docker restarts the container.
+    # This kills all processes except the first, which then exits. Docker restarts the container.
     hub.container(service).exec_run(["sh", "-c", "kill -9 -1"])
 
     def works() -> bool:
@@ -532,7 +531,10 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
         except requests.RequestException:
             return False
 
-    wait_until(lambda: hub.container(service).attrs["State"]["StartedAt"] != began, "it is back")
+    wait_until(
+        lambda: hub.container(service).attrs["State"]["StartedAt"] != began,
+        "the container has restarted",
+    )
     wait_until(works, f"the {service} works again")
     assert ada.container.id == before
     assert run_cell(ada, kernel, "print(x)") == "42\n"
@@ -543,18 +545,19 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    # Each is used as soon as it is there: on a slow machine the next one may take long to start.
+    # Use each server as soon as it is ready, because the next one may take long to start on a slow
+    # machine.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
     kernel = busy.start_kernel()
-    # It prints nothing until it is done, which takes five times as long as a server may idle.
+    # The cell prints nothing until it is done, which takes five times as long as a server may idle.
     began = time.monotonic()
     assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
     assert time.monotonic() - began >= 60
     assert busy.api("GET", "/user/{name}/api/kernels").json()[0]["id"] == kernel
     assert idle.server() is None
-    wait_until(lambda: not busy.server(), "now that it idles, it is stopped as well")
+    wait_until(lambda: not busy.server(), "the server is stopped after its cell has ended")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"
 
@@ -567,7 +570,7 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
         other.listen()
         with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
             hub.up()
-    hub.up()  # at once, though Docker would wait
+    hub.up()  # restarts the hub immediately, although Docker would wait
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
@@ -576,7 +579,7 @@ def test_a_network_without_walls_ends_the_start(engine, walls):
     network = engine.networks.create(name, driver="bridge", **walls)
     try:
         with pytest.raises(SystemExit, match=rf"{name}', learners' servers could reach each other"):
-            containers.learners_network(engine, name)
+            network.ensure(engine, name)
     finally:
         network.remove()
 
@@ -590,7 +593,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` removes it while no server runs; its addresses may then be taken."""
+    """`docker network prune` removes an unused network; its addresses may then be taken."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks
@@ -602,8 +605,8 @@ def test_the_network_that_is_pruned_comes_back(new_hub, taken):
         ipam = docker.types.IPAMConfig(pool_configs=[pool])
         other = networks.create(f"{hub.name}-taken", driver="bridge", ipam=ipam)
     try:
-        wait_until(lambda: networks.list(names=[f"^{hub.name}$"]), "the network is there")
-        wait_until(lambda: hub.answers(), "the hub is reached")
+        wait_until(lambda: networks.list(names=[f"^{hub.name}$"]), "the network exists again")
+        wait_until(lambda: hub.answers(), "the hub can be reached")
         assert (networks.get(hub.name).attrs["IPAM"] == before) is not taken
         ClassLearner(hub, "ada").start_server()
     finally:
@@ -617,6 +620,6 @@ def test_down_and_up_keep_accounts_work_and_running_servers(hub, ada):
     hub.make("down")
     hub.up()
     assert hub.admin_password == password
-    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server is reached")
+    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server can be reached")
     assert ada.container.id == before
     assert ada.session.get(f"{hub.url}/hub/home", timeout=30).ok  # still logged in

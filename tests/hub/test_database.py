@@ -1,4 +1,4 @@
-"""The hub's database: damaged, missing, of another version, on a PostgreSQL server."""
+"""Test the hub's database: damaged, missing, from another version, or on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A folder with a hub's database, and a copy of it."""
+    """Return a folder with a hub's database and a copy of the database."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
     where = database.prepare(tmp_path)
     with database.connect(where) as connection, connection.begin():
@@ -72,12 +75,25 @@ def as_another_program_has_it(path: Path) -> None:
         connection.execute("CREATE TABLE songs (name TEXT)")
 
 
+def as_a_killed_upgrade_leaves_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.commit()
+
+
+def as_docker_makes_what_is_missing(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES = [
     (overwrite, "file is not a database"),
     (overwrite_in_the_middle, "is damaged: "),
     (lambda path: os.truncate(path, 20_000), "is damaged: "),
     (lambda path: os.truncate(path, 0), "it holds no accounts"),
     (as_another_program_has_it, "it holds no accounts"),
+    (as_a_killed_upgrade_leaves_it, "it does not say which version made it"),
+    (as_docker_makes_what_is_missing, "it is a folder"),
     (lambda path: path.unlink(), "There is no database .*, but there was one"),
 ]
 
@@ -90,7 +106,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
     damage(path)
     with pytest.raises(SystemExit, match=sentence) as end:
         database.prepare(folder)
-    assert "recover` brings the last good copy back." in str(end.value)
+    assert "recover` restores the last good copy." in str(end.value)
     database.recover(folder, replace=False, empty=False)
     assert "The accounts are as they were on 2" in capsys.readouterr().out
     database.prepare(folder)
@@ -120,6 +136,171 @@ def test_a_damaged_database_never_replaces_a_copy(folder, caplog):
         assert "The accounts' database is damaged: " in caplog.text
         caplog.clear()
         assert names(good) == {"ada"}
+
+
+# --- Not damaged, and not usable either
+
+
+def test_a_database_that_another_program_locks_is_not_called_damaged(folder, monkeypatch, caplog):
+    path = folder / "jupyterhub.sqlite"
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for use in (
+            lambda: database.prepare(folder),
+            lambda: database.recover(folder, replace=False, empty=False),
+            lambda: database.recover(folder, replace=True, empty=True),
+            lambda: database.look_after(f"sqlite:///{path}", folder),
+            lambda: database.state_of(f"sqlite:///{path}"),
+        ):
+            with pytest.raises(SystemExit, match="is not damaged, but another program") as end:
+                use()
+            assert "recover" not in end.value.code
+    assert "damaged" not in caplog.text
+    assert path.read_bytes() == before
+    database.prepare(folder)
+
+
+def test_a_database_that_is_locked_for_a_moment_is_waited_for(folder):
+    path = folder / "jupyterhub.sqlite"
+    with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(1, other.rollback)
+        timer.start()
+        database.prepare(folder)
+        timer.join()
+
+
+# Run as the hub's user: root may write everywhere.
+AS_THE_HUB = """
+import sys; from pathlib import Path; from tfcourse.hub import database
+database.{what}
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "mode"),
+    [
+        ("chmod a-w jupyterhub.sqlite", "rw"),
+        ("chmod a= jupyterhub.sqlite", "rw"),
+        ("chown root jupyterhub.sqlite && chmod 600 jupyterhub.sqlite", "rw"),
+        ("chmod a-w .", "rw"),
+        ("chown root . && chmod 755 .", "rw"),
+        ("true", "ro"),
+    ],
+)
+@pytest.mark.parametrize(
+    "what",
+    ["prepare(Path('/hub'))", "recover(Path('/hub'), False, False)"],
+    ids=["start", "recover"],
+)
+def test_a_database_that_cannot_be_written_gets_a_sentence(
+    engine, image, folder, script, mode, what
+):
+    def run(command: list[str], mode: str, **how: Any) -> tuple[int, str]:
+        volumes = {str(folder): {"bind": "/hub", "mode": mode}}
+        started = engine.containers.run(
+            image("hub"), command, volumes=volumes, working_dir="/hub", detach=True, **how
+        )
+        try:
+            return started.wait(timeout=60)["StatusCode"], started.logs().decode()
+        finally:
+            started.remove(force=True)
+
+    assert run(["sh", "-ec", f"chown -R 1000:1000 . && {script}"], "rw", user="root") == (0, "")
+    before = (folder / "jupyterhub.sqlite").read_bytes()
+    code, said = run(["python", "-c", AS_THE_HUB.format(what=what)], mode)
+    assert code == 1
+    assert "The database /hub/jupyterhub.sqlite cannot be written: " in said
+    assert "have to belong to user 1000" in said
+    assert "Traceback" not in said
+    assert "make recover" not in said
+    assert (folder / "jupyterhub.sqlite").read_bytes() == before
+    assert not list(folder.glob("jupyterhub.sqlite?*"))
+
+
+# --- Copies, and clocks that are wrong
+
+YEAR = 366 * 24 * 3600
+
+
+def rename(path: Path, name: str) -> None:
+    """Change the only user's name."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE users SET name = ?", [name])
+        connection.commit()
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR, 2 * 3600], ids=["ahead", "behind", "two hours"])
+def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
+    """Afterwards, the hub copies again at once, and recovers the latest copy."""
+    path = folder / "jupyterhub.sqlite"
+    where = f"sqlite:///{path}"
+    (first,) = database.copies(folder)
+    first.rename(first.with_name("2020-01-01-x.sqlite"))
+    os.utime(first.with_name("2020-01-01-x.sqlite"), (1, 1))
+    now = time.time()
+    with freeze(now + off):
+        rename(path, "while it was wrong")
+        database.look_after(where, folder)
+        (copy, _) = sorted(database.copies(folder))[::-1]
+        os.utime(copy, (now + off, now + off))
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # as such a clock names it
+    rename(path, "afterwards")
+    database.look_after(where, folder)
+    assert names(database.copies(folder)[0]) == {"afterwards"}
+    assert len(database.copies(folder)) == 3
+    path.unlink()
+    database.recover(folder, replace=False, empty=False)
+    assert names(path) == {"afterwards"}
+
+
+@contextmanager
+def freeze(moment: float) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: moment)
+        yield
+
+
+def test_a_copy_from_the_future_does_not_stop_others(folder):
+    (only,) = database.copies(folder)
+    only = only.rename(only.with_name("2099-01-01-x.sqlite"))
+    os.utime(only, (time.time() + YEAR, time.time() + YEAR))
+    rename(folder / "jupyterhub.sqlite", "now")
+    database.look_after(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    assert [names(copy) for copy in database.copies(folder)] == [{"now"}, {"ada"}]
+
+
+def test_a_copy_from_the_future_is_not_kept_for_ever(folder):
+    (good,) = database.copies(folder)
+    future = shutil.copy(good, good.with_name("2099-01-01-x.sqlite"))
+    os.utime(future, (time.time() + YEAR, time.time() + YEAR))
+    for day in range(1, 7):
+        old = shutil.copy(good, good.with_name(f"2026-01-{day:02}-x.sqlite"))
+        os.utime(old, (day, day))
+    assert database.copies(folder)[-1] == future
+    database.copy(f"sqlite:///{folder / 'jupyterhub.sqlite'}", folder)
+    assert future not in database.copies(folder)
+    assert len(database.copies(folder)) == 7
+
+
+def test_what_is_put_aside_in_the_same_second_is_all_kept(folder, monkeypatch):
+    path = folder / "jupyterhub.sqlite"
+    monkeypatch.setattr(database, "datetime", Stopped)
+    for content in (b"first", b"second"):
+        path.write_bytes(content)
+        database.recover(folder, replace=False, empty=False)
+    kept = {aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")}
+    assert kept == {b"first", b"second"}
+
+
+class Stopped(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 10, 25, 2, 30, tzinfo=tz)
 
 
 def test_copies_are_kept_of_seven_days(folder):
@@ -154,7 +335,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """Half a database is not left where the hub looks for a whole one."""
+    """An unfinished database is never left where the hub looks for a complete one."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):
@@ -180,7 +361,7 @@ def test_a_database_that_cannot_be_gets_a_sentence(tmp_path, monkeypatch, text):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A running hub with open sign-up."""
+    """Return a running hub with open sign-up."""
     hub = new_hub()
     hub.environment["COURSE_SIGNUP"] = "open"
     hub.up()
@@ -189,7 +370,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner with saved work."""
+    """Return a learner with saved work."""
     hub.sign_up("ada")
     hub.admit = lambda name: None
     ada = ClassLearner(hub, "ada")
@@ -201,24 +382,26 @@ def ada(hub) -> ClassLearner:
 def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, ada):
     wait_until(lambda: "copies" in in_state(hub, "ls /srv/state/hub"), "there is a copy")
     in_state(hub, f"dd if=/dev/urandom of={SQLITE} bs=1k count=50 conv=notrunc 2>&1")
-    wait_until(lambda: "database is damaged" in hub.log("hub"), "the log says it", seconds=100)
+    wait_until(
+        lambda: "database is damaged" in hub.log("hub"), "the log reports the damage", seconds=100
+    )
     hub.make("down")
     with pytest.raises(AssertionError) as failed:
         hub.up()
     sentence = f"The accounts' database is damaged: {SQLITE}: file is not a database."
     assert sentence in str(failed.value)
-    assert "`make recover` brings the last good copy back." in str(failed.value)
+    assert "`make recover` restores the last good copy." in str(failed.value)
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
-    # The copy is from before ada came. The hub knows her name from her work.
+    # The copy was made before ada signed up, but the hub knows her name from her files.
     assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
     assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
 
 
-# --- Of another version
+# --- From another version
 
 
 def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
@@ -232,7 +415,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     ):
         database.prepare(folder)
     assert path.read_bytes() == before
-    # The way back to the older hub: the copy that was made before the upgrade.
+    # To return to the older hub, recover the copy that was made before the upgrade.
     database.recover(folder, replace=False, empty=False)
     assert names(path) == {"ada"}
     assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [before]
@@ -240,14 +423,14 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
-    """`recover` brings copies only into an empty one."""
-    with pytest.raises(SystemExit, match="bring the server's own backup back") as end:
+    """On a server, `recover` copies accounts only into an empty database."""
+    with pytest.raises(SystemExit, match="restore the server's own backup") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
     assert "recover" not in end.value.code
 
 
-# What an older hub leaves: accounts, one of them an administrator's, and a token.
+# These create what an older hub leaves behind: accounts, including an administrator's, and a token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator
 c = get_config()
@@ -276,7 +459,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """Only JupyterHub 5.0 has changed the schema."""
+    """Only JupyterHub 5.0 changed the schema, so a database of version 5.4 needs no upgrade."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -284,7 +467,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     install = [uv, "pip", "install", "--quiet", "--python", python, *packages]
     installed = subprocess.run(install, capture_output=True, text=True, check=False)
     if installed.returncode:
-        pytest.skip(f"JupyterHub {version} is not to be had: {installed.stderr[-300:]}")
+        pytest.skip(f"JupyterHub {version} cannot be installed: {installed.stderr[-300:]}")
     (tmp_path / "jupyterhub_config.py").write_text(OLD_CONFIG)
     old = subprocess.run(
         [python, "-c", OLD, PASSWORD],
@@ -317,7 +500,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
 
 @pytest.fixture(scope="module")
 def server(engine) -> Iterator[Postgres]:
-    """A PostgreSQL server that still has to be started."""
+    """Return a PostgreSQL server that has not been started yet."""
     server = Postgres(engine)
     yield server
     server.remove()
@@ -325,7 +508,7 @@ def server(engine) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def kept(new_hub, server) -> ClassHub:
-    """A hub that keeps its accounts on that server."""
+    """Return a hub that keeps its accounts on the PostgreSQL server."""
     hub = new_hub()
     hub.environment["COURSE_DATABASE"] = server.url
     with pytest.raises(AssertionError) as failed:
@@ -357,7 +540,7 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     kept.make("backup", BACKUP=str(file))
     other = new_hub()
     other.make("restore", BACKUP=str(file))
-    other.up()  # with a file
+    other.up()  # with its accounts in a file
     assert other.login("grace").url == f"{other.url}/hub/spawn"
     ivan = ClassLearner(other, "ivan")
     other.make("backup", BACKUP=str(file))
@@ -372,9 +555,9 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     headers = {"Authorization": f"token {ivan.token}"}
     user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "ivan"
-    ClassLearner(other, "judy")  # with an id of her own
+    ClassLearner(other, "judy")  # her id must not clash with another account's
     other.make("down")
-    # The earlier file would be taken for the present accounts.
+    # Otherwise, the hub would mistake the earlier file for the present accounts.
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()

@@ -1,6 +1,7 @@
-"""Drills: things break while a class works on a real hub in containers. What is left of its work?
+"""Drills: break things while a class works on a real hub in containers; check what work is left.
 
-Each prints how long it took until a learner could go on: `pytest tests/hub/test_drills.py -rP`.
+Some drills print how long it took until learners could continue. To see these times, run
+`pytest tests/hub/test_drills.py -rP`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 import pytest
 import requests
-from hubs import IMAGE, ClassHub, ClassLearner, run_cell, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, run_cell, wait_until
 
-from tfcourse.hub.spawners.containers import LABEL
+from tfcourse.hub.spawners.names import LABEL
 
 CLASS = 20  # learners
 
@@ -40,7 +41,7 @@ def hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def learners(hub) -> list[ClassLearner]:
-    """A class that is logged in, but has no servers yet."""
+    """Return a class of learners who are logged in but have no servers yet."""
     return [ClassLearner(hub, f"learner{number}") for number in range(CLASS)]
 
 
@@ -68,12 +69,12 @@ def test_a_class_starts_at_once_and_each_gets_a_server(hub, learners):
 
 def start(learner: ClassLearner) -> float:
     learner.api("POST", START).raise_for_status()
-    return wait_until(lambda: (learner.server() or {}).get("ready"), "it is ready", 300)
+    return wait_until(lambda: (learner.server() or {}).get("ready"), "the server is ready", 300)
 
 
 @pytest.fixture(scope="module")
 def working(learners) -> list[ClassLearner]:
-    """Return the five learners who stay, each with a running server."""
+    """Return the five learners who continue, each with a running server."""
     for learner in learners[:5]:
         if not learner.server():
             learner.start_server()
@@ -87,12 +88,12 @@ def test_five_learners_work_on_while_the_hub_is_killed(hub, working):
         save(learner, "before").raise_for_status()
     before = [learner.container.id for learner in working]
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    # Cells run and notebooks are saved while there is no hub: the proxy knows the way.
+    # Without the hub, cells run and notebooks are saved, because the proxy still has the routes.
     for learner, kernel in zip(working, kernels, strict=True):
         assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
         save(learner, "meanwhile").raise_for_status()
     seconds = wait_until(hub.answers, "the hub is back")
-    print(f"hub killed: pages of the hub after {seconds:.1f} s, work without a break")
+    print(f"hub killed: its pages were back after {seconds:.1f} s, and work was not interrupted")
     for learner, kernel in zip(working, kernels, strict=True):
         wait_until(lambda learner=learner: learner.server()["ready"], "the hub knows the server")
         assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
@@ -104,10 +105,10 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     starting = learners[5:10]
     with ThreadPoolExecutor(len(starting)) as pool:
         list(pool.map(lambda learner: learner.api("POST", START).raise_for_status(), starting))
-    # Some have a container that the hub has not noted yet; some have none.
-    wait_until(lambda: containers(hub, starting), "the first ones are there")
+    # Some learners have a container that the hub has not recorded yet; others have none.
+    wait_until(lambda: containers(hub, starting), "the first containers exist")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    left = hub.engine.containers.create(  # between its two requests to the engine
+    left = hub.engine.containers.create(  # as if killed between two requests to the engine
         f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
     )
     wait_until(hub.answers, "the hub is back")
@@ -117,31 +118,31 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
         if not learner.server():
             learner.api("POST", START).raise_for_status()
     seconds = wait_until(
-        lambda: all((learner.server() or {}).get("ready") for learner in starting), "all are ready"
+        lambda: all((learner.server() or {}).get("ready") for learner in starting),
+        "all servers are ready",
     )
-    print(f"hub killed during {len(starting)} starts: all ready {seconds:.1f} s after it is back")
+    print(f"hub killed during {len(starting)} starts: all ready {seconds:.1f} s after its return")
     for learner in starting:
         save(learner, "mine").raise_for_status()
         learner.stop_server()
 
 
 def containers(hub: ClassHub, learners: list[ClassLearner]) -> list:
-    names = [f"^/{hub.name}-{learner.name}$" for learner in learners]
-    return hub.engine.containers.list(filters={"name": names}, ignore_removed=True)
+    return hub.servers(*(learner.name for learner in learners))
 
 
 def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
     learner = working[0]
     save(learner, "kept").raise_for_status()
     learner.container.remove(force=True)
-    gone = wait_until(lambda: not learner.server(), "the hub has noticed")
+    gone = wait_until(lambda: not learner.server(), "the hub notices")
     learner.start_server()
     assert saved(learner) == "kept"
     print(f"container deleted: noticed after {gone:.1f} s")
 
 
 def test_stop_and_start_at_once(working):
-    """What a learner does after reading that it helps."""
+    """A learner may restart a server several times after reading that this helps."""
     learner = working[0]
     for _ in range(3):
         learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
@@ -152,7 +153,7 @@ def test_stop_and_start_at_once(working):
 @pytest.mark.root
 def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     learner = ClassLearner(hub, "full")
-    # A home of 30 MB: a file system in memory.
+    # The home is a file system in memory, with a size of 30 MB.
     home = hub.homes / "homes" / "full"
     home.mkdir()
     options = "size=30m,uid=1000,gid=1000,mode=0700"
@@ -175,8 +176,8 @@ except OSError as error:
     assert refused.status_code == 500
     assert re.search("full|No space left", refused.json()["message"])
     assert saved(learner) == "kept"
-    save(working[1], "mine").raise_for_status()  # the others do not notice
-    # A server starts nevertheless; only there can the learner make room.
+    save(working[1], "mine").raise_for_status()  # other learners are not affected
+    # The server starts nevertheless, because the learner can only free space from within it.
     learner.stop_server()
     learner.start_server()
     assert saved(learner) == "kept"
@@ -185,8 +186,32 @@ except OSError as error:
     assert saved(learner) == "kept, too"
 
 
+@pytest.mark.parametrize("killed", [("hub", "proxy"), ("hub",)], ids=" ".join)
+def test_a_power_cut_that_leaves_empty_files_is_survived(hub, killed):
+    """Hub and proxy agree on a new token, and nobody comes in with an empty password."""
+    learner = ClassLearner(hub, f"cut{len(killed)}")
+    learner.start_server()
+    save(learner, "kept").raise_for_status()
+    services = [hub.container(name) for name in killed]
+    for service in services:
+        service.kill()
+    files = ("*/proxy-token", "*/hub/cookie_secret", "*/hub/first-*", "*/hub/container-names")
+    empty = f"cd /srv && truncate --size 0 {' '.join(files)}"
+    volumes = [f"{hub.name}_state:/srv/state", f"{hub.name}_secrets:/srv/secrets"]
+    hub.engine.containers.run(f"{IMAGE}:hub", ["sh", "-c", empty], volumes=volumes, remove=True)
+    for service in services:
+        service.start()
+    wait_until(hub.answers, "the hub is back")
+    assert "Everyone has to log in again" in hub.log("hub")
+    assert "Invalid username" in hub.login("instructor", " ").text
+    assert hub.login("instructor", hub.admin_password).url.endswith("/hub/spawn")
+    assert hub.login(learner.name, PASSWORD).url.startswith(f"{hub.url}/user/{learner.name}/lab")
+    assert saved(learner) == "kept"
+    learner.stop_server()
+
+
 def test_endless_output_hurts_nobody(working):
-    """Ten gigabytes, or as much of them as half a minute allows."""
+    """A cell prints ten gigabytes, or as much as it can in half a minute."""
     loud, other = working[2], working[3]
     kernel = loud.start_kernel()
     flood = """
@@ -229,12 +254,12 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
         assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/05_loss_updated_*.ipynb")
     finally:
         hub.remove()
-        for kind in ("cpu", "hub"):  # the name, not the image
+        for kind in ("cpu", "hub"):  # removes the name, not the image
             engine.images.remove(f"{name}:{kind}", force=True)
 
 
 def upgrade(engine: docker.DockerClient, name: str) -> None:
-    """Build an image with changed lessons, under the name of the one in use."""
+    """Build an image with changed lessons, under the name of the current image."""
     change = r"""sed -i '0,/"source": \[/s//"source": [\n    "Second edition.\\n",/'"""
     dockerfile = f"""
 FROM {name}:cpu

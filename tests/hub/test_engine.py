@@ -1,7 +1,7 @@
-"""The drill that needs the Docker engine to itself: it is restarted while a learner works.
+"""Restart the Docker engine while a learner works.
 
-This stops every container on this machine, so the drill runs only when asked for, and alone:
-`pytest tests/hub/test_engine.py --restart-engine`, as root.
+This drill stops every container on this machine, so it runs only on request, and it must run
+alone. As root, run `pytest tests/hub/test_engine.py --restart-engine`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from hubs import ROOT, ClassLearner, wait_until
 @pytest.fixture(autouse=True)
 def asked_for(request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--restart-engine"):
-        pytest.skip("it restarts the Docker engine: ask for it with --restart-engine, alone")
+        pytest.skip("this restarts the Docker engine; run it alone, with --restart-engine")
 
 
 def restart(engine: docker.DockerClient) -> None:
-    """Restart the engine the way this machine runs it: by systemd, or by .ci/docker."""
+    """Restart the engine in the way that this machine runs it: with systemd or with .ci/docker."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:

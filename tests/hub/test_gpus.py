@@ -1,8 +1,8 @@
-"""How GPUs are found and handed out.
+"""Test how GPUs are found and assigned.
 
-No GPU is needed, and none is used: a private Docker engine finds a stand-in for NVIDIA's runtime
-hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. Everything in
-between is real: the hub's requests, and what the engine makes of them.
+These tests neither need nor use a GPU. A private Docker engine finds a stand-in for NVIDIA's
+runtime hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. Everything in
+between is real: the hub's requests, and how the engine handles them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tfcourse.hub.spawners.containers import ContainerSpawner
 IMAGE = "course-gpu-stand-in:gpu"
 GPUS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]
 
-# In this variable Docker tells nvidia-container-runtime which GPUs a container gets.
+# Docker uses this variable to tell nvidia-container-runtime which GPUs a container gets.
 NVIDIA_SMI = f"""#!/bin/sh
 for gpu in {" ".join(GPUS)}; do
     case "$NVIDIA_VISIBLE_DEVICES" in *all* | *$gpu*) echo $gpu ;; esac
@@ -39,19 +39,19 @@ done
 
 @pytest.fixture(scope="module")
 def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
-    """A second engine with a folder of its own, and the stand-ins."""
+    """Return a second engine, with the stand-ins and a separate folder."""
     dockerd = shutil.which("dockerd")
     if not dockerd or os.geteuid() != 0:
-        pytest.skip("a private Docker engine needs root, and `dockerd` on PATH")
+        pytest.skip("a private Docker engine needs root and `dockerd` on PATH")
     folder = tmp_path_factory.mktemp("engine")
     hook = folder / "bin" / "nvidia-container-runtime-hook"
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ncat >/dev/null\necho called >>{folder}/hook\n")
     hook.chmod(0o755)
-    (folder / "daemon.json").write_text("{}")  # not the one in /etc
+    (folder / "daemon.json").write_text("{}")  # so that the engine does not read the one in /etc
     process = subprocess.Popen(
         [
-            # In a network of its own: an engine without a bridge removes the other engine's.
+            # The network is separate, because an engine without a bridge removes the other's.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
@@ -73,7 +73,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # root's, and hundreds of megabytes
+        shutil.rmtree(folder / "data")  # root owns it, and it takes hundreds of megabytes
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -87,7 +87,7 @@ def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
 
 
 def stand_in_image(engine: docker.DockerClient) -> bytes:
-    """Return the base image with a stand-in for nvidia-smi, as `docker save` writes it."""
+    """Return the base image with a stand-in for nvidia-smi, in the format of `docker save`."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, text, mode in [
@@ -107,11 +107,11 @@ def stand_in_image(engine: docker.DockerClient) -> bytes:
 
 @pytest.fixture
 def new_spawner(engine_with_gpus, monkeypatch):
-    """Return a function that makes learners' spawners for that engine; end what they started."""
+    """Return a function that makes learners' spawners for that engine; remove their containers."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """A spawner without what only a running hub has: addresses and tokens."""
+        """A spawner that needs no addresses or tokens, which only a running hub has."""
 
         _client = None
 
@@ -145,7 +145,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
 
 
 def visible(spawner: ContainerSpawner) -> list[str]:
-    """Return the GPUs that Docker has asked NVIDIA's runtime to give to the learner's server."""
+    """Return the GPUs that Docker asked NVIDIA's runtime to give to the learner's server."""
     client = docker.from_env()
     container = client.containers.get(spawner.container_name)
     environment = run_in(container, "cat", "/proc/1/environ")
@@ -166,7 +166,7 @@ def test_the_probe_says_why_there_are_none(engine, image):
     reason = "Not available: this server has no NVIDIA GPU that Docker can use."
     cpu = image("cpu")
     assert gpus.probe(engine, cpu) == ([], reason)
-    # Docker leaves a container that it cannot start.
+    # Docker leaves behind a container that it cannot start; the probe must remove it.
     left = engine.containers.list(all=True, filters={"ancestor": cpu}, ignore_removed=True)
     assert "nvidia-smi" not in {container.attrs["Path"] for container in left}
     reason = "Not available: the image for GPUs is not on this server."
@@ -202,7 +202,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # Deleted by hand: the hub does not know of it.
+        # This container is deleted by hand, so the hub does not know about it.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)
@@ -252,4 +252,4 @@ def test_other_settings_of_the_container_are_kept(new_spawner, engine_with_gpus)
     asyncio.run(ada.start())
     container = engine_with_gpus.containers.get(ada.container_name)
     assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
-    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # as it was, for a start without a GPU
+    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # unchanged, for a start without a GPU

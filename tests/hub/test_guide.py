@@ -1,7 +1,7 @@
-"""The guide for clusters: the real kubectl and Helm understand its commands.
+"""Check that the real kubectl and Helm understand the commands in the guide for clusters.
 
-There is no cluster here. A command that needs one ends because nothing answers; the test then makes
-sure that nothing else was wrong with it.
+There is no cluster here. A command that needs one fails because nothing answers; the test then
+makes sure that nothing else was wrong with the command.
 """
 
 import json
@@ -28,7 +28,7 @@ BLOCKS = [
     if "kubectl" in block or "helm" in block
 ] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
 
-# Runs a block; a program that finds no cluster counts as successful.
+# Runs a block of commands. A command that fails because it finds no cluster counts as successful.
 SHELL = r"""
 set -eu
 make() { :; }
@@ -76,15 +76,15 @@ def test_a_step_of_the_guide_is_understood(block, tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     if "helm" in block and not shutil.which("helm"):
-        pytest.skip("there is no helm on PATH: its commands in this block were not looked at")
+        pytest.skip("helm is not on PATH, so its commands in this block were not checked")
 
 
 def test_the_guide_speaks_of_what_there_is():
-    """A selector or a name that matches nothing has no effect, and no command says so."""
+    """A selector or a name that matches nothing has no effect, and no command reports it."""
     learners = {
         "component=singleuser-server",
         our_pods.VOLUMES,
-    }  # KubeSpawner's: test_kubernetes.py
+    }  # KubeSpawner's labels; see test_kubernetes.py
     charts = {"component=hub"}
     assert set(re.findall(r"--selector (\S+?)[\s`)]", GUIDE)) == learners | charts
     assert set(re.findall(r"--version (\S+)", GUIDE)) == {values.CHART}
@@ -94,13 +94,13 @@ def test_the_guide_speaks_of_what_there_is():
 
 @pytest.fixture
 def restore():
-    """Return the pod that restores the chart's database."""
+    """Return the specification of the pod that restores the chart's database."""
     (found,) = re.findall(r"--overrides '(.*?)' <", GUIDE, re.S)
     return json.loads(re.sub(r"""'"\$\(.*?\)"'""", "SUM", found))["spec"]
 
 
 def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(restore):
-    """`kubectl run` leaves out any other fields without a word."""
+    """`kubectl run` silently drops fields that do not exist."""
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": restore}
     kubernetes_validate.validate(pod, "1.37", strict=True)
     assert pods.forbidden(restore) == []
@@ -108,7 +108,7 @@ def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(resto
 
 @pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
 def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
-    """With the pod's own command, which takes a broken connection for the end of the copy."""
+    """Run the pod's own command, which cannot tell a broken connection from the end of the copy."""
     (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
     command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
     (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)
@@ -121,7 +121,7 @@ def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_pa
 
 
 def test_a_copy_of_postgresql_comes_back_into_what_a_newer_hub_has_added_to(engine):
-    """With the guide's three commands, as a user who owns the database and nothing else."""
+    """Run the guide's three commands as a user who owns the database and nothing else."""
     commands = re.findall(r"\b((?:pg_dump|psql|pg_restore) [^`&]*hub\.?(?:dump| CASCADE'))", GUIDE)
     dump, *restore = [
         re.sub(r"postgresql://\S+", "postgresql://course:x@127.0.0.1:$PORT/course", command)

@@ -1,4 +1,4 @@
-"""Learners' homes on the hub for a class: folders in one folder, and those that were volumes."""
+"""Test learners' homes on the hub for a class, including homes that used to be Docker volumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcourse.hub.spawners import homes
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Return an empty folder, as the hub's container finds it."""
+    """Return an empty folder for homes, as the hub's container finds it at first."""
     (tmp_path / "homes").mkdir()
     monkeypatch.setattr(homes, "FOLDER", tmp_path / "homes")
     monkeypatch.setattr(homes, "OLD", tmp_path / "old")
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def prepared(folder) -> Path:
-    """Return the folder after it was prepared for a hub."""
+    """Return the folder for homes, prepared for a hub."""
     homes.prepare("/srv/course", "course")
     return folder
 
@@ -73,7 +73,7 @@ def test_two_hubs_do_not_share_a_folder(prepared):
 
 
 def test_without_its_disk_the_hub_does_not_start_with_empty_homes(prepared, tmp_path, monkeypatch):
-    """If the disk is not mounted, there is an empty folder in its place."""
+    """If the disk is not mounted, the hub finds an empty folder in its place."""
     (tmp_path / "mount-point").mkdir()
     monkeypatch.setattr(homes, "FOLDER", tmp_path / "mount-point")
     with pytest.raises(
@@ -85,6 +85,45 @@ def test_without_its_disk_the_hub_does_not_start_with_empty_homes(prepared, tmp_
 def test_homes_that_were_moved_are_found(prepared):
     homes.prepare("/mnt/large", "course")
     assert homes.path_on_server() == "/mnt/large"
+
+
+RUINS = [b"", b"\0" * 60, b"[]", b"null", b"{}", b'{"hub": "course"', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
+    (prepared / homes.NOTE).write_bytes(ruin)
+    with pytest.raises(SystemExit, match="is not prepared: start the hub with `make up`"):
+        homes.path_on_server()
+    homes.prepare("/srv/course", "course")
+    assert homes.path_on_server() == "/srv/course"
+
+
+@pytest.mark.parametrize("ruin", RUINS)
+def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
+    """The homes may be another hub's."""
+    (prepared / homes.NOTE).write_bytes(ruin)
+    for last in (b"", b"/srv/other", None):
+        (tmp_path / "homes-path").unlink()
+        if last is not None:
+            (tmp_path / "homes-path").write_bytes(last)
+        with pytest.raises(SystemExit, match="is damaged, and this hub has not kept homes") as end:
+            homes.prepare("/srv/course", "course")
+        assert (prepared / homes.NOTE).read_bytes() == ruin
+        (tmp_path / "homes-path").touch()
+    written = end.value.code.partition("echo '")[2].partition("'")[0]
+    (prepared / homes.NOTE).write_text(written)
+    homes.prepare("/srv/course", "course")
+
+
+def test_an_empty_note_of_where_homes_were_is_a_sentence(prepared, tmp_path, monkeypatch):
+    (tmp_path / "homes-path").write_bytes(b"")
+    homes.prepare("/srv/course", "course")
+    assert (tmp_path / "homes-path").read_text() == "/srv/course"
+    (tmp_path / "homes-path").write_bytes(b"")
+    (prepared / homes.NOTE).unlink()
+    with pytest.raises(SystemExit, match="homes were in another folder, but there are none"):
+        homes.prepare("/srv/course", "course")
 
 
 def test_a_new_home_is_for_its_learner_alone(prepared):
@@ -125,7 +164,7 @@ def test_a_home_that_is_no_folder_gets_a_sentence(prepared):
 
 
 def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
-    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)  # the hub is killed
+    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)  # as if the hub were killed
     with pytest.raises(ZeroDivisionError):
         homes.make("ada")
     assert homes.names() == []
@@ -148,7 +187,7 @@ def test_a_path_that_docker_would_misread_gets_a_sentence(monkeypatch, value):
 
 @pytest.fixture
 def old(folder) -> Path:
-    """Return a volume of an earlier version, with work in it."""
+    """Return the folder of an earlier version's volume, with work in it."""
     old = folder.parent / "old"
     old.mkdir(mode=0o755)
     (old / "work.ipynb").write_text("mine")
@@ -172,9 +211,9 @@ def test_a_volume_is_taken_over(prepared, old):
 @pytest.mark.parametrize("name", ["home-ada", "shared"])
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
 def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
-    """Before each change of a name, and before the volume is removed.
+    """The take-over is killed before each rename, and before the volume is removed.
 
-    `shared` is there, empty, before it is taken over.
+    The folder `shared` already exists before its take-over, but it is empty.
     """
     target = prepared / {"home-ada": "homes/ada", "shared": "shared"}[name]
     calls = itertools.count(1)
@@ -202,7 +241,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
 
 
 def test_a_take_over_waits_for_one_that_still_copies(prepared, old):
-    """A command that is killed leaves its container running."""
+    """A killed command leaves its container running."""
     with open(prepared / homes.NOTE) as note, ThreadPoolExecutor(1) as pool:
         fcntl.flock(note, fcntl.LOCK_EX)
         second = pool.submit(homes.take, "home-ada", "of 2026")
@@ -235,7 +274,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
     assert (old / "work.ipynb").exists()
     homes.take("home-bob", "of 2025")
     with pytest.raises(SystemExit, match="Nothing was changed"):
-        homes.take("home-bob", "of 2026")  # another volume of that name: from an old backup, say
+        homes.take("home-bob", "of 2026")  # this volume may be from an old backup
 
 
 # --- With Docker
@@ -243,7 +282,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """A hub whose learners have homes in volumes, as an earlier version had them."""
+    """Return a hub whose homes are in volumes, as they were in an earlier version."""
     hub = new_hub()
     hub.up()
     ada = ClassLearner(hub, "ada")
@@ -276,7 +315,7 @@ def old_volumes(hub: ClassHub) -> list[str]:
 
 def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     assert old_volumes(hub) == ["home-ada", "shared"]
-    # Somebody is still working on a volume.
+    # A learner's server is still using a volume.
     label = {"tensorflow-course.hub": hub.name}
     mount = [f"{hub.name}-home-ada:/home/jovyan"]
     server = hub.engine.containers.run(
@@ -299,7 +338,7 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     assert ada.run("cat", "/home/jovyan/saved") == "saved\n"
     ada.run("touch", "/home/jovyan/new")
     ada.stop_server()
-    # They are moved only once.
+    # The homes are moved only once.
     assert "Docker volumes" not in hub.up()
 
 
@@ -354,7 +393,7 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
-    """For example, with Compose alone: Docker then makes an empty folder."""
+    """If Compose alone starts the hub, for example, Docker makes an empty folder for the homes."""
     other = new_hub()
     run = other.engine.containers.run(
         f"{IMAGE}:hub",
@@ -371,7 +410,7 @@ def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
 
 
 def test_a_take_over_that_is_killed_goes_on(hub):
-    """Killed in the middle of a large home."""
+    """The take-over is killed while it copies a large home."""
     hub.make("down")
     large = f"{hub.name}-home-large"
     fill = "for i in $(seq 2000); do head -c 100000 /dev/urandom >/old/$i; done; chown -R 1000 /old"
@@ -385,7 +424,7 @@ def test_a_take_over_that_is_killed_goes_on(hub):
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    # Only the commands are dead: their container still copies, and the next one waits for it.
+    # Only the commands are dead. Their container still copies, and the next take-over waits for it.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

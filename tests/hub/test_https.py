@@ -1,4 +1,4 @@
-"""HTTPS in front of a hub for a class, with real certificates from an authority of our own."""
+"""Test HTTPS in front of a hub for a class, with real certificates from our own authority."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates, and keeps them in a folder."""
+    """A certificate authority, which keeps its certificates in a folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -63,7 +63,7 @@ class Authority:
         path.write_bytes(encode(Encoding.PEM, *private))
 
     def issue(self, name: str, *names: str, valid=(-DAY, DAY)) -> tuple[Path, Path]:
-        """Return the files of a certificate for these names and addresses, and of its key."""
+        """Issue a certificate for these names and addresses; return its file and its key's file."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alternatives = [
@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return an address of this machine that others cannot reach, and that is not loopback's."""
+    """Return an address of this machine that is not loopback, but that others cannot reach."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]
@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Let this process find our names at that address; return the file of authorities it trusts."""
+    """Resolve our names to that address in this process; return its file of trusted authorities."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -127,7 +127,7 @@ def new_secure_hub(new_hub, address, trusted) -> Callable[..., ClassHub]:
 
 @pytest.fixture(scope="module")
 def hub(engine, image, authority, address, trusted, new_secure_hub) -> Iterator[ClassHub]:
-    """A hub that gets its certificate as it would from Let's Encrypt."""
+    """Return a hub that gets its certificate as it would from Let's Encrypt."""
     port = free_ports()
     hub = new_secure_hub(
         COURSE_ACME_DIRECTORY=f"https://127.0.0.1:{port}/dir",
@@ -166,7 +166,7 @@ def hub(engine, image, authority, address, trusted, new_secure_hub) -> Iterator[
 
 @pytest.fixture(scope="module")
 def ada(hub) -> ClassLearner:
-    """A learner with a server."""
+    """Return a learner with a server."""
     ada = ClassLearner(hub, "ada")
     ada.start_server()
     return ada
@@ -219,9 +219,7 @@ def test_caddy_may_listen_and_nothing_else(hub):
     rights = {line.split(":\t")[0]: line.split(":\t")[1] for line in status.splitlines()}
     assert int(rights["CapBnd"], 16) == int(rights["CapEff"], 16) == 1 << 10  # NET_BIND_SERVICE
     assert rights["NoNewPrivs"] == "1"
-    listen = (
-        "import socket; socket.create_server(('127.0.0.1', 7))"  # as 80 and 443, a port below 1024
-    )
+    listen = "import socket; socket.create_server(('127.0.0.1', 7))"  # like 80 and 443, below 1024
     assert caddy.exec_run(["python", "-c", listen]).exit_code == 0
     mounts = {mount["Destination"] for mount in caddy.attrs["Mounts"]}
     files = {"/srv/certificate.pem", "/srv/key.pem", "/srv/acme-root.pem"}
@@ -234,7 +232,7 @@ def test_cookies_are_sent_over_https_alone(ada):
     cookies = {cookie.name: cookie for cookie in ada.session.cookies}
     assert {"jupyterhub-hub-login", "jupyterhub-user-ada", "_xsrf"} <= set(cookies)
     assert [cookie.name for cookie in ada.session.cookies if not cookie.secure] == []
-    assert cookies["jupyterhub-hub-login"].path == "/hub/"  # learners' servers are not sent it
+    assert cookies["jupyterhub-hub-login"].path == "/hub/"  # learners' servers do not get it
 
 
 def test_a_kernel_runs_a_cell(ada):
@@ -245,11 +243,11 @@ def test_progress_is_told_while_a_server_starts(hub):
     grace = ClassLearner(hub, "grace")
     with ThreadPoolExecutor() as another:
         another.submit(grace.start_server)
-        wait_until(grace.server, "it is starting")
+        wait_until(grace.server, "the server is starting")
         events = grace.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
         told = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith(b"data:"))
         assert next(told)["progress"] < 100
-        assert not grace.server()["ready"]  # it was not held back until the end
+        assert not grace.server()["ready"]  # the event was not held back until the end
         assert list(told)[-1]["ready"]
 
 
@@ -262,7 +260,7 @@ def test_a_large_file_goes_through(ada):
 
 
 class From(HTTPAdapter):
-    """Lets requests come from another address of this machine."""
+    """Sends requests from a given address of this machine."""
 
     def __init__(self, source: str):
         self.source = source
@@ -313,7 +311,7 @@ def test_a_killed_caddy_comes_back_with_its_certificate(hub, ada):
     caddy.exec_run(["sh", "-c", "kill -9 -1"])
     began = caddy.attrs["State"]["StartedAt"]
     again = lambda: hub.container("https").attrs["State"]["StartedAt"] != began  # noqa: E731
-    wait_until(again, "it is back", seconds=10)
+    wait_until(again, "Caddy has restarted", seconds=10)
 
     def works() -> bool:
         try:
@@ -321,7 +319,7 @@ def test_a_killed_caddy_comes_back_with_its_certificate(hub, ada):
         except requests.RequestException:
             return False
 
-    wait_until(works, "it works again", seconds=10)
+    wait_until(works, "Caddy works again", seconds=10)
     assert run_cell(ada, kernel, "print(x)") == "42\n"
     assert served(hub).serial_number == before
 
@@ -331,7 +329,7 @@ def test_down_and_up_keep_the_certificate_and_running_servers(hub, ada):
     hub.make("down")
     hub.up()
     assert served(hub).serial_number == before
-    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server is reached")
+    wait_until(lambda: ada.api("GET", "/user/{name}/api/status").ok, "the server can be reached")
 
 
 def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
@@ -342,11 +340,11 @@ def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
         AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
     ):
         stray.make("up")
-    assert time.monotonic() - began < 60  # it does not wait as long as it could
+    assert time.monotonic() - began < 60  # it does not wait until its time limit
     stray.remove()
 
 
-# --- A certificate that is given, and names of their own for learners' servers
+# --- A given certificate, and a separate name for each learner's server
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +366,7 @@ def victim(wildcard) -> ClassLearner:
 
 @pytest.fixture
 def browser(address, launch) -> Iterator[BrowserContext]:
-    """Return a real browser's window, which finds our names at our address."""
+    """Return a context of a real browser that resolves our names to our address."""
     rules = f"MAP {HOST} {address}, MAP *.{HOST} {address}"
     with sync_playwright() as playwright:
         browser = launch(playwright, f"--host-resolver-rules={rules}")
@@ -377,7 +375,7 @@ def browser(address, launch) -> Iterator[BrowserContext]:
 
 
 def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
-    """Log in; return a page with the learner's JupyterLab, by the hub's own name."""
+    """Log in; return a page with the learner's JupyterLab, opened under the hub's own name."""
     page = browser.new_page()
     page.goto(f"{learner.hub.url}/hub/login")
     page.fill("[name=username]", learner.name)
@@ -392,7 +390,7 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     return page
 
 
-# What a notebook in a browser does, with the cookies that it has.
+# Runs a cell as a notebook in a browser does, with the browser's cookies.
 RUN = """async (base) => {
     const xsrf = document.cookie.match(/_xsrf=([^;]*)/)[1];
     const options = {method: "POST", headers: {"X-XSRFToken": xsrf}, body: "{}"};
@@ -422,7 +420,7 @@ def test_a_learners_server_has_a_name_of_its_own(wildcard, victim, browser):
     assert [name for name, cookie in cookies.items() if not cookie["secure"]] == []
 
 
-# What a learner's page may do in the browser of somebody who looks at it.
+# What a learner's page can do in the browser of a person who opens it.
 OPEN = "url => { window.opened = window.open(url); }"
 READ = """() => {
     try { return opened.document.body.innerText; } catch (error) { return error.name; }
@@ -430,13 +428,13 @@ READ = """() => {
 
 
 def spy(browser: BrowserContext, origin: str, url: str) -> tuple[str, str]:
-    """Return what somebody sees at that address, and what a script of this origin reads there."""
+    """Return what a person sees at `url`, and what a script from `origin` can read there."""
     page = browser.new_page()
     page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto(f"{origin}/user/mallory/mallory.html")
     with page.expect_popup() as popup:
         page.evaluate(OPEN, url)
-    # If one of Docker's networks comes or goes just then, Chromium shows an error, and tries again.
+    # If a Docker network appears or disappears at this moment, Chromium shows an error and retries.
     popup.value.wait_for_url(url)
     return popup.value.inner_text("body"), page.evaluate(READ)
 
@@ -461,7 +459,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
         (f"https://bob.{HOST}:{wildcard.https}", bob, "tensorflow-course"),
         (wildcard.url, f"{wildcard.url}/hub/home", "bob"),
     ):
-        # The victim's own pages show that there is something to be read.
+        # The victim's own pages show that there is something to read.
         shown, read = spy(browser, own, url)
         assert secret in shown
         assert read == shown
@@ -471,7 +469,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
 
 
 def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
-    """README and the operator's guide warn of this; if the test fails, it is no longer true."""
+    """The README and the operator's guide warn of this; if this test fails, they are outdated."""
     lab(browser, ada)
     assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")[1]
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]
@@ -505,7 +503,7 @@ def test_without_a_host_name_there_is_no_caddy_any_more(wildcard):
         wildcard.container("https")
 
 
-# --- Settings that cannot be
+# --- Invalid settings
 
 
 @pytest.mark.parametrize("path", ["/nowhere/certificate.pem", "certificate.pem", "/srv"])
@@ -524,7 +522,7 @@ def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
         ({"COURSE_HOST": "hub.example.org:443"}, "has to be just a host name"),
         ({"COURSE_HOST": "-hub.org"}, "has to be just a host name"),
         ({"COURSE_SUBDOMAINS": "on"}, "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST"),
-        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "a certificate for all names below"),
+        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "certificate for all names below"),
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
         ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both or neither."),
         ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both or neither."),
@@ -558,8 +556,8 @@ def test_a_certificate_that_cannot_be_used_gets_a_sentence(authority):
         (*other, [HOST], "is for www.hub.test, but it has to be for hub.test."),
         (*other, [f"*.{HOST}"], r"but it has to be for \*.hub.test."),
         (good[0], other[1], [HOST], "COURSE_KEY does not match COURSE_CERTIFICATE"),
-        (*old, [HOST], "but not now. Renew it, then run `make up`."),
-        (*new, [HOST], "but not now."),
+        (*old, [HOST], "but this server's clock says 2"),
+        (*new, [HOST], "Renew it, or set the clock. Then run `make up`."),
         (good[1], good[0], [HOST], "COURSE_CERTIFICATE is not a certificate in PEM format."),
         (good[0], good[0], [HOST], "COURSE_KEY is not a private key in PEM format"),
         (good[0], authority.folder, [HOST], "COURSE_KEY cannot be read: Is a directory."),

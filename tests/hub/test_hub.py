@@ -1,4 +1,4 @@
-"""A real hub on this machine, used and misused."""
+"""Use and misuse a real hub on this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
-from hubs import Learner, post
+from hubs import Learner, free_ports, post, wait_until
 
 import tfcourse.hub.laptop.__main__ as hub_command
 from tfcourse.hub.front.proxy import proxy_command
@@ -28,7 +30,7 @@ def accounts(hub) -> set[str]:
 
 
 def folder(learner: Learner) -> Path:
-    """Return where the learner's copies of the lessons are."""
+    """Return the folder with the learner's copies of the lessons."""
     return learner.hub.state / "homes" / learner.name / FOLDER
 
 
@@ -64,7 +66,7 @@ def test_unknown_profile_or_field_is_a_400_with_a_sentence(hub, options, sentenc
     for page in (form, link):
         assert page.status_code == 400
         assert f"Error: {sentence}" in page.text
-        assert "TensorFlow (CPU)" in page.text  # to choose again
+        assert "TensorFlow (CPU)" in page.text  # so that the learner can choose again
     api = learner.api("POST", "/hub/api/users/{name}/server", json=options)
     assert api.status_code == 400
     assert api.json()["message"].startswith(sentence)
@@ -82,7 +84,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """A learner with a server, started by a link, and a kernel."""
+    """Return a learner with a kernel and a server that a link started."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -261,7 +263,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # The ids that it has left on disk may by now be those of any other program.
+    # By now, the process ids that the hub left on disk may belong to other programs.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
@@ -279,7 +281,8 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
 
 
 def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
-    assert all(os.access(word, os.R_OK) for word in proxy_command())
+    files = [word for word in proxy_command() if not word.startswith("--")]
+    assert all(os.access(file, os.R_OK) for file in files)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(SystemExit, match="run `make environment`"):
         proxy_command()
@@ -306,6 +309,112 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
     hub.stop()
 
-    hub.start(COURSE_ADMIN="chief")  # an administrator already: stays logged in
+    hub.start(COURSE_ADMIN="chief")  # already an administrator, so still logged in
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
     hub.stop()
+
+
+# --- Who may come in, and what nobody needs
+
+
+def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
+    learner = Learner(hub, "dorothy")
+    learner.start_server()
+    files = f"{hub.url}/user/dorothy/api/contents"
+    assert learner.session.get(files, timeout=30).status_code == 403  # not yet through the door
+    assert learner.session.get(f"{hub.url}/user/dorothy/lab", timeout=60).ok
+    assert learner.session.get(files, timeout=30).ok
+    thief = requests.Session()
+    thief.cookies.update(learner.session.cookies)
+    assert thief.get(files, timeout=30).ok
+    learner.session.get(f"{hub.url}/hub/logout", timeout=30)
+    page = thief.get(f"{hub.url}/hub/home", timeout=30)
+    assert page.url.startswith(f"{hub.url}/hub/login")
+    wait_until(lambda: thief.get(files, timeout=30).status_code == 403, "the server asks", 20)
+    assert learner.server()["ready"]  # the token of a script, and the server, go on
+    learner.stop_server()
+
+
+# What a learner's server has for browsers: pages, scripts, styles, what the learner has written.
+OF_A_SERVER = [
+    "lab",
+    "static/lab/index.html",
+    "static/style/style.min.css",
+    "static/logo/logo.png",
+    "lab/extensions/mine/static/own.js",
+    "lab/api/themes/@jupyterlab/theme-light-extension/index.css",
+    "custom/custom.css",
+    "files/tensorflow-course/00_start_here.ipynb",
+    "api/contents",
+    "api/spec.yaml",
+    "api/me",
+    "metrics",
+]
+
+
+def test_a_server_answers_only_those_who_may_use_it(hub, working):
+    """A stranger's page could otherwise load scripts that a learner has written."""
+    extension = hub.state / "homes" / working.name / ".local/share/jupyter/labextensions/mine"
+    (extension / "static").mkdir(parents=True)
+    (extension / "static" / "own.js").write_text("alert(1)")
+    stranger, classmate = requests.Session(), Learner(hub, "niklaus").session
+    working.session.get(f"{hub.url}/user/{working.name}/lab", timeout=60)
+    for path in OF_A_SERVER:
+        url = f"{hub.url}/user/{working.name}/{path}"
+        for outsider in (stranger, classmate):
+            page = outsider.get(url, timeout=30)
+            assert page.status_code == 403 or page.url.startswith(f"{hub.url}/hub/"), path
+    own = working.session.get(f"{hub.url}/user/{working.name}/{OF_A_SERVER[4]}", timeout=30)
+    assert own.text == "alert(1)"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "git-pull?repo=/tmp/x&targetpath=tensorflow-course",
+        "git-pull/api?repo=/tmp/x&targetpath=tensorflow-course",
+        "lsp/status",
+    ],
+)
+def test_what_no_lesson_needs_is_off(hub, working, path):
+    assert working.api("GET", f"/user/{{name}}/{path}").status_code == 404
+
+
+def test_no_extension_is_installed_from_the_internet(working):
+    request = {"cmd": "install", "extension_name": "jupyterlab-git"}
+    response = working.api("POST", "/user/{name}/lab/api/extensions", json=request)
+    assert response.json().get("status") != "ok", response.text
+
+
+class Worker(BaseHTTPRequestHandler):
+    """A learner's server whose script asks for the whole host."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        for name in ("Service-Worker-Allowed", "service-worker-ALLOWED", "X-Kept"):
+            self.send_header(name, "/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_no_server_gets_a_service_worker_for_the_whole_host():
+    """Such a worker would see everyone's pages in that browser, and outlive the server."""
+    port = free_ports()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Worker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = [f"--port={port}", f"--api-port={port + 1}", "--ip=127.0.0.1"]
+        target = f"--default-target=http://127.0.0.1:{server.server_port}"
+        with subprocess.Popen([*proxy_command(), *options, target]) as proxy:
+            try:
+                wait_until(lambda: not port_is_free(port), "the proxy listens")
+                answer = requests.get(f"http://127.0.0.1:{port}/user/eve/worker.js", timeout=30)
+                assert answer.headers["X-Kept"] == "/"
+                assert "Service-Worker-Allowed" not in answer.headers
+            finally:
+                proxy.terminate()
+                server.shutdown()
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0

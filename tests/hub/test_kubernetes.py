@@ -1,4 +1,4 @@
-"""Learners' pods on a cluster: KubeSpawner renders them from the chart's values."""
+"""Test learners' pods on a cluster, which KubeSpawner renders from the chart's values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def with_gpus(tmp_path):
 
 @pytest.fixture
 def render(with_gpus):
-    """Return a function that chooses these profiles in turn, then renders pod and claim."""
+    """Return a function that chooses the given profiles in turn, then renders the pod and claim."""
 
     async def render(*chosen):
         pod = pods.spawner(KubeSpawner, pods.chart(with_gpus))
@@ -101,12 +101,12 @@ def test_a_pod_has_the_limits_of_its_profile(render, profile):
         "requests": {"memory": profile.guaranteed_memory, "cpu": profile.guaranteed_cpus},
     }
     environment = {item["name"]: item.get("value") for item in container["env"]}
-    assert environment["CPU_LIMIT"] == str(float(profile.cpus))  # start-course reads it
+    assert environment["CPU_LIMIT"] == str(float(profile.cpus))  # start-course reads this
     assert environment["MEM_LIMIT"] == str(profile.memory)
 
 
 def test_the_images_own_entry_runs(render):
-    """It brings the lessons; a `command` would replace it."""
+    """The entry point copies the lessons into the home; a `command` would replace it."""
     (container,) = render(CPU)[0]["spec"]["containers"]
     assert "command" not in container
     assert container["args"][0] == "jupyterhub-singleuser"
@@ -124,7 +124,7 @@ def test_home_is_a_volume_of_its_own_and_shared_memory_is_memory(render):
 
 
 def test_who_had_a_gpu_has_none_with_the_next_profile(render):
-    """A spawner is reused, and KubeSpawner merges a profile's maps into what is there."""
+    """Spawners are reused, and KubeSpawner merges a profile's maps into those already set."""
     assert "nvidia.com/gpu" in json.dumps(render(GPU))
     assert "nvidia.com/gpu" not in json.dumps(render(GPU, CPU))
     assert render(GPU, CPU)[0] == render(CPU)[0]
@@ -142,7 +142,7 @@ def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(rende
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
-    """Each node keeps half a processor and an eighth of its memory for itself."""
+    """The plan assumes that each node reserves half a processor and an eighth of its memory."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
     assert len(rows) >= 4
@@ -155,12 +155,12 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
         assert int(memory.replace(",", "")) == count * CPU.guaranteed_memory / GIB
 
 
-# --- Our hub image as the chart's hub; test_chart.py starts it
+# --- Our hub image as the chart's hub (test_chart.py starts it)
 
 
 @pytest.fixture
 def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
-    """Return a stand-in for a cluster with a learner's volume, as a hub in a pod finds it."""
+    """Return a stand-in for a cluster with a learner's volume, as a hub in a pod would see it."""
     with Cluster(tmp_path) as known:
         known.add_home("ada.lovelace")
         monkeypatch.setattr(our_pods, "API", known.url)
@@ -169,13 +169,13 @@ def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
 
 
 def test_the_hub_knows_whose_work_is_there(known):
-    """Someone who signs up under such a name waits for the instructor."""
+    """Someone who signs up under the name of existing work must wait for the instructor."""
     assert our_pods.has_home("ada.lovelace")
     assert not our_pods.has_home("grace")
 
 
 def test_a_volume_that_lost_its_labels_is_still_somebodys(known, render):
-    """A restored volume may have lost them; another person must not find the work."""
+    """A restored volume may have lost its labels, but nobody else may get the work in it."""
     _, claim = render(CPU)
     known.claims[0] |= {"name": claim["metadata"]["name"], "labels": {}, "annotations": {}}
     assert our_pods.has_home("ada.lovelace")

@@ -1,4 +1,4 @@
-"""tools/load.py measures how many learners one hub can take: does it count failures?"""
+"""Check that tools/load.py, which measures how many learners a hub can take, counts failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hubs import ROOT
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """What is measured for three learners: one may not log in, and one gets no server."""
+    """Return the measurements of three learners: one cannot log in, and one gets no server."""
     settings = [
         "c.Authenticator.blocked_users = {'learner1'}",
         "fail = lambda spawner: 1 / (spawner.user.name != 'learner2')",
@@ -38,5 +38,5 @@ def test_who_gets_no_server_is_counted(table):
 
 def test_what_works_is_measured(table):
     assert table["failures"].count(" of ") == 2
-    assert float(table["requests a second at the hub, while they come"]) > 1
+    assert float(table["requests a second at the hub, while learners arrive"]) > 1
     assert float(table["MiB of the hub"]) > 50

@@ -1,4 +1,4 @@
-"""An operator's own settings of JupyterHub: loaded last, and shown by two examples of the guide."""
+"""Test operators' own JupyterHub settings: they load last, and the guide's two examples work."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
     folder.mkdir()
     (folder / "report.py").write_text(SCRIPT)
     hub = new_hub()
-    for wrong in (str(tmp_path / "nowhere"), "docker"):  # Compose takes a bare name for a volume
+    for wrong in (str(tmp_path / "nowhere"), "docker"):  # Compose treats a bare name as a volume
         with pytest.raises(AssertionError, match="COURSE_CONFIG: there is no folder"):
             hub.up(COURSE_CONFIG=wrong)
-    for path in (tmp_path, *tmp_path.parents[:2]):  # pytest's are for their owner alone
+    for path in (tmp_path, *tmp_path.parents[:2]):  # only their owner can open pytest's folders
         path.chmod(0o755)
     hub.up(COURSE_CONFIG=str(folder))
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
@@ -85,7 +85,7 @@ def test_a_file_that_the_hub_cannot_read_is_not_passed_over(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["native", "lti"])
 def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind):
-    """Settings for our own authenticators must not let everybody in through another one."""
+    """Settings for our own authenticators must not let everyone in through another one."""
     (tmp_path / "github").write_text("of the app\n")
     for name in ("ISSUER", "CLIENT_ID"):
         monkeypatch.setenv(f"COURSE_LTI_{name}", "x" if kind == "lti" else "")

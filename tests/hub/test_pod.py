@@ -1,7 +1,7 @@
 """Run a learner's pod with `podman play kube`; KubeSpawner renders it from the chart's values.
 
-There is no cluster here. Podman applies the pod's security context, limits and command. It does not
-create the volumes as a cluster does, so the test does that (`volumes`).
+There is no cluster here. Podman applies the pod's security context, limits and command. Unlike a
+cluster, it does not create the volumes, so the fixture `volumes` does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture
 
 TOKEN = "of the learner"
-# For machines that have control groups of both versions.
+# These settings are for machines with both versions of control groups.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -43,7 +43,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 
-# As in tests/images/test_course.py, in a pod that sees nothing of the clone.
+# Does the same as tests/images/test_course.py, but in a pod that cannot see the clone.
 RERUN = """
 set -e
 cd /tmp/rerun
@@ -53,13 +53,13 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in: it answers what a learner's server asks when it starts, and who somebody is."""
+    """A stand-in for the hub: it answers a server that starts, and says who a visitor is."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
         user = {"name": "ada.lovelace", "kind": "user", "admin": False, "groups": []}
         answer = {
-            "/hub/api": (200, {"version": "5.5.0"}),  # that of Zero to JupyterHub 4.4.0
+            "/hub/api": (200, {"version": "5.5.0"}),  # as in Zero to JupyterHub 4.4.0
             "/hub/api/user": (200, {**user, "scopes": ["access:servers!user=ada.lovelace"]})
             if ours
             else (404, {}),
@@ -69,7 +69,7 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(content).encode())
 
-    def do_POST(self):  # a report that somebody is active
+    def do_POST(self):  # a report of activity
         self.send_response(200)
         self.end_headers()
 
@@ -79,12 +79,12 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Return podman with storage of its own, removed at the end; skip if podman cannot be used."""
+    """Return podman with separate storage, removed at the end; skip if podman cannot be used."""
     if not shutil.which("podman"):
-        pytest.skip("there is no podman; on Debian: apt install podman catatonit")
+        pytest.skip("podman is not installed; on Debian, run `apt install podman catatonit`")
     if os.geteuid() != 0:
-        pytest.skip("only root's podman can limit a pod on every machine")
-    # Its path must be short; pytest's can be any length.
+        pytest.skip("on some machines, only root's podman can limit a pod")
+    # Podman needs a short path, but pytest's paths may be long.
     folder = Path(tempfile.mkdtemp(prefix="pod-"))
     (folder / "containers.conf").write_text(SETTINGS)
     program = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
@@ -111,7 +111,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Copy the learner's image, with pytest in it, from the Docker engine to podman."""
+    """Copy the learner's image with pytest from the Docker engine to podman; return its name."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -133,7 +133,7 @@ def hub() -> Iterator[int]:
 
 @pytest.fixture
 def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
-    """Return a function that makes a pod's volumes as a cluster does: for the pod's group."""
+    """Return a function that makes a pod's volumes as a cluster does, owned by the pod's group."""
     memory = tmp_path / "memory"
     memory.mkdir()
 
@@ -145,7 +145,7 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
                 podman("volume", "create", name)
                 mounted = podman("volume", "inspect", "--format={{.Mountpoint}}", name)
                 path = Path(mounted.stdout.strip())
-                (path / "lost+found").mkdir(mode=0o700)  # as a new file system has it
+                (path / "lost+found").mkdir(mode=0o700)  # as on a new file system
                 os.chown(path, 0, group)
                 path.chmod(0o2775)
             else:
@@ -172,7 +172,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
         api = f"http://127.0.0.1:{hub}/hub/api"
         spawner = pods.spawner(KubeSpawner, pods.chart(made), api, port=port)
         spawner.api_token = TOKEN
-        # A real hub takes it from its database.
+        # A real hub takes this prefix from its database.
         spawner.environment = {
             **spawner.environment,
             "JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/",
@@ -182,7 +182,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # A cluster only takes note of ports; podman would open them to this machine's whole network.
+    # A cluster only records the ports; podman would open them to this machine's whole network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"
@@ -206,7 +206,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     except AssertionError as error:
         pytest.fail(f"{error}\n{podman('logs', container).stdout[-3000:]}")
 
-    # It serves its owner, and nobody else.
+    # The server serves its owner and nobody else.
     headers = {"Authorization": f"token {TOKEN}"}
     assert requests.get(f"{url}/api/status", headers=headers, timeout=10).ok
     assert requests.get(f"{url}/api/status", timeout=10).status_code == 403
@@ -214,12 +214,12 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     def inside(command: str) -> str:
         return podman("exec", container, "sh", "-c", command).stdout
 
-    # The image's entry has brought the lessons, and TensorFlow's threads follow the pod's limit.
+    # The image's entry point has copied the lessons and set TensorFlow to use two threads.
     assert "00_start_here.ipynb" in inside("ls ~/tensorflow-course")
     environment = inside("cat /proc/[0-9]*/environ | tr '\\0' '\\n'")
     assert "TF_NUM_INTRAOP_THREADS=2" in environment.splitlines()
 
-    # Under the pod's own security context.
+    # The container runs under the pod's own security context.
     status = dict(
         line.split(":\t") for line in inside("cat /proc/self/status").splitlines() if ":\t" in line
     )
@@ -231,7 +231,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     assert inspected["Memory"] == PROFILES[0].memory
     assert inside("df --output=size --block-size=1 /dev/shm").split()[-1] == str(256 * MIB)
 
-    # The chart's hub is a little older than the learner's JupyterHub, and that does not matter.
+    # The chart's hub is slightly older than the learner's JupyterHub, but the two are compatible.
     assert "could cause failure" not in podman("logs", container).stdout
 
     inside("mkdir /tmp/rerun")

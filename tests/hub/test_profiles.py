@@ -33,7 +33,7 @@ NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
-    """The form as a browser sees it: start tags with attributes, and the text."""
+    """The form as a browser parses it: start tags with attributes, and the text."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_chosen_profile_sets_its_traits():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_profiles_of_a_backend_set_the_same_traits(backend):
-    """A spawner is reused: a trait that one profile sets and the next does not would stay."""
+    """Spawners are reused, so a trait would keep its value if the next profile did not set it."""
     assert len({frozenset(backend.traits_of(profile)) for profile in PROFILES}) == 1
 
 
@@ -144,7 +144,7 @@ def test_a_number_that_is_changed_in_the_table_is_changed_in_the_charts_values(m
 
     changed, before = made(replace(CPU, cpus=7)), made(CPU)
     assert changed["profileList"][0]["kubespawner_override"]["cpu_limit"] == 7
-    assert changed["cpu"]["limit"] == 7  # for placeholders
+    assert changed["cpu"]["limit"] == 7  # placeholder pods use this
     changed["profileList"][0]["kubespawner_override"]["cpu_limit"] = changed["cpu"]["limit"] = 2
     assert changed == before
 

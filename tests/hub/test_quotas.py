@@ -1,4 +1,4 @@
-"""Quotas for learners' homes, on a separate file system, where the kernel has project quotas."""
+"""Test quotas for learners' homes on separate file systems, if the kernel has project quotas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def disk(request, tmp_path, monkeypatch) -> Iterator[Path]:
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError:
-            pytest.skip(f"there is no {command[0]}")
+            pytest.skip(f"{command[0]} is not installed")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this machine has no project quotas on {request.param}: {error.stderr}")
     monkeypatch.setattr(homes, "FOLDER", disk)
@@ -42,7 +42,7 @@ def disk(request, tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 def fill(home: Path, size: int) -> None:
-    """Write this many bytes, without root's right to exceed a quota (which ext4 has)."""
+    """Write `size` bytes without root's right to exceed a quota, which ext4 would grant."""
     code = "import os, sys; n = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)\n"
     code += f"for _ in range({size // MIB}):\n    os.write(n, os.urandom({MIB}))\nos.fsync(n)"
     run = ["setpriv", "--bounding-set=-sys_resource", sys.executable, "-c", code, home / "filling"]
@@ -61,7 +61,7 @@ def test_a_home_is_limited_and_the_others_are_not_affected(disk):
     with pytest.raises(OSError, match=r"No space left|quota exceeded"):
         fill(ada / "folder", 40 * MIB)
     fill(bob, 20 * MIB)
-    homes.limit(60 * MIB, [])  # everyone's
+    homes.limit(60 * MIB, [])  # for all homes
     (ada / "folder" / "filling").unlink()
     fill(ada, 40 * MIB)
 

@@ -1,4 +1,4 @@
-"""The rooms of tfcourse/hub: nothing imports from a floor above its own, or in a circle."""
+"""Check the imports between the "rooms" of tfcourse/hub: none from a higher floor, no cycles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hubs import ROOT
 
 HUB = ROOT / "tfcourse" / "hub"
-# From the ground up; what is not in a room is on the ground.
+# The floors from the first upwards. Modules that are not in a room are on the ground floor.
 FLOORS = [
     {"front", "classroom"},
     {"accounts"},
@@ -21,7 +21,7 @@ MODULES = sorted(HUB.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    """Return a module's name below tfcourse.hub; a package has its folder's name."""
+    """Return a module's name relative to tfcourse.hub; a package is named after its folder."""
     parts = path.relative_to(HUB).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -30,7 +30,7 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the hub's modules that a module imports, also within its functions."""
+    """Return the hub's modules that a module imports, including imports inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfcourse.hub"):

@@ -1,4 +1,4 @@
-"""What `make up` says about settings before it does anything."""
+"""Test what `make up` says about settings before it does anything else."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_name_that_docker_would_change_gets_a_sentence(name):
 
 
 def test_the_file_is_read_as_compose_reads_it():
-    """Both take docker/.env: spaces, quotes and comments must mean the same."""
+    """Spaces, quotes and comments in docker/.env must mean the same to `make` and to Compose."""
     text = (
         "# COURSE_NAME=no\nCOURSE_NAME='quoted'\nexport COURSE_HOST=hub.example.org # mine\n"
         'COURSE_KEY="/a b/key.pem"\nCOURSE_ADMIN = ada \nCOURSE_OAUTH_CLIENT_SECRET=a#b\n'
@@ -120,8 +120,8 @@ def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
     for name in settings.OPERATORS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COURSE_NAME", "of-the-shell")
-    monkeypatch.setenv("COURSE_SIGNUP", "")  # means the default
+    monkeypatch.setenv("COURSE_SIGNUP", "")  # an empty value means the default
     settings.load()
     assert (settings.NAME(), settings.CPUS(), settings.SIGNUP()) == ("of-the-shell", 3, "approval")
-    for name in settings.OPERATORS:  # what load() has set
+    for name in settings.OPERATORS:  # remove what load() has set
         monkeypatch.delenv(name, raising=False)

@@ -1,7 +1,8 @@
-"""Who gets into a hub for a class from another service: OAuth and LTI 1.3, in real containers.
+"""Test who gets into a hub for a class through another service: OAuth or LTI 1.3.
 
-The OpenID provider is oidc-provider-mock, which is Authlib's server. The learning platform is a
-stand-in: a key, the address where the hub finds it, and the messages that a platform would send.
+The hubs run in real containers. The OpenID provider is oidc-provider-mock, which is based on
+Authlib's server. The learning platform is a stand-in: a key, the address where the hub finds the
+key, and the messages that a platform would send.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.web import create_signed_value, decode_signed_value
 from traitlets.config import Config
 
-from tfcourse.hub.accounts import oauth, sign_on
+from tfcourse.hub.accounts import lti, oauth, sign_on
 from tfcourse.hub.accounts import setup as accounts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
@@ -86,7 +87,7 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
 
 
 def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """`make bench-load` has shown how many log-ins fail otherwise."""
+    """`make bench-load` has shown how many log-ins fail with a lower limit on connections."""
     for variable, value in PROVIDER.items():
         monkeypatch.setenv(variable, value)
     saved = AsyncHTTPClient._save_configuration()
@@ -126,8 +127,8 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # somebody other than ab3
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # in lowercase it is kate
+        ({"sub": "aB3"}, "sub"),  # not the same person as ab3
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # "kate" in lower case
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),
@@ -155,14 +156,26 @@ def test_no_two_names_have_one_home():
 SECRET = "do not show me"
 
 
+@pytest.mark.parametrize("page", [oauth.StartHandler, lti.StartHandler])
+def test_a_long_address_makes_no_large_cookie(monkeypatch, page):
+    """With a large one, the proxy would refuse everything that this browser asks for."""
+    kept = []
+    monkeypatch.setattr(page.__mro__[2], "set_state_cookie", lambda self, value: kept.append(value))
+    handler = page.__new__(page)
+    handler.set_state_cookie("x" * sign_on.LONGEST_STATE)
+    with pytest.raises(web.HTTPError, match="This address is too long"):
+        handler.set_state_cookie("x" * (sign_on.LONGEST_STATE + 1))
+    assert len(kept) == 1
+
+
 class OAuthHub(ClassHub):
-    """A hub whose learners have an account with a provider."""
+    """A hub whose learners have accounts with an OpenID provider."""
 
     def admit(self, name: str) -> None:
-        """Do nothing: their accounts are with the provider."""
+        """Do nothing, because learners have their accounts with the provider."""
 
     def login(self, user: str, password: str | None = None) -> requests.Response:
-        """Log in as a browser does: to the provider, which asks who it is, and back."""
+        """Log in as a browser does: give the name to the provider, then return to the hub."""
         session = self.session()
         asks = session.get(f"{self.url}/hub/oauth_login", timeout=30)
         response = session.post(asks.url, data={"sub": user}, timeout=30)
@@ -179,7 +192,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither an address with our domain in it, nor a group that looks like one
+        sub="tricky",  # neither the address nor the groups should count as our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,
@@ -195,7 +208,7 @@ PEOPLE = [
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
-    """The address of an OpenID provider."""
+    """Return the address of an OpenID provider."""
     with oidc_provider_mock.run_server_in_thread(
         require_client_registration=True, user_claims=PEOPLE
     ) as server:
@@ -226,15 +239,15 @@ def oauth_hub(new_hub, provider) -> OAuthHub:
 
 @pytest.fixture(scope="module")
 def ada(oauth_hub) -> ClassLearner:
-    """A learner with a server, whose name is an e-mail address."""
+    """Return a learner with a server, whose name is an e-mail address."""
     ada = ClassLearner(oauth_hub, "ada@example.org")
     ada.start_server()
     return ada
 
 
 def test_a_learner_with_an_address_for_a_name_gets_a_server(ada):
-    name = f"{ada.hub.name}-ada-40example-2eorg"
-    container = ada.hub.engine.containers.get(name)
+    container = ada.container
+    assert "ada" not in container.name
     mounts = {mount["Destination"]: mount["Source"] for mount in container.attrs["Mounts"]}
     assert mounts["/home/jovyan"] == f"{ada.hub.homes}/homes/ada-40example-2eorg"
     assert ada.api("GET", "/user/{name}/api/status").ok
@@ -282,7 +295,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     who = decode_signed_value(secret, name, cookie.strip('"'))
 
     def page_after(hours: float) -> str:
-        """Return where somebody ends up whose cookie says they logged in that many hours ago."""
+        """Return the page that a person reaches with a cookie from a log-in `hours` ago."""
         then = time.time() - 3600 * hours
         old = create_signed_value(secret, name, who, clock=lambda: then)
         cookies = {name: old.decode()}
@@ -296,7 +309,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     for seconds in ({}, {"expires_in": 10 * 24 * 3600}):
         token = post(session, tokens, json=seconds)
         expires = token.ok and datetime.fromisoformat(token.json()["expires_at"]).timestamp()
-        assert expires < day  # or it is refused
+        assert expires < day  # `expires` is False if the token was refused
 
 
 def test_who_logs_out_is_out(oauth_hub):
@@ -358,7 +371,7 @@ def test_a_hub_that_is_started_while_the_provider_is_away_comes_back_with_it(new
     hub.container("hub").restart()
     wait_until(
         lambda: "does not provide what the hub needs" in hub.log("hub"),
-        "it says what it waits for",
+        "the hub says what it waits for",
     )
     assert not hub.answers()
     with oidc_provider_mock.run_server_in_thread(port=port):
@@ -370,7 +383,7 @@ def test_a_provider_is_asked_for_its_addresses(monkeypatch, provider, issuer):
     for variable in PROVIDER:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + issuer)
-    if issuer:  # not what it calls itself
+    if issuer:  # not the provider's own spelling
         with pytest.raises(SystemExit, match=f"calls itself\n'{provider}'"):
             oauth.endpoints()
     else:
@@ -387,7 +400,7 @@ CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
 
 
 class Platform:
-    """A stand-in for a learning platform, at a port of this machine."""
+    """A stand-in for a learning platform, on a port of this machine."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -401,7 +414,7 @@ class Platform:
                 self.wfile.write(keys.encode())
 
             def log_message(self, *_) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever).start()
@@ -412,7 +425,7 @@ class Platform:
         self.server.server_close()
 
     def launch(self, hub: ClassHub, target: str = "", key=None, algorithm="RS256", **claims):
-        """Open the hub as the platform does for somebody who clicks on the course there."""
+        """Open the hub as the platform does when a person clicks on the course there."""
         session = requests.Session()
         begin = {
             "iss": self.url,

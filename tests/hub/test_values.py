@@ -1,4 +1,4 @@
-"""Values for Zero to JupyterHub: how they are made, and what gets a message instead."""
+"""Test how values for Zero to JupyterHub are made, and what is rejected with a message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLE = FOLDER / "site.example.yaml"
 
 @pytest.fixture
 def site(tmp_path):
-    """Return a function that writes the example, filled in, with one key changed."""
+    """Return a function that writes a filled-in copy of the example, with one key changed."""
 
     def write(keys: str = "", value: object = None) -> Path:
         tree = yaml.safe_load(EXAMPLE.read_text())
@@ -58,7 +58,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
     assert made["hub"]["networkPolicy"]["enabled"] is True
     assert made["singleuser"]["networkPolicy"]["enabled"] is True
     rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
-    # All rules that the chart has: one that is not named here would be open.
+    # These are all of the chart's rules; a rule that the values do not name would be open.
     assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
     assert {
         rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
@@ -67,7 +67,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Images are pulled beforehand, idle servers are stopped, and a rush does not end the hub."""
+    """Images are pulled in advance, idle servers are stopped, and a rush does not stop the hub."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -111,7 +111,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 
 
 def test_the_example_changes_no_limit():
-    """A copy of it gets the limits of the table, even when these change one day."""
+    """A copy of the example gets the limits in the table, even if those change later."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
     assert course == {"gpus": False, "hub": False}
 
@@ -119,7 +119,7 @@ def test_the_example_changes_no_limit():
 def test_the_site_sets_limits(site):
     path = site("course/profiles", {"tensorflow-cpu": {"memory": "1G", "cpus": 4}})
     made = make("class", IMAGE, path)["singleuser"]
-    # Nobody has asked for a guarantee: it follows the limit.
+    # The site sets no memory guarantee, so the guarantee follows the limit.
     assert made["memory"] == {"limit": "1024M", "guarantee": "1024M"}
     assert made["cpu"] == {"limit": 4.0, "guarantee": 0.5}
 
@@ -137,7 +137,7 @@ def test_the_site_adds_a_toleration_to_ours(site):
 
 
 def test_no_number_is_written_so_that_helm_changes_it(site):
-    """Helm reads whole numbers as floats, and writes those from a million up like 1e+06."""
+    """Helm reads whole numbers as floats, and writes a million or more in the form 1e+06."""
     for path, value in values.leaves(make("university", IMAGE, site())):
         assert not isinstance(value, int) or value < 10**6, path
 
@@ -275,7 +275,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """The chart would use a file that vanishes with the hub's container."""
+    """Without a server, the chart would use a file that vanishes with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -303,7 +303,7 @@ def test_keys_of_the_chart_that_our_files_do_not_use_are_kept(site, keys, value)
 
 @pytest.fixture
 def ours(site):
-    """Return a function that writes the values of a site with our hub image and these settings."""
+    """Return a function that writes a site file with our hub image and the given settings."""
 
     def write(extra_env: dict, **config: object) -> Path:
         tree = yaml.safe_load(site().read_text())
@@ -347,7 +347,7 @@ def test_a_secret_setting_comes_from_a_secret(ours):
     ("setting", "value", "sentence"),
     [
         ("COURSE_SIGNUPP", "open", r"not a setting for a cluster \(did you mean COURSE_SIGN"),
-        ("COURSE_MEMORY", "3G", "not a setting for a cluster"),  # that is course.profiles
+        ("COURSE_MEMORY", "3G", "not a setting for a cluster"),  # course.profiles sets this
         ("COURSE_SIGNUP", "yes", "'yes', but it has to be 'approval' or 'open'"),
         ("COURSE_HOST", "x.example.org", "hub.extraEnv.COURSE_HOST is set by `make values`"),
     ],
@@ -358,7 +358,7 @@ def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, va
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
-    """One that KubeSpawner has renamed, say."""
+    """A new version of KubeSpawner may rename a trait, for example."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
@@ -381,6 +381,37 @@ def test_what_is_missing_is_named(arguments, sentence):
     with pytest.raises(ValuesError) as refusal:
         make(*arguments)
     assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfe", "site.yaml is not YAML: "),
+        (b"a: \x1b[2J", "site.yaml is not YAML: "),
+        (b"a: 2026-13-45", "site.yaml is not YAML: month must be in 1..12"),
+        (b"[" * 10_000, "site.yaml is not YAML: "),
+        (b"a: !!python/object/apply:os.getcwd []", "site.yaml is not YAML: "),
+        (b"hub: &a\n  b: *a", "is too large, or one of its aliases .* refers to itself"),
+        (b"hub: &a [*a]", "is too large, or one of its aliases"),
+        (
+            b"a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + b"".join(
+                b"%c: &%c [%b]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 10))
+                for n in range(ord("a"), ord("j"))
+            ),
+            "is too large, or one of its aliases",
+        ),
+        (b"hub: {on: 1}", "the key True has to be text: put it in quotes"),
+        (b"hub: {null: 1}", "the key None has to be text"),
+        (b"? [1]\n: 2", "site.yaml is not YAML"),
+        (b"", "has to be a map of keys"),
+        (b"- hub", "has to be a map of keys"),
+    ],
+)
+def test_odd_yaml_gets_a_sentence(tmp_path, content, sentence):
+    (tmp_path / "site.yaml").write_bytes(content)
+    with pytest.raises(ValuesError, match=sentence):
+        make("class", IMAGE, tmp_path / "site.yaml")
 
 
 def test_a_file_that_is_no_yaml_says_where(tmp_path):
@@ -426,15 +457,15 @@ def test_the_command_writes_a_file_or_leaves_it_alone(site, tmp_path):
 
 def needs_helm():
     if not shutil.which("helm"):
-        pytest.skip("there is no helm on PATH, which reads the values")
+        pytest.skip("helm, which reads the values, is not on PATH")
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
-    """With a chart of one Secret, which is how the real chart's hub gets them.
+    """A small chart puts the values into a Secret, which is how the real chart's hub gets them.
 
-    Nothing is lost or rewritten: no number, and not the empty value with which a profile takes
-    away the previous one's GPU.
+    Helm neither loses nor rewrites any value: no number, and not the empty value with which a
+    profile removes the previous profile's GPU.
     """
     needs_helm()
     chart, path = tmp_path / "chart", tmp_path / "values.yaml"
@@ -457,7 +488,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
-    """With the chart's own schema and templates, if Helm and the chart can be had."""
+    """The chart's own schema and templates accept the values. Skip without Helm or the chart."""
     needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))
@@ -466,7 +497,7 @@ def test_helm_takes_the_values(site, size, tmp_path):
     fetched = subprocess.run(pull, capture_output=True, text=True, check=False)
     if fetched.returncode:
         assert "not found" not in fetched.stderr, f"there is no chart {values.CHART}"
-        pytest.skip(f"the chart cannot be fetched, so its schema was not asked: {fetched.stderr}")
+        pytest.skip(f"the chart, which has the schema, cannot be fetched: {fetched.stderr}")
     chart = str(tmp_path / "jupyterhub")
     for action in (["lint", "--strict", chart], ["template", "course", chart]):
         run = subprocess.run(

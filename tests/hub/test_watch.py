@@ -1,4 +1,4 @@
-"""Day two of a hub for a class: memory, idleness, announcements, monitoring."""
+"""Test the daily operation of a hub for a class: memory, idleness, announcements, monitoring."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from playwright.sync_api import Page, expect
 
 from tfcourse.hub import settings
 
-MEMORY = 700  # MB for a learner's server in these tests: enough for a kernel, soon filled
+MEMORY = 700  # MB for a learner's server in these tests: enough for a kernel, but easy to fill
 
 
 @pytest.fixture(scope="module")
 def class_hub(new_hub) -> ClassHub:
-    """A running hub, for the tests that leave it running."""
+    """Return a running hub, for the tests that leave it running."""
     hub = new_hub()
     hub.up(COURSE_MEMORY=f"{MEMORY}M")
     return hub
@@ -31,7 +31,7 @@ def class_hub(new_hub) -> ClassHub:
 
 @pytest.fixture(scope="module")
 def ada(class_hub) -> ClassLearner:
-    """A learner with a server."""
+    """Return a learner with a server."""
     ada = ClassLearner(class_hub, "ada")
     ada.start_server()
     return ada
@@ -39,7 +39,7 @@ def ada(class_hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def bob(class_hub) -> ClassLearner:
-    """Another learner with a server."""
+    """Return another learner with a server."""
     bob = ClassLearner(class_hub, "bob")
     bob.start_server()
     return bob
@@ -64,11 +64,11 @@ def test_lab_shows_the_servers_memory_and_warns_near_the_limit(page, ada):
     expect(shown).to_be_visible()
     light_red = "rgb(255, 210, 210)"
     expect(shown).not_to_have_css("background-color", light_red)
-    wait_for_kernel(page)  # the lesson's needs memory, too
+    wait_for_kernel(page)  # the lesson's kernel needs memory, too
     kernel = ada.start_kernel()
     run_cell(ada, kernel, f"fill = bytes([1]) * int({0.62 * MEMORY * 2**20})")
     expect(shown).to_have_css("background-color", light_red)
-    # It is shown only once: a second indicator would poll the server again.
+    # There is only one indicator, because a second one would also poll the server.
     expect(page.get_by_text("Mem:")).to_have_count(1)
     ada.api("DELETE", f"/user/{{name}}/api/kernels/{kernel}").raise_for_status()
 
@@ -89,7 +89,7 @@ def test_who_runs_out_of_memory_loses_the_kernel_and_nothing_else(ada, bob):
     replies = list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     assert replies[-1]["content"]["execution_state"] in ("restarting", "autorestarting")
     assert ada.api("GET", "/user/{name}/api/status").ok
-    # The server may say more than once that it restarts the kernel, and then answers for it.
+    # The server may report the restart more than once, and each report ends a cell's replies.
     read = "print(open('/home/jovyan/saved').read())"
 
     def is_back() -> bool:
@@ -126,16 +126,16 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Let somebody save a file without a kernel; return whether the tab's server is stopped."""
+        """Save a file as a learner without a kernel; return whether the tab's server is stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
-        page.wait_for_timeout(1000)  # the tab goes on meanwhile
+        page.wait_for_timeout(1000)  # the tab stays active in the meantime
         return not away.server()
 
     wait_until(stopped, "the tab's server is stopped", seconds=300)
     for what in ("metrics/v1", "kernels", "contents/tensorflow-course"):
-        assert asked.count(f"{hub.url}/user/away/api/{what}") > 1, "the tab was not open"
-    # Each costs the server time, so there must be no more of them than one figure needs.
+        assert asked.count(f"{hub.url}/user/away/api/{what}") > 1, "the tab was inactive"
+    # Each request costs the server time, so there must be no more than one indicator needs.
     seconds = time.monotonic() - began
     assert asked.count(f"{hub.url}/user/away/api/metrics/v1") < seconds / 5 + 5
     assert saves.server()
@@ -156,7 +156,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # the name is half of what is needed to log in
+    assert "<small><time" in login  # no name, because that is half of a log-in
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -175,8 +175,8 @@ def test_nobody_else_announces_anything(class_hub, ada):
     assert forged.status_code == 403
     too_long = announce(class_hub, admin, "x" * 301)
     assert too_long.status_code == 400
-    assert "An announcement has 300 characters at most." in too_long.text
-    # What was refused was not done, either.
+    assert "An announcement can have at most 300 characters." in too_long.text
+    # None of the refused announcements appears.
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     for text in ("I am the teacher", "forged", "xxx"):
         assert text not in login
@@ -190,18 +190,18 @@ MONITORING = ROOT / "docker" / "monitoring"
 
 
 def program(name: str) -> str:
-    """Return the path of one of Prometheus's programs; skip if there is none."""
+    """Return the path of one of Prometheus's programs; skip if it is not installed."""
     path = shutil.which(name)
     if not path:
-        pytest.skip(f"there is no {name}; Debian has it in the package prometheus")
+        pytest.skip(f"{name} is not installed; on Debian, run `apt install prometheus`")
     return path
 
 
 @pytest.fixture(scope="module")
 def registry(engine, image, tmp_path_factory) -> str:
-    """Return the name of a registry with Debian's Prometheus, and a stand-in for Grafana.
+    """Return the name of a registry with Debian's Prometheus and a stand-in for Grafana.
 
-    Both are built from the hub's image under the names in compose.yaml. Nothing is pulled.
+    Both images are built from the hub's image under the names in compose.yaml. Nothing is pulled.
     """
     hub_image = image("hub")
     folder = tmp_path_factory.mktemp("images")
@@ -223,11 +223,11 @@ def registry(engine, image, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def monitored(new_hub, registry) -> ClassHub:
-    """A hub with COURSE_MONITOR, after Prometheus has begun to ask it."""
+    """Return a hub with COURSE_MONITOR=on that Prometheus has begun to query."""
     hub = new_hub()
     said = hub.up(COURSE_MONITOR="on", COURSE_REGISTRY=registry)
     assert f"Metrics   {hub.url}/services/grafana/\n" in said
-    wait_until(lambda: ask(hub, 'up{job="hub"} == 1'), "Prometheus asks the hub")
+    wait_until(lambda: ask(hub, 'up{job="hub"} == 1'), "Prometheus queries the hub")
     return hub
 
 
@@ -236,7 +236,7 @@ def ask(hub: ClassHub, query: str) -> list[dict]:
     url = f"http://127.0.0.1:{hub.port + 3}/api/v1/query"
     try:
         answer = requests.get(url, params={"query": query}, timeout=10).json()
-    except requests.RequestException:  # it is being started
+    except requests.RequestException:  # Prometheus is still starting
         return []
     assert answer["status"] == "success", f"{query}: {answer['error']}"
     return answer["data"]["result"]
@@ -265,7 +265,7 @@ def test_every_query_of_the_dashboard_has_an_answer(monitored):
         wait_until(answered, "every query has an answer", seconds=150)
     except AssertionError:
         pytest.fail(f"Prometheus has no answer to {waiting}")
-    # Nothing needs attention, and no rule says otherwise.
+    # Nothing needs attention, so no alert fires.
     assert ask(monitored, 'ALERTS{alertstate="firing"}') == []
     (memory,) = ask(monitored, "course_server_memory_bytes")
     assert memory["metric"]["learner"] == "an.other_learner"
@@ -292,7 +292,7 @@ def test_metrics_are_for_prometheus_and_the_dashboard_for_administrators(monitor
     gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
     for port in (monitored.port + 3, monitored.port + 4):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
-        with pytest.raises(ConnectionRefusedError):  # where learners' programs would reach it
+        with pytest.raises(ConnectionRefusedError):  # learners' programs would use this address
             socket.create_connection((gateway, port), timeout=10)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 
 import pytest
 from hubs import IMAGE
 from packaging.requirements import Requirement
 
+from tfcourse.hub.operations import __main__ as operations
 from tfcourse.hub.state import ROOT
 
 MEMORY = 6 * 2**30  # bytes, enough to load all of CUDA's libraries together
@@ -201,3 +203,29 @@ for path in glob.glob("/usr/local/etc/jupyterhub/jupyterhub_config.d/*.py"):
     said = run(image("hub"), "sh", "-c", write + show)
     assert "CourseAuthenticator" in said
     assert "PodSpawner" in said
+
+
+def test_make_images_gets_debians_fixes_and_make_up_keeps_them(engine, image, monkeypatch):
+    commands = subprocess.run(
+        ["make", "--dry-run", "images", "KINDS=hub"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"pull --quiet debian:[a-z]+-slim", commands)
+    assert re.search(r"--build-arg UPDATED=20\d\d-W\d\d ", commands)
+
+    made = engine.images.get(image("hub")).labels["tensorflow-course.updated"]
+    monkeypatch.setenv("COURSE_IMAGE", IMAGE)
+    assert operations.updated() == made
+    monkeypatch.setenv("COURSE_IMAGE", "course-absent")
+    assert operations.updated() == ""
+    monkeypatch.delenv("COURSE_IMAGE")
+    ran = []
+    monkeypatch.setattr(operations, "updated", lambda: "2026-W01")
+    monkeypatch.setattr(
+        operations.subprocess, "run", lambda command, **_: ran.append(command) or Done
+    )
+    operations.build()
+    assert ran[0][-2:] == ["PULL=", "UPDATED=2026-W01"]
+
+
+class Done:
+    returncode = 0

@@ -1,4 +1,4 @@
-"""Another project installs nbval-tolerance: as a wheel or sdist, in an empty environment."""
+"""Another project installs nbval-tolerance, as a wheel or an sdist, in an empty environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGE = ROOT / "packages" / "nbval-tolerance"
 UV = Path(sys.executable).with_name("uv")
 # Our locks contain the newest versions that we have tested.
 LOCKS = [ROOT / "requirements" / name for name in ("course.txt", "test.txt")]
-OTHERS = {"scikit-learn": "1.7.2"}  # what the other project uses
+OTHERS = {"scikit-learn": "1.7.2"}  # the packages that the other project uses
 
 CLASSIFIER = [
     "from sklearn.datasets import load_iris\n"
@@ -151,7 +151,7 @@ def test_the_first_loop_is_training_only_because_the_project_says_so(python, pro
     nbformat.write(content, tmp_path / "loop.ipynb")
     arguments = ["-q", "--nbval", "--nbval-tolerance", "."]
     said = run(python, tmp_path, "pytest", *arguments)
-    assert "0.7792 became 0.7692" in said.stdout, "without the setting, only rounding may pass"
+    assert "0.7792 became 0.7692" in said.stdout, "without the setting, only rounding errors pass"
     (tmp_path / "pyproject.toml").write_text((project / "pyproject.toml").read_text())
     assert run(python, tmp_path, "pytest", *arguments).returncode == 0
 

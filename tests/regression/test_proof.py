@@ -108,7 +108,7 @@ def test_the_table_says_what_passed_and_what_was_caught(proof):
 def test_each_hole_is_named_and_ends_in_an_error(proof):
     assert proof.returncode == 1
     assert proof.stdout.endswith(
-        "3 of 8 runs do not bear the proof out:\n"
+        "3 of 8 runs do not support the proof:\n"
         "- 07_small: a broken processor\n"
         "- 07_small: a broken pytest\n"
         "- 07_small: no comment\n"
@@ -133,7 +133,7 @@ def test_it_goes_on_where_it_stopped(proof, folder):
     file.write_text("\n".join([*lines, lines[0][:50]]))  # the last line was cut off
     (folder / "mutations.toml").write_text(MUTATIONS.replace("rate = 0.2", "rate = 0.3"))
     again = prove(folder)
-    assert "[3/3]" in again.stdout, "it makes the broken, skipped and new runs"
+    assert "[3/3]" in again.stdout, "it repeats the broken and skipped runs, and makes the new one"
     assert "0.1 became 0.3" in again.stdout
     assert "| run again | passed, 0% |" in again.stdout
 

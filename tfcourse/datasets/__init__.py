@@ -1,1 +1,1 @@
-"""MNIST and Fashion-MNIST where Keras looks for them: `python -m tfcourse.datasets`."""
+"""Put MNIST and Fashion-MNIST where Keras looks for them: `python -m tfcourse.datasets`."""

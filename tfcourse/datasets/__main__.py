@@ -1,4 +1,4 @@
-"""Run `fetch.main`."""
+"""Run `fetch.main` as `python -m tfcourse.datasets`."""
 
 import sys
 

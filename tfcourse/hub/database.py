@@ -1,17 +1,18 @@
 """Check the hub's database before each start, copy it while it is in use, and recover it.
 
-`make backup`, `make restore` and `make recover` run `python -m tfcourse.hub.database` with `copy`,
-`vacant` and `recover`.
+`make backup`, `make restore` and `make recover` run `python -m tfcourse.hub.database` with the
+commands `copy`, `vacant` and `recover`, respectively.
 
 The database is an SQLite file in the state folder, unless COURSE_DATABASE names a PostgreSQL
-server. A copy is always an SQLite file. It can be restored to either kind, whatever the server's
-version, and no programs from PostgreSQL have to be installed here.
+server. A copy is always an SQLite file. It can be restored to either kind of database, whatever the
+server's version. PostgreSQL's own programs are not needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sqlite3
 import sys
@@ -30,14 +31,21 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
-from tfcourse.hub import rounds, say, settings
-from tfcourse.hub.state import private_folder, state_folder
+from tfcourse.hub import rounds, say, settings, unsaved
+from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
-KEPT = 7  # copies: one for each day, and one from before an upgrade
+KEPT = 7  # copies; there is one for each day, and one from before each upgrade
 
-HOUR = 3600  # seconds
+MINUTE, HOUR = 60, 3600  # seconds
 
-ROOM = 10 * 2**20  # bytes; with less, the hub would crash in the middle of its start
+ROOM = 10 * 2**20  # bytes; with less, the hub would crash while it starts
+
+PATIENCE = 15  # seconds; a copy of a large database takes less
+
+FULL = """\
+The disk with the hub's accounts is full. Make room (`docker system df --verbose`
+shows what fills it), then run `make up`.
+Learners' work is safe, and their servers keep running."""
 
 
 def main() -> None:
@@ -54,10 +62,10 @@ def main() -> None:
         say(f"Copied the accounts to {copy(url(folder), folder)}.")
     elif options.action == "vacant":
         where = url(folder)
-        if not path_of(where) and accounts(where):  # a file is part of the state folder
+        if not path_of(where) and accounts(where):  # a file is checked with the state folder
             sys.exit(
                 f"The database {shown(where)} already has accounts.\n"
-                "With REPLACE=1, those in the backup take their place."
+                "REPLACE=1 replaces them with those in the backup."
             )
     else:
         recover(private_folder(folder), options.replace, options.empty)
@@ -72,9 +80,9 @@ def url(folder: Path) -> str:
         where = sqlalchemy.make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         where = None
-    if where is None or where.drivername != "postgresql":  # it holds a password: do not print it
+    if where is None or where.drivername != "postgresql":  # do not print the password
         sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
-    # If the database has no encoding, as in the C locale, text would arrive as bytes.
+    # Without this, text from a database that has no encoding (as in the C locale) would be bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
@@ -85,21 +93,20 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
     c.JupyterHub.db_url = where
     # Keep copies in case the database is damaged. The log reports damage within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
+    unsaved.configure(folder)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     """Prepare the database for the hub's start, and return its address.
 
-    Exit with a message if it is damaged, or if it is missing although there was one. With a new
-    database, the first person who signs up under a learner's name would get that learner's home.
+    Exit with a message if it is damaged, or if it is missing although it once existed. In a new
+    database, all names would be free again: anyone could sign up under a learner's name and would
+    get that learner's home.
     """
     where = url(folder)
+    check_writable(where)
     if shutil.disk_usage(folder).free < ROOM:
-        sys.exit(
-            "The disk with the hub's accounts is full. Make room (`docker system df --verbose`\n"
-            "shows what takes it), then run `make up`.\n"
-            "Learners' work is safe, and their servers keep running."
-        )
+        sys.exit(FULL)
     found = state_of(where)
     if found is None:
         if copies(folder) or any(homes):
@@ -130,6 +137,8 @@ def state_of(where: str) -> str | None:
                 return None
             return connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
     except sqlalchemy.exc.OperationalError as error:
+        if path and (reason := obstacle(path, error.orig)):
+            sys.exit(reason)
         sys.exit(
             f"The database {shown(where)} cannot be used:\n{error.orig}\n"
             "Is its server running? The hub keeps trying until it is."
@@ -137,19 +146,74 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with the file, or None if it is an intact database of a hub."""
+    """Return what is wrong with the file, or None if it is an intact database of a hub.
+
+    Exit with a message if that cannot be found out, such as while another program locks the file.
+    """
+    if path.is_dir():
+        return "it is a folder"
     try:
         # Open it for writing, so that SQLite first undoes what a killed hub left half done.
-        address = f"{path.as_uri()}?mode=rw"
-        # A file that the hub is writing to is not damaged: wait for it.
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as database:
+        with opened(path) as database:
             (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if verdict == "ok" and not {"alembic_version", "users"} <= tables:
+                return "it holds no accounts"
+            if verdict == "ok" and not database.execute("SELECT * FROM alembic_version").fetchall():
+                return "it does not say which version made it"
     except sqlite3.Error as error:
+        if reason := obstacle(path, error):
+            sys.exit(reason)
         return str(error)
-    if verdict != "ok":
-        return " ".join(verdict.split())
-    return None if {"alembic_version", "users"} <= tables else "it holds no accounts"
+    return None if verdict == "ok" else " ".join(verdict.split())
+
+
+def check_writable(where: str) -> None:
+    """Exit with a message if the database's file exists and cannot be written.
+
+    Its folder has to be writable, too: SQLite first writes there what it would have to undo.
+    """
+    path = path_of(where)
+    if path and path.is_file():
+        try:
+            with opened(path) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("CREATE TABLE a_test (a)")
+                database.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            if reason := obstacle(path, error):
+                sys.exit(reason)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open an existing file for writing; wait as long as the hub usually needs to write to it."""
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    database.isolation_level = None  # transactions are ours
+    with contextlib.closing(database):
+        yield database
+
+
+def obstacle(path: Path, error: sqlite3.Error) -> str | None:
+    """Return a message if the error is about what surrounds the file, not about its content."""
+    # The lowest byte of the code is the kind of error.
+    kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
+    if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return (
+            f"The database {path} is not damaged, but another program keeps it locked.\n"
+            "End that program (`fuser --verbose` with the file's path names it), or wait for it."
+        )
+    if kind == sqlite3.SQLITE_FULL:
+        return FULL
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return (
+            f"The database {path} cannot be written: {error}.\n"
+            f"The file and its folder have to belong to user {os.geteuid()}, the hub's, who has to "
+            "be allowed to\nwrite to both; their disk must not be mounted read-only."
+        )
+    if kind == sqlite3.SQLITE_IOERR:
+        return f"The disk with the database {path} does not work: {error}. `dmesg` says more."
+    return None
 
 
 def advice() -> str:
@@ -158,13 +222,13 @@ def advice() -> str:
         how = "`make recover`"
     else:
         how = f"`COURSE_STATE={state_folder()} {sys.executable} -m tfcourse.hub.database recover`"
-    return f"{how} brings the last good copy back."
+    return f"{how} restores the last good copy."
 
 
 def create(where: str) -> None:
     """Create a database without accounts.
 
-    A file appears all at once, because half of one would count as damaged.
+    A file gets its name only once it is complete, because half a file would count as damaged.
     """
     if path := path_of(where):
         with replacing(path) as aside:
@@ -174,7 +238,7 @@ def create(where: str) -> None:
 
 
 def upgrade(where: str) -> None:
-    """Upgrade the schema to that of this JupyterHub.
+    """Upgrade the schema to the one that this JupyterHub uses.
 
     A file is upgraded completely or not at all.
     """
@@ -195,7 +259,10 @@ def revisions() -> script.ScriptDirectory:
 
 
 def is_known(revision: str | None) -> bool:
-    """Return whether this JupyterHub knows the schema; one from a newer version is unknown."""
+    """Return whether this JupyterHub knows the schema.
+
+    It does not know the schema of a newer version.
+    """
     try:
         return bool(revisions().get_revision(revision))
     except util.CommandError:
@@ -203,35 +270,46 @@ def is_known(revision: str | None) -> bool:
 
 
 def check_known(revision: str, where: str) -> None:
-    """Exit with a message if a newer JupyterHub made the database."""
+    """Exit with a message if a newer JupyterHub created the database."""
     if not is_known(revision):
-        # On a server, it is up to its administrator to remove what the copy would replace.
-        back = advice() if path_of(where) else "bring the server's own backup back."
+        # On a PostgreSQL server, only its administrator can remove what the copy would replace.
+        back = advice() if path_of(where) else "restore the server's own backup."
         sys.exit(
             f"The database {shown(where)} was made by a newer JupyterHub than this one, which is "
             f"{jupyterhub.__version__}.\n"
-            f"Start the newer version again, or go back to the time before it: {back}"
+            f"Start the newer version again, or return to the state before it: {back}"
         )
 
 
 def is_good(path: Path) -> bool:
     """Return whether this JupyterHub can start with the file."""
-    return not damage(path) and is_known(state_of(f"sqlite:///{path}"))
+    try:
+        return path.exists() and not damage(path) and is_known(state_of(f"sqlite:///{path}"))
+    except SystemExit:  # it cannot be read
+        return False
 
 
 # --- Copies
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, newest first."""
-    found = (folder / "copies").glob("*.sqlite")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    """Return the copies, newest first, and at the end those that are dated in the future.
+
+    Such a copy was made while the clock was wrong, and nobody knows when that was.
+    """
+    now = time.time()
+
+    def made(path: Path) -> tuple[bool, float]:
+        moment = path.stat().st_mtime
+        return moment < now + MINUTE, moment
+
+    return sorted((folder / "copies").glob("*.sqlite"), key=made, reverse=True)
 
 
 def copy(where: str, folder: Path) -> Path:
     """Copy the database, even while it is in use, and return the copy's path.
 
-    Delete the oldest copies.
+    Keep only the newest copies.
     """
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     path = private_folder(folder / "copies") / f"{day}-{state_of(where)}.sqlite"
@@ -244,18 +322,23 @@ def copy(where: str, folder: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy an SQLite file as it is at a single moment."""
-    with (
-        contextlib.closing(sqlite3.connect(source)) as there,
-        contextlib.closing(sqlite3.connect(target)) as here,
-    ):
-        there.backup(here)
+    """Copy an SQLite file as it is at a single moment; exit with a message if there is no room."""
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(source)) as there,
+            contextlib.closing(sqlite3.connect(target)) as here,
+        ):
+            there.backup(here)
+    except sqlite3.Error as error:
+        if reason := obstacle(source, error):
+            sys.exit(reason)
+        raise
 
 
 def copy_rows(where: str, target: Path) -> None:
-    """Copy the tables as they are at a single moment into an SQLite file.
+    """Copy a consistent snapshot of the tables into an SQLite file.
 
-    They may have any revision.
+    The schema may have any revision.
     """
     tables = sqlalchemy.MetaData()
     engine = sqlalchemy.create_engine(f"sqlite:///{target}")
@@ -274,13 +357,13 @@ def copy_rows(where: str, target: Path) -> None:
 
 
 def look_after(where: str, folder: Path) -> None:
-    """Copy the database if the last copy is an hour old; log an error if it is damaged."""
+    """Copy the database if the last copy is an hour old, or log an error if it is damaged."""
     last = next(iter(copies(folder)), None)
     path = path_of(where)
     problem = path and (damage(path) if path.exists() else "it is gone")
     if problem:
         get_logger().critical(f"The accounts' database is damaged: {path}: {problem}.\n{advice()}")
-    elif not last or last.stat().st_mtime < time.time() - HOUR:
+    elif not last or not -MINUTE < time.time() - last.stat().st_mtime < HOUR:
         copy(where, folder)
 
 
@@ -301,6 +384,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     Keep the old file under another name. With `empty`, start without accounts instead.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
+    check_writable(where)
     whole = is_good(path) if path_of(where) else accounts(where) and not replace
     if whole:
         say(f"The database {shown(where)} is intact; nothing was changed.")
@@ -308,18 +392,21 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     good = next(filter(is_good, copies(folder)), None)
     if not good and not empty:
         sys.exit(
-            "There is no good copy. Bring accounts and work back with `make restore`, or start\n"
+            "There is no good copy. Restore accounts and work with `make restore`, or start\n"
             "without accounts: `make recover EMPTY=1`. People whose homes still exist then have\n"
             "to wait until the administrator lets them in."
         )
-    # Move the file aside even if the accounts move to a server. Otherwise, it would later pass for
-    # their database.
+    # Move the file aside even if the accounts move to a server. Otherwise, the hub might later
+    # mistake it for their database.
     if path.exists():
-        aside = f"{path}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
-        path.rename(aside)
-        with contextlib.suppress(FileNotFoundError):  # or SQLite would apply it to the copy
-            Path(f"{path}-journal").rename(f"{aside}-journal")
-        say(f"What was there is kept in {aside}.")
+        aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
+        try:
+            path.rename(aside)
+            with contextlib.suppress(FileNotFoundError):  # or SQLite would apply it to the copy
+                Path(f"{path}-journal").rename(f"{aside}-journal")
+        except OSError as error:
+            sys.exit(f"The hub cannot write to its folder {folder}: {error.strerror}.")
+        say(f"The old database is kept in {aside}.")
     if empty:
         create(where)
         say("The hub starts without accounts. Homes are unchanged.")
@@ -357,7 +444,7 @@ def fill(source: str, target: str) -> None:
             rows = there.execute(table.select()).mappings().all() if table.name in known else []
             if rows:
                 here.execute(table.insert(), [dict(row) for row in rows])
-            if "id" in table.columns:  # the next row must not get an id that is taken
+            if "id" in table.columns:  # a new row must not get an id that is taken
                 counter = sqlalchemy.func.pg_get_serial_sequence(table.name, "id")
                 last = sqlalchemy.func.max(table.c.id)
                 here.execute(sqlalchemy.select(sqlalchemy.func.setval(counter, last)))
@@ -389,12 +476,19 @@ def connect(where: str) -> sqlalchemy.Connection:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path for a new file that replaces the old one at the end.
 
-    After an exception, the old file stays as it was.
+    After an exception, the old file stays as it was. Exit with a message if the folder cannot be
+    written.
     """
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        aside = Path(folder, path.name)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".", dir=path.parent)
+    except OSError as error:
+        sys.exit(f"The hub cannot write to its folder {path.parent}: {error.strerror}.")
+    with folder as name:
+        aside = Path(name, path.name)
         yield aside
+        sync(aside)
         aside.replace(path)
+    sync(path.parent)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,37 @@
-"""Run tasks again and again in the hub's process, but in a thread of their own."""
+"""Run tasks at regular intervals in the hub's process, in their own threads or in the hub's."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+from jupyterhub.app import JupyterHub
 from traitlets.log import get_logger
 
 
 def regularly(do: Callable[[], None], seconds: float) -> None:
-    """Run `do` at once and again every `seconds` seconds; log what goes wrong."""
+    """Run `do` immediately, and again every `seconds` seconds; log errors."""
 
     def rounds() -> None:
         while True:
             try:
                 do()
-            except SystemExit as end:  # with a message
+            except SystemExit as end:  # its code is a message
                 get_logger().error(end.code)
             except Exception:
                 get_logger().exception("This failed and will be tried again:")
             time.sleep(seconds)
 
     threading.Thread(target=rounds, daemon=True).start()
+
+
+def in_the_hub(do: Callable[..., Any], *arguments: Any) -> None:
+    """Have the hub's own thread call the function with the hub, once the hub is up.
+
+    Only there may its users and its database session be used.
+    """
+    if JupyterHub.initialized() and JupyterHub.instance().io_loop:
+        app = JupyterHub.instance()
+        app.io_loop.add_callback(do, app, *arguments)

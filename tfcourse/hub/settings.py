@@ -1,6 +1,6 @@
 """The hub's settings: one table with the name, type, default and explanation of each.
 
-Everything that uses settings takes them from here. `python3 -m tfcourse.hub.settings` prints
+All other code reads settings through this module. `python3 -m tfcourse.hub.settings` prints
 docker/.env.example. Tests compare that file, compose.yaml and the guides with the table. Nothing
 else in tfcourse/hub reads the environment. This module imports only the standard library, because
 `make up` checks the settings before anything is installed.
@@ -27,8 +27,8 @@ MIB, GIB = 2**20, 2**30  # bytes
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
-# The claims of OpenID Connect that people can write themselves. Anyone who wrote the
-# administrator's name there would become the administrator.
+# The claims of OpenID Connect that people can write themselves. If a user name came from one of
+# these, anyone who wrote the administrator's name there would become the administrator.
 CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
@@ -45,17 +45,17 @@ class Setting(Generic[T]):
     default
         The text if the variable is unset or empty.
     given_to
-        The services in compose.yaml that get it: `hub`, `proxy`, `https`, `prometheus`, `grafana`.
-        Also `compose` for that file itself, `laptop` for the hub of `make hub`, `chart` for our
-        image as the hub of Zero to JupyterHub, `image` for what our image sets itself, and
-        `commands` for `make up` and the like.
+        Who gets it: the services in compose.yaml (`hub`, `proxy`, `https`, `prometheus`,
+        `grafana`), that file itself (`compose`), the hub of `make hub` (`laptop`), our image as the
+        hub of Zero to JupyterHub (`chart`), and commands such as `make up` (`commands`). Our image
+        itself sets those with `image`.
     about
-        What docker/.env.example says about it. It is empty if the text of the setting above covers
-        this one, or if the setting is not for that file.
+        The explanation in docker/.env.example. It is empty if the explanation of the setting above
+        covers this one, or if the setting is not for that file.
     example
-        The value that is shown there, if it is not the default.
+        The value that docker/.env.example shows, if it is not the default.
     secret
-        Whether messages must not repeat the value.
+        Whether the value must not appear in messages.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Setting(Generic[T]):
 
     @property
     def text(self) -> str:
-        """The text in the environment without spaces around it, or the default."""
+        """The text in the environment, without leading and trailing spaces, or the default."""
         return os.environ.get(self.name, "").strip() or self.default
 
     @property
     def is_set(self) -> bool:
-        """Whether the environment has a text that is not empty."""
+        """Whether the environment variable is set and not empty."""
         return bool(os.environ.get(self.name, "").strip())
 
     def __call__(self) -> T:
@@ -120,9 +120,9 @@ def port(highest: int = 65535) -> Callable[[str], int]:
 
 
 def number(positive: bool = False) -> Callable[[str], float | None]:
-    """Return a parser for a number, which turns an empty text into None.
+    """Return a parser for a number; it turns an empty text into None.
 
-    The parser accepts 0 only if the number need not be positive.
+    With `positive`, the parser rejects 0.
     """
 
     def parse(text: str) -> float | None:
@@ -150,7 +150,7 @@ def memory(text: str) -> int | None:
 
 
 def docker_name(text: str) -> str:
-    """Return a name that Docker and Compose do not change."""
+    """Return a name that Docker and Compose accept unchanged."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
         raise ValueError("has to consist of lowercase letters, digits, - and _")
     return text
@@ -158,7 +158,7 @@ def docker_name(text: str) -> str:
 
 def host_name(text: str) -> str:
     """Return a host name in lower case, or an empty string."""
-    # A numeric address is not a host name: certificates are for names.
+    # Reject numeric addresses, because certificates are for names.
     if text and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", text.lower()):
         raise ValueError("has to be just a host name, like hub.example.org")
     return text.lower()
@@ -167,7 +167,8 @@ def host_name(text: str) -> str:
 def web_address(text: str) -> str:
     """Return a web address, or an empty string.
 
-    It has to use HTTPS, unless it is on this machine, so that others cannot read what is sent.
+    The address has to use HTTPS, so that others cannot read what is sent, unless it is on this
+    machine.
     """
     parts = urlsplit(text)
     here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
@@ -177,14 +178,14 @@ def web_address(text: str) -> str:
 
 
 def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the networks in a list separated by commas."""
+    """Return the networks in a comma-separated list."""
     found = []
     for part in filter(None, text.split(",")):
         try:
             found.append(ipaddress.ip_network(part.strip()))
         except ValueError as error:
             raise ValueError(
-                "has to be addresses or networks, with commas between them, like\n"
+                "has to be a comma-separated list of addresses or networks, like\n"
                 f"10.244.7.0/24,192.0.2.7: {error}"
             ) from None
         if not found[-1].prefixlen:
@@ -202,7 +203,7 @@ def class_code(text: str) -> str:
 
 
 def allowed(text: str) -> set[str]:
-    """Return the groups and domains in a list separated by commas."""
+    """Return the groups and domains in a comma-separated list."""
     entries = {entry.strip() for entry in text.split(",")} - {""}
     if text and (not entries or ("*" in entries and len(entries) > 1)):
         raise ValueError(
@@ -237,19 +238,19 @@ HOST = Setting(
     given_to="hub proxy https commands chart",
     about="""
     The host name of this server, such as hub.example.org. Learners then open
-    https://hub.example.org. The name must lead to this server, and ports 80 and 443 must be open to
-    everybody, because Let's Encrypt checks them. It then issues a certificate, which is renewed
-    automatically (you agree to its terms). Without a name, passwords travel unencrypted: keep the
-    hub on this machine, or put something that speaks HTTPS in front of it.""",
+    https://hub.example.org. The name must point to this server, and ports 80 and 443 must be open
+    to everybody, because Let's Encrypt checks them. It then issues a certificate, which is renewed
+    automatically (you agree to its terms). Without a host name, passwords travel unencrypted, so
+    keep the hub on this machine, or put a proxy that speaks HTTPS in front of it.""",
 )
 CERTIFICATE = Setting(
     "COURSE_CERTIFICATE",
     str,
     given_to="hub proxy https compose commands",
     about="""
-    Your own certificate, together with the certificates that vouch for it, and its key. Both are
-    PEM files that belong to root; give their absolute paths. Run `make up` after each renewal.
-    Learners can go on working.""",
+    Your own certificate, followed by the certificates that vouch for it, and its key. Both are PEM
+    files that belong to root; give their absolute paths. Run `make up` after each renewal. Learners
+    can keep working.""",
 )
 KEY = Setting("COURSE_KEY", str, given_to="https compose commands")
 ACME_DIRECTORY = Setting(
@@ -270,15 +271,16 @@ SUBDOMAINS = Setting(
     about="""
     If this is `on`, each learner's server has its own host name, such as ada.hub.example.org.
     Browsers then keep learners' JavaScript away from the hub and from other learners. We recommend
-    it. You need a DNS record for *.hub.example.org, and in COURSE_CERTIFICATE a certificate for
-    both names. Ask learners to stop their servers before you change this.""",
+    this setting. It needs a DNS record for *.hub.example.org, and the certificate in
+    COURSE_CERTIFICATE must cover both that name and the hub's own. Ask learners to stop their
+    servers before you change this.""",
 )
 HTTPS_PORT = Setting(
     "COURSE_HTTPS_PORT",
     port(),
     default="443",
     given_to="hub https",
-    about="The ports for HTTPS and HTTP. Let's Encrypt only checks 443 and 80.",
+    about="The ports for HTTPS and HTTP. Let's Encrypt checks only 443 and 80.",
 )
 HTTP_PORT = Setting("COURSE_HTTP_PORT", port(), default="80", given_to="https")
 ADDRESS = Setting(
@@ -287,8 +289,8 @@ ADDRESS = Setting(
     given_to="hub proxy https",
     example="127.0.0.1",
     about="""
-    The address that the hub listens on. 127.0.0.1 is for this machine only. With COURSE_HOST the
-    default is all addresses of this server.""",
+    The address that the hub listens on. At 127.0.0.1, only this machine can reach it. If
+    COURSE_HOST is set, the default is all addresses of this server.""",
 )
 PORT = Setting(
     "COURSE_PORT",
@@ -296,8 +298,8 @@ PORT = Setting(
     default="8000",
     given_to="hub proxy https prometheus grafana laptop",
     about="""
-    The port without HTTPS, 1024 or higher. The next two ports are used, too, but only within this
-    machine.""",
+    The hub's port without HTTPS, 1024 or higher. The next two ports are used, too, but only within
+    this machine.""",
 )
 ACCOUNTS = Setting(
     "COURSE_ACCOUNTS",
@@ -305,10 +307,10 @@ ACCOUNTS = Setting(
     default="native",
     given_to="hub chart",
     about="""
-    Where accounts are kept: `native`, in the hub; `oauth`, with a provider that speaks OpenID
-    Connect; `lti`, in a learning platform (Moodle, Canvas, ...) that speaks LTI 1.3. Decide before
-    the first learner logs in. If you change this later, somebody else may have the same name there,
-    and would find the other person's work.""",
+    Where accounts are kept: `native` in the hub, `oauth` with a provider that speaks OpenID
+    Connect, `lti` in a learning platform (Moodle, Canvas, ...) that speaks LTI 1.3. Decide before
+    the first learner logs in. If you change this later, somebody else may log in under a
+    learner's name and get that learner's work.""",
 )
 ADMIN = Setting(
     "COURSE_ADMIN",
@@ -316,10 +318,10 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in lowercase. With oauth and lti, it is that person's name there
-    (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no administrator. If you
-    change the name, the earlier administrator remains one until you change that on the page
-    Admin.""",
+    The administrator's user name, in lowercase. With oauth and lti, it is the administrator's name
+    at that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no
+    administrator. If you change the name, the earlier administrator keeps these rights until you
+    remove them on the Admin page.""",
 )
 SIGNUP = Setting(
     "COURSE_SIGNUP",
@@ -327,8 +329,8 @@ SIGNUP = Setting(
     default="approval",
     given_to="hub chart",
     about="""
-    native: new learners wait until the administrator lets them in. With `open`, they can log in at
-    once.""",
+    native: with `approval`, new learners wait until the administrator lets them in. With `open`,
+    they can log in immediately.""",
 )
 CLASS_CODE = Setting(
     "COURSE_CLASS_CODE",
@@ -336,8 +338,8 @@ CLASS_CODE = Setting(
     secret=True,
     given_to="hub chart",
     about="""
-    native: learners who give this code when they sign up can log in at once; all others wait. At
-    least 8 characters.""",
+    native: learners who give this code when they sign up can log in immediately; all others wait.
+    The code needs at least 8 characters.""",
 )
 TRUSTED_PROXIES = Setting(
     "COURSE_TRUSTED_PROXIES",
@@ -347,16 +349,16 @@ TRUSTED_PROXIES = Setting(
     native: addresses or networks, separated by commas, of proxies on other machines in front of the
     hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for each
     visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting, all
-    visitors count as one. Anyone who reaches the hub from one of these addresses can claim any
-    other.""",
+    visitors count as one. Anyone who reaches the hub from one of these addresses can claim to come
+    from any other.""",
 )
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
     given_to="hub chart",
     about="""
-    oauth: the provider's issuer, exactly as the provider spells it. The hub asks it for its
-    addresses. Register the hub there as a client with the redirect address
+    oauth: the provider's issuer, exactly as the provider spells it. The hub asks the provider
+    for its addresses. Register the hub there as a client with the redirect address
     https://YOUR.HOST/hub/oauth_callback.""",
 )
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
@@ -365,7 +367,7 @@ OAUTH_AUTHORIZE_URL = Setting(
     "COURSE_OAUTH_AUTHORIZE_URL",
     web_address,
     given_to="hub chart",
-    about="oauth: use these instead of the issuer if the provider does not announce them.",
+    about="oauth: set these instead of the issuer if the provider does not announce its addresses.",
 )
 OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address, given_to="hub chart")
 OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address, given_to="hub chart")
@@ -374,8 +376,8 @@ OAUTH_ALLOWED = Setting(
     allowed,
     given_to="hub chart",
     about="""
-    oauth: who may log in: a list, separated by commas, of groups (from the claim `groups`) and of
-    e-mail domains with an @ in front, as in students,@example.org. One match is enough. * lets in
+    oauth: who may log in, as a comma-separated list of groups (from the claim `groups`) and e-mail
+    domains with an @ in front, such as students,@example.org. One match is enough. * lets in
     everyone with an account there.""",
 )
 OAUTH_NAME = Setting(
@@ -384,9 +386,9 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. The provider must have verified an e-mail address.
-    Do not choose a claim that people can change: they could take another person's name, even the
-    administrator's.""",
+    oauth: the claim that becomes the user name. If it is an e-mail address, the provider must have
+    verified it. Do not choose a claim that people can change, because they could take another
+    person's name, even the administrator's.""",
 )
 OAUTH_SCOPES = Setting(
     "COURSE_OAUTH_SCOPES",
@@ -394,7 +396,7 @@ OAUTH_SCOPES = Setting(
     default="openid profile email",
     given_to="hub chart",
     about="""
-    oauth: the scopes that the hub requests. Some providers only send groups if you add a scope for
+    oauth: the scopes that the hub requests. Some providers send groups only if you add a scope for
     them.""",
 )
 LTI_ISSUER = Setting(
@@ -402,10 +404,10 @@ LTI_ISSUER = Setting(
     str,
     given_to="hub chart",
     about="""
-    lti: what your platform shows when you register the hub there as a tool. The login address is
-    https://YOUR.HOST/hub/lti13/oauth_login, the redirect address
-    https://YOUR.HOST/hub/lti13/oauth_callback. Let the tool open in a new window. Everyone whom the
-    platform sends may log in.""",
+    lti: the values that your platform shows when you register the hub there as a tool. The login
+    address is https://YOUR.HOST/hub/lti13/oauth_login, and the redirect address is
+    https://YOUR.HOST/hub/lti13/oauth_callback. Configure the tool to open in a new window. Everyone
+    whom the platform sends may log in.""",
 )
 LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str, given_to="hub chart")
 LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address, given_to="hub chart")
@@ -416,9 +418,9 @@ LTI_NAME = Setting(
     default="sub",
     given_to="hub chart",
     about="""
-    lti: the claim that becomes the user name: `sub`, the platform's own number for a person, or
-    `email`, if nobody there can take another person's address. After a launch you see your name in
-    the upper right corner.""",
+    lti: the claim that becomes the user name. It is either `sub`, the platform's own number for a
+    person, or `email`, if nobody there can take another person's address. After a launch, your user
+    name is in the upper right corner.""",
 )
 MEMORY = Setting(
     "COURSE_MEMORY",
@@ -429,7 +431,7 @@ MEMORY = Setting(
 )
 CPUS = Setting("COURSE_CPUS", number(positive=True), given_to="hub laptop", example="2")
 GPU_MEMORY = Setting(
-    "COURSE_GPU_MEMORY", memory, example="6G", about="The same for a server with a GPU."
+    "COURSE_GPU_MEMORY", memory, example="6G", about="The same limits for a server with a GPU."
 )
 GPU_CPUS = Setting("COURSE_GPU_CPUS", number(positive=True), example="2")
 IDLE_MINUTES = Setting(
@@ -438,7 +440,7 @@ IDLE_MINUTES = Setting(
     default="60",
     given_to="hub chart",
     about="""
-    After how many minutes without activity servers and kernels are stopped; 0 means never. Saved
+    Servers and kernels are stopped after this many minutes without activity; 0 means never. Saved
     work is kept, and a kernel that is computing is not stopped.""",
 )
 MONITOR = Setting(
@@ -448,17 +450,17 @@ MONITOR = Setting(
     given_to="hub commands",
     about="""
     If this is `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
-    /services/grafana/. They record who used how much memory and processor time, and when, and keep
-    it for 30 days: this is personal data. They use the two ports after the hub's, on 127.0.0.1,
-    where everyone with an account on this server can read the data. Run `make down` before you
-    switch this off.""",
+    /services/grafana/. They record how much memory and processor time each learner used, and when.
+    These records are personal data, and are kept for 30 days. Prometheus and Grafana use the two
+    ports after the hub's, on 127.0.0.1, where everyone with an account on this server can read the
+    data. Run `make down` before you switch this off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
     str,
     default="docker.io",
     given_to="compose",
-    about="Where these two images come from: Docker's own registry, or a mirror of it.",
+    about="Where Prometheus's and Grafana's images come from: Docker Hub or a mirror of it.",
 )
 IMAGE = Setting(
     "COURSE_IMAGE",
@@ -466,8 +468,8 @@ IMAGE = Setting(
     default="tensorflow-course",
     given_to="hub compose commands",
     about="""
-    The name of the images without their tags :cpu, :gpu and :hub, if they come from a registry.
-    Otherwise `make up` builds :cpu and :hub, and `make images` builds all three.""",
+    Set this if the images come from a registry: their name there, without the tags :cpu, :gpu and
+    :hub. Otherwise, `make up` builds :cpu and :hub, and `make images` builds all three.""",
 )
 DATABASE = Setting(
     "COURSE_DATABASE",
@@ -475,9 +477,9 @@ DATABASE = Setting(
     given_to="hub commands",
     secret=True,
     about="""
-    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default they
-    are in a file, which is enough for a class. To move them: `make backup`, change this, `make
-    recover`.""",
+    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default, they
+    are in a file, which is enough for a class. To move them, run `make backup`, change this
+    setting, then run `make recover`.""",
 )
 HOMES = Setting(
     "COURSE_HOMES",
@@ -485,9 +487,9 @@ HOMES = Setting(
     given_to="compose commands",
     example="/srv/tensorflow-course",
     about="""
-    The folder on this server for learners' work: a folder for each learner, and the one that all
-    learners read. Give it a disk of its own, so that learners cannot fill the system's disk. `make
-    up` creates the folder. By default it is /srv/ and COURSE_NAME.""",
+    The folder on this server for learners' work. It contains a folder for each learner, and the one
+    that all learners can read. Give it its own disk, so that learners cannot fill the system's
+    disk. `make up` creates the folder. By default, it is /srv/ followed by COURSE_NAME.""",
 )
 HOME_QUOTA = Setting(
     "COURSE_HOME_QUOTA",
@@ -496,7 +498,7 @@ HOME_QUOTA = Setting(
     example="5G",
     about="""
     The most that a learner's home may hold. This needs a disk for COURSE_HOMES with project quotas
-    (XFS or ext4); docs/operators.md says how. By default, nothing limits it.""",
+    (XFS or ext4); docs/operators.md explains how to set this up. By default, there is no limit.""",
 )
 NAME = Setting(
     "COURSE_NAME",
@@ -504,19 +506,20 @@ NAME = Setting(
     default="tensorflow-course",
     given_to="hub commands",
     about="""
-    A name for the containers, network and volumes. Use it to run more than one hub here.""",
+    A name for the containers, network and volumes. Set it to run more than one hub on this
+    server.""",
 )
 CONFIG = Setting(
     "COURSE_CONFIG",
     str,
     given_to="compose commands laptop",
     about="""
-    A folder with settings of JupyterHub itself, in files that end in .py. The hub loads them last.
-    docs/operators.md has two examples. By default it is jupyterhub_config.d beside this file.
-    Otherwise, give its absolute path.""",
+    A folder with your own settings for JupyterHub itself, in files whose names end in .py. The hub
+    loads them last. docs/operators.md has two examples. By default, the folder is
+    jupyterhub_config.d beside this file; for another folder, give its absolute path.""",
 )
 
-# --- Not for docker/.env: settings that are made elsewhere
+# --- Not for docker/.env: settings whose values come from elsewhere
 
 SPAWNER = Setting("COURSE_SPAWNER", one_of("local", "docker"), default="local", given_to="hub")
 STATE = Setting("COURSE_STATE", str, given_to="image laptop chart")
@@ -530,7 +533,7 @@ TABLE = {value.name: value for value in list(globals().values()) if isinstance(v
 OPERATORS = [name for name in TABLE if list(TABLE).index(name) < list(TABLE).index(SPAWNER.name)]
 
 
-# --- What follows from the settings
+# --- Values derived from the settings
 
 
 def ports() -> tuple[int, int, int]:
@@ -552,7 +555,7 @@ def required(*settings: Setting) -> None:
 
 
 def for_a_program(**more: str) -> dict[str, str]:
-    """Return the environment for a program that this one becomes or starts."""
+    """Return the environment for a program that this process starts or becomes."""
     return {**os.environ, **more}
 
 
@@ -568,8 +571,9 @@ def example() -> str:
     """Return the text of docker/.env.example."""
     begin = """
     Settings of the hub for a class (`make up`). Copy this file to `.env` and change what you need.
-    A line that is commented out shows the default. There is no password here: the administrator's
-    is generated at the first start. If you write secrets into the file: chmod 600 .env"""
+    A commented-out line shows the default or an example. There is no password here: the
+    administrator's is generated at the first start. If you write secrets into the file, run `chmod
+    600 .env`."""
     lines = [comment(begin)]
     for name in OPERATORS:
         setting = TABLE[name]
@@ -593,7 +597,7 @@ def comment(text: str) -> str:
 
 
 def load() -> None:
-    """Take the settings in docker/.env that the environment does not have."""
+    """Load the settings in docker/.env, except those that the environment already has."""
     for name, text in in_file().items():
         os.environ.setdefault(name, text)
 
@@ -606,9 +610,22 @@ def check() -> None:
 
 
 def in_file() -> dict[str, str]:
-    """Return the settings in docker/.env."""
+    """Return the settings in docker/.env; exit with a message if that is not a file of text."""
     file = DOCKER_FOLDER / ".env"
-    return read(file.read_text()) if file.exists() else {}
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        sys.exit(f"docker/.env cannot be read: {error.strerror}.")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        sys.exit(f"docker/.env has to be text in UTF-8, but line {line} is not.")
+    found = read(text)
+    for name, value in found.items():
+        if not value.isprintable():
+            sys.exit(f"docker/.env: {name} has a character that cannot be seen.")
+    return found
 
 
 def read(text: str) -> dict[str, str]:

@@ -1,21 +1,26 @@
-"""Where the hub keeps what outlives it: accounts, work and the password."""
+"""Where the hub keeps what outlives it: accounts, work and passwords."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
+import re
 import secrets
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tfcourse.hub import settings
+from tfcourse.hub import say, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# A valid user name. It becomes a folder or a volume, so it has no leading dot and no slash. With
-# \Z, the whole name has to match.
+# A valid user name. It also names a folder or a volume, so it has no leading dot and no slash.
+# Because of the \Z, the whole name has to match.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
 # People read passwords aloud and type them, so no character looks like another one.
@@ -47,7 +52,7 @@ def own_config() -> list[Path]:
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
     """Return the error that keeps a program from listening on the port, or None."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        # As servers do: ignore connections that were closed a moment ago.
+        # Like servers, ignore connections that were closed a moment ago.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
@@ -57,19 +62,53 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Create the folder unless it exists, closed to the machine's other users; return it."""
+    """Create the folder if it is missing, closed to the machine's other users; return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
+def hub_folder() -> Path:
+    """Return the folder of the hub's own files; exit with a message if it cannot be created."""
+    folder = state_folder() / "hub"
+    try:
+        return private_folder(folder)
+    except OSError as error:
+        sys.exit(f"The hub's folder {folder} cannot be created: {error.strerror}.")
+
+
 def password(path: Path, length: int = 16) -> str:
-    """Return the password in the file; the first time, create a new one.
+    """Return the password in the file; create a new one if the file is missing or damaged.
 
     Only the file's owner may read it.
     """
-    if not path.exists():
-        write_once(path, new_password(length).encode() + b"\n")
-    return path.read_text().strip()
+    whole = rf"[!-~]{{{length},}}"  # at least as long as ours, in ASCII
+    return kept(path, whole, partial(new_password, length))
+
+
+def cookie_secret(path: Path) -> None:
+    """Replace a damaged secret of the log-in cookies; JupyterHub would not start with it."""
+    if path.exists():
+        whole = r"([0-9a-fA-F]{2}){32,}"
+        kept(path, whole, partial(secrets.token_hex, 32), " Everyone has to log in again.")
+
+
+def kept(path: Path, whole: str, new: Callable[[], str], follows: str = "") -> str:
+    """Return the secret in the file; write a new one if it is missing or does not match `whole`.
+
+    After a power cut, a file can be empty, cut off or full of zero bytes. Such a content must never
+    become a secret. `follows` says what a new one means for people.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            text = path.read_text(encoding="ascii", errors="replace").strip()
+            if re.fullmatch(whole, text):
+                return text
+            write(path, new().encode() + b"\n")
+            say(f"{path} was damaged, perhaps by a power cut. It has been made anew.{follows}")
+        write_once(path, new().encode() + b"\n")
+        return path.read_text().strip()
+    except OSError as error:
+        sys.exit(f"{path} cannot be read or written: {error.strerror}. It has to be the hub's own.")
 
 
 def new_password(length: int = 16) -> str:
@@ -81,7 +120,7 @@ def new_password(length: int = 16) -> str:
 def proxy_token() -> str:
     """Return the token with which the hub controls its proxy, from the folder that both share.
 
-    In a pod, both start at the same time. One has to wait until the other has created the token.
+    In a pod, both start at the same time, so one waits until the other has created the token.
     """
     folder = Path(settings.SECRETS())
     lock = os.open(folder, os.O_RDONLY)
@@ -92,17 +131,20 @@ def proxy_token() -> str:
         os.close(lock)
 
 
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write or replace the file; even a power cut leaves the old content or the new one."""
+    written_aside(path, content, mode).replace(path)
+    sync(path.parent)
+
+
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write the file unless its name is taken; never leave half a file behind.
 
-    Anything can take the name, even a broken link.
+    A name counts as taken even if it is that of a broken link.
     """
     if os.path.lexists(path):
         return
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # left by a run that was killed here
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+    aside = written_aside(path, content, mode)
     try:
         os.link(aside, path)  # unlike a rename, this never replaces a file
     except FileExistsError:
@@ -111,3 +153,35 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
         if not os.path.lexists(path):
             aside.rename(path)
     aside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def written_aside(path: Path, content: bytes, mode: int) -> Path:
+    """Write the content to the disk under another name in the same folder; return that path."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)  # left by a run that was killed here
+    try:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
+
+
+def unused(folder: Path, name: str, suffix: str = "") -> Path:
+    """Return a path that is not taken, with a number in it if need be: clocks can go back."""
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (folder / f"{name}{number}{suffix}" for number in numbers)
+    return next(path for path in paths if not os.path.lexists(path))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,15 +1,15 @@
-"""Measure how the comparison does on unfamiliar notebooks, alongside stock nbval and nbmake.
+"""Measure how well the comparison, stock nbval and nbmake work on unfamiliar notebooks.
 
     python foreign.py FOLDER --edits edits.toml
 
 FOLDER holds notebooks that were executed once, and the files that they read. The script runs each
 notebook again unchanged, where a failed cell is a false alarm. Then it runs each notebook with
-careless edits of its code: an edit is caught if a cell fails that passes without the edit. Stock
-nbval and nbmake do the same runs.
+careless edits of its code: an edit is caught if it makes a passing cell fail. Stock nbval and
+nbmake do the same runs.
 
 The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, where each old text
-occurs exactly once in the notebook's code. `random = [1, 6]` there lists code cells (from 0) that
-draw random numbers without a seed; they count neither as false alarms nor as catches.
+occurs exactly once in the notebook's code. There, `random = [1, 6]` lists code cells (from 0)
+that draw random numbers without a seed. These cells count neither as false alarms nor as catches.
 
 The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
 tool has computed, which takes seconds.
@@ -39,7 +39,7 @@ from nbval_tolerance import compare_notebooks
 from nbval_tolerance.stored import problems
 
 TOOLS = ("ours", "nbval", "nbmake")
-LIMIT = 900  # seconds for one run of one notebook
+LIMIT = 900  # Seconds for one run of one notebook.
 # Our messages about a cell that could not be compared.
 BROKEN = re.compile(r"shown as \[\d*\]: (?:still running|the kernel died|could not be run)")
 HEAD = (
@@ -49,7 +49,7 @@ HEAD = (
 
 
 def main() -> int:
-    """Make the missing runs, compare all runs, print the table; return 1 for a wrong edit."""
+    """Make missing runs, compare all runs and print the table; return 1 if an edit is wrong."""
     options = parse()
     tables = tomllib.loads(options.edits.read_text(encoding="utf-8")) if options.edits else {}
     paths = [
@@ -77,7 +77,7 @@ def main() -> int:
     for row in [*rows, ["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])]]:
         print("| " + " | ".join(f"{x:.1f}" if isinstance(x, float) else str(x) for x in row) + " |")
     if old:
-        print(f"\n{old} runs of ours come from another runner; --again repeats them.")
+        print(f"\n{old} of our tool's runs used a different runner; --again repeats them.")
     if options.messages:
         print("", *messages, sep="\n\n")
     return 0
@@ -92,12 +92,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("foreign-results"), metavar="DIR")
     parser.add_argument("--repeat", type=int, default=2, metavar="N", help="runs without an edit")
     parser.add_argument("--only", nargs="*", metavar="TEXT", help="notebooks with TEXT in the name")
-    parser.add_argument("--again", action="store_true", help="repeat the runs of ours")
+    parser.add_argument("--again", action="store_true", help="repeat our tool's runs")
     parser.add_argument("--messages", action="store_true", help="print messages of failed cells")
     parser.add_argument(
         "--ours",
         default="--nbval --nbval-tolerance --nbval-tolerance-dir=DIR",
-        help="pytest options for ours; DIR stands for a folder (default: %(default)s)",
+        help="pytest options for our tool; DIR stands for a folder (default: %(default)s)",
     )
     options = parser.parse_args()
     options.output = options.output.resolve()
@@ -114,7 +114,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's failed cells with messages, its seconds, and whether a cell newly raises."""
+    """Return a run's failed cells with messages, its seconds, and whether it raised a new error."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:
@@ -139,7 +139,7 @@ def result(tool: str, path: Path, name: str, changes: list, options: argparse.Na
 
 
 def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) -> None:
-    """Run a notebook with one tool; write `result.json` and, for ours, `computed.ipynb`."""
+    """Run a notebook with one tool; write `result.json` and, for our tool, `computed.ipynb`."""
     shutil.rmtree(folder, ignore_errors=True)
     work, kept = folder / "work", folder / "kept"
     work.mkdir(parents=True)

@@ -5,8 +5,8 @@
 It needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are installed.
 It fits each model on a small data set, in float64 and float32, with several BLAS kernels, vector
 units and numbers of threads. Two more runs change the data by one unit in the last place, to stand
-in for processors and compilers that we do not have. Each column gives the largest share that the
-numbers use of the tolerance before any training, `2e-6 + 2e-5·|x|`: above 1, the cell would fail.
+in for processors and compilers that we do not have. Each column gives the largest share of the
+tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. Above 1, a cell would fail.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(1000):
         w -= 0.1 * x.T @ (x @ w - y + y.mean()) / len(y)
     yield "NumPy, linear regression by gradient descent", w
-    for rate in (0.1, 0.3):  # the second is close to where it no longer converges
+    for rate in (0.1, 0.3):  # the second is close to a rate that no longer converges
         yield f"NumPy, network by gradient descent, rate {rate}", network(x, y, rate)
     try:
         import statsmodels.api as sm

@@ -22,7 +22,7 @@ OTHER = Draw(1, "np.random.rand", "np.random.seed(0)")
 OTHER_CLOCK = Draw(1, "time.ctime", "", clock=True)
 
 SEEDLESS = (
-    "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+    "Cell 0 calls random.random, and nothing before it sets a seed. If that is the cause, set one, "
 )
 
 
@@ -80,12 +80,12 @@ def test_which_draw_is_named(draws, used, kinds, named):
 def test_what_no_seed_helps():
     (said,) = advice([TOKEN], 0, {0}, {"text"}, False)
     assert said == (
-        "Cell 0 calls secrets.token_hex, which no seed makes the same. If that is why, tag the "
+        "Cell 0 calls secrets.token_hex, which cannot be seeded. If that is the cause, tag the "
         "cell 'nbval-ignore-output'"
     )
     (said,) = advice([CLOCK], 0, {0}, {"figure"}, False)
     assert said == (
-        "Cell 0 calls time.time, which reads the clock. If that is why, tag the cell "
+        "Cell 0 calls time.time, which reads the clock. If that is the cause, tag the cell "
         "'regression:no-figure' with a reason"
     )
 

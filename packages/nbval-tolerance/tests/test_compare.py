@@ -200,7 +200,7 @@ def test_an_exact_cell_compares_each_digit_and_times_as_data():
     exact = Rules(Phase.TRAINED, exact=True)
     assert same("loss 0.25  in 5 s  \n", "loss 0.25  in 5 s", exact)
     assert not same("loss 0.25  in 5 s", "loss  0.25 in 5 s", exact)
-    assert not same(" #\n# #", "#\n# #", exact)  # a drawing
+    assert not same(" #\n# #", "#\n# #", exact)  # the spaces are part of a drawing
     assert not same(TABLE, TABLE.replace("└", "+"), exact)
     assert not same("loss 0.25", "loss 0.26", exact)
     assert not same("in 5 s", "in 6 s", exact)
@@ -243,7 +243,7 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("learning rate 0.001, loss 0.3", ["setting", "loss"]),
         ("val_acc: 0.95 train_auc 0.97", ["held-out accuracy", "accuracy"]),
         ("lr=0.001 weight_decay: 0.004 Dropout(0.2) 'rate': 0.2 SGD(0.01)", ["setting"] * 5),
-        ("dropout 0.35", ["float"]),  # perhaps a row of a table
+        ("dropout 0.35", ["float"]),  # this may be a row of a table
         ("0.975 accuracy", ["accuracy"]),
         ("reached 0.98 test accuracy", ["held-out accuracy"]),
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),

@@ -185,7 +185,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
         ({"values": ["4704"]}, "`nbval-tolerance execute` writes 'source' and 'values'"),
         ({"values": {"size": 4704}}, "`nbval-tolerance execute` writes 'source' and 'values'"),
         ({"source": 7}, "`nbval-tolerance execute` writes 'source' and 'values'"),
-        ({"reason": ["a", "longer", "list"]}, "the reason is a sentence"),
+        ({"reason": ["a", "longer", "list"]}, "the reason must be a sentence"),
     ],
 )
 def test_wrong_probes_and_ranges_are_errors(about, said):
@@ -198,8 +198,8 @@ def test_wrong_probes_and_ranges_are_errors(about, said):
     ("metadata", "said"),
     [
         ({"regression": "because"}, "metadata must be"),
-        ({"tags": [1]}, "not a list of texts"),
-        ({"tags": "regression:foo"}, "not a list of texts"),
+        ({"tags": [1]}, "not a list of strings"),
+        ({"tags": "regression:foo"}, "not a list of strings"),
     ],
 )
 def test_malformed_metadata_is_an_error_of_its_cell(metadata, said):
@@ -217,13 +217,13 @@ def test_malformed_metadata_is_an_error_of_its_cell(metadata, said):
 def test_an_alternative_text_is_a_text(alt):
     wrong = cell()
     wrong.metadata["alt"] = alt
-    assert "alt takes a text" in error_of(wrong)
+    assert "alt takes a string" in error_of(wrong)
 
 
 def test_a_range_of_exact_numbers_would_do_nothing():
     wrong = cell("regression:exact", reason=REASON)
     wrong.metadata["regression"] |= {"between": {"loss": [1, 2]}}
-    assert "'exact' leaves 'between' nothing to do" in error_of(wrong)
+    assert "'exact' makes 'between' pointless" in error_of(wrong)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_text_cell_has_no_tags_of_ours(kind, metadata):
 def test_tags_of_a_notebook_stand_where_they_do_something():
     notebook = nbformat.v4.new_notebook(metadata={"tags": ["regression:unseeded"]})
     (problem,) = problems(notebook)
-    assert problem.startswith("The notebook: tags for all cells stand in the metadata as")
+    assert problem.startswith("The notebook: tags for all cells belong in the metadata as")
     notebook.metadata["tags"] = ["lesson"]
     assert problems(notebook) == []
 

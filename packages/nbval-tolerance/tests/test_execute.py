@@ -54,7 +54,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Return a copy of that lesson for a test to change, in the folder of a project."""
+    """Return a copy of the executed lesson, in a project's folder, for a test to change."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")
@@ -196,7 +196,7 @@ def test_a_kernel_that_is_not_there_is_named_and_another_can_be_chosen(lesson, c
     assert main(["execute", "07"]) == 1
     said = capsys.readouterr().out
     assert "no kernel 'none-such' is installed; installed: " in said
-    assert "Name one that is: --kernel " in said
+    assert "Choose an installed one: --kernel " in said
     assert main(["execute", "07", "--kernel", "python3"]) == 0
 
 
@@ -237,9 +237,9 @@ def test_the_command_line_adds_a_probe(lesson, capsys):
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("__import__('random').random()", "yields another value each time"),
-        ("(__import__('random').random(), 1)[1]", "probe 'wrong' draws random numbers or makes a"),
-        ("(new := 1)", "draws random numbers or makes a name"),
+        ("__import__('random').random()", "returns another value each time"),
+        ("(__import__('random').random(), 1)[1]", "probe 'wrong' draws random numbers or creates "),
+        ("(new := 1)", "draws random numbers or creates a v"),
         ("print('loud')", "probe 'wrong' prints: 'loud"),
         ("missing", "probe 'wrong' raised NameError: name 'missing' is not defined"),
     ],
@@ -459,7 +459,7 @@ def test_what_is_saved_while_it_runs_is_not_lost(lesson, capsys):
     saved = "print('edited in another window')"
     edit(lesson, 0, SOURCES[0], f"import nbformat\nname = '{lesson.name}'\n{EDIT.format(saved)}")
     assert main(["execute", "07", "--accept"]) == 1
-    assert "changed while it ran" in capsys.readouterr().out
+    assert "changed while the notebook ran" in capsys.readouterr().out
     assert read(lesson)[0].source == saved
 
 
@@ -469,7 +469,7 @@ def test_a_later_cell_must_not_change_what_an_earlier_one_has_put_out(lesson, ca
     before = lesson.read_bytes()
     assert main(["execute", "07", "--accept"]) == 1
     said = capsys.readouterr().out
-    assert "A later cell changed what this one, [1]," in said
+    assert "A later cell changed the output of cell [1]" in said
     assert "display_id=True" in said
     assert lesson.read_bytes() == before
 

@@ -119,7 +119,7 @@ def bars(
 
 BASE = {draw: draw() for draw in (curves, classes, seeds, panels, pictures, bars)}
 
-# Change -> (figure, options, whether the comparison reports the change in a trained figure).
+# Change -> (figure, options, whether a figure drawn after training fails because of the change).
 CHANGES = {
     "a word of the title": (curves, {"title": "Same model, same data, five optimizers"}, True),
     "the x label": (curves, {"labels": ("batch", "validation loss")}, True),
@@ -391,7 +391,7 @@ def with_faint_texts(ax):
     ax.tick_params(labelcolor="lightgray")
 
 
-# Look -> how to draw it. In every look, the comparison must report a changed text.
+# Look -> how to draw it. For every look, the comparison must report a changed text.
 LOOKS = {
     **{
         style: {"style": style}

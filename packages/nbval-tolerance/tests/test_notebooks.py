@@ -49,7 +49,7 @@ WRONG_FILES = {
     '{"nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": {}}': "'cells' of the notebook",
     with_cells(metadata="[]"): "the 'metadata' of the notebook",
     with_cells(metadata='{"kernelspec": "python3"}'): "the notebook's 'kernelspec'",
-    with_cells('"x"'): "the cell before Cell 0 is of a wrong kind",
+    with_cells('"x"'): "the cell before Cell 0 has the wrong type",
     with_cells(CELL % "{}"): "the 'outputs' of Cell 0",
     with_cells(PLAIN, PLAIN.replace("{}", "[]")): "the 'metadata' of Cell 1",
     with_cells(PLAIN, PLAIN.replace("{}", '"x"')): "the 'metadata' of Cell 1",
@@ -59,9 +59,9 @@ WRONG_FILES = {
     with_cells(PLAIN.replace('"x"', "5")): "the 'source' of Cell 0",
     with_cells(PLAIN.replace('"x"', '["x", 5]')): "nbformat can read",
     with_cells('{"cell_type": "markdown", "source": "x"}', PLAIN): "the cell before Cell 0 has no",
-    with_cells(CELL % '["x"]'): "an output of Cell 0 is of a wrong kind",
+    with_cells(CELL % '["x"]'): "an output of Cell 0 has the wrong type",
     with_cells(CELL % '[{"output_type": "stream", "name": "stdout"}]'): "has no 'text'",
-    with_cells(CELL % '[{"output_type": "pyout"}]'): "is of an unknown type, 'pyout'",
+    with_cells(CELL % '[{"output_type": "pyout"}]'): "has an unknown type, 'pyout'",
     with_cells(CELL % SHOWN): "'text/plain' of an output of Cell 0",
     with_cells(CELL % '[{"output_type": "display_data", "metadata": {}}]'): "has no 'data'",
 }
@@ -84,7 +84,7 @@ def test_a_file_that_is_no_notebook_is_named_with_what_is_wrong(lesson, capsys, 
     ("arguments", "said"),
     [
         (["execute", "none.ipynb"], "no notebook is called 'none.ipynb'; there are: 07_small.ipy"),
-        (["execute", "empty"], "the folder 'empty' holds no notebook"),
+        (["execute", "empty"], "the folder 'empty' contains no notebook"),
         (
             ["execute", "pyproject.toml"],
             "'pyproject.toml' is not a notebook: its name does not end",
@@ -105,7 +105,7 @@ def test_a_folder_without_notebooks_says_what_it_looks_for(tmp_path, monkeypatch
     find.cache_clear()
     assert main(["execute"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("is called '*.ipynb', 'notebooks/**/*.ipynb'; name one")
+    assert line.endswith("matches '*.ipynb', 'notebooks/**/*.ipynb'; name one")
     assert "there are" not in line
 
 

@@ -1,4 +1,4 @@
-"""Options do nothing unless given, have a twin in the file, and are not ignored in silence."""
+"""Options do nothing unless given, have an equivalent setting, and are never silently ignored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def notebook(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return that notebook in a separate folder."""
+    """Write that notebook into a separate folder and return its path."""
     path = pytester.path / "small.ipynb"
     path.write_text(executed)
     return path
@@ -117,15 +117,15 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data=small.ipynb",
-            "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too",
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-dir=",
-            "--nbval-tolerance-dir takes a value, and got an empty one",
+            "--nbval-tolerance-dir takes a value, but got an empty one",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data= --nbval-tolerance-changed",
-            "--nbval-tolerance-data takes a value, and got an empty one",
+            "--nbval-tolerance-data takes a value, but got an empty one",
         ),
         (
             "--nbval --nbval-tolerance-report --nbval-tolerance-dir=found",
@@ -174,7 +174,7 @@ def test_what_would_do_nothing_is_refused(run, notebook, arguments, said):
     ("table", "said"),
     [
         ("traning = ['step']", "traning: unknown; the keys are *training*"),
-        ("training = 'step'", "training: takes a list of texts"),
+        ("training = 'step'", "training: takes a list of strings"),
         ("figures = 'off'", "figures: takes true or false"),
         ("words = { accuracies = ['hits'] }", "words.accuracies: no such kind"),
         ("tolerances = { late = { loss = [1, 2] } }", "tolerances.late: no such phase"),
@@ -210,7 +210,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
         ("notebooks = ['lessons']", "notebooks: 'lessons' matches no notebook; write one that"),
         ("notebooks = ['*.py']", "notebooks: '*.py' matches no notebook"),
         *(
-            (f"{key} = {empty}", f"{key}: {empty} has an empty text")
+            (f"{key} = {empty}", f"{key}: {empty} has an empty string")
             for key in ("notebooks", "training", "skip", "environment")
             for empty in ("['']", "[' ']")
         ),
@@ -220,7 +220,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
         ("tolerances = { fit = { integer = [0, 1] } }", "tolerances.fit.integer: an integer must"),
         (
             "tolerances = { trained = { 'held-out loss' = [0, 1] } }",
-            "tolerances.trained.held-out loss: no such kind; there are loss, ",
+            "tolerances.trained.held-out loss: no such kind; the kinds are loss, ",
         ),
     ],
 )

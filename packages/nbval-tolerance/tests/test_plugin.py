@@ -38,7 +38,7 @@ Change = Callable[[NotebookNode], None]
 
 
 def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
-    """Write a notebook that is executed and stored as `make execute` does it."""
+    """Execute and store a new notebook in the same way as `make execute`."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     for cell, name in zip(cells, ids or [], strict=False):
         cell.id = name
@@ -153,7 +153,7 @@ def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
     for name, new in changes.items():
         change(lesson, name, **new)
     result = run(lesson)
-    if "display" in changes:  # its source imports what later cells use
+    if "display" in changes:  # this cell imports what later cells use
         result.assert_outcomes(passed=WHOLE - 6, failed=6)
     else:
         result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))
@@ -174,14 +174,14 @@ def test_the_stored_state_needs_no_kernel(run, lesson):
         [
             "*Cell 0, shown as [[]1]: was edited after its output was stored*",
             "*Cell 1, shown as [[] ]: was never executed*",
-            "*Cell 2*'regression:fuzzy' is not known; there are regression:exact*",
-            "*Cell 3*'regression:no-figure' makes the check weaker, without a reason*",
+            "*Cell 2*'regression:fuzzy' is not known; the tags are regression:exact*",
+            "*Cell 3*'regression:no-figure' makes the check weaker without a reason*",
         ]
     )
 
 
 def test_tags_change_how_a_cell_is_compared(run, lesson):
-    reason = {"regression": {"reason": "It is measured anew each time."}}
+    reason = {"regression": {"reason": "It is measured again in each run."}}
     wider = {"tags": ["regression:wider-accuracy=5"], **reason}
     change(lesson, "trained", text=("0.975", "0.955"), metadata=wider)
     change(
@@ -220,7 +220,7 @@ def test_what_cannot_go_on_stops_its_notebook_and_no_other(run, pytester):
             "hangs.ipynb, Cell 0, shown as [[]1]: still running after 3 s*",
             "raises.ipynb, Cell 0, shown as [[]1]: raised ZeroDivisionError*",
             "unstarted.ipynb, Cell 0*: could not be run: no kernel 'none-such' is installed; "
-            "installed: *. Name one that is, with --nbval-kernel-name=*",
+            "installed: *. Choose an installed one with --nbval-kernel-name=*",
             "SKIPPED*not run, because Cell 0 of this notebook failed*",
         ]
     )
@@ -350,7 +350,7 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
         run(lesson, *arguments)
         found = run(lesson, "--nbval-tolerance-changed").parseoutcomes()
         assert found == {"passed": WHOLE}, arguments
-        (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # could be imported
+        (lesson.parent / "helper.py").write_text(f"value = {arguments!r}")  # can be imported
     package = lesson.parent / "package" / "deep"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
@@ -609,7 +609,9 @@ def test_of_many_differences_the_first_are_shown(run, pytester, lines, shown, re
 
 RANDOM = "import random, time\nx = random.random()"
 CLOCK = "began = time.perf_counter()"
-DRAWN = "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+DRAWN = (
+    "Cell 0 calls random.random, and nothing before it sets a seed. If that is the cause, set one, "
+)
 TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
 
 
@@ -624,17 +626,19 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
         # The advice names the cell's own clock and omits random numbers that the cell does not use.
         (
             [RANDOM, f"{CLOCK}\nprint('score', began)"],
-            "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
+            "Cell 1 calls time.perf_counter, which reads the clock. "
+            "If that is the cause, tag the cell",
         ),
         (
             ["import time", f"{CLOCK}\nprint('score', began)"],
-            "Cell 1 calls time.perf_counter, which reads the clock. If that is why, tag the cell",
+            "Cell 1 calls time.perf_counter, which reads the clock. "
+            "If that is the cause, tag the cell",
         ),
         ([RANDOM, "print('label', 'a' if x < 2 else 'b')"], f"{DRAWN}random.seed(0), or tag the c"),
         (["import random", "print('label', random.choice('ab')[:0] + 'a')"], f"Cell 1*{TEXT}"),
         (
             ["import secrets", "secrets.token_hex(4)\nprint('label a')"],
-            "Cell 1*which no seed makes",
+            "Cell 1*which cannot be seeded",
         ),
         ([RANDOM, "print('label', 'a')"], ""),  # the cell does not use x
         (["x = 0.123", "print('score', x)"], ""),
@@ -652,7 +656,7 @@ def test_a_missing_seed_is_named_where_it_may_be_why(run, pytester, sources, sai
     if said:
         result.stdout.fnmatch_lines([f"{said}*"])
     else:
-        result.stdout.no_fnmatch_line("*If that is why*")
+        result.stdout.no_fnmatch_line("*If that is the cause*")
 
 
 @pytest.mark.parametrize(
@@ -676,7 +680,8 @@ def test_a_missing_seed_is_named_where_a_figure_differs(run, pytester, shown, ta
     notebook.cells[1].source = source.format(*(-each for each in arguments))
     nbformat.write(notebook, path)
     said = (
-        "Cell 0 calls random.random, and nothing before it sets a seed. If that is why, set one, "
+        "Cell 0 calls random.random, and nothing before it sets a seed. "
+        "If that is the cause, set one, "
     )
     run(path, "-k", "Cell").stdout.fnmatch_lines([f"{said}random.seed(0), or tag the cell {tags}"])
 
@@ -688,7 +693,7 @@ def test_data_that_are_not_there_matter_to_who_asks_for_changes(run, pytester, l
     assert result.ret == 0
     asked = run(lesson, "--nbval-tolerance-changed")
     assert asked.ret == pytest.ExitCode.USAGE_ERROR
-    asked.stderr.fnmatch_lines(["ERROR: --nbval-tolerance-data names *none, which is not there"])
+    asked.stderr.fnmatch_lines(["ERROR: --nbval-tolerance-data names *none, which does not exist"])
 
 
 def test_what_a_project_says_about_its_notebooks_is_a_change(run, pytester, lesson):

@@ -268,8 +268,8 @@ def test_networks_are_trained_in_many_ways(source):
 @pytest.mark.parametrize(
     "source",
     [
-        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # only sets a mode
-        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # only shows a gradient
+        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # these only set a mode
+        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # this only shows a gradient
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
         TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
@@ -567,7 +567,7 @@ def test_unseeded(source, call, seed):
         (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
         (["x = []", "print(x, random())", "x"], {0, 2}),
         (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
-        # A cell's own names are not those of the cells before it.
+        # A name that a cell defines itself does not refer to the cells before it.
         (["[i for i in x]", "print(i)"], {1}),
         (["i = 1", "[i for i in x]"], {1}),
         (["i = 1", "for i in x:\n    print(i)"], {1}),
@@ -592,7 +592,7 @@ def test_the_cells_whose_variables_a_cell_uses(sources, used):
 @pytest.mark.parametrize(
     "source",
     [
-        "hash('text')",  # kernels run with PYTHONHASHSEED
+        "hash('text')",  # kernels set PYTHONHASHSEED
         "import numpy as np\nnp.random.seed(0)\nnp.random.rand(3)",
         "import numpy as np\nnp.random.default_rng(0).normal()",
         "import numpy as np\nnp.random.default_rng(seed=0)\nnp.random.RandomState(1)",

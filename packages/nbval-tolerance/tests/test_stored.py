@@ -277,7 +277,7 @@ def test_a_tag_says_that_a_cell_raises_and_the_output_has_to_agree(mark):
     assert problems(notebook) == []
     notebook.cells[1].outputs = []
     (found,) = problems(notebook)
-    assert "is tagged as raising, and stores no error" in found
+    assert "is tagged as raising an exception but stores no error" in found
 
 
 def test_each_probe_has_a_value():

@@ -1,4 +1,4 @@
-"""The comparison of SVGs passes what differs in every run and fails what a reader would notice."""
+"""Comparing SVGs ignores what differs in every run and reports what a reader would notice."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_compared_as_it_is_written(svg):
     for pair in [(svg, HAND), (HAND, svg), (svg, svg + "<!-- more -->")]:
         found = compare(*pair)
         assert found.used == inf
-        assert found.differences[0].what.startswith("the SVG differs as it is written (")
+        assert found.differences[0].what.startswith("the text of the SVG differs (")
 
 
 def test_a_long_value_is_shown_from_where_it_differs():

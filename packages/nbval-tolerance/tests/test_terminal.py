@@ -1,4 +1,4 @@
-"""A notebook stores what a terminal finally shows of a text."""
+"""A notebook stores the text that a terminal would show in the end."""
 
 from __future__ import annotations
 

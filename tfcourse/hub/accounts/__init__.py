@@ -1,1 +1,1 @@
-"""Log-in: accounts of the hub's own, single sign-on, and a learning platform."""
+"""Ways to log in: the hub's own accounts, single sign-on, or a learning platform."""

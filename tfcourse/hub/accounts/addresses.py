@@ -1,4 +1,4 @@
-"""Find the address that a request comes from, behind one or more proxies."""
+"""Find the address that a request comes from, even behind one or more proxies."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ own_proxies: set[str] = set()
 def address_of(request: HTTPServerRequest) -> str:
     """Return the address that a request comes from, whatever the request claims.
 
-    For an IPv6 address, return its /64 network: a person with one address there can use them all.
+    For an IPv6 address, return its /64 network, because anyone with one address in that network can
+    use all of them.
 
-    The proxy appends the address to X-Forwarded-For. Anyone can write the entries before that, and
-    X-Real-Ip. A request from another machine than the proxy's did not pass the proxy.
+    The proxy appends the visitor's address to X-Forwarded-For. The visitor can forge X-Real-Ip and
+    all earlier entries, so they do not count. A request from any machine other than the proxy's has
+    not passed through the proxy.
     """
     peer = request.connection.context._orig_remote_ip
     if peer not in {request.connection.stream.socket.getsockname()[0], *own_proxies}:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-    # Another proxy, such as the one for HTTPS, may have appended an entry, too.
+    # Skip the entries that other proxies, such as the one for HTTPS, have appended.
     outside = [address.strip() for address in forwarded if not is_proxy(address.strip())]
     return network(outside[-1] if outside else peer)
 
 
 def network(address: str) -> str:
-    """Return an IPv4 address unchanged, or the network of an IPv6 address."""
+    """Return an IPv4 address unchanged, or the /64 network of an IPv6 address."""
     try:
         found = parsed(address)
     except ValueError:
@@ -39,7 +41,7 @@ def network(address: str) -> str:
 
 
 def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the parsed address, with ::ffff:127.0.0.1 as 127.0.0.1.
+    """Return the parsed address; ::ffff:127.0.0.1 becomes 127.0.0.1.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def is_proxy(address: str) -> bool:
     """Return whether the address is this machine's own or a trusted proxy's.
 
-    Requests from such an address are made on behalf of others.
+    Such a machine makes requests on behalf of visitors.
     """
     try:
         found = parsed(address)

@@ -1,4 +1,4 @@
-"""The pages on which people sign up, log in, change passwords and let others in."""
+"""The pages where people sign up, log in, change passwords and let others in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nativeauthenticator.orm import UserInfo
 from tornado import web
 
 from tfcourse.hub.accounts.addresses import address_of
+from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 
 
@@ -27,8 +28,8 @@ class LoginHandler(handlers.LoginHandler):
     ) -> Any:
         """Render the log-in page, or an error page.
 
-        JupyterHub passes other arguments for an error page. The usual cause is a form that is older
-        than its XSRF token.
+        JupyterHub passes different arguments for an error page. The usual cause of such an error is
+        a form whose XSRF token has expired.
         """
         if ns.get("sync"):
             ns["message"] = "This form has expired. Open the log-in page again."
@@ -37,7 +38,7 @@ class LoginHandler(handlers.LoginHandler):
 
     async def post(self) -> None:
         """Log the user in, or show why that failed."""
-        # Read the form only: anything in the address ends up in logs.
+        # Read only the form, because anything in the address ends up in logs.
         form = self.request.body_arguments
         username, password = (
             form.get(field, [b""])[-1].decode("utf-8", "replace")
@@ -57,7 +58,7 @@ class LoginHandler(handlers.LoginHandler):
 
 
 class SignUpHandler(handlers.SignUpHandler):
-    """The sign-up page, which asks for the class code and shows what is wrong."""
+    """The sign-up page, which asks for the class code and explains errors."""
 
     FIELDS = ("username", "signup_password", "signup_password_confirmation", "class_code")
 
@@ -84,13 +85,13 @@ class SignUpHandler(handlers.SignUpHandler):
             await self.show(alert="alert-info", result_message=wait)
 
     async def show(self, **message: str) -> None:
-        """Render the page with a message, if any."""
+        """Render the page, with a message if there is one."""
         ask = bool(self.authenticator.class_code)
         self.finish(await self.render_template("signup.html", ask_class_code=ask, **message))
 
 
 class ChangePasswordHandler(handlers.ChangePasswordHandler):
-    """The page on which people change their own password."""
+    """The page where people change their own password."""
 
     @web.authenticated
     async def post(self) -> None:
@@ -125,7 +126,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
 
 
 class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
-    """The page on which an administrator gives somebody a new password."""
+    """The page where an administrator gives somebody a new password."""
 
     show = ChangePasswordHandler.show
 
@@ -148,7 +149,7 @@ class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
 
 
 def refuse_administrators(handler: BaseHandler, name: str) -> None:
-    """Raise HTTP 403 if anybody but an administrator changes an administrator's account."""
+    """Raise HTTP 403 if a non-administrator tries to change an administrator's account."""
     known = orm.User.find(handler.db, name)
     if known and known.admin and not handler.has_scope("admin:users"):
         raise web.HTTPError(403, f"{name} is an administrator, and you are not.")
@@ -170,19 +171,19 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
 
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
-    """Let somebody in or shut them out, through a form and never through a link."""
+    """Let somebody in or shut them out, but only through a form, never through a link."""
 
     @needs_instructor
     async def get(self, name: str) -> None:
-        """Change nothing if somebody follows a link; show the list."""
+        """Show the list, and change nothing, if somebody follows a link."""
         self.redirect(self.hub.base_url + "authorize")
 
     @needs_instructor
     async def post(self, name: str) -> None:
         """Let somebody in or shut them out, and show the list again.
 
-        Shutting somebody out also stops their server. The form states the wanted result, because
-        the page may be out of date and a button may be pressed twice.
+        Shutting somebody out also stops their server and ends their sessions. The form states the
+        wanted result, because the page may be out of date and a button may be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
@@ -195,14 +196,17 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         refuse_administrators(self, name)
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()
-        user = self.users.get(name)
-        if user and user.active and let_in == "no":
-            await self.stop_single_user(user)
+        if let_in == "no":
+            # For good: somebody who is let in again later has to log in again.
+            end_sessions(self.db, name, Keep.NOTHING)
+            user = self.users.get(name)
+            if user and user.active:
+                await self.stop_single_user(user)
         self.redirect(self.hub.base_url + "authorize#" + name)
 
 
 class DiscardHandler(handlers.DiscardHandler):
-    """Discard somebody who waits to be let in, through a form and never through a link."""
+    """Discard the account of somebody who is waiting, but only through a form, never a link."""
 
     get = AuthorizeHandler.get
 

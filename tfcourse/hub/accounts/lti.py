@@ -12,13 +12,13 @@ from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInit
 from tornado import web
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 
 
 def configure(c: Any) -> None:
     """Configure log-in from a learning platform."""
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
-    # Admit everyone whom the platform sends with its signature: it knows who is in the course.
+    # Admit everyone whose launch the platform has signed: it knows who is in the course.
     c.CourseLTIAuthenticator.allow_all = True
     settings.required(
         settings.LTI_ISSUER,
@@ -30,7 +30,8 @@ def configure(c: Any) -> None:
     c.CourseLTIAuthenticator.client_id = {settings.LTI_CLIENT_ID()}
     c.CourseLTIAuthenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
     c.CourseLTIAuthenticator.jwks_endpoint = settings.LTI_KEYS_URL()
-    # Only sub or email: people choose their given names, and teachers write custom parameters.
+    # The user name comes only from `sub` or `email`, because people choose their given names, and
+    # teachers write custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
 
 
@@ -40,7 +41,7 @@ class LaunchHandler(LTI13CallbackHandler):
     async def post(self) -> None:
         """Log the user in, or show why that failed."""
         try:
-            # In a thread: the call waits for the platform's keys, and the hub must not.
+            # Use a thread, because waiting for the platform's keys must not block the hub.
             token = await asyncio.to_thread(self.decode_and_validate_launch_request)
         except (ValidationError, web.HTTPError, ValueError) as error:
             self.log.warning("A launch was refused: %s", error)
@@ -49,8 +50,8 @@ class LaunchHandler(LTI13CallbackHandler):
         await self.redirect_to_next_url(user)
 
 
-class StartHandler(LTI13LoginInitHandler):
-    """The page on which a launch begins."""
+class StartHandler(ShortState, LTI13LoginInitHandler):
+    """The page where a launch begins."""
 
     def post(self) -> None:
         """Send the browser to the platform, or show why that failed."""
@@ -63,16 +64,16 @@ class StartHandler(LTI13LoginInitHandler):
 
 
 class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
-    """LTI13Authenticator that ignores user names in custom parameters, which teachers write."""
+    """An LTI13Authenticator that ignores user names in custom parameters, which teachers write."""
 
     custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
     login_handler = StartHandler
     callback_handler = LaunchHandler
 
     def get_username(self, token: Mapping[str, Any]) -> str:
-        """Return the user's name, from the configured claim alone.
+        """Return the user's name from the configured claim, and from no other.
 
-        Without that claim, refuse the log-in instead of falling back on another one.
+        If that claim is missing, refuse the log-in instead of falling back on another claim.
         """
         return user_name(token, self.username_key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 from typing import Any
@@ -25,38 +26,50 @@ from tfcourse.hub.accounts.handlers import (
     LoginHandler,
     SignUpHandler,
 )
-from tfcourse.hub.accounts.passwords import LONGEST, Limit, hashed, log_out, matches
+from tfcourse.hub.accounts.passwords import (
+    LONGEST,
+    Guesses,
+    hashed,
+    matches,
+    of_nobody,
+)
+from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
+from tfcourse.hub.limits import Limit
 
-# At most this many accounts wait for the instructor; strangers cannot make the list endless.
+# The most accounts that may wait for the instructor. It keeps strangers from flooding the list.
 WAITING = 200
 
 
 class CourseAuthenticator(NativeAuthenticator):
-    """NativeAuthenticator with what a class needs in addition.
+    """NativeAuthenticator, plus what a class needs.
 
     - The administrators exist before the first visitor arrives. NativeAuthenticator gives their
       rights to the first person who signs up under their name.
     - Learners who know the class code do not have to wait for the instructor.
-    - Forms with an XSRF token change accounts. NativeAuthenticator uses links, which any page can
-      make the administrator's browser follow.
+    - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
+      any page can make the administrator's browser follow.
     - People who are shut out are logged out within half a minute, not only at their next log-in.
-      People whose password is changed are logged out at once.
-    - Wrong passwords are counted for each name and address. NativeAuthenticator counts them for the
-      name alone, so anyone could lock the instructor out.
+      People whose password is changed are logged out immediately.
+    - Wrong passwords are counted for each name and address together, and for each of the two.
+      NativeAuthenticator counts them for the name alone, so anyone could lock the instructor out.
+    - A wrong password for a name that nobody has takes as long as any other.
     - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
       second.
     """
 
     first_password = CallableTrait(config=True, help="Returns an administrator's first password.")
-    class_code = Unicode(config=True, help="Learners who give it at sign-up may log in at once.")
+    class_code = Unicode(config=True, help="New learners with this code may log in immediately.")
     has_home = CallableTrait(
-        lambda name: False, config=True, help="Returns whether a name has work."
+        lambda name: False, config=True, help="Returns whether a name has files."
     )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.wrong_passwords = Limit(5, seconds=60)
+        self.guesses = Guesses()
+        # As many passwords at a time as there are processors. The others wait for their turn, so
+        # that each knows the outcome of those before it.
+        self.checking = asyncio.Semaphore(os.cpu_count() or 1)
         # A whole class shares one address and signs up within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
@@ -75,10 +88,10 @@ class CourseAuthenticator(NativeAuthenticator):
     async def sign_up(
         self, name: str, password: str, confirmation: str, code: str, address: str
     ) -> str:
-        """Create an account; return an empty string, or a message that says why not.
+        """Create an account; return an empty string, or a message that says why that failed.
 
-        The message has to say that a name is taken, so anyone can find out which names exist, but
-        only with as many attempts as are allowed.
+        The message has to say when a name is taken, so anyone can find out which names exist. The
+        limits on attempts slow that down.
         """
         if wait := self.sign_ups.wait(address):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
@@ -96,16 +109,16 @@ class CourseAuthenticator(NativeAuthenticator):
             let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
             if not let_in:
                 self.wrong_codes.count(address)
-                return "The class code is wrong. Without one, your instructor has to let you in."
+                return "The class code is wrong. Without a code, your instructor has to let you in."
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people are waiting. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
-        # If the account was lost but the work was not, the instructor has to check who signs up.
-        # In a thread, too: Docker may take a while to answer.
+        # If an account was lost but its work was not, the instructor has to check who signs up.
+        # This runs in a thread, too, because Docker may take a while to answer.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Do not await anything after this: somebody else might take the name in the meantime.
-        # The hub may know a name that has no account: a newcomer must not get its rights.
+        # Do not await anything from here on, because somebody else might take the name meanwhile.
+        # The hub may know a name that has no account; a newcomer must not get that name's rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -113,7 +126,7 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     def fault_of(self, password: str, confirmation: str) -> str:
-        """Return a message that says why this cannot be a new password, or an empty string."""
+        """Return a message that says why the new password is invalid, or an empty string."""
         if password != confirmation:
             return "The two passwords differ."
         if len(password) < self.minimum_password_length:
@@ -131,16 +144,16 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Give an account a new password, and end the sessions and tokens from before."""
+        """Give an account a new password, and end its earlier sessions and tokens."""
         self.get_user(name).password = await asyncio.to_thread(hashed, password)
-        log_out(self.db, name)
+        end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
         """Delete an account, or only disable it if it has been used.
 
-        The home of a used account still exists. Its name stays taken, so that the next person who
-        signs up cannot get that home. An administrator can give the account a new password and let
-        somebody in.
+        A used account still has a home. Its name stays taken, so that the next person who signs up
+        cannot get that home. To reopen the account, an administrator gives it a new password and
+        lets its owner in.
         """
         info = self.get_user(user.name)
         if info is None or orm.User.find(self.db, user.name) is None:
@@ -157,6 +170,7 @@ class CourseAuthenticator(NativeAuthenticator):
         ours = {
             "/announcement": AnnouncementHandler,
             "/login": LoginHandler,
+            "/logout": ending_sessions(),
             "/signup": SignUpHandler,
             "/authorize": AuthorizationAreaHandler,
             "/authorize/([^/]*)": AuthorizeHandler,
@@ -172,21 +186,22 @@ class CourseAuthenticator(NativeAuthenticator):
         Raises
         ------
         HTTPError
-            With a message, after too many wrong passwords or if nobody has let the user in yet.
+            With a message, after too many wrong passwords or if the user has not been let in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
-        attempt = (name, address_of(handler.request))
-        if wait := self.wrong_passwords.wait(attempt):
-            raise web.HTTPError(
-                429, f"There were too many wrong passwords. Try again in {wait} seconds."
-            )
-        info = self.get_user(name)
-        if info is None or len(password) > LONGEST:
-            return None
-        self.wrong_passwords.count(attempt)  # now: more may arrive during the hashing
-        if not await asyncio.to_thread(matches, password, info.password):
-            return None
-        self.wrong_passwords.forget(attempt)
+        address = address_of(handler.request)
+        async with self.checking:
+            if wait := self.guesses.wait(name, address):
+                raise web.HTTPError(
+                    429, f"There were too many wrong passwords. Try again in {wait} seconds."
+                )
+            info = self.get_user(name)
+            stored = info.password if info else await asyncio.to_thread(of_nobody)
+            is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
+            if not is_right or info is None or len(password) > LONGEST:
+                self.guesses.wrong(name, address)
+                return None
+            self.guesses.right(name, address)
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name

@@ -10,12 +10,13 @@ import requests
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.utils import get_browser_protocol
 from oauthenticator.generic import GenericOAuthenticator
-from oauthenticator.oauth2 import OAuthCallbackHandler
+from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
+from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 from traitlets import Set, Unicode
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 from tfcourse.hub.front import https
 
 
@@ -33,7 +34,7 @@ def configure(c: Any) -> None:
     c.CourseOAuthenticator.authorize_url = provider["authorization_endpoint"]
     c.CourseOAuthenticator.token_url = provider["token_endpoint"]
     c.CourseOAuthenticator.userdata_url = provider["userinfo_endpoint"]
-    # By the standard, providers that announce no methods take the secret in a header only.
+    # By the standard, a provider that announces no methods accepts the secret only in a header.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
@@ -43,9 +44,9 @@ def configure(c: Any) -> None:
 
 
 def endpoints() -> Mapping[str, Any]:
-    """Return the provider's addresses, from its announcement or from the settings.
+    """Return the provider's addresses, as the provider announces them or as the settings give them.
 
-    Exit with a message unless exactly one of the two gives them.
+    Exit with a message unless exactly one of these two sources has them.
     """
     addresses = {
         "authorization_endpoint": settings.OAUTH_AUTHORIZE_URL,
@@ -84,9 +85,13 @@ def endpoints() -> Mapping[str, Any]:
     if announced["issuer"] != issuer:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but that provider calls itself\n"
-            f"{announced['issuer']!r}: set that instead, if it is the right one."
+            f"{announced['issuer']!r}. Set that name instead if it is the right one."
         )
     return found
+
+
+class StartHandler(ShortState, OAuthLoginHandler):
+    """The page that sends the browser to the provider."""
 
 
 class CallbackHandler(OAuthCallbackHandler):
@@ -96,6 +101,8 @@ class CallbackHandler(OAuthCallbackHandler):
         """Log the user in, or show why that failed."""
         try:
             await super().get()
+        except SQLAlchemyError:  # the hub's own, as on a full disk
+            raise
         except web.HTTPError as error:
             if error.status_code == 400:
                 raise web.HTTPError(
@@ -104,7 +111,7 @@ class CallbackHandler(OAuthCallbackHandler):
             if error.status_code < 500:
                 raise
             self.log.error("The provider did not log somebody in: %s", error)
-        except Exception:  # whatever the provider answered
+        except Exception:  # the provider's answer may cause any error
             self.log.exception("The provider did not log somebody in")
         else:
             return
@@ -116,7 +123,7 @@ class CallbackHandler(OAuthCallbackHandler):
 
 
 class CourseOAuthenticator(SignOn, GenericOAuthenticator):
-    """GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
+    """A GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
 
     allowed = Set(
         Unicode(),
@@ -124,6 +131,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         help="Groups, domains of e-mail addresses with an @ in front, or * for everybody.",
     ).tag(allow_config=True)
 
+    login_handler = StartHandler
     callback_handler = CallbackHandler
     custom_403_message = (
         "Your account may not use this hub. Log out of the service that you log in with and use "
@@ -152,7 +160,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
         has = set(groups) if isinstance(groups, list) else set()
-        # A group whose name begins with an @ must not pass for a domain.
+        # A group whose name begins with an @ must not be mistaken for a domain.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
         if isinstance(email, str) and verified(claims):

@@ -1,40 +1,54 @@
-"""Passwords: how they are stored, how often people may guess, and who is logged out."""
+"""Passwords: how they are stored, and how often people may guess."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Hashable
-from datetime import timedelta
+from functools import cache
 
 import bcrypt
-from jupyterhub import orm
-from sqlalchemy.orm import Session
+
+from tfcourse.hub.limits import Limit
 
 LONGEST = 72  # bytes; bcrypt takes no more
 
 
-class Limit:
-    """A limit of `at_once` attempts in a row, and then one attempt every `seconds` seconds."""
+class Guesses:
+    """Limits on wrong passwords; right ones never count.
 
-    def __init__(self, at_once: int, seconds: int):
-        self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when the attempts are forgotten
+    From one address, a name has five guesses in a row, and all names together have thirty, because
+    a class often shares an address and some of it mistype. From all addresses together, a name has
+    thirty. Nobody can use the last two limits to keep people out: they do not apply where the name
+    has logged in from that address before.
+    """
 
-    def wait(self, who: Hashable) -> int:
-        """Return the number of seconds until the next attempt is allowed, which is usually 0."""
-        owed = self.paid_off.get(who, 0) - time.monotonic()
-        return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
+    REMEMBERED = 10_000  # pairs of name and address
 
-    def count(self, who: Hashable) -> None:
-        """Count an attempt."""
-        now = time.monotonic()
-        self.paid_off = {key: end for key, end in self.paid_off.items() if end > now}
-        self.paid_off[who] = self.paid_off.get(who, now) + self.seconds
+    def __init__(self):
+        self.pair = Limit(5, seconds=60)
+        self.address = Limit(30, seconds=5)
+        self.name = Limit(30, seconds=60)
+        self.known: dict[tuple[str, str], None] = {}  # the oldest first
 
-    def forget(self, who: Hashable) -> None:
-        """Forget the attempts of somebody who has succeeded."""
-        self.paid_off.pop(who, None)
+    def wait(self, name: str, address: str) -> int:
+        """Return the number of seconds until the next guess is allowed, which is usually 0."""
+        waits = [self.pair.wait((name, address))]
+        if (name, address) not in self.known:
+            waits += [self.address.wait(address), self.name.wait(name)]
+        return max(waits)
+
+    def wrong(self, name: str, address: str) -> None:
+        """Count a wrong password."""
+        self.pair.count((name, address))
+        if (name, address) not in self.known:
+            self.address.count(address)
+            self.name.count(name)
+
+    def right(self, name: str, address: str) -> None:
+        """Remember where somebody has logged in, and forget the wrong passwords of before."""
+        self.pair.forget((name, address))
+        self.known.pop((name, address), None)
+        self.known[name, address] = None
+        if len(self.known) > self.REMEMBERED:
+            del self.known[next(iter(self.known))]
 
 
 def hashed(password: str) -> bytes:
@@ -50,20 +64,10 @@ def matches(password: bytes, stored: bytes) -> bool:
     return bcrypt.checkpw(password, stored)
 
 
-def log_out(db: Session, name: str) -> None:
-    """End a user's sessions and tokens, except the tokens of the user's running servers.
+@cache
+def of_nobody() -> bytes:
+    """Return a hash to compare with when a name is unknown.
 
-    Within five minutes, such a server asks the hub again whom it may serve.
+    The answer then takes as long as for a name that exists.
     """
-    user = orm.User.find(db, name)
-    if user:
-        user.cookie_id = orm.new_token()
-        # Users can give any token that note, but not the time at which the server started.
-        starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
-        for token in user.api_tokens:
-            its_own = (token.note or "").startswith("Server at ") and any(
-                abs(token.created - start) < timedelta(seconds=10) for start in starts
-            )
-            if not its_own:
-                db.delete(token)
-    db.commit()
+    return hashed("")

@@ -17,7 +17,7 @@ from tfcourse.hub.classroom import announcement, instructors
 
 
 def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
-    """Configure who may log in; `has_home` tells whether a name already has work."""
+    """Configure who may log in; `has_home` returns whether a name already has files."""
     c.JupyterHub.template_vars["announcement"] = announcement.render
     instructors.configure(c)
     if kind() != "native":
@@ -27,14 +27,14 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
 
     settings.TRUSTED_PROXIES()  # fail now, not when the first learner arrives
     c.JupyterHub.authenticator_class = CourseAuthenticator
-    c.JupyterHub.template_vars["sign_up"] = True  # for the links in the bar
+    c.JupyterHub.template_vars["sign_up"] = True  # for the links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
-    # On our class only: these must not make an operator's own authenticator let everyone in.
+    # Set these on our class only, or an operator's own authenticator would let everyone in.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
-    # Everyone who has signed up and is approved may log in: the authenticator checks that.
+    # Everyone who has signed up and is approved may log in; the authenticator checks this.
     c.CourseAuthenticator.allow_all = True
     c.CourseAuthenticator.auth_refresh_age = 30  # seconds until a shut-out user is logged out
     c.NativeAuthenticator.open_signup = open_signup()
@@ -48,7 +48,7 @@ def first_password(hub: Path, name: str) -> str:
 
 
 def kind() -> str:
-    """Return COURSE_ACCOUNTS; exit with a message if a setting for another kind is set."""
+    """Return COURSE_ACCOUNTS; exit if a setting for another kind of account is set."""
     chosen = settings.ACCOUNTS()
     theirs = {
         "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
@@ -58,7 +58,7 @@ def kind() -> str:
     for other in theirs.keys() - {chosen}:
         for name, setting in settings.TABLE.items():
             if setting.is_set and name.startswith(theirs[other]):
-                sys.exit(f"{name} is for COURSE_ACCOUNTS={other}, but it is set to {chosen!r}.")
+                sys.exit(f"{name} is for COURSE_ACCOUNTS={other}, but that is {chosen!r}.")
     return chosen
 
 
@@ -91,17 +91,19 @@ def class_code() -> str:
 
 def configure_sign_on(c: Any, kind: str) -> None:
     """Configure log-in with `oauth` or `lti`."""
-    # A name may be an e-mail address. Names of volumes are made from it without collisions.
+    # A name may be an e-mail address. The volume names that are derived from it do not collide.
     c.Authenticator.username_pattern = sign_on.NAMES
-    # Nobody by default: any name that we chose could belong to somebody at that service.
+    # By default, nobody is an administrator, because any name that we chose could belong to
+    # somebody at that service.
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
-    # The most connections that the hub opens at once, also to servers and the proxy. The default
-    # is ten, and a request that waits 20 seconds for one fails. Twenty log-ins a second cause that
-    # (docs/kubernetes.md). No more than 500, because some systems allow only 1,024 open files.
+    # The most connections that the hub opens at the same time, including those to servers and the
+    # proxy. The default is ten, and a request that waits 20 seconds for a connection fails. Twenty
+    # log-ins a second cause such failures (docs/kubernetes.md). The limit is not higher than 500,
+    # because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
-    # Only a log-in checks whether people may still come in: require one at least once a day.
+    # Only a log-in checks whether people may still come in, so require one at least once a day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
-    service = import_module(f"tfcourse.hub.accounts.{kind}")  # which takes a while to import
+    service = import_module(f"tfcourse.hub.accounts.{kind}")  # takes a while to import
     service.configure(c)

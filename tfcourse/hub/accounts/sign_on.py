@@ -1,7 +1,7 @@
 """Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
 
 Two packages do most of the work. This module adds what a class needs: it decides which of the names
-that a service sends are safe and who is an administrator, and it has messages for people.
+that a service sends are safe, decides who is an administrator, and explains errors to people.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jupyterhub.handlers import BaseHandler
+from jupyterhub.handlers import BaseHandler, LogoutHandler
 from tornado import web
 
+from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 
 # E-mail addresses, or whatever else a service uses as names.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
+
+LONGEST_STATE = 2000  # characters
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:
@@ -25,7 +28,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        403, with a message, if there is no name or if it is not safe.
+        403, with a message, if the name is missing or not safe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -33,7 +36,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             403,
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
-    # Case matters only in an identifier. The check for ASCII is on the original value, because some
+    # Case matters only in an identifier (`sub`). Check the original value for ASCII, because some
     # other letters become ASCII in lower case.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
@@ -45,15 +48,31 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     return name
 
 
+class ShortState:
+    """A mixin for the page on which a log-in begins: its cookie has a bounded size.
+
+    The cookie holds the address that somebody opened. With a very long one, browsers would send so
+    much to the hub that its proxy refused all further requests.
+    """
+
+    def set_state_cookie(self, value: str) -> None:
+        """Set the cookie, unless it is too large."""
+        if len(value) > LONGEST_STATE:
+            raise web.HTTPError(400, "This address is too long. Open the hub's first page.")
+        super().set_state_cookie(value)
+
+
 class SignOn:
     """A mixin that makes only the people in COURSE_ADMIN administrators.
 
-    What the hub knows from earlier does not count.
+    Rights that the hub stored earlier do not count.
     """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Return the pages, including the one for announcements."""
-        return [*super().get_handlers(app), ("/announcement", AnnouncementHandler)]
+        pages = dict(super().get_handlers(app))
+        pages["/logout"] = ending_sessions(pages.get("/logout", LogoutHandler))
+        return [*pages.items(), ("/announcement", AnnouncementHandler)]
 
     def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
         """Return whether the user is an administrator."""

@@ -1,6 +1,6 @@
 """A line that an instructor puts on every page of the hub, such as "The server restarts at 18:00".
 
-It is kept in a file. It therefore outlives the hub, and comes and goes without a restart.
+The line is kept in a file, so it survives a restart of the hub, and changing it needs no restart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jupyterhub.handlers import BaseHandler
 from tornado import web
 
 from tfcourse.hub.classroom.instructors import needs_instructor
-from tfcourse.hub.state import state_folder
+from tfcourse.hub.state import state_folder, write
 
 LONGEST = 300  # characters
 
@@ -26,18 +26,23 @@ def file() -> Path:
 
 
 def current() -> dict[str, str]:
-    """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict."""
+    """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict.
+
+    It is on every page: a file that is missing or damaged must not keep a page from being shown.
+    """
     try:
-        return json.loads(file().read_text())
-    except (FileNotFoundError, ValueError):  # ValueError: half a file, after a power cut
+        said = json.loads(file().read_bytes())
+        datetime.fromisoformat(said["when"])
+        return {name: str(said[name]) for name in ("text", "by", "when")}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return {}
 
 
 def render(user: Any) -> str:
     """Return the announcement as HTML for a visitor.
 
-    `c.JupyterHub.template_vars` takes this function. Visitors who are not logged in do not see the
-    instructor's name.
+    The templates call this function (`c.JupyterHub.template_vars`). Visitors who are not logged in
+    do not see the instructor's name.
     """
     said = current()
     if not said:
@@ -51,7 +56,7 @@ def render(user: Any) -> str:
 
 
 class AnnouncementHandler(BaseHandler):
-    """The page on which an instructor posts and removes the announcement."""
+    """The page where an instructor posts and removes the announcement."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -64,13 +69,16 @@ class AnnouncementHandler(BaseHandler):
         """Post the announcement, or remove the current one if the text is empty."""
         text = " ".join(self.get_body_argument("text", "").split())
         if len(text) > LONGEST:
-            raise web.HTTPError(400, f"An announcement has {LONGEST} characters at most.")
-        if text:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            said = {"text": text, "by": self.current_user.name, "when": now}
-            aside = file().with_suffix(".part")
-            aside.write_text(json.dumps(said))
-            aside.replace(file())  # readers never see half a file
-        else:
-            file().unlink(missing_ok=True)
+            raise web.HTTPError(400, f"An announcement can have at most {LONGEST} characters.")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        said = {"text": text, "by": self.current_user.name, "when": now}
+        try:
+            if text:
+                write(file(), json.dumps(said).encode())
+            else:
+                file().unlink(missing_ok=True)
+        except OSError as error:
+            raise web.HTTPError(
+                503, f"The announcement was not changed: {error.strerror}. Tell the administrator."
+            ) from None
         self.redirect(self.hub.base_url + "announcement")

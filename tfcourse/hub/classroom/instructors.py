@@ -1,7 +1,7 @@
-"""The instructors of a class: a group of the hub with some of the administrators' rights.
+"""The instructors of a class: a group of users with some of the administrators' rights.
 
 They let learners in and shut them out, make announcements, and write to the folder that all
-learners read. Only administrators manage servers, passwords and other people's rights.
+learners can read. Only administrators manage servers, passwords and other people's rights.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 from jupyterhub.scopes import define_custom_scopes, needs_scope
 from jupyterhub.user import User
 
-# An administrator adds people to it on the Admin page.
+# Administrators add people to this group on the Admin page.
 GROUP = "instructors"
 
 SCOPE = "custom:instruct"
-define_custom_scopes({SCOPE: {"description": "Let learners in, shut them out, and announce."}})
-# Decorates a handler's method that only instructors and administrators may call.
+define_custom_scopes(
+    {SCOPE: {"description": "Let learners in, shut them out, and post announcements."}}
+)
+# A decorator for handler methods that only instructors and administrators may call.
 needs_instructor = needs_scope(SCOPE, "admin:users")
 
 

@@ -1,1 +1,1 @@
-"""What visitors meet first: HTTPS, the proxy, and the hub's pages."""
+"""What visitors reach first: HTTPS, the proxy, and the hub's pages."""

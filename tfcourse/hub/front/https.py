@@ -1,7 +1,8 @@
 """Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
-`make up` starts it if COURSE_HOST is set. Caddy gets a certificate for that name and renews it, or
-uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the settings.
+`make up` starts this module if COURSE_HOST is set. Caddy gets a certificate for that name and
+renews it, or uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the
+settings.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ def configure(c: Any) -> None:
         return
     # Links, redirects and cookies are for this address, whatever a request claims.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # JupyterHub leaves XSRF cookies without `secure`, its own and those of learners' servers.
-    secure = {"xsrf_cookie_kwargs": {"secure": True}}
-    c.JupyterHub.tornado_settings = secure
-    c.Spawner.args.append(f"--ServerApp.tornado_settings={secure}")
+    # JupyterHub leaves its XSRF cookies without `secure`. Servers learn from the address above that
+    # theirs need it, too (tfcourse/prefix).
+    c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
     # Log the visitor's address, not the address of one of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()
         c.JupyterHub.subdomain_hook = name_of
-        # A learner's page can then not replace the hub's cookie with its own. Only here: browsers
-        # send such cookies to all servers of a host name, and without subdomains there is only one.
+        # This keeps a learner's page from replacing the hub's cookie with its own. It is only for
+        # subdomains, because browsers send such cookies to all servers of a host name, and without
+        # subdomains, all servers share one.
         c.JupyterHub.cookie_host_prefix_enabled = True
 
 
@@ -60,15 +61,15 @@ def public_url() -> str:
 
 
 def subdomains() -> bool:
-    """Return whether each learner's server gets a host name of its own.
+    """Return whether each learner's server gets its own host name.
 
     Exit with a message if the other settings do not allow that.
     """
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
-            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and, in COURSE_CERTIFICATE and\n"
-            "COURSE_KEY, a certificate for all names below it (a wildcard)."
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and a\n"
+            "certificate for all names below it (a wildcard) in COURSE_CERTIFICATE and COURSE_KEY."
         )
     return wanted
 
@@ -76,7 +77,7 @@ def subdomains() -> bool:
 def name_of(name: str, domain: str, kind: str) -> str:
     """Return the host name of a learner's server, or the hub's host name for a service.
 
-    Services are ours, so they can share it with the hub.
+    Services are our own programs, so they can share the hub's host name.
     """
     # Only the hub needs this import, and the proxy starts faster without it.
     from jupyterhub.utils import subdomain_hook_idna
@@ -122,14 +123,15 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     try:
         private = load_pem_private_key(content["COURSE_KEY"], password=None)
     except (ValueError, TypeError):
-        sys.exit("COURSE_KEY is not a private key in PEM format, without a password.")
+        sys.exit("COURSE_KEY is not a private key in PEM format without a password.")
     if private.public_key() != leaf.public_key():
-        sys.exit("COURSE_KEY does not match COURSE_CERTIFICATE: it belongs to another one.")
+        sys.exit("COURSE_KEY does not match COURSE_CERTIFICATE: it is another certificate's key.")
     now = datetime.now(UTC)
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         sys.exit(
             f"COURSE_CERTIFICATE is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but not now. Renew it, then run `make up`."
+            f"{leaf.not_valid_after_utc:%Y-%m-%d}, but this server's clock says {now:%Y-%m-%d}.\n"
+            "Renew it, or set the clock. Then run `make up`."
         )
     try:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -20,21 +20,22 @@ LONG = 30
 
 
 async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
-    """Yield the progress of a start each second, and a message for the person who waits.
+    """Yield the progress of a start, with a message for the waiting learner, every second.
 
-    Neither processes nor containers report their progress. The bar therefore grows with time, and
-    ever more slowly; it is full when the server answers. A spawner uses this as its method.
+    Neither processes nor containers report their progress. The bar therefore grows with time, but
+    ever more slowly; it is full when the server answers. Spawners use this function as a method.
     """
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
         now = utcnow(with_tz=False)
-        seconds = (now - (spawner.orm_spawner.started or now)).total_seconds()
+        # A clock that was set back meanwhile must not end the page.
+        seconds = max(0, (now - (spawner.orm_spawner.started or now)).total_seconds())
         if seconds < LONG:
             message = f"Starting your server. This usually takes about {USUAL} seconds."
         else:
             message = (
                 "This is taking longer than usual. Perhaps many servers are starting at once. "
-                f"The hub gives up after {limit} minutes at most, and says why."
+                f"The hub gives up after at most {limit} minutes, and says why."
             )
         yield {"progress": round(95 * (1 - math.exp(-seconds / USUAL))), "message": message}
         await asyncio.sleep(1)

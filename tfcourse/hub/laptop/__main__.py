@@ -28,10 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.hub.laptop",
         description="Start JupyterHub on this machine and print its address and a log-in.",
-        epilog="docs/operators.md lists the environment variables that it takes.",
+        epilog="docs/operators.md lists the environment variables that it reads.",
     )
     parser.add_argument(
-        "--port", help="the address is http://127.0.0.1:PORT (8000); the next two are used, too"
+        "--port", help="the hub's port (default: 8000); the next two ports are used, too"
     )
     port = parser.parse_args().port
     if port:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def claim(path: Path, address: str) -> IO[str]:
-    """Return a file that is locked while it is open; exit with a message if another hub has it.
+    """Return a file that is locked while it is open; exit with a message if a hub holds the lock.
 
     Two hubs with the same accounts and work would undo each other's changes.
     """
@@ -96,10 +96,10 @@ def advice(needed: tuple[int, ...]) -> str:
 
 
 def run(log: Path) -> None:
-    """Run JupyterHub until it is stopped, at whatever moment that happens."""
-    # Until JupyterHub handles signals itself, each of them acts like Ctrl-C.
+    """Run JupyterHub until it is stopped, even if that happens while it starts."""
+    # Until JupyterHub handles signals itself, make them act like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup sets
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup sets SIG_IGN
         # Closing the terminal stops JupyterHub as cleanly as Ctrl-C does.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
@@ -111,12 +111,12 @@ def run(log: Path) -> None:
 def serve(log: IO[str]) -> None:
     """Run JupyterHub with its output in the log; exit with a message if it fails."""
     begin = log.tell()
-    # The proxy and the servers write there, too. Only say() still prints to the terminal.
+    # The proxy and the servers write to the log, too. Only say() still prints to the terminal.
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     try:
-        from tfcourse.hub.laptop.app import CourseHub  # only now: the import takes seconds
+        from tfcourse.hub.laptop.app import CourseHub  # imported late, as it takes seconds
 
         CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
     except ModuleNotFoundError as error:

@@ -13,12 +13,12 @@ from tfcourse.hub.state import state_folder
 
 
 class CourseHub(JupyterHub):
-    """JupyterHub that says when and how it can be used."""
+    """JupyterHub that announces when it is ready, and how to log in."""
 
     name = "jupyterhub"
 
     async def init_users(self) -> None:
-        """Log each new administrator out first: until now, the name was a learner's."""
+        """Log out each new administrator first, because the name was a learner's until now."""
         for user in self.db.query(orm.User).filter(~orm.User.admin):
             if user.name in self.authenticator.admin_users:
                 user.cookie_id = orm.new_token()
@@ -34,7 +34,7 @@ class CourseHub(JupyterHub):
 JupyterHub is ready.
 
   Address    {self.bind_url}
-  User name  learner (or any other; each name has a folder of its own)
+  User name  learner (or any other; each name has its own folder)
   Password   {self.authenticator.user_password}""")
         for admin in self.authenticator.admin_users:
             say(f"  Admin      {admin}, password {self.authenticator.admin_password}")
@@ -48,7 +48,7 @@ JupyterHub is ready.
 
     async def shutdown_cancel_tasks(self, sig: signal.Signals | None = None) -> None:
         """Announce that everything is stopping, then stop it."""
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not interrupt it
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not interrupt this
             signal.signal(number, signal.SIG_IGN)
         say("\nStopping JupyterHub and the learners' servers ...")
         await super().shutdown_cancel_tasks(sig)

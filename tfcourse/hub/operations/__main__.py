@@ -1,7 +1,7 @@
-"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with the same names.
+"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with their names.
 
 Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
-the standard library and Docker.
+Python's standard library and Docker.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tfcourse.hub import settings
+from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import backup, homes
-from tfcourse.hub.operations.engine import compose, output
+from tfcourse.hub.operations.engine import compose, image_of_hub, output
 from tfcourse.hub.state import ROOT
 
 RUN_IN_HUB = ("exec", "-T", "hub", "python", "-m")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command from the command line; exit with a message if it fails."""
+    """Run the chosen command; exit with a message if it fails."""
     options = parse(arguments)
     try:
         if options.command is not values:
@@ -30,7 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit("\nStopped.")
     except FileNotFoundError as error:
-        sys.exit(f"{error.filename} was not found.")
+        sys.exit(plain(f"{error.filename} was not found."))
+    except OSError as error:
+        sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
+    except SystemExit as end:  # a message may repeat what a file or a person has said
+        sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -50,27 +54,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(up, "start the hub, or apply new settings")
     add(down, "stop the hub; learners' servers keep running, accounts and work are kept")
     add(status, "show what is running")
-    add(logs, "show what the hub logs, until Ctrl-C")
+    add(logs, "follow the hub's log until Ctrl-C")
     add(password, "give somebody a new password, and log them out").add_argument("name")
     made = add(save, "write accounts, secrets and work to one file; the hub can stay up", "backup")
     made.add_argument(
         "--file", type=Path, help="the new file; `-` is stdout (default: in .course/backups)"
     )
     made = add(restore, "restore everything in a backup; the hub must be stopped")
-    made.add_argument("--replace", action="store_true", help="replace what is there")
+    made.add_argument("--replace", action="store_true", help="replace existing accounts and work")
     made.add_argument("file", type=Path, nargs="?", help="the backup")
     made = add(recover, "restore damaged or moved accounts from the last good copy")
     made.add_argument("--empty", action="store_true", help="start without accounts")
     made = add(values, "make and check values for Zero to JupyterHub")
     made.add_argument("--size", required=True, help="small, class or university")
     made.add_argument("--image", required=True, help="the learners' image, without its tag")
-    made.add_argument("--output", type=Path, help="a file instead of the terminal")
+    made.add_argument("--output", type=Path, help="write to this file, not the terminal")
     made.add_argument(
         "--chart",
         default="",
-        help="have Helm check them, too, with this chart, such as jupyterhub/jupyterhub",
+        help="let Helm check the values, too, with this chart, such as jupyterhub/jupyterhub",
     )
-    made.add_argument("site", type=Path, help="your file, like kubernetes/site.example.yaml")
+    made.add_argument("site", type=Path, help="your site's file, like kubernetes/site.example.yaml")
     return parser.parse_args(arguments)
 
 
@@ -95,7 +99,7 @@ def up(_: argparse.Namespace) -> None:
     restart_what_waits()
     ready = compose(*RUN_IN_HUB, "tfcourse.hub.operations.ready", check=False)
     if ready:
-        compose("logs", "--tail", "15", check=False)
+        show_log("--tail", "15")
         sys.exit(1)
 
 
@@ -112,7 +116,12 @@ def status(_: argparse.Namespace) -> None:
 
 def logs(_: argparse.Namespace) -> None:
     """Show the log, and follow it."""
-    compose("logs", "--follow", "--tail", "100", everything=True)
+    show_log("--follow", "--tail", "100")
+
+
+def show_log(*options: str) -> None:
+    """Show the log; what visitors have written into it must not command the terminal."""
+    compose("logs", *options, check=False, everything=True, each_line=plain)
 
 
 def password(options: argparse.Namespace) -> None:
@@ -126,18 +135,31 @@ def password(options: argparse.Namespace) -> None:
 
 
 def build() -> None:
-    """Build the images, unless they come from a registry."""
+    """Build the images, unless they come from a registry.
+
+    Keep the week of Debian's fixes that is in the images: only `make images` fetches newer ones,
+    because that takes minutes.
+    """
     if not settings.IMAGE.is_set:
-        images = ["make", "--no-print-directory", "images", "KINDS=cpu hub"]
+        images = ["make", "--no-print-directory", "images", "KINDS=cpu hub", "PULL="]
+        if week := updated():
+            images.append(f"UPDATED={week}")
         if code := subprocess.run(images, cwd=ROOT, check=False).returncode:
             sys.exit(code)
+
+
+def updated() -> str:
+    """Return the week of Debian's fixes in the hub's image, or an empty string without an image."""
+    label = '{{index .Config.Labels "tensorflow-course.updated"}}'
+    is_there = output("image", "ls", "--quiet", image_of_hub())
+    return output("image", "inspect", "--format", label, image_of_hub()) if is_there else ""
 
 
 def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
-    Docker would restart them only after a minute. Restart the hub, too: it might exit just then
-    because it cannot reach the proxy. Leave a running proxy alone.
+    Docker would restart them only after a minute. Restart the hub, too, because it might otherwise
+    exit at that moment if it cannot reach the proxy. Do not restart a proxy that is running.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
@@ -146,7 +168,7 @@ def restart_what_waits() -> None:
         compose("restart", "hub")
 
 
-# --- What outlives the hub
+# --- Accounts and work, which outlive the hub
 
 
 def save(options: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
 """Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
 
-This runs outside the containers and needs nothing but Docker. The file is a tar archive with one
+This module runs outside the containers, and needs only Docker. The file is a tar archive with one
 folder for each of the hub's volumes `state`, `secrets` and `certificates`, for the class's
 `shared`, and for each learner's `home-NAME`. Temporary containers read and write them as root,
-because a learner may have closed a file to everyone.
+because a learner may have made a file unreadable for everyone else.
 """
 
 from __future__ import annotations
@@ -22,29 +22,33 @@ import zlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from tfcourse.hub import settings
+from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import homes
 from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
-from tfcourse.hub.state import ROOT
+from tfcourse.hub.state import ROOT, sync, unused
 
 FORMAT = 1  # version of the archive's format
 
-MANIFEST = "manifest.json"  # its first member
+MANIFEST = "manifest.json"  # the archive's first member
+LARGEST = 2**24  # bytes that a manifest may have: the names of a hundred thousand learners
 
-# The live database. The archive contains a copy instead, made just before (database.py).
+# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
+
+# The live database. The archive contains a copy instead, made just before the backup (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 
 
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the folder.
+    Only its owner can open the folder. A clock that went back does not replace an earlier backup.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}.tar.gz"
+    return unused(folder, f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}", ".tar.gz")
 
 
 # --- Back up
@@ -53,10 +57,10 @@ def default_file(note: str = "") -> Path:
 def backup(file: Path) -> None:
     """Write a backup to the file, or to stdout if the file is `-`.
 
-    The hub may run meanwhile, and learners may work.
+    Meanwhile, the hub may run and learners may work.
     """
     if file.is_dir():
-        sys.exit(f"{file} is a folder: give the name of a file in it.")
+        sys.exit(f"{file} is a folder. Give the name of a file in it.")
     if not volumes():
         sys.exit(f"There is no hub called {settings.NAME()!r} on this machine.")
     database("copy")
@@ -85,14 +89,14 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # 1: a file changed or vanished while tar read it, because learners are working.
+                # Exit code 1 means that a file changed or vanished, because learners are working.
                 if process.wait() > 1:
                     sys.exit("The backup failed and was not kept.")
         except OSError as error:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
-            process.kill()  # otherwise, after an error, it would wait for a reader
-    print(f"The backup is complete: {file}", file=sys.stderr)
+            process.kill()  # otherwise, after an error, tar would wait for a reader
+    print(plain(f"The backup is complete: {file}"), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -108,18 +112,19 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
     part.unlink(missing_ok=True)  # left by a killed run
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            # The fastest level: pictures and models hardly shrink.
+            # Use the fastest level, because pictures and models hardly shrink.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
                 yield target
             raw.flush()
             os.fsync(raw.fileno())
         part.rename(file)
+        sync(file.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return what the archive contains, and which versions made it."""
+    """Return what the archive contains, and which versions wrote it."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
@@ -151,7 +156,7 @@ def restore(file: Path, replace: bool) -> None:
             "REPLACE=1 backs that up first, then replaces it with the backup."
         )
     if full:
-        print("First, a backup of what is there now:", file=sys.stderr)
+        print("First, backing up the current accounts and work:", file=sys.stderr)
         database("copy", check=False)
         archive(default_file("-before-restore"))
     homes.prepare()
@@ -163,7 +168,7 @@ def restore(file: Path, replace: bool) -> None:
     command = ["sh", "-c", 'find . -mindepth 2 -delete && exec "$@"', "sh", *tar]
     run = throw_away(found, "rw", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"], command)
     with (
-        contextlib.suppress(BrokenPipeError),  # tar says why
+        contextlib.suppress(BrokenPipeError),  # tar prints the reason
         subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
         follow(process.stdout, names),
         gzip.open(file) as source,
@@ -194,23 +199,65 @@ def check(file: Path) -> list[str]:
     """
     if file.is_dir():
         sys.exit(f"{file} is a folder, not a backup.")
-    print(f"Checking {file} ...", file=sys.stderr)
+    print(plain(f"Checking {file} ..."), file=sys.stderr)
     try:
-        with tarfile.open(file, "r|gz") as archive:
-            first = archive.next()
-            content = json.load(archive.extractfile(first)) if first.name == MANIFEST else {}
-        with gzip.open(file) as source:  # to the end, where the checksum is
-            while source.read(2**20):
+        with gzip.open(file) as source:
+            with tarfile.open(fileobj=source, mode="r|", bufsize=2**20) as archive:
+                about = read_manifest(archive)
+                found = folders(archive) if about else set()
+            while source.read(2**20):  # read to the end, where the checksum is
                 pass
-    except (EOFError, tarfile.ReadError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
-    except (AttributeError, KeyError, ValueError):
-        content = {}
-    names = content.get("volumes", [])
-    if content.get("format") != FORMAT or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+    except OSError as error:
+        sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
+    except (ValueError, OverflowError, MemoryError):  # numbers in a header that mean nothing
+        about = None
+    # What the manifest names and the archive lacks would be emptied, and nothing put there.
+    if about is None or found != set(about["volumes"]):
         sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
-    print(f"A backup of {content['hub']}, made {content['made']}.", file=sys.stderr)
-    return names
+    said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
+    print(plain(said), file=sys.stderr)
+    return about["volumes"]
+
+
+def folders(archive: tarfile.TarFile) -> set[str]:
+    """Return the names of the topmost folders of the members that have not been read yet."""
+    found = set()
+    while member := archive.next():
+        found.add(member.name.partition("/")[0])
+        archive.members.clear()  # it would remember each of a million files
+    return found
+
+
+def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
+    """Return the manifest of a backup, or None if this version does not understand it."""
+    first = archive.next()
+    if first is None or first.name != MANIFEST or not first.isreg() or first.size > LARGEST:
+        return None
+    try:
+        content = json.loads(archive.extractfile(first).read())
+    except (ValueError, RecursionError):
+        return None
+    return content if is_manifest(content) else None
+
+
+def is_manifest(content: Any) -> bool:
+    """Return whether this is what `manifest` returns; a backup can come from anywhere.
+
+    A volume's name becomes part of a path. Everything at that path will be replaced.
+    """
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
+        return False
+    names = content.get("volumes")
+    return (
+        content["format"] == FORMAT
+        and all(isinstance(content.get(key), str) for key in ("hub", "made"))
+        and isinstance(names, list)
+        and bool(names)
+        and all(isinstance(name, str) and re.fullmatch(VOLUME, name) for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
 # --- Volumes
@@ -219,7 +266,7 @@ def check(file: Path) -> list[str]:
 def volumes() -> dict[str, str]:
     """Return what a backup contains: volumes and folders, keyed by their names in the archive.
 
-    Volumes for metrics are not in it.
+    A backup does not contain the volumes for metrics.
     """
     pattern = rf"{re.escape(settings.NAME())}_((?!monitoring|prometheus|grafana)[a-z]+)"
     found = homes.old_volumes()
@@ -237,7 +284,7 @@ def volumes() -> dict[str, str]:
 def make_volume(name: str) -> str:
     """Create a volume unless it exists; return its name, or the path of a folder.
 
-    `name` is its name in the archive. Docker creates a missing folder when it mounts it.
+    `name` is the volume's name in the archive. Docker creates a missing folder when mounting it.
     """
     if name == "shared":
         return f"{settings.homes()}/shared"
@@ -277,10 +324,10 @@ def database(action: str, *options: str, check: bool = True) -> None:
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
         *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
-    # Its output must not get into a backup that goes to stdout.
+    # The output must not get into a backup that goes to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
-        sys.exit(1)  # the program has said why
+        sys.exit(1)  # the program has printed the reason
 
 
 @contextlib.contextmanager
@@ -296,7 +343,7 @@ def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
                 done = names.index(name) + 1
                 print(f"{done} of {len(names)}: {name}", file=sys.stderr)
             elif name not in (*names, MANIFEST):
-                print(text, file=sys.stderr)
+                print(plain(text), file=sys.stderr)
 
     thread = threading.Thread(target=read)
     thread.start()

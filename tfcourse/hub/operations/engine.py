@@ -1,10 +1,11 @@
-"""Run Docker and Compose for an operator's commands, with nothing but the standard library."""
+"""Run Docker and Compose for an operator's commands, using only the standard library."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tfcourse.hub import settings
@@ -14,7 +15,12 @@ COMPOSE_FILE = ROOT / "docker" / "compose.yaml"
 SOCKET = Path("/var/run/docker.sock")
 
 
-def compose(*command: str, check: bool = True, everything: bool = False) -> int:
+def compose(
+    *command: str,
+    check: bool = True,
+    everything: bool = False,
+    each_line: Callable[[str], str] | None = None,
+) -> int:
     """Run Compose; return its exit code, or exit with it.
 
     Parameters
@@ -22,7 +28,9 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     check
         Whether to exit if Compose fails.
     everything
-        Whether to include the services of COURSE_MONITOR even if that is now off.
+        Whether to include COURSE_MONITOR's services, even if that setting is off now.
+    each_line
+        Makes what is printed from each line of Compose's output (default: leave it as it is).
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -32,13 +40,20 @@ def compose(*command: str, check: bool = True, everything: bool = False) -> int:
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
         COURSE_HOMES=settings.homes(),
-        # The group that may write to the socket: the hub has to be in it.
+        # The hub has to be in the group that may write to the socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
     )
     project = ["--project-name", settings.NAME(), "--file", str(COMPOSE_FILE)]
-    run = subprocess.run([*program, *project, *command], env=environment, check=False)
+    pipe = {"stdout": subprocess.PIPE, "text": True, "errors": "replace"} if each_line else {}
+    with subprocess.Popen([*program, *project, *command], env=environment, **pipe) as run:
+        try:
+            for line in run.stdout or ():
+                print(each_line(line.rstrip("\n")), flush=True)
+        except BrokenPipeError:  # nobody reads on, as after `make logs | head`
+            run.kill()
+            sys.stdout = None
     if check and run.returncode:
         sys.exit(run.returncode)
     return run.returncode
@@ -73,7 +88,7 @@ def image_of_hub() -> str:
 
 def run_command() -> list[str]:
     """Return Docker's arguments for running a temporary container."""
-    # Do not look on the internet for an image that is built here.
+    # Do not look in a registry for an image that is built here.
     pull = "missing" if settings.IMAGE.is_set else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),

@@ -32,7 +32,7 @@ def prepare() -> None:
 def take_over(volumes: dict[str, str]) -> None:
     """Copy each volume into the folder, then remove it.
 
-    If this is killed, the next run resumes with the volume that was not complete.
+    If this run is killed, the next one resumes with the volume whose copy was not complete.
     """
     if not volumes:
         return
@@ -61,11 +61,11 @@ def in_folder(*command: str, options: list[str]) -> None:
         *(image_of_hub(), "python", "-m", "tfcourse.hub.spawners.homes", *command),
     ]
     if subprocess.run(run, check=False, stdin=subprocess.DEVNULL).returncode:
-        sys.exit(1)  # the program has said why
+        sys.exit(1)  # the program has printed the reason
 
 
 def old_volumes() -> dict[str, str]:
-    """Return an earlier version's volumes by their names in a backup: `shared`, `home-NAME`."""
+    """Return an earlier version's volumes, keyed by `shared` or `home-NAME`, as in a backup."""
     pattern = rf"{re.escape(settings.NAME())}-(home-.+|shared)"
     found = output("volume", "ls", "--quiet").split()
     return {match[1]: match[0] for volume in found if (match := re.fullmatch(pattern, volume))}

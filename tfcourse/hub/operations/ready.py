@@ -1,4 +1,4 @@
-"""Wait until the hub in containers can be used, then print how.
+"""Wait until the hub in containers is ready, then print how to log in.
 
 `make up` runs this in the hub's container: `python -m tfcourse.hub.operations.ready`.
 """
@@ -77,7 +77,7 @@ def answers(address: str) -> bool:
     try:
         connection.connect()
         if https.host():
-            # Browsers decide whether they trust the certificate. Here it only has to exist.
+            # Browsers decide whether they trust the certificate. Here, it only has to exist.
             context = ssl._create_unverified_context()  # noqa: S323
             connection.sock = context.wrap_socket(connection.sock, server_hostname=https.host())
         connection.request("GET", "/hub/health", headers={"Host": https.host() or address})
@@ -93,20 +93,20 @@ def trouble() -> str | None:
     labels = {"label": f"com.docker.compose.project={settings.NAME()}"}
     for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
-        # A monitoring service restarts until the hub has written what it needs: no failure.
+        # A monitoring service restarts until the hub has written its settings. That is no failure.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):
             return f"The service `{service}` exits as soon as it starts. Its log is below."
         if service == "https" and (reason := why_no_certificate(container.logs().decode())):
             return (
                 f"There is no certificate for {https.host()}: {reason}\n"
-                "Does that name lead to this server, and do firewalls let others reach its ports\n"
-                "80 and 443? When they do: `make down`, then `make up`."
+                "Does that name point to this server, and do firewalls let others reach its ports\n"
+                "80 and 443? Once they do, run `make down`, then `make up`."
             )
     return None
 
 
 def why_no_certificate(log: str) -> str | None:
-    """Return why there is no certificate, by the last line in Caddy's log that says so, or None."""
+    """Return why Caddy got no certificate, according to the end of its log, or None."""
     for line in reversed(log.splitlines()):
         # Each line has a time, level, logger, message and fields.
         parts = line.split("\t")

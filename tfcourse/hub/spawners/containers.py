@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import docker
 import requests
 import traitlets
+from docker.models.containers import Container
 from dockerspawner import DockerSpawner
+from jupyterhub.app import JupyterHub
+from tornado.ioloop import IOLoop
 from traitlets.log import get_logger
 
-from tfcourse.hub import database, rounds, settings
+from tfcourse.hub import database, rounds, settings, state, watchdog
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
-from tfcourse.hub.spawners import gpus, homes, idle, profiles
+from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
+from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
-# The learners' network leads only to this machine, where the hub is: not to the internet, not to a
-# cloud's metadata service, and not from one learner's server to another's.
-WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
-
-# The label on each learner's container. Its value is the hub that the container belongs to.
-LABEL = "tensorflow-course.hub"
-
-# The options of every learner's container.
+# The options that all learners' containers share.
 HOST = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
     # When the machine runs short of memory, the kernel kills a learner's program, not the hub.
     "oom_score_adj": 500,
+    # A program that crashes would otherwise write all of its memory to the learner's disk.
+    "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
 
@@ -46,20 +46,23 @@ def configure(c: Any, hub: Path) -> None:
     work = homes.path_on_server()
     database.configure(c, hub, homes.names())
 
-    # --- Addresses. The proxy and the hub are in the host's network: see WALLS
+    # --- Addresses. The proxy and the hub are in the host's network (see network.WALLS)
 
     port, hub_port, _ = settings.ports()
-    network = learners_network(client, name)
+    addresses = network.ensure(client, name)
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
-    c.JupyterHub.hub_bind_url = f"http://{network['Gateway']}:{hub_port}"
+    c.JupyterHub.hub_bind_url = f"http://{addresses['Gateway']}:{hub_port}"
 
-    # Nobody can reach the hub without this network, and `docker network prune` removes it when no
+    # Nobody can reach the hub without this network, but `docker network prune` removes it if no
     # learner's server is running.
-    rounds.regularly(partial(keep_network, client, name, network), seconds=5)
+    rounds.regularly(partial(network.keep, client, name, addresses), seconds=5)
 
     https.configure(c)
 
     proxy.configure(c)
+    if proxy.refuses_us():
+        for container in service(client, name, "proxy"):
+            container.restart()
 
     accounts.configure(c, hub, has_home)
 
@@ -67,7 +70,12 @@ def configure(c: Any, hub: Path) -> None:
 
     c.JupyterHub.spawner_class = ContainerSpawner
     c.DockerSpawner.extra_create_kwargs = {"labels": {LABEL: name}}
+    c.ContainerSpawner.name_key = key = state.password(hub / "container-names", length=32)
+    ContainerSpawner.addresses = network.Addresses(addresses)
     remove_unstarted(client, name)
+    rename_others(client, name, key)
+    deaths.watch(f"{LABEL}={name}", ContainerSpawner.died)
+    watchdog.start()
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
     c.ContainerSpawner.gpu_ids = gpu_ids
     unavailable = {} if gpu_ids else {p.slug: reason for p in profiles.PROFILES if p.gpu}
@@ -77,11 +85,12 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 
-    # The hub notices within this time that a container is gone.
+    # Docker's events tell the hub that a container has died. If one is missed, the hub notices
+    # after this time.
     c.Spawner.poll_interval = 10  # seconds
 
-    # Each start creates a new container, so a new image takes effect at once. The learner's work is
-    # in a folder outside.
+    # Each start creates a new container, so a new image takes effect with the next start. The
+    # learner's work is in a folder outside the container.
     c.DockerSpawner.remove = True
     c.Spawner.pre_spawn_hook = partial(mount_folders, work)
     c.ContainerSpawner.home_quota = settings.HOME_QUOTA() or 0
@@ -94,7 +103,7 @@ def configure(c: Any, hub: Path) -> None:
     if settings.MONITOR():
         from tfcourse.hub.spawners import monitoring  # slow to import
 
-        monitoring.configure(c, hub, name, network["Gateway"], gpu_ids)
+        monitoring.configure(c, hub, name, addresses["Gateway"], gpu_ids)
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report this; they take care of it themselves.
+    # Newer engines do not report this, because they take care of it themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
@@ -134,50 +143,15 @@ def engine() -> docker.DockerClient:
     return client
 
 
-def learners_network(
-    client: docker.DockerClient, name: str, addresses: dict[str, str] | None = None
-) -> dict[str, str]:
-    """Create the learners' network if it is missing; return its subnet and this machine's address.
-
-    Exit with a message if a network of that name lets learners reach each other or the internet.
-    """
-    try:
-        network = client.networks.get(name)
-    except docker.errors.NotFound:
-        pool = addresses and docker.types.IPAMPool(
-            addresses["Subnet"], gateway=addresses["Gateway"]
-        )
-        ipam = pool and docker.types.IPAMConfig(pool_configs=[pool])
-        network = client.networks.create(name, driver="bridge", ipam=ipam, **WALLS)
-        network.reload()
-    found = {"internal": network.attrs["Internal"], "options": network.attrs["Options"]}
-    if not found["internal"] or not WALLS["options"].items() <= found["options"].items():
-        sys.exit(
-            f"In the Docker network {name!r}, learners' servers could reach each other or the\n"
-            f"internet. Remove it (docker network rm {name}), then start the hub again."
-        )
-    return network.attrs["IPAM"]["Config"][0]
-
-
-def keep_network(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
-    """Recreate the learners' network if it was removed, with the address that the hub listens on.
-
-    If another network has taken that address, stop the hub; Docker restarts it with a new address.
-    """
-    try:
-        found = learners_network(client, name, addresses)
-    except (docker.errors.APIError, SystemExit) as error:
-        get_logger().error("%s", getattr(error, "explanation", error))
-        found = None
-    except (docker.errors.DockerException, requests.RequestException):
-        return  # the engine is restarting
-    if found != addresses:
-        get_logger().error("The learners' network has changed: the hub restarts.")
-        os.kill(os.getpid(), signal.SIGTERM)
+def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
+    """Return the running container of one of Compose's services, such as `proxy`."""
+    labels = {"project": name, "service": which}
+    filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
+    return client.containers.list(filters={"label": filters}, ignore_removed=True)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
-    """Remove containers that a hub created but did not start, because it was killed.
+    """Remove containers that a hub created but did not start because it was killed.
 
     Such a container may hold a GPU.
     """
@@ -187,7 +161,7 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
 
 
 def has_home(username: str) -> bool:
-    """Return whether there is work under this user name."""
+    """Return whether there are files under this user name."""
     return DockerSpawner._escape(username) in homes.names()
 
 
@@ -211,7 +185,7 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
 def limit_home(work: str, size: int, home: str) -> None:
     """Limit how much a new home may hold; raise HTTP 503 with a message if that fails.
 
-    The hub lacks the rights for it, so a temporary container does it.
+    The hub lacks the rights for this, so a temporary container does it.
     """
     command = ["python", "-m", "tfcourse.hub.spawners.homes", "limit", str(size), home]
     try:
@@ -230,7 +204,7 @@ def limit_home(work: str, size: int, home: str) -> None:
     except docker.errors.DockerException as error:
         get_logger().error("The quota of %s was not set: %s", home, error)
         raise pages.refusal(
-            "Your home could not be created, because its limit could not be set. Please tell your "
+            "Your home could not be created, because its quota could not be set. Please tell your "
             "instructor."
         ) from None
 
@@ -238,8 +212,8 @@ def limit_home(work: str, size: int, home: str) -> None:
 class ContainerSpawner(DockerSpawner):
     """A container for each learner: DockerSpawner, plus what the course's hub needs."""
 
-    # As in `processes.LocalSpawner`: a REST request may contain any JSON, and `apply_user_options`
-    # refuses what is wrong.
+    # As in `processes.LocalSpawner`, a REST request may contain any JSON, and `apply_user_options`
+    # refuses invalid options.
     user_options = traitlets.Any({})
 
     progress = pages.progress
@@ -247,6 +221,35 @@ class ContainerSpawner(DockerSpawner):
     home_quota = traitlets.Int(0, help="The most that a new home may hold, in bytes.", config=True)
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
+
+    name_key = traitlets.Unicode(help="The secret key that containers' names are computed with.", config=True)
+
+    # Calls to Docker. Stopping a server may take ten seconds, and nobody else waits for that.
+    _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")
+
+    # For all spawners of this hub: the addresses for servers, and who has which container.
+    addresses: ClassVar[network.Addresses]
+    known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
+
+    @property
+    def owner(self) -> str:
+        """Return the user's name, with the server's name if it has one."""
+        return f"{self.user.name}/{self.name}" if self.name else self.user.name
+
+    @traitlets.default("object_name")
+    def _object_name_default(self) -> str:
+        """Return the container's name, and remember whose it is."""
+        name = container_name(self.prefix, self.name_key, self.owner)
+        self.known[name] = self
+        return name
+
+    @classmethod
+    def died(cls, name: str) -> None:
+        """Look at once whether a server still runs, because its container has died."""
+        spawner = cls.known.get(name)
+        if spawner and spawner.active and not spawner.pending:
+            spawner.log.info("The container of %s has died.", spawner.user.name)
+            IOLoop.current().add_callback(spawner.poll_and_notify)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the state, but look for the container under this hub's name.
@@ -258,7 +261,8 @@ class ContainerSpawner(DockerSpawner):
     async def get_url(self) -> str:
         """Return the server's address.
 
-        A hub that was killed while the server was starting did not store it, so ask Docker then.
+        If the hub was killed while the server was starting, it did not store the address, so ask
+        Docker.
         """
         if self.server.ip:
             return self.server.url
@@ -273,23 +277,38 @@ class ContainerSpawner(DockerSpawner):
         HTTPError
             503, with a message for the learner, if all GPUs are in use.
         """
-        if not self.gpu:
-            return await super().create_object()
-        async with gpus.lock():
-            free = await asyncio.to_thread(gpus.free, self.gpu_ids)
-            if not free:
-                raise pages.refusal(
-                    f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
-                    "Start TensorFlow (CPU), which runs every lesson, or try again later."
-                )
-            before = self.extra_host_config, self.extra_create_kwargs
-            self.extra_host_config = {**before[0], **gpus.host_config(free[0])}
-            labels = {**before[1].get("labels", {}), gpus.LABEL: free[0]}
-            self.extra_create_kwargs = {**before[1], "labels": labels}
-            try:
+        before = self.extra_host_config, self.extra_create_kwargs
+        labels = {**before[1].get("labels", {}), USER: self.owner}
+        try:
+            self.extra_create_kwargs = {**before[1], **await self.address(), "labels": labels}
+            if not self.gpu:
                 return await super().create_object()
-            finally:
-                self.extra_host_config, self.extra_create_kwargs = before
+            async with gpus.lock():
+                free = await asyncio.to_thread(gpus.free, self.gpu_ids)
+                if not free:
+                    raise pages.refusal(
+                        f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
+                        "Start TensorFlow (CPU), which runs every lesson, or try again later."
+                    )
+                self.extra_host_config = {**before[0], **gpus.host_config(free[0])}
+                labels = {**labels, gpus.LABEL: free[0]}
+                self.extra_create_kwargs = {**self.extra_create_kwargs, "labels": labels}
+                return await super().create_object()
+        finally:
+            self.extra_host_config, self.extra_create_kwargs = before
+
+    async def address(self) -> dict[str, Any]:
+        """Return the option that gives the container an address that nobody had lately."""
+        routes = await JupyterHub.instance().proxy.get_all_routes()
+        with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
+        address = await asyncio.to_thread(
+            self.addresses.free, self.client, self.network_name, with_routes
+        )
+        if address is None:
+            return {}
+        endpoint = self.client.create_endpoint_config(ipv4_address=address)
+        networking = self.client.create_networking_config({self.network_name: endpoint})
+        return {"networking_config": networking}
 
     async def start(self) -> tuple[str, int]:
         """Start the container; turn a Docker error into a message for the learner."""

@@ -1,4 +1,4 @@
-"""Find this machine's GPUs, and those that no learner's server holds.
+"""Find this machine's GPUs, and which of them no learner's server holds.
 
 A label on each container says which GPU it holds, so the Docker engine keeps the records. A GPU is
 free again when its container has ended, for whatever reason, and a restarted hub still knows which
@@ -18,18 +18,18 @@ import requests
 PATIENCE = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
-# The states of a container that has ended. The engine removes it in its own time.
+# The states of a container that has ended. The engine may remove it only later.
 ENDED = {"exited", "removing", "dead"}
 
 
 def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
     """Return the ids of this machine's GPUs and, if there are none, a message that says why.
 
-    A throwaway container asks the driver. That takes a second or two.
+    A temporary container asks the driver, which takes a second or two.
     """
     container = None
     try:
-        client.images.get(image)  # otherwise it would be looked for on the internet
+        client.images.get(image)  # otherwise, Docker would look in a registry
         container = client.containers.create(
             image,
             ["--query-gpu=uuid", "--format=csv,noheader"],
@@ -53,12 +53,12 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
 @functools.cache
 def lock() -> asyncio.Lock:
-    """Return the lock to hold from the search for a free GPU until a container has it."""
+    """Return the lock to hold from the search for a free GPU until a container holds it."""
     return asyncio.Lock()
 
 
 def free(ids: Iterable[str]) -> list[str]:
-    """Return the GPUs that no container of this hub, or of another hub here, holds."""
+    """Return the GPUs that no container of any hub on this machine holds."""
     client = docker.from_env()
     try:
         having = {"label": LABEL}
@@ -70,6 +70,6 @@ def free(ids: Iterable[str]) -> list[str]:
 
 
 def host_config(identifier: str) -> dict[str, Any]:
-    """Return the host configuration that gives a container this GPU and no other."""
+    """Return the host configuration that gives a container only this GPU."""
     request = {"driver": "nvidia", "device_ids": [identifier], "capabilities": [["gpu"]]}
     return {"device_requests": [request]}

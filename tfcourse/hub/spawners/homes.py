@@ -1,9 +1,9 @@
 """The homes of the hub in containers: a folder for each learner, all in one folder of the server.
 
 COURSE_HOMES names that folder. It contains `homes`, with a folder for each learner, `shared`, and a
-note that says which hub it belongs to. The hub's container has it at FOLDER. `make up` runs
-`python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare the folder, to
-take over homes that an earlier version kept in Docker volumes, and to limit how much homes may
+note that says which hub it belongs to. In the hub's container, it is mounted at FOLDER. `make up`
+runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare the folder,
+to take over homes that an earlier version kept in Docker volumes, and to limit how much homes may
 hold.
 """
 
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tfcourse.hub import state
 from tfcourse.hub.spawners import quotas
 from tfcourse.hub.state import state_folder
 
@@ -27,7 +28,7 @@ FOLDER = Path("/srv/homes")  # in the hub's container
 NOTE = "tensorflow-course.json"
 UID = 1000  # jovyan's, in our images
 SKELETON = Path("/etc/skel")
-OLD = Path("/old")  # where a temporary container has a volume of an earlier version
+OLD = Path("/old")  # where a temporary container mounts an earlier version's volume
 
 
 def names() -> list[str]:
@@ -38,15 +39,15 @@ def names() -> list[str]:
 def path_on_server() -> str:
     """Return the folder's path on the server; exit with a message if it is not there."""
     note = read_note()
-    if note is None:
+    if not note:
         sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
     return note["path"]
 
 
 def make(name: str, limit: Callable[[str], None] | None = None) -> None:
-    """Create a learner's folder unless it exists, all at once.
+    """Create a learner's folder unless it exists; it gets its name only once it is complete.
 
-    Before the folder gets its name, `limit` is called with its path in FOLDER.
+    Before that, `limit` is called with the folder's path in FOLDER.
     """
     target = FOLDER / "homes" / name
     if target.exists():
@@ -54,7 +55,7 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     part = part_of(target)
     shutil.rmtree(part, ignore_errors=True)  # left by a hub that was killed
     shutil.copytree(SKELETON, part)
-    (part / "shared").mkdir()  # Docker would create it for root
+    (part / "shared").mkdir()  # otherwise, Docker would create it as root's
     part.chmod(0o700)
     if limit:
         limit(str(part.relative_to(FOLDER)))
@@ -85,19 +86,25 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
 
 
 def part_of(target: Path) -> Path:
-    """Return the path that a folder has until it is complete; no learner's name has a dot."""
+    """Return the path that a folder has until it is complete; a learner's name has no dot."""
     return target.with_name(f".{target.name}.part")
 
 
 def read_note() -> dict[str, str] | None:
-    """Return the hub's name (`hub`) and the folder's path on the server (`path`), if noted."""
+    """Return the hub's name (`hub`) and the folder's path on the server (`path`).
+
+    Return None if there is no note, and an empty dict if it is damaged, as after a power cut.
+    """
     try:
-        return json.loads((FOLDER / NOTE).read_text())
+        note = json.loads((FOLDER / NOTE).read_bytes())
+        return {name: str(note[name]) for name in ("hub", "path")}
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return {}
 
 
-# --- As root, in a temporary container
+# --- Commands that run as root, in a temporary container
 
 
 def main() -> None:
@@ -109,7 +116,7 @@ def main() -> None:
     made.add_argument("hub", help="the hub's name")
     made = commands.add_parser("take", help="copy an earlier version's volume into the folder")
     made.add_argument("name", help="`shared`, or `home-` and a learner's name")
-    made.add_argument("volume", help="what tells it from other volumes of its name")
+    made.add_argument("volume", help="what distinguishes it from other volumes of that name")
     made = commands.add_parser("limit", help="limit how much homes may hold")
     made.add_argument("size", type=int, help="the limit for each, in bytes")
     made.add_argument("homes", nargs="*", type=Path, help="paths in the folder (default: all)")
@@ -126,13 +133,20 @@ def prepare(path: str, hub: str) -> None:
     """Create what is missing; exit with a message if this is not the folder of this hub."""
     note, last = read_note(), state_folder() / "homes-path"
     if note is None and last.exists():
+        before = last.read_text(errors="replace") or "another folder"
         sys.exit(
-            f"Learners' homes were in {last.read_text()}, but there are none in {path}.\n"
+            f"Learners' homes were in {before}, but there are none in {path}.\n"
             "Is its disk mounted? If you changed COURSE_HOMES, copy them first: cp -a OLD/. NEW"
         )
     if note is None and any(child.name != "lost+found" for child in FOLDER.iterdir()):
-        sys.exit(f"{path} is not empty. Name an empty folder, or a new one, in COURSE_HOMES.")
-    if note is not None and note["hub"] != hub:
+        sys.exit(f"{path} is not empty. Set COURSE_HOMES to an empty folder or a new one.")
+    if note == {} and not (last.exists() and last.read_text(errors="replace") == path):
+        sys.exit(
+            f"The file {NOTE} in {path} is damaged, and this hub has not kept homes there before.\n"
+            "If the homes are this hub's, write it again:\n"
+            f"echo '{json.dumps({'hub': hub, 'path': path})}' > {path}/{NOTE}"
+        )
+    if note and note["hub"] != hub:
         sys.exit(f"{path} holds the homes of the hub {note['hub']!r}. Set another COURSE_HOMES.")
     for name in ("homes", "shared"):
         if not (FOLDER / name).exists():
@@ -143,19 +157,16 @@ def prepare(path: str, hub: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write the file all at once, readable for everybody."""
+    """Write the file, readable for everybody; it gets its name only once it is complete."""
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text)
-    aside.chmod(0o644)
-    aside.rename(path)
+    state.write(path, text.encode(), mode=0o644)
 
 
 def take(name: str, volume: str) -> None:
-    """Copy the volume at OLD, unless an earlier run has finished that.
+    """Copy the volume at OLD, unless an earlier run has already done so.
 
-    The volume may be removed afterwards. Exit with a message if the learner has a folder of other
-    origin. A run that was killed may still have a container that copies: wait for it.
+    The volume may be removed afterwards. Exit with a message if the learner already has a folder
+    with other files. If an earlier run was killed, its container may still be copying: wait for it.
     """
     target = FOLDER / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
     part, done = part_of(target), FOLDER / ".taken" / name
@@ -170,7 +181,7 @@ def take(name: str, volume: str) -> None:
                 )
             copy_volume(part)
             write(done, volume)
-        # From here on, the part is complete, or it has its name already.
+        # From here on, the part is complete or already has its final name.
         if part.exists():
             if target.exists():
                 target.rmdir()
@@ -188,7 +199,7 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Limit how much the chosen homes, or all, may hold; exit with a message if that fails."""
+    """Limit the chosen homes, by default all, to `size` bytes; exit with a message on failure."""
     with open(FOLDER / NOTE) as note:
         fcntl.flock(note, fcntl.LOCK_EX)  # another home must not get the same project
         try:
@@ -211,18 +222,18 @@ def set_limit(home: Path, size: int) -> None:
         except FileNotFoundError as error:
             if not home.exists():
                 sys.exit(f"There is no folder {error.filename}.")
-            # The hub has given another home its name meanwhile: look again.
+            # Meanwhile, the hub has given another home its name, so look again.
         except OSError as error:
-            sys.exit(f"The limit of {home.name} was not set: {error.strerror}: {error.filename}")
+            sys.exit(f"The quota of {home.name} was not set: {error.strerror}: {error.filename}")
 
 
 def folders() -> list[Path]:
-    """Return the folders of all homes, also of those that have not got their names yet."""
+    """Return the folders of all homes, including incomplete ones, which have other names."""
     parent = FOLDER / "homes"
     while True:
         names = sorted(parent.iterdir())
         found = [path for path in names if path.is_dir() and not path.is_symlink()]
-        if sorted(parent.iterdir()) == names:  # otherwise, a home got its name meanwhile
+        if sorted(parent.iterdir()) == names:  # otherwise, a home has just got its name
             return found
 
 

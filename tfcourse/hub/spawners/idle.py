@@ -1,15 +1,23 @@
-"""When a learner's server counts as idle, and what stops it, on every hub except a laptop's."""
+"""Stop idle servers and kernels, on every hub except a laptop's."""
 
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from tfcourse.hub import settings
+from jupyterhub.app import JupyterHub
+from jupyterhub.utils import utcnow
+
+from tfcourse.hub import rounds, settings
+
+# JupyterHub accepts reports from so far ahead: clocks differ.
+AHEAD = timedelta(hours=1)
 
 
 def configure(c: Any) -> None:
-    """Have servers and kernels stopped when they have been idle for COURSE_IDLE_MINUTES.
+    """Stop servers and kernels that have been idle for COURSE_IDLE_MINUTES.
 
     A browser tab that is left open does not keep them running. A computation does: see
     `front.proxy.Proxy` and tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
@@ -28,6 +36,7 @@ def configure(c: Any) -> None:
         scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
         role = {"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]}
         c.JupyterHub.services.append(culler)
+        rounds.regularly(partial(rounds.in_the_hub, forget_the_future), seconds=often)
         c.JupyterHub.load_roles.append(role)
     c.Spawner.args.extend(
         [
@@ -38,3 +47,20 @@ def configure(c: Any) -> None:
     )
     # How often servers report their activity to the hub.
     c.Spawner.environment.update({"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)})
+
+
+def forget_the_future(app: JupyterHub) -> None:
+    """Correct notes that somebody was active in the future: a server would not be idle until then.
+
+    The clock was ahead when they were made.
+    """
+    now = utcnow(with_tz=False)
+    for user in app.users.values():
+        for noted in (user.orm_user, *user.orm_user.orm_spawners.values()):
+            noted.last_activity = not_later(noted.last_activity, now)
+    app.db.commit()
+
+
+def not_later(moment: datetime | None, now: datetime) -> datetime | None:
+    """Return the moment, or the present one if the moment is in the future."""
+    return now if moment and moment > now + AHEAD else moment

@@ -44,9 +44,9 @@ class TakenError(Exception):
 
 
 def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list[str]:
-    """Bring the lessons in `source` to the learner's folder; return what keeps any from it.
+    """Copy the lessons in `source` to the learner's folder; return a message for each problem.
 
-    Each message is for the learner. `old` says what was last brought if there is no note.
+    The messages are for the learner. `old` says what was last brought if there is no note.
     """
     lessons = find(source)
     if not lessons:

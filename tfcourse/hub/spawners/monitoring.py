@@ -1,7 +1,7 @@
 """Metrics of the hub in containers, and the configuration of Prometheus and Grafana.
 
-JupyterHub has its own metrics at /hub/metrics. This module adds what they lack and what is shown
-beside them: each learner's memory and processor time, the GPUs, and the machine.
+JupyterHub has its own metrics at /hub/metrics. This module adds metrics of each
+learner's memory and processor time, of the GPUs, and of the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import docker
 import psutil
 from docker.models.containers import Container
-from escapism import unescape
 from jupyterhub.app import JupyterHub
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,11 +24,12 @@ from prometheus_client.registry import Collector
 
 from tfcourse.hub import settings
 from tfcourse.hub.spawners import gpus
+from tfcourse.hub.spawners.names import USER
 from tfcourse.hub.state import ROOT, password, state_folder
 
 SOURCE = ROOT / "docker" / "monitoring"
 
-INTERVAL = 15  # seconds; Prometheus asks at the same interval (prometheus.yml)
+INTERVAL = 15  # seconds; Prometheus queries at the same interval (prometheus.yml)
 TOGETHER = 32  # servers that are measured at the same time
 
 
@@ -69,7 +69,7 @@ def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]
 class Metrics(Collector):
     """The metrics that the hub itself lacks.
 
-    A separate thread measures them, because the hub must not wait for Docker's figures.
+    A separate thread measures them, so that the hub does not wait for Docker's figures.
     """
 
     def __init__(self, hub: str, gpu_ids: Iterable[str]):
@@ -82,7 +82,7 @@ class Metrics(Collector):
         threading.Thread(target=self.measure_for_ever, daemon=True).start()
 
     def measure_for_ever(self) -> None:
-        """Measure for ever; if Docker does not answer, report no figures rather than old ones."""
+        """Keep measuring; if Docker does not answer, report no figures instead of old ones."""
         client = docker.from_env(max_pool_size=TOGETHER)
         while True:
             try:
@@ -93,13 +93,13 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
-            except Exception:  # whatever it is, it may be over next time
+            except Exception:  # whatever it is, it may be gone next time
                 JupyterHub.instance().log.exception("Servers could not be measured.")
                 self.measured = []
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Return nothing; otherwise the metrics would be collected before there is a hub."""
+        """Return an empty list, so that no metrics are collected before there is a hub."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -109,7 +109,7 @@ class Metrics(Collector):
         starting = hub.users.count_active_users()["spawn_pending"]
         yield gauge("course_servers_starting", "Servers that are being started", starting)
         most = hub.concurrent_spawn_limit
-        yield gauge("course_servers_starting_limit", "How many may be started at once", most)
+        yield gauge("course_servers_starting_limit", "Servers that may be started at once", most)
 
 
 def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
@@ -118,13 +118,14 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
     memory = GaugeMetricFamily("course_server_memory_bytes", "Memory in use", labels=names)
     limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory limit", labels=names)
     cpu = CounterMetricFamily("course_server_cpu_seconds", "Processor time used", labels=names)
-    # Only learners' servers are in that network.
+    # Only learners' servers are in the network with the hub's name.
     running = client.containers.list(filters={"network": hub}, ignore_removed=True)
     with ThreadPoolExecutor(TOGETHER) as pool:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
             if not stats["memory_stats"]:
                 continue  # it has just stopped
-            learner = [unescape(container.name.removeprefix(f"{hub}-"), "-")]
+            # An earlier version of the course named containers after their learners.
+            learner = [container.labels.get(USER) or container.name]
             # As in `docker stats`, cached files that the kernel can drop do not count.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
@@ -143,9 +144,9 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return this machine's memory, processors and disk; a container sees them, too."""
+    """Return this machine's memory, processors and disk, which are visible in a container."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
-    disk = psutil.disk_usage(str(state_folder()))  # a volume, like the learners' homes
+    disk = psutil.disk_usage(str(state_folder()))  # on the disk of Docker's volumes
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
     return [

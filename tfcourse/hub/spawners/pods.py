@@ -1,8 +1,8 @@
-"""What a learner's pod is on a cluster, and what our hub image adds to the hub there.
+"""Define a learner's pod on a cluster, and add the course's parts to the hub there.
 
-The hub there is that of Zero to JupyterHub, a Helm chart. `make values` (operations/values.py) puts
-the pod into the chart's values. If the chart's hub runs our hub image, it loads
-kubernetes/jupyterhub_config.d/course.py, which calls `configure`.
+On a cluster, the hub comes from Zero to JupyterHub, a Helm chart. `make values`
+(operations/values.py) writes the pod's traits into the chart's values. If the chart's hub runs our
+hub image, it loads kubernetes/jupyterhub_config.d/course.py, which calls `configure`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from kubespawner.slugs import is_valid_label, safe_slug
 from tfcourse.hub import rounds, settings, state
 from tfcourse.hub.accounts import addresses
 from tfcourse.hub.accounts import setup as accounts
-from tfcourse.hub.front import pages
+from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import profiles
 
 UID = 1000  # jovyan's, in our images
 GPU = "nvidia.com/gpu"
 
-# The taints of nodes for learners, under the chart's names. Some clouds allow no slash in a key.
+# Tolerations for the chart's taints on learners' nodes. Some clouds allow no slash in a key.
 DEDICATED = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 ]
-# Nodes with GPUs are usually tainted, too, so that nothing else takes their place.
+# Nodes with GPUs are usually tainted, too, so that nothing else runs there.
 GPU_NODES = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
-# The traits of KubeSpawner that hold for every learner's pod.
+# KubeSpawner's traits for every learner's pod.
 POD: dict[str, Any] = {
-    # The image's own entry point runs before it and brings the lessons (docker/start-course).
+    # The image's own entry point runs first and updates the lessons (docker/start-course).
     "cmd": ["jupyterhub-singleuser"],
     "uid": UID,
     "gid": UID,
-    "fs_gid": UID,  # a new volume belongs to root, and to this group
-    # Not at each start: a home with a hundred thousand files would take minutes.
+    "fs_gid": UID,  # a new volume's owner is root, and its group is this one
+    # Do not change owners at each start: with a hundred thousand files, that takes minutes.
     "pod_security_context": {"fsGroupChangePolicy": "OnRootMismatch"},
     "allow_privilege_escalation": False,
     "container_security_context": {
@@ -52,15 +52,15 @@ POD: dict[str, Any] = {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     },
-    # A pod that could talk to the cluster would be a way to other learners' pods.
+    # If a pod could use the cluster's API, a learner might reach other learners' pods.
     "automount_service_account_token": False,
-    # The version is part of an image's name, so what a name means does not change.
+    # The version is part of an image's name, so the same name always means the same image.
     "image_pull_policy": "IfNotPresent",
 }
 
-# What the cluster last reported about a pod that does not run yet, in words for its learner.
+# Messages for the learner, by the cluster's last event about a pod that is not running yet.
 MEANWHILE = {
-    "FailedScheduling": "There is no room for your server yet. If the cluster can, it is adding a "
+    "FailedScheduling": "There is no room for your server yet. The cluster may be adding a "
     "machine, which takes a few minutes.",
     "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
     "or so.",
@@ -72,7 +72,7 @@ MEANWHILE["TriggeredScaleUp"] = MEANWHILE["FailedScheduling"]
 # KubeSpawner's label on learners' volumes.
 VOLUMES = "component=singleuser-storage"
 
-# Where a pod finds its cluster, and what it needs to talk to it.
+# Where a pod finds its cluster's API, and the files that it needs to use it.
 API = "https://kubernetes.default.svc"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -82,6 +82,7 @@ def configure(c: Any) -> None:
     ours = [name for name in settings.for_a_program() if name.startswith("COURSE_")]
     settings.check_names("hub.extraEnv", ours)
     hub = state.private_folder(state.state_folder() / "hub")
+    bounds.configure(c)
 
     # The operator's own templates come first.
     c.JupyterHub.template_paths = [
@@ -95,14 +96,14 @@ def configure(c: Any) -> None:
         "idle_minutes": round(settings.IDLE_MINUTES()),
     }
     c.JupyterHub.spawner_class = PodSpawner
-    # An operator who has a list of other profiles keeps KubeSpawner's picker, too.
+    # If the operator lists other profiles, keep KubeSpawner's own picker.
     chosen = {profile.get("slug") for profile in c.KubeSpawner.profile_list}
     offered = [profile for profile in profiles.PROFILES if profile.slug in chosen]
     if len(offered) == len(chosen):
         profiles.configure(c, nothing, offered, {})
 
-    # An operator who names an authenticator in the chart's values keeps that one. The chart's
-    # default lets everybody in.
+    # If the operator names an authenticator in the chart's values, keep it. Replace the chart's
+    # default, which lets everybody in.
     if c.JupyterHub.get("authenticator_class", "dummy") == "dummy":
         accounts.configure(c, hub, has_home)
         # The chart's proxy is a pod whose address changes when it is replaced.
@@ -112,7 +113,7 @@ def configure(c: Any) -> None:
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     """Return the spawner's traits that the profile sets.
 
-    They do not limit processes: only a node can do that (the kubelet's podPidsLimit).
+    They do not limit the number of processes: only a node can do that (the kubelet's podPidsLimit).
     """
     return {
         "mem_limit": profile.memory,
@@ -130,16 +131,16 @@ def nothing(_: profiles.Profile) -> dict[str, Any]:
 
 
 def shared_memory(size: int) -> dict[str, Any]:
-    """Return the volume for /dev/shm. What is in it counts as the pod's memory."""
+    """Return the volume for /dev/shm. Its contents count as the pod's memory."""
     # As text, because Helm would write the number as 2.68435456e+08.
     limit = f"{size // settings.MIB}Mi"
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
 
 
 def has_home(username: str) -> bool:
-    """Return whether there is work under this user name.
+    """Return whether there are files under this user name.
 
-    A volume that was restored without its labels is known by its name.
+    A volume that was restored without its labels is recognised by its name.
     """
     label = safe_slug(username, is_valid=is_valid_label)  # as KubeSpawner writes it
     name = f"metadata.name=claim-{safe_slug(username, max_length=48)}"
@@ -149,7 +150,7 @@ def has_home(username: str) -> bool:
 
 
 def owner(claim: dict[str, Any]) -> str:
-    """Return whose volume it is, by KubeSpawner's annotation."""
+    """Return the name of the volume's owner, according to KubeSpawner's annotation."""
     return claim["metadata"].get("annotations", {}).get("hub.jupyter.org/username", "")
 
 
@@ -165,7 +166,7 @@ def ask(kind: str, **options: str) -> list[dict[str, Any]]:
     answer = requests.get(
         f"{API}/api/v1/namespaces/{namespace}/{kind}",
         params=options,
-        # Read it each time, because it is only valid for an hour.
+        # Read the token each time, because it is valid for only an hour.
         headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"},
         verify=str(ACCOUNT / "ca.crt"),
         timeout=10,
@@ -177,11 +178,11 @@ def ask(kind: str, **options: str) -> list[dict[str, Any]]:
 class PodSpawner(KubeSpawner):
     """The chart's spawner, with messages for learners instead of the cluster's events."""
 
-    # A REST request can contain any JSON; `profiles.apply_user_options` refuses anything else.
+    # A REST request can contain any JSON; `profiles.apply_user_options` refuses invalid options.
     user_options = traitlets.Any({})
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield the progress of a start; KubeSpawner itself would show the cluster's events."""
+        """Yield the progress of a start. KubeSpawner would show the cluster's events instead."""
         async for event in pages.progress(self):
             last = self.events[-1].get("reason") if self.events else None
             yield {**event, "message": MEANWHILE.get(last, event["message"])}
@@ -189,7 +190,7 @@ class PodSpawner(KubeSpawner):
     async def start(self) -> tuple[str, int]:
         """Start the pod; turn the cluster's refusal into a message for the learner."""
         try:
-            # A little sooner than JupyterHub, which would only say "Timeout".
+            # Give up a little sooner than JupyterHub, which would say only "Timeout".
             return await asyncio.wait_for(super().start(), self.start_timeout - 2)
         except ApiException as error:
             self.log.error("The cluster refused %s: %s", self.pod_name, error)
@@ -212,7 +213,7 @@ class PodSpawner(KubeSpawner):
 
 
 def reason(error: ApiException) -> str:
-    """Return the cluster's own words, such as that a quota is used up."""
+    """Return the cluster's own explanation, such as that a quota is used up."""
     try:
         return json.loads(error.body)["message"]
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A hub for one machine: JupyterHub's own classes, plus what they lack here, and its proxy."""
+"""A hub for one machine: JupyterHub's own classes and proxy, plus what they lack here."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from tfcourse.hub import database, settings, state
+from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -30,18 +31,18 @@ LESSONS_LIMIT = 20  # seconds to bring the lessons
 
 def configure(c: Any, hub: Path) -> None:
     """Set up a hub for this machine's own users; `hub` is the folder with the hub's own files."""
-    # Processes are not isolated from each other, so only this machine's users may come in.
+    # Processes are not isolated from each other, so only this machine's users may connect.
     port, hub_port, proxy_port = settings.ports()
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{hub_port}"
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
     database.configure(c, hub)
 
-    # The proxy and the servers end with the hub, even if it is killed, so its ports are free at the
-    # next start.
+    # The proxy and the servers end with the hub, even if it is killed, so their ports are free when
+    # it starts again.
     c.ConfigurableHTTPProxy.command = [*DIE_WITH_PARENT, *proxy_command()]
 
-    # If a killed run left this file, the hub would end whatever process now has the id in it.
+    # If a killed run left this file, the hub would end the process that has the file's id by now.
     c.ConfigurableHTTPProxy.pid_file = str(hub / "proxy.pid")
     (hub / "proxy.pid").unlink(missing_ok=True)
 
@@ -52,7 +53,7 @@ def configure(c: Any, hub: Path) -> None:
     c.LocalAuthenticator.allow_all = True
     if settings.ADMIN.is_set:
         c.LocalAuthenticator.admin_users = {settings.ADMIN()}
-        # JupyterHub insists on at least 32 characters.
+        # JupyterHub requires at least 32 characters.
         c.LocalAuthenticator.admin_password = state.password(hub / "admin-password", length=32)
 
     c.JupyterHub.spawner_class = LocalSpawner
@@ -63,15 +64,15 @@ def configure(c: Any, hub: Path) -> None:
     c.Spawner.pre_spawn_hook = partial(bring_lessons, source=state.ROOT / "notebooks")
     c.Spawner.cmd = [*DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
 
-    # In many containers Jupyter must run as root, which it refuses to do without this option.
+    # In many containers, Jupyter must run as root, which it refuses without this option.
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
 
-    # JupyterHub chooses the rest of the environment (`env_keep`): servers do not inherit all of the
-    # hub's variables.
+    # JupyterHub chooses the rest of the environment (`env_keep`), so servers do not inherit all of
+    # the hub's variables.
     data = settings.KERAS_HOME() or state.state_folder() / "keras"
     c.Spawner.environment = {
         "KERAS_HOME": os.path.abspath(data),
-        # `!pip` in a notebook and `python` in a terminal then run the course's own.
+        # With this, `!pip` in a notebook and `python` in a terminal run the course's own programs.
         "PATH": f"{sys.prefix}/bin:{settings.for_a_program()['PATH']}",
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
@@ -112,6 +113,10 @@ async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
 class LocalAuthenticator(SharedPasswordAuthenticator):
     """An authenticator with one password for all learners."""
 
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Return the pages, with a log-out that ends all of a user's sessions."""
+        return [("/logout", ending_sessions()), *super().get_handlers(app)]
+
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Check the password."""
         # compare_digest() raises TypeError for non-ASCII text, and the learner would see HTTP 500.
@@ -119,11 +124,11 @@ class LocalAuthenticator(SharedPasswordAuthenticator):
 
 
 class LocalSpawner(SimpleLocalProcessSpawner):
-    """A process for each learner, which ends with the hub."""
+    """A spawner that runs a process for each learner; the process ends with the hub."""
 
-    # A REST request may contain any JSON, and `apply_user_options` refuses what is wrong.
-    # JupyterHub's own trait is a Dict: a list causes HTTP 500, and the learner can no longer start
-    # a server.
+    # A REST request may contain any JSON, and `apply_user_options` refuses invalid options.
+    # JupyterHub's own trait is a Dict. A list would then cause HTTP 500, and the learner could no
+    # longer start a server.
     user_options = traitlets.Any({})
 
     progress = pages.progress
@@ -131,5 +136,5 @@ class LocalSpawner(SimpleLocalProcessSpawner):
     def load_state(self, state: dict[str, Any]) -> None:
         """Forget the process of an earlier run, because another program may have its id by now.
 
-        The hub would mistake that program for the learner's server, and end it.
+        Otherwise, the hub would mistake that program for the learner's server, and end it.
         """

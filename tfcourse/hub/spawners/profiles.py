@@ -18,7 +18,7 @@ from tfcourse.hub.settings import GIB, MIB
 # The form's only field. It must not be called `image`, because DockerSpawner reads that field.
 FIELD = "profile"
 
-# The name that all images share; their tags say what they contain.
+# The name that all images share; the tags tell them apart.
 IMAGE = settings.IMAGE()
 
 
@@ -41,8 +41,8 @@ class Profile:
     cpus
         How many processors a server may use; TensorFlow starts that many threads.
     processes
-        How many processes a server may have. Threads count, too, and a kernel with TensorFlow has a
-        hundred.
+        How many processes a server may have. Threads count, too: a kernel with TensorFlow has a
+        hundred of them.
     shared_memory
         The size of /dev/shm, in bytes. Docker's default of 64 MiB is too small for data loaders
         with several processes.
@@ -71,7 +71,7 @@ class Profile:
         return f"{IMAGE}:{self.tag}"
 
 
-# The single list of what learners can start, on every backend. The first profile is the default.
+# The environments that learners can start, on every backend. The first one is the default.
 PROFILES = (
     Profile(
         slug="tensorflow-cpu",
@@ -85,7 +85,7 @@ PROFILES = (
         slug="tensorflow-gpu",
         name="TensorFlow (GPU)",
         description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
-        "It trains large models faster; for the lessons you do not need it.",
+        "It trains large models faster, but you do not need it for the lessons.",
         tag="gpu",
         memory=6 * GIB,  # CUDA's libraries need some of it
         gpu=True,
@@ -99,7 +99,7 @@ def configure(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set up the picker, and the check that its form, links and the REST API share.
+    """Set up the picker, and the check of choices from its form, links and the REST API.
 
     `traits_of` returns the spawner's traits that a profile sets. Every profile sets the same
     traits, because a spawner is reused for the next profile. `unavailable` says which profiles
@@ -130,13 +130,13 @@ def with_limits(profile: Profile) -> Profile:
 def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> str:
     """Return the picker as HTML: one radio button for each profile, with the first one selected.
 
-    The hub puts it into its own form, which has a start button. A profile whose slug is in
+    The hub puts this HTML into its own form, which has a start button. A profile whose slug is in
     `unavailable` cannot be chosen; the picker shows the reason given there.
     """
     rows = []
     for number, profile in enumerate(profiles):
         identifier = escape(f"{FIELD}-{profile.slug}")
-        # With the focus on the default, a keyboard user only has to press Enter.
+        # With the focus on the default, a keyboard user has only to press Enter.
         state = "" if number else " checked autofocus"
         reason = ""
         if profile.slug in unavailable:
@@ -166,7 +166,7 @@ def choose_profile(
     """
     known = {profile.slug: profile for profile in profiles}
     choices = ", ".join(slug for slug in known if slug not in unavailable)
-    # The message repeats what was sent, but shortened, because it may be of any length.
+    # The message repeats the request in shortened form, because requests may have any length.
     if not isinstance(user_options, Mapping):
         raise ValueError(
             f"The options are {reprlib.repr(user_options)}, not an object with {FIELD!r} in it."

@@ -1,9 +1,9 @@
 """Limit how much a learner's home may hold, where the file system has project quotas (XFS, ext4).
 
-Each folder belongs to a project, a number that new files in it inherit. The file system counts and
-limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h (`if_dqblk`),
-linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2) and xfs_quota(8). All of this
-needs root's rights.
+Each folder belongs to a project, a number that new files in the folder inherit. The file system
+counts and limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h
+(`if_dqblk`), linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2) and
+xfs_quota(8). All of this needs root's rights.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-FIRST = 1_000_000  # the project of the first home; an operator's own are usually smaller
+FIRST = 1_000_000  # the first home's project; the numbers of an operator's own are usually smaller
 
 GET, SET = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR
 FSXATTR = struct.Struct("=5I8x")  # flags, extsize, nextents, project, cowextsize
 INHERIT = 0x200  # FS_XFLAG_PROJINHERIT
 
-QUOTACTL_FD = 443  # the system call's number, the same on each architecture; since Linux 5.14
+QUOTACTL_FD = 443  # the system call's number on every architecture, since Linux 5.14
 SET_QUOTA = 0x800008 << 8 | 2  # Q_SETQUOTA for PRJQUOTA
 DQBLK = struct.Struct("=8QI4x")
 BLOCK_LIMITS = 1  # QIF_BLIMITS
@@ -40,7 +40,7 @@ ENFORCED = 0x20  # FS_QUOTA_PDQ_ENFD
 def opened(path: Path | str, parent: int | None = None) -> Iterator[int]:
     """Yield a descriptor of the file or folder; raise OSError if it is a symbolic link.
 
-    A relative path begins at the folder with the descriptor `parent`.
+    A relative path starts at the folder with the descriptor `parent`.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, dir_fd=parent)
@@ -69,13 +69,13 @@ def assign(path: Path | str, number: int, parent: int | None = None) -> None:
 def assign_all(folder: Path, number: int) -> None:
     """Make a folder and everything in it part of a project, as `xfs_quota`'s `project -s` does.
 
-    Its owner's programs may be running: files may go, and links may take their places.
+    The owner's programs may be running, so files may vanish and links may take their places.
     """
     assign(folder, number)
     for _, folders, files, parent in os.fwalk(folder):
         for name in folders + files:
             with suppress(FileNotFoundError):
-                # Links, pipes and sockets hold nothing.
+                # Skip links, pipes and sockets, which hold no data.
                 mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
                 if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
                     assign(name, number, parent)
@@ -96,7 +96,7 @@ def quotactl(folder: Path, command: int, number: int, values: ctypes.Array[ctype
 
 
 def limit(folder: Path, number: int, size: int) -> None:
-    """Let the project in the folder's file system hold `size` bytes at most; 0 is no limit."""
+    """Limit the project in the folder's file system to `size` bytes; 0 removes the limit."""
     values = DQBLK.pack(size // KIB, 0, 0, 0, 0, 0, 0, 0, BLOCK_LIMITS)
     quotactl(folder, SET_QUOTA, number, ctypes.create_string_buffer(values, DQBLK.size))
 
@@ -110,16 +110,16 @@ def check(folder: Path) -> None:
 
 
 def set_limit(folder: Path, others: list[Path], size: int) -> None:
-    """Limit the folder's project; give the folder one, unless it has one of its own.
+    """Limit the folder's project; give the folder its own project if it has none.
 
-    `others` are the folders whose projects it must not share. A learner can change the project of
-    what they own (outside of a user namespace), so each number is looked at.
+    `others` are the folders whose projects it must not share. Learners can change the project of
+    their own files (outside a user namespace), so this function checks every folder's number.
     """
     taken = {project(other) for other in others if other != folder}
     number = project(folder)
     if number < FIRST or number in taken:
         number = next(number for number in count(FIRST) if number not in taken)
-    # ext4 refuses to move what exceeds a limit: an old one of that number, or this one.
+    # ext4 refuses to move files that exceed the project's limit, old or new, so lift it first.
     limit(folder, number, 0)
     assign_all(folder, number)
     limit(folder, number, size)

@@ -1,7 +1,7 @@
-"""Re-run notebooks that train models with nbval, and compare their outputs as a reader would.
+"""With nbval, re-run notebooks that train models, and compare their outputs as a reader would.
 
-`pytest --nbval --nbval-tolerance` asks for the plugin. Without pytest, `compare_text` and
-`compare_outputs` decide in pure functions whether a new output says the same as a stored one.
+`pytest --nbval --nbval-tolerance` turns on the plugin. Without pytest, the pure functions
+`compare_text` and `compare_outputs` decide whether a new output says the same as a stored one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name once it is used: pytest imports this package in sessions that never do."""
+    """Import a name on first use, because pytest imports this package even if nothing uses it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nbval_tolerance import compare, outputs

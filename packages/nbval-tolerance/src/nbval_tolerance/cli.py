@@ -1,4 +1,4 @@
-"""The command `nbval-tolerance`: store outputs, and add probes."""
+"""The `nbval-tolerance` command, which stores outputs and adds probes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0 if it did what it was asked, 1 if not, 130 after Ctrl-C."""
+    """Run a command and return its exit code.
+
+    The code is 0 for success, 1 if a notebook was not stored, 2 for an error, 130 after Ctrl-C.
+    """
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -31,35 +34,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what the command line takes."""
+    """Return the parser for the command line."""
     result = argparse.ArgumentParser(
         prog="nbval-tolerance",
-        description="Store the outputs of notebooks that `pytest --nbval --nbval-tolerance` "
-        "compares with.",
+        description="Store the notebook outputs that `pytest --nbval --nbval-tolerance` uses as "
+        "its reference.",
     )
     result.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = result.add_subparsers(required=True, metavar="COMMAND")
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what would change in their outputs, and store it",
-        description="Run notebooks in fresh kernels, top to bottom; show what would change in "
-        "their outputs, and store them once you accept.",
-        epilog="A notebook whose new outputs say the same as the stored ones keeps the stored "
-        "ones. One that fails, or that you do not accept, stays as it was; the exit code is then "
-        "1.",
+        help="run notebooks, show what would change in their outputs, and store the outputs",
+        description="Run notebooks in fresh kernels, top to bottom. Show what would change in "
+        "their outputs, and store the new outputs once you accept them.",
+        epilog="If a notebook's new outputs say the same as the stored ones, it keeps the stored "
+        "ones. If it fails, or if you do not accept its outputs, its file stays as it "
+        "was, and the exit code is 1.",
     )
     execute.add_argument(
         "notebooks",
         nargs="*",
         metavar="NOTEBOOK",
-        help="a path, a folder, or the start of a name, as 04 or solutions/04; whole words come "
-        "first, so 04 means 05_loss and not 04b, if both are there (default: all that `notebooks` "
-        "in pyproject.toml names)",
+        help="a path, a folder, or the start of a name, such as 05 or solutions/05; whole words "
+        "take precedence, so if there are both 05_loss and 05b, 05 selects 05_loss (default: all "
+        "notebooks that match `notebooks` in pyproject.toml)",
     )
     execute.add_argument("--accept", action="store_true", help="store changes without asking")
     execute.add_argument(
-        "--kernel", default="", metavar="NAME", help="use this kernel, not the notebook's own"
+        "--kernel", default="", metavar="NAME", help="use this kernel instead of the notebook's own"
     )
     execute.set_defaults(run=run_execute)
 
@@ -70,15 +73,15 @@ def parser() -> argparse.ArgumentParser:
         "never shown to a reader.",
     )
     probe.add_argument("notebook", type=Path)
-    probe.add_argument("cell", type=int, help="the number that is shown beside it, as 7 for [7]")
-    probe.add_argument("name", help='what the value is, as "untrained scores"')
-    probe.add_argument("expression", help='Python, as "model(x[:1])"')
+    probe.add_argument("cell", type=int, help="the number shown beside the cell, such as 7 for [7]")
+    probe.add_argument("name", help='what the value is, such as "untrained scores"')
+    probe.add_argument("expression", help='a Python expression, such as "model(x[:1])"')
     probe.set_defaults(run=run_probe)
     return result
 
 
 def run_execute(options: argparse.Namespace) -> int:
-    """Execute the notebooks that are named, or all of them."""
+    """Execute the named notebooks, or all of them if none is named."""
     paths = find_notebooks(options.notebooks, find(Path.cwd()))
     return 0 if all([renew(path, options.accept, options.kernel) for path in paths]) else 1
 
@@ -99,7 +102,7 @@ def run_probe(options: argparse.Namespace) -> int:
             else (f"no cell of {label(options.notebook)} is")
         )
         raise NotebookError(f"{shown} shown as [{options.cell}]")
-    tags_of(cells[0])  # metadata of another form would be lost
+    tags_of(cells[0])  # raises for malformed metadata, which would otherwise be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

@@ -1,11 +1,11 @@
-"""Does a new text say the same as the stored one? Pure functions: no pytest, no Jupyter.
+"""Decide whether a new text says the same as the stored one. Pure functions: no pytest, no Jupyter.
 
-A text is taken as a template, compared exactly, with numbers in it, each compared by its kind.
-Integers (counts, shapes, labels) must be equal. A float may differ as it does between machines that
-work correctly: by float32 rounding before any training; in a training log and after it, by what
-other instruction sets, thread counts and compilers were measured to change. What the run itself
-brings into a text (its clock, durations, process ids, memory addresses) says nothing: see
-`passing`.
+A text is treated as a template with numbers in it. The template is compared exactly, and each
+number according to its kind. Integers (counts, shapes, labels) must be equal. A float may differ
+only as much as it varies between machines that work correctly. Before any training, only float32
+rounding is allowed. In a training log and after training, the limit comes from changes measured
+with other instruction sets, thread counts and compilers. Parts that come from the run itself (clock
+times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Phase(Enum):
-    """Where in its notebook a cell stands."""
+    """The position of a cell relative to the training in its notebook."""
 
     UNTRAINED = "before any training"
     FITTED = "after fitting a model other than a network"
@@ -60,24 +60,26 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. Measured by `make prove-regression` on lessons 06 to 09:
-# threads, instruction sets, oneDNN on and off, XLA, without op determinism, other Python and
-# Matplotlib. The largest move of each kind stands behind it, most of them XLA's, with which
-# Dropout drops other units. Where a tolerance is more than twice that, another network on another
-# processor (AMD Zen) has moved farther: its training loss by 3.2%, its test loss by 5.7%. The
-# absolute part is that of numbers of order 1; `floor` makes it smaller for small ones.
+# kind -> (absolute, relative) tolerance. `make prove-regression` measured these on lessons 06 to
+# 09 with different thread counts and instruction sets, oneDNN on and off, XLA, no op determinism,
+# and other versions of Python and Matplotlib. The comment after each tolerance gives the largest
+# change measured. Most of these came from XLA, where Dropout drops different units. Some tolerances
+# are more than twice the comment's value, because another network on another processor (AMD Zen)
+# changed more: its training loss by 3.2%, its test loss by 5.7%. The absolute part applies to
+# numbers of order 1; `floor` reduces it for small numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
-        # float32 rounding: 6e-8 in the lessons; 4e-7 in a loss, on the other processor
+        # float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor
         "loss": (2e-6, 2e-5),
         "accuracy": (1e-6, 0.0),
         "probability": (2e-6, 2e-5),
         "percentage": (2e-6, 2e-5),
         "float": (2e-6, 2e-5),
     },
-    # 50 times what holds above: linear algebra on float32 data moved coefficients by 26 times that,
-    # solvers on float64 data by 3, LinearSVC by 87; their scores moved by less than holds above
-    # (tests/measure_estimators.py).
+    # These are 50 times the untrained tolerances. In tests/measure_estimators.py, coefficients
+    # changed by 26 times the untrained tolerance in linear algebra on float32 data, by 3 times in
+    # solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the untrained
+    # tolerance.
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
         "accuracy": (1e-6, 0.0),
@@ -98,22 +100,23 @@ TOLERANCES = {
         "loss": (0.002, 0.08),  # 0.003 of 0.094
         "accuracy": (0.005, 0.0),  # 0.0020
         "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
-        # 0.3 of 8.6; shares of 1,000 images 1.1: lesson 07 has a tag there
+        # 0.3 of 8.6. Shares of 1,000 images changed by 1.1, so lesson 07 tags their cell.
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
     },
 }
 
-# From how many decimals on a float may also move by one unit of the last one: where rounding can
-# flip it. A `1.` or `0.5` before training has no such unit; it would allow a 0, or a 0.4.
+# With at least this many decimals, a float may also differ by one unit of the last digit, because
+# rounding can flip that digit. Before training, a `1.` or `0.5` gets no such unit, since a unit
+# would allow 0 or 0.4.
 DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
-# A kind that has no tolerance of its own -> the one that it is judged by.
+# A kind that has no tolerance -> the kind whose tolerance it uses.
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-MOST_NUMBERS = 4  # of a line that are named in a message
-MOST_LINES = 2000  # of a text whose lines are aligned, to say which are new
+MOST_NUMBERS = 4  # the maximum number of values from one line that a message names
+MOST_LINES = 2000  # longer texts are not aligned line by line to find the new lines
 
 
 @dataclass(frozen=True)
@@ -123,32 +126,33 @@ class Rules:
     Attributes
     ----------
     phase
-        Where in its notebook the cell stands.
+        The position of the cell relative to the training in its notebook.
     exact
-        Whether all must be printed the same: each digit, and times.
+        Whether everything must be printed identically, including each digit and all times.
     wider
         Kind of number (`loss`, `accuracy`, …) -> factor by which its tolerance is wider.
     seeded
-        If false, numbers come by chance: only the text around them is compared.
+        If false, the numbers are random, and only the text around them is compared.
     figures
-        If false, pictures are compared by being there only.
+        If false, pictures only have to be present.
     seconds
         How long the cell may run; None leaves that to the runner.
     between
-        What a number is (a kind, or words that stand on its line before it) -> the least and the
-        greatest that it may be. Such a number is held to that range, not to the stored value.
+        What a number is (a kind, or the words before it on its line) -> its minimum and maximum.
+        Such a number is checked against that range, not against the stored value.
     result
-        What the cell's result is where no word names it (`accuracy` of `model.score(x, y)`): found
-        in the source. Empty if that does not say.
+        The kind of the cell's result if no word names it, such as `accuracy` for
+        `model.score(x, y)`. It is found in the source, and empty if the source does not say.
     clock
-        Whether the cell's code reads the clock: what may be a time of the run then is one. False:
-        nothing can have timed anything, and durations are data. None: words decide.
+        Whether the cell's code reads the clock. If true, anything that may be a time of the run
+        counts as one. If false, nothing can have been timed, so durations are data. If None, the
+        words around a time decide.
     words
-        Kind of number -> words that name it, beside those in `kinds.WORDS`. A word is a whole one,
-        in capitals or not, and a blank in it stands for `_` as well.
+        Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
+        words match, in upper or lower case. A space in a word also matches `_`.
     tolerances
-        Tolerances that take the place of those in `TOLERANCES`; their absolute part is not made
-        smaller for small numbers.
+        Tolerances that replace those in `TOLERANCES`. Their absolute part is not reduced for small
+        numbers.
     skip
         MIME types that are not compared.
     """
@@ -167,7 +171,7 @@ class Rules:
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a phase or kind that there is not."""
+        """Raise `ValueError` for an unknown phase or kind."""
         if unknown := [p for p in (self.phase, *self.tolerances) if not isinstance(p, Phase)]:
             raise ValueError(f"{unknown[0]!r} is not a Phase: Phase.TRAINED, for example")
         named = {*self.words, *(kind for of in self.tolerances.values() for kind in of)}
@@ -177,9 +181,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which a new output differs from the stored one.
+    """One difference between a new output and the stored one.
 
-    `about` is `text`, `number`, `figure` or `probe`: it decides how an author may allow it.
+    `about` is `text`, `number`, `figure` or `probe`, and decides how an author can allow the
+    difference.
     """
 
     what: str
@@ -193,10 +198,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Number:
-    """One printed number and what it became: by how much it moved, and by how much it may.
+    """One printed number, its new value, how far it moved, and how far it may move.
 
-    Of a number that is held to a range, `kind` is the key of that range, and what it moved is its
-    distance from the middle.
+    If the number is checked against a range, `kind` is the key of the range, and `moved` is the
+    distance from the middle of the range.
     """
 
     line: int
@@ -209,7 +214,7 @@ class Number:
 
     @property
     def used(self) -> float:
-        """The share of the tolerance that was used; beyond 1 the number fails."""
+        """The share of the tolerance that was used; above 1, the number fails."""
         if self.moved == 0:
             return 0.0
         return self.moved / self.allowed if self.allowed else math.inf
@@ -227,9 +232,9 @@ class Number:
 
 @dataclass
 class Comparison:
-    """What differs, how far each number moved, and a PNG for each figure that differs.
+    """The differences, how far each number moved, and a PNG for each figure that differs.
 
-    `ranged` holds the keys of `Rules.between` that some stored number has.
+    `ranged` holds the keys of `Rules.between` that match a stored number.
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -246,7 +251,7 @@ class Comparison:
 
     @property
     def worst(self) -> Number | None:
-        """The number (or figure) that used most of its tolerance."""
+        """The number (or figure) that used the largest share of its tolerance."""
         return max(self.numbers, key=lambda number: number.used, default=None)
 
 
@@ -256,20 +261,20 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     Parameters
     ----------
     stored, computed
-        The text in the notebook, and what its cell says now.
+        The text in the notebook, and the text that its cell prints now.
     rules
-        How strictly.
+        How strictly to compare.
     label
-        The name of what is printed, such as a probe's: its words say what a number is that no word
-        of its own names, and keys of `rules.between` may stand in it.
+        The name of what is printed, such as a probe's name. Its words give the kind of a number
+        that no word in the text names. It may also contain keys of `rules.between`.
 
     Returns
     -------
     Comparison
-        Without differences if both say the same. White space counts only as a separator: NumPy
-        pads a column by its widest entry, so that one changed digit moves the others, and it may
-        break the lines of an array elsewhere. The rules of tables do not count at all. With
-        `rules.exact` all of it counts, but for white space at the ends of lines, and colours.
+        It has no differences if both texts say the same. White space counts only as a separator,
+        because NumPy pads a column to its widest entry and may break the lines of an array
+        elsewhere, so one changed digit can move others. The ruled lines of tables are ignored. With
+        `rules.exact`, everything counts except colours and white space at the ends of lines.
     """
     if rules.exact:
         return compare_exactly(stored, computed)
@@ -288,13 +293,13 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
 
 
 def named_by(text: str, rules: Rules, label: str = "") -> Named:
-    """Return what is known of the names of a text's numbers."""
+    """Return what is known about the names of a text's numbers."""
     lone = len(NUMBER.findall(text)) == 1
     return Named(frozen(rules.words), label, rules.result, lone, timed=rules.clock is not False)
 
 
 def compare_exactly(stored: str, computed: str) -> Comparison:
-    """Compare two texts character by character, but for colours and blanks at the ends of lines."""
+    """Compare two texts exactly, except for colours and white space at the ends of lines."""
     old, new = (
         [Line(number, line.rstrip()) for number, line in enumerate(text.splitlines(), start=1)]
         for text in (rendered(stored).rstrip(), rendered(computed).rstrip())
@@ -311,7 +316,7 @@ def compare_exactly(stored: str, computed: str) -> Comparison:
 
 
 def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Comparison:
-    """Compare two lines: their form first, then their times and numbers."""
+    """Compare two lines: first their form, then their times and numbers."""
     keys = keys_of(stored, rules.between, KINDS, named)
     result = Comparison(ranged=set(filter(None, keys)))
     if stored.template != computed.template or has_other_format(stored, computed):
@@ -346,7 +351,7 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
 
 
 def distance(stored: str, computed: str, kind: str) -> float:
-    """Return by how much a number moved; NaN and infinity may stand only where they are stored."""
+    """Return how far a number moved; infinity for a change from or to NaN or infinity."""
     if stored == computed or (kind != "spread" and are_noise(stored, computed)):
         return 0.0
     if math.isfinite(value(stored)) and math.isfinite(value(computed)):
@@ -357,31 +362,31 @@ def distance(stored: str, computed: str, kind: str) -> float:
 def tolerance(
     stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0, alone: bool = True
 ) -> float:
-    """Return by how much a number of a kind may move.
+    """Return how far a number of a kind may move.
 
-    One unit of the last printed digit is included, where `has_unit`. NumPy strips zeros, so the
-    digits are those of the longer of the two. `scale` is as in `floor`; a number is `alone` outside
-    arrays and rows of a table.
+    The result includes one unit of the last printed digit if `has_unit` is true. NumPy strips
+    trailing zeros, so the longer of the two numbers decides which digit is the last. `scale` is the
+    same as in `floor`. `alone` is true outside arrays and table rows.
     """
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
     size = abs(value(stored))
-    if kind == "setting":  # a constant, not computed: as float32 holds it
+    if kind == "setting":  # only float32 rounding changes a constant
         return 1e-6 * size
     phase = rules.phase
     known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}
-    # Only a training log tells its held-out data apart.
+    # Only training logs have separate tolerances for held-out data.
     kind = kind if kind in known else kind.removeprefix("held-out ")
     kind = JUDGED_AS.get(kind, kind)
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
     if kind.endswith(("accuracy", "probability")) and size > 1:
-        # No share: an accuracy in per cent, or a score of another kind.
+        # The number is not a share between 0 and 1, but an accuracy in per cent or another score.
         kind = "percentage" if kind.endswith("accuracy") and size <= 100 else "float"
     absolute, relative = known[kind]
     if kind not in rules.tolerances.get(phase, {}):
         absolute = floor(absolute, kind, phase, stored, scale)
     digits = max(decimals(stored), decimals(computed))
-    # The slack keeps 0.13 and 0.12 one unit apart: as floats they differ by a little more.
+    # The slack lets 0.13 and 0.12 differ by one unit, since as floats they differ by slightly more.
     unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase, scale, alone) else 0.0
     return unit + factor * (absolute + relative * size)
 
@@ -392,30 +397,31 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     Parameters
     ----------
     absolute
-        What a number of order 1 may move.
+        How far a number of order 1 may move.
     scale
-        The largest magnitude of the numbers that it was computed with, such as those of its array:
-        rounding noise in an array goes with the largest one.
+        The largest magnitude of the numbers that this one was computed with, such as those in its
+        array.
+        Rounding noise in an array is proportional to its largest number.
     """
     size = abs(value(stored))
-    if size == 0 or size > 1e-20 * scale:  # smaller ones are no noise: two constants in one array
+    if size == 0 or size > 1e-20 * scale:  # a smaller one is a constant, not noise
         size = max(size, scale)
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):
-        return absolute  # they are on [0, 1], whatever their size
-    if kind == "percentage":  # a share of n: its spread goes with its root
+        return absolute  # a small share in [0, 1] can differ as much as a large one
+    if kind == "percentage":  # the spread of a share of n grows with the root of the share
         return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
-    if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant, a p-value
+    if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant or a p-value
         return 0.0
     return min(absolute, 0.5 * max(size, 10.0 ** -decimals(stored)))
 
 
 def magnitude(line: Line, token: Token, kind: str) -> float:
-    """Return the largest magnitude of the numbers that stand beside one, in its array or row.
+    """Return the largest magnitude of the numbers beside a number, in its array or row.
 
-    In the row of a percentage, or of a number that no word names, are the numbers on its line that
-    are printed with as many decimals.
+    Only a percentage, or a number that no word names, has a row. The row consists of the numbers
+    on the same line that are printed with as many decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
@@ -424,10 +430,11 @@ def magnitude(line: Line, token: Token, kind: str) -> float:
 def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool) -> bool:
     """Tell whether rounding may flip the last printed digit of a number.
 
-    A training moves it often. Before one, float32 moves a number by 1e-7 of itself, or of `scale`,
-    the largest one beside it: of three digits or fewer, the last is hardly ever so near an edge. Of
-    a number that stands `alone`, six digits are needed where it has an exponent, as constants and
-    p-values have, or another count of digits than before, which comes from another format.
+    After training, it often can. Before training, float32 rounding moves a number by 1e-7 of its
+    value, or of `scale`, the largest number beside it. A number with three digits or fewer is
+    hardly ever so close to a rounding boundary. A number that stands `alone` needs six digits if it
+    has an exponent, as constants and p-values do, or if its number of decimals has changed, which
+    indicates another format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -443,9 +450,10 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 
 
 def has_other_format(stored: Line, computed: Line) -> bool:
-    """Tell whether a number of a line is printed in another format, as `1,200` for `1200`.
+    """Tell whether a number of a line is printed in another format, such as `1,200` for `1200`.
 
-    Zeros at the end are a format only outside arrays and tables, which strip them together.
+    Trailing zeros count as a format only outside arrays and tables, because arrays and tables strip
+    them from all numbers together.
     """
     for one, other in zip(stored.compared, computed.compared, strict=True):
         old, new = one.text, other.text
@@ -464,21 +472,21 @@ def has_other_format(stored: Line, computed: Line) -> bool:
 
 
 def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
-    """Compare a number with a range: at its middle, nothing of it is used, at its ends, all."""
+    """Compare a number with a range; at the ends of the range, all of the tolerance is used."""
     low, high = between
     here = value(computed)
     moved = abs(here - (low + high) / 2)
     allowed = (high - low) / 2
     if low <= here <= high:
         moved = min(moved, allowed)
-    elif not moved > allowed:  # NaN, or a rounding at the end of the range
+    elif not moved > allowed:  # NaN, or a rounding error at the end of the range
         moved = math.inf
     return Number(line, key, computed, computed, moved, allowed, between)
 
 
 def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
-    """Say which lines are gone and which are new; of very long texts, only how many."""
-    if max(len(old), len(new)) > MOST_LINES:  # aligning them takes time that grows by the square
+    """Say which lines are gone and which are new; for very long texts, only count the lines."""
+    if max(len(old), len(new)) > MOST_LINES:  # aligning lines takes quadratic time
         return [Difference("the text differs", f"{len(old)} lines", f"{len(new)} lines")]
     matcher = difflib.SequenceMatcher(
         a=[line.template for line in old], b=[line.template for line in new], autojunk=False
@@ -502,14 +510,14 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
 
 
 def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
-    """Say which numbers of a text are not in the range that `rules.between` gives for them."""
+    """Say which numbers of a text are outside the range that `rules.between` gives for them."""
     result = compare_text(text, text, rules, label)
     outside = (number for number in result.numbers if number.between and number.used > 1)
     return [f"line {number.line}: {number}" for number in outside]
 
 
 def numbers_of(text: str) -> list[re.Match]:
-    """Return the matches of all numbers in a text that are compared; their group is `number`."""
+    """Return a match for each compared number in a text, with a group `number`."""
     return [
         NUMBER.match(line.text, token.start)
         for line in lines_of(text)
@@ -520,18 +528,18 @@ def numbers_of(text: str) -> list[re.Match]:
 
 @dataclass(frozen=True)
 class Passing:
-    """A part of a text that says nothing: it differs from run to run.
+    """A part of a text that differs from run to run and is therefore ignored.
 
     Attributes
     ----------
     line
-        The number of its line, from 1.
+        The number of its line, starting at 1.
     text
-        What stands there.
+        The part itself.
     what
         `id`, `address`, `clock` or `duration`.
     progress
-        Whether it stands in a progress bar, or in what Keras prints of an epoch.
+        Whether it is in a progress bar, or in the line that Keras prints for an epoch.
     """
 
     line: int
@@ -541,7 +549,7 @@ class Passing:
 
 
 def passing(text: str, rules: Rules) -> list[Passing]:
-    """Return what `compare_text` leaves out of a text: clocks, durations, addresses, ids."""
+    """Return the parts that `compare_text` ignores: clock times, durations, addresses, ids."""
     named = named_by(text, rules)
     found = []
     for line in lines_of(text, named.words, rules.clock):

@@ -1,4 +1,4 @@
-"""What a project says about its notebooks: `[tool.nbval-tolerance]` in `pyproject.toml`."""
+"""A project's settings for its notebooks: `[tool.nbval-tolerance]` in `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from nbval_tolerance.compare import TOLERANCES, Phase
 
 TABLE = "nbval-tolerance"
-# As they are written in the table: what a number is, without where it stands.
+# The kinds as written in the table: what a number is, but not whether it is held out.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
 FIXED = {
     "setting": "a setting is a constant and must be equal",
@@ -26,7 +26,7 @@ MIME_TYPE = re.compile(
     r"/[A-Za-z0-9][\w!#$&^.+-]*",
     re.ASCII,
 )
-# Those that Python knows, and not what this machine adds.
+# The types that Python itself knows, without those that this machine adds.
 IMAGES = {
     kind
     for types in mimetypes.MimeTypes(()).types_map
@@ -36,7 +36,7 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The table is wrong; the message names the file, the key and what it takes."""
+    """The table is wrong; the message names the file, the key and the accepted values."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,16 @@ class Config:
     Attributes
     ----------
     notebooks
-        Glob patterns, relative to the file, of the notebooks that `nbval-tolerance execute` means
-        where it is given a name or nothing.
+        Glob patterns, relative to the file, for the notebooks that `nbval-tolerance execute` runs
+        or searches when it is given no path.
     training
-        Calls that train a model by chance or rounding, beside those that are known: a function's
-        or method's name, as `train_epoch`.
+        Calls that train a model in a way that depends on chance or amplifies rounding, in addition
+        to the built-in ones. Each is the name of a function or method, such as `train_epoch`.
     deterministic
-        Calls that look like training and give the same result on every machine but for rounding.
+        Calls that look like training but give the same result on every machine, except for
+        rounding.
     words
-        Kind of number -> words that name it, beside those that are known.
+        Kind of number -> words that name it, in addition to the built-in ones.
     tolerances
         Phase (`untrained`, `fit`, `trained`, …) -> kind -> (absolute, relative).
     figures
@@ -62,10 +63,11 @@ class Config:
     skip
         MIME types that are not compared.
     environment
-        Environment variables that kernels inherit, beside those in `run.INHERITED`: names, in which
-        `*` stands for anything; or `NAME=value`, which sets one. `PYTHONHASHSEED` is 0 otherwise.
+        Environment variables that kernels inherit, in addition to those in `run.INHERITED`. Each
+        entry is a name, in which `*` matches any characters, or `NAME=value`, which sets the
+        variable. Unless it is inherited or set, `PYTHONHASHSEED` is 0.
     strict
-        Whether outputs may hold neither stderr nor times, addresses and frames of progress bars.
+        Whether stderr, times, addresses and frames of progress bars are forbidden in outputs.
     """
 
     notebooks: tuple[str, ...] = ("*.ipynb", "notebooks/**/*.ipynb")
@@ -77,7 +79,7 @@ class Config:
     skip: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     strict: bool = False
-    folder: Path | None = None  # in which the file lies; set by `load`
+    folder: Path | None = None  # the folder of the file; set by `load`
 
 
 DEFAULTS = Config()
@@ -85,17 +87,17 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings of the nearest `pyproject.toml` above with our table, or the defaults.
+    """Return the settings of the nearest `pyproject.toml` that has our table, or the defaults.
 
     Parameters
     ----------
     start
-        The notebook, or its folder; absolute.
+        The absolute path of the notebook or its folder.
 
     Raises
     ------
     ConfigError
-        As `load` does.
+        For the same reasons as `load`.
     """
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
@@ -141,24 +143,24 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Say why a text cannot name what is called; return nothing if it can."""
+    """Return why a string cannot be the name of a call, or an empty string if it can."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
-    return "is not a name; write one without brackets, as train_epoch or optimizer.update"
+    return "is not a name; write one without brackets, such as train_epoch or optimizer.update"
 
 
 def wrong_type(text: str) -> str:
-    """Say why a text cannot be a MIME type; return nothing if it can."""
+    """Return why a string cannot be a MIME type, or an empty string if it can."""
     if not MIME_TYPE.fullmatch(text):
-        return "is not a MIME type; write one in full, as image/png"
+        return "is not a MIME type; write one in full, such as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
         return f"is not known; the types of images are {', '.join(sorted(IMAGES))}"
     return ""
 
 
 def wrong_variable(text: str) -> str:
-    """Say why a text cannot be an environment variable; return nothing if it can."""
+    """Return why a string cannot be an environment variable, or an empty string if it can."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
@@ -166,11 +168,11 @@ def wrong_variable(text: str) -> str:
 
 
 def wrong_pattern(text: str) -> str:
-    """Say why a pattern cannot match a notebook; return nothing if it can."""
+    """Return why a pattern cannot match a notebook, or an empty string if it can."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
-# Key of the table -> what says why one of its texts is wrong.
+# Key of the table -> the function that says why one of its strings is wrong.
 CHECKS = {
     "notebooks": wrong_pattern,
     "training": wrong_call,
@@ -181,12 +183,12 @@ CHECKS = {
 
 
 def table_of(file: Path) -> object:
-    """Return what a TOML file says under our name; None if it says nothing.
+    """Return the table under our name in a TOML file; None if there is none.
 
     Raises
     ------
     ConfigError
-        If the table stands there under a name that nothing reads.
+        If the file has the table under a name that nothing reads.
     """
     content = read(file)
     tools = content.get("tool")
@@ -201,7 +203,7 @@ def table_of(file: Path) -> object:
 
 @cache
 def read(file: Path) -> dict:
-    """Return a TOML file's content; raise `ConfigError` if it has none."""
+    """Return a TOML file's content; raise `ConfigError` if it cannot be read or parsed."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -211,11 +213,11 @@ def read(file: Path) -> dict:
 
 
 def texts(value: object, where: str) -> tuple[str, ...]:
-    """Return a list of texts, none empty, as a tuple; raise `ConfigError` for anything else."""
+    """Return a list of non-empty strings as a tuple; raise `ConfigError` for anything else."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ConfigError(f"{where}: takes a list of texts, not {value!r}")
+        raise ConfigError(f"{where}: takes a list of strings, not {value!r}")
     if not all(map(str.strip, value)):
-        raise ConfigError(f"{where}: {value!r} has an empty text; write one, or leave it out")
+        raise ConfigError(f"{where}: {value!r} has an empty string; fill it in or remove it")
     return tuple(value)
 
 
@@ -227,12 +229,12 @@ def items(value: object, where: str) -> list[tuple[str, object]]:
 
 
 def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
-    """Return words by kind; raise `ConfigError` if a kind is unknown, or a word names two."""
+    """Return words by kind; raise `ConfigError` if a kind is unknown or a word names two kinds."""
     found: dict[str, tuple[str, ...]] = {}
     names: dict[str, str] = {}  # word -> its kind
     for kind, listed in items(value, where):
         if kind not in KINDS:
-            raise ConfigError(f"{where}.{kind}: no such kind; there are {', '.join(KINDS)}")
+            raise ConfigError(f"{where}.{kind}: no such kind; the kinds are {', '.join(KINDS)}")
         found[kind] = texts(listed, f"{where}.{kind}")
         for word in found[kind]:
             if not re.search(r"[^\W_]", word):
@@ -249,7 +251,7 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
     found: dict[Phase, dict[str, tuple[float, float]]] = {}
     for name, table in items(value, where):
         if name not in phases:
-            raise ConfigError(f"{where}.{name}: no such phase; there are {', '.join(phases)}")
+            raise ConfigError(f"{where}.{name}: no such phase; the phases are {', '.join(phases)}")
         phase = phases[name]
         found[phase] = {}
         for kind, pair in items(table, f"{where}.{name}"):
@@ -257,15 +259,15 @@ def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, 
                 raise ConfigError(f"{where}.{name}.{kind}: {FIXED[kind]}; remove it")
             if kind not in TOLERANCES[phase]:
                 there = ", ".join(TOLERANCES[phase])
-                raise ConfigError(f"{where}.{name}.{kind}: no such kind; there are {there}")
+                raise ConfigError(f"{where}.{name}.{kind}: no such kind; the kinds are {there}")
             if (
                 not isinstance(pair, list)
                 or len(pair) != 2
                 or not all(type(n) in (int, float) and 0 <= n < float("inf") for n in pair)
             ):
                 raise ConfigError(
-                    f"{where}.{name}.{kind}: takes [absolute, relative], as [0.002, 0.08] for "
-                    f"±0.002 and 8%; not {pair!r}"
+                    f"{where}.{name}.{kind}: takes [absolute, relative], such as [0.002, 0.08] "
+                    f"for ±0.002 plus 8%, not {pair!r}"
                 )
             found[phase][kind] = (float(pair[0]), float(pair[1]))
     return found

@@ -1,14 +1,14 @@
-"""What an author can say about the comparison: tags and metadata of a cell or a notebook.
+"""The tags and metadata with which an author controls the comparison of a cell or a notebook.
 
 Tags, in JupyterLab's property inspector:
 
-| Tag | In this cell … | Reason |
+| Tag | In this cell … | Needs a reason |
 |---|---|---|
-| `regression:exact` | everything is printed the same, each digit and blank; times are data | no |
+| `regression:exact` | every digit and space must be the same, and times are compared, too | no |
 | `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
-| `regression:no-figure` | a picture must be there, whatever it shows | yes |
-| `regression:unseeded` | numbers are random: only the text around them is compared | yes |
-| `regression:trained` | numbers are compared as those of a trained model | yes |
+| `regression:no-figure` | a picture must be present but may show anything | yes |
+| `regression:unseeded` | numbers are random, so only the text around them is compared | yes |
+| `regression:trained` | numbers are compared like those of a trained model | yes |
 | `regression:untrained` | no number depends on training | no |
 | `regression:stderr` | stderr may be stored; for strict projects only | yes |
 | `regression:seconds=N` | the time limit is N seconds | no |
@@ -20,13 +20,13 @@ Metadata, in JupyterLab's advanced tools:
 
 | Key of `regression` | Value |
 |---|---|
-| `probes` | name -> expression, whose value is stored and compared, and never displayed |
-| `between` | kind of number, or words before it -> [least, greatest]; needs a reason |
-| `reason` | a sentence: why the check is weaker here |
-| `tags` | of the notebook's own metadata only: tags for all of its cells |
+| `probes` | name -> expression, whose value is stored and compared but never displayed |
+| `between` | kind of number, or words before it -> [minimum, maximum]; needs a reason |
+| `reason` | a sentence that says why the check is weaker here |
+| `tags` | only in the notebook's own metadata: tags for all of its cells |
 
-`alt`, beside `regression`, is a figure's alternative text, or a list of them.
-`nbval-tolerance execute` adds `source`, a hash, and `values`, those of the probes.
+`alt`, beside `regression`, is a figure's alternative text, or a list of texts for several figures.
+`nbval-tolerance execute` adds `source`, a hash, and `values`, the values of the probes.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ KEYS = {
     "notebook": ("tags", "reason"),
 }
 LONGEST = 24 * 3600.0  # seconds
-WIDEST = 10.0  # beyond that a tolerance says nothing: print something that can be compared
+WIDEST = 10.0  # a wider tolerance is meaningless; print something comparable instead
 KNOWN = (
     f"{PREFIX}exact, {PREFIX}wider-KIND=FACTOR (KIND: {', '.join(KINDS)}), {PREFIX}no-figure, "
     f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}stderr, {PREFIX}seconds=N"
 )
-# name -> what it sets
+# Name of a tag -> the fields of `Rules` that it sets.
 FLAGS = {
     "exact": {"exact": True},
     "no-figure": {"figures": False},
@@ -65,7 +65,7 @@ FLAGS = {
     "stderr": {},
 }
 WEAKER = {"wider", "no-figure", "unseeded", "trained", "stderr"}
-# What leaves what nothing to do.
+# Pairs of controls in which the first makes the second pointless.
 IDLE = (
     ("exact", "unseeded"),
     ("exact", "wider"),
@@ -73,20 +73,20 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's ways to drop a check: as tags, as comments, and the last one's old name.
+# nbval's tags and comments that drop a check. The last one is the old name of the second.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """Tags or metadata are wrong; the message is a sentence, without the cell's name."""
+    """Tags or metadata are wrong; the message is a sentence that does not name the cell."""
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
-    """Return the rules for each code cell: by its phase, its tags, and those of the notebook.
+    """Return each code cell's rules, derived from its phase, its tags and the notebook's tags.
 
-    A cell whose tags are wrong is held to the strict rules; the stored state says what is wrong.
+    A cell with wrong tags gets the strict rules, and the stored-state test reports the error.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     told = (source(notebook, config) for source in (phases, results, reads_clock, clock_read))
@@ -116,16 +116,16 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     cell
         The cell.
     start
-        What holds where neither cell nor notebook say otherwise.
+        The rules that apply unless the cell or the notebook changes them.
     notebook
-        Whose tags hold for all cells; a cell's own come after them.
+        The notebook. Its tags apply to all cells, and each cell's own tags are applied after them.
 
     Raises
     ------
     ControlError
-        If a tag with our prefix is unknown or its value is wrong; if two contradict each other, or
-        would do nothing; if one that weakens the check has no reason; if `probes` or `between` are
-        not as they must be.
+        If a tag with our prefix is unknown or has a wrong value; if two tags contradict each other;
+        if a tag would have no effect; if a tag that weakens the check has no reason; or if `probes`
+        or `between` is malformed.
     """
     found = start
     for node in filter(None, (notebook, cell)):
@@ -141,20 +141,20 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
 
 
 def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
-    """Raise `ControlError` if one of a cell's controls leaves another one nothing to do."""
+    """Raise `ControlError` if one of a cell's controls makes another one pointless."""
     controls = {
         "exact": found.exact,
         "unseeded": not found.seeded,
         "wider": any(kind != "figure" for kind in found.wider),
         "between": bool(found.between),
-        "no-figure": start.figures and not found.figures,  # the tag, not the project
+        "no-figure": start.figures and not found.figures,  # set by the tag, not by the project
         "wider-figure": "figure" in found.wider,
     }
     for one, other in IDLE:
         if controls[one] and controls[other]:
             raise ControlError(
-                f"{one!r} leaves {other!r} nothing to do: they contradict each other, in the tags "
-                "and metadata of this cell and its notebook"
+                f"{one!r} makes {other!r} pointless: they contradict each other in the tags and "
+                "metadata of this cell and its notebook"
             )
     ours = [tag for tag in tags_of(cell) if tag.startswith(PREFIX)]
     ours += [key for key in ("probes", "between") if notes(cell).get(key)]
@@ -165,18 +165,18 @@ def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
 
 
 def check_notebook(notebook: NotebookNode) -> None:
-    """Raise `ControlError` for a notebook's own tags and metadata, as `rules` does for a cell's."""
+    """Like `rules`, raise `ControlError` if a notebook's own tags or metadata are wrong."""
     apply(tags_of(notebook), notes(notebook), Rules())
     check_keys(notebook)
     outside = notebook.metadata.get("tags", [])
     if any(str(tag).startswith(PREFIX) for tag in outside if isinstance(outside, list)):
         raise ControlError(
-            f'tags for all cells stand in the metadata as {{"{KEY}": {{"tags": ["…"]}}}}'
+            f'tags for all cells belong in the metadata as {{"{KEY}": {{"tags": ["…"]}}}}'
         )
 
 
 def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return which cells without code have tags or metadata of ours: they would do nothing."""
+    """Return errors for text cells with our tags or metadata, which have no effect there."""
     found = {}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -185,39 +185,39 @@ def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
         ):
             first = cell.source.strip().partition("\n")[0][:50]
             found[f"The {cell.cell_type} cell {first!r}"] = (
-                f"a tag with {PREFIX!r}, or metadata {KEY!r}, says nothing of a cell without code; "
-                "remove it"
+                f"a tag with {PREFIX!r}, or metadata {KEY!r}, has no effect on a cell without "
+                "code; remove it"
             )
     return found
 
 
 def check_keys(node: NotebookNode) -> None:
-    """Raise `ControlError` for metadata of a cell or notebook that are wrong or do nothing."""
+    """Raise `ControlError` if a cell's or notebook's metadata is wrong or has no effect."""
     known = KEYS["notebook" if "cells" in node else "cell"]
     about = notes(node)
     for key in about:
         if key not in known:
             raise ControlError(f"{KEY}: {key!r} is not known; the keys are {', '.join(known)}")
     if not isinstance(about.get("reason", ""), str):
-        raise ControlError(f"the reason is a sentence, and not {about['reason']!r}")
+        raise ControlError(f"the reason must be a sentence, not {about['reason']!r}")
     values = about.get("values", {})
     written = [about.get("source", ""), *(values.values() if isinstance(values, Mapping) else [0])]
     if not all(isinstance(text, str) for text in written):
         raise ControlError(
-            f"{KEY}: `nbval-tolerance execute` writes 'source' and 'values', and has not written "
-            "these; remove both"
+            f"{KEY}: only `nbval-tolerance execute` writes 'source' and 'values', and it did not "
+            "write these; remove both"
         )
     expressions(about)
     alt = node.metadata.get("alt", "")
     texts = alt if isinstance(alt, list) else [alt]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ControlError(f"alt takes a text, or a list of one for each figure, not {alt!r}")
+        raise ControlError(f"alt takes a string, or a list of one for each figure, not {alt!r}")
 
 
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
-    """Return rules as some tags change them; raise `ControlError` as `rules` does."""
+    """Return the rules after applying some tags; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
-    seen: dict[str, str] = {}  # what a tag is about -> the tag
+    seen: dict[str, str] = {}  # name of a tag without its value -> the tag
     for tag in tags:
         if not tag.strip().lower().startswith(PREFIX):
             continue
@@ -230,7 +230,7 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
         elif name == "seconds":
             found = replace(found, seconds=number(tag, text, 0, LONGEST))
         else:
-            raise ControlError(f"the tag {tag!r} is not known; there are {KNOWN}")
+            raise ControlError(f"the tag {tag!r} is not known; the tags are {KNOWN}")
         if seen.setdefault(name, tag) != tag:
             raise ControlError(f"the tags {seen[name]!r} and {tag!r} contradict each other")
         if name.partition("-")[0] in WEAKER or name in WEAKER:
@@ -242,13 +242,13 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
 
 
 def need_reason(weaker: list[str], about: Mapping) -> None:
-    """Raise `ControlError` if something weakens the check and the metadata give no reason."""
+    """Raise `ControlError` if something weakens the check and the metadata gives no reason."""
     reason = about.get("reason")
-    if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" says nothing
+    if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" is no reason
         listed, s = " and ".join(map(repr, weaker)), "s" * (len(weaker) == 1)
         raise ControlError(
-            f"{listed} make{s} the check weaker, without a reason: write a "
-            f'sentence of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
+            f"{listed} make{s} the check weaker without a reason: write a sentence "
+            f'of three words or more into the metadata, as {{"{KEY}": {{"reason": "…"}}}}'
         )
 
 
@@ -258,24 +258,24 @@ def tags_of(node: NotebookNode) -> list[str]:
     Raises
     ------
     ControlError
-        If they, or the metadata that are ours, are of another form.
+        If the tags or our metadata are malformed.
     """
     if not isinstance(node.metadata.get(KEY, {}), Mapping):
         raise ControlError(f'the metadata must be {{"{KEY}": {{"reason": "…"}}}}')
     tags = notes(node).get("tags", []) if "cells" in node else node.metadata.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ControlError(f"the tags are not a list of texts: {tags!r}")
+        raise ControlError(f"the tags are not a list of strings: {tags!r}")
     return tags
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return what the metadata of a cell or notebook say to us; empty if malformed."""
+    """Return our part of the metadata of a cell or notebook; empty if malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 
 
 def expressions(about: Mapping) -> dict[str, str]:
-    """Return a cell's probes, name -> expression; raise `ControlError` if they are malformed."""
+    """Return a cell's probes as name -> expression; raise `ControlError` if they are malformed."""
     probes = about.get("probes", {})
     if not isinstance(probes, Mapping) or not all(
         isinstance(text, str) and text.strip() for text in (*probes.keys(), *probes.values())
@@ -305,13 +305,13 @@ def between(about: Mapping) -> dict[str, tuple[float, float]]:
             or not pair[0] < pair[1]
         ):
             raise ControlError(
-                f"between: {key!r} takes two numbers, [least, greatest], and not {pair!r}"
+                f"between: {key!r} takes two numbers, [minimum, maximum], not {pair!r}"
             )
     return {key: (float(low), float(high)) for key, (low, high) in ranges.items()}
 
 
 def number(tag: str, text: str, low: float, high: float) -> float:
-    """Return a tag's number; raise `ControlError` if it is not in `(low, high]`."""
+    """Return the number in a tag; raise `ControlError` if it is not in `(low, high]`."""
     try:
         found = float(text)
     except ValueError:
@@ -322,7 +322,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return those of a cell's tags and comments which one of the patterns above matches."""
+    """Return the tags and comments of a cell that match `of`, one of the patterns above."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

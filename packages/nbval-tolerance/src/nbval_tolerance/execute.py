@@ -1,4 +1,4 @@
-"""Run notebooks in fresh kernels and store their outputs; nothing else writes them."""
+"""Run notebooks in fresh kernels and store their outputs. No other code writes outputs."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from nbval_tolerance.texts.numbers import counted
 
 
 class OutputError(Exception):
-    """What a notebook puts out is not to be stored; the message says why, and where."""
+    """A notebook's outputs must not be stored; the message says why and where."""
 
 
 def renew(path: Path, accept: bool, kernel: str = "") -> bool:
-    """Run one notebook and, if what changes is accepted, store its outputs.
+    """Run one notebook and store its outputs if the changes are accepted.
 
     Returns
     -------
     bool
-        Whether what is stored now is what the notebook says. One that raises, or whose outputs are
-        not to be stored, is left as it was.
+        Whether the stored outputs are now up to date. If the notebook raises an exception, or its
+        outputs must not be stored, the file is left as it was.
     """
     config = find(path.resolve())
     print(f"{label(path)} ...", end=" ", flush=True)
@@ -83,7 +83,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
 
 
 def agreed() -> bool:
-    """Ask at a terminal whether to store; nobody there, or the end of input, is a no."""
+    """Ask the user whether to store the outputs; without a terminal, the answer is no."""
     try:
         return sys.stdin.isatty() and input("\nStore these outputs? [y/N] ").lower() == "y"
     except EOFError:
@@ -91,10 +91,10 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Put the stored outputs and values in place of the new ones: one run's stay together."""
+    """Replace the new outputs and values with the stored ones, which all come from one run."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
-        alt.put(new)  # an author's new words count, also where no picture is compared
+        alt.put(new)  # store the author's new texts, even for pictures that are not compared
         for output in new.outputs:
             if "execution_count" in output:
                 output.execution_count = new.execution_count
@@ -103,12 +103,13 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
 
 
 def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
-    """Say, cell by cell, what a reader would see change; figures are put side by side in a file.
+    """Return, for each cell that changed, what a reader would see change.
 
-    Any change of a cell that was edited since its output was stored is told: it is what was meant.
+    Figures are drawn side by side in a file. If a cell was edited since its output was stored,
+    every change is reported, because edits are intentional.
     """
     changes = []
-    stamped = any("source" in notes(cell) for cell in code(stored))  # else nobody knows
+    stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise, edits go unnoticed
     cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
     for number, (old, new, found_rules) in enumerate(cells):
         edited = stamped and notes(old).get("source") != source_hash(old)
@@ -119,7 +120,7 @@ def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -
         result += compare_values(*values, found_rules)
         found = [str(difference) for difference in result.differences]
         if edited and not found and without_counts(old.outputs) != without_counts(new.outputs):
-            found = ["what is not compared, such as a colour, or a figure's fine lines"]
+            found = ["details that are not compared, such as a colour or a figure's fine lines"]
         if not found:
             continue
         lines = [f"Cell {number}, shown as [{number + 1}]:", *found]
@@ -139,7 +140,7 @@ def code(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def without_counts(outputs: list[NotebookNode]) -> list[dict]:
-    """Return outputs without the number under which they are shown."""
+    """Return outputs without their execution count."""
     return [
         {key: value for key, value in output.items() if key != "execution_count"}
         for output in merge_streams(outputs)
@@ -154,24 +155,26 @@ def execute(
     Parameters
     ----------
     notebook
-        Changed in place: outputs, execution counts 1…n, the hash of each cell's source, the values
-        of its probes. No trace of who ran it and when; the metadata of its own kernel are kept.
+        Changed in place. It gets outputs, execution counts 1…n, the hash of each cell's source and
+        the values of its probes, but no trace of who ran it or when. The metadata of its own kernel
+        is kept.
     folder
         The kernel's working directory.
     config
-        What the project says about its notebooks.
+        The project's settings for its notebooks.
     kernel
-        The name of a kernel, instead of the one that the notebook names.
+        The name of the kernel to use instead of the one that the notebook names.
 
     Raises
     ------
     OutputError
-        If a tag or the metadata are wrong; if a cell raises, hangs, or kills the kernel; if a later
-        cell changes what an earlier one has put out; or if the stored state would be wrong.
+        If a tag or the metadata is wrong; if a cell raises an exception, hangs, or kills the
+        kernel; if a later cell changes the output of an earlier one; or if the stored state would
+        be wrong.
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # what each cell had put out when it ended
+    left: dict[int, list] = {}  # the outputs of each cell when it ended
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):
@@ -182,7 +185,7 @@ def execute(
                     run(runner, index, limit)
                     left[index] = copy.deepcopy(cell.outputs)
     except NoKernelError as error:
-        raise OutputError(f"{error}. Name one that is: --kernel {error.other}") from None
+        raise OutputError(f"{error}. Choose an installed one: --kernel {error.other}") from None
     except KernelDiedError as died:
         raise OutputError(str(died)) from None
     finally:
@@ -191,8 +194,8 @@ def execute(
         cell = notebook.cells[index]
         if cell.outputs != outputs:
             raise OutputError(
-                f"A later cell changed what this one, [{cell.execution_count}], had put out (by an "
-                f"update of a display). Show it anew instead, there:\n{cell.source}"
+                f"A later cell changed the output of cell [{cell.execution_count}] by updating a "
+                f"display. Create a new display in the later cell instead.\n{cell.source}"
             )
         tidy(cell)
     stamp(notebook)
@@ -204,13 +207,13 @@ def execute(
 
 
 def refuse_wrong_controls(notebook: NotebookNode) -> None:
-    """Raise `OutputError` for wrong tags and metadata, before anything runs for minutes."""
+    """Raise `OutputError` for wrong tags and metadata, before any cell runs."""
     if wrong := control_errors(notebook):
         raise OutputError("\n".join(f"{where}: {error}" for where, error in wrong.items()))
 
 
 def run(runner: Runner, index: int, seconds: float | None) -> None:
-    """Run one cell and note the values of its probes; raise `OutputError` if it fails."""
+    """Run one cell and store the values of its probes; raise `OutputError` if it fails."""
     cell = runner.notebook.cells[index]
     try:
         runner.run(index, seconds)
@@ -228,9 +231,10 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join a cell's chunks of output, and keep what is left to see when its kernel has ended.
+    """Join a cell's chunks of output, and drop what cannot be seen after its kernel has ended.
 
-    That is the last frame of a progress bar, and of a live widget its other forms.
+    Only the last frame of a progress bar is kept. The view of a live widget is dropped if the
+    widget has another form.
     """
     cell.outputs = merge_streams(cell.outputs)
     for output in cell.outputs:
@@ -243,12 +247,13 @@ def tidy(cell: NotebookNode) -> None:
 
 
 def store(notebook: NotebookNode, path: Path, before: bytes, done: str) -> bool:
-    """Write a notebook, unless somebody else has written it since it was read; say what was done.
+    """Write a notebook unless its file has changed since it was read, and print what was done.
 
-    It is written aside and renamed: a run that is stopped leaves the old file whole.
+    The notebook is written to a temporary file, which is then renamed, so an interrupted run leaves
+    the old file intact.
     """
     if not path.exists() or path.read_bytes() != before:
-        print("the file was changed while it ran. NOT WRITTEN: run it again")
+        print("the file was changed while the notebook ran. NOT WRITTEN: run the command again")
         return False
     aside = path.with_suffix(".ipynb.new")
     try:

@@ -1,4 +1,4 @@
-"""Which notebooks are meant, and what is in their files."""
+"""Find the notebooks that a user names, and read their files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.config import Config
 
-# What has to be there of each node, and as what: what this package, nbval and nbclient read.
-TEXT = (str, list)  # of lines
+# For each node, the keys that this package, nbval and nbclient read, with the required types.
+TEXT = (str, list)  # a string or a list of lines
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
 CODE = {"outputs": list, "execution_count": (int, type(None))}
@@ -27,33 +27,33 @@ OUTPUTS = {
 
 
 class NotebookError(Exception):
-    """There is no such notebook, or its file does not hold one; the message is a sentence."""
+    """A notebook does not exist or its file is not a valid one; the message is a sentence."""
 
 
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
-    """Return the notebooks that `names` mean, in the order given; all of them if there are none.
+    """Return the notebooks that `names` select, in the given order; all if `names` is empty.
 
-    Hidden files and folders, those whose name begins with a dot, are left out unless they are named
-    with it: a Jupyter server writes `.~lesson.ipynb` for a moment while it saves.
+    Hidden files and folders, whose names begin with a dot, are left out unless the given name
+    includes the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
 
     Parameters
     ----------
     names
-        Paths of notebooks or folders; or, of the notebooks in `config.notebooks`, a name or what it
-        begins with, with or without the folder: `04`, `05_loss`, `solutions/04`. Whole words come
-        first: `04` means `04b` only if no name is `04` or goes on as `05_loss` does.
+        Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
+        start of a name, with or without the folder: `05`, `05_loss`, `solutions/05`. Whole words
+        take precedence: `05` selects `05b` only if no name begins with the word `05`.
 
     Raises
     ------
     NotebookError
-        If a name means no notebook.
+        If a name selects no notebook.
     """
     folder = config.folder or Path.cwd()
     known = list(dict.fromkeys(path for each in config.notebooks for path in inside(folder, each)))
     if not names:
         if not known:
             patterns = ", ".join(map(repr, config.notebooks))
-            raise NotebookError(f"no notebook in {folder} is called {patterns}; name one")
+            raise NotebookError(f"no notebook in {folder} matches {patterns}; name one")
         return known
     found: list[Path] = []
     for name in names:
@@ -62,18 +62,18 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
 
 
 def inside(folder: Path, pattern: str) -> list[Path]:
-    """Return the files in a folder that match a pattern; a wildcard matches no leading dot."""
+    """Return the files in a folder that match a pattern; wildcards do not match a leading dot."""
     paths = (folder / name for name in glob.glob(pattern, root_dir=folder, recursive=True))
     return sorted(path for path in paths if path.is_file())
 
 
 def named(name: str, known: list[Path]) -> list[Path]:
-    """Return the notebooks that one name means; raise `NotebookError` if there is none."""
+    """Return the notebooks that a name selects; raise `NotebookError` if there are none."""
     given = Path(name)
     if given.is_dir():
         if found := inside(given, "*.ipynb"):
             return found
-        raise NotebookError(f"the folder {name!r} holds no notebook")
+        raise NotebookError(f"the folder {name!r} contains no notebook")
     if given.exists():
         if given.suffix == ".ipynb":
             return [given]
@@ -87,29 +87,29 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether a notebook's name begins as given; with `.ipynb`, whether it is the whole."""
+    """Tell whether `given` is a notebook's full name with `.ipynb`, or the start of its name."""
     same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
     return same and given.parent in (Path(), path.parent, Path(path.parent.name))
 
 
 def ends_word(path: Path, given: Path) -> bool:
-    """Tell whether what is given of a notebook's name ends with a word in it."""
+    """Tell whether the given start of a notebook's name ends at the end of a word."""
     return not path.stem[len(given.name) :][:1].isalnum()
 
 
 def label(path: Path) -> str:
-    """Return a notebook's path as a reader would write it."""
+    """Return a notebook's path as a user would write it."""
     here = Path.cwd()
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
 def read(path: Path) -> NotebookNode:
-    """Return the notebook in a file, in nbformat 4; raise `NotebookError` as `parse` does."""
+    """Return the notebook in a file, in nbformat 4; raise `NotebookError` if it is unreadable."""
     return parse(content(path))
 
 
 def content(path: Path) -> bytes:
-    """Return what is in a file; raise `NotebookError` if it cannot be read."""
+    """Return the content of a file; raise `NotebookError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -117,13 +117,13 @@ def content(path: Path) -> bytes:
 
 
 def parse(text: bytes) -> NotebookNode:
-    """Return the notebook that a file's content is, in nbformat 4.
+    """Return the notebook in a file's content, in nbformat 4.
 
     Raises
     ------
     NotebookError
-        If it is not one, or lacks something that is read of it. The message speaks of the file as
-        `it`, and says what to do.
+        If the content is not a notebook, or lacks a required part. The message refers to the file
+        as `it` and says what to do.
     """
     again = "Restore the file, or save it again in Jupyter"
     if not text.strip():
@@ -135,28 +135,28 @@ def parse(text: bytes) -> NotebookNode:
     except (ValueError, RecursionError) as error:
         why = f"the file is not JSON ({error})"
         if b"\n<<<<<<< " in text:
-            why, again = "the file holds a conflict that Git could not merge", "Resolve it"
+            why, again = "the file contains a conflict that Git could not merge", "Resolve it"
         raise NotebookError(f"it is not a notebook: {why}. {again}") from None
     if not isinstance(found, dict) or not {"cells", "worksheets"} & set(found):
         raise NotebookError(f"it is not a notebook: the file's JSON has no cells. {again}")
     try:
-        if found.get("nbformat") == 4:  # of older ones, nbformat makes one
+        if found.get("nbformat") == 4:  # nbformat converts older notebooks
             check(found)
     except NotebookError as error:
         raise NotebookError(f"it is not a valid notebook: {error}. {again}") from None
     try:
         return nbformat.reads(text.decode(), as_version=4)
-    except Exception as error:  # nbformat names none: it may stumble over any wrong shape
+    except Exception as error:  # nbformat may raise anything for malformed content
         known = isinstance(error, nbformat.ValidationError | ValueError)
         why = f" ({str(error).partition(chr(10))[0]})" if known else ""
         raise NotebookError(f"it is not a notebook that nbformat can read{why}. {again}") from None
 
 
 def check(notebook: Mapping) -> None:
-    """Raise `NotebookError` if a notebook's JSON lacks something that is read of it.
+    """Raise `NotebookError` if a notebook's JSON lacks a part that is read.
 
-    nbformat's own schema refuses more: keys that it does not know, a kernel without a display name.
-    Such notebooks run.
+    nbformat's own schema rejects more notebooks, such as those with unknown keys, or with a kernel
+    without a display name. Such notebooks still run.
     """
     check_node(notebook, NOTEBOOK, "the notebook")
     check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")
@@ -167,18 +167,18 @@ def check(notebook: Mapping) -> None:
         check_node(cell, CELL | CODE if is_code else CELL, where)
         tags = cell["metadata"].get("tags", [])
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise NotebookError(f"the tags of {where} are not a list of texts: {tags!r}")
+            raise NotebookError(f"the tags of {where} are not a list of strings: {tags!r}")
         for output in cell["outputs"] if is_code else []:
             check_output(output, f"an output of {where}")
         number += is_code
 
 
 def check_output(output: Mapping, where: str) -> None:
-    """Raise `NotebookError` if an output of a cell is not one."""
+    """Raise `NotebookError` if an output of a cell is malformed."""
     check_node(output, {"output_type": str}, where)
     kind = output["output_type"]
     if kind not in OUTPUTS:
-        raise NotebookError(f"{where} is of an unknown type, {kind!r}")
+        raise NotebookError(f"{where} has an unknown type, {kind!r}")
     check_node(output, OUTPUTS[kind], where)
     data = output.get("data", {})
     texts = [name for name in data if name.startswith(("text/", "image/"))]
@@ -186,11 +186,11 @@ def check_output(output: Mapping, where: str) -> None:
 
 
 def check_node(node: object, wanted: Mapping[str, type | tuple], where: str) -> None:
-    """Raise `NotebookError` if a part of a notebook lacks a key, or holds another kind there."""
+    """Raise `NotebookError` if a part of a notebook lacks a key or has a value of a wrong type."""
     if not isinstance(node, Mapping):
-        raise NotebookError(f"{where} is of a wrong kind")
+        raise NotebookError(f"{where} has the wrong type")
     for key, kind in wanted.items():
         if key not in node:
             raise NotebookError(f"{where} has no {key!r}")
         if not isinstance(node[key], kind):
-            raise NotebookError(f"the {key!r} of {where} is of a wrong kind")
+            raise NotebookError(f"the {key!r} of {where} has the wrong type")

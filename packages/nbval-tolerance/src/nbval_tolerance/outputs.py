@@ -1,4 +1,4 @@
-"""Do a cell's new outputs say the same as its stored ones? Lists of notebook outputs, compared."""
+"""Compare a cell's new outputs with its stored ones, both as lists of notebook outputs."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ from nbval_tolerance.pictures.svg import compare_svg, decoded
 
 SVG = "image/svg+xml"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)
-# Pictures inside HTML and Markdown, as data or as an element, and what stands for them in the text.
+# Pictures inside HTML and Markdown, as data or as an SVG element.
 EMBEDDED = re.compile(
     r"data:(?P<kind>image/(?:png|jpeg|gif|webp|svg\+xml));base64,(?P<data>[A-Za-z0-9+/=\s]+)"
     r"|(?P<svg><svg\b.*?</svg\s*>)",
     re.DOTALL,
 )
-# The plain text of a picture: a reader does not see it.
+# The plain text of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-WIDGET = "application/vnd.jupyter.widget-"  # its content is a name that differs at each run
+# An output of such a type contains the name of a model, which differs in each run.
+WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
 
 def compare_notebooks(
     stored: NotebookNode, computed: NotebookNode, config: Config = DEFAULTS
 ) -> dict[int, Comparison]:
-    """Compare two notebooks with the same code cells: their outputs, and the values of probes.
+    """Compare the outputs and probe values of two notebooks with the same code cells.
 
     Returns
     -------
     dict
-        The number of a code cell, from 0 -> its comparison.
+        The number of each code cell, starting at 0 -> its comparison.
     """
     old, new = (
         [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -69,7 +70,7 @@ def compare_notebooks(
 def compare_values(
     stored: Mapping[str, str], computed: Mapping[str, str], rules: Rules
 ) -> Comparison:
-    """Compare the values of probes by their names, which say what the numbers are."""
+    """Compare the values of probes; a probe's name says what kind of number its value is."""
     result = Comparison()
     for name in dict.fromkeys([*stored, *computed]):
         old, new = (values.get(name, "nothing") for values in (stored, computed))
@@ -88,17 +89,17 @@ def compare_outputs(
 ) -> Comparison:
     """Compare two lists of notebook outputs, in order.
 
-    Streams, results, displays and errors must come in the same order and with the same MIME types,
-    but for those that `rules.skip` names and the view of a live widget that has another form;
-    which of stdout and stderr arrives first is chance. Of what they hold, texts, HTML (as a reader
-    sees it), JSON and pictures are compared; anything else by being there.
+    Streams, results, displays and errors must come in the same order and with the same MIME types.
+    MIME types in `rules.skip` and the view of a live widget that has another form are ignored.
+    Whether stdout or stderr arrives first is random and is ignored, too. Texts, HTML (as a reader
+    sees it), JSON and pictures are compared by content. Anything else only has to be present.
 
     Parameters
     ----------
     stored, computed
-        Outputs as nbformat has them.
+        Outputs in nbformat's form.
     rules
-        How strictly.
+        How strictly to compare.
     """
     old, new = (by_stream(compared(outputs, rules.skip)) for outputs in (stored, computed))
     if [describe(output) for output in old] != [describe(output) for output in new]:
@@ -119,7 +120,7 @@ def compare_outputs(
 def compare_named(
     name: str, stored: str, computed: str, rules: Rules, label: str = ""
 ) -> Comparison:
-    """Compare two texts; differences begin with a name."""
+    """Compare two texts, and put a name at the beginning of each difference."""
     result = compare_text(stored, computed, rules, label)
     result.differences = [
         replace(difference, what=f"{name}, {difference.what}") for difference in result.differences
@@ -128,9 +129,10 @@ def compare_named(
 
 
 def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[NotebookNode]:
-    """Return what is compared of outputs: neither these MIME types nor the name of a picture.
+    """Return outputs without the parts that are not compared.
 
-    Nor the view of a live widget, where it has another form.
+    These are the MIME types in `skip`, the plain-text name of a picture, and the view of a live
+    widget that has another form.
     """
     left = []
     for output in outputs:
@@ -151,9 +153,10 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
 def without_view(data: Mapping) -> dict:
     """Return the forms of an output without the view of a live widget, if another form is left.
 
-    The view names a model in the kernel that made it, so it means nothing in a stored notebook:
-    JupyterLab shows an error in its place, and none of the other forms. A plain text that only
-    names an object, `<Widget at 0x7f…>`, is no other form.
+    The view refers to a model in the kernel that created it, so it means nothing in a stored
+    notebook. JupyterLab would show an error in place of the view and would not fall back to the
+    other forms. A plain text that only names an object, such as `<Widget at 0x7f…>`, does not count
+    as another form.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -170,19 +173,19 @@ def compare_data(
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text shows better what they are
+        rules = replace(rules, seeded=False)  # the plain text shows better what the numbers are
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
 
 
 def without_pictures(text: str) -> str:
-    """Return HTML or Markdown with a mark in the place of each picture."""
+    """Return HTML or Markdown with a placeholder for each picture."""
     return EMBEDDED.sub(lambda one: '<img src="data:">' if one["svg"] else "data:", text)
 
 
 def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare the pictures inside two pieces of HTML or Markdown that have as many."""
+    """Compare the pictures inside two HTML or Markdown texts; their number and types must agree."""
     old, new = (list(EMBEDDED.finditer(text)) for text in (stored, computed))
     kinds = [[one["kind"] or SVG for one in found] for found in (old, new)]
     if kinds[0] != kinds[1]:
@@ -196,7 +199,7 @@ def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
-    """Tell whether the plain text of a display has each number of its HTML, as a table's has."""
+    """Tell whether a display's plain text contains every number of its HTML, as a table's does."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (
@@ -208,7 +211,7 @@ def plain_has_numbers(data: NotebookNode) -> bool:
 
 
 def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare two pictures, base64 or SVG; draw a report of two that differ, but for SVG."""
+    """Compare two pictures, base64 or SVG; draw a report if they differ, except for SVG."""
     if not rules.figures:
         return Comparison()
     how = {
@@ -233,12 +236,12 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return what a figure used of its tolerance, in the form of a number that moved."""
+    """Return the share of its tolerance that a figure used, in the form of a `Number`."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join neighbouring chunks of one stream: how the kernel cuts them is chance."""
+    """Join neighbouring chunks of one stream, because the kernel splits them at random."""
     merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" and describe(merged[-1]) == describe(output):
@@ -249,7 +252,7 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def by_stream(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join what each stream says between two other outputs: stdout first, then stderr."""
+    """Join the text of each stream between two other outputs: stdout first, then stderr."""
     joined: list[NotebookNode] = []
     for streams, run in groupby(outputs, lambda output: output.output_type == "stream"):
         found = list(run)
@@ -258,7 +261,7 @@ def by_stream(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def describe(output: NotebookNode) -> str:
-    """Return what kind of output this is, such as `stdout` or `display_data: image/png`."""
+    """Return the kind of an output, such as `stdout` or `display_data: image/png`."""
     if output.output_type == "stream":
         return output.name
     if output.output_type == "error":
@@ -272,7 +275,7 @@ def outline(outputs: list[NotebookNode]) -> str:
 
 
 def text_of(output: NotebookNode) -> str:
-    """Return an output's text: a stream's, an error's message, or a result's plain-text form."""
+    """Return the text of a stream, the message of an error, or the plain text of a result."""
     if output.output_type == "stream":
         return output.text
     if output.output_type == "error":
@@ -281,12 +284,12 @@ def text_of(output: NotebookNode) -> str:
 
 
 def alt_text(output: NotebookNode, kind: str) -> str:
-    """Return the text that stands for a picture where it cannot be seen; empty if there is none."""
+    """Return the alternative text of a picture; empty if there is none."""
     return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
 
 
 def rich_text(kind: str, content: str | dict | list) -> str:
-    """Return what is compared of a display's other forms than plain text; empty if nothing is."""
+    """Return the text to compare for a form other than plain text; empty if there is none."""
     if kind == "text/html":
         return html_text(content)
     if kind in ("text/markdown", "text/latex"):
@@ -297,7 +300,7 @@ def rich_text(kind: str, content: str | dict | list) -> str:
 
 
 class _Text(HTMLParser):
-    """Collects the text between tags: a line for each row, a rule before each cell."""
+    """Collects the text between tags: a line for each row, and a bar before each cell."""
 
     def __init__(self):
         super().__init__()
@@ -309,8 +312,8 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # so that an empty cell counts
-        elif tag == "img":  # one inside the page is there or not; of others, which
+            self.parts.append(" │ ")  # An empty cell counts, too.
+        elif tag == "img":  # An embedded picture only has to be there. Others need the same URL.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 
@@ -327,6 +330,6 @@ def html_text(html: str) -> str:
     """Return the text that a reader sees in a piece of HTML, without style and script."""
     parser = _Text()
     parser.feed(html)
-    parser.close()  # an unfinished entity at the end, `R&D`, holds back what stands before it
+    parser.close()  # an unfinished entity at the end, such as `R&D`, holds back the text before it
     lines = (line.strip() for line in "".join(parser.parts).splitlines())
     return "\n".join(line for line in lines if line)

@@ -1,7 +1,7 @@
-"""The entry point: options, and the plugin once it is asked for.
+"""The entry point, which adds the options and loads the plugin if it is turned on.
 
-pytest loads this module in every session of an environment that has the package, so it imports
-nothing that takes time.
+pytest loads this module in every session of an environment that has the package, so it does not
+import anything that takes time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 PARTS = ("plugin", "report", "changed")
-# What takes the place of these is part of this plugin.
+# Options that cannot be combined with `--nbval-tolerance`, each with the reason.
 REPLACED = {
-    "nbdime": "nbdime shows every difference, also those that a tolerance allows",
+    "nbdime": "nbdime shows every difference, even those that a tolerance allows",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options; each has a twin in pytest's configuration file."""
+    """Add our options, each of which has an equivalent in pytest's configuration file."""
     group = parser.getgroup("nbval-tolerance", "Jupyter Notebook validation with tolerances")
 
     def add(name: str, about: str, kind: str = "bool", **how: object) -> None:
@@ -28,15 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--{name}", dest=twin, action=action, default=None, help=about, **how)
         parser.addini(twin, f"the same as --{name}", type=kind)
 
-    add("nbval-tolerance", "compare what --nbval runs as a reader would: numbers by tolerances")
+    add("nbval-tolerance", "compare outputs as a reader would, and numbers with tolerances")
     add(
         "nbval-tolerance-report",
         "list what share of its tolerance each cell used",
     )
     add(
         "nbval-tolerance-dir",
-        "keep there, for each notebook, its computed outputs, all compared numbers and pictures of "
-        "figures that differ (default: in pytest's cache, and only for notebooks that fail)",
+        "keep in this folder each notebook's computed outputs, all compared numbers, and pictures "
+        "of figures that differ (default: in pytest's cache, and only for notebooks that fail)",
         "string",
         metavar="DIR",
     )
@@ -69,14 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def setting(config: pytest.Config, name: str) -> object:
-    """Return what the command line says of an option, else what the configuration file says."""
+    """Return an option from the command line, or else from the configuration file."""
     name = f"nbval_tolerance{'_' * bool(name)}{name}"
     given = getattr(config.known_args_namespace, name, None)
     return config.getini(name) if given is None else given
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path: from the command line, or relative to the configuration file that has it."""
+    """Return a path from the command line, or one relative to the configuration file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent
@@ -85,18 +85,18 @@ def path_setting(config: pytest.Config, name: str) -> Path | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Load the plugin if it is asked for."""
+    """Load the plugin if it is turned on."""
     options = early_config.known_args_namespace
     if setting(early_config, "") and (options.nbval or options.nbval_lax):
         for part in PARTS:
             early_config.pluginmanager.import_plugin(f"nbval_tolerance.session.{part}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before nbval looks for nbdime
+@pytest.hookimpl(tryfirst=True)  # run this before nbval looks for nbdime
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options of the command line that would do nothing.
+    """Reject command-line options that would have no effect.
 
-    Settings in the configuration file wait until the comparison is asked for.
+    Settings in the configuration file are ignored until the comparison is turned on.
     """
     options = config.known_args_namespace
     given = {
@@ -108,14 +108,14 @@ def pytest_configure(config: pytest.Config) -> None:
     need = f"{', '.join(given)} need{'s' * (len(given) == 1)}"
     for name, value in given.items():
         if value == "" or (isinstance(value, list) and "" in value):
-            raise pytest.UsageError(f"{name} takes a value, and got an empty one")
+            raise pytest.UsageError(f"{name} takes a value, but got an empty one")
     if given and not validates:
         raise pytest.UsageError(f"{need} nbval: add --nbval (or --nbval-lax)")
     if given and not setting(config, ""):
         raise pytest.UsageError(f"{need} the comparison: add --nbval-tolerance")
     if "--nbval-tolerance-data" in given and not setting(config, "changed"):
         raise pytest.UsageError(
-            "--nbval-tolerance-data says what --nbval-tolerance-changed looks at: add that, too"
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too"
         )
     if setting(config, "") and validates:
         for name, why in REPLACED.items():

@@ -1,9 +1,9 @@
 """Run a notebook's cells, one at a time, in a fresh kernel with a clean environment.
 
-`execute` stores what this yields and the plugin compares it, so that a notebook is tested the way
-it was stored. It is nbclient that runs the cells, not nbval: nbval's own loop leaves out
-`clear_output` and updates of displays, runs cells without history (`plt.plot(x);` then shows what
-the semicolon hides), and waits 5 s for outputs, whatever the options say.
+`execute` stores the resulting outputs and the plugin compares them, so a notebook is tested the way
+it was stored. The cells are run by nbclient rather than nbval. nbval's own loop ignores
+`clear_output` and updates of displays. It also runs cells without history, so `plt.plot(x);` shows
+what the semicolon should hide, and it always waits 5 s for outputs, whatever the options say.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from nbformat import NotebookNode
 
 from nbval_tolerance import alt
 
-CELL_TIMEOUT = 300.0  # seconds
-STARTUP_TIMEOUT = 60.0  # seconds
-# From a cell's end until its last output has arrived: nbclient's 4 s is short on a busy machine.
+CELL_TIMEOUT = 300.0  # Seconds.
+STARTUP_TIMEOUT = 60.0  # Seconds.
+# The time limit from a cell's end to its last output. The limit of nbclient, 4 s, is too short on a
+# busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
-# The variables that a kernel inherits: how to find programs, data and certificates, and how this
-# machine computes. What a shell, an editor or a CI service says beside these would change what a
-# notebook shows: MPLBACKEND=agg loses every figure, PYTEST_CURRENT_TEST makes ipykernel capture
-# other output, COLUMNS breaks lines elsewhere.
+# The variables that a kernel inherits. They locate programs, data and certificates, and decide how
+# this machine computes. Other variables of a shell, an editor or a CI service could change what a
+# notebook shows: MPLBACKEND=agg suppresses every figure, PYTEST_CURRENT_TEST makes ipykernel
+# capture other output, and COLUMNS changes where lines break.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
@@ -62,16 +63,16 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# What nbclient and the kernel's manager have to say is raised, too.
+# Whatever nbclient and the kernel manager log is also raised as an exception.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
 
 def chance_state(variables):
-    """Return a text that changes when a random number is drawn or a variable is made.
+    """Return a string that changes when a random number is drawn or a variable is created.
 
-    A kernel runs this function's source, without anything around it: see `STATE`. It looks at the
-    generators of the libraries, and at those that variables hold.
+    A kernel runs this function's source on its own (see `STATE`), so the function must be
+    self-contained. It reads the generators of the libraries, and those in variables.
 
     Parameters
     ----------
@@ -95,16 +96,16 @@ def chance_state(variables):
         getters.append((torch.Generator, lambda each: each.get_state().tolist()))
     for name, value in sorted(variables.items()):
         for kind, state_of in getters:
-            # Not `isinstance`, which asks the object itself.
+            # Avoid `isinstance`, which may run the object's own code.
             if issubclass(type(value), kind):
                 try:
                     states.append((name, state_of(value)))
-                except Exception:  # such as of `random.SystemRandom`, which has no state
+                except Exception:  # for example `random.SystemRandom`, which has no state
                     states.append(name)
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
-# Evaluated around a cell's probes.
+# An expression that is evaluated before and after a cell's probes.
 STATE = (
     f"(lambda here: __import__('builtins').exec({inspect.getsource(chance_state)!r}, here) "
     "or here['chance_state'](globals()))({})"
@@ -112,7 +113,7 @@ STATE = (
 
 
 class NoKernelError(Exception):
-    """No kernel has the name that is asked for; `other` is the name of one that may do."""
+    """No kernel has the requested name; `other` is the name of a kernel that may work."""
 
     def __init__(self, name: str):
         installed = sorted(find_kernel_specs())
@@ -122,30 +123,31 @@ class NoKernelError(Exception):
 
 
 class KernelDiedError(Exception):
-    """The kernel's process ended while a cell was running, or before; the message says how."""
+    """The kernel's process ended before or while a cell was running; the message says how."""
 
 
 class ProbeError(Exception):
-    """A probe cannot be evaluated, or does more than look; the message names it."""
+    """A probe cannot be evaluated, or has side effects; the message names the probe."""
 
 
 class Runner:
-    """A kernel that runs the cells of one notebook; it starts with the first of them.
+    """A kernel that runs the cells of one notebook; it starts when the first cell is run.
 
     Parameters
     ----------
     notebook
-        Its cells' outputs and execution counts are changed in place, as they are run.
+        The notebook, whose outputs and execution counts are changed in place as its cells run.
     folder
         The kernel's working directory.
     kernel_name
-        Instead of the one that the notebook names.
+        The kernel to use instead of the one that the notebook names.
     cell_timeout, startup_timeout, output_timeout
-        Seconds: for a cell, for the kernel's start, and from a cell's end to its last output.
+        Time limits in seconds for a cell, for the kernel's start, and from a cell's end to its last
+        output.
     threads
-        How many threads the kernel's libraries may use; None leaves that to them.
+        How many threads the kernel's libraries may use; None leaves the choice to them.
     environment
-        More variables that the kernel inherits, as `Config.environment`.
+        More variables that the kernel inherits, in the form of `Config.environment`.
     """
 
     def __init__(
@@ -179,24 +181,24 @@ class Runner:
             resources={"metadata": {"path": str(folder)}},
         )
         self.stack = contextlib.ExitStack()
-        self.process: Any = None  # the kernel's; known once it has started
+        self.process: Any = None  # the kernel's process, once it has started
 
     def start(self) -> None:
-        """Start the kernel, unless it runs.
+        """Start the kernel unless it is already running.
 
         Raises
         ------
         NoKernelError
-            If there is none of that name.
+            If no kernel has that name.
         KernelDiedError
-            If it does not start, or does not answer in time.
+            If the kernel does not start, or does not answer in time.
         """
         if self.process is not None:
             return
-        # IPython keeps its history there, and would read a person's own settings.
+        # IPython would otherwise read personal settings and write its history beside them.
         own = self.stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         environment = {"IPYTHONDIR": own, "MPLCONFIGDIR": matplotlib_folder(own)}
-        # What a kernel writes past Jupyter, such as TensorFlow's log, would run into ours.
+        # Output that bypasses Jupyter, such as TensorFlow's log, would mix with our own output.
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
@@ -212,25 +214,25 @@ class Runner:
         self.process = self.client.km.provisioner.process
 
     def stop(self) -> None:
-        """Stop the kernel; a second call, or one after its death, does nothing."""
+        """Stop the kernel. Do nothing if it has already stopped or died."""
         self.stack.close()
 
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
-        """Run a cell and return it, with its outputs, of which one may be an error.
+        """Run a cell and return it with its outputs, one of which may be an error.
 
-        Figures get the alternative texts that the cell's metadata hold.
+        Figures get the alternative texts in the cell's metadata.
 
         Parameters
         ----------
         index
-            The cell's place among all cells of the notebook, from 0.
+            The cell's position among all cells of the notebook, starting at 0.
         seconds
-            Its time limit, if it has one of its own.
+            The cell's time limit, if it differs from the notebook's.
 
         Raises
         ------
         TimeoutError
-            If it does not end in time, or its outputs do not arrive.
+            If the cell does not end in time, or its outputs do not arrive.
         KernelDiedError
             If the kernel's process ends.
         """
@@ -246,12 +248,14 @@ class Runner:
                 raise TimeoutError(
                     f"ended, but its outputs did not arrive within {self.output_timeout:g} s"
                 ) from None
-            raise TimeoutError(f"still running after {self.seconds:g} s, and interrupted") from None
+            raise TimeoutError(
+                f"still running after {self.seconds:g} s, and was interrupted"
+            ) from None
         alt.put(cell)
         return cell
 
     def evaluate(self, expressions: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of expressions as the kernel prints them; nothing is displayed.
+        """Return the values of expressions as the kernel prints them, without displaying them.
 
         Parameters
         ----------
@@ -261,14 +265,14 @@ class Runner:
         Raises
         ------
         ProbeError
-            If an expression raises, or prints something.
+            If an expression raises an exception or prints something.
         TimeoutError
-            If one does not end within the time limit of the cell that was run last.
+            If an expression does not end within the time limit of the last cell that was run.
         KernelDiedError
-            If one ends the kernel's process.
+            If an expression ends the kernel's process.
         """
         values = {}
-        for name, expression in expressions.items():  # one by one, to know which prints or hangs
+        for name, expression in expressions.items():  # one by one, to know which one fails
             reply, printed = self._ask(name, expression)
             if printed:
                 raise ProbeError(f"probe {name!r} prints: {printed[:200]!r}")
@@ -278,13 +282,14 @@ class Runner:
         return values
 
     def evaluate_twice(self, expressions: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of expressions, as `evaluate`, and see that they only look.
+        """Return the values of expressions as `evaluate` does, and check for side effects.
 
         Raises
         ------
         ProbeError
-            Also if a second evaluation yields another value, or if the first one has drawn random
-            numbers or made a new name: cells after it would then not print what a learner sees.
+            Also if a second evaluation returns another value, or if the first one drew random
+            numbers or created a variable, because later cells would then not print what a learner
+            sees.
         """
         before, _ = self._ask("", STATE)
         values = self.evaluate(expressions)
@@ -293,20 +298,20 @@ class Runner:
         for name, value in values.items():
             if value != again[name]:
                 raise ProbeError(
-                    f"probe {name!r} yields another value each time: first {value!r}, then "
-                    f"{again[name]!r}. Keep the value in a variable of the cell, and probe that"
+                    f"probe {name!r} returns another value each time: first {value!r}, then "
+                    f"{again[name]!r}. Assign the value to a variable in the cell, and probe that"
                 )
         if before != after:
             listed = ", ".join(map(repr, values))
             which = f"probe {listed}" if len(values) == 1 else f"one of the probes {listed}"
             raise ProbeError(
-                f"{which} draws random numbers or makes a name, which changes what the cells after "
-                "it do"
+                f"{which} draws random numbers or creates a variable, which changes what later "
+                "cells do"
             )
         return values
 
     def _ask(self, name: str, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to a probe's expression, and what it has printed."""
+        """Return the kernel's reply to a probe's expression, and the text that it printed."""
         try:
             return self._reply(expression)
         except CellTimeoutError:
@@ -314,18 +319,18 @@ class Runner:
                 f"probe {name!r} is still running after {self.seconds:g} s, the cell's time limit"
             ) from None
         except Empty:
-            raise ProbeError(f"probe {name!r} ended, but the kernel does not say so") from None
+            raise ProbeError(f"probe {name!r} ended, but the kernel did not report it") from None
         except DeadKernelError:
             raise KernelDiedError(f"probe {name!r}: {self.epitaph()}") from None
 
     @run_sync
     async def _reply(self, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to an expression, and what it has printed."""
+        """Return the kernel's reply to an expression, and the text that it printed."""
         kernel = self.client.kc
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}
         )
-        # nbclient knows a time limit only of cells.
+        # nbclient supports a time limit only for cells, so the expression is passed as a cell.
         reply = await self.client.async_wait_for_reply(request, NotebookNode(source=expression))
         printed, idle = "", False
         while not idle:
@@ -335,7 +340,7 @@ class Runner:
                 printed += content.get("text", "") if message["msg_type"] == "stream" else ""
                 idle = content.get("execution_state") == "idle"
         replies = reply["content"].get("user_expressions", {})
-        unknown = {"status": "error", "ename": "an error", "evalue": "this kernel evaluates none"}
+        unknown = {"status": "error", "ename": "an error", "evalue": "not supported by this kernel"}
         return replies.get("", unknown), printed
 
     def epitaph(self) -> str:
@@ -345,10 +350,10 @@ class Runner:
             return f"The kernel's process ended (exit code {code})."
         what = f"The kernel's process was ended by {signal.Signals(-code).name}."
         if code == -signal.SIGKILL:
-            what += " If nobody killed it, the machine ran out of memory."
+            what += " Unless someone killed it, the machine ran out of memory."
         return what
 
-    # What nbval's measuring of coverage asks of a kernel.
+    # The interface that nbval's coverage measurement needs.
 
     @property
     def kc(self):
@@ -361,7 +366,7 @@ class Runner:
         return self.client.km.kernel_spec.language
 
     def await_idle(self, request: str, timeout: float) -> None:
-        """Wait until a request has been carried out."""
+        """Wait until the kernel has finished a request."""
         self.seconds = timeout
         self.client.wait_for_reply(request, NotebookNode(source=""))
 
@@ -369,21 +374,21 @@ class Runner:
 def kernel_environment(
     ours: Mapping[str, str], more: Iterable[str] = (), threads: int | None = None
 ) -> dict[str, str]:
-    """Return the environment variables of a kernel; hashes of texts are the same in each run.
+    """Return the environment variables of a kernel, with fixed string hashes by default.
 
     Parameters
     ----------
     ours
         The variables of this process.
     more
-        Names beside `INHERITED`, in which `*` stands for anything; or `NAME=value`.
+        Names or `NAME=value`, in addition to `INHERITED`. In a name, `*` matches any characters.
     threads
-        How many threads the usual libraries may use, unless a variable says so already.
+        How many threads the usual libraries may use, unless a variable already sets this number.
     """
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}
     kernel |= dict(setting.split("=", 1) for setting in more if "=" in setting)
-    kernel.setdefault("PYTHONHASHSEED", "0")  # else a set of texts has another order in each run
+    kernel.setdefault("PYTHONHASHSEED", "0")  # keeps the order of string sets the same in each run
     if threads is not None:
         for name in THREADS:
             kernel.setdefault(name, str(threads))
@@ -391,10 +396,10 @@ def kernel_environment(
 
 
 def matplotlib_folder(otherwise: str) -> str:
-    """Return where Matplotlib keeps its list of fonts, and finds no person's settings.
+    """Return a folder for Matplotlib's list of fonts, without personal settings.
 
-    The list takes seconds to make, so the folder is kept; where the home cannot be written, which
-    Matplotlib would complain about, it is `otherwise`.
+    The list takes seconds to create, so the folder is kept. Matplotlib would complain about a
+    folder that is not writable; in that case, the result is `otherwise`.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"

@@ -1,4 +1,7 @@
-"""Is what a notebook stores worth comparing with? Pure functions: no kernel, milliseconds."""
+"""Check that a notebook's stored outputs are a valid reference. Pure functions, without a kernel.
+
+The check takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,8 @@ LENIENT = f"the tag {STDERR!r} does nothing: it is for projects that set `strict
 def source_hash(cell: NotebookNode) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of a cell's source and probes.
 
-    Kinds of line end, and white space at its end, do not count: editors and formatters change
-    them, and no output depends on them.
+    Line endings, and white space at the end of the source, do not count, because editors and
+    formatters change them and no output depends on them.
     """
     return hash_of(cell.source, notes(cell).get("probes"))
 
@@ -58,39 +61,40 @@ def hash_of(source: str, probes: Mapping | None) -> str:
 
 
 def stamp(notebook: NotebookNode) -> None:
-    """Note in each code cell which source its output belongs to: `metadata.regression.source`.
+    """Store in each code cell a hash of its source, in `metadata.regression.source`.
 
-    To be called when all cells have just been executed.
+    Call this right after all cells were executed, so that each hash belongs to the cell's output.
     """
     for _, cell in code_cells(notebook):
         cell.metadata.setdefault(KEY, NotebookNode())["source"] = source_hash(cell)
 
 
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
-    """Yield each code cell with its name: nbval's number, from 0, and the one that is shown."""
+    """Yield each code cell with its name: nbval's number and the number that Jupyter shows."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(cells):
         yield f"Cell {number}, shown as [{cell.execution_count or ' '}]", cell
 
 
 def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
-    """Say everything that is wrong with what a notebook stores.
+    """Return everything that is wrong with a notebook's stored state.
 
     - Every code cell that is not empty was executed, once and in order: [1], [2], … [n].
-    - Each output belongs to the source that it stands under (see `stamp`). Where no cell has a
-      hash, this is not checked.
-    - An error is stored where a tag says that the cell raises one, and nowhere else.
-    - Tags and metadata are understood (see `controls`), and fit the outputs: each probe has a
-      value, each range holds a number, each figure has its alternative text; what a tag makes wider
-      is there.
-    - In a project that sets `strict`: nothing on stderr, and nothing that differs from run to run,
-      such as a time, an address, or the frames of a progress bar, unless a tag allows it.
+    - Each output belongs to the source above it (see `stamp`). This is not checked if no cell has a
+      hash.
+    - A cell stores an error if and only if a tag says that it raises one.
+    - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
+      range matches a number, each figure has its alternative text, and a tag that widens a
+      tolerance applies to something that the cell shows.
+    - In a project that sets `strict`, a cell stores nothing on stderr, and nothing that differs
+      from run to run, such as a time, an address, or the frames of a progress bar, unless a tag
+      allows it.
 
     Returns
     -------
     list of str
         Sentences that name the cell and say what to do next, in the order of the cells; empty if
-        all is well.
+        nothing is wrong.
     """
     cells = list(code_cells(notebook))
     stamped = any("source" in notes(cell) for _, cell in cells)
@@ -123,14 +127,14 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
 
 
 def control_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return what is wrong with tags and metadata, by the name of the cell, or `NOTEBOOK`."""
+    """Return the errors in tags and metadata by the name of the cell, or `NOTEBOOK`."""
     found = text_cell_errors(notebook)
     shared: NotebookNode | None = notebook
     try:
         check_notebook(notebook)
     except ControlError as error:
         found = {NOTEBOOK: str(error)} | found
-        shared = None  # said once, and not again of each cell
+        shared = None  # report this error once, not for each cell
     for where, cell in code_cells(notebook):
         try:
             rules(cell, Rules(), shared)
@@ -140,22 +144,23 @@ def control_errors(notebook: NotebookNode) -> dict[str, str]:
 
 
 def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str]:
-    """Yield what is wrong with when a cell was run: it should have been next after `before`."""
+    """Yield the problems with a cell's execution; `before` is the previous execution count."""
     if cell.execution_count is None:
         if not marks(cell, SKIPPED):
             yield f"was never executed; {AGAIN}"
         return
     if cell.execution_count != before + 1:
-        yield f"follows [{before or ' '}]: cells were run twice, out of order, or are gone; {AGAIN}"
+        yield f"follows [{before or ' '}]: cells were run twice, out of order, or deleted; {AGAIN}"
     if stamped and (what := edited(cell)):
         yield f"{what}; {AGAIN}"
 
 
 def edited(cell: NotebookNode) -> str:
-    """Say what of a cell was edited after its output was stored, as far as its hash tells."""
+    """Say what was edited in a cell after its output was stored, as far as the hash shows."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
-    known = isinstance(probes, Mapping) and isinstance(values, Mapping)  # else another error
+    # Metadata of another type are reported elsewhere.
+    known = isinstance(probes, Mapping) and isinstance(values, Mapping)
     if noted == source_hash(cell):
         same = not known or list(values) == list(probes)
         return "" if same else "its probes and their stored values have different names"
@@ -164,11 +169,12 @@ def edited(cell: NotebookNode) -> str:
     before = {name: expression for name, expression in probes.items() if name in values}
     if noted == hash_of(cell.source, before):
         return "its probes changed after their values were stored"
-    return "its source or its probes changed after its output was stored"  # no hash tells which
+    # The hash cannot tell which of the two it was.
+    return "its source or its probes changed after its output was stored"
 
 
 def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
-    """Yield where a cell's metadata and its outputs contradict each other."""
+    """Yield the contradictions between a cell's metadata and its outputs."""
     values = notes(cell).get("values", {})
     texts = [readable(output) for output in cell.outputs]
     matched, outside, kinds = set(), [], set()
@@ -179,9 +185,9 @@ def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
         outside += [difference.what for difference in here.differences]
     yield from outside
     for key in sorted(set(found.between) - matched):
-        yield f"between: no number is {key!r}; a key is a kind, a probe's name, or words before one"
+        yield f"between: no number is {key!r}; give a kind, a probe's name, or the words before it"
     if "spread" in kinds:
-        kinds.add("float")  # as it is judged
+        kinds.add("float")  # a spread uses the tolerance of `float`
     if has_picture(cell):
         kinds.add("figure")
     yield from idle_problems(cell, kinds)
@@ -189,7 +195,7 @@ def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
 
 
 def has_picture(cell: NotebookNode) -> bool:
-    """Tell whether a cell shows a picture, of its own or inside HTML or Markdown."""
+    """Tell whether a cell shows a picture, either directly or inside HTML or Markdown."""
     shown = [item for output in cell.outputs for item in output.get("data", {}).items()]
     return any(
         kind.startswith("image/")
@@ -199,9 +205,9 @@ def has_picture(cell: NotebookNode) -> bool:
 
 
 def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
-    """Yield which of a cell's own tags change how something is compared that it does not show."""
+    """Yield the tags of a cell that apply to something that the cell does not show."""
     if marks(cell, DROPPED):
-        return  # what is not compared may be anything
+        return  # an output that is not compared may be anything
     own = rules(cell, Rules())
     for kind in sorted(set(own.wider) - kinds):
         yield f"the tag '{PREFIX}wider-{kind}' does nothing: the cell shows no {kind}"
@@ -210,7 +216,7 @@ def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
 
 
 def idle_stderr(cell: NotebookNode, strict: bool) -> Iterator[str]:
-    """Yield that a cell's own tag allows what it does not do, or what needs no tag."""
+    """Yield a complaint if a cell's tag for stderr has no effect."""
     if STDERR not in tags_of(cell):
         return
     if not strict:
@@ -220,7 +226,7 @@ def idle_stderr(cell: NotebookNode, strict: bool) -> Iterator[str]:
 
 
 def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
-    """Yield that a cell drops a check without a reason."""
+    """Yield a complaint if a cell drops a check without a reason."""
     try:
         need_reason(dropped, notes(cell))
     except ControlError as error:
@@ -228,45 +234,45 @@ def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
 
 
 def error_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield where a stored error and the cell's tags contradict each other."""
+    """Yield the contradictions between a stored error and the cell's tags."""
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and not marks(cell, RAISES):
         yield f"stores an error, {errors[0].ename}; fix it, or tag the cell 'raises-exception'"
     if not errors and marks(cell, RAISES) and cell.execution_count:
-        yield f"is tagged as raising, and stores no error; remove the tag, or {AGAIN}"
+        yield f"is tagged as raising an exception but stores no error; remove the tag, or {AGAIN}"
 
 
 def passing_problems(
     cell: NotebookNode, found: Rules, notebook: NotebookNode | None
 ) -> Iterator[str]:
-    """Yield what a strict project does not store: red text, and what differs from run to run.
+    """Yield what a strict project must not store: stderr, and text that differs from run to run.
 
-    The line of a progress bar may say how long it took. The tags of `notebook` hold for its cells.
+    The line of a progress bar may contain its time. The tags of `notebook` apply to its cells.
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
     if red and STDERR not in tags:
-        first = red.strip().partition("\n")[0]  # "" of a blank line
+        first = red.strip().partition("\n")[0]  # "" for a blank line
         yield (
             f"stores stderr, {first[:80]!r}; remove its cause, or tag the cell "
             f"{STDERR!r} with a reason"
         )
     if marks(cell, DROPPED) or found.exact:
-        return  # nothing is compared, or everything
+        return  # either nothing or everything is compared
     texts = [readable(output) for output in cell.outputs if output.get("name") != "stderr"]
     texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
     if any(map(has_frames, texts)):
-        yield f"stores the frames of a progress bar; {AGAIN}, by `nbval-tolerance execute`"
+        yield f"stores the frames of a progress bar; {AGAIN} with `nbval-tolerance execute`"
     found_here = [part for text in texts for part in passing(text, found) if not part.progress]
     if parts := list(dict.fromkeys(part.text for part in found_here)):
         yield (
-            f"prints what differs from run to run, {', '.join(map(repr, parts[:3]))}; do not "
+            f"prints text that differs from run to run, {', '.join(map(repr, parts[:3]))}; do not "
             f"print it, or, if it is data, tag the cell '{PREFIX}exact'"
         )
 
 
 def alt_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield where the alternative texts in a cell's metadata are not those of its figures."""
+    """Yield a complaint if the alternative texts in a cell's metadata differ from its figures'."""
     if "alt" not in cell.metadata:
         return
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)
@@ -274,14 +280,15 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
         drawn_and_told = f"{counted(len(drawn), 'figure')} and {counted(len(wanted), 'text')}"
         yield f"has {drawn_and_told} in its metadata, `alt`"
     elif [alt_text(*picture) for picture in drawn] != wanted:
-        yield f"its metadata, `alt`, were edited after the figures were stored; {AGAIN}"
+        yield f"its alternative texts, `alt`, were edited after the figures were stored; {AGAIN}"
 
 
 def readable(output: NotebookNode) -> str:
-    """Return what a reader can read of an output, in all its forms.
+    """Return the text that readers see in an output, from all of its forms.
 
-    The plain text of a display with other forms is not shown if it only names an object,
-    `<Styler at 0x7f…>`. Beside a picture, any other plain text is the form for those who see none.
+    If a display has other forms, a plain text that only names an object, such as
+    `<Styler at 0x7f…>`, is not shown. Any other plain text beside a picture is for readers who
+    cannot see the picture.
     """
     data = output.get("data", {})
     named = len(data) > 1 and text_of(output).startswith("<")
@@ -295,12 +302,13 @@ def readable(output: NotebookNode) -> str:
 
 
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
-    """Name the figures of whose data no cell prints a number: a picture is compared coarsely.
+    """Return the figures whose data no cell prints as numbers.
 
-    Sources are read, nothing is run. Of the variables that a figure's cell takes from the cells
-    before it, those that were made last are what the figure is about; one of them, or of what they
-    were made from, must occur in a cell whose stored text holds a number. Whether the numbers
-    printed are those that are drawn, this cannot know.
+    Such data are checked poorly, because pictures are compared only coarsely.
+    The source is only analysed, never run. Of the variables that a figure's cell takes from earlier
+    cells, the figure is about those that were assigned last. One of them, or one of the variables
+    that they were computed from, must occur in a cell whose stored text contains a number. This
+    function cannot know whether the printed numbers are the drawn ones.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}
@@ -320,10 +328,10 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
                 made_from |= dict.fromkeys(made, sources)
         if any(numbers_of(readable(output)) for output in cell.outputs):
             printed |= variables.read(tree)
-        for expression in expressions(notes(cell)).values():  # compared, though nobody sees it
+        for expression in expressions(notes(cell)).values():  # compared, but never displayed
             printed |= variables.read(parse(expression))
     return [
-        f"{where}: draws {', '.join(sorted(drawn))}, of which no cell prints a number"
+        f"{where}: draws {', '.join(sorted(drawn))}, but no cell prints a number from that data"
         for where, drawn in figures
         if drawn and not drawn.union(*(made_from[name] for name in drawn)) & printed
     ]

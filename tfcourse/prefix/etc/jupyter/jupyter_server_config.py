@@ -1,31 +1,33 @@
-"""For every Jupyter server of this environment."""
+"""Settings for every Jupyter server in this environment."""
 
 import contextlib
+import functools
 import json
 import os
 import sqlite3
 from datetime import UTC, datetime
 
 from jupyter_core.paths import jupyter_data_dir
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, FileFindHandler
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from nbformat.sign import SQLiteSignatureStore
+from tornado.web import HTTPError
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
 
 class BusyIsActive(AsyncMappingKernelManager):
-    """Counts a kernel that computes as active, even if it prints nothing for hours.
+    """A kernel manager that counts a busy kernel as active, even if it prints nothing for hours.
 
-    By itself a server tells the hub when a kernel has last said something, and a hub that stops
-    idle servers would stop a long training.
+    By default, a server tells the hub when a kernel last sent a message, so a hub that stops idle
+    servers would stop a long training run.
     """
 
     @property
     def last_kernel_activity(self):
-        """When a kernel was last active."""
+        """The time at which a kernel was last active."""
         if any(getattr(k, "execution_state", "") == "busy" for k in self._kernels.values()):
             self._last_kernel_activity = datetime.now(UTC)
         return self._last_kernel_activity
@@ -36,14 +38,14 @@ class BusyIsActive(AsyncMappingKernelManager):
 
 
 class Signatures(SQLiteSignatureStore):
-    """Opens notebooks on a full disk, too, if only as ones that are not trusted.
+    """A signature store that opens notebooks even on a full disk, though not as trusted ones.
 
-    By itself it writes down when it has last seen each, and one that it cannot write down cannot be
-    opened.
+    By default, the store records when it last saw a notebook. If it cannot record that, the
+    notebook cannot be opened.
     """
 
     def check_signature(self, digest, algorithm):
-        """Tell whether a notebook is trusted."""
+        """Return whether a notebook is trusted."""
         with contextlib.suppress(sqlite3.OperationalError):
             return super().check_signature(digest, algorithm)
         return False
@@ -55,14 +57,14 @@ class Signatures(SQLiteSignatureStore):
 
 
 class StillPictures(AsyncLargeFileManager):
-    """Saves of a live widget its picture alone, where it has one.
+    """A contents manager that saves only the picture of a live widget, if the widget has one.
 
-    The view names a model in a kernel. When the notebook is opened again, with a new kernel or
-    none, JupyterLab would show an error in its place, and not the picture.
+    A widget's view names a model in a kernel. When the notebook is opened again, with a new kernel
+    or none, JupyterLab would show an error instead of the picture.
     """
 
     def run_pre_save_hooks(self, model, path, **kwargs):
-        """Take the views out of a notebook before it is written."""
+        """Remove the views of widgets that have a picture before a notebook is written."""
         if model["type"] == "notebook":
             for cell in model["content"].get("cells", []):
                 for output in cell.get("outputs", []):
@@ -71,24 +73,58 @@ class StillPictures(AsyncLargeFileManager):
         super().run_pre_save_hooks(model, path, **kwargs)
 
 
+def members_only(method):
+    """Wrap a handler's method, so that people who may not use this server get HTTP 403."""
+
+    @functools.wraps(method)
+    def wrapped(self, *arguments, **named):
+        if not self.current_user:
+            raise HTTPError(403)
+        return method(self, *arguments, **named)
+
+    return wrapped
+
+
 c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
-# What the learner has to know, from what started this server: our extension of JupyterLab shows it.
+# The program that started this server says what its learner has to know. Our extension of
+# JupyterLab shows it.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
 c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
+# JupyterHub leaves a server's XSRF cookies without `secure`.
+if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
+    c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
-# No language server is installed, and nothing here was made for the Notebook before version 7. Each
-# of these takes a tenth of a start's processor time.
+# Turn off two extensions, each of which takes a tenth of a start's processor time. No language
+# server is installed, and nothing here was made for the Notebook before version 7.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# A tab that is left open asks for kernels, files and memory every few seconds, for ever. Reading
-# changes nothing, so it is no activity. Saving is, and so is what a kernel or a terminal says.
+# Turn off what no lesson needs: the extension manager would install from the internet, and
+# JupyterLab would look for news there.
+c.LabApp.extension_manager = "readonly"
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+
+if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
+    # The number of seconds for which the server trusts the hub's answer on who may use it. After
+    # that, a log-out takes effect here, too. The default is five minutes.
+    c.HubAuth.cache_max_age = 10
+
+    # People who may not use this server get nothing from it, not even its static files: a learner
+    # may have installed extensions of their own.
+    c.ServerApp.allow_unauthenticated_access = False
+    FileFindHandler.get = members_only(FileFindHandler.get)
+    FileFindHandler.head = members_only(FileFindHandler.head)
+
+# A tab that is left open asks for kernels, files and memory every few seconds, forever. Reading
+# changes nothing, so it does not count as activity. Saving counts, and so does output from a kernel
+# or a terminal.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
-# The tab also writes down every ten seconds what is open in it.
+# The tab also saves a list of what is open in it every ten seconds. This does not count, either.
 WorkspacesHandler._track_activity = False
 
-# JupyterLab shows the server's memory (jupyter-resource-usage), and asks for it when it needs it.
-# Its figures for Prometheus would be gathered every second; the hub has them without that.
+# JupyterLab shows the server's memory, and asks jupyter-resource-usage for it when needed. That
+# extension would also gather figures for Prometheus every second, but the hub has them already.
 c.ResourceUseDisplay.enable_prometheus_metrics = False

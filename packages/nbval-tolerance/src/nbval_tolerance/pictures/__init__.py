@@ -1,1 +1,1 @@
-"""Pictures, compared: PNG and the like in blocks, SVG by its elements. Pure functions."""
+"""Compare pictures: PNG and similar formats in blocks, SVG by its elements. Pure functions."""

@@ -1,4 +1,4 @@
-"""Where are the axes of a figure? Found in its pixels, on any background. Pure functions."""
+"""Find the axes of a figure in its pixels, on any background. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from PIL import Image
 
 BLOCK = 8  # pixels; a letter of a 10-point label is about as large
 
-# How many of 255 levels a single pixel may differ without a reason: one step of a colour map, to
-# which rounding may lead. Steps of hsv are as large, those of viridis half as large.
+# A single pixel may always differ by this many of 255 levels, because rounding can move its colour
+# by one step of a colour map. A step of hsv is 6 levels, and a step of viridis is about half that.
 GRAIN = 6
 
-# Axes are found by what differs from the figure's background in straight lines: spines, a grid, or
-# all of the axes if they have a colour. In pixels:
-SPINE = 40  # how long such a line must be: no stroke of a letter is
-GRID = 4  # how wide a line of the background's colour may be that crosses it
-TICK = 8  # how far two lines may miss or pass their corner: by a tick
-LABELS = 16  # how far from the axes the nearest labels stand at most
-FULL = 0.8  # which share of a line is coloured at least where an area's grid crosses it
-ROUND = 0.9  # which share of the rectangle around it a circle or a cube covers at most: 0.8
-CELLS = 50_000  # of 2 by 2 pixels, which are followed one by one
-LINES, RECTANGLES = 500, 100  # how many are looked at, the largest first
+# Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
+# whole area of axes with a colour. In pixels:
+SPINE = 40  # The minimum length of such a line. No stroke of a letter is as long.
+GRID = 4  # The maximum width of a line in the background's colour that crosses it.
+TICK = 8  # How far two lines may miss or pass their corner: the length of a tick.
+LABELS = 16  # The maximum distance between the axes and the nearest labels.
+FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
+ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
+CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
+LINES, RECTANGLES = 500, 100  # How many to consider, the largest first.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
-    """Return the colour that is most frequent along a picture's border, a block wide."""
+    """Return the most frequent colour in a picture's border, which is one block wide."""
     width, height = picture.size
     wide, high = min(BLOCK, width), min(BLOCK, height)
     edges = [(0, 0, width, high), (0, height - high, width, height)]
@@ -40,18 +40,19 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels to the left and below or above.
+    """Find axes: rectangles of long lines with ticks or labels on the left, and below or above.
 
-    A legend, a colour bar, a table and a frame around the figure have none there. Panels may have
-    none, either: those that share their rows or columns with such axes, and those that stand in a
-    row or column with others of their size. In a trained figure without any of these, polar and
-    three-dimensional axes are found. Axes without spines, grid and colour are not found.
+    A legend, a colour bar, a table and a frame around the figure have no ticks or labels there.
+    Two kinds of panels count as axes even without ticks and labels: those that share their rows or
+    columns with labelled axes, and those in a row or column with others of the same size. If a
+    figure drawn after training has none of these, the search includes polar and three-dimensional
+    axes. Axes without spines, grid or colour are not found.
 
     Returns
     -------
     inside, beside : numpy.ndarray
-        Boolean, (rows, columns) of blocks: those inside axes, and those in no rectangle at all, if
-        there are axes.
+        Boolean arrays, (rows, columns) of blocks: those inside axes and, if there are axes, those
+        in no rectangle at all.
     """
     pixels = np.asarray(picture)
     mask = np.zeros(pixels.shape[:2], dtype=bool)
@@ -73,9 +74,9 @@ def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.nda
 
 
 def round_axes(mask: np.ndarray) -> np.ndarray:
-    """Return which blocks lie inside large connected areas that are no rectangles.
+    """Return which blocks are inside large connected areas that are not rectangles.
 
-    Such are the circle of polar and the cube of three-dimensional axes, and a pie.
+    Examples are the circle of polar axes, the cube of three-dimensional axes, and a pie chart.
     """
     rows, columns = (size // BLOCK for size in mask.shape)
     inside = np.zeros((rows, columns), dtype=bool)
@@ -95,18 +96,18 @@ def round_axes(mask: np.ndarray) -> np.ndarray:
 
 
 def between(drawn: np.ndarray) -> np.ndarray:
-    """Return what lies between the first and the last mark in each row."""
+    """Return a mask of everything between the first and the last mark in each row."""
     since = np.logical_or.accumulate(drawn, axis=1)
     return since & np.logical_or.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
 
 
 def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
-    """Tell whether a rectangle belongs to labelled axes, or is one of a row or column of panels."""
+    """Tell whether a rectangle is aligned with labelled axes or with panels of the same size."""
     near = abs(labelled - one) <= GRID
     if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
         return True
     around = ((found - one) * (1, -1, 1, -1) <= 0).all(axis=1)
-    if (found[around] != one).any():  # in a table, or a frame
+    if (found[around] != one).any():  # inside another rectangle, such as a table or a frame
         return False
     apart = abs(found - one)
     size = one[[1, 3]] - one[[0, 2]]
@@ -117,15 +118,16 @@ def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
 
 
 def rectangles(mask: np.ndarray) -> np.ndarray:
-    """Return the rectangles that long straight lines span, as spines or as a grid.
+    """Return the rectangles that long straight lines form as spines or as a grid.
 
     Spines, or the sides of an area, meet in the lower left corner. The lines of a grid cross, and
-    each has another that ends where it ends.
+    each has a parallel line with the same ends.
 
     Returns
     -------
     numpy.ndarray
-        (n, 4): first and last row, first and last column; the largest first.
+        An (n, 4) array: each rectangle's first and last row, and first and last column. The largest
+        rectangle comes first.
     """
     flat, upright = runs(mask), runs(mask.T)
     y, left, right = flat.T[:, None]
@@ -140,13 +142,13 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
 
 
 def has_twin(lines: np.ndarray) -> np.ndarray:
-    """Tell of each line whether another, not beside it, begins and ends where it does."""
+    """Tell for each line whether a more distant parallel line has the same ends."""
     apart = abs(lines[:, None] - lines)
     return ((apart[..., 0] >= SPINE) & (apart[..., 1:] <= GRID).all(axis=2)).any(axis=1)
 
 
 def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
-    """Return a rectangle, grown over a coloured area's grid to the ends of that area."""
+    """Return a rectangle extended across the grid of a coloured area to the ends of that area."""
     top, bottom, left, right = sides
     for turned in (False, True):
         lines = mask.T if turned else mask
@@ -159,12 +161,12 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return how many rows of a strip it takes to come to the last one that is nearly full."""
+    """Return how many rows a strip has up to its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 
 def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Tell whether a coloured area has the four corners of a rectangle. Lines need not have."""
+    """Tell whether a coloured area has four corners. Rectangles of lines always count as whole."""
     part = mask[top : bottom + 1, left : right + 1]
     corners = [
         part[y, x]
@@ -175,7 +177,7 @@ def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> 
 
 
 def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Tell whether ticks or labels stand beside a rectangle: left, and below or above."""
+    """Tell whether a rectangle has ticks or labels on its left, and below or above."""
 
     def several(band: np.ndarray) -> bool:
         return np.count_nonzero(np.diff(np.r_[False, band].astype(np.int8)) == 1) > 1
@@ -188,9 +190,10 @@ def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
-    """Return the long straight lines in the rows of a mask: row, first and last column each.
+    """Return the long straight lines in the rows of a mask, each as row, first and last column.
 
-    Of neighbouring lines with the same ends only the first and the last; the longest, if many.
+    Of neighbouring lines with the same ends, only the first and the last are returned. If there are
+    too many lines, only the longest are returned.
     """
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
@@ -201,18 +204,18 @@ def runs(mask: np.ndarray) -> np.ndarray:
     begins = np.r_[True, (rows[1:] > rows[:-1]) | (first[1:] - last[:-1] > GRID)]
     ends = np.r_[begins[1:], True]
     lines = np.column_stack([rows[begins], first[begins], last[ends]])
-    lines = lines[np.lexsort(lines.T)]  # by last column, first column, row
+    lines = lines[np.lexsort(lines.T)]  # sort by last column, first column, row
     follows = (np.diff(lines, axis=0) == (1, 0, 0)).all(axis=1)
     lines = lines[~(np.r_[False, follows] & np.r_[follows, False])]
     return lines[np.argsort(lines[:, 1] - lines[:, 2])[:LINES]]
 
 
 def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
-    """Yield the groups of marked blocks that touch, corners included."""
+    """Yield the groups of marked blocks that touch, including those that touch at corners."""
     left = set(map(tuple, np.argwhere(marked).tolist()))
     while left:
         patch = [left.pop()]
-        for row, column in patch:  # grows while it is read
+        for row, column in patch:  # the list grows during the loop
             around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & left
             left -= around
             patch += around

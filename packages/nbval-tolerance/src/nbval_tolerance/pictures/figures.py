@@ -1,20 +1,23 @@
-"""Does a new picture show the same as the stored one? Pure functions of two picture files.
+"""Decide whether a new picture shows the same as the stored one. Pure functions of two files.
 
-Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour lies within those of
-its neighbours, one pixel around, in the other picture: so an edge may be smoothed otherwise or
-snap to the next pixel, but nothing may come, go or change its colour. All blocks must agree.
+Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour is within the range
+of colours around the same place in the other picture, one pixel in each direction. An edge may
+therefore be smoothed differently or snap to the next pixel, but nothing may appear, disappear or
+change its colour. All blocks must agree.
 
-Where that is too strict, because a network was trained or another Matplotlib has drawn the text, a
-block also agrees if it is found again nearby. A small patch may then still differ: inside the axes
-of a trained figure as much as a point that has moved (titles, labels and ticks may not differ); by
-another Matplotlib as much as a box that has grown with its text.
+This is too strict once a network has been trained, or if another version of Matplotlib drew the
+text. In these cases, a block also agrees if the other picture has it nearby. A small patch may
+still differ. Inside the axes of a figure drawn after training, the patch may be as large as a point
+that moved; titles, labels and ticks must not differ. With another version of Matplotlib, the patch
+may be as large as the change of a box that grew with its text.
 
-What is transparent is compared on white and on black: a notebook may be read on either.
+Transparent pictures are compared on white and on black, because a notebook may be read on either.
 
-What this cannot tell: a small square marker from a round one of the same size. In a trained figure
-also what moved by up to 8 pixels, a line style, a small marker, a point far from its old place, and
-a short word inside the axes, as in a legend. Between two Matplotlibs also a word, a thin line or a
-small part. The numbers behind a figure are printed and compared as text.
+Some differences cannot be detected. In any figure, a small square marker looks like a round one of
+the same size. In a figure drawn after training, movements of up to 8 pixels, a line style, a
+small marker, a point far from its old place, and a short word inside the axes, such as in a legend,
+pass as well. Between two versions of Matplotlib, a word, a thin line or a small part also passes.
+The numbers behind a figure should therefore be printed, so that they are compared as text.
 """
 
 from __future__ import annotations
@@ -31,55 +34,60 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
-# How far beyond `GRAIN` a block's pixels may lie outside their neighbours' colours, on average,
-# where black stands on white; where the contrast is less, less. Lessons 02 to 07 on four variants
-# of instruction set and threads: 1.4, but for figure 06-17, whose points move. Beside the axes of
-# what was not trained, where there is only text, less: a 6 that becomes an 8 makes 3 at 100 dpi.
+# How many levels beyond `GRAIN` a block's pixels may be outside their neighbours' colours, on
+# average, for black on white. The limit is lower for less contrast. With four combinations of
+# instruction set and threads, lessons 02 to 07 reached 1.4, except for figure 06-17, whose points
+# move. The limit is also lower beside the axes of a figure drawn before training, where there is
+# only text: a 6 that becomes an 8 reaches 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
-FAINT = 32  # the least contrast, in levels, that is told from none
+FAINT = 32  # in levels; any lower contrast counts as this one
 
-# Within how many pixels a block is looked for. Matplotlib 3.10 draws the x label of figure 03-23
-# 7 pixels lower than 3.11; across the variants, the band of figure 06-17 moved by 6.
+# How far away a block is searched for, in pixels. Matplotlib 3.10 draws the x label of figure 03-23
+# seven pixels lower than 3.11. Across the combinations, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
-# If more of the blocks differ it is another picture, and nothing is looked for, which takes time.
-# Between Matplotlib 3.10 and 3.11 up to .39 did, in a wall of photographs half a pixel farther on.
+# If a larger share of the blocks differs, it is another picture, and the slow search is skipped.
+# Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a wall of photographs that
+# was shifted by half a pixel.
 SEARCHED = 1 / 2
 
-# How much a block that was found nearby may differ there, surroundings included, on average, in
-# levels: by one Matplotlib (a moved curve like lesson 06's: up to 5.9, a changed word: 9 and more;
-# beside the axes, where there is only text, less for what is faint) and by two (all figures of the
-# lessons but one: up to 16.6; FreeType draws other strokes).
+# How many levels a block, including its surroundings, may differ on average from the most similar
+# place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached 5.9, and
+# a changed word reached 9 or more. Beside the axes, where there is only text, the limit is lower
+# for faint text. With two versions, where FreeType draws different strokes, all but one of the
+# lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # side of a block with its surroundings: two letters tell more than one
-BLUR = 1.2  # standard deviation in pixels; unblurred, other strokes differ by up to 47 levels
+CONTEXT = 16  # The side of a block with surroundings. Two letters are more distinctive than one.
+BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
-# How many touching blocks may differ inside the axes of a trained figure: a point of figure 06-17
-# that moved past the mean's line made 12; a changed curve, bar or image 24 and more. And anywhere
-# in a figure by another Matplotlib: the boxes of figure 02-34 made 5, an added line 19.
+# How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
+# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image
+# changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes of
+# figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
-# What Matplotlib draws for a screen whose pixels are not doubled.
+# The resolution at which Matplotlib draws for a screen without doubled pixels.
 SHOWN_DPI = 100
 
-# How large a picture may be: a hundred times the largest in lessons 02 to 07.
+# The maximum size of a picture: a hundred times the largest in lessons 02 to 07.
 PIXELS = 30_000_000
 
 
 class UnreadableError(ValueError):
-    """The bytes are no picture file of a known format, or not a whole one."""
+    """The bytes are not a complete picture file in a known format."""
 
 
 @dataclass(frozen=True)
 class FigureComparison:
-    """Whether two pictures agree.
+    """The result of comparing two pictures.
 
     Attributes
     ----------
     used
-        The share of the tolerance that was used: 1 is its limit, infinity means not comparable.
+        The share of the tolerance that was used. The limit is 1. Infinity means that the pictures
+        cannot be compared.
     what
-        Why they differ, with the place in the picture; None if they agree.
+        How they differ, and where in the picture; None if they agree.
     """
 
     used: float
@@ -94,17 +102,17 @@ def compare_figures(
     Parameters
     ----------
     stored, computed
-        The picture in the notebook, and what its cell draws now.
+        The picture in the notebook, and the one that its cell draws now.
     trained
-        Whether the figure's data come from a trained network: they move from machine to machine.
+        Whether the figure's data come from a trained network and thus vary between machines.
     wider
-        How many times as far as usual blocks inside the axes may differ from what is nearby. Where
-        no axes are found, this holds everywhere.
+        The factor by which blocks inside the axes may differ more than usual from their nearby
+        match. If no axes are found, it applies everywhere.
 
     Returns
     -------
     FigureComparison
-        Never raises: what cannot be read is a difference.
+        This function never raises. A picture that cannot be read counts as a difference.
     """
     if stored == computed:
         return FigureComparison(0.0, None)
@@ -130,7 +138,7 @@ def compare_figures(
 
 
 def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparison:
-    """Judge that part of a figure where patches of so many blocks may differ."""
+    """Compare the part of a figure in which `allowed` permits patches of `patch` blocks."""
     excess = np.where(allowed == patch, excess, 0)
     if patch:
         largest = max(patches(excess > 1), key=len, default=[])
@@ -148,7 +156,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Name a block's place: a ninth of the picture, and pixels from the upper left corner."""
+    """Describe a block's place: the ninth of the picture that it is in, and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -156,15 +164,15 @@ def place(row: float, column: float, shape: tuple[int, ...]) -> str:
 
 
 def read(data: bytes) -> Image.Image:
-    """Decode a picture file to RGBA, the frames of an animation below one another.
+    """Decode a picture file to RGBA, with the frames of an animation stacked vertically.
 
-    A figure of 200 dpi, which Jupyter calls retina, is shrunk to the size at which it is shown: the
-    limits above are in pixels of 100 dpi.
+    A figure at 200 dpi, which Jupyter calls retina, is shrunk to the size at which it is shown,
+    because the limits above are in pixels at 100 dpi.
 
     Raises
     ------
     UnreadableError
-        If it is no whole picture of the known formats, or a very large one.
+        If the file is not a complete picture in a known format, or is very large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -177,7 +185,7 @@ def read(data: bytes) -> Image.Image:
     except UnreadableError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error …
-        raise UnreadableError(f"it is no whole {', '.join(FORMATS)} file") from error
+        raise UnreadableError(f"it is not a complete {', '.join(FORMATS)} file") from error
     result = frames[0]
     if len(frames) > 1:
         result = Image.new("RGBA", (picture.width, picture.height * len(frames)))
@@ -191,13 +199,13 @@ def read(data: bytes) -> Image.Image:
 
 
 def drawn_by(picture: Image.Image) -> str:
-    """Return the minor version of the Matplotlib that drew a picture, as 3.11, or nothing."""
+    """Return the version of Matplotlib that drew a picture, such as 3.11, or an empty string."""
     software = str(picture.info.get("Software", ""))
     return ".".join(software.partition(",")[0].split(".")[:2])
 
 
 def on_grounds(old: Image.Image, new: Image.Image) -> list[tuple[Image.Image, Image.Image]]:
-    """Return both pictures on white and, if one is transparent somewhere, on black."""
+    """Return both pictures on white and, if either has transparent pixels, also on black."""
     clear = not (is_opaque(old) and is_opaque(new))
     return [same_canvas(old, new, ground) for ground in ("white", "black")[: 1 + clear]]
 
@@ -210,7 +218,7 @@ def is_opaque(picture: Image.Image) -> bool:
 def same_canvas(
     old: Image.Image, new: Image.Image, ground: str = "white"
 ) -> tuple[Image.Image, Image.Image]:
-    """Return both pictures without transparency, filled up to the same whole number of blocks."""
+    """Return both pictures without transparency, padded to the same whole number of blocks."""
     size = [-(-max(pair) // BLOCK) * BLOCK for pair in zip(old.size, new.size, strict=True)]
     canvases, beyond = [], None
     for picture in (old, new):
@@ -229,13 +237,13 @@ Pair = tuple[Image.Image, Image.Image]
 def differences(
     old: Image.Image, new: Image.Image, *, trained: bool, wider: float
 ) -> list[tuple[np.ndarray, np.ndarray, Pair]]:
-    """Return by how much each block differs, on each ground that matters.
+    """Return how much each block differs, on each background colour that matters.
 
     Returns
     -------
     list
-        Of the differences, as a share of what is allowed, (rows, columns) of blocks; whether each
-        block is inside axes; and both pictures on this ground.
+        For each background, the differences as a share of the limit, as an array (rows, columns) of
+        blocks; whether each block is inside axes; and both pictures on this background.
     """
     other = drawn_by(old) != drawn_by(new)
     pairs = on_grounds(old, new)
@@ -257,16 +265,17 @@ def excess_of(
     other: bool,
     wider: float,
 ) -> np.ndarray:
-    """Return by how much each block differs, as a share of what is allowed.
+    """Return how much each block differs, as a share of the limit.
 
     Parameters
     ----------
     old, new
-        RGB, of one size, a whole number of blocks.
+        RGB pictures of the same size, a whole number of blocks.
     inside, beside
-        Which blocks are inside axes, and which beside them: (rows, columns).
+        Which blocks are inside axes, and which are beside them: (rows, columns).
     moves, other
-        Whether blocks are looked for nearby; whether because another Matplotlib has drawn them.
+        Whether blocks are also searched for nearby, and whether the two pictures come from
+        different versions of Matplotlib.
     """
     shape = old.height // BLOCK, old.width // BLOCK
     excess = np.zeros(shape)
@@ -292,7 +301,10 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return by how much blocks, (n, 2) rows and columns, differ, in levels of black on white."""
+    """Return how much blocks differ, in levels for black on white.
+
+    `blocks` holds rows and columns, (n, 2).
+    """
     one, other = (windows(picture, blocks, 1) for picture in (old, new))
     outside = np.maximum(outside_neighbours(one, other), outside_neighbours(other, one))
     coarse = np.maximum(outside, GRAIN) - GRAIN
@@ -301,7 +313,7 @@ def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarr
 
 
 def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
-    """Return blocks with their surroundings: (n, side, side, 3), side 8 and twice the border."""
+    """Return blocks with their surroundings: (n, side, side, 3), side 8 plus twice the border."""
     framed = np.pad(np.asarray(picture), [(border, border)] * 2 + [(0, 0)], mode="edge")
     side = BLOCK + 2 * border
     rows, columns = BLOCK * blocks.T
@@ -309,15 +321,16 @@ def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray
 
 
 def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far the darkest and lightest pixel of two windows are apart: (n, 3) levels."""
+    """Return the difference between the lightest and darkest pixel of two windows: (n, 3)."""
     low = np.minimum(one, other).min(axis=(1, 2))
     return np.maximum(one, other).max(axis=(1, 2)).astype(float) - low
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is from the colours around it in `other`, 0 to 255.
+    """Return how far each pixel of `one` is outside the colours around it in `other`, 0 to 255.
 
-    Takes windows of blocks with a border of one pixel, (n, 10, 10, 3); returns (n, 8, 8).
+    The arguments are windows of blocks with a border of one pixel, (n, 10, 10, 3). The result is
+    (n, 8, 8).
     """
     one = one[:, 1:-1, 1:-1]
     low, high = around(other, np.minimum), around(other, np.maximum)
@@ -326,7 +339,7 @@ def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def around(pixels: np.ndarray, choose: np.ufunc) -> np.ndarray:
-    """Return for each pixel and colour the least or greatest of its 3 by 3 neighbourhood."""
+    """Return the minimum or maximum of each colour in each pixel's 3 by 3 neighbourhood."""
     rows = choose(choose(pixels[:, :-2], pixels[:, 1:-1]), pixels[:, 2:])
     return choose(choose(rows[:, :, :-2], rows[:, :, 1:-1]), rows[:, :, 2:])
 
@@ -339,21 +352,22 @@ def best_match(
     Parameters
     ----------
     blocks
-        (n, 2) rows and columns.
+        Rows and columns, (n, 2).
     good
-        (n,) levels: a block is looked for until it differs by less than half of this.
+        Limits in levels, (n,). The search for a block ends when it differs by less than half of
+        its limit.
 
     Returns
     -------
     numpy.ndarray
-        (n,) mean absolute differences of the blurred surroundings, in levels.
+        Mean absolute differences of the blurred surroundings, in levels, (n,).
     """
     border = REACH + (CONTEXT - BLOCK) // 2
     views = []
     for picture in (one, other):
         blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(BLUR)), dtype=np.int16)
         framed = np.pad(blurred, [(border, border)] * 2 + [(0, 0)], mode="edge")
-        # Blurred, every other pixel says it all.
+        # After blurring, every second pixel carries enough information.
         views.append(sliding_window_view(framed, (CONTEXT, CONTEXT), (0, 1))[..., ::2, ::2])
     rows, columns = (BLOCK * blocks + REACH).T
     wanted = views[0][rows, columns]
@@ -371,11 +385,12 @@ def best_match(
 def side_by_side(
     stored: bytes, computed: bytes, *, trained: bool = False, wider: float = 1.0
 ) -> bytes:
-    """Draw stored and computed picture and where they differ, next to one another, as a PNG.
+    """Draw the stored picture, the computed one and their difference side by side, as a PNG.
 
-    The third panel shows the computed picture pale, what is new or gone dark, and a frame around
-    each group of blocks that do not agree. A picture that cannot be read is a panel that says so.
-    Transparent pictures are shown on the ground, white or black, on which they differ most.
+    The third panel shows the computed picture in pale colours, everything new or missing in dark
+    colours, and a frame around each group of blocks that do not agree. For a picture that cannot be
+    read, the panel says so. Transparent pictures are shown on white or black, whichever shows the
+    larger difference.
     """
     pictures = []
     for data in (stored, computed):
@@ -403,16 +418,16 @@ def side_by_side(
 
 
 def font(size: int) -> ImageFont.ImageFont:
-    """Return the font that Pillow brings along."""
+    """Return Pillow's built-in font."""
     return ImageFont.load_default(size=size)
 
 
 def difference_panel(old: Image.Image, new: Image.Image, excess: np.ndarray) -> Image.Image:
-    """Return the computed picture, pale, with what differs dark and framed."""
+    """Return the computed picture in pale colours, with the differences dark and framed."""
     one, other = (np.asarray(picture, dtype=np.int16) for picture in (old, new))
     changed = abs(one - other).max(axis=2)
     light = other.mean(axis=2)
-    if np.median(light) < 128:  # a dark canvas, shown as a negative
+    if np.median(light) < 128:  # show a dark canvas as a negative
         light = 255 - light
     pale = 255 - (255 - light) / 4
     panel = Image.fromarray(np.minimum(pale, 255 - changed).astype(np.uint8)).convert("RGB")

@@ -1,12 +1,13 @@
-"""Does a new SVG show the same as the stored one? Pure functions of two texts.
+"""Decide whether a new SVG shows the same as the stored one. Pure functions of two texts.
 
-What a reader sees is compared: the words, the shapes in their order, colours and coordinates. Names
-(`id`) count only as far as they are referred to, as Matplotlib draws them by chance; its metadata
-hold a date and are left out. Coordinates may differ by rounding and, where a network was trained,
-by as many pixels as a curve in a PNG figure. Lines are the same if no point of the one is farther
-from the other than that, because Matplotlib leaves out points between which a line is straight.
+The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
+coordinates. Names (`id`) count only where something refers to them, because Matplotlib chooses them
+at random. Its metadata contains a date and is ignored. Coordinates may differ by rounding and, once
+a network has been trained, by as many pixels as a curve in a PNG figure. Two lines are the same if
+no point of one is farther than that from the other, because Matplotlib omits points on straight
+parts of a line.
 
-What cannot be read, is very long or declares entities, is compared as it is written.
+An SVG that cannot be read, is very long or declares entities is compared character by character.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # characters; a scatter plot of 10,000 points has a million
-DEEPEST = 200  # elements within one another
-POINTS = 4_000_000  # pairs of a point and a line that are measured for one path
+LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million.
+DEEPEST = 200  # Nested elements.
+POINTS = 4_000_000  # The most pairs of a point and a line to measure for one path.
 
-# In pixels: float32 rounding moves a point by 2e-5 of a figure, a trained curve as in a PNG figure.
+# In pixels. Rounding in float32 moves a point by 2e-5 of a figure's size. After training, a curve
+# may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # of 255 levels of a colour; trained: one step of 16 in a colour map
-UNKNOWN = 500  # pixels that a drawing is taken to be wide if it does not say so
+SHADE = {False: 1, True: 16}  # Of 255 colour levels. One step of a colour map may be 16.
+UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
 PLACES |= {"width", "height", "viewBox", "transform"}
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 TOKEN = re.compile(rf"(?P<colour>#(?:[0-9a-fA-F]{{6}}|[0-9a-fA-F]{{3}})\b)|(?P<number>{NUMBER})")
 FUNCTION = re.compile(r"(\w+)\s*\(([^)]*)\)")
-STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one line, in absolute coordinates
+STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one line in absolute coordinates
 EMBEDDED = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
 
 class UnreadableError(ValueError):
-    """The text is no SVG that can be compared as a drawing."""
+    """The text is not an SVG that can be compared as a drawing."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ class Shape:
     Attributes
     ----------
     tag, values
-        What it is, and what it says of itself: attribute -> value.
+        The element's tag, and its attributes: attribute -> value.
     where
-        The nearest name around it.
+        The name of the nearest enclosing element that has one.
     scale
-        How many pixels one unit of its coordinates is.
+        The size of one coordinate unit in pixels.
     defined
-        Whether it is only defined here, to be drawn elsewhere.
+        Whether it is only defined here and drawn elsewhere.
     glyph
-        Whether it draws letters, whose text is known.
+        Whether it draws letters whose text is known.
     """
 
     tag: str = ""
@@ -75,7 +77,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class SvgComparison:
-    """Whether two SVGs agree: the share of the tolerance that was used, and what differs."""
+    """The result of comparing two SVGs: the share of the tolerance used, and the differences."""
 
     used: float
     differences: list[Difference]
@@ -89,25 +91,25 @@ def compare_svg(
     Parameters
     ----------
     stored, computed
-        The SVG in the notebook, and what its cell draws now.
+        The SVG in the notebook, and the one that its cell draws now.
     rules
-        How strictly its words are compared: as before any training.
+        How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
     trained
-        Whether the drawing's data come from a trained network: they move from machine to machine.
+        Whether the drawing's data come from a trained network and thus vary between machines.
     wider
-        How many times as far as usual coordinates may then move.
+        The factor by which coordinates may move farther than usual after training.
 
     Returns
     -------
     SvgComparison
-        Never raises: what cannot be read is the same if it is written the same.
+        This function never raises. Unreadable SVGs agree only if their texts are identical.
     """
     if stored == computed:
         return SvgComparison(0.0, [])
     try:
         (old, old_words, old_by), (new, new_words, new_by) = map(read, (stored, computed))
     except UnreadableError as error:
-        what = f"the SVG differs as it is written ({error})"
+        what = f"the text of the SVG differs ({error})"
         return SvgComparison(inf, [Difference(what, *excerpts(stored, computed), "figure")])
     words = compare_text(
         "\n".join(old_words), "\n".join(new_words), replace(rules, phase=Phase.UNTRAINED)
@@ -116,7 +118,7 @@ def compare_svg(
         what = "a text in the SVG differs"
         found = [replace(one, what=what, about="figure") for one in words.differences]
         return SvgComparison(inf, found)
-    if old_by != new_by:  # whose letters may have other outlines
+    if old_by != new_by:  # another Matplotlib version may draw letters differently
         old, new = ([one for one in shapes if not one.glyph] for shapes in (old, new))
     moves = trained or old_by != new_by
     allowed = MOVED * (wider if trained else 1) if moves else ROUNDING
@@ -126,7 +128,7 @@ def compare_svg(
 def compare_shapes(
     old: list[Shape], new: list[Shape], allowed: float, moves: bool
 ) -> SvgComparison:
-    """Compare the shapes of two drawings whose words agree, in order."""
+    """Compare, in order, the shapes of two drawings whose words agree."""
     counts = [Counter(one.tag for one in shapes) for shapes in (old, new)]
     if counts[0] != counts[1]:
         pairs = ((tag, counts[0][tag], counts[1][tag]) for tag in sorted(counts[0] | counts[1]))
@@ -155,14 +157,14 @@ def compare_shapes(
 
 
 def described(shape: Shape | None) -> str:
-    """Return what a shape is and where, for a message."""
+    """Describe a shape and its place for a message."""
     if shape is None:
         return "nothing"
     return f"<{shape.tag}>" + (f" in {shape.where!r}" if shape.where else "")
 
 
 def excerpts(old: str | None, new: str | None) -> list[str]:
-    """Return two values from a little before the place where they begin to differ."""
+    """Return excerpts of two values, starting shortly before their first difference."""
     texts = [" ".join(one.split()) if one is not None else "nothing" for one in (old, new)]
     if all(map(EMBEDDED.fullmatch, texts)):
         return ["a picture", "another picture"]
@@ -176,26 +178,27 @@ def excerpts(old: str | None, new: str | None) -> list[str]:
 
 
 def read(svg: str) -> tuple[list[Shape], list[str], str]:
-    """Return a drawing's shapes and words, in order, and the Matplotlib that drew it.
+    """Return a drawing's shapes and words, in order, and the version of Matplotlib that drew it.
 
     Raises
     ------
     UnreadableError
-        If it is no XML, or so large or deep that reading it may take very long.
+        If it is not XML, declares entities, or is so large or deeply nested that reading it may
+        take very long.
     """
     if len(svg) > LONGEST:
         raise UnreadableError(f"it has {len(svg):,} characters")
     if "<!ENTITY" in svg:
         raise UnreadableError("it declares entities")
-    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as inside HTML
+    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
     builder = ElementTree.TreeBuilder(insert_comments=True)
     try:
-        # No entity is declared, so that none can grow.
+        # The SVG declares no entities, so none can expand.
         parser = ElementTree.XMLParser(target=builder, encoding="utf-8")  # noqa: S314
         root = ElementTree.fromstring(svg.strip().encode("utf-8", "replace"), parser)  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
-        raise UnreadableError(f"it is no XML: {error}") from error
+        raise UnreadableError(f"it is not valid XML: {error}") from error
     drawing = Drawing({one.get("id"): str(n) for n, one in enumerate(root.iter())})
     drawing.add(root, Shape(), 0)
     drawn = re.search(r"Matplotlib v(\d+\.\d+)", svg)
@@ -203,7 +206,7 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
 
 
 class Drawing:
-    """Collects shapes and words; `names` holds what each `id` is replaced by."""
+    """Collects shapes and words; `names` maps each `id` to its replacement."""
 
     def __init__(self, names: dict[str | None, str]):
         self.names = names
@@ -211,9 +214,9 @@ class Drawing:
         self.words: list[str] = []
 
     def add(self, element: ElementTree.Element, around: Shape, depth: int) -> None:
-        """Add an element and what is in it."""
+        """Add an element and everything in it."""
         if depth > DEEPEST:
-            raise UnreadableError(f"more than {DEEPEST} elements stand within one another")
+            raise UnreadableError(f"more than {DEEPEST} elements are nested")
         tag = local(element.tag)
         if tag == "metadata":
             return
@@ -232,7 +235,7 @@ class Drawing:
             values["text"] = self.renamed(element.text or "")
             return
         self.say(element.text)
-        text = None  # the comment before a group of glyphs, by Matplotlib
+        text = None  # Matplotlib's comment before a group of glyphs
         for child in element:
             if child.tag is ElementTree.Comment:
                 text = child.text
@@ -246,12 +249,12 @@ class Drawing:
             self.say(child.tail)
 
     def say(self, text: str | None) -> None:
-        """Add words, if there are any, as one line."""
+        """Add the words of a text, if it has any, as one line."""
         if text and text.strip():
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value with the names that it refers to replaced by their numbers."""
+        """Return a value in which each name that it refers to is replaced by its number."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )
@@ -263,7 +266,7 @@ def local(name: str) -> str:
 
 
 def scale_of(values: dict[str, str]) -> float:
-    """Return by how much an element's `viewBox` and `transform` scale what is inside it."""
+    """Return the factor by which an element's `viewBox` and `transform` scale its contents."""
     scale = 1.0
     box = numbers(values.get("viewBox", ""))
     if len(box) == 4 and box[2] > 0:
@@ -286,20 +289,20 @@ def numbers(text: str) -> list[float]:
 def compare_values(
     name: str, old: str | None, new: str | None, shape: Shape, allowed: float, moves: bool
 ) -> float:
-    """Return by how much two values of an attribute differ, as a share of what is allowed.
+    """Return how much two values of an attribute differ, as a share of the allowed difference.
 
     Parameters
     ----------
     name
-        The attribute.
+        The name of the attribute.
     old, new
-        Its values; None where it is missing.
+        Its values; None if the attribute is missing.
     shape
-        The stored shape that has it.
+        The stored shape that has the attribute.
     allowed
         How far coordinates may move, in pixels.
     moves
-        Whether the data of the drawing are those of a trained network.
+        Whether the shapes may move, as after training or with another version of Matplotlib.
     """
     if old is None or new is None:
         return inf
@@ -325,7 +328,7 @@ def compare_values(
 
 
 def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
-    """Yield each colour and number of a value, and by how much that number may differ."""
+    """Yield each colour and number of a value, and how much that number may differ."""
     if name != "transform":
         yield from ((match[0], far) for match in TOKEN.finditer(value))
         return
@@ -336,7 +339,7 @@ def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
 
 
 def moved(old: str, new: str, far: float, moves: bool) -> float:
-    """Return by how much two colours or numbers differ, as a share of what is allowed."""
+    """Return how much two colours or numbers differ, as a share of the allowed difference."""
     if old == new:
         return 0.0
     if "#" in old + new:
@@ -349,13 +352,13 @@ def moved(old: str, new: str, far: float, moves: bool) -> float:
 
 
 def vertices(path: str) -> np.ndarray:
-    """Return the points of a straight path, (n, 2)."""
+    """Return the points of a path of straight lines as an (n, 2) array."""
     found = numbers(path)
     return np.array(found[: len(found) // 2 * 2]).reshape(-1, 2)
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the greatest distance of a point of one line, (n, 2), from the other line."""
+    """Return the greatest distance from a point of one line to the other line; both are (n, 2)."""
     if min(len(one), len(other)) < 2 or len(one) * len(other) > POINTS:
         return inf
     farthest = 0.0
@@ -370,7 +373,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def decoded(text: str) -> bytes:
-    """Return the bytes that base64 stands for; none if it is not well formed."""
+    """Return the bytes that a base64 text encodes; empty if the text is malformed."""
     try:
         return base64.b64decode(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""A session of pytest that has asked for the comparison: items, report, unchanged notebooks."""
+"""Everything that the comparison adds to a pytest session: test items, advice and reports."""

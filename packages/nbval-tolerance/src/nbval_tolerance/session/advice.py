@@ -1,4 +1,4 @@
-"""What to do about a cell that differs because of random numbers or the time. Pure functions."""
+"""Advice for cells that differ because of random numbers or the time. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbval_tolerance.source import Draw
 
 
 def kinds_of(result: Comparison) -> set[str]:
-    """Return what differs: `number`, `range` (a number is outside its own), `figure`, `text`."""
+    """Return what differs: `number`, `range` (a number is outside its range), `figure`, `text`."""
     found = {
         "figure" if number.kind == "figure" else "range" if number.between else "number"
         for number in result.numbers
@@ -21,19 +21,19 @@ def kinds_of(result: Comparison) -> set[str]:
 def advice(
     draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
 ) -> list[str]:
-    """Say which draws may be why a cell differs, and how to mend it; nothing if none may be.
+    """Say which draws may make a cell differ, and how to fix that; return [] if there are none.
 
     Parameters
     ----------
     draws
-        Those of the cell and of the cells before it.
+        The draws of the cell and of the cells before it.
     cell
-        Its number.
+        The cell's number.
     used
-        The cells whose variables it uses, and itself. Only their draws can change a text: a text
-        says less often than a number that it comes by chance.
+        The cell itself and the cells whose variables it uses. If only text differs, only their
+        draws are considered, because random numbers rarely cause a difference in text.
     kinds
-        What differs, as `kinds_of` says.
+        What differs, as returned by `kinds_of`.
     strict
         Whether the project is strict, so that nbval's own tags need a reason.
     """
@@ -46,22 +46,22 @@ def advice(
         return draw.cell != cell, draw.cell not in used, draw.clock, not draw.seed
 
     named = [min(causes, key=farther)]
-    if named[0].clock:  # it may only time what the cell does
+    if named[0].clock:  # the call may do no more than time the cell
         named += [draw for draw in near if not draw.clock][:1]
     seed = next((draw.seed for draw in named if draw.seed), "")
     mend = f"set one, {seed}, or " if seed else ""
-    return [f"{' '.join(map(cause, named))} If that is why, {mend}{remedy(kinds, strict)}"]
+    return [f"{' '.join(map(cause, named))} If that is the cause, {mend}{remedy(kinds, strict)}"]
 
 
 def cause(draw: Draw) -> str:
-    """Say what a draw does."""
-    does = "and nothing before it sets a seed" if draw.seed else "which no seed makes the same"
+    """Describe a draw in one sentence."""
+    does = "and nothing before it sets a seed" if draw.seed else "which cannot be seeded"
     return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
 
 
 def remedy(kinds: Set[str], strict: bool) -> str:
-    """Say how to allow what comes by chance."""
-    if "text" in kinds:  # 'regression:unseeded' compares it
+    """Say how to allow the random differences."""
+    if "text" in kinds:  # 'regression:unseeded' compares text
         return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
     named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}
     listed = " and ".join(tag for kind, tag in named.items() if kind in kinds)

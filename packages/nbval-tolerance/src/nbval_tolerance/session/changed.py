@@ -1,4 +1,4 @@
-"""Which notebooks need no second run? For an author's own machine, and never for CI."""
+"""Leave out unchanged notebooks that passed before, on an author's machine but never in CI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
-CACHE = "nbval-tolerance/passed"  # notebook -> fingerprint with which it passed
+CACHE = "nbval-tolerance/passed"  # notebook -> its fingerprint when it passed
 VARIABLES = (
     "TF_",
     "ONEDNN_",
@@ -29,11 +29,11 @@ VARIABLES = (
     "XLA_",
     "NVIDIA_TF32",
     "PYTHONHASH",
-)  # of the environment
+)  # prefixes of environment variables
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Tell whether unchanged notebooks are to be left out."""
+    """Tell whether to leave out unchanged notebooks."""
     return bool(setting(config, "changed"))
 
 
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{OPTION} needs pytest's cache, which is switched off")
     for root in data_of(config) if wanted(config) else ():
         if not root.exists():
-            raise pytest.UsageError(f"{DATA} names {root}, which is not there")
+            raise pytest.UsageError(f"{DATA} names {root}, which does not exist")
     option = config.option
     compares = not (option.nbval_lax or option.collectonly or option.setuponly or option.setupplan)
     cached = config.pluginmanager.hasplugin("cacheprovider")
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the notebooks that are as they were when they passed."""
+    """Deselect the notebooks that have not changed since they passed."""
     if not wanted(config):
         return
     passed = config.cache.get(CACHE, {})
@@ -65,20 +65,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def data_of(config: pytest.Config) -> tuple[Path, ...]:
-    """Return the files and folders that notebooks read, as the author has named them."""
+    """Return the files and folders that notebooks read, according to the author."""
     names = [Path(os.path.expandvars(name)).expanduser() for name in setting(config, "data")]
     return tuple(config.rootpath / name for name in names)
 
 
 def fingerprint(path: Path, config: pytest.Config) -> str:
-    """Return a hash of all that a notebook's result depends on."""
+    """Return a hash of everything that a notebook's result depends on."""
     digest = hashlib.sha256(surroundings(data_of(config)).encode())
     option = config.option
     chosen = (option.nbval_kernel_name, option.nbval_current_env, settings(path, config))
     digest.update(repr(chosen).encode())
     if option.nbval_sanitize_with:
         digest.update(Path(option.nbval_sanitize_with).read_bytes())
-    modules = set(path.parent.glob("*.py"))  # that it may import, and packages
+    modules = set(path.parent.glob("*.py"))  # modules that the notebook may import
     for package in path.parent.glob("*/__init__.py"):
         modules |= set(package.parent.rglob("*.py"))
     for part in [path, *sorted(modules)]:
@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of data, packages, Python, machine and of how results are compared."""
+    """Return a hash of the data, packages, Python, the machine and the code of the comparison."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]
@@ -104,7 +104,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
 
 
 class Outcomes:
-    """Notes which notebooks passed as a whole; with xdist this is the main process's business."""
+    """Records which notebooks passed completely; with xdist, only the main process does this."""
 
     def __init__(self, config: pytest.Config):
         self.config = config
@@ -112,15 +112,15 @@ class Outcomes:
         self.outcomes: dict[Path, dict[str, bool]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in one step of one cell."""
+        """Record one step of one cell."""
         path = self.config.rootpath / report.nodeid.partition("::")[0]
         if path.suffix == ".ipynb":
             cells = self.outcomes.setdefault(path, {})
-            if report.failed or report.when == "call":  # a cell that was only set up did not run
+            if report.failed or report.when == "call":  # the set-up alone does not run a cell
                 cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Remember the notebooks of which every cell held, unless they were edited meanwhile."""
+        """Remember the notebooks whose cells all passed, unless they were edited during the run."""
         passed = self.config.cache.get(CACHE, {})
         complete = all(root.exists() for root in data_of(self.config))
         for path, cells in self.outcomes.items():
@@ -138,8 +138,8 @@ class Outcomes:
 
     @staticmethod
     def expected(path: Path) -> int:
-        """Return how many items a notebook has: its code cells, and the stored state."""
+        """Return how many items a notebook has: its code cells and the stored state."""
         try:
             return sum(cell.cell_type == "code" for cell in read(path).cells) + 1
-        except NotebookError:  # somebody is writing it
+        except NotebookError:  # the file is being written
             return -1

@@ -1,4 +1,4 @@
-"""What options and the project's table say, checked before anything runs."""
+"""Read and check the options and the project's table before anything runs."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from nbval_tolerance.run import OUTPUT_TIMEOUT
 
 
 def check(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` if an option, or the table of the project, is wrong."""
+    """Raise `pytest.UsageError` if an option or the project's table is wrong."""
     output_timeout(config)
     for name in ("cell-timeout", "kernel-startup-timeout"):
         seconds = getattr(config.option, f"nbval_{name.replace('-', '_')}")
-        if not 0 < seconds < float("inf"):  # nbclient would take 0 for no limit at all
+        if not 0 < seconds < float("inf"):  # nbclient would treat 0 as no limit
             raise pytest.UsageError(f"--nbval-{name} takes seconds, not {seconds:g}")
     check_folder(config)
     check_patterns(config)
     try:
-        settings(config.rootpath, config)  # those of most notebooks, if not of all
+        settings(config.rootpath, config)  # a notebook in a subfolder may have other settings
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
 
 
 def settings(path: Path, config: pytest.Config) -> Config:
-    """Return what a notebook's project says about it; raise `ConfigError` if that is wrong."""
+    """Return the settings of a notebook's project; raise `ConfigError` if they are wrong."""
     file = path_setting(config, "config")
     return load(file) if file else find(path)
 
 
 def check_folder(config: pytest.Config) -> None:
-    """Make the folder for reports, before anything runs; refuse one that cannot be made."""
+    """Create the folder for reports before anything runs; raise an error if that fails."""
     folder = path_setting(config, "dir")
     if not folder:
         return
@@ -48,7 +48,7 @@ def check_folder(config: pytest.Config) -> None:
         there = Path(error.filename)
         there = next(path for path in (there, *there.parents) if path.exists())
         raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is not a folder") from None
-    except (OSError, ValueError) as error:  # the latter, of a name with a zero byte
+    except (OSError, ValueError) as error:  # a name with a zero byte raises `ValueError`
         why = getattr(error, "strerror", None) or error
         raise pytest.UsageError(
             f"--nbval-tolerance-dir: {folder} cannot be written: {why}"
@@ -56,7 +56,7 @@ def check_folder(config: pytest.Config) -> None:
 
 
 def check_patterns(config: pytest.Config) -> None:
-    """Refuse a file of `--nbval-sanitize-with` that cannot be read, or would do nothing."""
+    """Reject a file for `--nbval-sanitize-with` that cannot be read or would have no effect."""
     name = config.option.nbval_sanitize_with or config.option.sanitize_with
     if not name:
         return
@@ -68,16 +68,16 @@ def check_patterns(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise pytest.UsageError(f"--nbval-sanitize-with: {name} is not a text file") from None
-    except (re.error, IndexError) as error:  # the latter, of a group in the replacement
+    except (re.error, IndexError) as error:  # an unknown group raises `IndexError`
         raise pytest.UsageError(f"--nbval-sanitize-with: {name}: {pattern!r}: {error}") from None
     if not patterns:
         raise pytest.UsageError(
-            f"--nbval-sanitize-with: {name} has no line `regex: …` and after it `replace: …`"
+            f"--nbval-sanitize-with: {name} has no line `regex: …` followed by `replace: …`"
         )
 
 
 def output_timeout(config: pytest.Config) -> float:
-    """Return how many seconds a cell's last output may take."""
+    """Return how many seconds a cell's last output may take to arrive."""
     text = setting(config, "output_timeout")
     try:
         seconds = float(text or OUTPUT_TIMEOUT)

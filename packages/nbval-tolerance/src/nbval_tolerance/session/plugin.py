@@ -1,4 +1,4 @@
-"""nbval's files and cells, run by nbclient and compared with tolerances. It patches nothing."""
+"""Run nbval's test items with nbclient and compare outputs with tolerances. Nothing is patched."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from nbval_tolerance.session.report import Report
 from nbval_tolerance.source import Draw, phases, unseeded, uses
 from nbval_tolerance.stored import problems
 
-MANY = 10  # differences of one cell; of more, the first are shown
+MANY = 10  # if one cell has more differences, only the first few are shown
 FIRST = 6
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say at once if an option is wrong."""
+    """Report wrong options before anything runs."""
     check(config)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector):
-    """Put our file collector where nbval would put its own."""
+    """Replace nbval's file collector with our own."""
     collectors = yield
     passed_by = is_passing(file_path) and not parent.session.isinitpath(file_path)
     return [
@@ -63,15 +63,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
 
 
 def is_passing(path: Path) -> bool:
-    """Tell whether Jupyter keeps a copy there, for a moment while it saves, or as a checkpoint."""
+    """Tell whether a file is a temporary copy or a checkpoint that Jupyter makes while it saves."""
     return path.name.startswith(".") or ".ipynb_checkpoints" in path.parts
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Never split a notebook over workers: its cells share one kernel."""
+    """Never split a notebook between workers, because its cells share one kernel."""
     if config.option.dist in ("each", "loadfile", "loadscope"):
-        return None  # these keep a file together, too
+        return None  # these modes also keep a file together
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
@@ -79,13 +79,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give workers the notebooks that train most first, so that they end at the same time."""
+    """Run first the notebooks that train most, so that all workers end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
 
 class Notebook(IPyNbFile):
-    """A notebook: its stored state, then its cells, which share one kernel."""
+    """A notebook with its stored state and its cells, which share one kernel."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the check of the stored state, and a `Cell` for each of nbval's items."""
@@ -101,12 +101,12 @@ class Notebook(IPyNbFile):
         self.report = Report(self.path, self.config)
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
-        self.waiting: list[Cell] = []  # the cells that the kernel has not run
-        self.stopped = ""  # why it cannot run them
+        self.waiting: list[Cell] = []  # The cells that the kernel has not run yet.
+        self.stopped = ""  # Why the kernel cannot run them.
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")
-        # nbval's name for the kernel of this environment is no kernel's.
+        # nbval's name for the kernel of this environment is not the name of a real kernel.
         here = "python3" if option.nbval_current_env else ""
         self.kernel = Runner(
             self.computed,
@@ -118,7 +118,7 @@ class Notebook(IPyNbFile):
             threads=max(cores() // workers, 1) if workers else None,
             environment=self.settings.environment,
         )
-        if not option.nbval_lax:  # else only the cells that ask for it are compared
+        if not option.nbval_lax:  # with `--nbval-lax`, only marked cells are compared
             yield StoredState.from_parent(self, name="stored state")
         told = (
             rules_of(self.nb, self.settings),
@@ -140,17 +140,17 @@ class Notebook(IPyNbFile):
             yield cell
 
     def setup(self) -> None:
-        """Start no kernel yet: the stored state needs none."""
+        """Do not start a kernel yet, because the stored state needs none."""
 
     def start_kernel(self) -> None:
-        """Start the kernel, unless it runs, and the measuring of coverage, if that is asked for."""
+        """Start the kernel unless it is already running, and measure coverage if requested."""
         if self.kernel.process is None:
             self.kernel.start()
             if getattr(self.config.option, "cov_source", None):
                 setup_coverage(self.config, self.kernel, self.path)
 
     def teardown(self) -> None:
-        """Stop the kernel, and write down what was found."""
+        """Stop the kernel, and write the report."""
         lives = not self.stopped and self.kernel.process is not None
         if lives and getattr(self.config.option, "cov_source", None):
             teardown_coverage(self.config, self.kernel)
@@ -159,35 +159,35 @@ class Notebook(IPyNbFile):
 
 
 class StoredStateError(Exception):
-    """What is stored in a notebook is not what one run of it, top to bottom, would leave."""
+    """A notebook's stored state is not the result of one run from top to bottom."""
 
 
 class StoredState(pytest.Item):
-    """Is what the notebook holds the result of one run, top to bottom? Needs no kernel."""
+    """Tests, without a kernel, that a notebook's outputs come from one run from top to bottom."""
 
     def runtest(self) -> None:
-        """Look for everything that is wrong."""
+        """Raise `StoredStateError` with everything that is wrong."""
         found = problems(self.parent.nb, self.parent.settings)
         if found:
             raise StoredStateError("\n".join(found))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the notebook and all that is wrong."""
+        """Name the notebook and everything that is wrong."""
         if not isinstance(excinfo.value, StoredStateError):
             return super().repr_failure(excinfo)
         return f"{self.path.name}: {excinfo.value}"
 
     def reportinfo(self):
-        """Say where: the notebook."""
+        """Return the notebook as the location."""
         return self.path, 0, f"{self.path.name}::{self.name}"
 
 
 class CellError(Exception):
-    """A cell does not do what the notebook stores; the message is what a reader has to know."""
+    """A cell's result differs from the stored one; the message tells readers all they need."""
 
 
 class CannotRunError(CellError):
-    """A cell, or one before it, cannot be run to its end."""
+    """A cell, or one before it, cannot be run to the end."""
 
 
 class Cell(IPyNbCell):
@@ -201,12 +201,12 @@ class Cell(IPyNbCell):
         self.check = self.options["check"] and self.cell.execution_count is not None
 
     def setup(self) -> None:
-        """Skip what cannot be run any more; the kernel starts with the first cell's test."""
+        """Skip a cell that can no longer be run. `runtest`, not this method, starts the kernel."""
         if self.parent.stopped:
             pytest.skip(self.parent.stopped)
 
     def runtest(self) -> None:
-        """Run the cell and compare it; if it cannot be run, stop the notebook there."""
+        """Run the cell and compare its outputs; if it cannot be run, stop the notebook there."""
         notebook = self.parent
         if marks(self.cell, SKIPPED):
             pytest.skip()
@@ -221,7 +221,7 @@ class Cell(IPyNbCell):
             if isinstance(error, CellError | pytest.UsageError):
                 raise
             if isinstance(error, NoKernelError):
-                choose = f"Name one that is, with --nbval-kernel-name={error.other}"
+                choose = f"Choose an installed one with --nbval-kernel-name={error.other}"
                 raise CannotRunError(f"could not be run: {error}. {choose}") from None
             raise CannotRunError(f"could not be run: {error or type(error).__name__}") from error
         pictures = notebook.report.add(self, result)
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Say which random numbers may be why the cell differs, and what to do about it."""
+        """Say which random numbers may make the cell differ, and what to do about them."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
@@ -244,7 +244,7 @@ class Cell(IPyNbCell):
         Raises
         ------
         CannotRunError
-            If it raises although no tag says so, does not end, or kills the kernel.
+            If the cell raises an exception that no tag allows, does not end, or kills the kernel.
         """
         name = "" if cell is self else f"{cell.name} "
         kernel = self.parent.kernel
@@ -263,17 +263,17 @@ class Cell(IPyNbCell):
         return done
 
     def hint(self, error: NotebookNode) -> str:
-        """Say so where an exception may come from the kernel's clean environment."""
+        """Return a hint if an exception may come from the kernel's clean environment."""
         name = error.evalue.strip("'\"")
         if error.ename == "KeyError" and name in os.environ:
             return (
-                f"\n{name} is a variable of your shell that kernels do not inherit; name it in "
-                "pyproject.toml, [tool.nbval-tolerance], environment"
+                f"\n{name} is a variable of your shell that kernels do not inherit; add it to "
+                "`environment` in pyproject.toml, [tool.nbval-tolerance]"
             )
         return ""
 
     def catch_up(self) -> None:
-        """Run the cells before this one that were not selected: their names are needed."""
+        """Run the earlier cells that were not selected; this cell may use their variables."""
         waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)
@@ -285,7 +285,7 @@ class Cell(IPyNbCell):
 
     def compare(self, outputs: list[NotebookNode]) -> Comparison:
         """Compare new outputs, and the values of probes, with the stored ones."""
-        self.test_outputs = outputs  # for other plugins, as nbval has it
+        self.test_outputs = outputs  # nbval's attribute, for other plugins
         result = Comparison()
         if self.check:
             old, new = self.cell.outputs, outputs
@@ -302,7 +302,7 @@ class Cell(IPyNbCell):
             check_keys(self.cell)
             probes = expressions(notes(self.cell))
         except ControlError:
-            return Comparison()  # the stored state says what is wrong
+            return Comparison()  # the stored-state test reports the error
         stored = notes(self.cell).get("values", {})
         probes = {name: text for name, text in probes.items() if name in stored}
         try:
@@ -317,10 +317,10 @@ class Cell(IPyNbCell):
         return compare_values({name: stored[name] for name in values}, values, self.rules)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the notebook and the cell, then say what is wrong, then show its source."""
+        """Name the notebook and the cell, say what is wrong, and show the cell's source."""
         if not isinstance(excinfo.value, CellError):
             return super().repr_failure(excinfo)
         count = self.cell.execution_count or " "
         first = f"{self.path.name}, {self.name}, shown as [{count}]: {excinfo.value}"
         source = "\n".join(f"    {line}" for line in self.cell.source.splitlines())
-        return f"{first}\n\nThe cell is\n\n{source}"
+        return f"{first}\n\nThe cell is:\n\n{source}"

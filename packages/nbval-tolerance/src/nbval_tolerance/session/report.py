@@ -1,4 +1,7 @@
-"""What a run found: each cell's head-room, and pictures of what differs; for JUnit as well."""
+"""Report what a run found: each cell's share of its tolerance, and pictures of the differences.
+
+JUnit reports get the same shares.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ from nbval_tolerance.pytest_plugin import path_setting, setting
 
 
 class Report:
-    """Collects what was found in one lesson, and writes it down.
+    """Collects the results for one notebook, and writes them to files.
 
-    Of a notebook `05_loss.ipynb` with a figure that differs in Cell 5 this writes, under the folder
-    of `--nbval-tolerance-dir` and there as in pytest's root, `05_loss.cell-5.png` (stored,
-    computed, difference), `05_loss.computed.ipynb` and `05_loss.tolerance.json`, a list of all
-    compared numbers.
+    For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, it writes
+    `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
+    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder that
+    `--nbval-tolerance-dir` names, at the notebook's path relative to pytest's root.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
         self.stem = path.stem
         inside = path.is_relative_to(config.rootpath)
-        # Of two notebooks with one name, each has its own.
+        # Two notebooks with the same name get separate folders.
         self.place = path.parent.relative_to(config.rootpath) if inside else Path()
         self.always = path_setting(config, "dir")
         self.cache = getattr(config, "cache", None)
@@ -38,7 +41,7 @@ class Report:
 
     @property
     def folder(self) -> Path:
-        """Where to write; made if it is not there."""
+        """The folder to write to, which is created if necessary."""
         folder = self.always or (self.cache.mkdir("nbval-tolerance") if self.cache else temporary())
         folder /= self.place
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,12 +49,12 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """Say where to find the computed notebook, unless it is where the documentation says."""
+        """A note on where the computed notebook is, unless it is in the documented place."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
     def add(self, item: pytest.Item, result: Comparison) -> list[Path]:
-        """Take in a cell's comparison; return the pictures that show its differing figures."""
+        """Add a cell's comparison; return the files with the pictures of its differing figures."""
         shown_as = item.cell.execution_count
         for number in result.numbers:
             self.entries.append(
@@ -71,7 +74,7 @@ class Report:
         return pictures
 
     def write(self, computed: NotebookNode) -> None:
-        """Write the computed notebook and the numbers, if somebody will want to see them."""
+        """Write the computed notebook and the numbers, if requested or if a cell failed."""
         if self.always or self.failed:
             nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
             text = json.dumps(self.entries, indent=1)
@@ -80,12 +83,12 @@ class Report:
 
 @cache
 def temporary() -> Path:
-    """Return a folder for the reports of this session, where pytest has no cache."""
+    """Return the folder for this session's reports, to use if pytest has no cache."""
     return Path(tempfile.mkdtemp(prefix="nbval-tolerance-"))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """List the head-room of every compared cell, if asked for."""
+    """List the share of its tolerance that each compared cell used, if requested."""
     if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")

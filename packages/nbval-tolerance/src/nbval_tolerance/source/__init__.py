@@ -1,6 +1,6 @@
-"""Say of a notebook's cells, by their code, where they train, what they show, what they draw.
+"""Tell from a notebook's code which cells train, what they show, and where they draw at random.
 
-Sources are read (`reading`), nothing is run.
+The source is only analysed (see `reading`), never run.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from nbval_tolerance.source.calling import Cell, Draw
 from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
-# Magics that run the Python after them: of a cell, whose first line holds options only, and of a
-# line, `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
+# Magics that run the Python code after them. After a cell magic, the rest of the first line holds
+# only options. Line magics look like `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
 CELL_MAGIC = re.compile(r"\A\s*%%(?:time|timeit|capture|prun|memit)\b.*")
 LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython shows no value of a cell that ends so
+QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython does not show the value of such a cell
 
 
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
     """Return the phase of each code cell, in order.
 
-    A cell is in a training log if it trains a network, in whatever way (`Reader`). The cells after
-    the first such cell are after training. Before it, the cells from the first one that runs a
-    solver are after a fit. Estimators with a closed form, and steps by hand in NumPy, move numbers
-    by rounding only: they change no phase.
+    A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
+    the first such cell are `TRAINED`. Before that cell, the first cell that runs a solver and the
+    cells after it are `FITTED`. Estimators with a closed form, and manual steps in NumPy,
+    change numbers only by rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -55,8 +55,8 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     Returns
     -------
     list
-        A kind of number, as `accuracy` of `model.score(x, y)`, or `duration` and `id` for what the
-        run brings; empty where the source does not say, or where it says several.
+        Kinds of numbers, such as `accuracy` for `model.score(x, y)`, or `duration` and `id` for
+        values that depend on the run. A kind is empty if the source gives none, or several.
     """
     kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
     found = []
@@ -67,13 +67,13 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
 
 
 def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Draw, ...]]:
-    """Return, for each code cell, the calls up to it that draw random numbers without a seed.
+    """Return, for each code cell, the unseeded random draws in it and in the cells before it.
 
     Returns
     -------
     list
-        The draws that a cell's numbers may depend on, the nearest first: those of the cell, then
-        of the cells before it.
+        The draws that a cell's numbers may depend on, nearest first: those in the cell itself, then
+        those in the cells before it.
     """
     found: list[tuple[Draw, ...]] = []
     for cell in cells(notebook, config):
@@ -83,10 +83,10 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 
 
 def uses(notebook: NotebookNode) -> list[set[int]]:
-    """Return, for each code cell, the cells whose variables it uses, and itself.
+    """Return, for each code cell, its own number and those of the cells whose variables it uses.
 
-    A variable is of the cell that gave it its value, of those that may have changed it (`x[0] = 1`,
-    `shuffle(x)`, `x.append(1)`), and of those whose variables went into it.
+    A variable belongs to the cell that assigned it, to the cells that may have changed it
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells whose variables went into it.
     """
     found: list[set[int]] = []
     made_in: dict[str, set[int]] = {}
@@ -101,16 +101,16 @@ def uses(notebook: NotebookNode) -> list[set[int]]:
 
 
 def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
-    """Return, for each code cell, whether its code asks for the time."""
+    """Return, for each code cell, whether its code reads the clock."""
     return [any(draw.clock for draw in cell.draws) for cell in cells(notebook, config)]
 
 
 def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether it, or a cell before it, may have read the clock.
 
-    False is certain as far as the source says: no cell so far asks for the time, is timed, trains
-    or fits (which may print how long it took), leaves Python, or uses a module that is not known.
-    What libraries log unasked, such as TensorFlow's lines on stderr, does not count.
+    False means that, according to the source, no cell so far reads the clock, is timed, trains or
+    fits a model (which may print a duration), leaves Python, or uses an unknown module. Log lines
+    of libraries, such as TensorFlow's lines on stderr, do not count.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))
@@ -132,19 +132,19 @@ def sources_of(notebook: NotebookNode) -> tuple[str, ...]:
     return tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-@lru_cache(maxsize=4)  # a notebook is asked for its phases, results and draws
+@lru_cache(maxsize=4)  # callers ask for a notebook's phases, results and draws in turn
 def read(
     sources: tuple[str, ...], training: tuple[str, ...], deterministic: tuple[str, ...]
 ) -> tuple[Cell, ...]:
-    """Return what each cell does, by its source."""
+    """Return what each cell does according to its source."""
     reader = Reader(training, deterministic)
     return tuple(reader.read(parse(each), bool(QUIET.search(each))) for each in sources)
 
 
 def parse(source: str) -> ast.Module:
-    """Return a cell's syntax tree, in which the code after a magic such as `%time` counts."""
+    """Return a cell's syntax tree, including the code after a magic such as `%time`."""
     source = LINE_MAGIC.sub(r"\1", CELL_MAGIC.sub("", source))
     try:
         return ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:  # a `%%bash` cell's text, or a lesson on errors
+    except SyntaxError:  # the text of a `%%bash` cell, or a deliberate syntax error in a lesson
         return ast.Module(body=[], type_ignores=[])

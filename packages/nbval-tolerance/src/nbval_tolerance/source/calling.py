@@ -1,4 +1,4 @@
-"""Read the calls in a notebook's code: of its own functions, and of libraries."""
+"""Read the calls in a notebook's code, both to its own functions and to libraries."""
 
 from __future__ import annotations
 
@@ -27,29 +27,31 @@ from nbval_tolerance.source.values import (
     union,
 )
 
-DEPTH = 20  # of calls of the notebook's functions in each other
-STEPS = 100_000  # expressions of a cell that are read, at most: calls in calls may be many
+DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
+STEPS = 100_000  # The maximum number of expressions read per cell; nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-GROWS = {"append": False, "add": False, "insert": False, "extend": True}  # whether by many values
+# Methods that add to a container -> whether they add several values.
+GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A call that draws random numbers, or asks for the time: its result is another in each run.
+    """A call that draws random numbers or reads the clock, so its result differs from run to run.
 
     Attributes
     ----------
     cell
-        The code cell that it stands in, or that calls the function that it stands in; from 0.
+        The number (from 0) of the code cell that contains the call, or that calls the function
+        containing it.
     call
-        What is called, as the source writes it: `np.random.rand`.
+        What is called, as written in the source: `np.random.rand`.
     seed
-        What seeds it, as code: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
-        Empty if no seed does.
+        The code that seeds it: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
+        Empty if it cannot be seeded.
     clock
-        Whether it asks for the time.
+        Whether it reads the clock.
     """
 
     cell: int
@@ -65,11 +67,12 @@ class Cell:
     Attributes
     ----------
     phase
-        `FIT` if it trains a network, `FITTED` if it fits another model, else `UNTRAINED`.
+        `FIT` if it trains a network, `FITTED` if it fits another model, otherwise `UNTRAINED`.
     shown
-        The kinds of the numbers that it shows without a word; `?` among them if some may be any.
+        The kinds of the numbers that it shows without a word that names them. They include `?` if
+        some numbers may be of any kind.
     draws
-        Its random numbers that nothing before has seeded.
+        Its draws of unseeded random numbers, and its calls that read the clock.
     """
 
     phase: Phase = Phase.UNTRAINED
@@ -79,47 +82,47 @@ class Cell:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the notebook, and the variables that it sees."""
+    """A function of the notebook, and the variables that it can access."""
 
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
     scope: ChainMap
 
 
 class Caller(ABC):
-    """What is known of a notebook, and what the calls in it do.
+    """Tracks what is known about a notebook and what the calls in it do.
 
     Parameters
     ----------
     training, deterministic
-        Names of calls that train, and of those that do not although they look so: `train_epoch` or,
-        with what stands before it, `optimizer.step`.
+        Names of calls that train, and of calls that only look like training: the last part of the
+        name (`train_epoch`), or more of the dotted name (`optimizer.step`).
     """
 
     def __init__(self, training: tuple[str, ...] = (), deterministic: tuple[str, ...] = ()) -> None:
         self.training, self.deterministic = training, deterministic
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # those functions that are given their object
-        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # bases, what they define
-        self.attributes: dict[str, Value] = {}  # by name, of all objects of the notebook's classes
-        self.metrics: list[Value] | None = None  # that `compile` was given last
-        self.roots: set[str] = set()  # of the libraries that are imported
-        self.seeded: set[str] = set()  # generators
+        self.methods: set[str] = set()  # The names of the functions that are methods.
+        self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
+        self.attributes: dict[str, Value] = {}  # Those of all the notebook's objects, by name.
+        self.metrics: list[Value] | None = None  # From the last call of `compile`.
+        self.roots: set[str] = set()  # The names of the imported libraries.
+        self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1
 
     def begin(self) -> None:
         """Begin the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # `gradient`, `update`: of the loop that is read
+        self.steps: set[str] = set()  # the parts of a training step in this loop
         self.returned: list[Value] = []
-        self.entered: list[str] = []  # the functions that are read
-        self.results: dict = {}  # of functions that the cell has called
-        self.muted = 0  # whether a call is read that the project says is deterministic
+        self.entered: list[str] = []  # The functions being read.
+        self.results: dict = {}  # The cached results of the functions that the cell has called.
+        self.muted = 0  # Nonzero inside a call that the project lists as deterministic.
         self.left = STEPS
 
     @abstractmethod
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and note what it does."""
+        """Return what an expression may be, and record what it does."""
 
     @abstractmethod
     def block(self, statements: Iterable[ast.stmt]) -> None:
@@ -136,7 +139,7 @@ class Caller(ABC):
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """Read a loop: if gradients are taken in it, and steps, it trains a network."""
+        """Read a loop; if it computes gradients and updates variables, it trains a network."""
         outside, self.steps = self.steps, set()
         yield
         if {"gradient", "update"} <= self.steps:
@@ -144,12 +147,12 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return what a class of the notebook, or an object of it, has from such classes."""
+        """Return all attributes of a notebook's class or its object, including inherited ones."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
     def inherited(self, name: str) -> dict[str, Value]:
-        """Return what a class of the notebook has from its bases."""
+        """Return the attributes that a class of the notebook inherits from its bases."""
         name = name.removesuffix("()")
         bases, _ = self.classes.get(name, (NOTHING, {}))
         found: dict[str, Value] = {}
@@ -158,13 +161,13 @@ class Caller(ABC):
         return found
 
     def show(self, node: ast.Call) -> None:
-        """Note the kinds of the numbers that a call prints."""
+        """Record the kinds of the numbers that a call prints."""
         for keyword in node.keywords:
             self.value(keyword.value)
         self.cell.shown |= self.told(printed(node.args)).kinds
 
     def told(self, parts: Iterable[Part]) -> Value:
-        """Return the numbers in a text, but for those that it names and those of no kind."""
+        """Return the numbers in a text, except those that the text names and those of no kind."""
         values = [(part, self.value(part.node)) for part in parts if part.node is not None]
         return union(
             Value(value.all)
@@ -173,7 +176,7 @@ class Caller(ABC):
         )
 
     def chance(self, function: Value, node: ast.Call) -> None:
-        """Note that a call seeds a generator, or draws from one without a seed."""
+        """Record that a call seeds a generator, or draws from an unseeded one."""
         self.seeded |= calls.seeded_by(function.names, node.func, node)
         for chance in calls.drawn_by(function.names, node, self.roots, self.seeded):
             draw = Draw(self.index, ast.unparse(node.func), chance.seed, chance.clock)
@@ -188,18 +191,18 @@ class Caller(ABC):
         keywords: dict[str, Value],
         node: ast.AST,
     ) -> Value:
-        """Return what a call returns, and note what it does.
+        """Return what a call returns, and record what it does.
 
         Parameters
         ----------
         function
-            What is called.
+            The value that is called.
         written
-            The same in the source.
+            The called expression in the source.
         arguments, keywords
-            What it is given; `**` for a dictionary of keywords.
+            The arguments of the call; `**` stands for a dictionary of keywords.
         node
-            The call; or the function that a decorator is given.
+            The call, or the function to which a decorator is applied.
         """
         given = union([*arguments, *keywords.values()]).all
         receiver = self.value(written.value) if isinstance(written, ast.Attribute) else NOTHING
@@ -221,7 +224,7 @@ class Caller(ABC):
                 self.reach(calls.phase_of(call))
                 self.steps |= calls.steps_of(call)
                 found.append(self.returns(call, receiver, arguments, given))
-        # An estimator of the notebook's own: what fits it.
+        # For an estimator that the notebook defines, read its `fit` method.
         if method in libraries.FITS or any(map(libraries.FITTING_CALL.match, function.names)):
             for name in sorted(receiver.all | given):
                 for fit in self.defined(name).get("fit", NOTHING).names - function.names:
@@ -231,7 +234,8 @@ class Caller(ABC):
             for name in sorted(given & self.functions.keys()):
                 with self.loop():
                     self.enter(name, [ANYTHING] * 3, {})
-                    if method not in ("map", "apply", "run"):  # a loop whose variable is passed on
+                    # Other methods, such as `scan`, pass a variable from step to step.
+                    if method not in ("map", "apply", "run"):
                         self.steps.add("update")
         if method == "score" and any(
             UNKNOWN in n or is_object(n.rpartition(".")[0]) for n in function.names
@@ -240,7 +244,7 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names: of the notebook's classes, what they inherit from."""
+        """Return the objects among names; for an object of a notebook's class, return its bases."""
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -253,7 +257,7 @@ class Caller(ABC):
     def returns(
         self, call: Call, receiver: Value, arguments: list[Value], given: frozenset[str]
     ) -> Value:
-        """Return what a call of something returns that is not a function of the notebook."""
+        """Return what a call returns if its function is not defined in the notebook."""
         method, root = call.method, call.name.partition(".")[0]
         first = arguments[0] if arguments else NOTHING
         functions = given & self.functions.keys()
@@ -278,13 +282,13 @@ class Caller(ABC):
             case "cross_val_score" | "permutation_test_score":
                 return self.scored(call.node, self.models(given))
         if method in libraries.FITS and call.owner:
-            # In scikit-learn the model itself. In Keras a history, in statsmodels a result.
+            # scikit-learn returns the model itself, Keras a history, statsmodels a result.
             scikit = root in ("sklearn", "xgboost", "lightgbm") or call.is_foreign
             return Value(receiver.names) if scikit else named(f"{call.name}()")
         foreign = call.is_foreign or call.name.startswith(UNKNOWN)
         if method in libraries.PASSES and (root in NUMERIC or root in BUILTINS or foreign):
             passed = receiver if call.is_foreign else first
-            if is_object(call.owner):  # a metric, say
+            if is_object(call.owner):  # such as a metric
                 passed = number(libraries.kind_of(last_of(call.owner)))
             return passed if "random" not in call.name else ANYTHING
         if foreign or root in BUILTINS:
@@ -292,14 +296,17 @@ class Caller(ABC):
         return self.library(call, given)
 
     def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a call of a library returns: an object, with those that it is given."""
+        """Return what a call to a library returns: a number, or an object.
+
+        The object also stands for the objects and functions that were passed to the call.
+        """
         last = last_of(call.name)
         if kind := libraries.kind_of_the_run(call.name):
             return number(kind)
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # or a loss, which is called
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object counts, too
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING
@@ -309,21 +316,21 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models: by what they are told, or what they are."""
+        """Return the score of models; its kind comes from `scoring` or from the models."""
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}
         return number(told.pop() if len(told) == 1 else libraries.score_kind(models))
 
     def construct(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Return an object of a class of the notebook; read how it is made."""
+        """Return an object of a class of the notebook, after reading its `__init__`."""
         found = named(f"{name}()")
         for made in self.defined(name).get("__init__", NOTHING).names & self.functions.keys():
             self.enter(made, [found, *arguments], keywords)
         return found
 
     def enter(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Return what a function of the notebook returns; read it, as it is called."""
+        """Read a function of the notebook as it is called, and return its result."""
         key = (name, tuple(arguments), tuple(keywords.items()), self.muted > 0)
         if key in self.results:
             found, steps = self.results[key]
@@ -350,7 +357,7 @@ class Caller(ABC):
     def parameters(
         self, spec: ast.arguments, arguments: list[Value], keywords: dict[str, Value]
     ) -> None:
-        """Give a function's parameters what it is called with, or what they are by default."""
+        """Assign the arguments of a call, or else the defaults, to a function's parameters."""
         ordered = [each.arg for each in (*spec.posonlyargs, *spec.args)]
         defaults = dict(zip(reversed(ordered), reversed(spec.defaults), strict=False))
         defaults |= {
@@ -369,7 +376,7 @@ class Caller(ABC):
 
 
 def metrics_of(node: ast.AST) -> list[Value]:
-    """Return the metrics that `compile` is given."""
+    """Return the metrics that are passed to `compile`."""
     given = next((k.value for k in getattr(node, "keywords", []) if k.arg == "metrics"), None)
     if given is None or is_none(given):
         return []

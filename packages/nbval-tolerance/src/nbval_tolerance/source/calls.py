@@ -1,4 +1,7 @@
-"""What does a call do: does it train, fit, take a step, draw at random? Pure functions."""
+"""Determine what a call does: train, fit, take a training step, or draw random numbers.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ from nbval_tolerance.source.values import UNKNOWN, is_object
 
 @dataclass(frozen=True)
 class Call:
-    """One call, as far as it is known.
+    """What is known about one call.
 
     Attributes
     ----------
     name
-        What is called, one of its names.
+        One of the names that the called value may have.
     written
-        The same in the source.
+        The called expression in the source.
     node
-        The call; a function, if it is given to a decorator.
+        The call, or the function to which a decorator is applied.
     models
-        The objects that it is a method of; of the notebook's classes, what they inherit from.
+        The objects whose method is called; for an object of a notebook's class, its bases.
     given
-        The names of all that it is given.
+        The names of all its arguments.
     roots
         The libraries that the notebook has imported so far.
     """
@@ -41,32 +44,32 @@ class Call:
 
     @property
     def owner(self) -> str:
-        """What it is a method or function of; empty if nothing."""
+        """The object or module whose method or function is called; empty if there is none."""
         return self.name.rpartition(".")[0]
 
     @property
     def method(self) -> str:
-        """Its last name in the source."""
+        """The last part of the call's name in the source."""
         return name_of(self.written)
 
     @property
     def receiver(self) -> str:
-        """The variable that it is a method of; empty if none."""
+        """The variable whose method is called; empty if there is none."""
         return name_of(self.written.value) if isinstance(self.written, ast.Attribute) else ""
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is a method of what no library has made."""
+        """Whether the call is to a method of an object from outside the known libraries."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property
     def is_deep(self) -> bool:
-        """Whether the notebook has imported a library of networks."""
+        """Whether the notebook has imported a deep-learning library."""
         return bool(self.roots & libraries.DEEP)
 
 
 def phase_of(call: Call) -> Phase | None:
-    """Return the phase into which a call leads, without the calls in it; None if into no other."""
+    """Return the phase that a call implies, ignoring nested calls; None if it implies none."""
     method, owner = call.method, call.owner
     if method in libraries.FITS and owner:
         unknown = (
@@ -83,22 +86,22 @@ def phase_of(call: Call) -> Phase | None:
             call.is_foreign and libraries.OPTIMIZERS.search(call.receiver)
         )
     elif method == "train" and call.is_foreign:
-        # In PyTorch, `model.train()` sets a mode only, `model.train(False)` too.
+        # In PyTorch, `model.train()` and `model.train(False)` only set a mode.
         keywords, arguments = getattr(call.node, "keywords", []), getattr(call.node, "args", [])
         mode = not keywords and all(isinstance(each, ast.Constant) for each in arguments)
         trains = not mode or libraries.TRAINERS.search(call.receiver)
     elif libraries.TRAINING_NAME.match(method) and call.is_deep:
-        # Of a helper's module, or what `jax.jit`, say, has made of its function.
+        # The function is from a helper module, or wrapped, for example by `jax.jit`.
         elsewhere = call.name == UNKNOWN or call.name.startswith(f"{UNKNOWN}:")
         trains = elsewhere or is_object(call.name) or libraries.TRAINERS.search(call.receiver)
     return Phase.FIT if trains else None
 
 
 def steps_of(call: Call) -> set[str]:
-    """Return what a call does of a training step: `gradient`, `update`."""
+    """Return the parts of a training step that a call performs: `gradient`, `update`."""
     found = set()
     root = call.name.partition(".")[0]
-    if call.name.endswith("()"):  # the function that `jax.grad` has returned
+    if call.name.endswith("()"):  # a function that, for example, `jax.grad` returned
         if root in libraries.DEEP and libraries.GRADIENT.match(last_of(call.name)):
             found.add("gradient")
     elif libraries.GRADIENT_METHOD.match(call.method) and (
@@ -117,19 +120,19 @@ def seeded_by(names: Set[str], written: ast.expr, node: ast.Call) -> Set[str]:
     streams = set().union(*(libraries.SEEDS.get(name, set()) for name in names))
     foreign = any(name.startswith(UNKNOWN) for name in names) or not names
     if foreign and "seed" in name_of(written).lower():
-        return libraries.STREAMS  # a helper from elsewhere
+        return libraries.STREAMS  # a helper from an unknown module may seed all of them
     return streams
 
 
 def drawn_by(
     names: Set[str], node: ast.Call, roots: Set[str], seeded: Set[str]
 ) -> Iterator[libraries.Chance]:
-    """Yield why a call draws random numbers that nothing has seeded.
+    """Yield the entries of `libraries.CHANCES` that describe a call's unseeded random draws.
 
     Parameters
     ----------
     names
-        What may be called.
+        The names that the called function may have.
     node
         The call.
     roots
@@ -149,7 +152,7 @@ def drawn_by(
             if seed is None and node.args and chance.positional:
                 seed = node.args[0]
             if "**" in arguments and chance.keyword:
-                continue  # it may be among those
+                continue  # the seed may be among these arguments
             if seed is not None and not is_none(seed):
                 continue
             said = {f"{arg}={ast.unparse(value)}" for arg, value in arguments.items()}
@@ -161,7 +164,7 @@ def drawn_by(
 
 
 def scoring_of(node: ast.AST) -> str:
-    """Return what a call is told to score by; empty if it does not say."""
+    """Return the `scoring` argument of a call; empty if there is none."""
     for keyword in getattr(node, "keywords", []):
         if keyword.arg == "scoring" and isinstance(keyword.value, ast.Constant):
             return str(keyword.value.value or "")
@@ -169,7 +172,7 @@ def scoring_of(node: ast.AST) -> str:
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the last name in what stands for a variable, function or method."""
+    """Return the last name in an expression for a variable, function or method."""
     match node:
         case ast.Attribute():
             return node.attr
@@ -193,5 +196,5 @@ def is_none(node: ast.expr) -> bool:
 
 
 def is_named(node: ast.expr, names: tuple[str, ...]) -> bool:
-    """Tell whether a project names what is called: by its last name, or by more of them."""
+    """Tell whether a project lists a called function, by its last name or a dotted name."""
     return bool(names) and any(f".{ast.unparse(node)}".endswith(f".{name}") for name in names)

@@ -1,4 +1,7 @@
-"""May a cell have read the clock? By its source alone, and in doubt yes. Pure functions."""
+"""Tell from a cell's source whether it may have read the clock; if in doubt, the answer is yes.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from nbval_tolerance.source import libraries, variables
 from nbval_tolerance.source.calls import name_of
 from nbval_tolerance.source.libraries import listed
 
-# Modules whose functions read the clock, or time what they run.
+# Modules whose functions read the clock or time the code that they run.
 CLOCKS = listed("time timeit")
-# Modules beside those in `libraries` whose functions do not.
+# Modules whose functions do not read the clock, in addition to those in `libraries`.
 CLOCKLESS = listed(
     "IPython PIL abc argparse array ast base64 bisect builtins cmath codecs colorsys contextlib "
     "contextvars csv dataclasses decimal difflib dis enum fractions gc glob gzip hashlib "
@@ -21,8 +24,8 @@ CLOCKLESS = listed(
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
-# Attributes and functions, of whatever they are: what asks for the time or for a file's, what runs
-# another program or code that is not read, and what may print how long it took.
+# Names of attributes and functions, whatever object they belong to, that read the clock or the time
+# of a file, that run another program or code that is not analysed, or that may print a duration.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"
@@ -31,14 +34,14 @@ READS = re.compile(
     r"|download\w*|fetch\w*|from_pretrained|load_state_dict_from_url|benchmark|profiler?|Event"
     r"|st_[acm]time)(_ns)?\Z"
 )
-NOW = {"now", "today"}  # as `pd.Timestamp("now")` has it
+NOW = {"now", "today"}  # for calls such as `pd.Timestamp("now")`
 TIMED = re.compile(r"%%?(time|timeit|prun|lprun|mprun|memit)\b")
-# Magics, as IPython calls them, that print no time and run no code.
+# IPython magics that print no time and run no code.
 MAGICS = listed("matplotlib config autoreload precision pinfo pinfo2 pylab psearch who")
 
 
 def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
-    """Return, for each cell, whether its source bears a mark of what may read the clock.
+    """Return, for each cell, whether its source contains anything that may read the clock.
 
     Parameters
     ----------
@@ -46,7 +49,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
         Each cell's source and its syntax tree, in order.
     """
     found = []
-    strange: set[str] = set()  # names that come from modules that may read it
+    strange: set[str] = set()  # names imported from modules that may read the clock
     made = set(dir(builtins)) | {"_", "__", "___", "In", "Out", "get_ipython", "display"}
     for source, tree in cells:
         taken, given = variables.scoped(tree)
@@ -56,9 +59,9 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
         found.append(
             unread
             or bool(TIMED.search(source))
-            or "*" in strange  # any name may be one of those
+            or "*" in strange  # any name may come from such a module
             or bool(variables.read(tree) & strange)
-            or bool(called(tree) & taken - made)  # of which nobody knows what it does
+            or bool(called(tree) & taken - made)  # an unknown function
             or leaves_python(tree)
             or any(map(reads, ast.walk(tree)))
         )
@@ -66,20 +69,20 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
 
 
 def called(tree: ast.AST) -> set[str]:
-    """Return the names of functions that code calls."""
+    """Return the names of the functions that the code calls."""
     found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return {function.id for function in found if isinstance(function, ast.Name)}
 
 
 def may_read(origin: str) -> bool:
-    """Tell whether what is imported may read the clock."""
+    """Tell whether an imported module or function may read the clock."""
     root, last = origin.partition(".")[0], origin.rpartition(".")[2]
     known = libraries.is_known(root) or root in CLOCKLESS
     return root in CLOCKS or not known or bool(READS.match(last))
 
 
 def leaves_python(tree: ast.AST) -> bool:
-    """Tell whether code runs a magic or another program, but for magics that are harmless."""
+    """Tell whether the code runs another program, or a magic not known to be harmless."""
     asked = harmless = 0
     for node in ast.walk(tree):
         asked += isinstance(node, ast.Name) and node.id == "get_ipython"
@@ -94,7 +97,7 @@ def leaves_python(tree: ast.AST) -> bool:
 
 
 def reads(node: ast.AST) -> bool:
-    """Tell whether a piece of code itself may read the clock."""
+    """Tell whether a syntax node may read the clock, apart from its child nodes."""
     match node:
         case ast.Attribute() | ast.Name():
             name = name_of(node)
@@ -107,5 +110,5 @@ def reads(node: ast.AST) -> bool:
 
 
 def is_comment(source: str) -> bool:
-    """Tell whether a source holds comments and blank lines only."""
+    """Tell whether a source contains only comments and blank lines."""
     return all(line.strip()[:1] in ("", "#") for line in source.splitlines())

@@ -1,7 +1,8 @@
-"""What is known of libraries: which calls train, what their numbers are, which draw at random.
+"""Facts about libraries: which calls train, what kind of numbers they return, and which are random.
 
-A name is a dotted path from a library's root: `sklearn.svm.SVC`. `()` stands for what a call
-returns: `sklearn.svm.SVC()` is an object, `sklearn.svm.SVC().fit` its method.
+A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
+that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
+methods.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from nbval_tolerance.compare import Phase
 
 
 def listed(text: str) -> frozenset[str]:
-    """Return the words of a text."""
+    """Return the set of words in a text."""
     return frozenset(text.split())
 
 
-# Libraries whose models are trained step by step, in float32: training amplifies rounding.
+# Libraries whose models are trained step by step in float32, so training amplifies rounding.
 DEEP = listed(
     "autokeras catalyst chainer deepchem detectron2 diffusers equinox fastai flax gpytorch "
     "haiku ignite jax keras keras_cv keras_hub keras_nlp keras_tuner lightning mxnet numpyro "
@@ -27,52 +28,53 @@ DEEP = listed(
     "stable_baselines3 tensorflow tensorflow_hub tensorflow_probability tflearn timm torch "
     "torch_geometric torchaudio torchtext torchvision transformers trl ultralytics umap"
 )
-# Libraries whose models their data determine, but for rounding and for where a solver stops.
+# Libraries whose models depend only on their data, rounding, and the point where a solver stops.
 CLASSICAL = listed(
     "arch catboost cvxpy hmmlearn imblearn lifelines lightgbm linearmodels lmfit mlxtend numpy "
     "pmdarima prophet scipy sklearn statsforecast statsmodels xgboost"
 )
-# Others whose calls are known by name.
+# Other libraries whose calls are known by name.
 OTHERS = listed(
     "collections copy datetime emcee functools gensim itertools math matplotlib os pandas pymc "
     "multiprocessing pymc3 random secrets seaborn statistics tempfile threading time timeit "
     "torchmetrics uuid"
 )
 
-# What tests/measure_estimators.py shows: these two amplify rounding on float32 data as networks do.
+# On float32 data, these two amplify rounding as networks do (measured by
+# tests/measure_estimators.py).
 CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
-# These only compare, count and scale: not one moves by more than the tolerance before training.
+# These only compare, count and scale. Their results stay within the tolerance before training.
 EXACT = re.compile(
     r"(Scaler|Normalizer|Binarizer|Encoder|Imputer|Discretizer|Vectorizer|FunctionTransformer"
     r"|PolynomialFeatures|SplineTransformer|SelectKBest|SelectPercentile|VarianceThreshold"
     r"|Neighbors\w*|NearestCentroid|Dummy\w+|DecisionTree\w+|ExtraTree\w+|RandomForest\w+"
     r"|IsolationForest|DBSCAN|AgglomerativeClustering|BaseEstimator|\w+Mixin)\(\)\Z"
 )
-# These are what is in them.
+# These wrap other estimators and count as whatever they contain.
 WRAPPER = re.compile(
     r"(\w*[Pp]ipeline|\w+SearchCV|ColumnTransformer|make_column_transformer|FeatureUnion|Bagging\w+"
     r"|Voting\w+|Stacking\w+|OneVs\w+|MultiOutput\w+|Calibrated\w+|RFE(CV)?|clone"
     r"|TransformedTargetRegressor)\(\)\Z"
 )
 
-# Methods that fit a model, of whatever library.
+# Methods that fit a model in any library.
 FITS = listed("fit partial_fit fit_transform fit_predict fit_resample fit_regularized")
 # Methods that train a network.
 TRAINS = listed("apply_gradients fine_tune fit_generator fit_one_cycle lr_find train_on_batch")
-# Methods of optimizers, and variables that hold one where nothing else says so.
+# Methods of optimizers, patterns for their classes, and names of variables that hold optimizers.
 STEPS = {"step", "apply", "minimize"}
 OPTIMIZER = re.compile(
     r"(torch\.optim\.(?!lr_scheduler)|keras\.optimizers|tensorflow\..*optimizers?)"
 )
 OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
-# Variables that hold what trains by `train()`.
+# Names of variables whose `train()` method trains.
 TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
-# Functions from elsewhere that train: `train_one_epoch`, but not `train_test_split`.
+# Names of training functions in unknown modules: `train_one_epoch`, but not `train_test_split`.
 TRAINING_NAME = re.compile(
     r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
     r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"
 )
-# Functions and methods of libraries that train, and those that fit what they are given.
+# Library functions and methods that train, and those that fit the model that they are given.
 TRAINING_CALL = re.compile(
     r"(ignite|pyro|numpyro)\..*\(\)\.(run|step)\Z|(lightning|pytorch_lightning)\..*\(\)\.tune\Z"
     r"|(transformers|trl|sentence_transformers|ultralytics|detectron2)\..*\(\)\.train\Z"
@@ -88,19 +90,19 @@ FITTING_CALL = re.compile(
     r"|sklearn\.model_selection\.(cross_val_\w+|cross_validate|learning_curve|validation_curve"
     r"|permutation_test_score)\Z|sklearn\..*\.(k_means|lasso_path|enet_path)\Z"
 )
-# A gradient, by the name of a library's function or method; and changes of a variable in place.
+# Names of functions and methods that compute a gradient, and those that change a variable in place.
 GRADIENT = re.compile(r"\w*grad\w*\Z|vjp\Z")
 GRADIENT_METHOD = re.compile(r"(manual_)?backward\Z|gradient\Z|grad\Z")
 UPDATES = listed("assign assign_add assign_sub add_ copy_ map sub_ tree_map")
 
-# What these return holds no numbers that a machine may change: counts, texts, types.
+# The results of these contain no numbers that depend on the machine, only counts, texts or types.
 PLAIN = listed(
     "argmax argmin argsort bincount bool classification_report columns confusion_matrix count "
     "count_params device dir dtype enumerate format get_params hasattr id index int isinstance "
     "join keys len lower name names ndim nunique range replace repr shape size split str strip "
     "summary title type unique upper value_counts"
 )
-# What these return is of the kind of what they are given.
+# The results of these are of the same kind as their input.
 PASSES = listed(
     "DataFrame Series abs absolute amax amin around array asarray astype average compute "
     "concatenate copy cpu cumsum deepcopy describe detach display fabs flatten float head item "
@@ -108,12 +110,12 @@ PASSES = listed(
     "percentile ravel reshape result reversed round sort_values sorted sqrt squeeze stack std "
     "sum tail tensor to_numpy tolist tuple values"
 )
-# These call a function that they are given.
+# These call the function that they are given.
 APPLIES = listed(
     "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
     "submit timeit while_loop"
 )
-# What the run itself brings: moments and durations, numbers of processes and threads.
+# Values that depend on the run itself: moments and durations, ids of processes and threads.
 OF_THE_RUN = {
     "duration": re.compile(
         r"time\.(time|perf_counter|monotonic|process_time|thread_time)(_ns)?\Z"
@@ -121,14 +123,14 @@ OF_THE_RUN = {
     ),
     "id": re.compile(r"os\.getp?pid\Z|threading\.get_(ident|native_id)\Z"),
 }
-# Attributes that hold parts of an estimator.
+# Attributes that contain parts of an estimator.
 PARTS = listed(
     "best_estimator_ estimator estimator_ estimators_ model named_estimators_ named_steps steps"
 )
 
-# Kinds, and the words of identifiers that tell them. The first that occurs decides.
+# Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # No result of a model: what was set, and logarithms of densities.
+    # These are not results of a model, but settings and logarithms of densities.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -151,7 +153,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a name by which a library is known: Keras goes by two."""
+    """Return a dotted name with its library's usual name; Keras, for example, has several."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 
@@ -161,7 +163,7 @@ def is_known(root: str) -> bool:
 
 
 def kind_of(identifier: str) -> str:
-    """Return the kind of number that an identifier tells; empty if it tells none.
+    """Return the kind of number that an identifier indicates; empty if it indicates none.
 
     >>> kind_of("val_acc"), kind_of("CrossEntropyLoss"), kind_of("weights"), kind_of("plot_loss")
     ('accuracy', 'loss', '', '')
@@ -173,14 +175,14 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` for a call that yields such; else an empty text."""
+    """Return `duration` or `id` for a call that returns one; otherwise an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
 def score_kind(names: Set[str]) -> str:
-    """Return the kind of what the estimators' `score()` returns: accuracy, R²; empty for others.
+    """Return the kind of the estimators' `score()`: accuracy, or R²; empty for others.
 
-    What may be either is taken for R², which may move farther.
+    A score that may be either counts as R², whose tolerance is wider.
     """
     classes = [name for name in names if name.endswith("()")]
     classifiers = [one for one in classes if CLASSIFIER.search(one)]
@@ -188,11 +190,11 @@ def score_kind(names: Set[str]) -> str:
     if classifiers and not regressors:
         return "accuracy"
     either = regressors or all(WRAPPER.search(one) for one in classes)
-    return "probability" if either else ""  # or a likelihood, a distance
+    return "probability" if either else ""  # it may be a likelihood or a distance
 
 
 def effort(names: Set[str]) -> Phase | None:
-    """Return the phase into which fitting such an object leads; None if none of them is known."""
+    """Return the phase that fitting these objects implies; None if none of them is known."""
     phases = set()
     for name in names:
         root = name.partition(".")[0]
@@ -213,26 +215,27 @@ def effort(names: Set[str]) -> Phase | None:
 
 @dataclass(frozen=True)
 class Chance:
-    """Calls whose result is another in each run.
+    """Calls whose result differs from run to run.
 
     Attributes
     ----------
     calls
         A pattern for their names.
     seed
-        How to seed them, as code; empty if nothing does.
+        The code that seeds them; empty if they cannot be seeded.
     streams
         The generators from which they draw; empty if each call has its own.
     keyword
         The argument that seeds one call.
     positional
-        Whether the first argument is that one.
+        Whether the seed may be the first positional argument.
     when
-        A pattern for `argument=value`, an argument, a library or a name: one must be there.
+        A pattern that an `argument=value`, an argument, an imported library or the call's name
+        must match. Empty if there is no such condition.
     clock
-        Whether they ask for the time.
+        Whether they read the clock.
     most
-        With more arguments than these, the result is the same in each run.
+        The maximum number of arguments; with more, the result is the same in each run.
     """
 
     calls: re.Pattern
@@ -248,7 +251,7 @@ class Chance:
 def chance(
     calls: str, seed: str, streams: str = "", keyword: str = "", when: str = "", **more: Any
 ) -> Chance:
-    """Return a `Chance` from texts."""
+    """Return a `Chance` for the names that match `calls`."""
     return Chance(
         re.compile(rf"(?:{calls})\Z"), seed, frozenset(streams.split()), keyword, when=when, **more
     )
@@ -337,7 +340,7 @@ CHANCES = (
     chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
     chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
     chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
-    # Their error bars come from resampled data, which only the argument seeds.
+    # The error bars of these plots come from resampling, and only this argument seeds it.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
         r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"
@@ -351,7 +354,7 @@ CHANCES = (
         "",
         clock=True,
     ),
-    # Without the moment that they are to print, it is now.
+    # Without an argument for the time, these use the current time.
     chance(r"time\.(localtime|gmtime|ctime|asctime)", "", clock=True, most=0),
     chance(r"time\.strftime", "", clock=True, most=1),
     chance(

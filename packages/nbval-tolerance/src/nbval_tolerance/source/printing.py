@@ -1,4 +1,4 @@
-"""Which expressions does a `print` show, and after which words? Pure functions of syntax trees."""
+"""Find the expressions that a `print` call shows, and the words before each. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PERCENT = re.compile(r"%[-+# 0]*[\d*]*(?:\.[\d*]+)?([a-zA-Z])")
 
 @dataclass(frozen=True)
 class Part:
-    """An expression in what is printed, the words before it and its format; or words alone."""
+    """A printed expression with its format and the words before it, or words alone."""
 
     words: str
     node: ast.expr | None = None
@@ -21,7 +21,7 @@ class Part:
 
 
 def printed(arguments: list[ast.expr]) -> Iterator[Part]:
-    """Yield the parts of what `print` is given. The words after the last number are left out."""
+    """Yield the parts of the arguments of `print`, without the words after the last number."""
     words = ""
     for argument in arguments:
         for part in parts(argument):
@@ -32,7 +32,7 @@ def printed(arguments: list[ast.expr]) -> Iterator[Part]:
 
 
 def parts(node: ast.expr) -> Iterator[Part]:
-    """Yield the parts of one argument: of a text, those that are put into it."""
+    """Yield the parts of one argument. For a formatted string, those are its pieces and fields."""
     match node:
         case ast.Constant():
             yield Part(str(node.value))
@@ -61,7 +61,7 @@ def formatted(text: str, node: ast.Call) -> Iterator[Part]:
     """Yield the parts of `"…".format(…)`."""
     try:
         fields = list(string.Formatter().parse(text))
-    except ValueError:  # a malformed format string: the cell itself raises, too
+    except ValueError:  # a malformed format string, for which the cell itself raises, too
         return
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     place = 0

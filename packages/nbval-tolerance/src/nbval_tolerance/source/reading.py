@@ -1,7 +1,7 @@
 """Read a notebook's code in the order in which it runs, without running it.
 
-Variables keep from cell to cell what is known of their values. A loop is read once, each branch of
-an `if` once, a function of the notebook where it is called.
+What is known about the values of variables is kept from cell to cell. A loop and each branch of an
+`if` are read once. A function of the notebook is read wherever it is called.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reader(Caller):
     """Reads cells one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
-        """Return what the next cell does; `silent` if the value of its last line is not shown."""
+        """Return what the next cell does; if `silent`, the value of its last line is not shown."""
         self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -70,7 +70,7 @@ class Reader(Caller):
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Read blocks of which one runs: a variable is then what any of them makes it."""
+        """Read alternative blocks; afterwards, a variable may have its value from any of them."""
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -173,15 +173,16 @@ class Reader(Caller):
 
     def _run_augassign(self, node: ast.AugAssign) -> None:
         ascends = isinstance(node.op, ast.Add) and isinstance(node.value, ast.BinOp)
-        if ascends or isinstance(node.op, ast.Sub):  # `w -= g`, `w += rate * g`, not `total += 1`
+        # This holds for `w -= g` and `w += rate * g`, but not for `total += 1`.
+        if ascends or isinstance(node.op, ast.Sub):
             self.steps.add("update")
         self.bind(node.target, arithmetic(node.op, self.value(node.target), self.value(node.value)))
 
     def _run_delete(self, node: ast.Delete) -> None:
-        """Keep the variable: it may be deleted in one of several branches."""
+        """Keep the variable, because it may be deleted in only one of several branches."""
 
     def bind(self, target: ast.expr, value: Value) -> None:
-        """Give the target of an assignment its value."""
+        """Assign a value to the target of an assignment."""
         match target:
             case ast.Name():
                 self.scope[target.id] = value
@@ -208,7 +209,7 @@ class Reader(Caller):
     # Expressions
 
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and note what it does."""
+        """Return what an expression may be, and record what it does."""
         self.left -= 1
         method = getattr(self, f"_value_{type(node).__name__.lower()}", None)
         if method and self.left > 0:
@@ -233,7 +234,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return what an expression may be that is called: its name tells of what it returns."""
+        """Return what a called expression may be; its name reveals only the kind of its result."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING
@@ -246,7 +247,7 @@ class Reader(Caller):
         return self.value(node)
 
     def attribute(self, base: Value, attribute: str) -> Value:
-        """Return an attribute of a value: of a library, an object, a number, a container."""
+        """Return an attribute of a library, an object, a number or a container."""
         if attribute in libraries.PARTS and any(map(is_object, base.all)):
             return Value(base.all)
         found = set()
@@ -378,7 +379,7 @@ class Reader(Caller):
 
 
 def is_step(target: ast.expr, value: ast.expr) -> bool:
-    """Tell whether an assignment makes a variable anew from itself: `w = w - g`, `w = step(w)`."""
+    """Tell whether an assignment computes a variable from itself: `w = w - g`, `w = step(w)`."""
     difference = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub)
     if not difference and not isinstance(value, ast.Call | ast.ListComp):
         return False

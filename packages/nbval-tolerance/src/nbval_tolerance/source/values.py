@@ -1,4 +1,4 @@
-"""What may an expression of a notebook's code be? As much of it as names tell. Pure functions."""
+"""What an expression in a notebook's code may be, according to its names. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ UNKNOWN = "?"
 
 @dataclass(frozen=True)
 class Value:
-    """What an expression may be.
+    """The possible values of an expression.
 
     Attributes
     ----------
     names
-        What it may be called: a dotted name, as in `libraries`; `def f 3` and `class Net` of the
-        notebook, `class Net()` for an object; `=accuracy` for numbers of a kind; `?` for anything,
-        `?:helpers.train` if it comes from a module that is not known. Empty for what is no number
-        that a machine may change: a text, an integer, a constant.
+        The names that it may have: a dotted name, as in `libraries`; `def f 3` and `class Net` for
+        functions and classes of the notebook, and `class Net()` for an object; `=accuracy` for
+        numbers of a kind; `?` for anything, and `?:helpers.train` for something from an unknown
+        module. Empty for a value that cannot depend on the machine: a text, an integer, a constant.
     items
-        The values in a container; a single one may stand for many.
+        The values in a container; a single item may stand for many.
     """
 
     names: frozenset[str] = frozenset()
@@ -31,17 +31,17 @@ class Value:
 
     @property
     def all(self) -> frozenset[str]:
-        """The names of the value and of what is in it."""
+        """The names of the value and of everything in it."""
         return self.names.union(*(item.all for item in self.items or ()))
 
     @property
     def each(self) -> Value:
-        """What a loop over the value yields."""
+        """The value that a loop over this value yields."""
         return self if self.items is None else union(self.items)
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of the numbers in the value, with `?` if some may be of any."""
+        """The kinds of the numbers in the value; includes `?` if some may be of any kind."""
         found = {name.removeprefix("=") for name in self.all if name.startswith("=")}
         return found | ({UNKNOWN} if any(is_unknown(name) for name in self.all) else set())
 
@@ -51,22 +51,22 @@ ANYTHING = Value(frozenset({UNKNOWN}))
 
 
 def named(*names: str) -> Value:
-    """Return the value of these names."""
+    """Return a value with these names."""
     return Value(frozenset(names))
 
 
 def number(kind: str) -> Value:
-    """Return a number of a kind; anything if the kind is empty."""
+    """Return a number of a kind, or a value that may be anything if the kind is empty."""
     return named(f"={kind}") if kind else ANYTHING
 
 
 def container(*items: Value) -> Value:
-    """Return a list or tuple of values; with one of them, also a container of many such."""
+    """Return a list or tuple of values; a single item may also stand for many such values."""
     return Value(items=items)
 
 
 def union(values: Iterable[Value]) -> Value:
-    """Return what is one of several values."""
+    """Return a value that may be any of several values."""
     names: frozenset[str] = frozenset()
     items: tuple[Value, ...] | None = None
     for value in values:
@@ -81,14 +81,14 @@ def union(values: Iterable[Value]) -> Value:
 
 
 def is_object(name: str) -> bool:
-    """Tell whether a name stands for an object: what a call of a library or class returned."""
+    """Tell whether a name stands for an object that a library or class returned."""
     return name.endswith("()") and not name.startswith((UNKNOWN, "="))
 
 
 def is_unknown(name: str) -> bool:
-    """Tell whether a name may stand for numbers of a kind that is not known.
+    """Tell whether a name may stand for numbers of an unknown kind.
 
-    An object of a class is not: it is shown by its name and settings.
+    An object of a class does not, because it is displayed as its name and settings.
     """
     if name.startswith(("=", "def ", "class ", "scored ")):
         return False
@@ -97,13 +97,13 @@ def is_unknown(name: str) -> bool:
 
 
 def imported(name: str) -> Value:
-    """Return what is imported; of a module that is not known, it may be anything."""
+    """Return the value of an imported name; from an unknown module, it may be anything."""
     known = libraries.is_known(name.partition(".")[0])
     return named(libraries.canonical(name) if known else f"{UNKNOWN}:{name}")
 
 
 def told_by(identifier: str, value: Value) -> Value:
-    """Return a value; if nothing is known of it, of the kind that its identifier tells."""
+    """Return a value, or, if it is unknown, a number of the kind that its identifier indicates."""
     unknown = value.names and all(name.startswith(UNKNOWN) for name in value.names)
     if unknown and value.items is None and (kind := libraries.kind_of(identifier)):
         return number(kind)
@@ -111,7 +111,7 @@ def told_by(identifier: str, value: Value) -> Value:
 
 
 def arithmetic(operation: ast.operator, left: Value, right: Value) -> Value:
-    """Return the result of an operation: of the operands' kind, if nothing unknown is in it."""
+    """Return the result of an operation: a number of the operands' kinds if they are known."""
     kinds = left.kinds | right.kinds
     if kinds and UNKNOWN not in kinds:
         return named(*(f"={kind}" for kind in kinds))

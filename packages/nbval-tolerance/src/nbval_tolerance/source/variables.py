@@ -1,37 +1,37 @@
-"""Which variables a piece of code reads, and which it may change. Pure functions of its tree."""
+"""Find the variables that code may read or change. Pure functions of its syntax tree."""
 
 from __future__ import annotations
 
 import ast
 import symtable
 
-SHOWING = ("print", "display")  # functions that change nothing that they are given
+SHOWING = ("print", "display")  # functions that do not change their arguments
 
 
 def read(tree: ast.AST) -> set[str]:
-    """Return the names that code reads."""
+    """Return the names that the code reads."""
     return used(tree, ast.Load)
 
 
 def made(tree: ast.AST) -> set[str]:
-    """Return the names to which code assigns."""
+    """Return the names to which the code assigns."""
     return used(tree, ast.Store)
 
 
 def used(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that stand in code in one context."""
+    """Return the names that the code uses in one context."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if isinstance(node.ctx, context)}
 
 
 def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the global variables that code reads, and those to which it assigns.
+    """Return the global variables that the code reads, and those to which it assigns.
 
-    Names of a function's or a comprehension's own are left out.
+    Local names of functions and comprehensions are left out.
     """
     try:
         tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
-    except SyntaxError:  # such as of `await`, which IPython allows
+    except SyntaxError:  # for example top-level `await`, which IPython allows
         return read(tree), made(tree)
     top = tables[0]
     found: tuple[set[str], set[str]] = set(), set()
@@ -46,9 +46,10 @@ def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def taken(tree: ast.Module) -> set[str]:
-    """Return the variables that code takes from the code before it: not those that it makes first.
+    """Return the variables that the code reads without having assigned them before.
 
-    What it makes in a branch or a loop may not be made.
+    A variable that is assigned in a branch or a loop still counts as taken, because the assignment
+    may not run.
     """
     found: set[str] = set()
     own: set[str] = set()
@@ -66,7 +67,7 @@ def taken(tree: ast.Module) -> set[str]:
 
 
 def changed(tree: ast.AST) -> set[str]:
-    """Return the names that code makes, or whose value it may change."""
+    """Return the names that the code defines, and those whose value it may change."""
     _, found = scoped(tree)
     for node in ast.walk(tree):
         match node:
@@ -80,7 +81,7 @@ def changed(tree: ast.AST) -> set[str]:
 
 
 def imported(tree: ast.AST) -> set[tuple[str, str]]:
-    """Return what code imports: a name in the code (`*` for all of a module) and a dotted name."""
+    """Return the imports in code as pairs of the local name (`*` for all) and the dotted name."""
     found = set()
     for node in ast.walk(tree):
         match node:

@@ -1,1 +1,1 @@
-"""What a printed text holds: lines, numbers, kinds, and what says nothing. Pure functions."""
+"""Parse a printed text: lines, numbers, kinds, and the parts to ignore. Pure functions."""

@@ -1,4 +1,4 @@
-"""What is a printed number? The words around it say so. Pure functions of texts."""
+"""Tell the kind of a printed number from the words around it. Pure functions of texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
-# What the words before a number, or above it in a table, say that it is. A setting, such as a
-# learning rate, depends on no training: it is held to the strictest tolerance everywhere. What also
-# names results is none: a temperature may have been fitted, a step size found. IoU and specificity
-# are shares of right answers, like accuracy, and so is scikit-learn's `test_score`. R² is 1 minus a
-# loss that may move by 8%, so it moves farther. A spread, or a p-value, is small beside other
-# numbers: their size says nothing about it. Two are left to be floats: `error`, which may be one of
-# rounding, and perplexity, which grows faster than its loss.
+# Words before a number, or above it in a table, tell its kind. A setting, such as a
+# learning rate, does not depend on training, so the strictest tolerance applies everywhere. Words
+# that also name results are not settings: a temperature may have been fitted, and a step size may
+# have been found. IoU, specificity and scikit-learn's `test_score` are shares of right answers,
+# like accuracy. R² is 1 minus a loss that may move by 8%, so it may move farther than an accuracy.
+# A spread or a p-value is small compared with other numbers, and their size says nothing about it.
+# Two words are not listed, so their numbers stay floats: `error`, which may be a rounding error,
+# and perplexity, which grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -27,12 +28,12 @@ WORDS = re.compile(
       | (?<! [a-z] ) betas ['"]? \s? [=:(] | negative_slope | clip_? (?: norm | value )
       | label [\s_] smoothing | validation_split | test_size | ['"] rate ['"] | dropout \s? [=(]
       | \b (?: SGD | RMSprop | N?Adam[wx]? | L[12] ) \(
-        # Not in capitals, which name a model with it, `L2: 0.54`, nor one that was searched for.
+        # Capitals name a model, as in `L2: 0.54`, and `best_alpha` is the result of a search.
       | (?-i: (?<! [a-z] ) (?: dropout | l[12] | (?<! best [\s_] ) (?: alpha | threshold ) ) )
         (?= ['"]? \s? [=:(] ) )
     | (?P<duration> (?<! [a-z] ) (?: fit | score | train | training | inference | predict | elapsed
         | wall | cpu | run | execution ) [\s_-]* times? (?! [a-z] ) | \b speed-? \s? up \b
-      # Not an elapsed distance.
+      # An elapsed distance is not a duration.
       | \b elapsed \b (?! [\s_] (?! (?: times? | wall | cpu | real | since | in | m?s | secs?
           | mins? | h | seconds? | minutes? | hours? ) \b ) [a-z]+ \W{1,3} [\d.-] )
       | \b (?: times | x ) \s (?: faster | slower | as \s fast ) \b )
@@ -58,14 +59,15 @@ WORDS = re.compile(
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
-OF_THE_RUN = ("duration", "id")  # kinds that say nothing
-# What makes a number the name of those after it: `dropout 0.5: accuracy 0.93`, `{0.1: 0.93}`.
+OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
+# After a number, this pattern makes the number a name for later ones: `dropout 0.5: accuracy 0.93`,
+# `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word that names a kind, and where it stands."""
+    """A word that names a kind, and its position."""
 
     start: int
     end: int
@@ -74,20 +76,20 @@ class Word:
 
 @dataclass(frozen=True)
 class Named:
-    """What is known of the names of numbers, beside those on their lines.
+    """What is known about the names of numbers, apart from the words on their lines.
 
     Attributes
     ----------
     words
-        Words beside `WORDS`.
+        Words in addition to `WORDS`.
     label
-        The name of what is printed, such as a probe's.
+        The name of what is printed, such as a probe's name.
     result
         The kind of a number that nothing names.
     lone
-        Whether there is no other number in the text: an integer beside others is a count.
+        Whether the text has only one number. An integer beside other numbers is a count.
     timed
-        Whether a word may say that a number is a duration of the run.
+        Whether a word may mark a number as a duration of the run.
     """
 
     words: Words = ()
@@ -98,29 +100,29 @@ class Named:
 
 
 def frozen(words: Mapping[str, Sequence[str]]) -> Words:
-    """Return words by kind in a form that can be a key."""
+    """Return words by kind in a hashable form."""
     return tuple((kind, tuple(of)) for kind, of in words.items())
 
 
 def phrase(words: str) -> str:
-    """Return a pattern for words as whole ones; a blank in them is a `_` as well."""
+    """Return a pattern that matches whole words; a space in them also matches `_`."""
     parts = map(re.escape, re.split(r"[\s_]+", words.strip(" _")))
     return r"(?<![^\W_])" + r"[\s_]+".join(parts) + r"(?![^\W_])"
 
 
 def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str:
-    """Name a number by what stands around it.
+    """Return the kind of a number from the text around it.
 
     Parameters
     ----------
     line
-        The line in which it stands.
+        The line with the number.
     token
-        Its place there.
+        The number's position in the line.
     above
-        The lines before it, downwards, that name a kind; one may be the head of a table.
+        The lines before it that name a kind, from top to bottom; one may be the head of a table.
     named
-        What else is known.
+        What else is known about the names of numbers.
 
     Returns
     -------
@@ -142,13 +144,13 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
 
 
 def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:
-    """Return the kind that a word names: on a number's line, in the head above it, in the label."""
+    """Return the kind that a word names on a number's line, in the head above or in the label."""
     kind = nearest_word(line, line, token, named.words)
     if kind:
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # As in `0.93 accuracy`, but not in `0.93 lr: 0.1`, where the word names what comes next.
+    # This applies to `0.93 accuracy`, but not to `0.93 lr: 0.1`, whose word names the next number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -158,7 +160,7 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
     for head in reversed(above):
         kind = nearest_word(head, line, token, named.words)
         if any(not is_integer(match[0]) for match in NUMBER.finditer(head)):
-            if kind:  # a line of its own, such as `loss 0.25`
+            if kind:  # a separate line, such as `loss 0.25`
                 break
         elif kind:
             return kind
@@ -168,8 +170,9 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
-    `text` is the number's own line, or one above it: the head of a table, in which the words of the
-    number's column count, then those above the names of rows, and `loss:` before several columns.
+    `text` is the number's own line, or a line above it that is the head of a table. In a head, the
+    words of the number's column count first, then those above the row names and a `loss:` before
+    several columns.
     """
     found = words_of(text, words)
     if text is line:
@@ -178,7 +181,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # without results in other columns, these may be models: one with dropout, one without
+    ):  # if no other column has results, the columns may be models, with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
@@ -189,7 +192,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
 def last_word(
     found: Sequence[Word], begin: int, end: int, text: str, line: str, token: Token
 ) -> str | None:
-    """Return the kind of the last of some words that begins in a part of the text."""
+    """Return the kind of the last word that begins between two positions in the text."""
     for word in reversed(found):
         if begin <= word.start < end and (
             word.kind != "setting" or is_set(word, text, line, token, end)
@@ -198,9 +201,9 @@ def last_word(
     return None
 
 
-@lru_cache(maxsize=500)  # a line is asked once for each of its numbers
+@lru_cache(maxsize=500)  # called once for each number in a line
 def words_of(text: str, words: Words = ()) -> tuple[Word, ...]:
-    """Return all words in a line that say what a number is; those of a project come first."""
+    """Return all words in a line that name a kind; a project's words take precedence."""
     found = [
         Word(*match.span(), f"held-out {kind}" if match["held_out"] and kind != "setting" else kind)
         for kind, pattern in patterns(words)
@@ -217,7 +220,7 @@ def words_of(text: str, words: Words = ()) -> tuple[Word, ...]:
 
 @lru_cache(maxsize=100)
 def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
-    """Return a pattern for the words of each kind, the longest of them first."""
+    """Return a pattern for the words of each kind, with the longest words first."""
     made = []
     for kind, of in words:
         choice = "|".join(phrase(one) for one in sorted(of, key=len, reverse=True))
@@ -229,11 +232,12 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
     """Tell whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
 
-    It names the first number after it and, if that stands in a bracket, as in `Adam(1e-3, 0.9)`,
-    the others there; in the head of a table, `text`, the first number in its column.
+    The word names the first number after it and, if that number is in a bracket, as in
+    `Adam(1e-3, 0.9)`, the other numbers there. In the head of a table, it names the first number in
+    its column.
     """
     if text is not line:
-        if end != token.end:  # cells were counted
+        if end != token.end:  # the column was found by counting cells
             return not GAP.search(text[word.end : end])
         first = next(match for match in NUMBER.finditer(line) if match.end() > word.start)
         return first.start() == token.start < word.end

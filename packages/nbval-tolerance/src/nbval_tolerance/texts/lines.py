@@ -1,4 +1,4 @@
-"""The lines of a text, and what in them is no plain text. Pure functions."""
+"""Split a text into lines, and lines into plain text and tokens. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from nbval_tolerance.texts.passing import SOMETIMES, Token, tokens_of
 from nbval_tolerance.texts.tables import cells, is_row
 from nbval_tolerance.texts.terminal import rendered
 
-RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")  # only box-drawing: a table's rule
+# The ruled line of a table, which consists only of box-drawing characters.
+RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")
 BOX = re.compile(r"\s*[─-╿]+\s*")
-MOST_ABOVE = 50  # lines that may name a number below
+MOST_ABOVE = 50  # maximum number of earlier lines that may name a number
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Line:
     Attributes
     ----------
     number
-        The line's number, from 1.
+        The line's number, starting at 1.
     text
-        What it says.
+        The text of the line.
     above
-        The lines above it that may name its numbers, downwards.
+        The lines above it that may name its numbers, from top to bottom.
     tokens
-        What is no plain text in it, in order.
+        The parts that are not plain text, in order.
     """
 
     number: int
@@ -42,10 +43,10 @@ class Line:
 
     @cached_property
     def template(self) -> str:
-        """The text with a mark for each token: `loss # of § at …`.
+        """The text with a placeholder for each token: `loss # of § at …`.
 
-        White space beside brackets and in padding says nothing: `[ 1. 10.]` and `[1. 9.]` have the
-        same form, and so have table cells and progress bars of other widths.
+        White space beside brackets and in padding is ignored, so `[ 1. 10.]` and `[1. 9.]` have the
+        same form, as do table cells and progress bars of different widths.
         """
         parts, at = [], 0
         for token in self.tokens:
@@ -61,7 +62,7 @@ class Line:
 
     @cached_property
     def arrays(self) -> dict[int, float]:
-        """Where each number in an array starts -> the largest magnitude in that array."""
+        """The start of each number in an array -> the largest magnitude in that array."""
         found: dict[int, float] = {}
         depth, opened = 0, 0
         for bracket in re.finditer(r"[\[\]]", self.text):
@@ -77,7 +78,7 @@ class Line:
 
     @cached_property
     def rows(self) -> dict[int, float]:
-        """Decimals -> the largest magnitude of the line's floats that are printed with so many."""
+        """Number of decimals -> the largest magnitude of the line's floats printed with as many."""
         found: dict[int, float] = {}
         for token in self.compared:
             if token.what == "number" and not is_integer(token.text):
@@ -87,18 +88,18 @@ class Line:
 
     @cached_property
     def floats(self) -> int:
-        """How many of the numbers are no integers."""
+        """How many of the numbers are not integers."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Tell whether a number stands neither in an array nor behind another in a table's row."""
+        """Tell whether a number is neither in an array nor after another in a table's row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])
 
 
 def mark(token: Token) -> str:
-    """Return what stands for a token in a template."""
+    """Return the placeholder for a token in a template."""
     if token.passes:
         return " │ " if token.what == "bar" else "…"
     if token.what == "time":
@@ -107,20 +108,20 @@ def mark(token: Token) -> str:
 
 
 def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterator[Line]:
-    """Yield the lines of a text as a terminal shows it; the lines of one array are one line.
+    """Yield the lines of a text as a terminal shows it; the lines of one array count as one line.
 
     Parameters
     ----------
     text
-        As it was printed.
+        The text as it was printed.
     words
-        A project's words for kinds: what names a number may stand in a line above it.
+        A project's words for kinds. The word that names a number may be on a line above.
     clock
-        Whether the code that printed it reads the clock; None if that is not known.
+        Whether the code that printed the text reads the clock; None if unknown.
     """
     numbered = list(logical_lines(rendered(text)))
-    above: list[str] = []  # since the last blank line, those that name a kind
-    heads: list[str] = []  # of a table that goes on after a blank line
+    above: list[str] = []  # The lines that name a kind, since the last blank line.
+    heads: list[str] = []  # The heads of a table that continues after a blank line.
     for index, (number, line) in enumerate(numbered):
         if not line.strip():
             before = index and numbered[index - 1][1].strip()
@@ -142,13 +143,13 @@ def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterato
 
 @lru_cache(maxsize=1000)
 def is_head(line: str) -> bool:
-    """Tell whether a line may be the head of a table: it names columns and holds no floats."""
+    """Tell whether a line may be the head of a table, which names columns and has no floats."""
     floats = (match for match in NUMBER.finditer(line) if not is_integer(match[0]))
     return len(cells(line)) > 1 and not any(floats)
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of each line; the lines of one array are one line."""
+    """Yield the number (from 1) and text of each line; the lines of one array count as one."""
     begun, parts, depth, call, said = 0, [], 0, 0, False
     for number, line in enumerate(text.rstrip().splitlines(), start=1):
         first = not line.strip() and not said
@@ -159,9 +160,9 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
         parts.append(line.rstrip())
         depth += line.count("[") - line.count("]")
         call += line.count("(") - line.count(")")
-        # After `array([…],` NumPy may put `dtype=float32)` into a line of its own.
+        # After `array([…],` NumPy may put `dtype=float32)` on a separate line.
         if depth <= 0 and (call <= 0 or not parts[-1].endswith(",")):
             yield begun, "\n".join(parts)
             begun, parts, depth, call = 0, [], 0, 0
-    if parts:  # a bracket that never closes is no array
+    if parts:  # a bracket that never closes does not begin an array
         yield from enumerate(parts, start=begun)

@@ -1,4 +1,4 @@
-"""Numbers as they are printed: what one is, how many digits it shows. Pure functions of texts."""
+"""Parse printed numbers: recognize them, and count their digits. Pure functions of texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMBER = re.compile(
 
 
 def is_integer(number: str) -> bool:
-    """Tell whether a printed number is an integer: digits, no point, no exponent."""
+    """Tell whether a printed number is an integer, with neither a point nor an exponent."""
     return not set(number) & set(".eEnN")
 
 
@@ -36,32 +36,32 @@ def value(number: str) -> float:
 
 
 def decimals(number: str) -> int:
-    """Return the place of the last printed digit: 2 for `0.25`, 6 for `1.5e-05`."""
+    """Return the decimal place of the last printed digit: 2 for `0.25`, 6 for `1.5e-05`."""
     mantissa, _, exponent = number.lower().partition("e")
     return len(mantissa.partition(".")[2]) - int(exponent or 0)
 
 
 def significant(number: str) -> int:
-    """Return how many digits of a number are printed, from the first that is not zero."""
+    """Return how many digits of a number are printed, starting at the first nonzero one."""
     mantissa = number.lower().partition("e")[0]
     return len(re.sub(r"\D", "", mantissa).lstrip("0"))
 
 
 def largest(numbers: Iterable[str]) -> float:
-    """Return the largest magnitude of those printed numbers that are finite; 0 without any."""
+    """Return the largest magnitude of the finite numbers; 0 if there are none."""
     sizes = (abs(value(number)) for number in numbers)
     return max((size for size in sizes if math.isfinite(size)), default=0.0)
 
 
 def are_noise(*numbers: str) -> bool:
-    """Tell whether numbers are zero but for the rounding of a difference.
+    """Tell whether numbers are zero except for the rounding error of a subtraction.
 
-    Such a difference is a small multiple of the last bit of what was subtracted: a tiny number with
-    few bits of its own, as 4.440892098500626e-16, which is 2**-51. A constant or a p-value has as
-    few in one of a thousand cases.
+    Such an error is a small multiple of the last bit of the operands, so it is a tiny number with
+    few significant bits, such as 4.440892098500626e-16, which is 2**-51. A constant or a p-value
+    has as few bits in about one case in a thousand.
     """
     longest = max(map(significant, numbers))
-    limit = 1e-6 if longest < 10 else 1e-12  # of float32, of float64
+    limit = 1e-6 if longest < 10 else 1e-12  # for float32 and float64
     return all(
         value(number) == 0 or (abs(value(number)) < limit and has_few_bits(number))
         for number in numbers
@@ -69,7 +69,7 @@ def are_noise(*numbers: str) -> bool:
 
 
 def has_few_bits(number: str) -> bool:
-    """Tell whether a number has at most six bits, as exactly as its six digits or more say."""
+    """Tell whether a number has at most six significant bits; it must have at least six digits."""
     digits = significant(number)
     mantissa = 64 * abs(math.frexp(value(number))[0])
     return digits >= 6 and abs(mantissa - round(mantissa)) <= 64 * 10.0 ** (1 - digits)

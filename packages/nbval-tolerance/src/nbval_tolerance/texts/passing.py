@@ -1,8 +1,8 @@
-"""What in a line of text passes: ids, clocks and durations of the run, which say nothing.
+"""Find the parts of a line that are ignored: ids, clock times and durations of the run.
 
-A line is cut into tokens. What stands around a token decides: the same `3.2 s` is a duration of the
-run in `training took 3.2 s` and a result in `half-life 3.2 s`. Pure functions of one line and those
-around it.
+A line is cut into tokens. The text around a token decides what it is: the same `3.2 s` is a
+duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. Pure functions of
+one line and the lines around it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Token:
     Attributes
     ----------
     start, end
-        Where it stands in its line.
+        Its position in the line.
     text
-        What stands there.
+        Its text.
     what
-        `number`; `time`, a date with a time or a time of day that is data; or, of what passes,
-        `id`, `address`, `clock`, `duration` or `bar`.
+        `number`; `time` for a time of day, with or without a date, that is data; or, for parts that
+        are ignored, `id`, `address`, `clock`, `duration` or `bar`.
     maybe
-        A `time` that looks as if the run had read it off the clock: see `is_clock`.
+        Whether a `time` looks as if the run had read it from the clock; see `is_clock`.
     """
 
     start: int
@@ -43,28 +43,28 @@ class Token:
 
     @property
     def passes(self) -> bool:
-        """Whether it says nothing."""
+        """Whether the token is ignored."""
         return self.what not in ("number", "time")
 
 
-# ---- Ids and addresses. Group `id`, or all that is matched.
+# ---- Ids and addresses: the group `id`, or the whole match.
 
-PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # from its beginning
+PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
-RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # of `tempfile`, if it has a digit
+RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# What each pattern finds, texts of which one is in any line that has it, and the pattern.
+# Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
      r"(?P<id> 0x [0-9a-f]{5,16} ) (?! \w )"),
     ("address", ["id"], r"\b id \b [^\d\n]{0,20} (?P<id> \d{9,19} ) (?! [\w.] )"),
-    # Where Linux and macOS place objects, 0x55… and 0x7f…, as `id(x)` prints it.
+    # The addresses of objects on Linux and macOS, 0x55… and 0x7f…, as `id(x)` returns them.
     ("address", [""], r"\A \s* (?P<id> 9[3-5]\d{12} | 1[34]\d{13} ) \s* \Z"),
     ("id", ["-1", "-4"],
      r"\b [0-9a-f]{8} - [0-9a-f]{4} - [14][0-9a-f]{3} - [89ab][0-9a-f]{3} - [0-9a-f]{12} \b"),
     ("id", ["ipykernel_"], rf"{PATH} ipykernel_\d+ [\\/] \d+ (?= \.py )"),
-    # Where Python and its packages are installed.
+    # The folders in which Python and its packages are installed.
     ("id", ["-packages"], rf"{PATH} [\\/] (?: site | dist ) -packages (?= [\\/] )"),
     ("id", ["lib/python"], rf"{PATH} /lib/python3\.\d+ (?= /\w+ )"),
     ("id", ["<ipython-input"], r"<ipython-input-\d+-\w+>"),
@@ -85,14 +85,14 @@ IDS = [
     ("id", ["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:"],  # a port that the system chose
      r"(?: 127\.0\.0\.1 | localhost | 0\.0\.0\.0 | \[::1\] ) :"
      r"(?P<id> (?: 3[3-9] | [4-6]\d ) \d{3} ) (?! \d )"),
-    # The heads of log lines: absl's and glog's, PyTorch's, Chromium's.
+    # The heads of log lines from absl and glog, PyTorch, and Chromium.
     ("clock", [":"],
      r"\A \s* [IWEF] (?P<id> \d{4} (?: \d{4} )? \s+ \d\d:\d\d:\d+ (?: \.\d+ )? \s+ \d+ )"
      r"(?= \s+ [^\s:]+:\d+\] )"),
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
+    # A process id in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -100,7 +100,7 @@ IDS = [
 ]  # fmt: skip
 IDS = [(what, texts, re.compile(pattern, PATTERN)) for what, texts, pattern in IDS]
 
-# ---- Progress bars, and what Keras prints of an epoch.
+# ---- Progress bars, and the line that Keras prints for an epoch.
 
 BAR = re.compile(
     r"""
@@ -113,7 +113,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Bars drawn in other characters than those of tables, whose width and filling say nothing.
+# Bars that are not drawn with a table's characters; their width and filling are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -156,10 +156,10 @@ SUMMARY = re.compile(
     r"""\A \s* (?: Date | Time ): \s+ (?P<id> \w{3}, \s \d\d \s \w{3} \s \d{4} | \d\d:\d\d:\d\d )
         (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
-)  # statsmodels' summaries
-# No run that is compared is older; dates before it are data.
+)  # the summaries of statsmodels.
+# No compared run is older than this year, so earlier dates are data.
 EARLIEST = 2025
-# Words before a time that the clock of the run may have given.
+# Words before a time that the run may have read from the clock.
 NOW = re.compile(
     r"""
     \b (?: now | today | current (?:ly)? | last \s (?: run | sav | updat | modif | chang ) \w*
@@ -184,7 +184,7 @@ LOG_AFTER = re.compile(
     re.VERBOSE,
 )
 
-# ---- Durations, rates and what was counted to find them.
+# ---- Durations, rates and the counts behind them.
 
 UNIT = r"""(?: [nuµμm]?s | [nuµμm]?secs? | (?: nano | micro | milli )? seconds?
     | (?<! \s ) min | min (?= \s \d+ \s? s \b ) | min (?! \s* [-+.\d] )  # not `0.2 min 0.7`
@@ -196,7 +196,7 @@ DURATION = re.compile(
       | {ONE} (?: (?: \s* (?: ± | \+/?- ) \s* | ,? \s+ (?: and \s+ )? ) {ONE} )* )""",
     PATTERN,
 )
-# A rate of what a computer works through; `m/s`, `L/s` and the like are no such rates.
+# The units of work in a rate of processing. Rates such as `m/s` and `L/s` are not of this kind.
 WORK = r"""(?: it | its | iter | iterations? | step | sample | example | image | img | picture
     | batch | epoch | token | tok | record | row | line | file | call | request | req | query
     | queries | op | operation | frame | word | sentence | document | doc | point | eval
@@ -211,7 +211,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# What says that the run itself was timed: before the duration, …
+# Before a duration, these words show that the run itself was timed.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -233,7 +233,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# … or after it.
+# After a duration, these words show the same.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -242,23 +242,23 @@ TIMED_AFTER = re.compile(
     """,
     PATTERN,
 )
-# Units of other quantities than time.
+# Units of quantities other than time.
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# With one, the line is about physics, and a weak word is not enough.
+# A line with one of these is about physics, so a weak word is not enough.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
       | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
 )
-# A duration that has no unit.
+# A duration without a unit.
 UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
 ELAPSED = re.compile(r"\b elapsed (?: [\s_] time )? \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
-# Lines that a tool prints on some machines only.
+# Lines that a tool prints only on some machines.
 SOMETIMES = re.compile(
     rf"\s* (?: The \s slowest \s run \s took .* | (?: Compiler | Parser ) \s* : \s* {ONE} \s* )",
     PATTERN,
@@ -268,28 +268,28 @@ SOMETIMES = re.compile(
 def tokens_of(
     line: str, above: Sequence[str] = (), around: Sequence[str] = (), clock: bool | None = None
 ) -> list[Token]:
-    """Cut what is not plain text out of a line.
+    """Return the parts of a line that are not plain text.
 
     Parameters
     ----------
     line
         One line of text, or the lines of one array.
     above
-        Lines above it that may be the head of a table, downwards.
+        Lines above it that may be the head of a table, from top to bottom.
     around
-        The line before it and the one after it: a time in each of them, at the same place, is data.
+        The lines before and after it; a time is data if one of them has a time at the same place.
     clock
-        Whether the code that printed it reads the clock; None if that is not known.
+        Whether the code that printed the line reads the clock; None if unknown.
 
     Returns
     -------
     list of Token
-        In order; none overlaps another.
+        In order, without overlaps.
     """
     if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
     found: list[Token] = []
-    taken = bytearray(len(line))  # a number inside what passes is none
+    taken = bytearray(len(line))  # a number inside an ignored part does not count
     for token in (*candidates(line, above, around, clock), *map(number, NUMBER.finditer(line))):
         if not any(taken[token.start : token.end]):
             taken[token.start : token.end] = b"x" * (token.end - token.start)
@@ -305,7 +305,7 @@ def number(match: re.Match) -> Token:
 def candidates(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield what passes, and times that are data; what comes first wins where two overlap."""
+    """Yield ignored parts and times that are data; if two overlap, the first one counts."""
     lower = line.lower()
     for what, texts, pattern in IDS:
         if any(text in lower for text in texts):
@@ -325,7 +325,7 @@ def candidates(
     for match in (*TIMEIT.finditer(line), *RATE.finditer(line)):
         yield part(match, "duration")
     if clock is False and not bar:
-        return  # nobody has timed anything: durations are data
+        return  # nothing was timed, so durations are data
     yield from durations(line, above, bar, clock)
     for match in (*UNITLESS.finditer(line), *ELAPSED.finditer(line)):
         if not OTHER_UNIT.match(line, match.end()):
@@ -333,19 +333,20 @@ def candidates(
 
 
 def part(match: re.Match, what: str) -> Token:
-    """Return the part of a match that passes: its group `id`, or all of it."""
+    """Return the ignored part of a match: its group `id`, or the whole match."""
     groups = [name for name, text in match.groupdict().items() if text and name.startswith("id")]
     start, end = match.span(groups[0]) if groups else match.span()
     return Token(start, end, match.string[start:end], what)
 
 
 def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
-    """Yield the durations in a line that are the run's.
+    """Yield the durations of the run in a line.
 
-    Of a duration, the words since the one before it decide, then what follows. One in a list,
-    `took 3.2 s, 4.1 s`, is what the one before it is. A weak word (`training`, `in`) does not count
-    where another quantity on the line has a unit, `falls 20 m in 2.02 s`, nor for days. A duration
-    with no word of that kind is data, unless the code reads the clock.
+    Whether a duration is the run's depends on the words between the previous duration and this one,
+    and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration counts like the
+    previous one. A weak word (`training`, `in`) does not count for days, or if another quantity on
+    the line has a unit, as in `falls 20 m in 2.02 s`. A duration without such a word is data,
+    unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
@@ -369,11 +370,12 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date: those of the run, and data.
+    """Yield the times of day in a line, with or without a date, whether of the run or data.
 
-    Those in the head of a log line and those written in words are the run's. One that stands alone,
-    after a word such as `saved at`, or with a fraction of a second, may be; but not one in a table,
-    or between others at its place, unless the code reads the clock.
+    A time in the head of a log line, or one written in words, is the run's. A time may be the run's
+    if it stands alone, follows a word such as `saved at`, or has fractions of a second. A time in a
+    table is data. So is a time with others at the same place in the lines around it, unless
+    the code reads the clock.
     """
     at = 0
     found = list(CLOCK.finditer(line))
@@ -402,14 +404,14 @@ def clocks(
 
 
 def is_log(before: str, after: str, match: re.Match) -> bool:
-    """Tell whether a time stands in the head of a log line."""
+    """Tell whether a time is in the head of a log line."""
     if not LOG_BEFORE.search(before):
         return False
     return bool(LOG_AFTER.match(after)) or bool(re.search(r",\d{3}\Z", match[0]))
 
 
 def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Match]) -> bool:
-    """Tell whether a time stands in a table, an index or an array."""
+    """Tell whether a time is in a table, an index or an array."""
     if DATA.search(line):
         return True
     if len(found) > 1 and "[" in line[: match.start()] and "]" in line[match.end() :]:
@@ -419,7 +421,7 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
     if not re.search(r"[A-Za-z]", line[: match.start()]) and re.match(
         r"\s+[-+.\d]", line[match.end() :]
     ):
-        return True  # a row: the time, then numbers
+        return True  # a row with the time followed by numbers
     return any(
         other.start() == match.start() or other.end() == match.end()
         for neighbour in around
@@ -428,11 +430,11 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
 
 
 def is_clock(stored: Token, computed: Token) -> bool:
-    """Tell whether two times that differ are the clock of two runs.
+    """Tell whether two different times are the clock times of two runs.
 
-    Both must be such that the clock may have given them. A clock has gone on since the stored run,
-    or is at most a day behind, in another time zone; it does not show the same time of day again;
-    and it does not show full minutes twice. What was changed in data fails at one of these.
+    Both must look as if they came from the clock. Since the stored run, the clock must have moved
+    forward, or be at most a day behind because of another time zone. It must not show the same time
+    of day again, nor a full minute both times. A change in data fails one of these conditions.
     """
     if not (stored.maybe and computed.maybe and any(map(looks_read, (stored, computed)))):
         return False
@@ -443,7 +445,7 @@ def is_clock(stored: Token, computed: Token) -> bool:
 
 
 def looks_read(token: Token) -> bool:
-    """Tell whether a time looks as if the run had read it off the clock: it is no full minute."""
+    """Tell whether a time may come from the clock and is not a full minute."""
     moment = parts_of(token.text)
     if moment:
         return token.maybe and bool(moment.second or moment.microsecond)
@@ -451,7 +453,7 @@ def looks_read(token: Token) -> bool:
 
 
 def parts_of(text: str) -> datetime | None:
-    """Return the moment that a date with a time names; None for a time alone."""
+    """Return a date with a time as a `datetime`; None for a time without a date."""
     numbers = re.findall(r"\d+", text.partition("+")[0])
     if not re.match(r"\D*\d{4}\D", text) or len(numbers) < 5:
         return None

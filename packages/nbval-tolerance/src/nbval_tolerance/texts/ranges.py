@@ -1,4 +1,7 @@
-"""Which numbers does an author hold to a range, instead of the stored value? Pure functions."""
+"""Find the numbers that must lie in an author's range instead of matching the stored value.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from nbval_tolerance.texts.passing import Token
 
 
 def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Named) -> list[str]:
-    """Return for each compared token of a line the key that it is held to, or an empty text.
+    """Return, for each compared token of a line, the key of its range, or an empty string.
 
     Parameters
     ----------
     line
         The stored line.
     keys
-        Kinds of number, and words that stand before one.
+        Kinds of number, and words that come before a number.
     kinds
-        What is a kind among them.
+        The known kinds; all other keys are words.
     named
-        What is known of the names of numbers.
+        What is known about the names of numbers.
     """
     words = [key for key in keys if key not in kinds]
     return [
@@ -35,7 +38,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
 
 
 def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
-    """Return the words next before a number or its array on the line, or in its label."""
+    """Return the key whose words come last before a number or its array, or are in its label."""
     before = line.text[: token.start]
     opened: list[int] = []  # brackets around the number
     for bracket in re.finditer(r"[\[\]]", before):
@@ -57,10 +60,10 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 
 
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
-    """Return the key that is a number's kind; `accuracy` is that of a held-out accuracy as well.
+    """Return the key that is a number's kind; `accuracy` also matches a held-out accuracy.
 
-    A percentage is also what its word says, as in `accuracy 11.3 %`, and so is an integer that
-    comes first after the word.
+    A percentage also has the kind that its word names, as in `accuracy 11.3 %`. The same applies to
+    the first integer after such a word.
     """
     kind = number_kind(line.text, token, line.above, named)
     kinds = [kind, kind.removeprefix("held-out ")]

@@ -1,18 +1,18 @@
-"""Which column of a table a number stands in. Pure functions of two lines."""
+"""Find the column of a table that a number is in. Pure functions of two lines."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-# Between two cells: a rule, in Markdown or drawn, with blanks around it; or two blanks.
+# Cells are separated by two spaces, or by a vertical bar (typed or drawn) between spaces.
 RULE = re.compile(r"(?:\A|(?<=\s))[|│┃](?=\s|\Z)")
 GAP = re.compile(r"\s{2,}|\t")
 
 
 @lru_cache(maxsize=1000)
 def cells(line: str) -> tuple[tuple[int, int], ...]:
-    """Return start and end of each cell in a line of a table."""
+    """Return the start and end of each cell in a line of a table."""
     rules = [match.span() for match in RULE.finditer(line)]
     edges = [0, *(at for rule in rules for at in rule), len(line)]
     if not rules:
@@ -21,18 +21,19 @@ def cells(line: str) -> tuple[tuple[int, int], ...]:
         gaps = [match.span() for match in GAP.finditer(line, begin)]
         edges = [begin, *(at for gap in gaps for at in gap), len(line)]
     found = list(zip(edges[::2], edges[1::2], strict=True))
-    # Before the first rule and after the last one may stand nothing.
+    # There may be nothing before the first bar and after the last one.
     first, last = (line[slice(*found[n])].strip() for n in (0, -1))
     return tuple(found[0 if first else 1 : len(found) if last or not first else -1])
 
 
 def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
-    """Return where the column of what stands from `start` to `end` in `line` is in `head`.
+    """Return the position in `head` of the column with the text `line[start:end]`.
 
-    What begins or ends with a word of the head stands under it. Otherwise, or between rules, cells
-    are counted, if both lines have as many, or the line has one more, its own name: a head may be
-    aligned in another way than its numbers. If that does not help, the place in the line decides;
-    the column then begins with the line.
+    A text that begins or ends at the same position as a word of the head is below that word.
+    Otherwise, or between vertical bars, cells are counted, because a head may be aligned
+    differently from its numbers. Both lines must then have the same number of cells, or the line
+    must have one more, for its own name. If this fails, the position in the line decides, and
+    the column extends from the beginning of the line.
     """
     heads, own = cells(head), cells(line)
     more = len(own) - len(heads)
@@ -51,20 +52,20 @@ def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
 
 
 def corner_end(head: str, line: str) -> int:
-    """Return where the cell above the names of rows ends; 0 where there is none."""
+    """Return where the cell above the row names ends; 0 if there is none."""
     heads, own = cells(head), cells(line)
     named = len(heads) == len(own) > 1 and re.search(r"[^\W\d_]", line[slice(*own[0])])
     return heads[0][1] if named else 0
 
 
 def cell_of(head: str, line: str, start: int, end: int) -> str:
-    """Return the text of a head's cell above what stands from `start` to `end` in `line`."""
+    """Return the text of the head's cell above the text from `start` to `end` in `line`."""
     _, at = column(head, line, start, end)
     return next((head[left:right] for left, right in reversed(cells(head)) if left < at), "")
 
 
 def is_row(head: str, line: str) -> bool:
-    """Tell whether a line may be a row of the table with a head, if blank lines stand between."""
+    """Tell whether a line may be a row below a table's head, even with blank lines between them."""
     heads, own = cells(head), cells(line)
     aligned = len(head.rstrip()) == len(line.rstrip())
     return len(heads) > 1 and len(own) > 1 and (aligned or len(own) - len(heads) in (0, 1))

@@ -1,11 +1,11 @@
-"""What a terminal shows of a text: control characters carried out. Pure functions."""
+"""Render a text as a terminal would, by executing its control characters. Pure functions."""
 
 from __future__ import annotations
 
 import re
 from itertools import groupby
 
-# An escape sequence: one that ends in a letter (CSI), a title or link (OSC), any other.
+# An escape sequence: one that ends in a letter (CSI), a title or link (OSC), or any other.
 ESCAPE = (
     r"\x1b\[ (?P<values> [0-9;?]* ) [\ -/]* (?P<command> [@-~] )"
     r" | \x1b\] [^\x07\x1b]* (?: \x07 | \x1b\\ ) | \x1b [()] [0-9A-Za-z]"
@@ -13,15 +13,15 @@ ESCAPE = (
 ANSI = re.compile(ESCAPE, re.VERBOSE)
 STEP = re.compile(rf"{ESCAPE} | (?P<lone> [\r\n\b\x1b] ) | [^\r\n\b\x1b]+", re.VERBOSE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# What moves the cursor, so that later characters may overwrite earlier ones, and what clears.
+# Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
-FARTHEST = 2000  # rows or columns that one sequence moves; a terminal's edge would stop it
-# The attribute that a code sets, if several codes set the same one: colours and boldness.
+FARTHEST = 2000  # The maximum rows or columns per move. A real terminal stops at its edge.
+# Code -> the attribute that it sets, for attributes that several codes set, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
 }
-# A code that ends something -> the attributes that it ends.
+# Code -> the attributes that it ends.
 ENDS = {
     22: {"1", "2"}, 23: {"3"}, 24: {"4"}, 25: {"5"}, 27: {"7"}, 28: {"8"}, 29: {"9"},
     39: {"foreground"}, 49: {"background"},
@@ -31,15 +31,15 @@ Style = tuple[tuple[str, str], ...]  # attribute, code
 
 
 def has_frames(text: str) -> bool:
-    """Tell whether a text holds more than it shows, as the earlier frames of a progress bar."""
+    """Tell whether a text contains overwritten parts, such as earlier frames of a progress bar."""
     return bool(FRAME.search(text))
 
 
 def rendered(text: str) -> str:
-    """Return what a terminal would show: what moves the cursor is carried out, colours are gone.
+    """Return what a terminal would show, with cursor movements executed and colours removed.
 
-    Of a progress bar only the last frame remains. Where something was carried out, blanks at the
-    ends of lines are gone, too: they overwrite a longer frame.
+    Only the last frame of a progress bar remains. If any control character was executed, spaces at
+    the ends of lines are removed, too, because they only overwrite a longer frame.
     """
     if not is_moved(text):
         return ANSI.sub("", text)
@@ -47,9 +47,9 @@ def rendered(text: str) -> str:
 
 
 def last_frame(text: str) -> str:
-    """Return a text that shows the same as `text` and holds no earlier frames: what to store.
+    """Return the text to store, which shows the same as `text` but contains no earlier frames.
 
-    Colours stay on what is left to see. `rendered` gives the same of both.
+    The visible text keeps its colours. `rendered` returns the same for both texts.
     """
     if not is_moved(text):
         return text
@@ -70,7 +70,7 @@ def last_frame(text: str) -> str:
 
 
 def is_moved(text: str) -> bool:
-    """Tell whether a text has more control than line ends and colours."""
+    """Tell whether a text has control characters other than line ends and colours."""
     return "\r" in text or "\b" in text or "\x1b" in COLOUR.sub("", text)
 
 
@@ -103,7 +103,7 @@ def screen(text: str) -> list[list[tuple[str, Style]]]:
 
 
 def move(rows: list, row: int, column: int, command: str, values: str) -> tuple[int, int]:
-    """Carry out one sequence that moves the cursor or clears; return the cursor's new place."""
+    """Execute one sequence that moves the cursor or clears text; return the new cursor position."""
     given = [min(int(value), FARTHEST) for value in values.strip("?").split(";") if value.isdigit()]
     count = max(given[0], 1) if given else 1
     mode = given[0] if given else 0
@@ -136,7 +136,7 @@ def move(rows: list, row: int, column: int, command: str, values: str) -> tuple[
 
 
 def restyled(style: Style, values: str) -> Style:
-    """Return the style after a sequence of codes, as `1;31`; none and `0` end all."""
+    """Return the style after codes such as `1;31`; no code or `0` resets all attributes."""
     found = dict(style)
     codes = [code or "0" for code in values.split(";")]
     while codes:
@@ -144,7 +144,7 @@ def restyled(style: Style, values: str) -> Style:
         if not code.isdigit():
             continue
         number = int(code)
-        if number in (38, 48):  # a colour of many: 38;5;n or 38;2;r;g;b
+        if number in (38, 48):  # an extended colour: 38;5;n or 38;2;r;g;b
             more = {"5": 2, "2": 4}.get(codes[0] if codes else "", 0)
             code = ";".join([code, *codes[:more]])
             del codes[:more]

@@ -1,16 +1,16 @@
-// For JupyterLab: what a lesson stores beside the picture of a pad or a film comes to life as soon as
-// the lesson is opened, before anything is run. The scripts are those of notebooks/interactive; they
-// are installed beside this file. A notebook brings data alone, and none of it is run.
+// An extension for JupyterLab. It makes the pads and films that a lesson stores interactive as soon as
+// the lesson is opened, before anything is run. It uses the scripts of notebooks/interactive, which are
+// installed beside this file. A notebook contributes only data, and none of it is run as code.
 //
-// It also shows what the learner has to know about this server, such as that lessons are not up to
-// date: see notices.js.
+// It also shows notices about the learner's server, such as that lessons are not up to date: see
+// notices.js.
 //
-// This is the form that JupyterLab expects of an extension: a container of modules, which gets
-// JupyterLab's own modules by `init` and is asked for ours by `get`.
+// JupyterLab expects an extension in this form: a container of modules, which receives JupyterLab's own
+// modules through `init` and returns ours from `get`.
 (() => {
   const NAME = "tensorflow-course";
   const here = new URL(".", document.currentScript.src);
-  const NOTE = "This is the network that was stored with the notebook. Run the cell to draw for yours.";
+  const NOTE = "This network was stored with the notebook. Run the cell to draw for your own network.";
   let shared;
 
   const load = (file) => import(new URL(file, here).href);

@@ -1,0 +1,123 @@
+"""A server that accepts requests and stays silent: the visitor's page says so all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+from hubs import ClassHub, ClassLearner, run_cell, wait_until
+
+SENTENCE = "The hub or your server does not answer at the moment"
+
+
+@pytest.fixture(scope="module")
+def hub(new_hub: Callable[..., ClassHub]) -> ClassHub:
+    hub = new_hub()
+    hub.up(COURSE_SIGNUP="open")
+    hub.admit = hub.sign_up
+    return hub
+
+
+@pytest.fixture(scope="module")
+def ada(hub) -> ClassLearner:
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    assert ada.session.get(f"{hub.url}/user/ada/lab", timeout=60).ok  # it has its own log-in
+    return ada
+
+
+@contextlib.contextmanager
+def paused(container) -> Iterator[None]:
+    container.pause()
+    try:
+        yield
+    finally:
+        container.unpause()
+
+
+@contextlib.contextmanager
+def server_stopped(learner: ClassLearner) -> Iterator[None]:
+    """Stop only the server's process; the container runs on."""
+    # The first process is the container's own. The brackets keep the shell from finding itself.
+    server = "kill -$0 $(grep -l '[s]ingleuser' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1)"
+    learner.run("sh", "-c", server, "STOP")
+    try:
+        yield
+    finally:
+        learner.run("sh", "-c", server, "CONT")
+
+
+def page(session: requests.Session, url: str, **headers: str) -> requests.Response:
+    """Open a page as a browser does; fail unless it says something within ten seconds."""
+    began = time.monotonic()
+    response = session.get(url, headers=headers, timeout=10)
+    assert time.monotonic() < began + 10
+    return response
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_the_page_of_a_silent_server_says_so_within_ten_seconds(hub, ada, how):
+    url = f"{hub.url}/user/ada/lab"
+    kernel = ada.start_kernel()
+    run_cell(ada, kernel, "x = 7")
+    with paused(ada.container) if how == "paused" else server_stopped(ada):
+        for headers in ({}, {"Sec-Fetch-Mode": "navigate"}):
+            response = page(ada.session, url, **headers)
+            assert response.status_code == 503
+            assert SENTENCE in response.text
+            assert "X-JupyterHub-Version" not in response.headers
+        assert page(ada.session, f"{hub.url}/hub/home").ok  # the hub goes on
+        began = time.monotonic()
+        head = ada.session.head(url, timeout=10)  # what the page does until there is an answer
+        assert (head.status_code, head.text) == (503, "")
+        assert time.monotonic() < began + 10
+    # Nothing is lost.
+    wait_until(lambda: page(ada.session, url).ok, "the page is back", 20)
+    assert run_cell(ada, kernel, "print(x)") == "7\n"
+    assert ada.server()["ready"]
+
+
+def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
+    kernel = ada.start_kernel()
+    with paused(hub.container("hub")):
+        assert SENTENCE in page(requests.Session(), f"{hub.url}/hub/login").text
+        assert run_cell(ada, kernel, "print(1)") == "1\n"
+    wait_until(hub.answers, "the hub is back")
+
+
+def test_what_may_take_long_is_not_cut(hub, ada):
+    """A cell, a request to the server's API, and an upload that stalls."""
+    kernel = ada.start_kernel()
+    said: dict[str, object] = {}
+
+    def cell() -> None:
+        said["cell"] = run_cell(ada, kernel, "import time; time.sleep(25); print('done')")
+
+    def save() -> None:
+        content = {"type": "file", "format": "text", "content": "mine"}
+        path = "/user/{name}/api/contents/saved.txt"
+        said["save"] = ada.api("PUT", path, json=content).status_code
+
+    running = threading.Thread(target=cell)
+    running.start()
+    time.sleep(2)
+    saving = threading.Thread(target=save)
+    with paused(ada.container):
+        saving.start()
+        time.sleep(12)
+    saving.join()
+    running.join()
+    assert said == {"cell": "done\n", "save": 201}
+
+
+def test_jupyterlab_learns_that_its_server_is_silent(hub, ada):
+    """It asks every ten seconds which kernels there are."""
+    headers = {"Sec-Fetch-Mode": "cors"}
+    with paused(ada.container):
+        response = ada.session.get(f"{hub.url}/user/ada/api/kernels", headers=headers, timeout=25)
+        assert response.status_code == 503
+    wait_until(lambda: page(ada.session, f"{hub.url}/user/ada/lab").ok, "it is back", 20)

@@ -1,0 +1,63 @@
+"""End people's sessions: when they log out, are shut out, or get a new password."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import Enum
+
+from jupyterhub import orm
+from jupyterhub.handlers import LogoutHandler
+from sqlalchemy.orm import Session
+
+# The OAuth client of the tokens that people make for their scripts.
+HUB = "jupyterhub"
+
+
+class Keep(Enum):
+    """Which of a user's tokens remain valid when their sessions end."""
+
+    SCRIPTS = "the tokens that people made themselves, and those of running servers"
+    SERVERS = "the tokens of running servers"
+    NOTHING = "no token at all"
+
+
+def end_sessions(db: Session, name: str, keep: Keep) -> None:
+    """End a user's sessions in all browsers; keep only the named kind of tokens.
+
+    The hub refuses the old cookies at once. A learner's server asks the hub again within ten
+    seconds (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
+    """
+    user = orm.User.find(db, name)
+    if user:
+        user.cookie_id = orm.new_token()
+        # Users can put this note on any token, but cannot choose when the token was created.
+        starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
+        for token in user.api_tokens:
+            of_server = (token.note or "").startswith("Server at ") and any(
+                abs(token.created - start) < timedelta(seconds=10) for start in starts
+            )
+            of_script = token.client_id == HUB and not of_server
+            kept = {
+                Keep.SCRIPTS: of_server or of_script,
+                Keep.SERVERS: of_server,
+                Keep.NOTHING: False,
+            }
+            if not kept[keep]:
+                db.delete(token)
+    db.commit()
+
+
+def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHandler]:
+    """Return a log-out page that ends the user's sessions in all browsers.
+
+    JupyterHub's own only removes this browser's cookies; a copy of them would remain valid.
+    """
+
+    class Page(page):
+        async def handle_logout(self) -> None:
+            """End the sessions; JupyterHub calls this after it has removed the cookies."""
+            await super().handle_logout()
+            if self.current_user:
+                end_sessions(self.db, self.current_user.name, Keep.SCRIPTS)
+
+    return Page

@@ -1,0 +1,99 @@
+"""Bounds on what visitors can make the hub keep: request bodies, log entries, notes on tokens."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from jupyterhub import orm
+from jupyterhub.handlers import BaseHandler
+from jupyterhub.log import log_request
+from jupyterhub.metrics import prometheus_log_method
+from sqlalchemy import event
+from tornado.httpserver import HTTPServer
+from tornado.web import HTTPError
+
+from tfcourse.hub.limits import Limit
+
+# The largest request has a few thousand names that an administrator adds, or a learning platform's
+# signed message. Tornado's own limit is 100 MB, and it keeps a whole body in memory.
+LARGEST_BODY = 256 * 1024  # bytes
+BODY_SECONDS = 60  # that a body may take to arrive
+
+# A log of 50 MB lasts for weeks at this pace, and a busy day of a class still fits into it.
+ENTRIES_AT_ONCE = 300
+SECONDS_PER_ENTRY = 10
+LONGEST_ENTRY = 2000  # characters
+
+LONGEST_NOTE = 200  # characters; PostgreSQL would refuse more than 1023, and SQLite nothing
+
+
+def configure(c: Any) -> None:
+    """Set the bounds. They hold on all of the hub's ports, behind the proxy or not."""
+    HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
+    c.JupyterHub.tornado_settings.update({"log_function": Requests()})
+    c.JupyterHub.logging_config = {
+        "filters": {"bounds": {"()": Entries}},
+        "handlers": {"console": {"filters": ["bounds"]}},
+    }
+    event.listen(orm.APIToken.note, "set", shortened, retval=True)
+
+
+class Requests:
+    """Logs requests as JupyterHub does, but few of those from visitors who are not logged in.
+
+    Anyone can make as many of them as they like, and older entries would be lost.
+    """
+
+    def __init__(self):
+        self.limit = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
+
+    def __call__(self, handler: BaseHandler) -> None:
+        """Log the request that a handler has answered; Tornado calls this."""
+        if not user_of(handler):
+            if self.limit.wait("visitors"):
+                prometheus_log_method(handler)
+                return
+            self.limit.count("visitors")
+        log_request(handler)
+
+
+def user_of(handler: BaseHandler) -> Any:
+    """Return the user or service that made a request, or None if nobody is logged in."""
+    try:
+        return handler.current_user
+    except (HTTPError, RuntimeError):  # as in JupyterHub's log_request
+        return None
+
+
+class Entries(logging.Filter):
+    """Shortens long entries of the log, and leaves out what one place in the code logs too often.
+
+    Some entries repeat what visitors sent, such as a user name that is not known.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.limit = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log this entry; shorten it first."""
+        place = record.pathname, record.lineno
+        # Requests have a limit of their own, above. Those of learners at work are many.
+        if record.funcName != "log_request":
+            if self.limit.wait(place):
+                return False
+            self.limit.count(place)
+            if self.limit.wait(place):
+                record.msg = f"{record.getMessage()} [More like this are left out for a while.]"
+                record.args = ()
+        text = record.getMessage()
+        if len(text) > LONGEST_ENTRY:
+            record.msg = f"{text[:LONGEST_ENTRY]} ... [{len(text)} characters]"
+            record.args = ()
+        return True
+
+
+def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
+    """Return a token's note, shortened; SQLAlchemy calls this before it sets the note."""
+    return note and note[:LONGEST_NOTE]

@@ -1,0 +1,33 @@
+"""Limit how often something may happen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable
+
+
+class Limit:
+    """A limit of `at_once` events in a row, and then one event every `seconds` seconds."""
+
+    def __init__(self, at_once: int, seconds: float):
+        self.at_once, self.seconds = at_once, seconds
+        self.paid_off: dict[Hashable, float] = {}  # when the events are forgotten
+        self.clean = 0.0  # when forgotten events are next removed
+
+    def wait(self, who: Hashable) -> int:
+        """Return the number of seconds until the next event is allowed, which is usually 0."""
+        owed = self.paid_off.get(who, 0) - time.monotonic()
+        return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
+
+    def count(self, who: Hashable) -> None:
+        """Count an event."""
+        now = time.monotonic()
+        if now >= self.clean:
+            self.paid_off = {key: end for key, end in self.paid_off.items() if end > now}
+            self.clean = now + self.seconds
+        self.paid_off[who] = max(self.paid_off.get(who, now), now) + self.seconds
+
+    def forget(self, who: Hashable) -> None:
+        """Forget the events of somebody."""
+        self.paid_off.pop(who, None)

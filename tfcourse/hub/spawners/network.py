@@ -1,0 +1,129 @@
+"""The learners' network in Docker, and the address of each server in it."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Collection, Iterator
+
+import docker
+import requests
+from docker.models.networks import Network
+from traitlets.log import get_logger
+
+# The network leads only to this machine, where the hub is: not to the internet, not to a cloud's
+# metadata service, and not from one learner's server to another.
+WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
+
+# The label of a network in which we choose the servers' addresses. Docker allows that only in a
+# network that was created with an explicit range of addresses.
+CHOSEN = "tensorflow-course.addresses"
+
+
+def ensure(
+    client: docker.DockerClient, name: str, addresses: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Create the learners' network if it is missing; return its subnet and this machine's address.
+
+    Exit with a message if a network of that name lets learners reach each other or the internet.
+    """
+    try:
+        network = client.networks.get(name)
+    except docker.errors.NotFound:
+        network = create(client, name, addresses)
+    found = {"internal": network.attrs["Internal"], "options": network.attrs["Options"]}
+    if not found["internal"] or not WALLS["options"].items() <= found["options"].items():
+        sys.exit(
+            f"In the Docker network {name!r}, learners' servers could reach each other or the\n"
+            f"internet. Remove it (docker network rm {name}), then start the hub again."
+        )
+    if CHOSEN not in (network.attrs["Labels"] or {}) and not network.attrs["Containers"]:
+        # An earlier version of the course created it.
+        addresses = network.attrs["IPAM"]["Config"][0]
+        network.remove()
+        network = create(client, name, addresses)
+    return network.attrs["IPAM"]["Config"][0]
+
+
+def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | None) -> Network:
+    """Create the learners' network, with these addresses or with ones that Docker finds free."""
+    if addresses is None:
+        network = client.networks.create(name, driver="bridge", **WALLS)
+        network.reload()
+        addresses = network.attrs["IPAM"]["Config"][0]
+        network.remove()
+    pool = docker.types.IPAMPool(addresses["Subnet"], gateway=addresses["Gateway"])
+    ipam = docker.types.IPAMConfig(pool_configs=[pool])
+    network = client.networks.create(
+        name, driver="bridge", ipam=ipam, labels={CHOSEN: "yes"}, **WALLS
+    )
+    network.reload()
+    return network
+
+
+def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
+    """Recreate the learners' network if it was removed, with the address that the hub listens on.
+
+    If another network has taken that address, stop the hub; Docker restarts it with a new address.
+    """
+    try:
+        found = ensure(client, name, addresses)
+    except (docker.errors.APIError, SystemExit) as error:
+        get_logger().error("%s", getattr(error, "explanation", error))
+        found = None
+    except (docker.errors.DockerException, requests.RequestException):
+        return  # the engine is restarting
+    if found != addresses:
+        get_logger().error("The learners' network has changed: the hub restarts.")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Addresses:
+    """The addresses of a network, in turn.
+
+    The proxy knows a server by its address. Docker gives a free address away again at once, so the
+    requests for a server that has just died could reach somebody else's. Here, an address comes
+    back only after all others, and not while the hub still counts on it.
+    """
+
+    def __init__(self, addresses: dict[str, str]):
+        subnet = ipaddress.ip_network(addresses["Subnet"])
+        self.count = subnet.num_addresses - 2  # without the network's own and the broadcast address
+        self.gateway = addresses["Gateway"]
+        self.turns = turns(subnet)
+
+    def free(self, client: docker.APIClient, name: str, with_routes: Collection[str]) -> str | None:
+        """Return the next address that is free, or None if Docker has to choose one.
+
+        Docker has to if an earlier version of the course created the network, and learners' servers
+        are still in it.
+
+        Parameters
+        ----------
+        client
+            The client with which to look into the network.
+        name
+            The network's name.
+        with_routes
+            The addresses to which the proxy may still send requests.
+        """
+        network = client.inspect_network(name)
+        if CHOSEN not in (network["Labels"] or {}):
+            return None
+        taken = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
+        in_use = {self.gateway, *taken, *with_routes}
+        return next((a for a in itertools.islice(self.turns, self.count) if a not in in_use), None)
+
+
+def turns(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Iterator[str]:
+    """Yield the addresses of a subnet's hosts for ever, in order, from a random one on.
+
+    A hub that restarts thus does not begin with those that it gave away last.
+    """
+    size = subnet.num_addresses - 2
+    for number in itertools.count(secrets.randbelow(size)):
+        yield str(subnet[1 + number % size])
