@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(homes, "OLD", tmp_path / "old")
     monkeypatch.setattr(homes, "UID", os.geteuid())
     monkeypatch.setenv("COURSE_STATE", str(tmp_path))
+    monkeypatch.setenv("COURSE_NAME", "course")
     return tmp_path / "homes"
 
 

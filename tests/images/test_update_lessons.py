@@ -27,14 +27,15 @@ class Home:
         self.image = folder / "image"
         self.commands = folder / "commands"
         self.commands.mkdir()
-        self.command("update-lessons", ROOT / "tfcourse/hub/spawners/lessons.py")
+        self.command("update-lessons", ROOT / "tfcourse/hub/spawners/lessons.py", self.image)
         self.command("start-course", ROOT / "docker/start-course")
         self.lessons = self.home / "tensorflow-course"
         self.repository = self.home / ".local/share/tensorflow-course.git"
 
-    def command(self, name: str, path: Path) -> None:
+    def command(self, name: str, path: Path, *given: Path) -> None:
         """Make a command as the image has it, but for this environment's Python."""
-        script = f'#!/bin/sh\nexec {sys.executable} -I -S {path} "$@"\n'
+        words = " ".join(map(str, (path, *given)))
+        script = f'#!/bin/sh\nexec {sys.executable} -I -S {words} "$@"\n'
         (self.commands / name).write_text(script)
         (self.commands / name).chmod(0o755)
 
@@ -45,7 +46,6 @@ class Home:
             env={
                 "HOME": str(self.home),
                 "PATH": f"{self.commands}:{os.environ['PATH']}",
-                "COURSE_LESSONS": str(self.image),
                 **environment,
             },
             stdout=subprocess.PIPE,
@@ -334,9 +334,9 @@ def old(tmp_path) -> Home:
     home = Home(tmp_path)
     home.new_image(a="a1", b="b1", c="c1")
     (home.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
-    home.run("sh", "-ec", """
+    home.run("sh", "-ec", f"cd {home.image}" + """
 git="git -c user.name=a -c user.email=a@b -c commit.gpgsign=false -c init.defaultBranch=main"
-cd $COURSE_LESSONS && $git init --quiet && $git add . && $git commit --quiet --message Lessons
+$git init --quiet && $git add . && $git commit --quiet --message Lessons
 mkdir -p ~/.local/share && $git clone --quiet --bare . ~/.local/share/tensorflow-course.git
 $git clone --quiet ~/.local/share/tensorflow-course.git ~/tensorflow-course
 """)  # fmt: skip

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(plan, submission.Plan):
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
-            # Everything anew, from memory: a submission may have changed what was written before.
+            # Write everything again, from memory: a submission may have changed the file.
             write(rows, unfinished)
             print_result(name, result)
             done += 1

@@ -30,7 +30,7 @@ PATIENCE = 20  # seconds; an interrupted kernel should stop immediately
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
 LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
-# Where the system counts a container's processes that it has killed for want of memory.
+# Where the system counts a container's processes that it has killed because memory ran out.
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
 # The four cells below run in the kernel. Our code runs again, in its own namespace: even if the
@@ -219,7 +219,7 @@ class Submission:
 
 
 def ran_out_of_memory() -> bool:
-    """Return whether the system has killed a process of this container for want of memory."""
+    """Return whether the system has killed a process of this container because memory ran out."""
     for path in KILLED:
         with contextlib.suppress(OSError):
             counts = dict(line.split() for line in Path(path).read_text().splitlines())

@@ -602,6 +602,11 @@ def load() -> None:
         os.environ.setdefault(name, text)
 
 
+def has_registry() -> bool:
+    """Return whether the images come from a registry; otherwise, they are built here."""
+    return IMAGE() != IMAGE.default
+
+
 def check() -> None:
     """Exit with a message if docker/.env has an unknown setting, or if any setting is invalid."""
     check_names("docker/.env", in_file())

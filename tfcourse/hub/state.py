@@ -104,7 +104,7 @@ def kept(path: Path, whole: str, new: Callable[[], str], follows: str = "") -> s
             if re.fullmatch(whole, text):
                 return text
             write(path, new().encode() + b"\n")
-            say(f"{path} was damaged, perhaps by a power cut. It has been made anew.{follows}")
+            say(f"{path} was damaged, perhaps by a power cut. A new one has been made.{follows}")
         write_once(path, new().encode() + b"\n")
         return path.read_text().strip()
     except OSError as error:

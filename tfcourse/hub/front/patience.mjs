@@ -25,7 +25,7 @@ subscribe("http.server.request.start", ({ request, response }) => {
   response.once("close", () => clearTimeout(timer));
 });
 
-// Return how many milliseconds of silence a request puts up with, or 0 if it waits for ever.
+// Return for how many milliseconds a request waits for an answer, or 0 if it waits forever.
 function patienceFor({ method, url, headers }) {
   const path = url.split("?")[0];
   if (method === "GET" && WATCH.test(path)) return 2.5 * PATIENCE;

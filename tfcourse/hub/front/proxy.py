@@ -38,7 +38,7 @@ def configure(c: Any) -> None:
 
 
 def refuses_us() -> bool:
-    """Return whether a proxy is running that knows another token, from before it was made anew."""
+    """Return whether a proxy is running that knows another token, which has since been replaced."""
     url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
     try:
         headers = {"Authorization": f"token {state.proxy_token()}"}

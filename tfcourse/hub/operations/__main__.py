@@ -140,7 +140,7 @@ def build() -> None:
     Keep the week of Debian's fixes that is in the images: only `make images` fetches newer ones,
     because that takes minutes.
     """
-    if not settings.IMAGE.is_set:
+    if not settings.has_registry():
         images = ["make", "--no-print-directory", "images", "KINDS=cpu hub", "PULL="]
         if week := updated():
             images.append(f"UPDATED={week}")

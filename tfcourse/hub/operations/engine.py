@@ -42,7 +42,7 @@ def compose(
         COURSE_HOMES=settings.homes(),
         # The hub has to be in the group that may write to the socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
-        COMPOSE_PROFILES="monitor" if everything or settings.MONITOR() else "",
+        COMPOSE_PROFILES="https,monitor" if everything or settings.MONITOR() else "https",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
     )
     project = ["--project-name", settings.NAME(), "--file", str(COMPOSE_FILE)]
@@ -89,7 +89,7 @@ def image_of_hub() -> str:
 def run_command() -> list[str]:
     """Return Docker's arguments for running a temporary container."""
     # Do not look in a registry for an image that is built here.
-    pull = "missing" if settings.IMAGE.is_set else "never"
+    pull = "missing" if settings.has_registry() else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),
         *("--cap-drop=ALL", "--security-opt=no-new-privileges", f"--pull={pull}"),

@@ -58,8 +58,10 @@ def how_to_come_in() -> str:
     name = name or "instructor"
     password = accounts.first_password(state.state_folder() / "hub", name)
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
-        holds = passwords.matches(password.encode(), UserInfo.find(db, name).password)
-    if holds:
+        info = UserInfo.find(db, name)
+    if info is None or has_own_authenticator():
+        return "People log in as your own settings say (docker/jupyterhub_config.d).\n"
+    if passwords.matches(password.encode(), info.password):
         known = f"  Password  {password} (until you change it)"
     else:
         known = f"            (forgotten the password? `make password NAME={name}`)"
@@ -68,6 +70,11 @@ def how_to_come_in() -> str:
         with_code = ", with the class code" if accounts.class_code() else ""
         learners += f"{with_code}; let them in on the page Who may come in"
     return f"  Admin     {name}\n{known}\n\n{learners}."
+
+
+def has_own_authenticator() -> bool:
+    """Return whether the operator's own settings choose how people log in."""
+    return any("authenticator_class" in path.read_text() for path in state.own_config())
 
 
 def answers(address: str) -> bool:

@@ -96,7 +96,7 @@ def configure(c: Any, hub: Path) -> None:
     c.ContainerSpawner.home_quota = settings.HOME_QUOTA() or 0
 
     # By default, the spawner would look on Docker Hub for an image that is missing here.
-    c.DockerSpawner.pull_policy = "ifnotpresent" if settings.IMAGE.is_set else "never"
+    c.DockerSpawner.pull_policy = "ifnotpresent" if settings.has_registry() else "never"
 
     idle.configure(c)
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tfcourse.hub import state
+from tfcourse.hub import settings, state
 from tfcourse.hub.spawners import quotas
 from tfcourse.hub.state import state_folder
 
@@ -41,6 +41,11 @@ def path_on_server() -> str:
     note = read_note()
     if not note:
         sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
+    if note["hub"] != settings.NAME():
+        sys.exit(
+            f"{note['path']} holds the homes of the hub {note['hub']!r}, not {settings.NAME()!r}.\n"
+            "Start this hub with `make up`, which names the folder, or set another COURSE_HOMES."
+        )
     return note["path"]
 
 

@@ -28,6 +28,7 @@ PART = ".lessons.part"  # a file that is being written
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
 # The modules that lessons import. A new lesson would not work with old ones.
 MODULES = "interactive"
+IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another folder
 
 LARGEST = 64 * 2**20  # bytes; a larger file is the learner's, and reading it would take long
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions noted the lessons
@@ -320,7 +321,7 @@ def main() -> None:
     folder = home / FOLDER
     known = os.path.lexists(folder / NOTE)
     old = {} if known else brought_by_git(home / OLD_REPOSITORY)
-    source = os.environ.get("COURSE_LESSONS", "/opt/course/share/lessons")
+    source = sys.argv[1] if len(sys.argv) > 1 else IN_IMAGE
     for sentence in bring(Path(source), folder, old):
         print(sentence)
 
