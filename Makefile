@@ -52,7 +52,7 @@ exercises: environment ## generate the learners' exercises from the solutions
 	@$(BIN)/python -m tfcourse.exercises
 
 grade: data ## grade the notebooks in a folder with the checks in our solutions (SUBMISSIONS=folder)
-	@$(BIN)/python -m tfcourse.grading $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
+	@$(BIN)/python -m tfcourse.grading --image "$(IMAGE):cpu" $(if $(SUBMISSIONS),"$(SUBMISSIONS)") $(ARGS)
 
 prove-regression: data ## check that honest variations pass and mistakes fail (takes hours)
 	@$(BIN)/python tools/prove.py $(ARGS)

@@ -34,7 +34,7 @@ include_patterns = [
     "packages/nbval-tolerance/docs/*.md",
 ]
 exclude_patterns = [".*", "**/.*"]
-extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "live", "mathml"]
+extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "hub", "live", "mathml"]
 
 # Show notebooks as they are stored. Nothing is executed, and a page does not use ipywidgets.
 nb_execution_mode = "off"

@@ -20,6 +20,8 @@ from axe_playwright_python.sync_playwright import Axe
 from drawing import NOTHING, SEVEN, Pad, too_faint, watch
 from playwright.sync_api import Browser, Page, expect
 
+from tfcourse.hub.spawners import lessons
+
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
@@ -367,6 +369,6 @@ def test_with_a_public_address_every_lesson_has_launch_buttons(tmp_path):
         links = book.pages[f"notebooks/{lesson.stem}.html"].links
         assert f"https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/{file}" in links
         assert f"https://colab.research.google.com/github/owner/name/blob/main/{file}" in links
-        (pull,) = (link for link in links if link.startswith("https://hub.example.org/"))
-        assert "/hub/user-redirect/git-pull?" in pull
-        assert f"urlpath=lab/tree/name/{file}" in pull
+        copy = f"lab/tree/{lessons.FOLDER}/{lesson.name}"
+        assert f"https://hub.example.org/hub/user-redirect/{copy}" in links
+        assert not any("git-pull" in link for link in links)

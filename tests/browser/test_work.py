@@ -10,6 +10,8 @@ from hubs import Hub, Learner
 from lab import enter
 from playwright.sync_api import Browser, Page, Response, expect
 
+from tfcourse.hub.spawners.lessons import FOLDER
+
 ATTACK = "document.documentElement.dataset.attacked = 1"
 ATTACKED = "html[data-attacked]"
 TAGS = (
@@ -105,3 +107,33 @@ def test_a_strangers_notebook_runs_no_script(page, learner):
     learner.api("PUT", "/user/{name}/api/contents/x.html", json=file).raise_for_status()
     response = page.request.get(f"{learner.hub.url}/user/careful/files/x.html")
     assert "sandbox" in response.headers["content-security-policy"]
+
+
+def test_a_learner_is_told_what_keeps_lessons_from_being_updated(page, hub):
+    learner = Learner(hub, "hindered")
+    lessons = hub.state / "homes" / "hindered" / FOLDER
+    names = ["05_loss", "06_compile_and_fit", "07_evaluate_and_predict"]
+    for name in names:
+        (lessons / f"{name}.ipynb").mkdir(parents=True)
+    learner.start_server()
+    enter(page, learner, f"{FOLDER}/00_start_here.ipynb", "four")
+    notice = page.get_by_role("alert").filter(has_text="Your lessons are not up to date")
+    expect(notice).to_contain_text("Rename it, then restart your server.")
+    notice.get_by_role("button", name="Read all").click()
+    dialog = page.get_by_role("dialog").filter(has_text="About your server")
+    for name in names:
+        expect(dialog).to_contain_text(f"{name}.ipynb")
+    dialog.get_by_role("button", name="Close").click()
+    learner.stop_server()
+
+    # What is in the way is gone: the next start brings the lessons, and says nothing.
+    for name in names:
+        (lessons / f"{name}.ipynb").rmdir()
+    learner.start_server()
+    page.goto("about:blank")
+    enter_again = f"{hub.url}/user/hindered/lab/workspaces/five/tree/{FOLDER}/05_loss.ipynb?reset"
+    page.goto(enter_again)
+    expect(page.locator(".jp-Notebook")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    learner.stop_server()

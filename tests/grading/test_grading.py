@@ -1,12 +1,23 @@
-"""`make grade` handles misbehaving submissions. They are small and do not use TensorFlow."""
+"""`make grade` handles misbehaving submissions. They are small and do not use TensorFlow.
+
+Each is graded in both ways: in a container, and in processes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import json
 import os
 import re
+import secrets
+import signal
+import socket
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -14,13 +25,16 @@ import psutil
 import pytest
 
 from tfcourse.exercises import SOLUTIONS, exercise
-from tfcourse.grading import __main__ as grader
-from tfcourse.grading.submission import NotGradableError, plan, read
+from tfcourse.grading import __main__ as command
+from tfcourse.grading import containers, processes, worker
+from tfcourse.grading.grader import plain, rows_of
+from tfcourse.grading.submission import Plan, plan
 
 # Each submission starts a kernel, and several run into the time limit, so this takes minutes.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
+WAYS = [pytest.param("--docker", marks=pytest.mark.docker), "--no-docker"]
 SECONDS = 15  # the limit for one cell
 CELLS = {
     "title": "# Exercises: small",
@@ -40,6 +54,15 @@ CELLS = {
 }
 RIGHT, DONE = "", {"total": "total = 10"}
 UNTOUCHED = "There is still a `...`"
+SAYS = """
+class Number(int):
+    def __new__(cls, text):
+        self = super().__new__(cls, 1)
+        self.text = text
+        return self
+    def __format__(self, _):
+        return self.text
+"""
 # Name of the submission -> (cells that differ from the untouched exercise, the verdict on `double`,
 # the verdict on `total`). A cell named after its exercise is the one with the learner's answer.
 CASES = {
@@ -84,8 +107,8 @@ CASES = {
     ),
     "1024 processes": (
         {"double": "import os, time\nfor _ in range(10):\n    os.fork()\ntime.sleep(99)", **DONE},
-        "STOPPED: started more than 64 processes",
-        "STOPPED: started more than",
+        "STOPPED: (started more than 64 processes|still running|the submission ended)",
+        "STOPPED",
     ),
     "slips away": (
         {
@@ -152,10 +175,56 @@ CASES = {
         "STOPPED: its kernel ended",
     ),
     "kills its grader": (
-        {"double": "import os\nos.kill(os.getppid(), 9)", **DONE},
-        "STOPPED: the submission ended its own grading",
-        "STOPPED",
+        {
+            "double": "import os, psutil, signal\nfor each in psutil.Process().parents()[:2]:\n"
+            "    for number in [signal.SIGSTOP, signal.SIGTERM, signal.SIGKILL]:\n"
+            "        os.kill(each.pid, number)\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
     ),
+    "looks into its grader": (
+        {
+            "double": "import os\nworker = f'/proc/{os.getppid()}'\n"
+            "for look, name in [(os.readlink, 'fd/0'), (os.readlink, 'fd/1'), (open, 'mem'),\n"
+            "        (open, 'environ'), (os.listdir, 'root'), (os.listdir, 'cwd')]:\n"
+            "    try:\n        look(f'{worker}/{name}')\n"
+            "    except PermissionError:\n        continue\n    raise ValueError(name)\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "sleeps at its exit": (
+        {
+            "double": "import atexit, time\natexit.register(time.sleep, 9999)\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "closes what it prints to": (
+        {"double": "import os\nos.closerange(0, 3)\ndef double(x):\n    return 2 * x", **DONE},
+        RIGHT,
+        RIGHT,
+    ),
+    "fills the disk": (
+        {
+            "double": "import os, pathlib\nhome = pathlib.Path(os.environ['HOME'])\n"
+            "for number in range(3):\n"
+            "    (home / f'{number}').write_bytes(bytes(250 * 2**20))\n"
+            "def double(x):\n    return 2 * x",
+            **DONE,
+        },
+        "raised OSError: .*File too large",
+        RIGHT,
+    ),
+    "says a formula": ({"total": SAYS + "total = Number('=1+1')"}, UNTOUCHED, "^'=1\\+1 is not"),
+    "says a novel": ({"total": SAYS + "total = Number('x' * 2_000_000)"}, UNTOUCHED, "^x{1000}$"),
     "half a surrogate pair": (
         {"double": "def double(x):\n    raise ValueError('\\ud800 lone')", **DONE},
         r"raised ValueError: \\ud800 lone",
@@ -168,8 +237,9 @@ CASES = {
     ),
     "prints what is no text": (
         {
-            "double": "import os\nwith open(f'/proc/{os.getppid()}/fd/1', 'ab') as grader:\n"
-            "    grader.write(b'\\xff' * 1000)\ndef double(x):\n    return 2 * x",
+            "double": "import os\ntry:\n    os.write(1, b'\\xff' * 1000)\n"
+            "    open(f'/proc/{os.getppid()}/fd/1', 'ab').write(b'\\xff' * 1000)\n"
+            "except PermissionError:\n    pass\ndef double(x):\n    return 2 * x",
             **DONE,
         },
         RIGHT,
@@ -186,12 +256,26 @@ CASES = {
     ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
+# What these do to the worker, they could do to the grader where the system has no user namespaces.
+APART = {"kills its grader", "looks into its grader", "prints what is no text"}
 FILES = {
     "notes.txt": "not a notebook",
     "empty.ipynb": "not a notebook",
-    "list.ipynb": "not a",
+    "list.ipynb": "not a notebook: it has no list of cells",
+    "deep.ipynb": "not a notebook: maximum recursion depth",
     r"M\xfcller.ipynb": "not a notebook",  # the name has a byte that is not UTF-8
     "./=1+1.ipynb": "not a notebook",
+    r"new\nline\u202e\x1b.ipynb": "not a notebook",
+    r"new\\nline.ipynb": "not a notebook",  # with a backslash and an n
+    "a link.ipynb": "a link: ask for the notebook itself",
+    "a link to nothing.ipynb": "a link",
+    "a linked folder": "a link",
+    "grades.csv": "a link",
+    "grades.incomplete.csv": "a link",
+    "a second name.ipynb": "a file with a second name",
+    "pipe.ipynb": "a pipe, a socket or a device",
+    "socket.ipynb": "a pipe, a socket or a device",
+    "many.ipynb": "has more than 500 cells",
 }
 
 
@@ -216,30 +300,45 @@ def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.Notebook
     return notebook
 
 
-@pytest.fixture(scope="module")
-def graded(tmp_path_factory):
-    """Grade all cases in one run; return the table's rows, the output and the scratch folder."""
+@dataclass
+class Graded:
+    """One run of the grader over all cases."""
+
+    way: str
+    folder: Path
+    rows: list[dict[str, str]]
+    printed: str
+
+    def of(self, name: str) -> list[dict[str, str]]:
+        return [row for row in self.rows if row["submission"] == name]
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def graded(request, tmp_path_factory) -> Graded:
+    """Grade all cases in one run, in each way."""
+    way = request.param
+    options = [way]
+    if way == "--docker":
+        options += ["--image", request.getfixturevalue("image")("cpu")]
     folder = tmp_path_factory.mktemp("grading")
-    (folder / "solutions").mkdir()
-    solution = folder / "solutions" / "01_small.ipynb"
+    submissions, solution = folder / "submissions", folder / "solutions" / "01_small.ipynb"
+    solution.parent.mkdir()
     nbformat.write(small_solution(), solution)
-    for name, (edits, *_) in CASES.items():
-        path = folder / "submissions" / name / "small.ipynb"
-        path.parent.mkdir(parents=True)
-        nbformat.write(handed_in(exercise(solution), edits), path)
-    for name, text in {"notes.txt": "hello", "empty.ipynb": "", "list.ipynb": "[1]"}.items():
-        (folder / "submissions" / name).write_text(text)
-    for name in [b"M\xfcller.ipynb", b"=1+1.ipynb"]:
-        (folder / "submissions" / os.fsdecode(name)).touch()
+    (folder / "victim").write_text("of the instructor")
+    for name, (edits, *_) in {**CASES, **against_others(submissions)}.items():
+        if way == "--docker" or processes.apart() or name not in APART:
+            path = submissions / name / "small.ipynb"
+            path.parent.mkdir(parents=True)
+            nbformat.write(handed_in(exercise(solution), edits), path)
+    make_files(submissions, folder / "victim")
     data = folder / "keras" / "datasets" / "mnist.npz"
     data.parent.mkdir(parents=True)
     data.write_text("data")
     scratch = folder / "scratch"
     scratch.mkdir()
-    command = [sys.executable, "-m", "tfcourse.grading", folder / "submissions"]
-    options = ["--solutions", solution.parent, "--seconds", str(SECONDS), "--memory", "1"]
+    options += ["--solutions", solution.parent, "--seconds", str(SECONDS), "--memory", "1"]
     finished = subprocess.run(
-        [*command, *options],
+        [sys.executable, "-m", "tfcourse.grading", submissions, *options],
         env={
             **os.environ,
             "KERAS_HOME": str(data.parents[1]),
@@ -253,15 +352,58 @@ def graded(tmp_path_factory):
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert data.read_text() == "data"
-    assert not (folder / "submissions" / "grades.incomplete.csv").exists()
-    with (folder / "submissions" / "grades.csv").open(encoding="utf-8") as file:
+    assert not (submissions / "grades.incomplete.csv").exists()
+    with (submissions / "grades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return rows, finished.stdout, scratch
+    return Graded(way, folder, rows, finished.stdout)
+
+
+def against_others(submissions: Path) -> dict[str, tuple]:
+    """Return a case that empties the others' submissions and changes the table, if it can."""
+    code = f"""
+import pathlib, shutil
+folder = pathlib.Path({str(submissions)!r})
+for path in folder.rglob("small.ipynb"):
+    path.write_text("")
+for path in folder.glob("*.csv"):
+    path.unlink()
+    path.symlink_to(folder.parent / "victim")
+"""
+    return {"against the others": ({"double": code, **DONE}, "'double' is not defined", RIGHT)}
+
+
+def make_files(folder: Path, victim: Path) -> None:
+    """Fill a folder with files that are not submissions."""
+    solved = folder / "solved" / "small.ipynb"
+    for name, text in {
+        "notes.txt": "hello",
+        "empty.ipynb": "",
+        "list.ipynb": "[1]",
+        "deep.ipynb": "[" * 1_000_000,
+        "new\nline\u202e\x1b.ipynb": "",
+        r"new\nline.ipynb": "",
+        "many.ipynb": json.dumps({"cells": [{"source": ""}] * 501}),
+        "second.txt": "",
+    }.items():
+        (folder / name).write_text(text)
+    for name in [b"M\xfcller.ipynb", b"=1+1.ipynb"]:
+        (folder / os.fsdecode(name)).touch()
+    (folder / "a link.ipynb").symlink_to(solved)
+    (folder / "a link to nothing.ipynb").symlink_to("nothing")
+    (folder / "a linked folder").symlink_to(solved.parent)
+    (folder / "grades.csv").symlink_to(victim)
+    (folder / "grades.incomplete.csv").symlink_to(victim)
+    (folder / "a second name.ipynb").hardlink_to(folder / "second.txt")
+    os.mkfifo(folder / "pipe.ipynb")
+    with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(folder):  # names are short
+        unix.bind("socket.ipynb")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_submission_is_graded_or_stopped(name, graded):
-    found = {row["exercise"]: row for row in graded[0] if row["submission"].startswith(f"{name}/")}
+    if graded.way == "--no-docker" and name in APART and not processes.apart():
+        pytest.skip("this system has no user namespaces")
+    found = {row["exercise"]: row for row in graded.of(f"{name}/small.ipynb")}
     assert list(found) == ["double", "total"]
     for row, says in zip(found.values(), CASES[name][1:], strict=True):
         assert (row["says"] == "") is (row["right"] == "1"), row
@@ -270,62 +412,188 @@ def test_a_submission_is_graded_or_stopped(name, graded):
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_no_notebook_is_named_in_the_table(name, graded):
-    (row,) = [row for row in graded[0] if row["submission"] == name]
+    (row,) = graded.of(name)
     assert FILES[name] in row["says"]
     assert row["right"] == "0"
 
 
+def test_a_submission_cannot_empty_another_or_change_the_table(graded):
+    """Not even without Docker, where it may write to the same files."""
+    assert [row["right"] for row in graded.of("against the others/small.ipynb")] == ["0", "1"]
+    assert [row["right"] for row in graded.of("solved/small.ipynb")] == ["1", "1"]
+    assert (graded.folder / "victim").read_text() == "of the instructor"
+    assert not (graded.folder / "submissions" / "grades.csv").is_symlink()
+
+
 def test_what_is_printed_is_a_line_for_each_submission(graded):
-    lines = graded[1].splitlines()
+    lines = graded.printed.splitlines()
+    assert ("in a container of" in lines[0]) is (graded.way == "--docker")
+    assert ("NO CONTAINERS: --no-docker." in lines[0]) is (graded.way == "--no-docker")
     assert any(line.split() == ["solved/small.ipynb", "2/2"] for line in lines)
-    assert f"{len(CASES) + len(FILES)} submissions" in lines[-1]
+    assert f"{len({row['submission'] for row in graded.rows})} submissions" in lines[-1]
 
 
 def test_what_is_printed_does_not_command_the_terminal(graded):
-    assert [c for c in graded[1] if not c.isprintable() and c != "\n"] == []
+    assert [c for c in graded.printed if not c.isprintable() and c != "\n"] == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """Let submissions be graded without being run; return a list of what happens to each."""
+    happens = []
+
+    def graded(plan, *others):
+        if error := happens.pop(0):
+            raise error
+        return rows_of(plan, '{"exercise": "double", "mistake": null}', "")
+
+    monkeypatch.setattr(command, "read", lambda *_: Plan("01_small", [], ["double"], {}, []))
+    monkeypatch.setattr(command, "grade", graded)
+    return happens
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (containers.EngineError("the engine is gone"), "Docker failed: the engine is gone"),
+    ],
+)
 def test_an_interrupted_run_keeps_its_rows_and_the_table_of_before(
-    error, tmp_path, monkeypatch, capsys
+    error, code, tmp_path, no_kernel, capsys
 ):
     (tmp_path / "grades.csv").write_text("of last week")
     for name in ["a.ipynb", "b.ipynb", "c.ipynb"]:
-        (tmp_path / name).write_text("no notebook")
-    grade, left = grader.grade, iter([None, None, error])
-    seen = []
-
-    def interrupted(path, *others):
-        if stop := next(left, None):
-            raise stop
-        seen.append(path.name)
-        return grade(path, *others)
-
-    monkeypatch.setattr(grader, "grade", interrupted)
-    if error is KeyboardInterrupt:
-        assert grader.main([str(tmp_path)]) == 130
-    else:
-        with pytest.raises(error):
-            grader.main([str(tmp_path)])
+        (tmp_path / name).touch()
+    arguments = [str(tmp_path), "--no-docker"]
+    no_kernel += [None, None, error]
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(command.main(arguments))
+    assert ended.value.code == code
     assert "INCOMPLETE: 2 of 3 submissions" in capsys.readouterr().out
     assert (tmp_path / "grades.csv").read_text() == "of last week"
     rows = (tmp_path / "grades.incomplete.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["submission", "a.ipynb", "b.ipynb"]
-    seen.clear()
-    assert grader.main([str(tmp_path)]) == 0  # tables do not count as submissions
-    assert seen == ["a.ipynb", "b.ipynb", "c.ipynb"]
-    assert [path.name for path in tmp_path.glob("*.csv")] == ["grades.csv"]
+    no_kernel += [None, None, None]
+    assert command.main(arguments) == 0  # tables do not count as submissions
+    assert no_kernel == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.ipynb", "b.ipynb", "c.ipynb", "grades.csv"
+    ]  # fmt: skip
     assert len((tmp_path / "grades.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("error", [OSError("x"), MemoryError(), RecursionError(), KeyError("x")])
+def test_an_exception_is_the_row_of_the_submission_that_raised_it(error, tmp_path, no_kernel):
+    for name in ["a.ipynb", "b.ipynb"]:
+        (tmp_path / name).touch()
+    no_kernel += [error, None]
+    assert command.main([str(tmp_path), "--no-docker"]) == 0
+    rows = list(csv.DictReader((tmp_path / "grades.csv").open()))
+    assert f"could not be graded: {type(error).__name__}" in rows[0]["says"]
+    assert [row["right"] for row in rows] == ["0", "1"]
+
+
+def test_a_table_that_cannot_be_written_is_found_before_anything_runs(tmp_path, no_kernel):
+    (tmp_path / "grades.incomplete.csv").mkdir()
+    with pytest.raises(SystemExit, match=r"The table cannot be written: .*incomplete\.csv"):
+        command.main([str(tmp_path), "--no-docker"])
+    (tmp_path / "grades.csv").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path), "--no-docker"])
+
+
+FAKE = "#!/bin/sh\n[ $1 != {failing} ] || {{ echo 'It is broken.' >&2; exit {code}; }}"
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        ("nothing", None),
+        ("version", "no Docker engine answers (It is broken.)"),
+        ("image", "there is no image tensorflow-course:cpu (`make images KINDS=cpu` builds it)"),
+        (None, "Docker cannot be used"),
+    ],
+)
+def test_docker_is_used_if_it_is_there(failing, reason, tmp_path, no_kernel, monkeypatch, capsys):
+    program = tmp_path / "docker"
+    monkeypatch.setenv("DOCKER", str(program))
+    if failing:
+        program.write_text(FAKE.format(failing=failing, code=1))
+        program.chmod(0o755)
+    (tmp_path / "submissions").mkdir()
+    arguments = [str(tmp_path / "submissions")]
+    assert command.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert ("NO CONTAINERS" in said) is bool(reason)
+    assert (reason or "in a container of tensorflow-course:cpu") in said
+    if reason:
+        with pytest.raises(SystemExit, match=re.escape(f"--docker: {reason}")):
+            command.main([*arguments, "--docker"])
+
+
+def test_an_engine_that_fails_ends_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER", str(tmp_path / "docker"))
+    (tmp_path / "docker").write_text(FAKE.format(failing="run", code=125))
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "submissions").mkdir()
+    nbformat.write(exercise(next(SOLUTIONS.glob("*.ipynb"))), tmp_path / "submissions" / "a.ipynb")
+    with pytest.raises(SystemExit, match=r"Docker failed: It is broken\."):
+        command.main([str(tmp_path / "submissions")])
+    assert "INCOMPLETE: 0 of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_stays_of_a_grader_that_was_stopped(number, way, tmp_path, request):
+    options = [way, "--seconds", "600", "--solutions", tmp_path / "solutions"]
+    if way == "--docker":
+        options += ["--image", request.getfixturevalue("image")("cpu")]
+    for name in ["solutions", "submissions", "scratch"]:
+        (tmp_path / name).mkdir()
+    solution = tmp_path / "solutions" / "01_small.ipynb"
+    nbformat.write(small_solution(), solution)
+    mark = secrets.token_hex(8)  # on the command line of what is running
+    program = ["python3", "-c", "import time; time.sleep(600)", mark]
+    slow = {"double": f"import os\nos.execvp('python3', {program})"}
+    nbformat.write(handed_in(exercise(solution), slow), tmp_path / "submissions" / "slow.ipynb")
+    grader = subprocess.Popen(
+        [sys.executable, "-m", "tfcourse.grading", tmp_path / "submissions", *options],
+        env={**os.environ, "TMPDIR": str(tmp_path / "scratch")},
+        stdout=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    try:
+        eventually(lambda: marked(mark))
+    finally:
+        grader.send_signal(number)
+    assert grader.wait(60) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    eventually(lambda: not marked(mark))
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that have a mark on their command line, also in containers."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-1:] == [mark]:
+                found.append(process)
+    return found
+
+
+def eventually(holds) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_nothing_is_left_running(graded):
     left = []
     for process in psutil.process_iter():
-        try:
-            if str(graded[2]) in process.environ().get("JUPYTER_RUNTIME_DIR", ""):
+        with contextlib.suppress(psutil.Error):
+            if str(graded.folder) in process.environ().get("JUPYTER_RUNTIME_DIR", ""):
                 left.append(process)
-        except psutil.Error:
-            pass
     assert left == []
 
 
@@ -334,47 +602,29 @@ def test_cells_that_a_learner_added_run_where_they_stand():
     new = nbformat.v4.new_code_cell
     notebook.cells.insert(1, new("early = 1", id="mine-1"))
     notebook.cells.insert(-1, new("late = 1", id="mine-2"))
-    steps = plan(notebook, {"01_small": small_solution()}).steps
+    steps = plan(notebook, {"01_small": small_solution()}).steps  # with the answers, to see them
     kinds = [(step.kind, step.text.split("\n")[0]) for step in steps]
     assert kinds[4:7] == [("baseline", ""), ("theirs", "early = 1"), ("theirs", "def double(x):")]
     assert kinds[-3:-1] == [("theirs", "total = 10  # SOLUTION"), ("theirs", "late = 1")]
 
 
-def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
-    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*.ipynb")}
-    for name in solutions:
-        assert plan(exercise(SOLUTIONS / f"{name}.ipynb"), solutions).lesson == name
-    with pytest.raises(NotGradableError, match="no answer"):
-        plan(small_solution(), solutions)
+def test_a_method_is_the_same_each_time_it_is_looked_up():
+    """Python makes a new object of `np.add.at` each time; that is no tampering."""
+    source = worker.fill(worker.IDENTITIES, nonce="", watched=["np.add.at", "np.array_equal"])
+    names = {"np": __import__("numpy")}
+    found = []
+    for _ in range(2):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(source, names)
+        found.append(printed.getvalue())
+        names["kept"] = [names["np"].add.at for _ in range(100)]
+    assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("kept", ["in the metadata", "nowhere", "random"])
-def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
-    solutions = {path.stem: nbformat.read(path, as_version=4) for path in SOLUTIONS.glob("*.ipynb")}
-    for name in solutions:
-        notebook = exercise(SOLUTIONS / f"{name}.ipynb")
-        answer = next(i for i, cell in enumerate(notebook.cells) if cell.id.endswith("-answer"))
-        notebook.cells[answer].source = "mine = 2"
-        notebook.cells.insert(answer, nbformat.v4.new_code_cell("mine = 1"))
-        expected = plan(notebook, solutions)
-        notebook.nbformat_minor = 5 if kept == "random" else 4
-        for number, cell in enumerate(notebook.cells):
-            cell_id = cell.pop("id")
-            if kept == "in the metadata":
-                cell.metadata["id"] = cell_id
-            elif kept == "random":
-                cell["id"] = f"cell{number}"
-        nbformat.write(notebook, tmp_path / "without.ipynb")
-        assert plan(read(tmp_path / "without.ipynb"), solutions) == expected
-        assert [step.text for step in expected.steps if step.kind == "theirs"][:2] == [
-            "mine = 1",
-            "mine = 2",
-        ]
-
-
-def test_too_large_a_file_is_not_read(tmp_path):
-    path = tmp_path / "large.ipynb"
-    with path.open("wb") as file:
-        file.truncate(11_000_000)
-    with pytest.raises(NotGradableError, match="larger than"):
-        read(path)
+@pytest.mark.parametrize(
+    "says", ["=1+1", "+1", "-1", "@SUM(1)", "\x1b[2K", "\ud800", "\u202e", "a\nb"]
+)
+def test_what_is_said_is_not_obeyed(says):
+    text = plain(says)
+    assert text[0] not in "=+-@"
+    assert text.isprintable()

@@ -7,13 +7,15 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, run_cell, wait_until
 
 from tfcourse.hub import settings
 from tfcourse.hub.spawners import homes
@@ -132,6 +134,33 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
     (home / "work").write_text("mine")
     homes.make("ada")
     assert (home / "work").read_text() == "mine"
+
+
+def test_a_home_that_its_learner_can_use_is_ready(prepared):
+    assert homes.ready("ada") is None
+    home = prepared / "homes" / "ada"
+    home.chmod(0o500)  # a learner can do that
+    assert homes.ready("ada") is None
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("flag", [0, os.ST_RDONLY])
+def test_a_home_that_cannot_be_written_to_gets_a_sentence(prepared, monkeypatch, flag):
+    homes.make("ada")
+    monkeypatch.setattr(homes, "UID", 1000)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+    said = homes.ready("ada")
+    assert said.startswith("Your home cannot be used. Please tell your instructor: ")
+    assert ("`chown -R 1000:1000 /srv/course/homes/ada`" in said) == (not flag)
+    assert ("the disk with /srv/course/homes/ada is read-only" in said) == bool(flag)
+
+
+def test_a_home_that_is_no_folder_gets_a_sentence(prepared):
+    (prepared / "homes" / "ada").symlink_to("nowhere")
+    assert "/srv/course/homes/ada: Not a directory" in homes.ready("ada")
+    (prepared / "homes" / "bob").write_text("a file")
+    assert "/srv/course/homes/bob: Not a directory" in homes.ready("bob")
 
 
 def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
@@ -311,6 +340,56 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     ada.stop_server()
     # The homes are moved only once.
     assert "Docker volumes" not in hub.up()
+
+
+def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
+    """As after a copy without `-a`, or a restore as root."""
+    hub.up()
+    bob = ClassLearner(hub, "bob")
+    bob.start_server()
+    bob.stop_server()
+    home = f"{hub.homes}/homes/bob"
+
+    def give(owner: str) -> None:
+        command, folder = ["chown", "-R", owner, home], f"{hub.homes}:{hub.homes}"
+        options = {"user": "root", "volumes": [folder], "remove": True}
+        hub.engine.containers.run(f"{IMAGE}:hub", command, **options)
+
+    give("0:0")
+    response = bob.api("POST", "/hub/api/users/{name}/server")
+    if response.ok:  # it is still starting
+        wait_until(lambda: not bob.server(), "the start has failed")
+        response = bob.api("POST", "/hub/api/users/{name}/server")
+    assert f"`chown -R 1000:1000 {home}`" in response.json()["message"]
+    give("1000:1000")
+    bob.start_server()
+    bob.stop_server()
+
+
+def test_a_server_starts_although_its_learners_home_would_end_it(hub):
+    """As tests/images/test_broken_homes.py, but with the hub's server and many faults at once."""
+    hub.up()
+    carol = ClassLearner(hub, "carol")
+    carol.start_server()
+    carol.run("sh", "-ec", """
+mkdir -p ~/.jupyter ~/.local/lib/python3.13/site-packages ~/.ipython/profile_default/startup
+echo 'raise SystemExit' >~/.jupyter/jupyter_server_config.py
+echo 'raise SystemExit' >~/.local/lib/python3.13/site-packages/usercustomize.py
+echo 'import os; os._exit(1)' >~/.ipython/profile_default/startup/mine.py
+rm ~/tensorflow-course/05_loss.ipynb; ln -s nowhere ~/tensorflow-course/05_loss.ipynb
+for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
+""")  # fmt: skip
+    carol.stop_server()
+    carol.start_server()
+    page = carol.session.get(f"{hub.url}/user/carol/lab", timeout=60).text
+    (settings,) = re.findall(r'<script id="jupyter-config-data".*?>(.*?)</script>', page, re.S)
+    told = " ".join(json.loads(settings)["courseNotices"])
+    for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
+        assert name in told
+    beside = {"path": "tensorflow-course"}  # beside random.py, no kernel starts
+    kernel = carol.api("POST", "/user/{name}/api/kernels", json=beside).json()["id"]
+    assert run_cell(carol, kernel, "print(6 * 7)") == "42\n"
+    carol.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):

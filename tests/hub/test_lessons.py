@@ -1,11 +1,23 @@
+"""What a learner gets of the lessons' folder, whatever happens meanwhile.
+
+tests/images/test_update_lessons.py tests updates, and what can be wrong with a learner's folder.
+"""
+
 from __future__ import annotations
 
+import asyncio
+import errno
+import itertools
+import json
 import os
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tfcourse.hub.spawners.lessons import FOLDER, copy_lessons, copy_to_home
+from tfcourse.hub.spawners import lessons, processes
+from tfcourse.hub.spawners.lessons import FOLDER, bring
 
 
 @pytest.fixture
@@ -25,82 +37,47 @@ def folder(tmp_path):
 
 
 def files(folder):
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    """Return the files that the learner sees."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return {str(path.relative_to(folder)): path.read_text() for path in found}
 
 
 def test_a_new_learner_gets_all_lessons_and_may_edit_them(source, folder):
-    copy_lessons(source, folder)
+    assert bring(source, folder) == []
     names = ["00_a.ipynb", "01_b.ipynb", "images/a.png"]
     assert files(folder) == {name: f"course: {name}" for name in names}
     assert all((folder / name).stat().st_mode & 0o200 for name in names)
-
-
-def test_what_is_there_stays_and_what_lacks_comes(source, folder, tmp_path):
-    folder.mkdir(parents=True)
-    (folder / "00_a.ipynb").write_text("mine")
-    (folder / "images").mkdir()
-    (folder / "images" / "a.png").symlink_to("gone")
-    copy_lessons(source, folder)
-    assert (folder / "00_a.ipynb").read_text() == "mine"
-    assert (folder / "images" / "a.png").is_symlink()
-    assert files(folder)["01_b.ipynb"] == "course: 01_b.ipynb"
 
 
 def test_exercises_come_without_their_solutions(source, folder):
     for part in ["exercises", "solutions"]:
         (source / part).mkdir()
         (source / part / "01_b.ipynb").write_text(part)
-    copy_lessons(source, folder)
+    bring(source, folder)
     copied = files(folder)
     assert copied["exercises/01_b.ipynb"] == "exercises"
     assert not [name for name in copied if "solutions" in name]
 
 
-def test_what_lessons_import_is_always_the_newest(source, folder):
-    (source / "interactive" / "__pycache__").mkdir(parents=True)
-    (source / "interactive" / "__pycache__" / "pad.pyc").write_text("compiled")
-    module = source / "interactive" / "pad.py"
-    module.write_text("old")
-    copy_lessons(source, folder)
-    module.write_text("new")
-    (folder / "00_a.ipynb").write_text("mine")
-    copy_lessons(source, folder)
-    copied = files(folder)
-    assert copied["interactive/pad.py"] == "new"
-    assert copied["00_a.ipynb"] == "mine"
-    assert not [name for name in copied if "pyc" in name or name.endswith(".new")]
-
-
-def test_a_learner_does_not_get_digits_that_somebody_else_drew(source, folder):
-    (source / "my_digits.json").write_text("{}")
-    copy_lessons(source, folder)
-    assert "my_digits.json" not in files(folder)
+@pytest.mark.parametrize("name", ["my_digits.json", "interactive/__pycache__/pad.pyc"])
+def test_a_learner_does_not_get_what_was_made_here(source, folder, name):
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_text("made")
+    bring(source, folder)
+    assert len(files(folder)) == 3
 
 
 def test_a_file_that_appears_while_copying_stays(source, folder, monkeypatch):
     link = os.link
 
-    def slow_link(aside, path):
-        if not path.exists():
+    def slow_link(part, path):
+        if path.suffix:
             path.write_text("mine")
-        link(aside, path)
+        link(part, path)
 
     monkeypatch.setattr(os, "link", slow_link)
-    copy_lessons(source, folder)
+    bring(source, folder)
     assert set(files(folder).values()) == {"mine"}
-
-
-def test_a_killed_copy_leaves_no_half_notebook(source, folder, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "link", killed)
-        with pytest.raises(KeyboardInterrupt):
-            copy_lessons(source, folder)
-    assert not [name for name in files(folder) if not name.startswith(".")]
-    copy_lessons(source, folder)
-    assert set(files(folder)) == {"00_a.ipynb", "01_b.ipynb", "images/a.png"}
 
 
 def test_without_hard_links_it_copies_as_well(source, folder, monkeypatch):
@@ -108,19 +85,129 @@ def test_without_hard_links_it_copies_as_well(source, folder, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "link", unsupported)
-    copy_lessons(source, folder)
+    assert bring(source, folder) == []
     assert len(files(folder)) == 3
 
 
-def test_a_learner_who_cannot_get_lessons_can_start(source, folder):
-    folder.parent.mkdir(parents=True)
-    folder.write_text("a file in the folder's place")
-    said = []
+def killable(change, calls, killed_at):
+    def changed(*arguments, **options):
+        if next(calls) == killed_at:
+            raise KeyboardInterrupt
+        return change(*arguments, **options)
+
+    return changed
+
+
+@pytest.mark.parametrize("killed_at", range(1, 25))
+def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
+    source, folder, monkeypatch, killed_at
+):
+    """Killed before each change of the folder: an update, a conflict, a removal, a new file."""
+    module = source / "interactive" / "pad.py"
+    module.parent.mkdir()
+    module.write_text("old")
+    bring(source, folder)
+    (folder / "00_a.ipynb").write_text("mine")
+    (folder / "interactive" / "pad.py").write_text("my own")
+    for name in ("00_a.ipynb", "01_b.ipynb", "interactive/pad.py", "02_c.ipynb"):
+        (source / name).unlink(missing_ok=True)
+        (source / name).write_text("new")
+    (source / "images" / "a.png").unlink()
+
+    calls = itertools.count(1)
+    killed = False
+    with monkeypatch.context() as patch:
+        for owner, names in ((os, ["open", "link"]), (Path, ["replace", "rename", "unlink"])):
+            for name in names:
+                patch.setattr(owner, name, killable(getattr(owner, name), calls, killed_at))
+        try:
+            bring(source, folder)
+        except KeyboardInterrupt:
+            killed = True
+    assert {"mine", "my own"} <= set(files(folder).values())
+    assert "new" in files(folder).values() or killed_at < 10
+    assert bring(source, folder) == []
+    found = files(folder)
+    assert found["00_a.ipynb"] == "mine"
+    assert {found[n] for n in ("01_b.ipynb", "02_c.ipynb", "interactive/pad.py")} == {"new"}
+    assert sorted(found.values()) == ["mine", "my own", *["new"] * 4]
+    assert not list(folder.rglob("*.part"))
+    assert killed or killed_at > 15  # the range covers the whole run
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full. Delete files that you do not need, then restart"),
+        (errno.EDQUOT, "the disk is full. Delete files that you do not need, then restart"),
+        (errno.EACCES, f"run `chmod -R u+rwX ~/{FOLDER}`, then restart your server"),
+        (errno.EROFS, "Read-only file system. Restart your server; if this comes again, tell"),
+        (errno.EIO, "Input/output error. Restart your server; if this comes again, tell"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_and_the_others_come(
+    source, folder, monkeypatch, number, sentence
+):
+    really_open, calls = os.open, itertools.count(1)
+
+    def refuse(path, *arguments, **options):
+        if next(calls) == 2:  # 01_b.ipynb
+            raise OSError(number, os.strerror(number), str(path))
+        return really_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    (said,) = bring(source, folder)
+    assert said.startswith("Your lessons are not up to date: ")
+    assert sentence in said
+    assert said.endswith("This concerns 01_b.ipynb.")
+    assert set(files(folder)) == {"00_a.ipynb", "images/a.png"}
+    monkeypatch.undo()
+    assert bring(source, folder) == []
+    assert len(files(folder)) == 3
+
+
+def test_files_of_another_user_are_for_the_instructor(source, folder, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    (said,) = bring(source, folder)
+    assert "files belong to somebody else. Tell your instructor" in said
+    assert said.endswith("This concerns 00_a.ipynb, 01_b.ipynb and 2 more.")
+
+
+# --- On the hub of `make hub`
+
+
+def start(source: Path, folder: Path) -> SimpleNamespace:
+    """Do what the hub does before a server starts; return the spawner."""
     spawner = SimpleNamespace(
         home_dir=str(folder.parent),
         user=SimpleNamespace(name="ada"),
-        log=SimpleNamespace(error=lambda *words: said.append(words)),
+        environment={"KERAS_HOME": "/data"},
+        log=SimpleNamespace(error=lambda *_: None),
     )
-    copy_to_home(spawner, source)
-    assert said
+    asyncio.run(processes.bring_lessons(spawner, source))
+    return spawner
+
+
+def test_a_learner_who_cannot_get_lessons_can_start_and_is_told(source, folder):
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file in the folder's place")
+    environment = start(source, folder).environment
+    assert environment["KERAS_HOME"] == "/data"
+    (said,) = json.loads(environment["COURSE_NOTICES"])
+    assert "Rename it, then restart your server. This concerns tensorflow-course." in said
     assert folder.read_text() == "a file in the folder's place"
+    folder.unlink()
+    assert start(source, folder).environment["COURSE_NOTICES"] == "[]"
+
+
+def test_a_disk_that_does_not_answer_does_not_stop_the_hub(source, folder, monkeypatch):
+    monkeypatch.setattr(processes, "LESSONS_LIMIT", 0.1)
+    monkeypatch.setattr(lessons, "bring", lambda *_: time.sleep(1))
+    (said,) = json.loads(start(source, folder).environment["COURSE_NOTICES"])
+    assert "took more than 0.1 seconds" in said

@@ -1,33 +1,42 @@
 """A new image's lessons reach a learner who has already worked with the old ones.
 
-These tests run the images' script on this machine. A folder stands in for a learner's home, and a
-bundle, made in the same way as in docker/Dockerfile, holds an image's lessons.
+These tests run the images' commands on this machine. One folder stands in for a learner's home, and
+another holds an image's lessons.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tfcourse.hub.spawners.lessons import NOTE
 from tfcourse.hub.state import ROOT
-
-DOCKER = ROOT / "docker"
 
 
 class Home:
-    """A learner's home, and an image whose script updates the lessons in it."""
+    """A learner's home, and an image whose command updates the lessons in it."""
 
     def __init__(self, folder: Path):
         self.home = folder / "home"
         self.home.mkdir()
         self.image = folder / "image"
+        self.commands = folder / "commands"
+        self.commands.mkdir()
+        self.command("update-lessons", ROOT / "tfcourse/hub/spawners/lessons.py")
+        self.command("start-course", ROOT / "docker/start-course")
         self.lessons = self.home / "tensorflow-course"
         self.repository = self.home / ".local/share/tensorflow-course.git"
+
+    def command(self, name: str, path: Path) -> None:
+        """Make a command as the image has it, but for this environment's Python."""
+        script = f'#!/bin/sh\nexec {sys.executable} -I -S {path} "$@"\n'
+        (self.commands / name).write_text(script)
+        (self.commands / name).chmod(0o755)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> str:
         result = subprocess.run(
@@ -35,9 +44,8 @@ class Home:
             cwd=self.home,
             env={
                 "HOME": str(self.home),
-                "PATH": f"{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}",
-                "GIT_CONFIG_SYSTEM": str(DOCKER / "gitconfig"),
-                "COURSE_LESSONS": f"{self.image}/lessons.bundle",
+                "PATH": f"{self.commands}:{os.environ['PATH']}",
+                "COURSE_LESSONS": str(self.image),
                 **environment,
             },
             stdout=subprocess.PIPE,
@@ -48,19 +56,23 @@ class Home:
         assert result.returncode == 0 or not check, result.stdout
         return result.stdout
 
-    def start(self, **lessons: str) -> None:
-        """Start a server from an image with these lessons: NAME="text" becomes NAME.ipynb."""
+    def shell(self, script: str) -> None:
+        """Run a script in the folder with the lessons."""
+        self.run("sh", "-ec", f"cd ~/tensorflow-course\n{script}")
+
+    def start(self, **lessons: str) -> str:
+        """Start a server from an image with these lessons; return what the learner is told.
+
+        NAME="text" becomes NAME.ipynb.
+        """
+        self.new_image(**lessons)
+        return self.run("update-lessons")
+
+    def new_image(self, **lessons: str) -> None:
         self.run("rm", "-rf", str(self.image))
         self.image.mkdir()
-        (self.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
         for name, text in lessons.items():
             (self.image / f"{name}.ipynb").write_text(text)
-        git = ["git", "-C", str(self.image), "-c", "user.name=a", "-c", "user.email=a@b"]
-        self.run(*git, "init", "--quiet", "--initial-branch=main")
-        self.run(*git, "add", ".")
-        self.run(*git, "-c", "commit.gpgsign=false", "commit", "--quiet", "--message", "Lessons")
-        self.run(*git, "bundle", "create", "--quiet", f"{self.image}/lessons.bundle", "main")
-        self.run("update-lessons")
 
     def found(self) -> dict[str, str]:
         """Return the lessons that the learner sees; `+` replaces an update's date in a name."""
@@ -68,6 +80,7 @@ class Home:
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()
             for path in self.lessons.glob("*.ipynb")
+            if path.is_file()
         }
 
     def edit(self, **lessons: str) -> None:
@@ -160,104 +173,280 @@ def test_an_older_image_brings_its_lessons_back(home):
 
 def test_a_start_with_nothing_new_is_silent_and_leaves_all_alone(home):
     home.edit(a="mine")
-    before = (home.lessons / ".git" / "index").stat().st_mtime_ns
+    before = {path: path.stat().st_mtime_ns for path in home.lessons.rglob("*")}
     assert home.run("update-lessons") == ""
     assert home.found()["a"] == "mine"
-    assert (home.lessons / ".git" / "index").stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in home.lessons.rglob("*")} == before
 
 
-@pytest.mark.parametrize("damage", ["rm -rf .git", "rm .git/HEAD", "rm -rf .git/refs .git/objects"])
-def test_edits_survive_the_loss_of_the_folders_repository(home, damage):
+def test_an_image_without_lessons_takes_none_away(home):
+    assert "not up to date" in home.start()
+    assert home.found() == {"a": "a1", "b": "b1", "c": "c1\n" * 9}
+
+
+# --- What stands in the way
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkdir a.ipynb",
+        "mkfifo a.ipynb",
+        "ln -s nowhere a.ipynb",
+        "echo far >~/far; ln -s ../far a.ipynb",
+        "ln -s a.ipynb a.ipynb",
+    ],
+)
+def test_what_has_a_lessons_name_stays_and_the_learner_is_told(home, script):
+    home.shell(f"rm a.ipynb; {script}")
+    before = os.lstat(home.lessons / "a.ipynb")
+    said = home.start(a="a2", b="b2", c="c2")
+    assert "something else has a lesson's name. Rename it, then restart your server." in said
+    assert "This concerns a.ipynb." in said
+    assert os.path.samestat(os.lstat(home.lessons / "a.ipynb"), before)
+    assert not (home.home / "far").exists() or (home.home / "far").read_text() == "far\n"
+    assert {"b": "b2", "c": "c2"}.items() <= home.found().items()
+    home.shell("mv a.ipynb away")
+    assert home.run("update-lessons") == ""
+    assert home.found()["a"] == "a2"
+
+
+@pytest.mark.parametrize("script", ["touch more", "ln -s ~/far more", "ln -s nowhere more"])
+def test_nothing_is_written_outside_the_folder(home, script):
+    home.shell(f"mkdir ~/far; {script}")
+    home.new_image(a="a2", b="b2")
+    (home.image / "more").mkdir()
+    for name in "xyz":
+        (home.image / "more" / f"{name}.ipynb").write_text("new")
+    said = home.run("update-lessons")
+    assert said.count("This concerns more.") == 1
+    assert home.found() == {"a": "a2", "b": "b2"}
+    assert not list((home.home / "far").iterdir())
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["touch", "ln -s nowhere", "ln -s .", "ln -s ../image", "ln -s tensorflow-course"],
+)
+def test_what_has_the_folders_name_stays_and_the_learner_is_told(home, script):
+    home.run("rm", "-r", str(home.lessons))
+    home.run("sh", "-c", f"{script} tensorflow-course")
+    said = home.start(a="a2")
+    assert "This concerns tensorflow-course." in said
+    assert not list(home.home.glob("*.ipynb"))
+    assert [path.name for path in home.image.iterdir()] == ["a.ipynb"]
+
+
+def test_a_learner_may_move_the_folder_within_the_home_and_link_to_it(home):
+    home.run("sh", "-c", "mkdir work && mv tensorflow-course work/ && ln -s work/tensorflow-course")
+    assert home.start(a="a2", b="b1") == ""
+    assert home.found()["a"] == "a2"
+    assert home.lessons.is_symlink()
+
+
+def test_a_folder_with_the_name_of_what_is_being_written_is_named(home):
+    home.shell("mkdir .lessons.part")
+    assert "This concerns tensorflow-course/.lessons.part." in home.start(a="a2")
+
+
+def test_a_file_that_cannot_be_written_to_is_replaced_if_it_is_as_it_was_brought(home):
+    home.shell("chmod 444 a.ipynb")
+    assert home.start(a="a2", b="b1") == ""
+    assert home.found()["a"] == "a2"
+
+
+def test_what_a_killed_run_has_left_is_no_obstacle(home):
+    home.shell("rm b.ipynb; echo half >.lessons.part")
+    assert home.start(a="a2", b="b2") == ""
+    assert home.found() == {"a": "a2", "b": "b2"}
+    assert not list(home.lessons.glob(".*.part"))
+
+
+def test_modules_are_always_the_newest_and_the_learners_own_is_kept(home):
+    home.new_image(a="a1")
+    module = home.image / "interactive" / "pad.py"
+    module.parent.mkdir()
+    module.write_text("old")
+    home.run("update-lessons")
+    mine = home.lessons / "interactive" / "pad.py"
+    mine.write_text("mine")
+    home.run("update-lessons")
+    assert mine.read_text() == "mine"
+    module.write_text("new")
+    assert home.run("update-lessons") == ""
+    assert mine.read_text() == "new"
+    (kept,) = mine.parent.glob("pad_yours_*.py")
+    assert kept.read_text() == "mine"
+
+
+# --- The note of what was brought
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"rm {NOTE}",
+        f": >{NOTE}",
+        f"echo nonsense >{NOTE}",
+        f"sed -i 's/^/ /' {NOTE}",
+        f"sed -i 's/ .*//' {NOTE}",
+        f"printf '\\377' >{NOTE}",
+        f"rm {NOTE}; ln -s nowhere {NOTE}",
+        f"rm {NOTE}; mkfifo {NOTE}",
+        f"head -c 1000000 /dev/urandom >{NOTE}",
+    ],
+)
+def test_edits_survive_the_loss_of_the_note(home, damage):
     home.edit(a="mine")
-    home.run("sh", "-c", f"cd tensorflow-course && {damage}")
-    home.start(a="a1", b="b2", c="c1\n" * 9)
-    # Without the repository, the script cannot tell that only the first lesson was edited.
+    home.shell(damage)
+    assert home.start(a="a1", b="b2", c="c1\n" * 9) == ""
+    # Without the note, the command cannot tell that only the first lesson was edited.
     kept = {"a": "mine", "a+": "a1", "b": "b1", "b+": "b2", "c": "c1\n" * 9}
     assert home.found() == kept
-    home.start(a="a1", b="b2", c="c3")
+    assert home.start(a="a1", b="b2", c="c3") == ""
     assert home.found() == {**kept, "c": "c3"}
 
 
-@pytest.mark.parametrize("damage", ["rm -rf ~/.local", "rm ~/.local/share/*.git/HEAD"])
-def test_edits_survive_the_loss_of_the_updates_repository(home, damage):
+def test_a_note_that_cannot_be_written_is_named_and_nothing_is_brought_twice(home):
     home.edit(a="mine")
-    home.run("sh", "-c", damage)
-    home.start(a="a1", b="b2", c="c1\n" * 9)
-    kept = {"a": "mine", "a+": "a1", "b": "b1", "b+": "b2", "c": "c1\n" * 9}
-    assert home.found() == kept
+    home.shell(f"rm {NOTE}; mkdir {NOTE}")
+    for _ in range(2):
+        assert f"This concerns {NOTE}." in home.start(a="a2", b="b1", c="c1\n" * 9)
+        assert home.found() == {"a": "mine", "a+": "a2", "b": "b1", "c": "c1\n" * 9}
 
 
-def test_a_learners_own_commits_and_repositories_are_left_alone(home):
-    git = ["git", "-c", "user.name=me", "-c", "user.email=me@home"]
-    home.run(*git, "-C", "tensorflow-course", "commit", "--allow-empty", "-m", "my own")
-    home.run("git", "init", "--quiet", "--initial-branch=main", ".")
-    home.run(*git, "commit", "--allow-empty", "-m", "my home")
-    home.run("sh", "-c", "rm ~/.local/share/*.git/HEAD")
-    home.start(a="a2", b="b1")
-    (kept,) = home.lessons.glob(".git-damaged-*")
-    assert "my own" in home.run("git", f"--git-dir={kept}", "log", "--all", "--format=%s")
-    assert home.run("git", "log", "--all", "--format=%s") == "my home\n"
+@pytest.mark.parametrize("name", ["../far", "/far", "more/../../far", ".", "", "x\0"])
+def test_a_note_removes_nothing_outside_the_folder(home, name):
+    (home.home / "far").write_text("a1")
+    brought = (home.lessons / NOTE).read_text().split()[0]
+    path = str(home.home / "far") if name == "/far" else name
+    (home.lessons / NOTE).write_text(f"{brought} {path}\n")
+    assert home.start(a="a1", b="b1", c="c1\n" * 9) == ""
+    assert (home.home / "far").read_text() == "a1"
 
 
-def test_a_server_killed_while_git_worked_does_no_harm(home):
-    (home.lessons / ".git" / "index.lock").touch()
-    home.start(a="a2", b="b1")
-    assert home.found()["a"] == "a2"
+# --- Homes of earlier versions, which kept what was brought in a repository
 
 
-def test_the_learners_settings_for_git_are_not_used(home):
-    (home.home / ".gitconfig").write_text("[commit]\n gpgsign = true\n[core]\n hooksPath = nope\n")
+@pytest.fixture
+def old(tmp_path) -> Home:
+    """Return a home that an earlier version brought its lessons to; the learner has edited one."""
+    home = Home(tmp_path)
+    home.new_image(a="a1", b="b1", c="c1")
+    (home.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
+    home.run("sh", "-ec", """
+git="git -c user.name=a -c user.email=a@b -c commit.gpgsign=false -c init.defaultBranch=main"
+cd $COURSE_LESSONS && $git init --quiet && $git add . && $git commit --quiet --message Lessons
+mkdir -p ~/.local/share && $git clone --quiet --bare . ~/.local/share/tensorflow-course.git
+$git clone --quiet ~/.local/share/tensorflow-course.git ~/tensorflow-course
+""")  # fmt: skip
     home.edit(b="mine")
-    home.start(a="a2", b="b1")
-    assert home.found()["a"] == "a2"
+    return home
 
 
-@pytest.mark.parametrize("failure", ["no lessons", "no space"])
-def test_a_failure_is_logged_and_the_server_starts(home, failure):
-    if failure == "no lessons":
-        home.image.rename(home.home / "elsewhere")
-    else:
-        # Simulate a full file system: gitpuller fails with the message that git prints there.
-        (home.lessons / "a.ipynb").unlink()
-        stand_in(home, "gitpuller", "echo No space left on device; exit 1")
-    path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
-    said = home.run("start-course", "echo", "the server", PATH=path)
-    assert "The lessons were not brought up to date:" in said
-    assert said.endswith("the server\n")
-    assert home.lessons.exists()
+RUN = "sh -c 'touch ~/ran; sleep 1000'"
+IN_THE_FOLDER = [
+    "true",
+    "touch .git/index.lock .git/HEAD.lock .git/config.lock .git/refs/heads/main.lock",
+    ": >.git/index",
+    "rm .git/index",
+    "rm .git/HEAD",
+    "rm -r .git/objects; mkdir .git/objects",
+    "rm -r .git",
+    "rm -r .git; touch .git",
+    "rm -r .git; ln -s nowhere .git",
+    "echo nonsense >.git/config",
+    "git remote set-url origin https://example.org/x.git",
+    "git remote remove origin",
+    "git checkout --quiet -b mine",
+    "git checkout --quiet --detach",
+    "echo 0 >.git/MERGE_HEAD",
+    "mkdir .git/rebase-merge",
+    "git config core.worktree /nowhere",
+    "git config core.sparseCheckout true; echo nothing >.git/info/sparse-checkout",
+    f'git config core.fsmonitor "{RUN}"',
+    f"git config filter.x.smudge \"{RUN}\"; echo '* filter=x' >.git/info/attributes",
+    f'git config gpg.program "{RUN}"; git config commit.gpgSign true',
+    f"for hook in post-merge post-checkout reference-transaction; do "
+    f'printf "#!/bin/sh\\n{RUN}\\n" >.git/hooks/$hook; chmod +x .git/hooks/$hook; done',
+    f'git config --global core.fsmonitor "{RUN}"; git config --global core.hooksPath nope',
+    "mkfifo .git/pipe; git config include.path pipe",
+]
 
 
-def stand_in(home: Home, program: str, script: str) -> None:
-    (home.home / program).write_text(f"#!/bin/sh\n{script}\n")
-    (home.home / program).chmod(0o755)
+@pytest.mark.parametrize("damage", IN_THE_FOLDER)
+def test_an_old_home_is_taken_over_whatever_its_repository_is_like(old, damage):
+    old.shell(damage)
+    began = time.monotonic()
+    assert old.start(a="a2", b="b2", d="d2") == ""
+    assert old.found() == {"a": "a2", "b": "mine", "b+": "b2", "d": "d2"}
+    assert time.monotonic() < began + 5
+    assert not (old.lessons / ".gitattributes").exists()  # it was brought, too
+    assert not (old.home / "ran").exists()
+    assert old.start(a="a3", b="b2", d="d2") == ""
+    assert old.found()["a"] == "a3"
 
 
-@pytest.mark.parametrize("end", ["exit 1", "kill -9 $PPID; exit"], ids=["no space", "killed"])
-def test_a_first_start_that_is_cut_short_is_made_good_by_the_next(home, end):
-    """Git leaves empty files and no index if it fails or is killed."""
-    home.run("rm", "-rf", str(home.lessons))
-    script = f"""
-case "$*" in
-    clone*) for last; do :; done
-            mkdir -p "$last/.git" && : >"$last/a.ipynb"
-            {end} ;;
-    *) exec {shutil.which("git")} "$@" ;;
-esac"""
-    stand_in(home, "git", script)
-    path = f"{home.home}:{DOCKER}:{sys.prefix}/bin:{os.environ['PATH']}"
-    said = home.run("start-course", "echo", "the server", PATH=path)
-    assert said.endswith("the server\n")
-    assert not home.lessons.exists()
-    (home.home / "git").unlink()
-    home.run("update-lessons")
-    assert home.found() == {"a": "a1", "b": "b1", "c": "c1\n" * 9}
-    assert not list(home.home.glob("*.part"))
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rm -r *",
+        "rm HEAD",
+        "rm HEAD; mkfifo HEAD",
+        "rm -r objects; mkdir objects",
+        "echo '[' >config",
+        "mkfifo pipe; git config include.path pipe",
+        "rm -f refs/heads/main packed-refs; mkfifo refs/heads/main",
+        "rm -f packed-refs; echo nonsense >refs/heads/main",
+        f"rm -r objects; mkdir objects; git config extensions.partialClone x; "
+        f'git config core.repositoryFormatVersion 1; git config remote.x.url "ext::{RUN}"; '
+        f"git config remote.x.promisor true; git config protocol.ext.allow always",
+        "cd ..; rm -r tensorflow-course.git; touch tensorflow-course.git",
+    ],
+)
+def test_edits_in_an_old_home_survive_the_loss_of_its_note(old, damage):
+    old.run("sh", "-ec", f"cd {old.repository}; {damage}")
+    began = time.monotonic()
+    assert old.start(a="a1", b="b2", c="c2") == ""
+    # It is not known any more that only the second lesson was edited.
+    assert old.found() == {"a": "a1", "b": "mine", "b+": "b2", "c": "c1", "c+": "c2"}
+    assert time.monotonic() < began + 15
+    assert not (old.home / "ran").exists()
 
 
-def test_a_folder_without_an_index_gets_its_lessons_back(home):
-    """Older versions left such a folder if a server was killed during its first start."""
-    (home.lessons / ".git" / "index").unlink()
-    (home.lessons / "b.ipynb").unlink()
-    home.edit(a="mine")
-    home.run("update-lessons")
-    assert home.found() == {"a": "mine", "a+": "a1", "b": "b1", "c": "c1\n" * 9}
+def test_a_learners_own_commits_and_repositories_are_left_alone(old):
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@home"]
+    old.run(*git, "-C", "tensorflow-course", "commit", "--allow-empty", "-m", "my own")
+    old.run("git", "init", "--quiet", "--initial-branch=main", ".")
+    old.run(*git, "commit", "--allow-empty", "-m", "my home")
+    old.start(a="a2", b="b1")
+    assert "my own" in old.run("git", "-C", "tensorflow-course", "log", "--format=%s")
+    assert old.run("git", "log", "--all", "--format=%s") == "my home\n"
+
+
+# --- The start of a server
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exec sleep 1000", "bringing them was stopped after 1 seconds"),
+        ("exit 3", "exit status 3"),
+        ("kill -9 $$", "died with <Signals.SIGKILL"),
+    ],
+)
+def test_whatever_happens_to_the_update_the_server_starts_and_tells(home, script, reason):
+    (home.commands / "update-lessons").write_text(f"#!/bin/sh\n{script}\n")
+    text = (ROOT / "docker" / "start-course").read_text()
+    (home.commands / "impatient").write_text(
+        text.replace("LESSONS_LIMIT = 20", "LESSONS_LIMIT = 1")
+    )
+    home.command("start-course", home.commands / "impatient")
+    told = home.run("start-course", "printenv", "COURSE_NOTICES")
+    assert "Your lessons are not up to date: " in told
+    assert reason in told
+    assert "tell your instructor" in told
+
+
+def test_a_learner_whose_lessons_are_up_to_date_is_told_nothing(home):
+    assert home.run("start-course", "sh", "-c", "echo $COURSE_NOTICES") == "\n"

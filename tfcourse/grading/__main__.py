@@ -4,166 +4,208 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
+import functools
 import os
-import shutil
+import secrets
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
 from tfcourse.exercises import SOLUTIONS
-from tfcourse.grading import limits, submission
-
-COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-# The variables that a submission gets from our environment. None of them holds a secret.
-KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
+from tfcourse.grading import containers, processes, submission
+from tfcourse.grading.containers import EngineError
+from tfcourse.grading.grader import (
+    COLUMNS,
+    Row,
+    exercises_of,
+    grade,
+    is_formula,
+    printable,
+    refused,
+)
+from tfcourse.grading.limits import Ended
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 even if no answer is right."""
+    options = parsed(arguments)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
+    table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
+    run = way_to_run(options.docker, options.image)
+    exercises = exercises_of(options.solutions)
+    # Read them all before any of them runs: nothing that one does to another's file matters then.
+    found = [
+        (name_of(path, options.folder), attempt(read, path, exercises))
+        for path in files(options.folder)
+        if path.is_symlink() or real(path) not in [real(table), real(unfinished)]
+    ]
+    try:
+        write([], unfinished)
+    except OSError as error:
+        sys.exit(f"The table cannot be written: {error}")
+    rows: list[Row] = []
+    done = 0
+    try:
+        for name, plan in found:
+            result = plan
+            if isinstance(plan, submission.Plan):
+                result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
+            rows += [{"submission": name, **row} for row in result]
+            # Everything anew, from memory: a submission may have changed what was written before.
+            write(rows, unfinished)
+            print_result(name, result)
+            done += 1
+        write(rows, table)
+        unfinished.unlink()
+    except BaseException as error:
+        print(f"\nINCOMPLETE: {done} of {len(found)} submissions; their rows are in {unfinished}")
+        if isinstance(error, KeyboardInterrupt):
+            return 130  # as in a shell
+        if isinstance(error, EngineError):
+            sys.exit(f"Docker failed: {error}")
+        raise
+    print(f"\n{len(found)} submissions; the table is in {table}")
+    return 0
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command line's options; exit with a message if they cannot be followed."""
     parser = argparse.ArgumentParser(
         prog="make grade",
         description="Run each notebook in a folder separately, with the checks of our solutions, "
-        "and write a table of the results. Submissions run under your account: see "
-        "docs/instructors.md.",
+        "and write a table of the results. See docs/instructors.md.",
     )
     parser.add_argument("folder", type=Path, help="the submissions (includes subfolders)")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
     parser.add_argument(
+        "--docker",
+        action=argparse.BooleanOptionalAction,
+        help="run submissions in containers, or in processes of your account "
+        "(default: in containers if Docker and the image are there)",
+    )
+    parser.add_argument("--image", default=containers.IMAGE, help="of the containers")
+    parser.add_argument(
         "--solutions", type=Path, default=SOLUTIONS, help="notebooks with checks (default: ours)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=60, help="limit for one cell (default: 60)"
+        "--seconds",
+        type=float,
+        default=60,
+        help="limit for one cell; a submission has ten times as long (default: 60)",
     )
     parser.add_argument("--memory", type=float, default=3, help="limit in GB (default: 3)")
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is not a folder")
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
-    table = options.table or options.folder / "grades.csv"
-    unfinished = table.with_name(f"{table.stem}.incomplete.csv")
-    ours = [table.resolve(), unfinished.resolve()]
-    files = [
-        path
-        for path in sorted(options.folder.rglob("*"))
-        if is_submission(path, options.folder) and path.resolve() not in ours
-    ]
-    solutions = {
-        path.stem: nbformat.read(path, as_version=4) for path in options.solutions.glob("*.ipynb")
-    }
-    # Write each row as soon as it is found. Only a complete table replaces an earlier one.
-    done = 0
+    if not any(options.solutions.glob("*.ipynb")):
+        parser.error(f"{options.solutions} contains no solutions")
+    options.table = options.table or options.folder / "grades.csv"
+    if options.table.is_dir():
+        parser.error(f"{options.table} is a folder; name another file with --table")
+    return options
+
+
+def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
+    """Return the function that runs submissions; print what it keeps them from.
+
+    Exit with a message if Docker is demanded and cannot be used.
+    """
+    reason = "" if docker is False else containers.missing(image)
+    if docker and reason:
+        sys.exit(f"--docker: {reason}.")
+    if docker is False or reason:
+        print(
+            f"NO CONTAINERS: {reason or '--no-docker'}. Submissions run under your account: they "
+            "can read and change your files, and use the network. Read Grading in "
+            "docs/instructors.md."
+        )
+        return processes.run
+    containers.remove_leftovers()
+    print(
+        f"Each submission runs in a container of {image}, without a network. It can reach neither "
+        "your files nor another submission."
+    )
+    return functools.partial(containers.run, image=image)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return what to grade: all that is not hidden, as Jupyter's checkpoints are, nor a folder.
+
+    A link counts as what it is, whatever it leads to. Folders that cannot be read are included.
+    """
+    found, waiting = [], [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError:
+            found.append(place)
+            continue
+        for entry in visible:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            (waiting if is_folder else found).append(place / entry.name)
+    return sorted(found)
+
+
+def real(path: Path) -> Path:
+    """Return a path through no linked folder; the file itself may be a link."""
+    return path.parent.resolve() / path.name
+
+
+def name_of(path: Path, folder: Path) -> str:
+    """Return the name of a submission in the table: no two files have the same.
+
+    The name of a file may be any bytes.
+    """
+    name = os.fsencode(path.relative_to(folder)).replace(b"\\", rb"\\")
+    name = printable(name.decode(errors="backslashreplace"))
+    return f"./{name}" if is_formula(name) else name
+
+
+def read(path: Path, exercises: dict[str, NotebookNode]) -> submission.Plan:
+    """Return what to run from a file."""
+    return submission.plan(submission.read(path), exercises)
+
+
+def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
+    """Return what a function returns, or the one row of a submission with which it fails.
+
+    No submission ends the run for the others, whatever it raises.
+    """
     try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
+        return function(*inputs)
+    except EngineError:
+        raise
+    except submission.NotGradableError as error:
+        return refused(str(error))
+    except Exception as error:
+        return refused(f"could not be graded: {type(error).__name__}: {error}")
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """Write a table in one step, through no link that has its name."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with fresh.open("x", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            for path in files:
-                name = printable(os.fsencode(path.relative_to(options.folder)))
-                if name.startswith(("=", "+", "-", "@")):
-                    name = f"./{name}"  # a spreadsheet would read it as a formula
-                found = grade(path, solutions, options.seconds, int(options.memory * 2**30))
-                writer.writerows({"submission": name, **row} for row in found)
-                file.flush()
-                print_result(name, found)
-                done += 1
-        unfinished.replace(table)
-    except BaseException as error:
-        print(f"\nINCOMPLETE: {done} of {len(files)} submissions; their rows are in {unfinished}")
-        if isinstance(error, KeyboardInterrupt):
-            return 130  # as in a shell
-        raise
-    print(f"\n{len(files)} submissions; the table is in {table}")
-    return 0
+            writer.writerows(rows)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
-def is_submission(path: Path, folder: Path) -> bool:
-    """Return whether a path is a file to grade. Hidden files, such as checkpoints, are not."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and not hidden
-
-
-def grade(
-    path: Path, solutions: dict[str, NotebookNode], seconds: float, memory: int
-) -> list[dict[str, str | int]]:
-    """Return a row for each exercise of a submission, or one row that says why there are none."""
-    try:
-        plan = submission.plan(submission.read(path), solutions)
-    except (submission.NotGradableError, OSError) as error:
-        return [{"lesson": "", "exercise": "", "right": 0, "says": printable(str(error))}]
-    with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as scratch:
-        printed, reason = limits.run(
-            [sys.executable, "-m", "tfcourse.grading.worker"],
-            json.dumps({**plan.as_job(), "seconds": seconds, "memory": memory}),
-            cwd=scratch,
-            env=environment(Path(scratch)),
-            seconds=300 + seconds * len(plan.steps),
-            memory=memory,
-        )
-    return rows_of(plan, printed, reason)
-
-
-def environment(scratch: Path) -> dict[str, str]:
-    """Return a submission's environment variables, with its own home and a copy of the data."""
-    keras = scratch / "keras"
-    source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
-    if source.is_dir():
-        shutil.copytree(source, keras / "datasets")
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
-    # With this seed, the hidden cases are the same for everyone.
-    return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}
-
-
-def rows_of(plan: submission.Plan, printed: str, reason: str) -> list[dict[str, str | int]]:
-    """Return a row for each exercise, from what the worker printed before it ended."""
-    told = {}
-    for line in printed.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # the worker was killed while it was printing this line
-            continue
-        if "exercise" in event:
-            told[event["exercise"]] = event
-        else:
-            reason = reason or event["stopped"]
-    rows = []
-    for name in plan.exercises:
-        event = told.get(name, {"stopped": reason or "the submission ended its own grading"})
-        remark = plan.remarks.get(name, "")
-        if "tampered" in event:
-            says = f"TAMPERED: {event['tampered']}"
-        elif "stopped" in event:
-            says = f"STOPPED: {event['stopped']}"
-        else:
-            says = event["mistake"] or ""
-        right = int("mistake" in event and not event["mistake"])
-        says = printable("; ".join(filter(None, [remark, says])).replace("\n", " "))
-        rows.append({"lesson": plan.lesson, "exercise": name, "right": right, "says": says})
-    return rows
-
-
-def printable(text: str | bytes) -> str:
-    """Return a learner's text with an escape for each unprintable character.
-
-    A terminal would obey some of these characters, and half a surrogate pair cannot be written at
-    all. A file's name is passed as bytes, which may not be UTF-8.
-    """
-    if isinstance(text, bytes):
-        text = text.decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def print_result(name: str, rows: list[dict[str, str | int]]) -> None:
+def print_result(name: str, rows: list[Row]) -> None:
     """Print the result of a submission: how many answers are right, and what is wrong."""
     right = sum(row["right"] for row in rows)
     of = len([row for row in rows if row["exercise"]])
     print(f"{name:40} {right}/{of}" if of else f"{name:40} -    {rows[0]['says']}", flush=True)
     for row in rows:
         if row["exercise"] and row["says"]:
-            print(f"    {row['exercise']:12} {row['says']}")
+            print(f"    {row['exercise']:12} {row['says']}", flush=True)
 
 
 if __name__ == "__main__":

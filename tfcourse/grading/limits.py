@@ -9,81 +9,118 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import psutil
 
+# What `run` runs, read before any submission could change the file.
+WORKER = Path(__file__).with_name("worker.py").read_text()
 LOOK = 0.1  # seconds between two checks of what a command uses
 PROCESSES = 64  # how many may run at a time
+PRINTED = 1_000_000  # bytes; a worker prints a line for each exercise
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+@dataclass
+class Ended:
+    """How a command has ended."""
+
+    printed: str
+    stopped: str  # why it was stopped; empty if it was not
+    code: int
+    complained: str  # the beginning of what it wrote to stderr
 
 
 def run(
     command: list[str],
-    stdin: str,
+    job: str,
     *,
     cwd: str,
     env: dict[str, str],
     seconds: float,
     memory: int,
-) -> tuple[str, str]:
+) -> Ended:
     """Run a command, and kill it and its descendants if they use too much.
 
     Parameters
     ----------
-    command, stdin, cwd, env
-        As for `subprocess`; the input is text.
+    command, cwd, env
+        As for `subprocess`.
+    job
+        The first line of its stdin, which stays open until the command has to end. So it can tell
+        that this process has ended.
     seconds
         How long it may take.
     memory
         How many bytes of memory all its processes may hold together.
-
-    Returns
-    -------
-    tuple of str
-        What it printed, and why it was stopped (empty if it was not).
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
-    kind = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}  # it may print any bytes
-    with tempfile.TemporaryFile(**kind) as given, tempfile.TemporaryFile(**kind) as printed:
-        given.write(stdin)
-        given.seek(0)
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as complained:
         process = subprocess.Popen(
             command,
-            stdin=given,
+            stdin=subprocess.PIPE,
             stdout=printed,
-            stderr=subprocess.DEVNULL,
+            stderr=complained,
             cwd=cwd,
             env=env,
             start_new_session=True,
         )
         try:
-            reason = watch(process, time.monotonic() + seconds, memory, others)
+            threading.Thread(target=give, args=(process.stdin, job), daemon=True).start()
+            stopped = watch(process, [printed, complained], seconds, memory, others)
         finally:
             end(others)
         process.wait()
-        printed.seek(0)
-        return printed.read(), reason.format(seconds=seconds)
+        texts = [beginning(file) for file in (printed, complained)]
+        return Ended(texts[0], stopped, process.returncode, texts[1])
 
 
-def watch(process: subprocess.Popen, deadline: float, memory: int, others: set) -> str:
+def give(pipe: IO[bytes], job: str) -> None:
+    """Write a job to a process, which may have ended."""
+    with contextlib.suppress(OSError):
+        pipe.write(f"{job}\n".encode())
+        pipe.flush()
+
+
+def beginning(file: IO[bytes]) -> str:
+    """Return what the beginning of a file says; it may be any bytes."""
+    file.seek(0)
+    return file.read(PRINTED).decode(errors="replace")
+
+
+def watch(
+    process: subprocess.Popen, files: list[IO[bytes]], seconds: float, memory: int, others: set
+) -> str:
     """Wait for a process; return why it must be stopped, or "" if it ends on its own."""
+    deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() > deadline:
-            return "still running after {seconds:g} s"
+            return f"still running after {seconds:g} s in all"
+        if any(os.fstat(file.fileno()).st_size > PRINTED for file in files):
+            return f"its worker printed more than {PRINTED // 10**6} MB"
         running = set(psutil.Process().children(recursive=True)) - others
         if len(running) > PROCESSES:
             return f"started more than {PROCESSES} processes"
-        held = 0
-        for each in running:
-            with contextlib.suppress(psutil.Error):
-                found = each.memory_full_info()
-                held += getattr(found, "pss", found.rss)  # forks' shared memory counts once (Linux)
-        if held > memory:
+        if sum(map(held, running)) > memory:
             return f"held more than {memory / 2**30:.1f} GB of memory"
         time.sleep(LOOK)
     return ""
+
+
+def held(process: psutil.Process) -> int:
+    """Return how many bytes of memory a process holds."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        try:
+            found = process.memory_full_info()
+        except psutil.AccessDenied:  # the worker: see `worker.withdraw`
+            found = process.memory_info()
+        return getattr(found, "pss", found.rss)  # forks' shared memory counts once (Linux)
+    return 0
 
 
 def end(others: set) -> None:

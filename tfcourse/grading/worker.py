@@ -1,10 +1,12 @@
 """Run one submission in a kernel, in its own process, which `limits.run` starts.
 
-Read a job (JSON) from stdin, and print a line of JSON for each exercise as soon as it is judged.
+Read a job (a line of JSON) from stdin, and print a line of JSON for each exercise as soon as it is
+judged. In a container this file is all that there is of the grader, so it imports none of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -13,7 +15,9 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -21,11 +25,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 OURS_SECONDS = 300  # enough to import TensorFlow on a busy machine
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_DUMPABLE = 4  # linux/prctl.h
 PATIENCE = 20  # seconds; an interrupted kernel should stop immediately
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
-PROCESSES = 256  # processes and threads, in addition to those that this account has now
+LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
+# Where the system counts a container's processes that it has killed for want of memory.
+KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
 # The four cells below run in the kernel. Our code runs again, in its own namespace: even if the
 # learner has reused the name of a check or of a Python function, our names keep their meaning.
@@ -54,7 +60,10 @@ def _identities(names, watched):
         first, *others = name.split(".")
         value = json if first == "json" else names.get(first)
         for other in others:
-            value = getattr(value, other, None)
+            owner, value = value, getattr(value, other, None)
+            if value is not getattr(owner, other, None):  # a method: a new object each time
+                value = owner
+                break
         found[name] = id(value)
     return json.dumps(found)
 print(<nonce> + _identities(globals(), <watched>))
@@ -63,10 +72,10 @@ print(<nonce> + _identities(globals(), <watched>))
 
 def main() -> None:
     """Run the job that is on stdin."""
-    if sys.platform == "linux":  # end with the grader, even if it is killed
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    job = json.load(sys.stdin)
-    limit_resources(job["memory"])
+    withdraw()
+    job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=end_with_the_grader, daemon=True).start()
+    limit_resources(job["memory"], job.get("processes"))
     signal.signal(signal.SIGALRM, give_up)
     client = Client(
         nbformat.v4.new_notebook(),
@@ -74,23 +83,37 @@ def main() -> None:
         interrupt_on_timeout=True,
         kernel_name="python3",
         record_timing=False,
+        shutdown_kernel="immediate",
         store_widget_state=False,
     )
     with client.setup_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         Submission(client, job).run()
 
 
-def limit_resources(memory: int) -> None:
-    """Limit this process and each one that it starts; `limits` watches their total."""
+def withdraw() -> None:
+    """Close this process to others of its account: its memory, and the pipe for its verdicts."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
+
+
+def end_with_the_grader() -> None:
+    """End this process and all that it started as soon as the grader ends, even if it is killed."""
+    os.read(sys.stdin.fileno(), 1)  # not by `sys.stdin`, which Python locks when it ends
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    os._exit(1)
+
+
+def limit_resources(memory: int, processes: int | None) -> None:
+    """Limit this process and each one that it starts; the grader watches their total."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The system counts processes per account, and does not limit root.
-    mine = [p.info for p in psutil.process_iter(["uids", "num_threads"])]
-    now = sum(p["num_threads"] or 0 for p in mine if p["uids"].real == psutil.Process().uids().real)
-    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    most = now + PROCESSES if hard == resource.RLIM_INFINITY else min(now + PROCESSES, hard)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    if processes:
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        most = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
 
 class Client(NotebookClient):
@@ -136,7 +159,8 @@ class Submission:
                 else:
                     self.answer(exercise, text)
             except DeadKernelError:
-                return tell(stopped="its kernel ended")
+                held = f"held more than {self.job['memory'] / 2**30:.1f} GB of memory"
+                return tell(stopped=held if ran_out_of_memory() else "its kernel ended")
 
     def answer(self, exercise: str, source: str) -> None:
         """Run one of the learner's cells; note whether it was too slow, or what it raised."""
@@ -162,8 +186,8 @@ class Submission:
             return {"stopped": "its output does not reach the grader"}
         if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
             return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
-        if verdict["mistake"] and exercise in self.raised:
-            verdict["mistake"] = self.raised[exercise]
+        if verdict["mistake"]:
+            verdict["mistake"] = self.raised.get(exercise, str(verdict["mistake"]))[:LONGEST]
         return verdict
 
     def ask(self, source: str, **values: object) -> dict | None:
@@ -192,6 +216,15 @@ class Submission:
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
         return cell if time.monotonic() - began < seconds else None
+
+
+def ran_out_of_memory() -> bool:
+    """Return whether the system has killed a process of this container for want of memory."""
+    for path in KILLED:
+        with contextlib.suppress(OSError):
+            counts = dict(line.split() for line in Path(path).read_text().splitlines())
+            return counts.get("oom_kill", "0") != "0"
+    return False
 
 
 def give_up(*_: object) -> None:

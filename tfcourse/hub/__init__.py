@@ -10,9 +10,9 @@ def say(text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Return the text with everything escaped that a terminal could obey, except lines and tabs.
+    """Return the text with each character escaped that could control a terminal.
 
-    This includes the marks that change the direction of writing.
+    Newlines and tabs stay. Marks that change the direction of writing are escaped, too.
     """
     return "".join(
         sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()

@@ -30,10 +30,9 @@ def configure(c: Any) -> None:
         return
     # Links, redirects and cookies are for this address, whatever a request claims.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # JupyterHub does not mark XSRF cookies, its own or those of learners' servers, as `secure`.
-    secure = {"xsrf_cookie_kwargs": {"secure": True}}
-    c.JupyterHub.tornado_settings.update(secure)
-    c.Spawner.args.append(f"--ServerApp.tornado_settings={secure}")
+    # JupyterHub leaves its XSRF cookies without `secure`. Servers learn from the address above that
+    # theirs need it, too (tfcourse/prefix).
+    c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
     # Log the visitor's address, not the address of one of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():

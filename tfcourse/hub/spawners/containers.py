@@ -173,7 +173,8 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
-    await asyncio.to_thread(homes.make, name, limit)
+    if problem := await asyncio.to_thread(homes.ready, name, limit):
+        raise pages.refusal(problem)
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     spawner.volumes = {
         f"{work}/homes/{name}": "/home/jovyan",
@@ -221,7 +222,9 @@ class ContainerSpawner(DockerSpawner):
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
 
-    name_key = traitlets.Unicode(help="The secret in the names of containers.", config=True)
+    name_key = traitlets.Unicode(
+        help="The secret key that containers' names are computed with.", config=True
+    )
 
     # Calls to Docker. Stopping a server may take ten seconds, and nobody else waits for that.
     _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")

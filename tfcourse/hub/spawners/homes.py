@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,29 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     if limit:
         limit(str(part.relative_to(FOLDER)))
     part.rename(target)
+
+
+def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
+    """Create a learner's folder unless it exists; return why they cannot work there, or None.
+
+    The message is for the learner, and says what the operator does.
+    """
+    target = FOLDER / "homes" / name
+    place = f"{path_on_server()}/homes/{name}"
+    try:
+        make(name, limit)
+        status = os.stat(f"{target}/")  # an error unless it is a folder
+        if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # the learner's own doing
+    except OSError as error:
+        reason = f"{place}: {error.strerror}"
+    else:
+        if os.access(target, os.R_OK | os.W_OK | os.X_OK):
+            return None
+        reason = f"it cannot be written to. On the server, run `chown -R {UID}:{UID} {place}`"
+        if os.statvfs(target).f_flag & os.ST_RDONLY:
+            reason = f"the disk with {place} is read-only"
+    return f"Your home cannot be used. Please tell your instructor: {reason}."
 
 
 def part_of(target: Path) -> Path:

@@ -1,53 +1,363 @@
-"""Copy the lessons to learners' homes."""
+#!/usr/bin/python3 -IS
+"""Bring the course's lessons to a learner: edits are kept, and deleted lessons come back.
+
+A note in the learner's folder says what was last brought: a file that is still as it was brought is
+replaced by a newer one. Without the note, nothing is lost: a file that differs counts as edited.
+Every file is written all at once, so a run can be killed at any moment; the next one goes on.
+
+`make hub` calls `bring`. In an image this file is the command `update-lessons`, which prints a
+sentence for the learner about each thing that keeps lessons from being updated. It runs none of the
+learner's programs and imports nothing from their home, so it needs only the standard library.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import errno
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from time import strftime
 
-from jupyterhub.spawner import LocalProcessSpawner
-
-from tfcourse.hub.state import write_once
-
-FOLDER = "tensorflow-course"
-# What is not copied: solutions, compiled modules, and digits that somebody has drawn here.
+FOLDER = "tensorflow-course"  # the learner's lessons, in the home
+NOTE = ".lessons"  # what was last brought: lines with a hash and a path
+PART = ".lessons.part"  # a file that is being written
+# Parts of the lessons' folder: solutions, compiled modules, and digits that somebody drew here.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
-RENEWED = "interactive"  # the folder of modules that lessons import: the pad and the film
+# The modules that lessons import. A new lesson would not work with old ones.
+MODULES = "interactive"
+
+LARGEST = 64 * 2**20  # bytes; a larger file is the learner's, and reading it would take long
+OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions noted the lessons
+PATIENCE = 5  # seconds for git to read it
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
-def copy_to_home(spawner: LocalProcessSpawner, source: Path) -> None:
-    """Give the learner the lessons before their server starts.
+class TakenError(Exception):
+    """Something that is not ours to replace has the name of a file or folder of the course."""
 
-    The hub calls this function as `c.Spawner.pre_spawn_hook`.
+    def __init__(self, path: Path):
+        self.path = path
+
+
+def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list[str]:
+    """Copy the lessons in `source` to the learner's folder; return a message for each problem.
+
+    The messages are for the learner. `old` says what was last brought if there is no note.
     """
+    lessons = find(source)
+    if not lessons:
+        return ["Your lessons are not up to date: the server has none. Tell your instructor."]
+    problems: dict[Path, OSError | TakenError] = {}
     try:
-        copy_lessons(source, Path(spawner.home_dir, FOLDER))
-    except OSError as error:
-        # The disk may be full. Learners can make room only from inside their server, so start it.
-        spawner.log.error("The lessons were not copied for %s: %s", spawner.user.name, error)
+        folder = real_folder(folder)
+        if hash_of(folder / PART) is not None:
+            (folder / PART).unlink()  # left by a run that was killed
+        noted = read_note(folder)
+    except (OSError, TakenError) as error:
+        path = error.path if isinstance(error, TakenError) else folder
+        return sentences({path: error}, folder.parent)
+    last = (old or {}) if noted is None else noted
+    brought = {}
+    for name in sorted(lessons.keys() | last.keys()):
+        try:
+            if name in lessons:
+                brought[name] = bring_file(lessons[name], folder, name, last.get(name))
+            elif not remove(folder, name, last[name]):
+                brought[name] = last[name]  # the next start tries again
+        except (OSError, TakenError) as error:
+            problems[error.path if isinstance(error, TakenError) else folder / name] = error
+            if name in last:
+                brought[name] = last[name]
+    if brought != noted:
+        try:
+            lines = (f"{hashed} {name}\n" for name, hashed in brought.items())
+            write(folder, NOTE, "".join(lines).encode(), replace=True)
+        except OSError as error:
+            problems[folder / NOTE] = error
+    return sentences(problems, folder)
 
 
-def copy_lessons(source: Path, folder: Path) -> None:
-    """Copy the lessons and exercises that the folder lacks; leave existing files as they are.
-
-    Learners' edits are therefore never lost. To get an original lesson back, rename or delete your
-    copy and restart the server. Only the modules that lessons import are always updated, because a
-    new lesson would not work with old modules.
-    """
-    for path in sorted(source.rglob("*")):
+def find(source: Path) -> dict[str, Path]:
+    """Return the files that learners get, by their paths in the folder."""
+    found = {}
+    for path in source.rglob("*"):
         relative = path.relative_to(source)
         # Hidden files are Jupyter's checkpoints and the like.
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden and not NOT_FOR_LEARNERS & set(relative.parts):
-            copy = folder / relative
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if relative.parts[0] == RENEWED and copy.is_file():
-                renew(copy, path.read_bytes())
-            write_once(copy, path.read_bytes(), mode=0o666)  # minus the umask
+        if not hidden and not NOT_FOR_LEARNERS & set(relative.parts) and path.is_file():
+            found[relative.as_posix()] = path
+    return found
 
 
-def renew(path: Path, content: bytes) -> None:
-    """Replace a file's content; never leave a half-written file behind."""
-    if path.read_bytes() != content:
-        aside = path.with_name(f".{path.name}.new")
-        aside.write_bytes(content)
-        aside.replace(path)
+def real_folder(folder: Path) -> Path:
+    """Create the learner's folder unless it exists; return where it is.
+
+    A learner may have moved it to another place in the home, and put a link in its place.
+    """
+    if folder.is_symlink():
+        home, real = (Path(os.path.realpath(path)) for path in (folder.parent, folder))
+        if not real.is_dir() or home not in real.parents:
+            raise TakenError(folder)
+        return real
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise TakenError(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read_note(folder: Path) -> dict[str, str] | None:
+    """Return what was last brought to the folder, or None if that is not known.
+
+    A learner can write anything there, so only paths in the folder count.
+    """
+    try:
+        status = os.lstat(folder / NOTE)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            return None
+        lines = (folder / NOTE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return only_inside(line.split(" ", 1) for line in lines)
+
+
+def only_inside(entries: Iterable[list[str]]) -> dict[str, str]:
+    """Return the hashes of files in the lessons' folder by their paths."""
+    return {entry[1]: entry[0] for entry in entries if len(entry) == 2 and is_inside(entry[1])}
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name is the path of a file in the lessons' folder."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and parts[0][0] != "/" and ".." not in parts and name.isprintable()
+
+
+def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
+    """Bring one file, unless the learner has edited it; return the hash that the note gets."""
+    path = folder / name
+    content = source.read_bytes()
+    new = blob(content)
+    check_parents(folder, name, create=True)
+    found = hash_of(path)
+    if found is None:
+        write(folder, name, content)
+    elif found == last != new:
+        write(folder, name, content, replace=True)
+    elif new not in (found, last):
+        keep_both(folder, name, content, new)
+    return new
+
+
+def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
+    """Keep a file that the learner has edited, and bring the new one.
+
+    The new one is put beside it, because a notebook merged line by line would be nobody's. A
+    module's name goes to the new one.
+    """
+    path = PurePosixPath(name)
+    if path.parts[0] == MODULES:
+        write(folder, name, content, replace=True, aside=free_name(folder / name, "yours"))
+        return
+    parent = folder / path.parent
+    others = [each for each in os.listdir(parent) if each.startswith(f"{path.stem}_updated_")]
+    if not any(is_hash_of(parent / each, new) for each in others):
+        beside = free_name(folder / name, "updated")
+        write(folder, beside.relative_to(folder), content)
+
+
+def free_name(path: Path, word: str) -> Path:
+    """Return a name for a file beside the one at `path`, with the word and today's date."""
+    beside = path.with_stem(f"{path.stem}_{word}_{strftime('%Y-%m-%d')}")
+    if os.path.lexists(beside):
+        beside = beside.with_stem(f"{beside.stem}_{strftime('%H%M%S')}")
+    return beside
+
+
+def remove(folder: Path, name: str, last: str) -> bool:
+    """Remove a file that the course no longer has, unless the learner has edited it.
+
+    Return whether that is settled.
+    """
+    path = folder / name
+    try:
+        check_parents(folder, name)
+        if hash_of(path) == last:
+            path.unlink()
+    except TakenError:
+        return True  # something else has the name now
+    except OSError:
+        return False
+    for parent in path.relative_to(folder).parents[:-1]:
+        try:
+            (folder / parent).rmdir()
+        except OSError:
+            break  # there is something else in it
+    return True
+
+
+def check_parents(folder: Path, name: str, *, create: bool = False) -> None:
+    """Raise an error unless all folders on the way to the file are folders, and no links."""
+    for parent in reversed(PurePosixPath(name).parents[:-1]):
+        path = folder / parent
+        try:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise TakenError(path)
+        except FileNotFoundError:
+            if not create:
+                return
+            path.mkdir()
+
+
+def hash_of(path: Path) -> str | None:
+    """Return a file's hash, or None if there is no such file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise TakenError(path)
+    return "large" if status.st_size > LARGEST else blob(path.read_bytes())
+
+
+def is_hash_of(path: Path, wanted: str) -> bool:
+    """Return whether the path is a file with this hash."""
+    try:
+        return hash_of(path) == wanted
+    except (OSError, TakenError):
+        return False
+
+
+def blob(content: bytes) -> str:
+    """Return the hash that git has for a file's content; earlier versions noted it with git."""
+    head = b"blob %d\0" % len(content)
+    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+
+
+def write(
+    folder: Path,
+    name: str | Path,
+    content: bytes,
+    *,
+    replace: bool = False,
+    aside: Path | None = None,
+) -> None:
+    """Write a file in the folder all at once; never leave half a file behind.
+
+    Without `replace`, a file that has got the name meanwhile stays. A file that is replaced gets
+    the name `aside`, if there is one.
+    """
+    path, part = folder / name, folder / PART
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(content)
+        if aside:
+            path.rename(aside)
+        if replace:
+            part.replace(path)
+        else:
+            rename_if_free(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def rename_if_free(part: Path, path: Path) -> None:
+    """Give the file its name, unless the name is taken."""
+    try:
+        os.link(part, path)  # unlike a rename, this never replaces a file
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not os.path.lexists(path):
+            part.rename(path)
+
+
+def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[str]:
+    """Return a message for the learner about each kind of problem: what it is, and what to do."""
+    kinds: dict[str, list[str]] = {}
+    for path, error in problems.items():
+        kinds.setdefault(remedy(path, error, base), []).append(path.relative_to(base).as_posix())
+    return [
+        f"Your lessons are not up to date: {kind} This concerns {listed(names)}."
+        for kind, names in kinds.items()
+    ]
+
+
+def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
+    """Return what is wrong and what the learner can do about it."""
+    if isinstance(error, TakenError):
+        return "something else has a lesson's name. Rename it, then restart your server."
+    if error.errno in FULL:
+        return "the disk is full. Delete files that you do not need, then restart your server."
+    if error.errno in FORBIDDEN:
+        place = path
+        while not os.path.lexists(place):
+            place = place.parent
+        if all(os.lstat(each).st_uid == os.getuid() for each in (place, place.parent)):
+            return (
+                f"you have no permission to write. In a terminal, run `chmod -R u+rwX ~/{FOLDER}`, "
+                "then restart your server."
+            )
+        return "files belong to somebody else. Tell your instructor, who can change that."
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{reason}. Restart your server; if this comes again, tell your instructor."
+
+
+def listed(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - 2} more" if len(names) > 3 else ""
+    return ", ".join(names[: 2 if more else 3]) + more
+
+
+# --- In an image
+
+
+def main() -> None:
+    """Bring the image's lessons to the home; print what the learner has to know."""
+    home = Path.home()
+    folder = home / FOLDER
+    known = os.path.lexists(folder / NOTE)
+    old = {} if known else brought_by_git(home / OLD_REPOSITORY)
+    source = os.environ.get("COURSE_LESSONS", "/opt/course/share/lessons")
+    for sentence in bring(Path(source), folder, old):
+        print(sentence)
+
+
+def brought_by_git(repository: Path) -> dict[str, str]:
+    """Return what an earlier version last brought: it kept a repository, which stays as it is.
+
+    Git runs without the learner's settings, and this command runs no hooks or filters. The
+    repository may still be anything, so it has a few seconds.
+    """
+    if not (repository / "HEAD").is_file():
+        return {}
+    import subprocess  # slow to import
+
+    environment = {
+        "PATH": "/usr/bin:/bin:/usr/local/bin",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+    }
+    form = "--format=%(objectname)%x09%(path)"
+    command = ["git", f"--git-dir={repository}", "ls-tree", "-r", "-z", form, "refs/heads/main"]
+    try:
+        run = subprocess.run(
+            command,
+            cwd="/",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        lines = run.stdout.decode().split("\0")
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
+    return only_inside(line.split("\t", 1) for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

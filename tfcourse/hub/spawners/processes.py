@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import sys
 from functools import partial
@@ -23,6 +25,8 @@ from tfcourse.hub.spawners import lessons, profiles
 # A command with this prefix ends with the hub, even if the hub is killed. With -I and -S, Python
 # imports nothing from the folder where it starts (a learner's home), and little from elsewhere.
 DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py"))]
+
+LESSONS_LIMIT = 20  # seconds to bring the lessons
 
 
 def configure(c: Any, hub: Path) -> None:
@@ -57,7 +61,7 @@ def configure(c: Any, hub: Path) -> None:
     profiles.configure(c, traits_of, offered, unavailable={})
     homes = str(state.private_folder(state.state_folder() / "homes"))
     c.LocalSpawner.home_dir_template = homes.replace("{", "{{").replace("}", "}}") + "/{username}"
-    c.Spawner.pre_spawn_hook = partial(lessons.copy_to_home, source=state.ROOT / "notebooks")
+    c.Spawner.pre_spawn_hook = partial(bring_lessons, source=state.ROOT / "notebooks")
     c.Spawner.cmd = [*DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
 
     # In many containers, Jupyter must run as root, which it refuses without this option.
@@ -83,6 +87,27 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
 def threads(spawner: LocalSpawner) -> str:
     """Return how many threads TensorFlow starts in a learner's kernel."""
     return str(ceil(spawner.cpu_limit))
+
+
+async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
+    """Bring the lessons to the learner before their server starts, whatever their home is like.
+
+    The hub calls this function as `c.Spawner.pre_spawn_hook`. JupyterLab shows the learner what
+    kept lessons from being updated.
+    """
+    folder = Path(spawner.home_dir, lessons.FOLDER)
+    work = asyncio.to_thread(lessons.bring, source, folder)
+    try:
+        notices = await asyncio.wait_for(work, LESSONS_LIMIT)
+    except OSError as error:
+        reason = str(error) or f"bringing them took more than {LESSONS_LIMIT} seconds"  # a timeout
+        notices = [
+            f"Your lessons are not up to date: {reason}. Restart your server; if this comes again, "
+            "tell your instructor."
+        ]
+    for notice in notices:
+        spawner.log.error("%s: %s", spawner.user.name, notice)
+    spawner.environment = {**spawner.environment, "COURSE_NOTICES": json.dumps(notices)}
 
 
 class LocalAuthenticator(SharedPasswordAuthenticator):

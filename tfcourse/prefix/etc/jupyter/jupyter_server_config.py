@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import sqlite3
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ class StillPictures(AsyncLargeFileManager):
 
 
 def members_only(method):
-    """Return a handler's method that answers HTTP 403 to people who may not use this server."""
+    """Wrap a handler's method, so that people who may not use this server get HTTP 403."""
 
     @functools.wraps(method)
     def wrapped(self, *arguments, **named):
@@ -88,14 +89,20 @@ c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
+# The program that started this server says what its learner has to know. Our extension of
+# JupyterLab shows it.
+notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
+c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
+# JupyterHub leaves a server's XSRF cookies without `secure`.
+if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
+    c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
+
 # Turn off two extensions, each of which takes a tenth of a start's processor time. No language
 # server is installed, and nothing here was made for the Notebook before version 7.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# Turn off what no lesson needs. A link to nbgitpuller's page changes files without asking, and only
-# update-lessons uses it, as a program. The extension manager would install from the internet, and
+# Turn off what no lesson needs: the extension manager would install from the internet, and
 # JupyterLab would look for news there.
-c.ServerApp.jpserver_extensions["nbgitpuller"] = False
 c.LabApp.extension_manager = "readonly"
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"

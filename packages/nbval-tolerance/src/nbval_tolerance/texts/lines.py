@@ -115,7 +115,7 @@ def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterato
     text
         The text as it was printed.
     words
-        A project's words for kinds, because the word that names a number may be in a line above.
+        A project's words for kinds. The word that names a number may be on a line above.
     clock
         Whether the code that printed the text reads the clock; None if unknown.
     """

@@ -2,6 +2,9 @@
 // the lesson is opened, before anything is run. It uses the scripts of notebooks/interactive, which are
 // installed beside this file. A notebook contributes only data, and none of it is run as code.
 //
+// It also shows notices about the learner's server, such as that lessons are not up to date: see
+// notices.js.
+//
 // JupyterLab expects an extension in this form: a container of modules, which receives JupyterLab's own
 // modules through `init` and returns ours from `get`.
 (() => {
@@ -11,6 +14,11 @@
   let shared;
 
   const load = (file) => import(new URL(file, here).href);
+
+  async function jupyterlab(module) {
+    const versions = Object.values(shared[module]);
+    return (await versions[0].get())();
+  }
 
   async function kinds() {
     const [offline, pad, film] = await Promise.all(["offline.js", "pad.js", "film.js"].map(load));
@@ -28,8 +36,7 @@
   }
 
   async function mimeExtension() {
-    const versions = Object.values(shared["@lumino/widgets"]);
-    const { Widget } = (await versions[0].get())();
+    const { Widget } = await jupyterlab("@lumino/widgets");
 
     class Live extends Widget {
       constructor(kind) {
@@ -66,8 +73,10 @@
 
   (window._JUPYTERLAB ??= {})[NAME] = {
     init: (scope) => { shared = scope; },
-    get: async () => {
-      const extensions = await mimeExtension();
+    get: async (name) => {
+      const extensions = name === "./extension"
+        ? (await load("notices.js")).extension(() => jupyterlab("@jupyterlab/apputils"))
+        : await mimeExtension();
       return () => ({ __esModule: true, default: extensions });
     },
   };

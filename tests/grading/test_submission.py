@@ -1,0 +1,144 @@
+"""Any file is planned, or refused with a sentence: quickly, and without running any of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+
+import nbformat
+import pytest
+
+from tfcourse.exercises import SOLUTIONS, exercise
+from tfcourse.grading import __main__ as command
+from tfcourse.grading.grader import exercises_of
+from tfcourse.grading.submission import NotGradableError, parse, plan, read
+
+
+def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
+    exercises = exercises_of(SOLUTIONS)
+    for name, notebook in exercises.items():
+        assert plan(notebook, exercises).lesson == name
+    with pytest.raises(NotGradableError, match="no answer"):
+        plan(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), exercises)
+
+
+@pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_submission_comes_with_no_solutions(path):
+    """Of what the solutions have and the exercises have not, no line travels with a submission."""
+    exercises = exercises_of(SOLUTIONS)
+    job = plan(exercises[path.stem], exercises).as_job()
+    sent = "\n".join([job["ours"], *(step["text"] for step in job["steps"])]).splitlines()
+    given = "\n".join(cell.source for cell in exercise(path).cells).splitlines()
+    secret = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    assert set(sent) & (set(secret.splitlines()) - set(given)) == set()
+
+
+@pytest.mark.parametrize("kept", ["in the metadata", "nowhere", "random", "hostile"])
+def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
+    exercises = exercises_of(SOLUTIONS)
+    for name in exercises:
+        notebook = exercise(SOLUTIONS / f"{name}.ipynb")
+        answer = next(i for i, cell in enumerate(notebook.cells) if cell.id.endswith("-answer"))
+        notebook.cells[answer].source = "mine = 2"
+        notebook.cells.insert(answer, nbformat.v4.new_code_cell("mine = 1"))
+        expected = plan(notebook, exercises)
+        notebook.nbformat_minor = 5 if kept in ("random", "hostile") else 4
+        for number, cell in enumerate(notebook.cells):
+            cell_id = cell.pop("id")
+            if kept == "in the metadata":
+                cell.metadata["id"] = cell_id
+            elif kept == "random":
+                cell["id"] = f"cell{number}"
+            elif kept == "hostile":
+                cell["id"] = cell.metadata["id"] = [[], {}, None, 1, 1e999][number % 5]
+        (tmp_path / "without.ipynb").write_text(json.dumps(notebook))
+        assert plan(read(tmp_path / "without.ipynb"), exercises) == expected
+        assert [step.text for step in expected.steps if step.kind == "theirs"][:2] == [
+            "mine = 1",
+            "mine = 2",
+        ]
+
+
+# What a notebook's JSON holds -> what is said, or nothing if it is graded like any other.
+CELL = {"cell_type": "code", "id": "flatten-answer", "metadata": {}, "outputs": [], "source": "x"}
+NOTEBOOKS = {
+    "null": "it has no list of cells",
+    '"cells"': "it has no list of cells",
+    '{"cells": {}}': "it has no list of cells",
+    '{"worksheets": []}': "it has no list of cells",
+    '{"cells": [1]}': "cell 1 has no text",
+    '{"cells": [{}]}': "cell 1 has no text",
+    '{"cells": []}': "no answer",
+    '{"cells": [{"source": 5}]}': "cell 1 has no text",
+    '{"cells": [{"source": [1, 2]}]}': "cell 1 has no text",
+    '{"cells": [{"source": {"a": 1}}]}': "cell 1 has no text",
+    '{"cells": [{"source": ["a", ["b"]]}]}': "cell 1 has no text",
+    '{"cells": [' + "[" * 100_000: "maximum recursion depth",
+    '{"a":' * 100_000: "maximum recursion depth",
+    '{"cells": [' + "1" * 100_000 + "]}": "not a notebook",
+    json.dumps({"cells": [CELL] * 501}): "more than 500 cells",
+    json.dumps({"cells": [{**CELL, "source": "x" * 1_000_001}]}): "1,000,000 characters of code",
+    json.dumps({"cells": [CELL]}): None,
+    "\ufeff" + json.dumps({"cells": [CELL]}): None,
+    json.dumps({"cells": [CELL], "metadata": [], "nbformat": "4", "nbformat_minor": None}): None,
+    json.dumps({"cells": [CELL, CELL]}): None,
+    json.dumps({"cells": [{**CELL, "metadata": [1]}]}): None,
+    json.dumps({"cells": [{**CELL, "metadata": None, "outputs": {"a": float("nan")}}]}): None,
+    json.dumps({"cells": [{**CELL, "outputs": 7, "execution_count": 10**4000}]}): None,
+    json.dumps({"cells": [CELL, {**CELL, "id": [1]}, {**CELL, "id": {}}]}): None,
+    json.dumps({"cells": [CELL, {**CELL, "id": None, "cell_type": ["code"]}]}): None,
+    json.dumps({"cells": [{**CELL, "source": "'\ud800'"}]}): None,
+    json.dumps({"cells": [{**CELL, "source": ["x", "\n", "y"]}]}): None,
+}
+
+
+@pytest.mark.parametrize("content", NOTEBOOKS, ids=lambda content: content[:60])
+def test_a_notebook_may_hold_anything(content):
+    def planned():
+        return plan(parse(content.encode()), exercises_of(SOLUTIONS))
+
+    if says := NOTEBOOKS[content]:
+        with pytest.raises(NotGradableError, match=says):
+            planned()
+    else:
+        job = planned().as_job()
+        assert json.loads(json.dumps(job)) == job
+        (answer,) = [step["text"] for step in job["steps"] if step["exercise"] == "flatten"][1:2]
+        assert answer in ("x", "x\ny", "'\ud800'")
+
+
+@pytest.mark.parametrize("cells", [499, 100_000])
+def test_planning_takes_no_time(cells):
+    cell = {**CELL, "id": None, "source": "x = " + "1" * (1_500 if cells < 500 else 5)}
+    content = json.dumps({"cells": [CELL] + [{**cell, "metadata": n} for n in range(cells)]})
+    exercises = exercises_of(SOLUTIONS)
+    began = time.process_time()
+    with contextlib.suppress(NotGradableError):
+        plan(parse(content.encode()), exercises)
+    assert time.process_time() - began < 5  # half a second on an idle machine
+
+
+def test_too_large_a_file_is_not_read(tmp_path):
+    path = tmp_path / "large.ipynb"
+    with path.open("wb") as file:
+        file.truncate(11_000_000)
+    with pytest.raises(NotGradableError, match="larger than"):
+        read(path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.ipynb").touch()
+    scandir = os.scandir
+
+    def refused(path):
+        if path.name == "closed":
+            raise PermissionError
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert command.files(tmp_path) == [tmp_path / "closed"]
+    with pytest.raises(NotGradableError, match="a folder that cannot be read"):
+        read(tmp_path / "closed")

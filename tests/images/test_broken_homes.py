@@ -1,0 +1,171 @@
+"""A server starts whatever its learner's home is like, and JupyterLab says what was left out."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from docker.models.containers import Container
+
+# As a hub mounts a home: what is in it can belong to anybody.
+START = """
+cd /home/jovyan
+{script}
+exec setpriv --reuid=1000 --regid=1000 --clear-groups env HOME=/home/jovyan \
+    start-course jupyter-lab --ip=127.0.0.1 --no-browser --IdentityProvider.token=key
+"""
+OURS = "\nchown -R jovyan: /home/jovyan"
+SETTINGS = "mkdir -p .jupyter; cat >.jupyter/jupyter_server_config.py <<'END'\n{}\nEND\n{}"
+PACKAGES = (
+    "d=$(echo .local/lib/python$(python -c 'import sys; print(*sys.version_info[:2], sep=\".\")'"
+)
+PACKAGES += ")/site-packages); mkdir -p $d; echo {!r} >$d/{}" + OURS
+IPYTHON = "mkdir -p .ipython/profile_default/startup; echo {!r} >.ipython/profile_default/{}" + OURS
+DATA = "mkdir -p .local/share/jupyter/{}"
+
+# What JupyterLab's page says, what a kernel says, and whether a lesson can be opened.
+LOOK = r"""
+import contextlib, json, re, time, urllib.request
+from jupyter_client import BlockingKernelClient
+def ask(path, data=None):
+    headers = {"Authorization": "token key"}
+    request = urllib.request.Request("http://127.0.0.1:8888" + path, data, headers)
+    return urllib.request.urlopen(request, timeout=60).read().decode()
+page = ask("/lab")
+(settings,) = re.findall(r'<script id="jupyter-config-data".*?>(.*?)</script>', page, re.S)
+kernel = json.loads(ask("/api/kernels", b'{"path": "tensorflow-course"}'))["id"]
+client = BlockingKernelClient(connection_file=f"/dev/shm/jupyter/kernel-{kernel}.json")
+client.load_connection_file()
+client.start_channels()
+for _ in range(30):  # until the kernel listens, the client takes it for dead
+    time.sleep(1)
+    with contextlib.suppress(RuntimeError):
+        client.wait_for_ready(timeout=60)
+        break
+client.execute_interactive("print(6 * 7)", timeout=60)
+ask("/api/contents/?content=1")
+print(json.dumps(json.loads(settings)["courseNotices"]))
+"""
+
+CASES = {
+    "settings that raise": (SETTINGS.format("1 / 0", OURS), ["jupyter_server_config.py."]),
+    "settings that end": (SETTINGS.format("raise SystemExit", OURS), ["in ~/.jupyter, so they"]),
+    "settings of a wrong type": (
+        SETTINGS.format("c.ServerApp.port = 'x'", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "settings for a folder that is not there": (
+        SETTINGS.format("c.ServerApp.root_dir = '/nowhere'", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "settings that nobody may read": (
+        SETTINGS.format("", "chmod 0 .jupyter/*; chown 1000 .jupyter"),
+        ["jupyter_server_config.py."],
+    ),
+    "settings that are right": (SETTINGS.format("c.ServerApp.log_level = 10", OURS), []),
+    "settings that are not JSON": (
+        "mkdir .jupyter; echo '{' >.jupyter/jupyter_server_config.json" + OURS,
+        ["jupyter_server_config.json."],
+    ),
+    "a page's settings that are no object": (
+        "mkdir -p .jupyter/labconfig; echo '[1]' >.jupyter/labconfig/page_config.json" + OURS,
+        ["labconfig/page_config.json."],
+    ),
+    "root's settings": ("mkdir .jupyter", ["write to ~/.jupyter,"]),
+    "settings that are a file": ("touch .jupyter" + OURS, ["It is not a folder: rename it"]),
+    "a link to nowhere": ("ln -s nowhere .local" + OURS, ["write to ~/.local,"]),
+    "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to somebody else"]),
+    "data without permission": (
+        DATA.format("") + OURS + "; chmod 500 .local/share/jupyter",
+        ["run `chmod u+rwx ~/.local/share/jupyter`"],
+    ),
+    "root's key": (
+        DATA.format("") + OURS + "; cd .local/share/jupyter; touch notebook_secret; chmod 600 *",
+        ["notebook_secret, so ~/.local/share/jupyter is left out"],
+    ),
+    "an extension that is broken": (
+        DATA.format("labextensions/x")
+        + "; echo { >.local/share/jupyter/labextensions/x/package.json"
+        + OURS,
+        ["labextensions, so ~/.local/share/jupyter is left out"],
+    ),
+    "a kernel with the name of the course's": (
+        DATA.format("kernels/python3")
+        + '; cd .local/share/jupyter/kernels/python3; echo \'{"argv": ["no"]}\' >kernel.json'
+        + OURS,
+        [],
+    ),
+    "usercustomize": (PACKAGES.format("raise SystemExit", "usercustomize.py"), ["~/.local/lib,"]),
+    "pth": (PACKAGES.format("import os; os._exit(0)", "x.pth"), ["~/.local/lib,"]),
+    "packages that are right": (PACKAGES.format("x = 1", "usercustomize.py"), []),
+    "root's IPython": ("mkdir .ipython", ["write to ~/.ipython,"]),
+    "a program that ends kernels": (
+        IPYTHON.format("import os; os._exit(0)", "startup/mine.py"),
+        ["in ~/.ipython, so they are left out", "startup/mine.py."],
+    ),
+    "IPython's settings of a wrong type": (
+        IPYTHON.format("c.IPKernelApp.hb_port = 'x'", "ipython_kernel_config.py"),
+        ["ipython_kernel_config.py."],
+    ),
+    "names of Python's own": (
+        "for name in json random os re; do echo raise SystemExit >$name.py; done" + OURS,
+        [],
+    ),
+    "a shell that ends": ("echo exit 1 | tee .bashrc >.profile" + OURS, []),
+    "lessons that are a file": ("touch tensorflow-course" + OURS, ["lessons are not up to date"]),
+    "root's lessons": ("mkdir tensorflow-course", ["files belong to somebody else"]),
+    "root's home": ("chown root .; chmod 755 .", ["write to ~,", "lessons are not up to date"]),
+}
+
+
+@pytest.fixture
+def start_in(start, image):
+    """Return a function that starts a server in a home that a script has prepared."""
+
+    def start_in(script: str, seconds: float = 90) -> Container:
+        options = {"user": "root", "entrypoint": ["tini", "--"], "cap_drop": []}
+        container = start(image("cpu"), "sh", "-c", START.format(script=script), **options)
+        deadline = time.monotonic() + seconds
+        while container.exec_run("check-server").exit_code:
+            assert time.monotonic() < deadline, container.logs().decode()
+            time.sleep(0.5)
+        return container
+
+    return start_in
+
+
+def look(container: Container) -> list[str]:
+    """Return the notices; fail unless a kernel computes and pages and folders can be opened."""
+    looked = container.exec_run(["python", "-sPc", LOOK], user="jovyan", workdir="/")
+    said = looked.output.decode()
+    assert looked.exit_code == 0, said + container.logs().decode()
+    assert "42\n" in said
+    return json.loads(said.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_server_starts_in_a_broken_home(start_in, case):
+    script, expected = CASES[case]
+    notices = look(start_in(script))
+    assert all(any(text in notice for notice in notices) for text in expected), notices
+    assert bool(notices) == bool(expected), notices
+
+
+def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
+    loop = "while True: pass"
+    script = (
+        f"{SETTINGS.format(loop, OURS)}\n"
+        f"{IPYTHON.format(loop, 'startup/mine.py')}\n"
+        f"{PACKAGES.format(loop, 'usercustomize.py')}"
+    )
+    notices = look(start_in(script, seconds=100))  # the hub waits for 120 seconds
+    assert len(notices) == 3
+
+
+def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):
+    container = start_in(SETTINGS.format("c.ServerApp.log_level = 10", OURS))
+    began = time.monotonic()
+    container.stop(timeout=30)
+    assert time.monotonic() < began + 20
+    assert container.wait()["StatusCode"] == 0

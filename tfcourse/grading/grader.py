@@ -1,0 +1,101 @@
+"""Grade one submission: have its plan run, and make rows of a table from the verdicts.
+
+Grade a notebook that somebody handed in, in a container:
+
+    rows = grade(plan(parse(content), exercises_of(SOLUTIONS)), containers.run)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from tfcourse.exercises import exercise
+from tfcourse.grading.limits import Ended
+from tfcourse.grading.submission import Plan
+
+COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
+TOTAL = 10  # times the limit of a cell, for all of a submission
+
+Row = dict[str, str | int]
+
+
+def exercises_of(solutions: Path) -> dict[str, NotebookNode]:
+    """Return what learners get: name of the lesson -> its exercises, with checks, unsolved."""
+    return {path.stem: exercise(path) for path in solutions.glob("*.ipynb")}
+
+
+def grade(
+    plan: Plan, run: Callable[[dict], Ended], seconds: float = 60, memory: int = 3 * 2**30
+) -> list[Row]:
+    """Return a row for each exercise of a submission.
+
+    Parameters
+    ----------
+    plan
+        What to run.
+    run
+        `containers.run` or `processes.run`.
+    seconds
+        How long one cell may take; a submission may take ten times as long in all.
+    memory
+        How many bytes of memory it may hold.
+    """
+    limits = {"seconds": seconds, "total": TOTAL * seconds, "memory": memory}
+    ended = run({**plan.as_job(), **limits})
+    return rows_of(plan, ended.printed, ended.stopped)
+
+
+def refused(why: str) -> list[Row]:
+    """Return the one row of a submission that cannot be graded."""
+    return [{"lesson": "", "exercise": "", "right": 0, "says": plain(why)}]
+
+
+def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
+    """Return a row for each exercise, from what the worker printed before it ended."""
+    told = {}
+    for line in printed.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:  # the worker was killed while it was printing this line
+            continue
+        if "exercise" in event:
+            told[event["exercise"]] = event
+        else:
+            reason = reason or event["stopped"]
+    rows = []
+    for name in plan.exercises:
+        event = told.get(name, {"stopped": reason or "the submission ended its own grading"})
+        if "tampered" in event:
+            says = f"TAMPERED: {event['tampered']}"
+        elif "stopped" in event:
+            says = f"STOPPED: {event['stopped']}"
+        else:
+            says = event["mistake"] or ""
+        right = int("mistake" in event and not event["mistake"])
+        says = plain("; ".join(filter(None, [plan.remarks.get(name, ""), says])))
+        rows.append({"lesson": plan.lesson, "exercise": name, "right": right, "says": says})
+    return rows
+
+
+def plain(text: str) -> str:
+    """Return a text on one line that neither a terminal nor a spreadsheet obeys."""
+    text = printable(text.replace("\n", " "))
+    return f"'{text}" if is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet would compute a text instead of showing it."""
+    return text.startswith(("=", "+", "-", "@"))
+
+
+def printable(text: str) -> str:
+    """Return a learner's text with an escape for each unprintable character.
+
+    A terminal would obey some of these characters, and half a surrogate pair cannot be written at
+    all.
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
