@@ -11,7 +11,7 @@ import pytest
 import requests
 from hubs import ClassHub, ClassLearner, run_cell, wait_until
 
-SENTENCE = "The hub or your server does not answer at the moment"
+SENTENCE = "<h1>One moment, please</h1>"
 
 
 @pytest.fixture(scope="module")
