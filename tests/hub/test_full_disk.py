@@ -93,6 +93,7 @@ def test_what_stopped_while_the_disk_was_full_is_put_right(hub):
 def test_people_who_come_while_the_disk_is_full_read_why(hub):
     eve, grace = ClassLearner(hub, "eve"), ClassLearner(hub, "grace")
     grace.start_server()
+    admin = hub.login("instructor", hub.admin_password).session
     hub.fill()
     # Who works goes on: the server asks the hub who that is.
     assert grace.api("GET", "/user/{name}/api/status").ok
@@ -117,7 +118,6 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
         "the token again": eve.api("POST", "/hub/api/users/{name}/tokens", json={}),
     }
     login = hub.login("eve")
-    admin = hub.login("instructor", hub.admin_password).session
     notice = post(admin, f"{hub.url}/hub/announcement", data={"text": "Hello " * 40})
     hub.free()
     assert {name: says_why(response) for name, response in responses.items()} == dict.fromkeys(

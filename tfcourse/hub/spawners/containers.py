@@ -222,7 +222,9 @@ class ContainerSpawner(DockerSpawner):
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
 
-    name_key = traitlets.Unicode(help="The secret key that containers' names are computed with.", config=True)
+    name_key = traitlets.Unicode(
+        help="The secret key that containers' names are computed with.", config=True
+    )
 
     # Calls to Docker. Stopping a server may take ten seconds, and nobody else waits for that.
     _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")

@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tfcourse.hub import settings
-from tfcourse.hub.spawners import gpus
+from tfcourse.hub.spawners import gpus, homes
 from tfcourse.hub.spawners.names import USER
 from tfcourse.hub.state import ROOT, password, state_folder
 
@@ -144,9 +144,8 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return this machine's memory, processors and disk, which are visible in a container."""
+    """Return this machine's memory, processors and disks, which are visible in a container."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
-    disk = psutil.disk_usage(str(state_folder()))  # on the disk of Docker's volumes
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
     return [
@@ -154,9 +153,19 @@ def machine() -> list[Metric]:
         gauge("course_machine_memory_available_bytes", "Memory left", memory.available),
         gauge("course_machine_cpus", "Processors", psutil.cpu_count()),
         busy,
-        gauge("course_disk_bytes", "Disk of Docker's volumes", disk.total),
-        gauge("course_disk_free_bytes", "Disk left for Docker's volumes", disk.free),
+        *disks(accounts=state_folder(), homes=homes.FOLDER),
     ]
+
+
+def disks(**folders: Path) -> list[Metric]:
+    """Return the size of the disk with each folder, and how much of it is free."""
+    size = GaugeMetricFamily("course_disk_bytes", "Size of a disk", labels=["holds"])
+    free = GaugeMetricFamily("course_disk_free_bytes", "Free space on a disk", labels=["holds"])
+    for name, folder in folders.items():
+        usage = psutil.disk_usage(str(folder))
+        size.add_metric([name], usage.total)
+        free.add_metric([name], usage.free)
+    return [size, free]
 
 
 def gauge(name: str, documentation: str, value: float) -> Metric:
