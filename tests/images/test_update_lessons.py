@@ -398,9 +398,9 @@ def test_an_old_home_is_taken_over_whatever_its_repository_is_like(old, damage):
         "mkfifo pipe; git config include.path pipe",
         "rm -f refs/heads/main packed-refs; mkfifo refs/heads/main",
         "rm -f packed-refs; echo nonsense >refs/heads/main",
-        f"rm -r objects; mkdir objects; git config extensions.partialClone x; "
-        f'git config core.repositoryFormatVersion 1; git config remote.x.url "ext::{RUN}"; '
-        f"git config remote.x.promisor true; git config protocol.ext.allow always",
+        "rm -r objects; mkdir objects; git config extensions.partialClone x; "
+        "git config core.repositoryFormatVersion 1; git config remote.x.promisor true; "
+        'git config remote.x.url "ext::touch $HOME/ran"; git config protocol.ext.allow always',
         "cd ..; rm -r tensorflow-course.git; touch tensorflow-course.git",
     ],
 )

@@ -13,7 +13,13 @@
   const NOTE = "This network was stored with the notebook. Run the cell to draw for your own network.";
   let shared;
 
-  const load = (file) => import(new URL(file, here).href);
+  // A hub's server gives a module only to a request with the page's token, as JupyterLab's own have.
+  function load(file) {
+    const url = new URL(file, here);
+    const [, token] = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) ?? [];
+    if (token) url.searchParams.set("_xsrf", decodeURIComponent(token));
+    return import(url.href);
+  }
 
   async function jupyterlab(module) {
     const versions = Object.values(shared[module]);
