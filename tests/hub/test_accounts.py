@@ -424,7 +424,7 @@ ODD = {
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
     b"&new_password_confirmation=aaaaaaaaaa%00",
     "huge": b"&".join(
-        name + b"=" + b"x" * 300_000
+        name + b"=" + b"x" * 40_000  # together less than a body may have (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
     "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",
