@@ -1,4 +1,4 @@
-"""Any file is planned, or refused with a sentence: quickly, and without running any of it."""
+"""Plan what to run from files of any kind: quickly, without running them, or with a refusal."""
 
 from __future__ import annotations
 

@@ -90,8 +90,10 @@ def test_strangers_cannot_wash_the_log_away(hub):
     assert b"x" * 2 * bounds.LONGEST_ENTRY not in new
 
 
-def record(line: int, message: str, *arguments: object) -> logging.LogRecord:
-    return logging.LogRecord("hub", logging.WARNING, "place.py", line, message, arguments, None)
+def record(
+    line: int, message: str, *arguments: object, level: int = logging.WARNING
+) -> logging.LogRecord:
+    return logging.LogRecord("hub", level, "place.py", line, message, arguments, None)
 
 
 def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
@@ -103,6 +105,8 @@ def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
     assert kept[0].getMessage() == "no 0"
     assert kept[-1].getMessage() == "no 299 [More like this are left out for a while.]"
     assert entries.filter(record(2, "another place"))
+    normal = [record(3, "started", level=logging.INFO) for _ in range(2000)]
+    assert all(map(entries.filter, normal))  # two thousand learners arrive
     now += bounds.SECONDS_PER_ENTRY
     assert entries.filter(record(1, "no %s", 1000))
     assert not entries.filter(record(1, "no %s", 1001))

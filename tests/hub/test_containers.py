@@ -88,6 +88,10 @@ def test_who_is_shut_out_is_logged_out(hub):
     wait_until(refused, "the session has ended")
     assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
     wait_until(lambda: not hub.servers("leaving"), "the server is stopped")
+    hub.authorize("leaving")
+    assert refused(), "the old session is back"
+    assert learner.api("GET", "/hub/api/users/{name}").status_code == 403
+    assert hub.login("leaving").url == f"{hub.url}/hub/spawn"
 
 
 def test_a_link_changes_no_account(hub):

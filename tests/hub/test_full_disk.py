@@ -1,4 +1,4 @@
-"""The disk with the accounts is full, and then free again, while a class is on the hub."""
+"""Test what happens while the disk with the accounts is full, and once there is room again."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     grace.start_server()
     admin = hub.login("instructor", hub.admin_password).session
     hub.fill()
-    # Who works goes on: the server asks the hub who that is.
+    # Grace can go on working, although her server asks the hub who she is.
     assert grace.api("GET", "/user/{name}/api/status").ok
     session = hub.session()
     form = {"username": "fred", "signup_password": PASSWORD}

@@ -55,6 +55,13 @@ def test_before_that_the_hub_says_what_to_do(folder):
         homes.path_on_server()
 
 
+def test_a_hub_does_not_serve_the_homes_of_another(prepared, monkeypatch):
+    """Compose alone does not know which folder `make up` would use."""
+    monkeypatch.setenv("COURSE_NAME", "another")
+    with pytest.raises(SystemExit, match="holds the homes of the hub 'course', not 'another'"):
+        homes.path_on_server()
+
+
 def test_a_disk_of_its_own_has_a_folder_for_what_was_lost(folder):
     (folder / "lost+found").mkdir()
     homes.prepare("/srv/course", "course")

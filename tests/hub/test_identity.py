@@ -1,4 +1,4 @@
-"""Test that an address, a name and a process are what the hub takes them for, and stay it."""
+"""Test who has which address and name, and what happens if a server or the hub hangs."""
 
 from __future__ import annotations
 

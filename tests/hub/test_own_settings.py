@@ -58,6 +58,16 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
 
 
+def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):
+    """A hub with its own log-in has no account whose password could be shown."""
+    (tmp_path / "login.py").write_text('c.JupyterHub.authenticator_class = "dummy"')
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    said = new_hub().up(COURSE_CONFIG=str(tmp_path))
+    assert "People log in as your own settings say" in said
+    assert "Password" not in said
+
+
 def test_they_come_last_and_in_order(tmp_path, monkeypatch):
     for name, text in {
         "b": "c.JupyterHub.services.append({'name': 'b'})\nc.Spawner.http_timeout = 8",

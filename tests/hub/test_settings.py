@@ -99,6 +99,22 @@ def test_a_name_that_docker_would_change_gets_a_sentence(name):
     assert "Building" not in run.stdout
 
 
+def test_the_shown_default_of_the_image_changes_nothing(monkeypatch):
+    """Images that are built here must not be looked for in a registry."""
+    assert "#COURSE_IMAGE=tensorflow-course\n" in settings.example()
+    monkeypatch.setenv("COURSE_IMAGE", "tensorflow-course")
+    assert not settings.has_registry()
+    monkeypatch.setenv("COURSE_IMAGE", "registry.example.org/tensorflow-course")
+    assert settings.has_registry()
+
+
+def test_compose_alone_starts_no_service_for_https():
+    """Without a host name, it would listen on ports 80 and 443 of all addresses."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    unasked = {name for name, what in compose["services"].items() if not what.get("profiles")}
+    assert unasked == {"proxy", "hub"}
+
+
 def test_the_file_is_read_as_compose_reads_it():
     """Spaces, quotes and comments in docker/.env must mean the same to `make` and to Compose."""
     text = (

@@ -1,4 +1,4 @@
-"""A server that accepts requests and stays silent: the visitor's page says so all the same."""
+"""Test what a page says if a server accepts requests but does not answer them."""
 
 from __future__ import annotations
 

@@ -131,9 +131,10 @@ def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return what to grade: all that is not hidden, as Jupyter's checkpoints are, nor a folder.
+    """Return the paths to grade: all files that are not hidden, as Jupyter's checkpoints are.
 
-    A link counts as what it is, whatever it leads to. Folders that cannot be read are included.
+    A link is returned as a link, wherever it leads. A folder that cannot be read is returned, too,
+    so that the table says so.
     """
     found, waiting = [], [folder]
     while waiting:
@@ -151,14 +152,14 @@ def files(folder: Path) -> list[Path]:
 
 
 def real(path: Path) -> Path:
-    """Return a path through no linked folder; the file itself may be a link."""
+    """Return a path whose folders are no links; the file itself may be one."""
     return path.parent.resolve() / path.name
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return the name of a submission in the table: no two files have the same.
+    """Return the name of a submission in the table. No two files have the same name there.
 
-    The name of a file may be any bytes.
+    A file's name may contain any bytes.
     """
     name = os.fsencode(path.relative_to(folder)).replace(b"\\", rb"\\")
     name = printable(name.decode(errors="backslashreplace"))

@@ -26,13 +26,7 @@ from tfcourse.hub.accounts.handlers import (
     LoginHandler,
     SignUpHandler,
 )
-from tfcourse.hub.accounts.passwords import (
-    LONGEST,
-    Guesses,
-    hashed,
-    matches,
-    of_nobody,
-)
+from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
 from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom.announcement import AnnouncementHandler
 from tfcourse.hub.limits import Limit
@@ -53,7 +47,7 @@ class CourseAuthenticator(NativeAuthenticator):
       People whose password is changed are logged out immediately.
     - Wrong passwords are counted for each name and address together, and for each of the two.
       NativeAuthenticator counts them for the name alone, so anyone could lock the instructor out.
-    - A wrong password for a name that nobody has takes as long as any other.
+    - A wrong password for an unknown name takes as long to refuse as one for a known name.
     - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
       second.
     """
@@ -67,9 +61,12 @@ class CourseAuthenticator(NativeAuthenticator):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.guesses = Guesses()
-        # As many passwords at a time as there are processors. The others wait for their turn, so
-        # that each knows the outcome of those before it.
+        # Check as many passwords at a time as there are processors. The others wait, so that the
+        # limits know the outcome of those before them.
         self.checking = asyncio.Semaphore(os.cpu_count() or 1)
+        # A password for an unknown name is compared with this hash, so that the answer takes as
+        # long as for a name that exists.
+        self.hash_of_nobody = hashed(secrets.token_hex())
         # A whole class shares one address and signs up within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
@@ -196,7 +193,7 @@ class CourseAuthenticator(NativeAuthenticator):
                     429, f"There were too many wrong passwords. Try again in {wait} seconds."
                 )
             info = self.get_user(name)
-            stored = info.password if info else await asyncio.to_thread(of_nobody)
+            stored = info.password if info else self.hash_of_nobody
             is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
             if not is_right or info is None or len(password) > LONGEST:
                 self.guesses.wrong(name, address)

@@ -1,8 +1,6 @@
-"""Passwords: how they are stored, and how often people may guess."""
+"""Hash passwords, check them, and limit how often people may guess."""
 
 from __future__ import annotations
-
-from functools import cache
 
 import bcrypt
 
@@ -12,12 +10,13 @@ LONGEST = 72  # bytes; bcrypt takes no more
 
 
 class Guesses:
-    """Limits on wrong passwords; right ones never count.
+    """Limits on wrong passwords. Right ones never count.
 
-    From one address, a name has five guesses in a row, and all names together have thirty, because
-    a class often shares an address and some of it mistype. From all addresses together, a name has
-    thirty. Nobody can use the last two limits to keep people out: they do not apply where the name
-    has logged in from that address before.
+    From one address, people may guess five times in a row at one name, and thirty times at all
+    names together: a class often shares an address, and some learners mistype. From all addresses
+    together, people may guess thirty times at one name. The last two limits do not apply to a name
+    that has logged in from the same address since the hub started, so a classmate who guesses
+    cannot keep such a learner out.
     """
 
     REMEMBERED = 10_000  # pairs of name and address
@@ -43,7 +42,7 @@ class Guesses:
             self.name.count(name)
 
     def right(self, name: str, address: str) -> None:
-        """Remember where somebody has logged in, and forget the wrong passwords of before."""
+        """Remember where somebody has logged in, and forget their earlier wrong passwords."""
         self.pair.forget((name, address))
         self.known.pop((name, address), None)
         self.known[name, address] = None
@@ -62,12 +61,3 @@ def matches(password: bytes, stored: bytes) -> bool:
     This takes a quarter of a second.
     """
     return bcrypt.checkpw(password, stored)
-
-
-@cache
-def of_nobody() -> bytes:
-    """Return a hash to compare with when a name is unknown.
-
-    The answer then takes as long as for a name that exists.
-    """
-    return hashed("")

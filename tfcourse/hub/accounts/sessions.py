@@ -9,7 +9,7 @@ from jupyterhub import orm
 from jupyterhub.handlers import LogoutHandler
 from sqlalchemy.orm import Session
 
-# The OAuth client of the tokens that people make for their scripts.
+# The OAuth client of tokens that belong to no browser: those of scripts and of servers.
 HUB = "jupyterhub"
 
 
@@ -24,7 +24,7 @@ class Keep(Enum):
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers; keep only the named kind of tokens.
 
-    The hub refuses the old cookies at once. A learner's server asks the hub again within ten
+    The hub refuses the old cookies immediately. A learner's server asks the hub again within ten
     seconds (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
@@ -36,13 +36,13 @@ def end_sessions(db: Session, name: str, keep: Keep) -> None:
             of_server = (token.note or "").startswith("Server at ") and any(
                 abs(token.created - start) < timedelta(seconds=10) for start in starts
             )
-            of_script = token.client_id == HUB and not of_server
-            kept = {
-                Keep.SCRIPTS: of_server or of_script,
+            in_browser = token.client_id != HUB
+            stays = {
+                Keep.SCRIPTS: not in_browser,
                 Keep.SERVERS: of_server,
                 Keep.NOTHING: False,
             }
-            if not kept[keep]:
+            if not stays[keep]:
                 db.delete(token)
     db.commit()
 

@@ -1,4 +1,4 @@
-"""Bounds on what visitors can make the hub keep: request bodies, log entries, notes on tokens."""
+"""Limit what visitors can make the hub keep: request bodies, log entries, notes on tokens."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from tfcourse.hub.limits import Limit
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # that a body may take to arrive
 
-# A log of 50 MB lasts for weeks at this pace, and a busy day of a class still fits into it.
+# Strangers can cause warnings and requests without a log-in. At this pace, a log of 50 MB lasts for
+# weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
+# All other entries are about people who are logged in. Two thousand may arrive within minutes.
+OTHERS_AT_ONCE = 3000
+SECONDS_PER_OTHER = 1
 LONGEST_ENTRY = 2000  # characters
 
 LONGEST_NOTE = 200  # characters; PostgreSQL would refuse more than 1023, and SQLite nothing
 
 
 def configure(c: Any) -> None:
-    """Set the bounds. They hold on all of the hub's ports, behind the proxy or not."""
+    """Set the limits. They hold on the hub's own port, too, which learners' servers can reach."""
     HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
     c.JupyterHub.tornado_settings.update({"log_function": Requests()})
     c.JupyterHub.logging_config = {
@@ -40,9 +44,9 @@ def configure(c: Any) -> None:
 
 
 class Requests:
-    """Logs requests as JupyterHub does, but few of those from visitors who are not logged in.
+    """Log requests as JupyterHub does, but limit those of visitors who are not logged in.
 
-    Anyone can make as many of them as they like, and older entries would be lost.
+    Anyone can make any number of requests, and Docker removes the oldest entries of a full log.
     """
 
     def __init__(self):
@@ -67,24 +71,25 @@ def user_of(handler: BaseHandler) -> Any:
 
 
 class Entries(logging.Filter):
-    """Shortens long entries of the log, and leaves out what one place in the code logs too often.
+    """Shorten long entries of the log, and leave out what one place in the code logs too often.
 
-    Some entries repeat what visitors sent, such as a user name that is not known.
+    Some entries repeat what visitors sent, such as an unknown user name.
     """
 
     def __init__(self):
         super().__init__()
-        self.limit = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
+        self.warnings = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
+        self.others = Limit(OTHERS_AT_ONCE, SECONDS_PER_OTHER)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log this entry; shorten it first."""
         place = record.pathname, record.lineno
-        # Requests have a limit of their own, above. Those of learners at work are many.
-        if record.funcName != "log_request":
-            if self.limit.wait(place):
+        limit = self.warnings if record.levelno >= logging.WARNING else self.others
+        if record.funcName != "log_request":  # requests have their own limit, above
+            if limit.wait(place):
                 return False
-            self.limit.count(place)
-            if self.limit.wait(place):
+            limit.count(place)
+            if limit.wait(place):
                 record.msg = f"{record.getMessage()} [More like this are left out for a while.]"
                 record.args = ()
         text = record.getMessage()

@@ -56,11 +56,11 @@ def how_to_come_in() -> str:
         }
         return f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
     name = name or "instructor"
-    password = accounts.first_password(state.state_folder() / "hub", name)
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
         info = UserInfo.find(db, name)
     if info is None or has_own_authenticator():
         return "People log in as your own settings say (docker/jupyterhub_config.d).\n"
+    password = accounts.first_password(state.state_folder() / "hub", name)
     if passwords.matches(password.encode(), info.password):
         known = f"  Password  {password} (until you change it)"
     else:
