@@ -311,22 +311,22 @@ def test_who_comes_back_to_a_stopped_server_reads_why(student):
     student.hub.admit("absent")
     student.visit("/hub/login?next=/user/absent/lab")
     student.log_in("absent", PASSWORD)
-    expect(student.page.get_by_role("main")).to_contain_text("nothing for 60 minutes is stopped")
+    expect(student.page.get_by_role("main")).to_contain_text("idle for 60 minutes is stopped")
     student.look("Not running")
 
 
 def test_a_start_that_fails_says_so_and_leads_back(student):
     hub, page = student.hub, student.page
     hub.admit("unlucky")
-    # Docker cannot mount a file in place of a folder.
+    # A file cannot be a home.
     (hub.homes / "homes" / "unlucky").touch()
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
     student.start()
     # Depending on timing, the alert is in the picker or replaces the progress bar.
-    expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
+    expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")
     student.visit("/user/unlucky/lab")
-    expect(page.get_by_role("alert")).to_contain_text("Docker could not start your server.")
+    expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")
     student.look("Error: not started")
     student.tab_to("button", "Try again")
     student.press("Enter")

@@ -19,7 +19,7 @@ from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
 from tfcourse.hub import settings
 from tfcourse.hub.accounts import addresses
 from tfcourse.hub.front import proxy
-from tfcourse.hub.spawners import containers
+from tfcourse.hub.spawners import containers, network
 
 
 @pytest.fixture(scope="module")
@@ -384,8 +384,8 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     def address(learner: ClassLearner) -> str:
         return learner.container.attrs["NetworkSettings"]["Networks"][ada.hub.name]["IPAddress"]
 
-    network = ada.hub.engine.networks.get(ada.hub.name)
-    gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    own_network = ada.hub.engine.networks.get(ada.hub.name)
+    gateway = own_network.attrs["IPAM"]["Config"][0]["Gateway"]
     hub = [gateway, ada.hub.port + 1]
     elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # cloud metadata, the internet
     with socket.create_server(("127.0.0.1", 0)) as service:  # a local service
@@ -580,12 +580,12 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
 def test_a_network_without_walls_ends_the_start(engine, walls):
     name = f"course-no-walls-{os.getpid()}"
-    network = engine.networks.create(name, driver="bridge", **walls)
+    without_walls = engine.networks.create(name, driver="bridge", **walls)
     try:
         with pytest.raises(SystemExit, match=rf"{name}', learners' servers could reach each other"):
             network.ensure(engine, name)
     finally:
-        network.remove()
+        without_walls.remove()
 
 
 def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkeypatch):

@@ -7,6 +7,7 @@ Some drills print how long it took until learners could continue. To see these t
 from __future__ import annotations
 
 import io
+import os
 import re
 import secrets
 import subprocess
@@ -156,6 +157,8 @@ def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     # The home is a file system in memory, with a size of 30 MB.
     home = hub.homes / "homes" / "full"
     home.mkdir()
+    # The hub's container does not see what is mounted after its start, but the folder below it.
+    os.chown(home, 1000, 1000)
     options = "size=30m,uid=1000,gid=1000,mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", home], check=True)
     request.addfinalizer(lambda: subprocess.run(["umount", "--lazy", home], check=False))

@@ -121,6 +121,9 @@ def new_spawner(engine_with_gpus, monkeypatch):
         async def get_ip_and_port(self):
             return "127.0.0.1", 8888
 
+        async def address(self):
+            return {}
+
     def new(name: str, gpu: bool = True) -> Spawner:
         spawner = Spawner(
             user=SimpleNamespace(name=name),

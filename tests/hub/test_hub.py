@@ -324,13 +324,16 @@ def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
     assert learner.session.get(files, timeout=30).status_code == 403  # not yet through the door
     assert learner.session.get(f"{hub.url}/user/dorothy/lab", timeout=60).ok
     assert learner.session.get(files, timeout=30).ok
-    thief = requests.Session()
+    thief, elsewhere = requests.Session(), hub.login("dorothy").session
     thief.cookies.update(learner.session.cookies)
+    assert elsewhere.get(f"{hub.url}/user/dorothy/lab", timeout=60).ok
+    assert elsewhere.get(files, timeout=30).ok
     assert thief.get(files, timeout=30).ok
     learner.session.get(f"{hub.url}/hub/logout", timeout=30)
-    page = thief.get(f"{hub.url}/hub/home", timeout=30)
-    assert page.url.startswith(f"{hub.url}/hub/login")
-    wait_until(lambda: thief.get(files, timeout=30).status_code == 403, "the server asks", 20)
+    for session in (thief, elsewhere):
+        page = session.get(f"{hub.url}/hub/home", timeout=30)
+        assert page.url.startswith(f"{hub.url}/hub/login")
+        wait_until(lambda s=session: s.get(files, timeout=30).status_code == 403, "it asks", 20)
     # A script's token remains valid, and so does the token with which the server asks the hub.
     assert learner.api("GET", "/user/{name}/api/contents").ok
     learner.stop_server()

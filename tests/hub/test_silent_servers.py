@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import docker
 import pytest
 import requests
 from hubs import ClassHub, ClassLearner, run_cell, wait_until
@@ -32,11 +33,19 @@ def ada(hub) -> ClassLearner:
 
 @contextlib.contextmanager
 def paused(container) -> Iterator[None]:
-    container.pause()
+    # On a machine with cgroups v1, runc cannot always freeze a container that is busy.
+    wait_until(lambda: is_paused(container), "the container is paused")
     try:
         yield
     finally:
         container.unpause()
+
+
+def is_paused(container) -> bool:
+    with contextlib.suppress(docker.errors.APIError):
+        container.pause()
+    container.reload()
+    return container.status == "paused"
 
 
 @contextlib.contextmanager

@@ -34,11 +34,12 @@ SENTENCE = (
 class NotSavedError(web.HTTPError, OperationalError):
     """The database cannot be used: HTTP 503 with a message, on pages and in the REST API.
 
-    It is a database error still, and JupyterHub therefore rolls back.
+    It is a database error still, and JupyterHub therefore rolls back. If the connection was lost
+    (`lost`), JupyterHub connects again.
     """
 
-    def __init__(self, original: BaseException):
-        OperationalError.__init__(self, None, None, original)
+    def __init__(self, original: BaseException, lost: bool):
+        OperationalError.__init__(self, None, None, original, connection_invalidated=lost)
         web.HTTPError.__init__(self, 503, SENTENCE)
         self.jupyterhub_message = SENTENCE
 
@@ -61,7 +62,7 @@ def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | No
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)
     rounds.in_the_hub(roll_back)
-    return NotSavedError(context.original_exception)
+    return NotSavedError(context.original_exception, context.is_disconnect)
 
 
 def without_activity(folder: Path, session: Session, *_: Any) -> None:

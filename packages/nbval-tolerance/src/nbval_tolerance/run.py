@@ -8,6 +8,7 @@ what the semicolon should hide, and it always waits 5 s for outputs, whatever th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -22,7 +23,7 @@ from queue import Empty
 from typing import Any
 
 from jupyter_client.kernelspec import NoSuchKernel, find_kernel_specs
-from jupyter_core.utils import ensure_async, run_sync
+from jupyter_core.utils import ensure_async, ensure_event_loop, run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -251,6 +252,13 @@ class Runner:
             raise TimeoutError(
                 f"still running after {self.seconds:g} s, and was interrupted"
             ) from None
+        except KeyboardInterrupt:
+            # nbclient's tasks would go on while the kernel is stopped, and asyncio would print the
+            # exception with which they then end, because nobody asks for it.
+            for task in asyncio.all_tasks(ensure_event_loop()):
+                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                task.cancel()
+            raise
         alt.put(cell)
         return cell
 
