@@ -216,7 +216,7 @@ class ChartHub(Site):
 
 def site_values(folder: Path) -> dict[str, Any]:
     """Return the chart's values for a site whose hub runs our image."""
-    site = yaml.safe_load((values.FOLDER / "site.example.yaml").read_text())
+    site = yaml.safe_load((values.CHART_FOLDER / "site.example.yaml").read_text())
     site["ingress"]["ingressClassName"] = "traefik"
     site["course"]["hub"] = True
     del site["hub"]["config"]

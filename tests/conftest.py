@@ -20,21 +20,37 @@ from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_p
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
-    "root": {"podman"},
+    "root": {"podman", "engine_with_gpus"},
 }
 
-# Files whose tests take minutes.
-SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py", "test_proof.py"}
+# Files whose tests take minutes. The longest starts first, so the other workers do not wait for it.
+LONGEST = "test_course.py"
+SLOW = {
+    LONGEST,
+    "test_drills.py",
+    "test_exercises.py",
+    "test_grading.py",
+    "test_load.py",
+    "test_proof.py",
+}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs, so that `-m "not docker"`, for example, can exclude it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark each test with what it needs, so that `-m "not docker"`, for example, excludes it.
+
+    Skip tests that need root's rights if this process does not have them.
+    """
     for item in items:
         if item.path.name in SLOW:
             item.add_marker("slow")
         for marker, fixtures in NEEDS.items():
             if fixtures & set(getattr(item, "fixturenames", ())):
                 item.add_marker(marker)
+        if item.get_closest_marker("root") and os.geteuid():
+            item.add_marker(pytest.mark.skip(reason="needs root's rights"))
+    yield  # other plugins, including pytest's own for `-m`
+    items.sort(key=lambda item: item.path.name != LONGEST)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -135,13 +135,13 @@ def test_a_second_set_up_waits_for_the_first(clone, capsys):
     hold = (
         "import pathlib, sys, time; sys.path.insert(0, 'tools'); import environment;"
         "environment.ROOT = pathlib.Path(sys.argv[1])\n"
-        "with environment.alone(): print('held', flush=True); time.sleep(2)"
+        "with environment.exclusive_lock(): print('held', flush=True); time.sleep(2)"
     )
     first = subprocess.Popen(
         [sys.executable, "-c", hold, str(clone)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert first.stdout.readline() == "held\n"
-    with environment.alone():
+    with environment.exclusive_lock():
         assert first.poll() is not None or first.wait(timeout=1) == 0
     first.communicate()
     assert "waiting for it" in capsys.readouterr().out

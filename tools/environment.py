@@ -37,7 +37,7 @@ def main():
         if arguments.lock:
             lock(arguments.upgrade)
         else:
-            with alone():
+            with exclusive_lock():
                 make()
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd[:4]))
@@ -129,7 +129,7 @@ def make():
 
 
 @contextlib.contextmanager
-def alone():
+def exclusive_lock():
     """Wait until no other process is setting up this clone, and lock the clone.
 
     The lock ends when this process ends.

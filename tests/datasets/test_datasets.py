@@ -435,7 +435,7 @@ def test_what_a_server_does_wrong_is_said_and_not_kept(
 @pytest.mark.parametrize("slow", ["answer", "name"])
 def test_silence_ends_in_time(monkeypatch, tmp_path: Path, slow: str) -> None:
     """A download times out if the server says nothing or the name server does not answer."""
-    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         if slow == "name":
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
@@ -446,7 +446,7 @@ def test_silence_ends_in_time(monkeypatch, tmp_path: Path, slow: str) -> None:
 
 
 def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server: Server) -> None:
-    monkeypatch.setattr(fetch, "PATIENCE", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     over = threading.Event()
 
     def stall(handler: Handler, body: bytes) -> bool:

@@ -143,7 +143,7 @@ def test_a_damaged_database_never_replaces_a_copy(folder, caplog):
 
 def test_a_database_that_another_program_locks_is_not_called_damaged(folder, monkeypatch, caplog):
     path = folder / "jupyterhub.sqlite"
-    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    monkeypatch.setattr(database, "TIMEOUT", 0.2)
     before = path.read_bytes()
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -457,6 +457,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.network
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     """Only JupyterHub 5.0 changed the schema, so a database of version 5.4 needs no upgrade."""

@@ -88,7 +88,7 @@ def test_the_guide_speaks_of_what_there_is():
     charts = {"component=hub"}
     assert set(re.findall(r"--selector (\S+?)[\s`)]", GUIDE)) == learners | charts
     assert set(re.findall(r"--version (\S+)", GUIDE)) == {values.CHART}
-    assert f"JupyterHub {values.CHART}" in (values.FOLDER / "values.yaml").read_text()
+    assert f"JupyterHub {values.CHART}" in (values.CHART_FOLDER / "values.yaml").read_text()
     settings.check_names("the guide", re.findall(r"\bCOURSE_\w+", GUIDE))
 
 

@@ -25,7 +25,7 @@ from tfcourse.hub.spawners import homes
 def folder(tmp_path, monkeypatch) -> Path:
     """Return an empty folder for homes, as the hub's container finds it at first."""
     (tmp_path / "homes").mkdir()
-    monkeypatch.setattr(homes, "FOLDER", tmp_path / "homes")
+    monkeypatch.setattr(homes, "MOUNT", tmp_path / "homes")
     monkeypatch.setattr(homes, "OLD", tmp_path / "old")
     monkeypatch.setattr(homes, "UID", os.geteuid())
     monkeypatch.setenv("COURSE_STATE", str(tmp_path))
@@ -83,7 +83,7 @@ def test_two_hubs_do_not_share_a_folder(prepared):
 def test_without_its_disk_the_hub_does_not_start_with_empty_homes(prepared, tmp_path, monkeypatch):
     """If the disk is not mounted, the hub finds an empty folder in its place."""
     (tmp_path / "mount-point").mkdir()
-    monkeypatch.setattr(homes, "FOLDER", tmp_path / "mount-point")
+    monkeypatch.setattr(homes, "MOUNT", tmp_path / "mount-point")
     with pytest.raises(
         SystemExit, match=r"were in /srv/course, but there are none .*\nIs its disk"
     ):
@@ -100,7 +100,7 @@ RUINS = [b"", b"\0" * 60, b"[]", b"null", b"{}", b'{"hub": "course"', b"\xff", b
 
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
-    (prepared / homes.NOTE).write_bytes(ruin)
+    (prepared / homes.MARKER).write_bytes(ruin)
     with pytest.raises(SystemExit, match="is not prepared: start the hub with `make up`"):
         homes.path_on_server()
     homes.prepare("/srv/course", "course")
@@ -110,17 +110,17 @@ def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
     """The homes may be another hub's."""
-    (prepared / homes.NOTE).write_bytes(ruin)
+    (prepared / homes.MARKER).write_bytes(ruin)
     for last in (b"", b"/srv/other", None):
         (tmp_path / "homes-path").unlink()
         if last is not None:
             (tmp_path / "homes-path").write_bytes(last)
         with pytest.raises(SystemExit, match="is damaged, and this hub has not kept homes") as end:
             homes.prepare("/srv/course", "course")
-        assert (prepared / homes.NOTE).read_bytes() == ruin
+        assert (prepared / homes.MARKER).read_bytes() == ruin
         (tmp_path / "homes-path").touch()
     written = end.value.code.partition("echo '")[2].partition("'")[0]
-    (prepared / homes.NOTE).write_text(written)
+    (prepared / homes.MARKER).write_text(written)
     homes.prepare("/srv/course", "course")
 
 
@@ -129,7 +129,7 @@ def test_an_empty_note_of_where_homes_were_is_a_sentence(prepared, tmp_path, mon
     homes.prepare("/srv/course", "course")
     assert (tmp_path / "homes-path").read_text() == "/srv/course"
     (tmp_path / "homes-path").write_bytes(b"")
-    (prepared / homes.NOTE).unlink()
+    (prepared / homes.MARKER).unlink()
     with pytest.raises(SystemExit, match="homes were in another folder, but there are none"):
         homes.prepare("/srv/course", "course")
 
@@ -177,7 +177,7 @@ def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
         homes.make("ada")
     assert homes.names() == []
     monkeypatch.undo()
-    monkeypatch.setattr(homes, "FOLDER", prepared)
+    monkeypatch.setattr(homes, "MOUNT", prepared)
     homes.make("ada")
     assert homes.names() == ["ada"]
     assert len([*(prepared / "homes").iterdir()]) == 1
@@ -250,7 +250,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
 
 def test_a_take_over_waits_for_one_that_still_copies(prepared, old):
     """A killed command leaves its container running."""
-    with open(prepared / homes.NOTE) as note, ThreadPoolExecutor(1) as pool:
+    with open(prepared / homes.MARKER) as note, ThreadPoolExecutor(1) as pool:
         fcntl.flock(note, fcntl.LOCK_EX)
         second = pool.submit(homes.take, "home-ada", "of 2026")
         with pytest.raises(TimeoutError):
@@ -437,5 +437,5 @@ def test_a_take_over_that_is_killed_goes_on(hub):
     hub.up()
     assert old_volumes(hub) == []
     assert len([*(hub.homes / "homes" / "large").iterdir()]) == 2000
-    note = json.loads((hub.homes / homes.NOTE).read_text())
+    note = json.loads((hub.homes / homes.MARKER).read_text())
     assert note == {"hub": hub.name, "path": str(hub.homes)}

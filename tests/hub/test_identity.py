@@ -83,7 +83,7 @@ class Engine:
 
 def test_addresses_are_taken_in_turn():
     addresses = network.Addresses(ADDRESSES)
-    engine = Engine(labels={network.CHOSEN: "yes"})
+    engine = Engine(labels={network.LABEL: "yes"})
     given = [addresses.free(engine, "x", ()) for _ in range(10)]
     assert len(set(given[:5])) == 5
     assert given[5:] == given[:5]
@@ -92,7 +92,7 @@ def test_addresses_are_taken_in_turn():
 
 def test_an_address_with_a_route_or_a_container_is_left_out():
     addresses = network.Addresses(ADDRESSES)
-    engine = Engine("172.31.255.2", labels={network.CHOSEN: "yes"})
+    engine = Engine("172.31.255.2", labels={network.LABEL: "yes"})
     routes = {f"172.31.255.{number}" for number in (3, 4, 6)}
     assert [addresses.free(engine, "x", routes) for _ in range(3)] == ["172.31.255.5"] * 3
     assert addresses.free(engine, "x", {*routes, "172.31.255.5"}) is None
@@ -111,7 +111,7 @@ def test_an_empty_network_of_an_earlier_version_is_replaced(engine: docker.Docke
         replaced = engine.networks.get(name)
         assert replaced.id != earlier.id
         assert found["Subnet"] == earlier.attrs["IPAM"]["Config"][0]["Subnet"]
-        assert network.CHOSEN in replaced.attrs["Labels"]
+        assert network.LABEL in replaced.attrs["Labels"]
         assert network.ensure(engine, name) == found
         assert engine.networks.get(name).id == replaced.id
     finally:
@@ -195,7 +195,7 @@ from tfcourse.hub import watchdog
 once = Path("/srv/state/hung")
 if not once.exists():
     once.touch()
-    watchdog.PATIENCE, watchdog.INTERVAL = 3, 1
+    watchdog.TIMEOUT, watchdog.INTERVAL = 3, 1
     asyncio.get_running_loop().call_later(10, time.sleep, 1_000_000)
 """
 

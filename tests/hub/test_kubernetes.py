@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 @pytest.fixture
 def with_gpus(tmp_path):
     """Return the values of a site with GPUs, as the chart's hub reads them from YAML."""
-    own = yaml.safe_load((values.FOLDER / "site.example.yaml").read_text())
+    own = yaml.safe_load((values.CHART_FOLDER / "site.example.yaml").read_text())
     own["course"]["gpus"] = True
     own["ingress"]["ingressClassName"] = "traefik"
     site = tmp_path / "site.yaml"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import requests
 from hubs import ROOT
-from oauthenticator.github import GitHubOAuthenticator
 from traitlets.config import PyFileConfigLoader
 
 from tfcourse.hub import state
@@ -107,9 +107,15 @@ def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind)
     own.write_text(GITHUB.replace("/srv/secrets/github", str(tmp_path / "github")))
     (tmp_path / "config.py").write_text(OURS.format(folder=str(tmp_path), own=str(own)))
     c = PyFileConfigLoader("config.py", path=str(tmp_path)).load_config()
-    assert c.JupyterHub.authenticator_class == "github"
     assert c.JupyterHub.template_vars["sign_up"] is False
-    github = GitHubOAuthenticator(config=c)
+    github = c.JupyterHub.authenticator_class(config=c)
     assert (github.allow_all, github.admin_users) == (False, {"your-name"})
     assert github.allowed_organizations == {"your-school"}
     assert github.client_secret == "of the app"
+    assert github.validate_username("a-name-of-thirty-nine-letters-on-github")
+    assert not github.validate_username("../instructor")
+    app = SimpleNamespace(template_vars={})
+    pages = [path for path, _ in github.get_handlers(app)]
+    assert {"/announcement", "/logout", "/oauth_callback"} <= set(pages)
+    assert len(pages) == len(set(pages))
+    assert app.template_vars == {"announcement_page": True}

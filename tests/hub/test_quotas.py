@@ -34,7 +34,7 @@ def disk(request, tmp_path, monkeypatch) -> Iterator[Path]:
             pytest.skip(f"{command[0]} is not installed")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this machine has no project quotas on {request.param}: {error.stderr}")
-    monkeypatch.setattr(homes, "FOLDER", disk)
+    monkeypatch.setattr(homes, "MOUNT", disk)
     monkeypatch.setenv("COURSE_STATE", str(tmp_path))
     homes.prepare("/srv/course", "course")
     yield disk
@@ -81,7 +81,7 @@ def test_work_that_is_there_already_counts(disk):
 
 
 def test_a_disk_without_quotas_gets_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(homes, "FOLDER", tmp_path / "homes")
+    monkeypatch.setattr(homes, "MOUNT", tmp_path / "homes")
     monkeypatch.setenv("COURSE_STATE", str(tmp_path))
     (tmp_path / "homes").mkdir()
     homes.prepare("/srv/course", "course")

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from tfcourse.hub.operations import values
-from tfcourse.hub.operations.values import FOLDER, SIZES, ValuesError, make
+from tfcourse.hub.operations.values import CHART_FOLDER, SIZES, ValuesError, make
 from tfcourse.hub.state import ROOT
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
-EXAMPLE = FOLDER / "site.example.yaml"
+EXAMPLE = CHART_FOLDER / "site.example.yaml"
 
 
 @pytest.fixture
@@ -486,6 +486,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
     assert without["extra_resource_limits"] == {"nvidia.com/gpu": None}
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
     """The chart's own schema and templates accept the values. Skip without Helm or the chart."""

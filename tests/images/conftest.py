@@ -14,16 +14,6 @@ from tfcourse.hub.state import ROOT
 LEARNERS = 3 * 2**30  # the default memory limit of a learner's server, in bytes
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "longest: takes minutes, so it starts first")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest file first, so the other workers do not wait for the one that runs it."""
-    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
-
-
 @pytest.fixture(params=["cpu", "gpu"])
 def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> str:
     return image(request.param)

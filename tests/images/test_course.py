@@ -10,7 +10,7 @@ from hubs import IMAGE
 
 from tfcourse.hub.state import ROOT
 
-pytestmark = [pytest.mark.longest, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tfcourse.hub.spawners.lessons import NOTE
+from tfcourse.hub.spawners.lessons import RECORD
 from tfcourse.hub.state import ROOT
 
 
@@ -285,15 +285,15 @@ def test_modules_are_always_the_newest_and_the_learners_own_is_kept(home):
 @pytest.mark.parametrize(
     "damage",
     [
-        f"rm {NOTE}",
-        f": >{NOTE}",
-        f"echo nonsense >{NOTE}",
-        f"sed -i 's/^/ /' {NOTE}",
-        f"sed -i 's/ .*//' {NOTE}",
-        f"printf '\\377' >{NOTE}",
-        f"rm {NOTE}; ln -s nowhere {NOTE}",
-        f"rm {NOTE}; mkfifo {NOTE}",
-        f"head -c 1000000 /dev/urandom >{NOTE}",
+        f"rm {RECORD}",
+        f": >{RECORD}",
+        f"echo nonsense >{RECORD}",
+        f"sed -i 's/^/ /' {RECORD}",
+        f"sed -i 's/ .*//' {RECORD}",
+        f"printf '\\377' >{RECORD}",
+        f"rm {RECORD}; ln -s nowhere {RECORD}",
+        f"rm {RECORD}; mkfifo {RECORD}",
+        f"head -c 1000000 /dev/urandom >{RECORD}",
     ],
 )
 def test_edits_survive_the_loss_of_the_note(home, damage):
@@ -309,18 +309,18 @@ def test_edits_survive_the_loss_of_the_note(home, damage):
 
 def test_a_note_that_cannot_be_written_is_named_and_nothing_is_brought_twice(home):
     home.edit(a="mine")
-    home.shell(f"rm {NOTE}; mkdir {NOTE}")
+    home.shell(f"rm {RECORD}; mkdir {RECORD}")
     for _ in range(2):
-        assert f"This concerns {NOTE}." in home.start(a="a2", b="b1", c="c1\n" * 9)
+        assert f"This concerns {RECORD}." in home.start(a="a2", b="b1", c="c1\n" * 9)
         assert home.found() == {"a": "mine", "a+": "a2", "b": "b1", "c": "c1\n" * 9}
 
 
 @pytest.mark.parametrize("name", ["../far", "/far", "more/../../far", ".", "", "x\0"])
 def test_a_note_removes_nothing_outside_the_folder(home, name):
     (home.home / "far").write_text("a1")
-    brought = (home.lessons / NOTE).read_text().split()[0]
+    brought = (home.lessons / RECORD).read_text().split()[0]
     path = str(home.home / "far") if name == "/far" else name
-    (home.lessons / NOTE).write_text(f"{brought} {path}\n")
+    (home.lessons / RECORD).write_text(f"{brought} {path}\n")
     assert home.start(a="a1", b="b1", c="c1\n" * 9) == ""
     assert (home.home / "far").read_text() == "a1"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.network
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "packages" / "nbval-tolerance"
 UV = Path(sys.executable).with_name("uv")

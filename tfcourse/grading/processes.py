@@ -16,7 +16,7 @@ import psutil
 from tfcourse.grading import limits, worker
 
 # The variables that a submission gets from our environment. None of them holds a secret.
-KEPT = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
+INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
 PROCESSES = 1024  # processes and threads, in addition to those that this account has now
 # Makes the worker the first process of a space of its own, in which the grader cannot be seen or
 # killed, and which ends with it. "nobody" has no rights over what root started in there.
@@ -64,7 +64,7 @@ def environment(scratch: Path) -> dict[str, str]:
     source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     if source.is_dir():
         shutil.copytree(source, keras / "datasets")
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
     # With this seed, the hidden cases are the same for everyone.
     return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}

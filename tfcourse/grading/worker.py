@@ -26,7 +26,7 @@ from nbclient.exceptions import DeadKernelError
 
 OURS_SECONDS = 300  # enough to import TensorFlow on a busy machine
 PR_SET_DUMPABLE = 4  # linux/prctl.h
-PATIENCE = 20  # seconds; an interrupted kernel should stop immediately
+TIMEOUT = 20  # seconds; an interrupted kernel should stop immediately
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
 LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
@@ -211,7 +211,7 @@ class Submission:
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells = [cell]  # earlier cells and their outputs are not needed
         self.client.timeout = seconds
-        signal.alarm(int(seconds + PATIENCE))  # for a cell that ignores an interruption
+        signal.alarm(int(seconds + TIMEOUT))  # for a cell that ignores an interruption
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)

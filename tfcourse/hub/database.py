@@ -34,15 +34,15 @@ from traitlets.log import get_logger
 from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
-KEPT = 7  # copies; there is one for each day, and one from before each upgrade
+COPIES = 7  # copies; there is one for each day, and one from before each upgrade
 
 MINUTE, HOUR = 60, 3600  # seconds
 
 ROOM = 10 * 2**20  # bytes; with less, the hub would crash while it starts
 
-PATIENCE = 15  # seconds; a copy of a large database takes less
+TIMEOUT = 15  # seconds; a copy of a large database takes less
 
-FULL = """\
+DISK_FULL = """\
 The disk with the hub's accounts is full. Make room (`docker system df --verbose`
 shows what fills it), then run `make up`.
 Learners' work is safe, and their servers keep running."""
@@ -106,7 +106,7 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
     where = url(folder)
     check_writable(where)
     if shutil.disk_usage(folder).free < ROOM:
-        sys.exit(FULL)
+        sys.exit(DISK_FULL)
     found = state_of(where)
     if found is None:
         if copies(folder) or any(homes):
@@ -188,7 +188,7 @@ def check_writable(where: str) -> None:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open an existing file for writing; wait as long as the hub usually needs to write to it."""
-    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
     database.isolation_level = None  # transactions are ours
     with contextlib.closing(database):
         yield database
@@ -204,7 +204,7 @@ def obstacle(path: Path, error: sqlite3.Error) -> str | None:
             "End that program (`fuser --verbose` with the file's path names it), or wait for it."
         )
     if kind == sqlite3.SQLITE_FULL:
-        return FULL
+        return DISK_FULL
     if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return (
             f"The database {path} cannot be written: {error}.\n"
@@ -316,7 +316,7 @@ def copy(where: str, folder: Path) -> Path:
     with replacing(path) as aside:
         source = path_of(where)
         copy_file(source, aside) if source else copy_rows(where, aside)
-    for old in copies(folder)[KEPT:]:
+    for old in copies(folder)[COPIES:]:
         old.unlink(missing_ok=True)
     return path
 

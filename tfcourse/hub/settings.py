@@ -26,10 +26,10 @@ T = TypeVar("T")
 MIB, GIB = 2**20, 2**30  # bytes
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
+HOST_PART = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
 # The claims of OpenID Connect that people can write themselves. If a user name came from one of
 # these, anyone who wrote the administrator's name there would become the administrator.
-CHOSEN = {"name", "given_name", "family_name", "middle_name", "nickname"}
+SELF_CHOSEN_CLAIMS = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def docker_name(text: str) -> str:
 def host_name(text: str) -> str:
     """Return a host name in lower case, or an empty string."""
     # Reject numeric addresses, because certificates are for names.
-    if text and not re.fullmatch(rf"({LABEL}\.)*(?=[0-9-]*[a-z]){LABEL}", text.lower()):
+    if text and not re.fullmatch(rf"({HOST_PART}\.)*(?=[0-9-]*[a-z]){HOST_PART}", text.lower()):
         raise ValueError("has to be just a host name, like hub.example.org")
     return text.lower()
 
@@ -222,7 +222,7 @@ def absolute_path(text: str) -> str:
 
 def claim(text: str) -> str:
     """Return the name of a claim that only the provider can write."""
-    if text in CHOSEN:
+    if text in SELF_CHOSEN_CLAIMS:
         raise ValueError(
             "has to be a claim that people cannot choose themselves, such as\n"
             "email or sub; otherwise, anyone could choose the administrator's name"

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-PATIENCE = 60  # seconds that the event loop may take to answer
+TIMEOUT = 60  # seconds that the event loop may take to answer
 INTERVAL = 10  # seconds between two questions
 
 
@@ -29,7 +29,7 @@ def start() -> None:
                 answer.result(patience)
             except concurrent.futures.TimeoutError:
                 end()
-            patience = PATIENCE
+            patience = TIMEOUT
             time.sleep(INTERVAL)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
@@ -38,6 +38,6 @@ def start() -> None:
 def end() -> None:
     """Write where each thread hangs, then end the process."""
     # Not through logging, because the loop may hang while it holds a lock of a log.
-    print(f"The hub did not answer for {PATIENCE} seconds, and ends.", file=sys.stderr, flush=True)
+    print(f"The hub did not answer for {TIMEOUT} seconds, and ends.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     os._exit(70)

@@ -28,7 +28,7 @@ from tfcourse.hub.accounts.handlers import (
 )
 from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
 from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
-from tfcourse.hub.classroom.announcement import AnnouncementHandler
+from tfcourse.hub.classroom import announcement
 from tfcourse.hub.limits import Limit
 
 # The most accounts that may wait for the instructor. It keeps strangers from flooding the list.
@@ -165,7 +165,7 @@ class CourseAuthenticator(NativeAuthenticator):
         pages = dict(super().get_handlers(app))
         del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
         ours = {
-            "/announcement": AnnouncementHandler,
+            **announcement.handlers(app),
             "/login": LoginHandler,
             "/logout": ending_sessions(),
             "/signup": SignUpHandler,

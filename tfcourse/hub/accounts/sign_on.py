@@ -14,7 +14,7 @@ from jupyterhub.handlers import BaseHandler, LogoutHandler
 from tornado import web
 
 from tfcourse.hub.accounts.sessions import ending_sessions
-from tfcourse.hub.classroom.announcement import AnnouncementHandler
+from tfcourse.hub.classroom import announcement
 
 # E-mail addresses, or whatever else a service uses as names.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
@@ -63,16 +63,17 @@ class ShortState:
 
 
 class SignOn:
-    """A mixin that makes only the people in COURSE_ADMIN administrators.
+    """A mixin for an authenticator whose names come from another service.
 
-    Rights that the hub stored earlier do not count.
+    Only the people in `admin_users` are administrators: rights that the hub stored earlier do not
+    count. A log-out ends a person's sessions in all browsers. Instructors can post announcements.
     """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, including the one for announcements."""
+        """Return the pages."""
         pages = dict(super().get_handlers(app))
         pages["/logout"] = ending_sessions(pages.get("/logout", LogoutHandler))
-        return [*pages.items(), ("/announcement", AnnouncementHandler)]
+        return list({**pages, **announcement.handlers(app)}.items())
 
     def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
         """Return whether the user is an administrator."""

@@ -55,6 +55,12 @@ def render(user: Any) -> str:
     )
 
 
+def handlers(app: Any) -> dict[str, type]:
+    """Return the page's handler by its path, and show a link to it in the navigation bar."""
+    app.template_vars["announcement_page"] = True
+    return {"/announcement": AnnouncementHandler}
+
+
 class AnnouncementHandler(BaseHandler):
     """The page where an instructor posts and removes the announcement."""
 

@@ -21,14 +21,14 @@ from tfcourse.hub.accounts import passwords
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.front import https
 
-PATIENCE = 120  # seconds; the first start creates the database and probes for GPUs
+TIMEOUT = 120  # seconds; the first start creates the database and probes for GPUs
 
 
 def main() -> None:
     """Wait for the hub; exit with a message if it takes too long or cannot start."""
     address = settings.ADDRESS() or ("0.0.0.0" if https.host() else "127.0.0.1")  # noqa: S104
     everywhere = address in ("0.0.0.0", "::")  # noqa: S104
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not answers("127.0.0.1" if everywhere else address):
         if problem := trouble():
             sys.exit(problem)

@@ -42,12 +42,12 @@ from tfcourse.hub.spawners.profiles import Profile
 from tfcourse.hub.state import ROOT
 
 CHART = "4.4.0"  # the chart's version that this module supports
-FOLDER = ROOT / "kubernetes"
+CHART_FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the part of a site's file that is not for the chart
 CHANGE_ME = "CHANGE-ME"  # the example's placeholder for what only the site knows
-STATE = "/srv/jupyterhub"  # the folder that outlives the chart's hub
+STATE_FOLDER = "/srv/jupyterhub"  # the folder that outlives the chart's hub
 
 # Traits that our values set. Other values for them in hub.config would weaken each pod's isolation.
 PROTECTED = {
@@ -151,13 +151,13 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
             f"The image is {image!r}, but nodes fetch it from a registry. Give its address there,\n"
             "without a tag, such as registry.example.org/tensorflow-course/1.0."
         )
-    base = merge(read(FOLDER / "values.yaml"), read(FOLDER / f"{size}.yaml"))
+    base = merge(read(CHART_FOLDER / "values.yaml"), read(CHART_FOLDER / f"{size}.yaml"))
     own = read(site)
     course = own.get(OURS, {})
     check_course(site.name, course)
     chart = {key: value for key, value in own.items() if key != OURS}
     for file in FILES:
-        check_kinds(site.name, read(FOLDER / file), chart)
+        check_kinds(site.name, read(CHART_FOLDER / file), chart)
     check_secrets(site.name, chart)
     check_placeholders(site.name, chart)
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
@@ -186,7 +186,9 @@ def read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValuesError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ValuesError(f"{path} has to be a map of keys, like {FOLDER / 'site.example.yaml'}.")
+        raise ValuesError(
+            f"{path} has to be a map of keys, like {CHART_FOLDER / 'site.example.yaml'}."
+        )
     check_finite(path, content)
     return content
 
@@ -361,7 +363,7 @@ def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
     return {
         "image": {"name": image, "tag": "hub"},
         "extraEnv": {
-            settings.STATE.name: STATE,
+            settings.STATE.name: STATE_FOLDER,
             settings.HOST.name: values["ingress"]["hosts"][0],
             settings.IDLE_MINUTES.name: f"{cull['timeout'] / 60 if cull['enabled'] else 0:g}",
         },

@@ -28,7 +28,7 @@ from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
 # The options that all learners' containers share.
-HOST = {
+HOST_CONFIG = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
     # When the machine runs short of memory, the kernel kills a learner's program, not the hub.
@@ -114,7 +114,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
         "mem_limit": profile.memory,
         "cpu_limit": profile.cpus,
         "extra_host_config": {
-            **HOST,
+            **HOST_CONFIG,
             # No swap: a learner short of memory must not slow down the others.
             "memswap_limit": profile.memory,
             "pids_limit": profile.processes,
@@ -198,7 +198,7 @@ def limit_home(work: str, size: int, home: str) -> None:
             # The seccomp profiles of older engines do not know quotactl_fd(2).
             security_opt=["no-new-privileges", "seccomp=unconfined"],
             network_mode="none",
-            volumes=[f"{work}:{homes.FOLDER}"],
+            volumes=[f"{work}:{homes.MOUNT}"],
             remove=True,
         )
     except docker.errors.DockerException as error:

@@ -15,7 +15,7 @@ from typing import Any
 import docker
 import requests
 
-PATIENCE = 60  # seconds for the driver to list its GPUs
+TIMEOUT = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
 # The states of a container that has ended. The engine may remove it only later.
@@ -39,7 +39,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
             log_config={"Type": "json-file"},  # this log can always be read
         )
         container.start()
-        failed = container.wait(timeout=PATIENCE)["StatusCode"]
+        failed = container.wait(timeout=TIMEOUT)["StatusCode"]
         ids = container.logs(stderr=False).decode().split()
     except docker.errors.ImageNotFound:
         return [], "Not available: the image for GPUs is not on this server."

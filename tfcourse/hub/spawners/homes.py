@@ -1,7 +1,7 @@
 """The homes of the hub in containers: a folder for each learner, all in one folder of the server.
 
 COURSE_HOMES names that folder. It contains `homes`, with a folder for each learner, `shared`, and a
-note that says which hub it belongs to. In the hub's container, it is mounted at FOLDER. `make up`
+note that says which hub it belongs to. In the hub's container, it is mounted at MOUNT. `make up`
 runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare the folder,
 to take over homes that an earlier version kept in Docker volumes, and to limit how much homes may
 hold.
@@ -24,8 +24,8 @@ from tfcourse.hub import settings, state
 from tfcourse.hub.spawners import quotas
 from tfcourse.hub.state import state_folder
 
-FOLDER = Path("/srv/homes")  # in the hub's container
-NOTE = "tensorflow-course.json"
+MOUNT = Path("/srv/homes")  # in the hub's container
+MARKER = "tensorflow-course.json"
 UID = 1000  # jovyan's, in our images
 SKELETON = Path("/etc/skel")
 OLD = Path("/old")  # where a temporary container mounts an earlier version's volume
@@ -33,7 +33,7 @@ OLD = Path("/old")  # where a temporary container mounts an earlier version's vo
 
 def names() -> list[str]:
     """Return the names of the folders that hold learners' work."""
-    return [path.name for path in (FOLDER / "homes").iterdir() if path.name[0] != "."]
+    return [path.name for path in (MOUNT / "homes").iterdir() if path.name[0] != "."]
 
 
 def path_on_server() -> str:
@@ -52,9 +52,9 @@ def path_on_server() -> str:
 def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     """Create a learner's folder unless it exists; it gets its name only once it is complete.
 
-    Before that, `limit` is called with the folder's path in FOLDER.
+    Before that, `limit` is called with the folder's path in MOUNT.
     """
-    target = FOLDER / "homes" / name
+    target = MOUNT / "homes" / name
     if target.exists():
         return
     part = part_of(target)
@@ -63,7 +63,7 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     (part / "shared").mkdir()  # otherwise, Docker would create it as root's
     part.chmod(0o700)
     if limit:
-        limit(str(part.relative_to(FOLDER)))
+        limit(str(part.relative_to(MOUNT)))
     part.rename(target)
 
 
@@ -72,7 +72,7 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
 
     The message is for the learner, and says what the operator does.
     """
-    target = FOLDER / "homes" / name
+    target = MOUNT / "homes" / name
     place = f"{path_on_server()}/homes/{name}"
     try:
         make(name, limit)
@@ -101,7 +101,7 @@ def read_note() -> dict[str, str] | None:
     Return None if there is no note, and an empty dict if it is damaged, as after a power cut.
     """
     try:
-        note = json.loads((FOLDER / NOTE).read_bytes())
+        note = json.loads((MOUNT / MARKER).read_bytes())
         return {name: str(note[name]) for name in ("hub", "path")}
     except FileNotFoundError:
         return None
@@ -131,7 +131,7 @@ def main() -> None:
     elif options.command == "take":
         take(options.name, options.volume)
     else:
-        limit(options.size, [FOLDER / path for path in options.homes])
+        limit(options.size, [MOUNT / path for path in options.homes])
 
 
 def prepare(path: str, hub: str) -> None:
@@ -143,21 +143,22 @@ def prepare(path: str, hub: str) -> None:
             f"Learners' homes were in {before}, but there are none in {path}.\n"
             "Is its disk mounted? If you changed COURSE_HOMES, copy them first: cp -a OLD/. NEW"
         )
-    if note is None and any(child.name != "lost+found" for child in FOLDER.iterdir()):
+    if note is None and any(child.name != "lost+found" for child in MOUNT.iterdir()):
         sys.exit(f"{path} is not empty. Set COURSE_HOMES to an empty folder or a new one.")
     if note == {} and not (last.exists() and last.read_text(errors="replace") == path):
         sys.exit(
-            f"The file {NOTE} in {path} is damaged, and this hub has not kept homes there before.\n"
+            f"The file {MARKER} in {path} is damaged, and this hub has not kept homes there "
+            "before.\n"
             "If the homes are this hub's, write it again:\n"
-            f"echo '{json.dumps({'hub': hub, 'path': path})}' > {path}/{NOTE}"
+            f"echo '{json.dumps({'hub': hub, 'path': path})}' > {path}/{MARKER}"
         )
     if note and note["hub"] != hub:
         sys.exit(f"{path} holds the homes of the hub {note['hub']!r}. Set another COURSE_HOMES.")
     for name in ("homes", "shared"):
-        if not (FOLDER / name).exists():
-            (FOLDER / name).mkdir(mode=0o755)
-            os.chown(FOLDER / name, UID, UID)
-    write(FOLDER / NOTE, json.dumps({"hub": hub, "path": path}))
+        if not (MOUNT / name).exists():
+            (MOUNT / name).mkdir(mode=0o755)
+            os.chown(MOUNT / name, UID, UID)
+    write(MOUNT / MARKER, json.dumps({"hub": hub, "path": path}))
     write(last, path)
 
 
@@ -173,15 +174,15 @@ def take(name: str, volume: str) -> None:
     The volume may be removed afterwards. Exit with a message if the learner already has a folder
     with other files. If an earlier run was killed, its container may still be copying: wait for it.
     """
-    target = FOLDER / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
-    part, done = part_of(target), FOLDER / ".taken" / name
-    with open(FOLDER / NOTE) as note:
+    target = MOUNT / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
+    part, done = part_of(target), MOUNT / ".taken" / name
+    with open(MOUNT / MARKER) as note:
         fcntl.flock(note, fcntl.LOCK_EX)
         if not (done.exists() and done.read_text() == volume):
             if target.exists() and any(target.iterdir()):
                 sys.exit(
                     f"{name} has a volume, and there is already a folder "
-                    f"{target.relative_to(FOLDER)}.\n"
+                    f"{target.relative_to(MOUNT)}.\n"
                     "Nothing was changed. Move the folder away, or remove the volume."
                 )
             copy_volume(part)
@@ -205,10 +206,10 @@ def copy_volume(part: Path) -> None:
 
 def limit(size: int, chosen: list[Path]) -> None:
     """Limit the chosen homes, by default all, to `size` bytes; exit with a message on failure."""
-    with open(FOLDER / NOTE) as note:
+    with open(MOUNT / MARKER) as note:
         fcntl.flock(note, fcntl.LOCK_EX)  # another home must not get the same project
         try:
-            quotas.check(FOLDER)
+            quotas.check(MOUNT)
         except OSError as error:
             sys.exit(
                 "COURSE_HOME_QUOTA is set, but the disk with the homes has no project quotas:\n"
@@ -234,7 +235,7 @@ def set_limit(home: Path, size: int) -> None:
 
 def folders() -> list[Path]:
     """Return the folders of all homes, including incomplete ones, which have other names."""
-    parent = FOLDER / "homes"
+    parent = MOUNT / "homes"
     while True:
         names = sorted(parent.iterdir())
         found = [path for path in names if path.is_dir() and not path.is_symlink()]

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from time import strftime
 
 FOLDER = "tensorflow-course"  # the learner's lessons, in the home
-NOTE = ".lessons"  # what was last brought: lines with a hash and a path
+RECORD = ".lessons"  # what was last brought: lines with a hash and a path
 PART = ".lessons.part"  # a file that is being written
 # Parts of the lessons' folder: solutions, compiled modules, and digits that somebody drew here.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
@@ -32,8 +32,8 @@ IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another fo
 
 LARGEST = 64 * 2**20  # bytes; a larger file is the learner's, and reading it would take long
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions noted the lessons
-PATIENCE = 5  # seconds for git to read it
-FULL = {errno.ENOSPC, errno.EDQUOT}
+TIMEOUT = 5  # seconds for git to read it
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
@@ -76,9 +76,9 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
     if brought != noted:
         try:
             lines = (f"{hashed} {name}\n" for name, hashed in brought.items())
-            write(folder, NOTE, "".join(lines).encode(), replace=True)
+            write(folder, RECORD, "".join(lines).encode(), replace=True)
         except OSError as error:
-            problems[folder / NOTE] = error
+            problems[folder / RECORD] = error
     return sentences(problems, folder)
 
 
@@ -116,10 +116,10 @@ def read_note(folder: Path) -> dict[str, str] | None:
     A learner can write anything there, so only paths in the folder count.
     """
     try:
-        status = os.lstat(folder / NOTE)
+        status = os.lstat(folder / RECORD)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             return None
-        lines = (folder / NOTE).read_text(encoding="utf-8").splitlines()
+        lines = (folder / RECORD).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
     return only_inside(line.split(" ", 1) for line in lines)
@@ -290,7 +290,7 @@ def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
     """Return what is wrong and what the learner can do about it."""
     if isinstance(error, TakenError):
         return "something else has a lesson's name. Rename it, then restart your server."
-    if error.errno in FULL:
+    if error.errno in NO_SPACE:
         return "the disk is full. Delete files that you do not need, then restart your server."
     if error.errno in FORBIDDEN:
         place = path
@@ -319,7 +319,7 @@ def main() -> None:
     """Bring the image's lessons to the home; print what the learner has to know."""
     home = Path.home()
     folder = home / FOLDER
-    known = os.path.lexists(folder / NOTE)
+    known = os.path.lexists(folder / RECORD)
     old = {} if known else brought_by_git(home / OLD_REPOSITORY)
     source = sys.argv[1] if len(sys.argv) > 1 else IN_IMAGE
     for sentence in bring(Path(source), folder, old):
@@ -351,7 +351,7 @@ def brought_by_git(repository: Path) -> dict[str, str]:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=True,
         )
         lines = run.stdout.decode().split("\0")

@@ -153,7 +153,7 @@ def machine() -> list[Metric]:
         gauge("course_machine_memory_available_bytes", "Memory left", memory.available),
         gauge("course_machine_cpus", "Processors", psutil.cpu_count()),
         busy,
-        *disks(accounts=state_folder(), homes=homes.FOLDER),
+        *disks(accounts=state_folder(), homes=homes.MOUNT),
     ]
 
 

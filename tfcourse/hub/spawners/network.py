@@ -21,7 +21,7 @@ WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "
 
 # The label of a network in which we choose the servers' addresses. Docker allows that only in a
 # network that was created with an explicit range of addresses.
-CHOSEN = "tensorflow-course.addresses"
+LABEL = "tensorflow-course.addresses"
 
 
 def ensure(
@@ -41,7 +41,7 @@ def ensure(
             f"In the Docker network {name!r}, learners' servers could reach each other or the\n"
             f"internet. Remove it (docker network rm {name}), then start the hub again."
         )
-    if CHOSEN not in (network.attrs["Labels"] or {}) and not network.attrs["Containers"]:
+    if LABEL not in (network.attrs["Labels"] or {}) and not network.attrs["Containers"]:
         # An earlier version of the course created it.
         addresses = network.attrs["IPAM"]["Config"][0]
         network.remove()
@@ -59,7 +59,7 @@ def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | N
     pool = docker.types.IPAMPool(addresses["Subnet"], gateway=addresses["Gateway"])
     ipam = docker.types.IPAMConfig(pool_configs=[pool])
     network = client.networks.create(
-        name, driver="bridge", ipam=ipam, labels={CHOSEN: "yes"}, **WALLS
+        name, driver="bridge", ipam=ipam, labels={LABEL: "yes"}, **WALLS
     )
     network.reload()
     return network
@@ -112,7 +112,7 @@ class Addresses:
             The addresses to which the proxy may still send requests.
         """
         network = client.inspect_network(name)
-        if CHOSEN not in (network["Labels"] or {}):
+        if LABEL not in (network["Labels"] or {}):
             return None
         taken = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
         in_use = {self.gateway, *taken, *with_routes}

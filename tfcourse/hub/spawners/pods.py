@@ -25,8 +25,8 @@ from tfcourse.hub.accounts import addresses
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import profiles
+from tfcourse.hub.spawners.homes import UID
 
-UID = 1000  # jovyan's, in our images
 GPU = "nvidia.com/gpu"
 
 # Tolerations for the chart's taints on learners' nodes. Some clouds allow no slash in a key.
@@ -59,7 +59,7 @@ POD: dict[str, Any] = {
 }
 
 # Messages for the learner, by the cluster's last event about a pod that is not running yet.
-MEANWHILE = {
+EVENT_MESSAGES = {
     "FailedScheduling": "There is no room for your server yet. The cluster may be adding a "
     "machine, which takes a few minutes.",
     "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
@@ -67,7 +67,7 @@ MEANWHILE = {
     "Pulling": "Your server's machine is fetching the course for the first time. This takes a few "
     "minutes.",
 }
-MEANWHILE["TriggeredScaleUp"] = MEANWHILE["FailedScheduling"]
+EVENT_MESSAGES["TriggeredScaleUp"] = EVENT_MESSAGES["FailedScheduling"]
 
 # KubeSpawner's label on learners' volumes.
 VOLUMES = "component=singleuser-storage"
@@ -185,7 +185,7 @@ class PodSpawner(KubeSpawner):
         """Yield the progress of a start. KubeSpawner would show the cluster's events instead."""
         async for event in pages.progress(self):
             last = self.events[-1].get("reason") if self.events else None
-            yield {**event, "message": MEANWHILE.get(last, event["message"])}
+            yield {**event, "message": EVENT_MESSAGES.get(last, event["message"])}
 
     async def start(self) -> tuple[str, int]:
         """Start the pod; turn the cluster's refusal into a message for the learner."""
