@@ -613,7 +613,7 @@ def test_a_home_that_may_not_be_written(home: Path) -> None:
     finally:
         shutil.rmtree(outside)
     assert closed.returncode == 1
-    assert f"KERAS_HOME, {home}, is not a folder that you may write to" in closed.stderr
+    assert f"KERAS_HOME, {home}, is not a folder that you can write to" in closed.stderr
     assert "/tmp/.keras" in closed.stderr
     assert "verified" not in closed.stdout
     assert opened.returncode == 0, opened.stderr

@@ -75,7 +75,7 @@ CASES = {
     "root's settings": ("mkdir .jupyter", ["write to ~/.jupyter,"]),
     "settings that are a file": ("touch .jupyter" + OURS, ["It is not a folder: rename it"]),
     "a link to nowhere": ("ln -s nowhere .local" + OURS, ["write to ~/.local,"]),
-    "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to somebody else"]),
+    "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to another user"]),
     "data without permission": (
         DATA.format("") + OURS + "; chmod 500 .local/share/jupyter",
         ["run `chmod u+rwx ~/.local/share/jupyter`"],
