@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest file first, so the other workers do not wait for the one that runs it."""
+    """Start the slowest test file first, so that the other workers do not wait for it later."""
     items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
@@ -31,7 +31,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume. Request it before containers, which must be removed before it."""
+    """Return an empty volume. Request it before `start`, so that containers are removed first."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()
