@@ -4,8 +4,8 @@ Settings are environment variables; tfcourse/hub/settings.py lists and explains 
 COURSE_SPAWNER=local (the default), learners' servers are processes on this machine; with `docker`,
 they are containers. On a cluster, Zero to JupyterHub runs the hub (docs/kubernetes.md).
 
-This file sets the options that all hubs share. Functions called `configure` set the others and
-explain why: first the one in tfcourse/hub/spawners/processes.py or containers.py, then the
+This file sets the options that all hubs share. Functions called `configure` set the other options
+and explain why: first the one in tfcourse/hub/spawners/processes.py or containers.py, then the
 functions that it calls.
 """
 
@@ -30,7 +30,7 @@ c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
 bounds.configure(c)
 
-# --- The look of the pages. The templates only override blocks of JupyterHub's own templates
+# --- The look of the pages. The templates override only blocks of JupyterHub's own templates
 
 c.JupyterHub.template_paths = [str(pages.TEMPLATES)]
 c.JupyterHub.logo_file = str(pages.LOGO)

@@ -15,8 +15,8 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The launch buttons need the repository's public address, which does not exist yet. It is set only
-# here.
+# The launch buttons need the repository's public address, which is set only here and does not exist
+# yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 
@@ -37,7 +37,7 @@ include_patterns = [
 exclude_patterns = [".*", "**/.*"]
 extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "hub", "live", "mathml"]
 
-# Show notebooks as they are stored. Nothing is executed, and a page does not use ipywidgets.
+# Show notebooks as they are stored. The build executes nothing, and pages do not load ipywidgets.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
@@ -46,7 +46,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# Exercises are not in a table of contents, because lessons link to them. A test looks for pages
+# No table of contents lists the exercises, because lessons link to them. A test looks for pages
 # that nothing links to. MyST-NB does not know the format in which our pads and films are stored,
 # but the extension `live` handles it.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]

@@ -1,7 +1,7 @@
 """Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
 
 An author writes `notebooks/solutions/NN_name.ipynb`, and marks the parts that learners do not get.
-These are the marks; the first two are also otter-grader's:
+These are the marks; otter-grader also understands the first two:
 
     # BEGIN SOLUTION          a block: the lines between the marks become `...`
     # END SOLUTION            ... or the text after `# END SOLUTION: `

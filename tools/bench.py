@@ -87,9 +87,9 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return the ways to validate or run notebooks, as functions by name."""
+    """Return a function for each way to validate or run notebooks, by the name of the way."""
     other = others()
-    # Start from an empty configuration, like a course that does not know this plugin.
+    # Start from an empty configuration, as in a project without this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
     ours = [*stock, "--nbval-tolerance", "--nbval-tolerance-dir", notebooks[0].parent]
@@ -110,7 +110,7 @@ def tools(notebooks: list[Path]) -> dict:
 
 
 def determinism(notebooks: list[Path]) -> dict:
-    """Return the ways to run notebooks with and without op determinism."""
+    """Return two functions that run notebooks, with and without op determinism."""
     line = "tf.config.experimental.enable_op_determinism()"
     return {
         "op determinism": lambda: scripts(notebooks, 1, {}),
@@ -119,7 +119,7 @@ def determinism(notebooks: list[Path]) -> dict:
 
 
 def inert(folder: Path) -> dict:
-    """Return the ways to start pytest with nothing to test, with and without this plugin."""
+    """Return two functions that start pytest without any test, with and without this plugin."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
     pytest += ["-p", "no:cacheprovider", "--help"]  # this exits with 0 once all options are known

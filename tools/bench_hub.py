@@ -71,7 +71,7 @@ c.Spawner.http_timeout = 120
 
 
 class StockHub(Site):
-    """A hub on this machine that is set up as JupyterHub's documentation says."""
+    """A hub on this machine, set up as JupyterHub's documentation describes."""
 
     password = "any"
     landing = "/hub/home"
@@ -169,7 +169,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Return the measurements of one hub, by the name of each figure."""
+    """Return the measurements of one hub, by name."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:

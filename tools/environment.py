@@ -20,7 +20,8 @@ REQUIREMENTS = ROOT / "requirements"
 # Our own packages, which are not in any registry.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
-# pyproject.toml (requires-python) also lists these, but a Python without tomllib cannot read it.
+# pyproject.toml (requires-python) also lists these versions, but a Python without tomllib cannot
+# read that file.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
 DISK_SPACE = 4 * 2**30  # bytes for the environment (2.6 GB), with some room to spare
 
@@ -194,7 +195,7 @@ def install_proxy():
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a `.txt` file with hashes; all files have the same versions.
+    """Resolve each `.in` file to a `.txt` file with hashes; the files agree on all versions.
 
     The locks are universal: each file serves every platform and every supported Python. The locks
     name no registry.
@@ -226,7 +227,7 @@ def lock(upgrade):
 
 
 def fingerprint():
-    """Return a hash of what the environment is made from, and of its location."""
+    """Return a hash of the environment's inputs and of its location."""
     digest = hashlib.sha256(str(ROOT).encode())  # the environment's scripts contain this path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
     # These files are installed beside the JupyterLab extension in the prefix.

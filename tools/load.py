@@ -52,7 +52,7 @@ c.JupyterHub.authenticate_prometheus = False
 """
 
 # Seconds between two requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
-# while somebody only looked at lesson 00.
+# while a learner only looked at lesson 00.
 TAB = 180 / 154
 CELL = 30.0  # seconds between two cells that a learner runs
 
@@ -97,7 +97,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%X')} {text}", file=sys.stderr, flush=True)
 
 
-# --- The hub and what belongs to it
+# --- The hub and its services
 
 
 class LoadedHub(ChartHub):

@@ -41,7 +41,7 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# These variables say how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
+# These variables set how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
 # runs share the cores.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
@@ -460,8 +460,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     """Return whether a job needs no run; if so, update its result in `known`.
 
     The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches the mutation. If that cell no longer does, there are no later
-    outputs to compare.
+    stops at the cell that catches the mutation, so if that cell no longer catches it, there are no
+    later outputs to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -519,7 +519,7 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """The Python of a run, and folders of packages that take precedence over its own."""
+    """The Python of a run, and folders whose packages take precedence over installed ones."""
 
     python: str
     packages: tuple[Path, ...] = ()

@@ -4,8 +4,8 @@ One process plays all the pods. To the hub and the proxy, it behaves like the Ju
 each pod: it authenticates the learner with JupyterHub's own code, tells the hub who is active,
 answers an open tab's requests, and keeps the tab's WebSocket open. It runs no notebooks.
 
-`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in it with
-StandInSpawner.
+`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in that
+process with StandInSpawner.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StandInSpawner(PodSpawner):
     running: ClassVar[set[str] | None] = None
 
     async def start(self) -> tuple[str, int]:
-        """Start a server after a delay, as long as a pod would take."""
+        """Start a server after about as long as a pod would take."""
         await self.load_user_options()
         async with ApiClient() as client:
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):

@@ -1,4 +1,4 @@
-"""Test the hub's own pages in a real browser: their texts, accessibility, and use by keyboard."""
+"""Test the hub's own pages in a real browser: texts, accessibility and keyboard use."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.ste
 
 
 class Run:
-    """Run the code cells of one notebook in order, and record its names before each answer.
+    """Run the code cells of one notebook in order, and record its variables before each answer.
 
     From the first answer on, a learner may reuse any name. The run therefore overwrites every name
     that the checks could look up, including Python's built-ins, before the first answer.
@@ -96,7 +96,7 @@ class Overwritten:
 
 
 def function_among(names: dict) -> FunctionType:
-    """Return a function whose globals are this dictionary."""
+    """Return a function whose globals are the given dictionary."""
     return FunctionType((lambda: None).__code__, names)
 
 

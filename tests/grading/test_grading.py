@@ -256,7 +256,7 @@ CASES = {
     ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
-# Cases that attack the worker. Without user namespaces, they could attack the grader in its place.
+# Cases that attack the worker. Without user namespaces, they could attack the grader instead.
 APART = {"kills its grader", "looks into its grader", "prints what is no text"}
 FILES = {
     "notes.txt": "not a notebook",
@@ -602,7 +602,7 @@ def test_cells_that_a_learner_added_run_where_they_stand():
     new = nbformat.v4.new_code_cell
     notebook.cells.insert(1, new("early = 1", id="mine-1"))
     notebook.cells.insert(-1, new("late = 1", id="mine-2"))
-    steps = plan(notebook, {"01_small": small_solution()}).steps  # with the answers, to see them
+    steps = plan(notebook, {"01_small": small_solution()}).steps  # keeps the answers
     kinds = [(step.kind, step.text.split("\n")[0]) for step in steps]
     assert kinds[4:7] == [("baseline", ""), ("theirs", "early = 1"), ("theirs", "def double(x):")]
     assert kinds[-3:-1] == [("theirs", "total = 10  # SOLUTION"), ("theirs", "late = 1")]

@@ -1,4 +1,4 @@
-"""Planning a submission takes any file, runs none of it, and is quick even for hostile files."""
+"""Planning a submission is quick, runs none of its code, and refuses files that do not fit."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume. Request it before `start`, so that containers are removed first."""
+    """Return an empty volume. Request this fixture before `start`, so that it is removed last."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()

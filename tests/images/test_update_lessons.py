@@ -61,7 +61,7 @@ class Home:
         self.run("sh", "-ec", f"cd ~/tensorflow-course\n{script}")
 
     def start(self, **lessons: str) -> str:
-        """Start a server from an image with these lessons; return what the learner is told.
+        """Start a server from an image with these lessons; return the notices for the learner.
 
         NAME="text" becomes NAME.ipynb.
         """

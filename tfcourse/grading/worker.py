@@ -72,7 +72,7 @@ print(<nonce> + _identities(globals(), <watched>))
 
 
 def main() -> None:
-    """Run the job that stdin contains."""
+    """Read a job from stdin, and run it."""
     withdraw()
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=end_with_the_grader, daemon=True).start()
@@ -107,7 +107,7 @@ def end_with_the_grader() -> None:
 
 
 def limit_resources(memory: int, processes: int | None) -> None:
-    """Limit this process and each of its descendants; the grader limits their total."""
+    """Limit the resources of each process, including this one; the grader limits the total."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -122,7 +122,8 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
 # change nothing, so they do not count as activity. Saving a file counts, and so does output from a
 # kernel or a terminal.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
-# Every ten seconds, the tab also saves its list of open documents. This is not activity, either.
+# Every ten seconds, the tab also saves its list of open documents. Such a save is not activity,
+# either.
 WorkspacesHandler._track_activity = False
 
 # JupyterLab asks jupyter-resource-usage for the server's memory use when needed. That extension
