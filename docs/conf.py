@@ -15,18 +15,19 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The launch buttons need the repository's public address. It is set only here; there is none yet.
+# The launch buttons need the repository's public address, which is set only here and does not exist
+# yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 
-# The files to read. The source folder is the repository, so pages link to each other as files do.
+# The files to read. The source folder is the repository, so links between files work in the book.
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
     "notebooks/*.ipynb",
     "notebooks/*.md",
     "notebooks/exercises/*.ipynb",
-    # The instructor's guide and the README link to these.
+    # The instructor's guide and the README link to these files.
     "README.md",
     "CONTRIBUTING.md",
     "packages/nbval-tolerance/README.md",
@@ -36,7 +37,7 @@ include_patterns = [
 exclude_patterns = [".*", "**/.*"]
 extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "hub", "live", "mathml"]
 
-# Show notebooks as they are stored. Nothing is executed, and a page does not use ipywidgets.
+# Show notebooks as they are stored. The build executes nothing, and pages do not load ipywidgets.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
@@ -45,9 +46,9 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# Exercises are in no table of contents, because lessons link to them; a test looks for pages that
-# nothing links to. MyST-NB does not know the format in which our pads and films are stored, but
-# the extension `live` handles it.
+# No table of contents lists the exercises, because lessons link to them. A test looks for pages
+# that nothing links to. MyST-NB does not know the format in which our pads and films are stored,
+# but the extension `live` handles it.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
 
 # Formulas are MathML, which browsers, screen readers and printers handle without any script.

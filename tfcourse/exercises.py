@@ -1,7 +1,7 @@
 """Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
 
-An author writes `notebooks/solutions/NN_name.ipynb`, and marks what a learner does not get. These
-are the marks; otter-grader has the first two, too:
+An author writes `notebooks/solutions/NN_name.ipynb`, and marks the parts that learners do not get.
+These are the marks; otter-grader also understands the first two:
 
     # BEGIN SOLUTION          a block: the lines between the marks become `...`
     # END SOLUTION            ... or the text after `# END SOLUTION: `
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Return a notebook of solutions as a notebook of exercises, without solutions or outputs."""
+    """Read a notebook of solutions; return its exercises, without solutions or outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:

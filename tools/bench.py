@@ -2,8 +2,8 @@
 
 Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
 The "floor" is the time that the lessons' own code takes when it runs as scripts, without Jupyter.
-It is measured in two ways: with one script at a time on all cores, and with as many scripts at a
-time as the plugin has workers, each with one thread.
+The floor is measured in two ways: with one script at a time on all cores, and with as many scripts
+at a time as the plugin has workers, each with one thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure all ways to run the lessons, and print a Markdown table."""
+    """Measure each way to run the lessons, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each way (default: 3)")
@@ -87,9 +87,9 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return the ways to validate or run notebooks, as functions by name."""
+    """Return a function for each way to validate or run notebooks, by the name of the way."""
     other = others()
-    # Start from an empty configuration, like a course that does not know this plugin.
+    # Start from an empty configuration, as in a project without this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
     ours = [*stock, "--nbval-tolerance", "--nbval-tolerance-dir", notebooks[0].parent]
@@ -110,7 +110,7 @@ def tools(notebooks: list[Path]) -> dict:
 
 
 def determinism(notebooks: list[Path]) -> dict:
-    """Return the ways to run notebooks with and without op determinism."""
+    """Return two functions that run notebooks, with and without op determinism."""
     line = "tf.config.experimental.enable_op_determinism()"
     return {
         "op determinism": lambda: scripts(notebooks, 1, {}),
@@ -119,7 +119,7 @@ def determinism(notebooks: list[Path]) -> dict:
 
 
 def inert(folder: Path) -> dict:
-    """Return the ways to start pytest with nothing to test, with and without this plugin."""
+    """Return two functions that start pytest without any test, with and without this plugin."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
     pytest += ["-p", "no:cacheprovider", "--help"]  # this exits with 0 once all options are known
@@ -143,7 +143,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which only affect figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which affect only figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(

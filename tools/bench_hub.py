@@ -1,13 +1,13 @@
-"""Measure what a start costs on the hub for a class: `make bench-hub`, as root, on an idle machine.
+"""Measure the cost of server starts on a class hub: `make bench-hub`, as root, on an idle machine.
 
 Three hubs take turns starting the same image for learners:
 
-stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip leaves them
+stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip installs them
 trimmed  the same hub, with the packages as they are in our image
 course   our hub, as `make up` starts it
 
 CPU-seconds are measured for the whole machine (engine, hub, proxy, and the server itself), minus
-what the machine uses when nobody starts anything.
+the machine's idle load.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ from hubs import (
 
 from tfcourse.hub.spawners import processes
 
-# These are only the settings that JupyterHub's and DockerSpawner's documentation tells you to make.
+# The settings that the documentation of JupyterHub and DockerSpawner tells you to make, and no
+# others.
 STOCK = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
@@ -70,7 +71,7 @@ c.Spawner.http_timeout = 120
 
 
 class StockHub(Site):
-    """A hub on this machine that is set up as JupyterHub's documentation says."""
+    """A hub on this machine, set up as JupyterHub's documentation describes."""
 
     password = "any"
     landing = "/hub/home"
@@ -168,7 +169,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Return the measurements of one hub, by the name of each figure."""
+    """Return the measurements of one hub, by name."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:
@@ -219,7 +220,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return an idle server's memory, the seconds to import TensorFlow, and memory with a model."""
+    """Return a server's memory when idle and with a model, and the seconds to import TensorFlow."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()
@@ -235,7 +236,7 @@ def use(learner: ClassLearner) -> dict[str, list[float]]:
 
 
 def memory(learner: ClassLearner) -> float:
-    """Return the memory of a container, in MiB, without what the kernel can reclaim."""
+    """Return the memory of a container, in MiB, without the cache that Linux can reclaim."""
     figures = learner.container.stats(stream=False)["memory_stats"]
     cache = figures["stats"].get("total_inactive_file", figures["stats"].get("inactive_file", 0))
     return (figures["usage"] - cache) / 2**20
@@ -248,7 +249,7 @@ def busy() -> float:
 
 
 def idle_load(seconds: float = 10) -> float:
-    """Return the CPU-seconds per second that the machine spends while nobody starts anything."""
+    """Return the CPU-seconds per second that the machine spends while no server starts."""
     used = busy()
     time.sleep(seconds)
     return (busy() - used) / seconds

@@ -1,7 +1,7 @@
 """Make `.venv` from the pinned packages; `make environment` runs this before anything is installed.
 
-This module therefore needs only the standard library. A Python that is too old for the course can
-still read it, so the learner gets a message instead of a traceback.
+This module therefore uses only the standard library. A Python that is too old for the course can
+still parse this module, so the learner gets a message instead of a traceback.
 """
 
 import argparse
@@ -20,7 +20,8 @@ REQUIREMENTS = ROOT / "requirements"
 # Our own packages, which are not in any registry.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
-# pyproject.toml (requires-python) says this, too, but a Python without tomllib cannot read it.
+# pyproject.toml (requires-python) also lists these versions, but a Python without tomllib cannot
+# read that file.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
 DISK_SPACE = 4 * 2**30  # bytes for the environment (2.6 GB), with some room to spare
 
@@ -81,7 +82,7 @@ def make():
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
         sys.exit("The environment needs about 4 GB, but this disk has less than that free.")
 
-    # Compile bytecode once, here. This halves the time that everyone's import of TensorFlow takes.
+    # Compile bytecode once, during set-up, to halve the time that each import of TensorFlow takes.
     step(1, "Making .venv with " + python)
     VENV.mkdir()
     begun.touch()
@@ -130,9 +131,9 @@ def make():
 
 @contextlib.contextmanager
 def exclusive_lock():
-    """Wait until no other process is setting up this clone, and lock the clone.
+    """Lock this clone, after waiting for any other process that is setting it up.
 
-    The lock ends when this process ends.
+    The system releases the lock when this process ends.
     """
     state = ROOT / ".course"
     state.mkdir(exist_ok=True)
@@ -194,10 +195,10 @@ def install_proxy():
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a `.txt` file with hashes; all files have the same versions.
+    """Resolve each `.in` file to a `.txt` file with hashes; the files agree on all versions.
 
-    The locks are universal: each file serves every platform and every supported Python. They name
-    no registry.
+    The locks are universal: each file serves every platform and every supported Python. The locks
+    name no registry.
     """
     previous = []
     for name in ["build", "cpu", "course", "gpu", "hub", "test", "book"]:
@@ -226,7 +227,7 @@ def lock(upgrade):
 
 
 def fingerprint():
-    """Return a hash of what the environment is made from, and of its location."""
+    """Return a hash of the environment's inputs and of its location."""
     digest = hashlib.sha256(str(ROOT).encode())  # the environment's scripts contain this path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
     # These files are installed beside the JupyterLab extension in the prefix.

@@ -1,9 +1,9 @@
 """Check notebooks against the rules in CONTRIBUTING: `python tools/lint_lessons.py NOTEBOOK ...`.
 
-Established linters check what they can. PyMarkdown checks the Markdown (order of headings, lists,
-bare addresses, pictures without a text, …). Ruff checks the code and codespell checks the spelling;
-pre-commit runs both in addition to this script. This module implements only this course's own
-rules.
+Established linters do most of the work. PyMarkdown checks the Markdown (order of headings, lists,
+bare URLs, pictures without alternative text, …). Ruff checks the code and codespell checks the
+spelling; pre-commit runs both in addition to this script. This module implements only the rules
+that are specific to this course.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_LINES = 16  # the limit for a code cell that is not folded; blank lines do not count
 # `interactive` is a folder beside the lessons.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads in a minute
+WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads per minute
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
@@ -39,7 +39,7 @@ PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**
 
 
 def main() -> int:
-    """Print what is wrong with the given notebooks; return 1 if anything is."""
+    """Print the problems of the given notebooks; return 1 if there are any."""
     parser = argparse.ArgumentParser(description="Check notebooks against the course's rules.")
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     found = [
@@ -63,17 +63,17 @@ def is_lesson(path: Path) -> bool:
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message for each rule that a notebook breaks; the message names the place."""
+    """Return a message for each place where a notebook breaks a rule."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
 
 
 def markdown(notebook: NotebookNode) -> Iterator[str]:
-    """Check the text cells with PyMarkdown, as one page."""
+    """Check all text cells with PyMarkdown, joined into one page."""
     page = "\n\n".join(cell.source.strip() for cell in text_cells(notebook)) + "\n"
     linter = PyMarkdownApi()
-    # These rules forbid long lines, HTML (which folds answers), and JupyterLab's anchors.
+    # These rules forbid long lines, HTML (which our folded answers need), and JupyterLab's anchors.
     for rule in ("md013", "md033", "md051"):
         linter.disable_rule_by_identifier(rule)
     lines = page.splitlines()
@@ -96,7 +96,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def code(notebook: NotebookNode) -> Iterator[str]:
-    """Check that code cells are short, and import only what every learner has."""
+    """Check that code cells are short, and import only packages that every learner has."""
     for where, cell in code_cells(notebook):
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         lines = len([line for line in cell.source.splitlines() if line.strip()])
@@ -110,7 +110,7 @@ def code(notebook: NotebookNode) -> Iterator[str]:
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
-    """Check that no text, code or output contains a path that only one machine has."""
+    """Check that no text, code or output contains a path that exists on only one machine."""
     for cell in notebook.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -161,14 +161,14 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question's options unfold and give a reason, and that one is right."""
+    """Check that each question has folded options with reasons, and exactly one right option."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
     if not 3 <= len(parts) <= 5:
         yield f"{len(parts)} questions under '## Check yourself'; write 3 to 5 like '**1. … ?**'"
     for number, part in enumerate(parts, 1):
-        # Without blank lines around it, an answer would not be read as Markdown.
+        # Without blank lines around it, an answer would not be rendered as Markdown.
         options = re.findall(
             r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", part, re.S
         )
@@ -188,7 +188,7 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
 def minutes(cells: list[NotebookNode]) -> float:
     """Return how many minutes it takes to read the text and the code that is not folded."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Learners do not read pictures' alternative texts, addresses or tags.
+    # Learners do not read pictures' alternative texts, URLs or HTML tags.
     text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source
@@ -231,7 +231,7 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, in JupyterLab and wherever else readers see it."""
+    """Return the anchors of a page's headings, as JupyterLab, GitHub and the book name them."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
     if path.suffix == ".md" and "packages" in path.parts:  # GitHub and the book use these

@@ -1,4 +1,4 @@
-"""Measure how many learners one hub can take: `make bench-load`, on an idle machine.
+"""Measure how many learners one hub can serve: `make bench-load`, on an idle machine.
 
 The hub is Zero to JupyterHub's, with our image's configuration (tests/chart.py). The hub, its
 proxy, its database and an OpenID provider are real, and all run on this machine. Learners log in
@@ -52,7 +52,7 @@ c.JupyterHub.authenticate_prometheus = False
 """
 
 # Seconds between two requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
-# while somebody only looked at lesson 00.
+# while a learner only looked at lesson 00.
 TAB = 180 / 154
 CELL = 30.0  # seconds between two cells that a learner runs
 
@@ -65,9 +65,9 @@ def main() -> None:
     parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
     databases = ["sqlite", "postgresql"]
     parser.add_argument("--database", nargs="+", choices=databases, default=databases)
-    parser.add_argument("--within", type=float, default=600, help="seconds within which all arrive")
+    parser.add_argument("--within", type=float, default=600, help="seconds until all have arrived")
     parser.add_argument("--stay", type=float, default=60, help="seconds that all of them stay")
-    parser.add_argument("--leave", type=float, default=120, help="seconds within which all leave")
+    parser.add_argument("--leave", type=float, default=120, help="seconds until all have left")
     parser.add_argument(
         "--tabs",
         type=float,
@@ -77,7 +77,7 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="lines for the hub's configuration")
     options = parser.parse_args()
-    # A shell makes background processes ignore SIGINT, but the hub ends its idle culler with it.
+    # A shell makes background processes ignore SIGINT, which the hub uses to stop its idle culler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
@@ -97,7 +97,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%X')} {text}", file=sys.stderr, flush=True)
 
 
-# --- The hub and what belongs to it
+# --- The hub and its services
 
 
 class LoadedHub(ChartHub):
@@ -131,7 +131,7 @@ class LoadedHub(ChartHub):
         super().start()
 
     def restart_hub(self) -> float:
-        """Restart the hub as a rollout does; return how many seconds it was away."""
+        """Restart the hub as a rollout does; return how many seconds the hub was down."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -141,7 +141,7 @@ class LoadedHub(ChartHub):
 
 @contextlib.contextmanager
 def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
-    """Start a hub and remove it at the end; keep only its logs, and only if it fails."""
+    """Start a hub, and remove it at the end; keep its logs only if the run fails."""
     folder = Path(tempfile.mkdtemp(prefix="course-load-"))
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster(folder))
@@ -161,14 +161,14 @@ def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
 
 
 class Meter:
-    """The processor time and memory of processes, measured every few seconds."""
+    """A meter that samples the CPU time and memory of processes every few seconds."""
 
     def __init__(self, processes: dict[str, psutil.Process]):
         self.processes = processes
         self.samples: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
 
     async def run(self) -> None:
-        """Measure until cancelled."""
+        """Take samples until cancelled."""
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -203,7 +203,7 @@ class Meter:
 
 
 class Load:
-    """A class of learners, and what we measure while they work."""
+    """A class of learners, with the measurements that are taken while they work."""
 
     def __init__(self, hub: LoadedHub, learners: int, options: argparse.Namespace):
         self.hub, self.learners, self.options = hub, learners, options
@@ -251,7 +251,7 @@ class Load:
         began = time.monotonic()
         try:
             yield
-        # aiohttp raises a TypeError for an unexpected kind of message, such as the end of a socket.
+        # aiohttp raises a TypeError for an unexpected kind of message, such as a closed WebSocket.
         except (aiohttp.ClientError, TimeoutError, TypeError, FailedError) as error:
             what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
             self.failures[f"{name}: {what}"] += 1
@@ -259,7 +259,7 @@ class Load:
         self.seconds[name].append(time.monotonic() - began)
 
     def figures(self) -> dict[str, str]:
-        """Return each figure as text."""
+        """Return the measurements as text, by name."""
         found = {}
         for step, seconds in self.seconds.items():
             cuts = (
@@ -304,11 +304,11 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """One of a learner's steps failed."""
+    """A step of a simulated learner, such as the log-in, failed."""
 
 
 class Learner:
-    """A learner with a browser."""
+    """A simulated learner with a browser."""
 
     def __init__(self, load: Load, number: int):
         self.load, self.url, self.name = load, load.hub.url, f"learner{number}"
@@ -318,7 +318,7 @@ class Learner:
         self.settled = asyncio.Event()  # the learner has a server, or has given up
 
     async def run(self) -> None:
-        """Arrive, work and leave."""
+        """Simulate the learner's whole visit: arrive, work and leave."""
         load = self.load
         await asyncio.sleep(self.chance.uniform(0, load.options.within))
         async with aiohttp.ClientSession(
@@ -352,7 +352,7 @@ class Learner:
             await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
 
     async def start_server(self) -> None:
-        """Press Start, and wait as the page does until JupyterLab appears."""
+        """Press Start, and wait until JupyterLab appears, as the page does."""
         with self.load.step("start"):
             form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
             while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
@@ -374,7 +374,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook for that many seconds, or until the class is over."""
+        """Use an open notebook for the given number of seconds, or until the class is over."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):
@@ -406,7 +406,7 @@ class Learner:
                 check(reply)
 
     async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
-        """Load a page, and those of its parts that this browser has not cached.
+        """Load a page, and the parts of it that this browser has not cached.
 
         Return how many seconds the hub asks the learner to wait before trying again, or 0.
         """
@@ -423,13 +423,13 @@ class Learner:
         return 0
 
     async def fetch(self, url: str) -> None:
-        """Load an address, and discard its content."""
+        """Load a URL, and discard its content."""
         async with self.session.get(url) as reply:
             await reply.read()
         check(reply)
 
     def xsrf(self) -> str:
-        """Return the token that protects forms against forgery."""
+        """Return the XSRF token, which protects forms against forgery."""
         return self.session.cookie_jar.filter_cookies(URL(f"{self.url}/hub/"))["_xsrf"].value
 
 

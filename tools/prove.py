@@ -1,14 +1,14 @@
 """Prove that the comparison of lessons raises no false alarms and misses no mistakes.
 
-`python tools/prove.py` runs each lesson many times. Each run is a copy of the lesson
-with its stored outputs and with one change. The changes in `variations.toml` are honest, such as
-a different number of threads or a different instruction set, and all of them must pass. The changes
-in `mutations.toml` are mistakes, such as a doubled learning rate or a wrong label, and all of them
+`python tools/prove.py` runs each lesson many times. Each run uses a copy of the lesson with its
+stored outputs and one change. The changes in `variations.toml` are honest, such as a different
+number of threads or a different instruction set, and all of them must pass. The changes in
+`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label, and all of them
 must fail.
 
 Each result is stored as soon as it is available. An interrupted proof resumes where it stopped, and
-only what has changed since is run again. After a change to the comparison, to tags or to stored
-outputs, the outputs that the runs computed are compared again.
+repeats only the runs that a change affects. After a change to the comparison, to tags or to stored
+outputs, the computed outputs of earlier runs are compared again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# These variables say how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
+# These variables set how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
 # runs share the cores.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
@@ -67,7 +67,7 @@ class Variant:
         A version of Python, which gets its own environment; empty for the Python that runs this
         script.
     argued
-        The reason why a mutation cannot be told from an honest variation; empty if it can.
+        Why the mutation cannot be distinguished from an honest variation; empty if it can.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Job:
     def key(self) -> str:
         """Return a hash of everything that the run depends on: packages, code, variant."""
         variant = asdict(self.variant)
-        del variant["argued"]  # an argument changes no result
+        del variant["argued"]  # an argument does not change the result
         code = [cell.source for cell in read(self.lesson).cells if cell.cell_type == "code"]
         parts = [*locks(), *code, json.dumps(variant, sort_keys=True)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -129,9 +129,9 @@ class Result:
         The largest share of a tolerance that was used, where 1.0 is all of it; None if no number
         moved or the plugin does not report the share.
     seconds
-        How long the run took.
+        The duration of the run, in seconds.
     judged
-        A hash of the comparison that gave this result, and of the stored outputs that it used.
+        A hash of the comparison and of the stored outputs that gave this result.
     """
 
     key: str
@@ -233,12 +233,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
-    """Return all runs: each lesson that has mutations, in each variation and each mutation.
+    """Return all runs: each lesson that has mutations, with each variation and each mutation.
 
     Raises
     ------
     PlanError
-        If a table names a lesson that does not exist, or argues for a mutation that does not exist.
+        If a table names a lesson, or contains an argument for a mutation, that does not exist.
     """
     variations = []
     for name, entry in tomllib.loads((folder / "variations.toml").read_text()).items():
@@ -286,7 +286,7 @@ def check(jobs: list[Job]) -> list[str]:
 
 
 def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
-    """Copy what the lessons use from their folder: the figures' style and the widgets."""
+    """Copy the files that lessons load from their folder: the figures' style and the widgets."""
     for path in notebooks.iterdir():
         if path.suffix == ".mplstyle":
             shutil.copy(path, folder)
@@ -313,9 +313,9 @@ def edit(notebook: NotebookNode, edits: list) -> None:
     notebook
         The lesson.
     edits
-        Each is one of three: `[old, new]`, where `old` must occur exactly once in all the code;
-        `{twice = text}`, which runs the one cell with that text twice; or `{swap = [text, text]}`,
-        which swaps the two cells with these texts.
+        Each edit has one of three forms: `[old, new]`, where `old` must occur exactly once in the
+        code; `{twice = text}`, which runs the cell with that text twice; or `{swap = [text,
+        text]}`, which swaps the two cells with these texts.
 
     Raises
     ------
@@ -427,7 +427,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     command += ["--junitxml", folder / "junit.xml"]
     command += ["--nbval-tolerance-dir", folder]
     if job.variant.kind == "mutation":
-        command += ["-x"]  # the first cell that catches it is enough
+        command += ["-x"]  # one cell that catches the mutation is enough
 
     began = time.monotonic()
     with (folder / "log.txt").open("w") as log:
@@ -460,8 +460,8 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     """Return whether a job needs no run; if so, update its result in `known`.
 
     The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches it. If that cell no longer catches it, there are no later outputs
-    to compare.
+    stops at the cell that catches the mutation, so if that cell no longer catches it, there are no
+    later outputs to compare.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -508,7 +508,7 @@ def probes(notebook: NotebookNode) -> list[dict[str, str] | None]:
 
 
 def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
-    """Return the environment of a run: this process's own, plus what the variant asks for."""
+    """Return a run's environment variables: this process's own, and those of the variant."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     inherited.setdefault("KERAS_HOME", str(ROOT / ".course" / "keras"))
     inherited["PYTHONPATH"] = os.pathsep.join(map(str, place.packages))
@@ -519,14 +519,14 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """The Python of a run, and folders of packages that take precedence over its own."""
+    """The Python of a run, and folders whose packages take precedence over installed ones."""
 
     python: str
     packages: tuple[Path, ...] = ()
 
 
 def prepare(variant: Variant, output: Path) -> Place:
-    """Return where a variant runs; on first use, install what it needs.
+    """Return the Python and packages for a variant; on first use, install them.
 
     Raises
     ------
@@ -547,7 +547,7 @@ def prepare(variant: Variant, output: Path) -> Place:
             pip = [uv, "pip", "install", "--quiet", "--python", python]
             locks = [f"--requirements={ROOT / 'requirements' / n}.txt" for n in LOCKS]
             subprocess.run([*pip, "--compile-bytecode", "--require-hashes", *locks], check=True)
-            # The course's package brings the kernels' settings.
+            # The course's package provides the kernels' settings.
             own = ["--editable", ROOT, "--editable", ROOT / "packages" / "nbval-tolerance"]
             subprocess.run([*pip, "--no-deps", "--no-build-isolation", *own], check=True)
             (home / "ready").touch()
@@ -567,7 +567,7 @@ def prepare(variant: Variant, output: Path) -> Place:
 
 
 def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
-    """Map the edited notebook's `Cell N` to the original's, since a repeated cell moves others."""
+    """Map the edited notebook's `Cell N` to the original's; a repeated cell shifts later ones."""
     old = {
         cell.id: f"Cell {number}"
         for number, cell in enumerate(c for c in original.cells if c.cell_type == "code")

@@ -1,11 +1,11 @@
-"""Stand in for learners' pods, because none of our machines has room for two thousand of them.
+"""Stand in for learners' pods, because no machine of ours has room for two thousand pods.
 
 One process plays all the pods. To the hub and the proxy, it behaves like the JupyterLab server in
-each pod: it lets the learner in with JupyterHub's own code, tells the hub who is active, answers
-an open tab's requests, and keeps the tab's WebSocket open. It runs no notebooks.
+each pod: it authenticates the learner with JupyterHub's own code, tells the hub who is active,
+answers an open tab's requests, and keeps the tab's WebSocket open. It runs no notebooks.
 
-`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in it with
-StandInSpawner.
+`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in that
+process with StandInSpawner.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tornado.httpclient import AsyncHTTPClient
 from tfcourse.hub.front import pages
 from tfcourse.hub.spawners.pods import PodSpawner
 
-# A pod's server answers after this many seconds, on a node that has room and the image.
+# The shortest and longest time in seconds until a pod's server answers, on a node that has room and
+# the image.
 TAKES = 3, 9
 
 # --- In the hub
@@ -43,7 +44,7 @@ class StandInSpawner(PodSpawner):
     running: ClassVar[set[str] | None] = None
 
     async def start(self) -> tuple[str, int]:
-        """Start a server, which takes a while."""
+        """Start a server after about as long as a pod would take."""
         await self.load_user_options()
         async with ApiClient() as client:
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
@@ -62,11 +63,11 @@ class StandInSpawner(PodSpawner):
         (await self.known()).discard(self.user.name)
 
     async def poll(self) -> int | None:
-        """Return None while the server runs."""
+        """Return None if the server is running, and 0 if not."""
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return the learners with a server; ask only once, as KubeSpawner does when it starts."""
+        """Return the learners with a server; ask only once, as KubeSpawner does at its start."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
@@ -82,7 +83,7 @@ async def call(method: str, name: str, content: Any = None) -> bytes:
     return reply.body
 
 
-# --- In the process that stands in
+# --- In the stand-in process
 
 servers: dict[str, Server] = {}
 
@@ -187,11 +188,11 @@ class Channels(Learners, websocket.WebSocketHandler):
 
 
 class Callback(Learners, HubOAuthCallbackHandler):
-    """The page to which the hub sends a learner back after the log-in."""
+    """The page to which the hub redirects a learner after the log-in."""
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     AsyncHTTPClient.configure(None, max_clients=1000)
     own = "/user/[^/]+"
     application = web.Application(

@@ -1,4 +1,4 @@
-"""Refuse to build a wheel, which would lack docker/, kubernetes/ and notebooks/.
+"""Refuse to build a wheel, because it would not contain docker/, kubernetes/ and notebooks/.
 
 `make environment` and conda install the course as editable, with a wheel that points to the clone.
 """
@@ -19,7 +19,7 @@ class CustomBuildHook(BuildHookInterface):
         Raises
         ------
         RuntimeError
-            If any other kind of build is asked for.
+            If the requested build is not editable.
         """
         if version != "editable":
             raise RuntimeError(

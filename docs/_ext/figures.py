@@ -1,8 +1,8 @@
 """Give figures the size and the alternative text that their lesson stores with the outputs.
 
-The size is half that of the file, which is drawn for sharp screens. The text is for readers who
-cannot see the figure. MyST-NB 1.4 does not support sizes, and it supports only one text per cell,
-in the cell's metadata.
+A figure is shown at half the size of its file, which is drawn for high-resolution screens. The
+alternative text is for readers who cannot see the figure. MyST-NB 1.4 does not support sizes, and
+it supports only one text per cell, in the cell's metadata.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each image on this page its size and its text; warn about an image without a text."""
+    """Set the size and alternative text of each image on this page; warn if there is no text."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     stored = stored_metadata(source) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):
-        # MyST-NB names a figure's file by its content.
+        # MyST-NB names a figure's file after the hash of its content.
         about = stored.get(Path(image["uri"]).stem, {})
         if about.get("width"):
             image["width"] = f"{about['width']}px"

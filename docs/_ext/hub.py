@@ -1,4 +1,4 @@
-"""In the book, the button for a hub opens the learner's own copy of the lesson there.
+"""Make the book's hub button open the learner's own copy of the lesson on the hub.
 
 The theme's own button would copy the repository to the learner's server with nbgitpuller, which our
 hub does not have: its learners already have the lessons.
@@ -10,7 +10,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-FOLDER = "tensorflow-course"  # the learner's lessons, as in tfcourse/hub/spawners/lessons.py
+FOLDER = "tensorflow-course"  # a learner's lessons, as in tfcourse/hub/spawners/lessons.py
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -21,7 +21,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def open_lesson(app: Sphinx, page: str, _: str, context: dict[str, Any], *__: Any) -> None:
-    """Change where the button for a hub leads."""
+    """Change the address to which the hub button leads."""
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
             hub, found, _ = button.get("url", "").partition("/hub/user-redirect/git-pull?")

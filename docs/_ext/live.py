@@ -1,8 +1,8 @@
 """Make pads and films interactive in the reader's browser, using what their lessons store.
 
 A lesson's cell stores a picture and, beside it, JSON that the scripts in `notebooks/interactive`
-need to make the picture interactive without Python. Readers without scripts see the picture, and
-so do readers of a printed page.
+need to make the picture interactive without Python. Readers without JavaScript see the picture, as
+do readers of a printed page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# One script instead of modules, because browsers do not load modules into a page opened from disk.
+# Use one script and no modules, because browsers do not load modules into a page opened from disk.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),
@@ -96,7 +96,7 @@ def around(kind: str, content: dict) -> tuple[nodes.raw, nodes.raw]:
 
 
 def raw(text: str) -> nodes.raw:
-    """Return HTML as a node."""
+    """Return HTML as a Docutils node."""
     return nodes.raw("", text, format="html")
 
 

@@ -1,7 +1,7 @@
 """Turn formulas into MathML with Docutils' own converter while the book is built.
 
-MathJax, Sphinx's default, is a script from another host that typesets each page every time that
-the page is opened.
+Sphinx's default, MathJax, is a script from another host that typesets a page every time the page is
+opened.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def inline(translator: HTML5Translator, node: nodes.math) -> None:
 def block(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula on a line of its own."""
     formula = convert(node, as_block=True)
-    # A wide formula scrolls, and keyboard users must be able to focus it to do so.
+    # A wide formula scrolls, so keyboard users must be able to focus it.
     translator.body.append(f'<div class="formula" tabindex="0">{formula}</div>\n')
     raise nodes.SkipNode
 

@@ -1,8 +1,8 @@
 """Give the hub of Zero to JupyterHub the course's pages and accounts.
 
 The chart's hub loads this file after its own configuration and before `hub.extraConfig`. In our hub
-image, it is in /usr/local/etc/jupyterhub/jupyterhub_config.d. docs/kubernetes.md explains it under
-"The course's own pages and accounts".
+image, the file is in /usr/local/etc/jupyterhub/jupyterhub_config.d. The section "The course's own
+pages and accounts" of docs/kubernetes.md explains it.
 """
 
 from tfcourse.hub.spawners import pods

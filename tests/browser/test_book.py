@@ -1,4 +1,4 @@
-"""Test the book that `make book` builds: its links, its figures, and its look in a browser."""
+"""Test the book that `make book` builds: links, figures, and how it looks in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the hub's own pages in a real browser: their texts, accessibility, and use by keyboard."""
+"""Test the hub's own pages in a real browser: texts, accessibility and keyboard use."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """The server never answers. The test fakes the failure, because the hub would take minutes."""
+    """Fake the failure of a server that never answers; the hub would need minutes to notice it."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -291,7 +291,7 @@ def test_the_administrators_other_pages(instructor):
     instructor.press("Tab")
     instructor.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("has been changed")
-    # NativeAuthenticator's handlers render the errors below that page's address.
+    # NativeAuthenticator's handlers render the errors for URLs below that page.
     instructor.visit("/hub/change-password/nobody")
     instructor.look("Error 404")
     expect(page.get_by_role("link", name="Log out")).to_be_visible()
@@ -318,7 +318,7 @@ def test_who_comes_back_to_a_stopped_server_reads_why(student):
 def test_a_start_that_fails_says_so_and_leads_back(student):
     hub, page = student.hub, student.page
     hub.admit("unlucky")
-    # A file cannot be a home.
+    # A file in the place of the home makes the start fail.
     (hub.homes / "homes" / "unlucky").touch()
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)

@@ -90,7 +90,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
-    """Run all cells of the lesson, which trains its network only briefly here."""
+    """Run all cells of the lesson, which `opened` has changed to train only briefly."""
     wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)

@@ -102,7 +102,7 @@ def test_a_strangers_notebook_runs_no_script(page, learner):
     learner.api("POST", "/user/{name}/api/contents/stranger.ipynb/trust").raise_for_status()
     page.reload()
     expect(page.locator(ATTACKED)).to_have_count(1)
-    # A file that is opened as a page may run scripts, but only in an origin without cookies.
+    # A file that is opened as a page can run scripts, but only in an origin without cookies.
     file = {"type": "file", "format": "text", "content": TAGS}
     learner.api("PUT", "/user/{name}/api/contents/x.html", json=file).raise_for_status()
     response = page.request.get(f"{learner.hub.url}/user/careful/files/x.html")
@@ -126,7 +126,7 @@ def test_a_learner_is_told_what_keeps_lessons_from_being_updated(page, hub):
     dialog.get_by_role("button", name="Close").click()
     learner.stop_server()
 
-    # What is in the way is gone: the next start brings the lessons, and says nothing.
+    # Once the folders are gone, the next start updates the lessons and shows no notice.
     for name in names:
         (lessons / f"{name}.ipynb").rmdir()
     learner.start_server()

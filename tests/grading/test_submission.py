@@ -1,4 +1,4 @@
-"""Plan what to run from files of any kind: quickly, without running them, or with a refusal."""
+"""Planning a submission is quick, runs none of its code, and refuses files that do not fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
 
 @pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_submission_comes_with_no_solutions(path):
-    """Of what the solutions have and the exercises have not, no line travels with a submission."""
+    """A job contains no line that is in the solutions but not in the exercises."""
     exercises = exercises_of(SOLUTIONS)
     job = plan(exercises[path.stem], exercises).as_job()
     sent = "\n".join([job["ours"], *(step["text"] for step in job["steps"])]).splitlines()
@@ -61,7 +61,7 @@ def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
         ]
 
 
-# What a notebook's JSON holds -> what is said, or nothing if it is graded like any other.
+# A notebook's JSON -> the message of its refusal, or None if the notebook can be graded.
 CELL = {"cell_type": "code", "id": "flatten-answer", "metadata": {}, "outputs": [], "source": "x"}
 NOTEBOOKS = {
     "null": "it has no list of cells",

@@ -21,7 +21,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume. Request it before containers, which must be removed before it."""
+    """Return an empty volume. Request this fixture before `start`, so that it is removed last."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()

@@ -8,7 +8,7 @@ import time
 import pytest
 from docker.models.containers import Container
 
-# Start a server as a hub does, in a home whose files can belong to anybody.
+# Start a server as a hub does, in a home whose files can belong to any user.
 START = """
 cd /home/jovyan
 {script}
@@ -24,7 +24,7 @@ PACKAGES += ")/site-packages); mkdir -p $d; echo {!r} >$d/{}" + OURS
 IPYTHON = "mkdir -p .ipython/profile_default/startup; echo {!r} >.ipython/profile_default/{}" + OURS
 DATA = "mkdir -p .local/share/jupyter/{}"
 
-# What JupyterLab's page says, what a kernel says, and whether a lesson can be opened.
+# Load JupyterLab's page, run a cell in a kernel, list the home, and print the page's notices.
 LOOK = r"""
 import contextlib, json, re, time, urllib.request
 from jupyter_client import BlockingKernelClient
@@ -75,7 +75,7 @@ CASES = {
     "root's settings": ("mkdir .jupyter", ["write to ~/.jupyter,"]),
     "settings that are a file": ("touch .jupyter" + OURS, ["It is not a folder: rename it"]),
     "a link to nowhere": ("ln -s nowhere .local" + OURS, ["write to ~/.local,"]),
-    "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to somebody else"]),
+    "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to another user"]),
     "data without permission": (
         DATA.format("") + OURS + "; chmod 500 .local/share/jupyter",
         ["run `chmod u+rwx ~/.local/share/jupyter`"],

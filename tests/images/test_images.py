@@ -158,7 +158,8 @@ def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_
     container.stop()
     log = container.logs().decode()
     assert "http://" in log  # the address to open
-    # Warnings begin with [W and errors with [E, as in [W 2026-11-22 ...]. The address has [C.
+    # Warnings begin with [W and errors with [E, as in [W 2026-11-22 ...]. The line with the address
+    # begins with [C.
     assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
 
 

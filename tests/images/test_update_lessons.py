@@ -19,7 +19,7 @@ from tfcourse.hub.state import ROOT
 
 
 class Home:
-    """A learner's home, and an image whose command updates the lessons in it."""
+    """A learner's home, and an image whose command updates the lessons in the home."""
 
     def __init__(self, folder: Path):
         self.home = folder / "home"
@@ -33,7 +33,7 @@ class Home:
         self.repository = self.home / ".local/share/tensorflow-course.git"
 
     def command(self, name: str, path: Path, *given: Path) -> None:
-        """Make a command as the image has it, but for this environment's Python."""
+        """Create a command like that of the image, but with this environment's Python."""
         words = " ".join(map(str, (path, *given)))
         script = f'#!/bin/sh\nexec {sys.executable} -I -S {words} "$@"\n'
         (self.commands / name).write_text(script)
@@ -61,7 +61,7 @@ class Home:
         self.run("sh", "-ec", f"cd ~/tensorflow-course\n{script}")
 
     def start(self, **lessons: str) -> str:
-        """Start a server from an image with these lessons; return what the learner is told.
+        """Start a server from an image with these lessons; return the notices for the learner.
 
         NAME="text" becomes NAME.ipynb.
         """
@@ -120,7 +120,7 @@ def test_edits_are_kept_where_the_lesson_is_the_same(home):
 
 
 def test_both_are_kept_where_learner_and_image_changed_a_lesson(home):
-    # The changes are in different lines. Merging by line would make a notebook that no one wrote.
+    # The changes are in different lines. Merging by line would create a notebook that no one wrote.
     home.edit(c="mine\n" + "c1\n" * 8)
     home.start(a="a1", b="b1", c="c1\n" * 8 + "c2\n")
     assert home.found() == {
@@ -184,7 +184,7 @@ def test_an_image_without_lessons_takes_none_away(home):
     assert home.found() == {"a": "a1", "b": "b1", "c": "c1\n" * 9}
 
 
-# --- What stands in the way
+# --- Files and folders that block an update
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_modules_are_always_the_newest_and_the_learners_own_is_kept(home):
     assert kept.read_text() == "mine"
 
 
-# --- The note of what was brought
+# --- The note that lists the installed lessons
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,12 @@ def test_a_note_removes_nothing_outside_the_folder(home, name):
     assert (home.home / "far").read_text() == "a1"
 
 
-# --- Homes of earlier versions, which kept what was brought in a repository
+# --- Homes of earlier versions, which kept the installed lessons in a Git repository
 
 
 @pytest.fixture
 def old(tmp_path) -> Home:
-    """Return a home that an earlier version brought its lessons to; the learner has edited one."""
+    """Return a home with the lessons of an earlier version, one of which the learner has edited."""
     home = Home(tmp_path)
     home.new_image(a="a1", b="b1", c="c1")
     (home.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
@@ -381,7 +381,7 @@ def test_an_old_home_is_taken_over_whatever_its_repository_is_like(old, damage):
     assert old.start(a="a2", b="b2", d="d2") == ""
     assert old.found() == {"a": "a2", "b": "mine", "b+": "b2", "d": "d2"}
     assert time.monotonic() < began + 5
-    assert not (old.lessons / ".gitattributes").exists()  # it was brought, too
+    assert not (old.lessons / ".gitattributes").exists()  # the image installed it with the lessons
     assert not (old.home / "ran").exists()
     assert old.start(a="a3", b="b2", d="d2") == ""
     assert old.found()["a"] == "a3"
@@ -408,7 +408,7 @@ def test_edits_in_an_old_home_survive_the_loss_of_its_note(old, damage):
     old.run("sh", "-ec", f"cd {old.repository}; {damage}")
     began = time.monotonic()
     assert old.start(a="a1", b="b2", c="c2") == ""
-    # It is not known any more that only the second lesson was edited.
+    # Without the note, the command cannot tell that only the second lesson was edited.
     assert old.found() == {"a": "a1", "b": "mine", "b+": "b2", "c": "c1", "c+": "c2"}
     assert time.monotonic() < began + 15
     assert not (old.home / "ran").exists()
@@ -430,7 +430,7 @@ def test_a_learners_own_commits_and_repositories_are_left_alone(old):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exec sleep 1000", "bringing them was stopped after 1 seconds"),
+        ("exec sleep 1000", "the update was stopped after 1 seconds"),
         ("exit 3", "exit status 3"),
         ("kill -9 $$", "died with <Signals.SIGKILL"),
     ],

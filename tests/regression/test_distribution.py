@@ -33,7 +33,8 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# A PyTorch-like loop without PyTorch's hundreds of megabytes; the names are the project's own.
+# A training loop like PyTorch's, without PyTorch's hundreds of megabytes. Its names are specific to
+# this project.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",
@@ -60,7 +61,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", params=["newest", "lowest"])
 def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
-    """Return the Python of a fresh environment with the newest or lowest supported versions."""
+    """Return the Python of a fresh environment, with the newest or lowest supported packages."""
     folder = tmp_path_factory.mktemp(request.param) / "environment"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     executable = folder / "bin" / "python"
@@ -86,7 +87,7 @@ def version() -> str:
 
 @pytest.fixture(scope="session")
 def project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of another project, in which two notebooks were executed."""
+    """Return the folder of another project after executing two notebooks in it."""
     command = [UV, "pip", "install", "--quiet", "--python", python, "--no-build"]
     subprocess.run([*command, *(f"{n}=={v}" for n, v in OTHERS.items())], check=True)
     folder = tmp_path_factory.mktemp("project")

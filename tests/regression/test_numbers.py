@@ -41,7 +41,7 @@ def stored_lines(phase: Phase) -> list[str]:
 
 @pytest.mark.parametrize("phase", [Phase.UNTRAINED, Phase.FIT, Phase.TRAINED])
 def test_every_number_of_the_lessons_is_held(phase):
-    """Change each integer by 1 and each float by 1 plus a tenth of itself; no change may pass."""
+    """Change integers by 1, and floats by 1 plus a tenth of themselves; every change must fail."""
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)

@@ -1,14 +1,15 @@
 """Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
 
-That place is `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
+Keras looks in `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
 module first, so it does not import TensorFlow, and if all files are there, it only hashes them.
 
 A file is complete before it gets its name: it is written to a folder beside its destination,
 verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
-with one that has the same contents. A killed run leaves such a folder (`.tfcourse-…`) behind.
-Nothing reads that folder, and the first run at least an hour later removes it.
+with one that has the same contents. A killed run leaves its temporary folder (`.tfcourse-…`)
+behind. Nothing reads that folder, and the first run at least an hour later removes it.
 
-Only a verified file ever replaces a damaged one. If no source has one, the damaged file stays.
+Only a verified file ever replaces a damaged one. If no source has a verified file, the damaged one
+stays.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ ABANDONED = 3600  # seconds without a change after which a run's folder counts a
 def download(url: str, target: Path) -> None:
     """Download `url` to `target`, and show the progress.
 
-    On a terminal, a line that updates in place shows it. If the output is not a terminal, a single
-    line appears at the end.
+    On a terminal, a progress line updates in place. Otherwise, a single line appears at the end.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def download(url: str, target: Path) -> None:
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
     try:
-        # Any address is fine, because a file is used only if it has the right hash.
+        # Any URL is safe here, because a file is used only if it has the right hash.
         call = partial(urllib.request.urlopen, url, timeout=TIMEOUT)
         with within(TIMEOUT, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
@@ -92,8 +92,8 @@ def download(url: str, target: Path) -> None:
 def within(seconds: float, function: Callable[[], Any]) -> Any:
     """Return what `function` returns; raise TimeoutError if it takes longer than `seconds`.
 
-    A socket's time limit is not enough: it starts again for each of a host's addresses, of which
-    there may be a dozen, and looking up the name has no limit.
+    A socket's time-out is not enough: it starts again for each of the host's addresses (there can
+    be a dozen), and name lookup has no time-out.
     """
     results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -152,7 +152,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     datasets : Path
         The folder `$KERAS_HOME/datasets`; created if necessary.
     source : str, optional
-        The address that serves Keras' files, ending in a slash. If None, files are only verified.
+        The base URL of Keras' files, ending in a slash. If None, files are only verified.
 
     Raises
     ------
@@ -215,10 +215,10 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary folders that killed runs left in `folder`.
 
-    A folder that changed within the last hour stays, because a run may still be using it.
+    A folder that changed within the last hour stays, because a run might still be using it.
     """
     for aside in folder.glob(".tfcourse-*"):
-        with contextlib.suppress(OSError):  # another run is removing it, too
+        with contextlib.suppress(OSError):  # another run may have removed it first
             touched = max(path.stat().st_mtime for path in (aside, *aside.iterdir()))
             if touched < time.time() - ABANDONED:
                 shutil.rmtree(aside)
@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
                 home.mkdir(parents=True, exist_ok=True)
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(
-                f"KERAS_HOME, {home}, is not a folder that you may write to; Keras would silently "
+                f"KERAS_HOME, {home}, is not a folder that you can write to; Keras would silently "
                 "use /tmp/.keras instead.\nFix that, or set KERAS_HOME to another folder.",
                 file=sys.stderr,
             )

@@ -1,4 +1,4 @@
-"""List the data sets' files, and check whether they are intact."""
+"""Check the data sets' files against their known hashes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 # Keras' own hash: load_data() refuses any other file.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-# Hashes of the contents of the .gz files, because the files themselves differ: the gzip headers of
-# Debian's files lack the name and have a different time stamp. Keras reads either version, and does
-# not check a hash.
+# These are hashes of the files' decompressed contents, because the .gz files themselves differ:
+# Debian's gzip headers omit the name and have another time stamp. Keras reads either version, and
+# checks no hash.
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -40,7 +40,7 @@ def digest(path: Path) -> str:
 
 
 def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
-    """Map each file of `hashes` that is not intact in `folder` to 'missing' or 'damaged'.
+    """Return the files of `hashes` that are not intact in `folder`, as 'missing' or 'damaged'.
 
     Raises
     ------

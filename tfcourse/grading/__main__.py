@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
-    # Read them all before any of them runs: nothing that one does to another's file matters then.
+    # Read all submissions before any of them runs, so that none can affect the grading of another
+    # by changing its file.
     found = [
         (name_of(path, options.folder), attempt(read, path, exercises))
         for path in files(options.folder)
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(plan, submission.Plan):
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
-            # Write everything again, from memory: a submission may have changed the file.
+            # Rewrite the whole table from memory, because a submission may have changed the file.
             write(rows, unfinished)
             print_result(name, result)
             done += 1
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         print(f"\nINCOMPLETE: {done} of {len(found)} submissions; their rows are in {unfinished}")
         if isinstance(error, KeyboardInterrupt):
-            return 130  # as in a shell
+            return 130  # the exit code that shells use for Ctrl-C
         if isinstance(error, EngineError):
             sys.exit(f"Docker failed: {error}")
         raise
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command line's options; exit with a message if they cannot be followed."""
+    """Return the command line's options; exit with a message if they are invalid."""
     parser = argparse.ArgumentParser(
         prog="make grade",
         description="Run each notebook in a folder separately, with the checks of our solutions, "
@@ -85,7 +86,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         help="run submissions in containers, or in processes of your account "
         "(default: in containers if Docker and the image are there)",
     )
-    parser.add_argument("--image", default=containers.IMAGE, help="of the containers")
+    parser.add_argument("--image", default=containers.IMAGE, help="the containers' image")
     parser.add_argument(
         "--solutions", type=Path, default=SOLUTIONS, help="notebooks with checks (default: ours)"
     )
@@ -93,7 +94,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=60,
-        help="limit for one cell; a submission has ten times as long (default: 60)",
+        help="limit for one cell; a whole submission has ten times as long (default: 60)",
     )
     parser.add_argument("--memory", type=float, default=3, help="limit in GB (default: 3)")
     options = parser.parse_args(arguments)
@@ -108,9 +109,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
-    """Return the function that runs submissions; print what it keeps them from.
+    """Return the function that runs submissions, and print how far it isolates them.
 
-    Exit with a message if Docker is demanded and cannot be used.
+    Exit with a message if `--docker` is given but Docker cannot be used.
     """
     reason = "" if docker is False else containers.missing(image)
     if docker and reason:
@@ -131,10 +132,10 @@ def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the paths to grade: all files that are not hidden, as Jupyter's checkpoints are.
+    """Return the paths to grade: all files except hidden ones, such as Jupyter's checkpoints.
 
-    A link is returned as a link, wherever it leads. A folder that cannot be read is returned, too,
-    so that the table says so.
+    Links are returned as links and not followed. A folder that cannot be read is also returned, so
+    that the table reports it.
     """
     found, waiting = [], [folder]
     while waiting:
@@ -152,14 +153,14 @@ def files(folder: Path) -> list[Path]:
 
 
 def real(path: Path) -> Path:
-    """Return a path whose folders are no links; the file itself may be one."""
+    """Resolve the links in a path's folders, but not a link at the end of the path."""
     return path.parent.resolve() / path.name
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return the name of a submission in the table. No two files have the same name there.
+    """Return a submission's name in the table, which is different for every file.
 
-    A file's name may contain any bytes.
+    The file's own name can contain any bytes.
     """
     name = os.fsencode(path.relative_to(folder)).replace(b"\\", rb"\\")
     name = printable(name.decode(errors="backslashreplace"))
@@ -167,14 +168,14 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def read(path: Path, exercises: dict[str, NotebookNode]) -> submission.Plan:
-    """Return what to run from a file."""
+    """Return the plan for the submission in a file."""
     return submission.plan(submission.read(path), exercises)
 
 
 def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
-    """Return what a function returns, or the one row of a submission with which it fails.
+    """Call a function; if it fails, return the row for a submission that cannot be graded.
 
-    No submission ends the run for the others, whatever it raises.
+    An error in one submission does not stop the grading of the others.
     """
     try:
         return function(*inputs)
@@ -187,7 +188,7 @@ def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
 
 
 def write(rows: list[Row], path: Path) -> None:
-    """Write a table in one step, through no link that has its name."""
+    """Write a table atomically, and without following a link of its name."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with fresh.open("x", newline="", encoding="utf-8") as file:

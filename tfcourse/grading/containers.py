@@ -1,4 +1,4 @@
-"""Run a submission's job in a container of the learners' image, which has nothing of ours."""
+"""Run a submission's job in a container of the learners' image, without access to our files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tfcourse.grading import limits
 IMAGE = "tensorflow-course:cpu"
 LABEL = "tensorflow-course.grading"
 NOBODY = "65534:65534"
-FAILED = 125  # how Docker's client ends if the engine fails, and not the container
+FAILED = 125  # the exit code of Docker's client if the engine fails, and not the container
 
-# Keras looks for its data elsewhere if it cannot write beside them. `exec` makes the worker the
-# container's first process, which no other process in there can kill.
+# Link Keras' data from a writable folder, because Keras ignores a folder that it cannot write to.
+# `exec` makes the worker the container's first process, which no other process in the container can
+# kill.
 START = """
 mkdir /tmp/keras && ln -s "$KERAS_HOME/datasets" /tmp/keras && export KERAS_HOME=/tmp/keras
 exec python3 -I -c "$0"
@@ -24,7 +25,7 @@ exec python3 -I -c "$0"
 
 
 class EngineError(Exception):
-    """Docker failed, so no submission can be graded; the message says how."""
+    """Docker failed, so no submission can be graded; the message says why."""
 
 
 def missing(image: str = IMAGE) -> str:
@@ -42,8 +43,8 @@ def missing(image: str = IMAGE) -> str:
 def run(job: dict, image: str = IMAGE) -> limits.Ended:
     """Run a job of `grader.grade` in a container; return what its worker printed.
 
-    The container ends with this process, even if that is killed, because the worker's stdin does.
-    Docker then removes it.
+    The worker ends when its stdin is closed, so the container ends with this process, even if this
+    process is killed. Docker then removes the container.
 
     Raises
     ------
@@ -56,20 +57,20 @@ def run(job: dict, image: str = IMAGE) -> limits.Ended:
             command(name, job["memory"], image),
             json.dumps(job),
             cwd="/",
-            env=dict(os.environ),  # of Docker's client; the container gets none of it
+            env=dict(os.environ),  # for Docker's client; the container gets none of it
             seconds=job["total"],
             memory=job["memory"],
         )
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            docker("rm", "--force", name)  # if we had to stop it
+            docker("rm", "--force", name)  # in case it is still running
     if ended.code == FAILED:
         raise EngineError(last_line(ended.complained))
     return ended
 
 
 def command(name: str, memory: int, image: str) -> list[str]:
-    """Return the command that runs the worker in a container that can reach nothing."""
+    """Return the command that runs the worker in an isolated container."""
     environment = {"HOME": "/tmp", "JUPYTER_RUNTIME_DIR": "/tmp/runtime", "CHECK_SEED": "1"}  # noqa: S108
     return [
         *(program(), "run", "--rm", "--interactive", f"--name={name}", f"--label={LABEL}"),
@@ -85,7 +86,7 @@ def command(name: str, memory: int, image: str) -> list[str]:
 
 
 def remove_leftovers() -> None:
-    """Remove containers that a killed grader had created and not started."""
+    """Remove containers that a killed grader created but did not start."""
     labelled = ["--filter", f"label={LABEL}", "--filter", "until=10m"]
     docker("container", "prune", "--force", *labelled)
 

@@ -1,6 +1,6 @@
-"""Grade one submission: have its plan run, and make rows of a table from the verdicts.
+"""Grade one submission: run its plan, and turn the verdicts into rows of a table.
 
-Grade a notebook that somebody handed in, in a container:
+To grade a submitted notebook in a container:
 
     rows = grade(plan(parse(content), exercises_of(SOLUTIONS)), containers.run)
 """
@@ -18,13 +18,13 @@ from tfcourse.grading.limits import Ended
 from tfcourse.grading.submission import Plan
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-TOTAL = 10  # times the limit of a cell, for all of a submission
+TOTAL = 10  # the time limit of a whole submission, in multiples of a cell's limit
 
 Row = dict[str, str | int]
 
 
 def exercises_of(solutions: Path) -> dict[str, NotebookNode]:
-    """Return what learners get: name of the lesson -> its exercises, with checks, unsolved."""
+    """Return the exercises as learners get them, unsolved and with checks, by lesson."""
     return {path.stem: exercise(path) for path in solutions.glob("*.ipynb")}
 
 
@@ -40,9 +40,9 @@ def grade(
     run
         `containers.run` or `processes.run`.
     seconds
-        How long one cell may take; a submission may take ten times as long in all.
+        The time limit for one cell; a whole submission has ten times as long.
     memory
-        How many bytes of memory it may hold.
+        The submission's memory limit, in bytes.
     """
     limits = {"seconds": seconds, "total": TOTAL * seconds, "memory": memory}
     ended = run({**plan.as_job(), **limits})
@@ -50,12 +50,12 @@ def grade(
 
 
 def refused(why: str) -> list[Row]:
-    """Return the one row of a submission that cannot be graded."""
+    """Return the single row for a submission that cannot be graded."""
     return [{"lesson": "", "exercise": "", "right": 0, "says": plain(why)}]
 
 
 def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
-    """Return a row for each exercise, from what the worker printed before it ended."""
+    """Return a row for each exercise, from the verdicts that the worker printed."""
     told = {}
     for line in printed.splitlines():
         try:
@@ -82,20 +82,20 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
 
 
 def plain(text: str) -> str:
-    """Return a text on one line that neither a terminal nor a spreadsheet obeys."""
+    """Return a text on one line, safe to show in a terminal or a spreadsheet."""
     text = printable(text.replace("\n", " "))
     return f"'{text}" if is_formula(text) else text
 
 
 def is_formula(text: str) -> bool:
-    """Return whether a spreadsheet would compute a text instead of showing it."""
+    """Return whether a spreadsheet would evaluate a text as a formula."""
     return text.startswith(("=", "+", "-", "@"))
 
 
 def printable(text: str) -> str:
     """Return a learner's text with an escape for each unprintable character.
 
-    A terminal would obey some of these characters, and half a surrogate pair cannot be written at
-    all.
+    A terminal would interpret some of these characters as commands, and half a surrogate pair
+    cannot be encoded.
     """
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -17,17 +17,17 @@ from typing import IO
 
 import psutil
 
-# What `run` runs, read before any submission could change the file.
+# The worker's code, read before any submission could change the file.
 WORKER = Path(__file__).with_name("worker.py").read_text()
-LOOK = 0.1  # seconds between two checks of what a command uses
-PROCESSES = 64  # how many may run at a time
+LOOK = 0.1  # seconds between two checks of a command's usage
+PROCESSES = 64  # the limit of a command's simultaneous processes
 PRINTED = 1_000_000  # bytes; a worker prints a line for each exercise
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @dataclass
 class Ended:
-    """How a command has ended."""
+    """How a command ended."""
 
     printed: str
     stopped: str  # why it was stopped; empty if it was not
@@ -44,19 +44,19 @@ def run(
     seconds: float,
     memory: int,
 ) -> Ended:
-    """Run a command, and kill it and its descendants if they use too much.
+    """Run a command, and kill it and its descendants if they exceed a limit.
 
     Parameters
     ----------
     command, cwd, env
         As for `subprocess`.
     job
-        The first line of its stdin, which stays open until the command has to end. So it can tell
-        that this process has ended.
+        The first line of the command's stdin, which stays open until the command has to end. The
+        command can therefore detect that this process has ended.
     seconds
-        How long it may take.
+        The command's time limit.
     memory
-        How many bytes of memory all its processes may hold together.
+        The memory limit for all of the command's processes together, in bytes.
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
@@ -81,14 +81,14 @@ def run(
 
 
 def give(pipe: IO[bytes], job: str) -> None:
-    """Write a job to a process, which may have ended."""
+    """Write a job to a process, unless the process has already ended."""
     with contextlib.suppress(OSError):
         pipe.write(f"{job}\n".encode())
         pipe.flush()
 
 
 def beginning(file: IO[bytes]) -> str:
-    """Return what the beginning of a file says; it may be any bytes."""
+    """Return the beginning of a file as text; the file can contain any bytes."""
     file.seek(0)
     return file.read(PRINTED).decode(errors="replace")
 
@@ -119,12 +119,12 @@ def held(process: psutil.Process) -> int:
             found = process.memory_full_info()
         except psutil.AccessDenied:  # the worker: see `worker.withdraw`
             found = process.memory_info()
-        return getattr(found, "pss", found.rss)  # forks' shared memory counts once (Linux)
+        return getattr(found, "pss", found.rss)  # memory shared by forks counts once (Linux)
     return 0
 
 
 def end(others: set) -> None:
-    """Kill all descendants but `others`, in whole groups to be faster than a fork bomb."""
+    """Kill all descendants except `others`, by process group, to be faster than a fork bomb."""
     while left := set(psutil.Process().children(recursive=True)) - others:
         for each in left:
             with contextlib.suppress(OSError):
@@ -140,6 +140,6 @@ def end(others: set) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of orphaned processes, so none of them can escape (Linux only)."""
+    """Make this process adopt orphaned descendants, so that none can escape (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -1,4 +1,4 @@
-"""Run a submission's job in processes of this account, without Docker: a fence, not a wall."""
+"""Run a submission's job without Docker, in less isolated processes of this account."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tfcourse.grading import limits, worker
 # The variables that a submission gets from our environment. None of them holds a secret.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
 PROCESSES = 1024  # processes and threads, in addition to those that this account has now
-# Makes the worker the first process of a space of its own, in which the grader cannot be seen or
-# killed, and which ends with it. "nobody" has no rights over what root started in there.
+# Makes the worker the first process of its own PID namespace, which ends with the worker. A
+# submission in the namespace cannot see or kill the grader, and "nobody" has no rights over
+# processes that root started in the namespace.
 APART = "unshare --user --map-user=65534 --map-group=65534 --pid --fork --kill-child --mount-proc"
 
 
@@ -40,7 +41,7 @@ def run(job: dict) -> limits.Ended:
 
 @functools.cache
 def apart() -> tuple[str, ...]:
-    """Return what starts a command in a space of processes of its own, if the system lets us."""
+    """Return the prefix that starts a command in its own PID namespace, or () if forbidden."""
     command = tuple(APART.split())
     try:
         tried = subprocess.run(
@@ -52,7 +53,7 @@ def apart() -> tuple[str, ...]:
 
 
 def running() -> int:
-    """Return how many processes and threads this account has; the system limits their number."""
+    """Return how many processes and threads this account has; the system limits their sum."""
     mine = psutil.Process().uids().real
     found = [process.info for process in psutil.process_iter(["uids", "num_threads"])]
     return sum(each["num_threads"] or 0 for each in found if each["uids"].real == mine)

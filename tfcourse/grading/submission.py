@@ -1,6 +1,6 @@
 """Decide what to run from a submission: the learner's answers, placed among our cells.
 
-A submission is a file of somebody whom we do not trust. Nothing here runs any of it.
+Submissions are untrusted, so this module runs none of their code.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ class Plan:
     watched: list[str]  # names that the checks rely on
 
     def as_job(self) -> dict:
-        """Return what the worker needs, as plain data."""
+        """Return the part of the plan that the worker needs, as plain data."""
         ours = "\n\n".join(step.text for step in self.steps if step.kind == "ours")
         steps = [asdict(step) for step in self.steps]
         return {"steps": steps, "ours": ours, "watched": self.watched}
 
 
 def read(path: Path) -> NotebookNode:
-    """Return the notebook in a file that is nothing but a file.
+    """Return the notebook in a regular file.
 
     A link could lead to a classmate's notebook or to the solution, and a pipe would block forever.
 
     Raises
     ------
     NotGradableError
-        If it is a link or not a file, is too large, or is not a notebook.
+        If the path is a link or not a regular file, or the file is too large or not a notebook.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -83,10 +83,10 @@ def read(path: Path) -> NotebookNode:
 
 
 def parse(content: bytes) -> NotebookNode:
-    """Return the cells of a notebook, with nothing but what a plan needs of them.
+    """Return the cells of a notebook, reduced to the parts that a plan needs.
 
-    nbformat is for notebooks that keep its rules: with a hostile one, its validation takes minutes,
-    and its metadata may be anything.
+    nbformat's own reader expects well-formed notebooks. A hostile notebook can keep its validation
+    busy for minutes, and can have metadata of any type.
 
     Raises
     ------
@@ -126,16 +126,16 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return what to run from a submission: our cells, with the learner's own in between.
 
     Cells are identified by their ids (see `with_ids`). The answers and any added cells are the
-    learner's. All other cells, and above all the checks, are ours. An added cell runs where the
-    learner put it: after the same cell of ours.
+    learner's. All other cells, above all the checks, are ours. An added cell runs after the same
+    one of our cells as in the learner's notebook.
 
     Parameters
     ----------
     submission
         The learner's notebook, as `read` or `parse` returns it.
     exercises
-        Name of the lesson -> the exercises as learners get them: they contain the checks, and none
-        of the solutions, which a submission could read.
+        The exercises by the lesson's name, as learners get them: with the checks, but without the
+        solutions, which a submission could read.
 
     Raises
     ------
@@ -178,18 +178,18 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
 
 
 def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> list[NotebookNode]:
-    """Return a learner's cells with the ids of ours, even if they were stored without them.
+    """Return a learner's cells with our cells' ids, even if the file has no ids.
 
     Colab writes the ids into the metadata if the format is older than 4.5; other tools leave them
-    out. If they are missing, our cells are identified by their text, and an answer by the check
-    below it. The id of a cell that is not ours is None.
+    out. Without ids, our cells are identified by their text, and an answer by the check below it.
+    The id of a cell that is not ours is None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
         NotebookNode(
             cell_type=cell.cell_type,
             source=cell.source,
-            # An id may be anything, also what cannot be in a set.
+            # An id can be any value, even one that is not hashable.
             id=next(
                 (
                     each
@@ -224,7 +224,7 @@ def answers(exercise: NotebookNode) -> set[str]:
 
 
 def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code that the learner added, by the id of our cell before it."""
+    """Return the code that the learner added, by the id of our preceding cell."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in cells:

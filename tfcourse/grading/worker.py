@@ -1,7 +1,8 @@
 """Run one submission in a kernel, in its own process, which `limits.run` starts.
 
-Read a job (a line of JSON) from stdin, and print a line of JSON for each exercise as soon as it is
-judged. In a container this file is all that there is of the grader, so it imports none of it.
+Read a job (a line of JSON) from stdin, and print a line of JSON for each exercise as soon as the
+exercise is judged. In a container, this file is the only part of the grader, so it imports none of
+the other modules.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ TIMEOUT = 20  # seconds; an interrupted kernel should stop immediately
 FILE_SIZE = 200 * 2**20  # bytes, for any one file
 OUTPUT = 10  # MB, for any one cell
 LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
-# Where the system counts a container's processes that it has killed because memory ran out.
+# Files in which Linux counts the out-of-memory kills in a container.
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
-# The four cells below run in the kernel. Our code runs again, in its own namespace: even if the
-# learner has reused the name of a check or of a Python function, our names keep their meaning.
+# The four cells below run in the kernel. They run our code again, in its own namespace, so that our
+# names keep their meaning even if the learner has reused the name of a check or a Python function.
 PREPARE = """
 import builtins as _builtins
 # Nobody reads what our checks print here, and printing half a character would hang the kernel.
@@ -50,7 +51,7 @@ except Exception as _error:
     _verdict = f"The check could not be run: {type(_error).__name__}: {_error}"
 """
 TELL = "print(<nonce> + __import__('json').dumps({'mistake': _verdict}))"
-# Print which objects these names, and those of Python's own functions, refer to.
+# Print the identities of the objects that these names and Python's built-in names refer to.
 IDENTITIES = """
 def _identities(names, watched):
     import builtins, json
@@ -71,7 +72,7 @@ print(<nonce> + _identities(globals(), <watched>))
 
 
 def main() -> None:
-    """Run the job that is on stdin."""
+    """Read a job from stdin, and run it."""
     withdraw()
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=end_with_the_grader, daemon=True).start()
@@ -91,14 +92,14 @@ def main() -> None:
 
 
 def withdraw() -> None:
-    """Close this process to others of its account: its memory, and the pipe for its verdicts."""
+    """Protect this process's memory and verdict pipe from other processes of the account."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def end_with_the_grader() -> None:
-    """End this process and all that it started as soon as the grader ends, even if it is killed."""
-    os.read(sys.stdin.fileno(), 1)  # not by `sys.stdin`, which Python locks when it ends
+    """Kill this process and its descendants when the grader ends, even if the grader is killed."""
+    os.read(sys.stdin.fileno(), 1)  # not `sys.stdin`, which Python locks when it exits
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -106,7 +107,7 @@ def end_with_the_grader() -> None:
 
 
 def limit_resources(memory: int, processes: int | None) -> None:
-    """Limit this process and each one that it starts; the grader watches their total."""
+    """Limit the resources of each process, including this one; the grader limits the total."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -117,12 +118,12 @@ def limit_resources(memory: int, processes: int | None) -> None:
 
 
 class Client(NotebookClient):
-    """A client that ends this process, and so the kernel, when a cell floods it with output."""
+    """A client that ends this process, and with it the kernel, if a cell prints too much."""
 
     received = 0  # bytes, from this cell
 
     def execute_cell(self, cell: nbformat.NotebookNode, *others: object, **more: object):
-        """Run a cell, and count its output from zero."""
+        """Run a cell, and restart the count of its output."""
         self.received = 0
         return super().execute_cell(cell, *others, **more)
 
@@ -146,7 +147,7 @@ class Submission:
         self.raised: dict[str, str] = {}  # by exercise: what its answer raised
 
     def run(self) -> None:
-        """Run the steps; report what each check says."""
+        """Run the steps; report the verdict of each check."""
         for step in self.job["steps"]:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
@@ -172,7 +173,7 @@ class Submission:
                 self.raised[exercise] = f"the answer raised {output.ename}: {output.evalue}"[:200]
 
     def judge(self, exercise: str, check: str) -> dict[str, object]:
-        """Run a check; return what it says, or why it could not be trusted or run."""
+        """Run a check; return its verdict, or why the check could not be trusted or run."""
         seconds, name = self.job["seconds"], check.partition("(")[0]
         in_time = exercise not in self.slow and (
             self.execute(fill(PREPARE, ours=self.job["ours"]), OURS_SECONDS)
@@ -191,7 +192,7 @@ class Submission:
         return verdict
 
     def ask(self, source: str, **values: object) -> dict | None:
-        """Return a dictionary that the kernel prints as JSON, or None if it does not."""
+        """Run a cell that prints a JSON object; return the object, or None if there is none."""
         nonce = secrets.token_hex(16)  # so that no other output can be mistaken for it
         cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
         printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
@@ -211,7 +212,7 @@ class Submission:
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells = [cell]  # earlier cells and their outputs are not needed
         self.client.timeout = seconds
-        signal.alarm(int(seconds + TIMEOUT))  # for a cell that ignores an interruption
+        signal.alarm(int(seconds + TIMEOUT))  # for a cell that ignores an interrupt
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
@@ -228,7 +229,7 @@ def ran_out_of_memory() -> bool:
 
 
 def give_up(*_: object) -> None:
-    """End this process; `limits` ends the kernel."""
+    """End this process; `limits` then kills the kernel."""
     tell(stopped="still running after an interruption")
     os._exit(0)
 

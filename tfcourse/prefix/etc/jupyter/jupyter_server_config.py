@@ -21,7 +21,7 @@ c = get_config()  # noqa: F821 - Jupyter defines it
 class BusyIsActive(AsyncMappingKernelManager):
     """A kernel manager that counts a busy kernel as active, even if it prints nothing for hours.
 
-    By default, a server tells the hub when a kernel last sent a message, so a hub that stops idle
+    By default, a server tells the hub when a kernel last sent a message, so a hub that culls idle
     servers would stop a long training run.
     """
 
@@ -38,9 +38,9 @@ class BusyIsActive(AsyncMappingKernelManager):
 
 
 class Signatures(SQLiteSignatureStore):
-    """A signature store that opens notebooks even on a full disk, though not as trusted ones.
+    """A signature store that lets notebooks open on a full disk, although as untrusted ones.
 
-    By default, the store records when it last saw a notebook. If it cannot record that, the
+    The default store records when it last saw each notebook. If it cannot write that record, the
     notebook cannot be opened.
     """
 
@@ -59,8 +59,8 @@ class Signatures(SQLiteSignatureStore):
 class StillPictures(AsyncLargeFileManager):
     """A contents manager that saves only the picture of a live widget, if the widget has one.
 
-    A widget's view names a model in a kernel. When the notebook is opened again, with a new kernel
-    or none, JupyterLab would show an error instead of the picture.
+    A stored widget view refers to a model in a kernel. When the notebook is opened again, with a
+    new kernel or none, JupyterLab would show an error instead of the picture.
     """
 
     def run_pre_save_hooks(self, model, path, **kwargs):
@@ -74,7 +74,7 @@ class StillPictures(AsyncLargeFileManager):
 
 
 def members_only(method):
-    """Wrap a handler's method, so that people who may not use this server get HTTP 403."""
+    """Wrap a handler's method, so that people without access to this server get HTTP 403."""
 
     @functools.wraps(method)
     def wrapped(self, *arguments, **named):
@@ -89,42 +89,43 @@ c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
-# The program that started this server says what its learner has to know. Our extension of
-# JupyterLab shows it.
+# The program that started this server passes notices for the learner, which our JupyterLab
+# extension shows.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
 c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
-# JupyterHub leaves a server's XSRF cookies without `secure`.
+# JupyterHub does not mark a server's XSRF cookies as `secure`.
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
     c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
-# Turn off two extensions, each of which takes a tenth of a start's processor time. No language
-# server is installed, and nothing here was made for the Notebook before version 7.
+# Turn off two extensions, each of which takes a tenth of the CPU time of a start. No language
+# server is installed, and no installed extension was made for Notebook 6 or earlier.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# Turn off what no lesson needs: the extension manager would install from the internet, and
-# JupyterLab would look for news there.
+# Turn off features that no lesson needs: the extension manager installs from the internet, and
+# JupyterLab looks for news and updates there.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
 if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
-    # The number of seconds for which the server trusts the hub's answer on who may use it. After
-    # that, a log-out takes effect here, too. The default is five minutes.
+    # The number of seconds for which the server caches the hub's answer about who has access. After
+    # that, a log-out from the hub also takes effect on this server. The default is five minutes.
     c.HubAuth.cache_max_age = 10
 
-    # People who may not use this server get nothing from it, not even its static files: a learner
-    # may have installed extensions of their own.
+    # Serve nothing to people without access, not even static files, which include extensions that
+    # the learner has installed.
     c.ServerApp.allow_unauthenticated_access = False
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
 
-# A tab that is left open asks for kernels, files and memory every few seconds, forever. Reading
-# changes nothing, so it does not count as activity. Saving counts, and so does output from a kernel
-# or a terminal.
+# An open tab asks for kernels, files and memory use every few seconds, forever. These requests
+# change nothing, so they do not count as activity. Saving a file counts, and so does output from a
+# kernel or a terminal.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
-# The tab also saves a list of what is open in it every ten seconds. This does not count, either.
+# Every ten seconds, the tab also saves its list of open documents. Such a save is not activity,
+# either.
 WorkspacesHandler._track_activity = False
 
-# JupyterLab shows the server's memory, and asks jupyter-resource-usage for it when needed. That
-# extension would also gather figures for Prometheus every second, but the hub has them already.
+# JupyterLab asks jupyter-resource-usage for the server's memory use when needed. That extension
+# would also collect metrics for Prometheus every second, but the hub already has these metrics.
 c.ResourceUseDisplay.enable_prometheus_metrics = False
