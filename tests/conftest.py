@@ -16,19 +16,19 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# Each marker, with the fixtures that require it.
+# Each marker, and the fixtures that require it.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
     "root": {"podman"},
 }
 
-# Files whose tests take minutes.
+# Test files that take minutes to run.
 SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py", "test_proof.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs, so that `-m "not docker"`, for example, can exclude it."""
+    """Mark each test with what it needs, so that `-m "not docker"` and the like can exclude it."""
     for item in items:
         if item.path.name in SLOW:
             item.add_marker("slow")
@@ -52,9 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Make sure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
+    """Ensure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
 
-    `nohup` and `&` start a process that ignores these signals, and its children ignore them, too.
+    A process started with `nohup` or `&` ignores these signals, and so do its children.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -164,7 +164,7 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def image(engine: docker.DockerClient) -> Callable[..., str]:
-    """Return a function that builds an image unless it is up to date, and returns its name.
+    """Return a function that builds an image unless it is up to date, then returns its name.
 
     The tests use a separate image name, because learners' servers start from the usual one.
     """
@@ -173,7 +173,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # build only once, not once per pytest worker
+            fcntl.flock(lock, fcntl.LOCK_EX)  # only the first pytest worker builds
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"
@@ -183,7 +183,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs; remove them at the end. Skip if Compose is missing."""
+    """Return a function that makes hubs, and remove them at the end. Skip if Compose is missing."""
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):
