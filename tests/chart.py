@@ -1,4 +1,4 @@
-"""Run the hub of Zero to JupyterHub, with our image's configuration, as local processes for tests.
+"""Run Zero to JupyterHub's hub with our image's configuration, as local processes for tests.
 
 The chart is not in any package registry, so CONFIG reproduces the parts of its
 jupyterhub_config.py that our configuration depends on. The chart's own file was tested by hand
@@ -27,7 +27,7 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# This reproduces what the chart's configuration does before and after it loads
+# CONFIG reproduces what the chart's configuration does before and after it loads
 # jupyterhub_config.d, in the same order.
 CONFIG = """
 import glob, os
@@ -151,7 +151,7 @@ def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
 
 
 class ChartHub(Site):
-    """A hub and a proxy as local processes. In the chart, each has its own pod."""
+    """Run a hub and a proxy as local processes; in the chart, each runs in its own pod."""
 
     password = PASSWORD
 

@@ -16,7 +16,7 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# Each marker, and the fixtures that require it.
+# This maps each marker to the fixtures that require it.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
@@ -28,7 +28,7 @@ SLOW = {"test_drills.py", "test_exercises.py", "test_grading.py", "test_load.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what it needs, so that `-m "not docker"` and the like can exclude it."""
+    """Mark tests by what they need, so that options such as `-m "not docker"` can exclude them."""
     for item in items:
         if item.path.name in SLOW:
             item.add_marker("slow")

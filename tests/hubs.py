@@ -330,7 +330,7 @@ def run_in(container: Container, *command: str, **environment: str) -> str:
     """Run a command in a container; return what it prints.
 
     The test fails if the command fails. Docker's command line runs it, because `exec_run` sometimes
-    loses the first output if that arrives together with the engine's headers
+    loses the first output when that output arrives together with the engine's headers
     (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())

@@ -23,7 +23,7 @@ CALLBACK = ROOT + "login/generic_oauth"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve `/services/grafana/` and the hub's OAuth callback."""
+    """Serve `/services/grafana/` and its OAuth callback."""
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)

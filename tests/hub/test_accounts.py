@@ -251,7 +251,7 @@ def test_no_answer_tells_whether_a_name_exists(door):
         assert outcomes == [403] * 5 + [429] * 2
     door.checked.clear()
     door.tries(("ada", "a" * 80, "x"), ("nobody", "a" * 80, "x"), ("nobody", "wrong", "x"))
-    assert len(door.checked) == 3  # each attempt took as long as a comparison
+    assert len(door.checked) == 3  # each attempt took as long as a password check
 
 
 def test_places_are_not_remembered_for_ever(monkeypatch):
@@ -424,7 +424,7 @@ ODD = {
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
     b"&new_password_confirmation=aaaaaaaaaa%00",
     "huge": b"&".join(
-        name + b"=" + b"x" * 40_000  # in total below the limit on request bodies
+        name + b"=" + b"x" * 40_000  # in total below the limit on request bodies (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
     "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",

@@ -234,7 +234,7 @@ def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
 
 
 def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
-    """A sound backup must pass, or the next test proves nothing. Control characters are escaped."""
+    """A valid backup must pass, or the next test proves nothing. Control characters are escaped."""
     odd = {**GOOD, "hub": "\x1b]0;title\x07\u202eevil", "made": "\x9b31m\r\ud800" + 1000 * "x"}
     file = write_backup(tmp_path / "x.tar.gz", json.dumps(odd).encode(), ("home-ada", "state"))
     assert backup.check(file) == ["home-ada", "state"]
@@ -275,8 +275,8 @@ def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
                 {"volumes": []},
                 {"volumes": [1, "state"]},
                 {"volumes": ["home-ada", "state", "state"]},
-                {"volumes": ["home-ada"]},  # Less than the archive has.
-                {"volumes": ["home-ada", "home-bob", "state"]},  # More than the archive has.
+                {"volumes": ["home-ada"]},  # Fewer volumes than in the archive.
+                {"volumes": ["home-ada", "home-bob", "state"]},  # More than archived.
                 {"volumes": ["home-..", "state"]},
                 {"volumes": ["home-.ada.part", "state"]},
                 {"volumes": ["home-a/../..", "state"]},

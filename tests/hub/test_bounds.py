@@ -106,7 +106,7 @@ def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
     assert kept[-1].getMessage() == "no 299 [More like this are left out for a while.]"
     assert entries.filter(record(2, "another place"))
     normal = [record(3, "started", level=logging.INFO) for _ in range(2000)]
-    assert all(map(entries.filter, normal))  # as when two thousand learners arrive
+    assert all(map(entries.filter, normal))  # two thousand learners may arrive at once
     now += bounds.SECONDS_PER_ENTRY
     assert entries.filter(record(1, "no %s", 1000))
     assert not entries.filter(record(1, "no %s", 1001))

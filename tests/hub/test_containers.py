@@ -1,4 +1,4 @@
-"""Use, misuse and kill a hub for a class that `make up` starts in real containers."""
+"""Use, misuse and kill a hub for a class, which `make up` starts in real containers."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_log_in_attempts_are_limited(hub):
     ClassLearner(hub, "guessed")
     for _ in range(5):
         assert "Invalid username or password" in hub.login("guessed", "wrong").text
-    page = hub.login("guessed")  # the right password, but still too early
+    page = hub.login("guessed")  # the right password, but still locked out
     assert page.status_code == 429
     assert re.search(r"too many wrong passwords\. Try again in \d+ seconds\.", page.text)
 
@@ -126,7 +126,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # log-in names become lower case, so never match
+        hub.up(COURSE_ADMIN="Teacher")  # log-in names are lowercased, so cannot match
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
         ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # Behind HTTPS.
         ("172.18.0.1", "127.0.0.1", "172.18.0.1"),
         ("172.18.0.1", "", "172.18.0.1"),
-        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # A server that bypasses the proxy.
+        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # A learner's server without the proxy.
         ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
         ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # One person's /64.
         ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # A trusted proxy.
@@ -223,7 +223,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     assert zoe.api("GET", "/hub/api/user").status_code == 403
     assert "already in use" in hub.sign_up("zoe", "another horse 9")
     assert "Invalid username" in hub.login("zoe").text
-    # A sign-up cannot take over a name that the administrator has added by hand, either.
+    # A sign-up cannot take over a name that the administrator has added by hand.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
     assert "already in use" in hub.sign_up("boss")
@@ -418,7 +418,7 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
     with_cookie = ada.session.get(ada.hub.url + path, timeout=30)
     for response in (with_token, with_cookie):
         assert response.status_code in (403, 404), response.text
-    # The token of ada's own server, which her kernels can read, does not give her access, either.
+    # The token of ada's own server, which her kernels can read, gives her no further access.
     token = ada.run("printenv", "JUPYTERHUB_API_TOKEN").strip()
     headers = {"Authorization": f"token {token}"}
     response = requests.get(ada.hub.url + path, headers=headers, timeout=30)
@@ -462,7 +462,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
         assert ada.api("PUT", f"{contents}/{path}", json=file).status_code >= 400
     assert ada.api("DELETE", f"{contents}/notes.txt").status_code >= 400
 
-    # A learner whom the administrator makes an instructor can write after the server's next start.
+    # A learner whom the administrator makes an instructor can write after a restart of the server.
     teacher = ClassLearner(hub, "teacher")
     group = "/hub/api/groups/instructors/users"
     assert teacher.api("POST", group, json={"users": ["teacher"]}).status_code == 403
@@ -597,7 +597,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` removes an unused network, and another may then take its addresses."""
+    """`docker network prune` removes unused networks; another one may then take the addresses."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

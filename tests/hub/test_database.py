@@ -335,7 +335,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """A kill never leaves an unfinished database where the hub expects a complete one."""
+    """A killed hub never leaves an unfinished database where it expects a complete one."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):

@@ -109,7 +109,7 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     # Some learners have a container that the hub has not recorded yet; others have none.
     wait_until(lambda: containers(hub, starting), "the first containers exist")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    left = hub.engine.containers.create(  # as if the hub died between two of its requests
+    left = hub.engine.containers.create(  # as if the hub died between two requests to Docker
         f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
     )
     wait_until(hub.answers, "the hub is back")
@@ -180,7 +180,7 @@ except OSError as error:
     assert re.search("full|No space left", refused.json()["message"])
     assert saved(learner) == "kept"
     save(working[1], "mine").raise_for_status()  # Other learners are not affected.
-    # The server starts on a full disk, because the learner needs it to delete files.
+    # The server must start on a full disk, because the learner needs the server to delete files.
     learner.stop_server()
     learner.start_server()
     assert saved(learner) == "kept"

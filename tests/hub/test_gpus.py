@@ -74,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # owned by root, and hundreds of megabytes large
+        shutil.rmtree(folder / "data")  # hundreds of megabytes that root owns
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -256,4 +256,4 @@ def test_other_settings_of_the_container_are_kept(new_spawner, engine_with_gpus)
     asyncio.run(ada.start())
     container = engine_with_gpus.containers.get(ada.container_name)
     assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
-    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # kept for a start without a GPU
+    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # unchanged, so later starts get no GPU

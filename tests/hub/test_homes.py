@@ -221,7 +221,7 @@ def test_a_volume_is_taken_over(prepared, old):
 def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
     """Kill the take-over before each rename, and before the volume is removed.
 
-    The folder `shared` already exists before its take-over, but it is empty.
+    Before its take-over, the folder `shared` already exists but is empty.
     """
     target = prepared / {"home-ada": "homes/ada", "shared": "shared"}[name]
     calls = itertools.count(1)

@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Make this process resolve our names to `address`; return its file of trusted authorities."""
+    """Make this process resolve our names to `address`; return the CA bundle that it trusts."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -219,7 +219,7 @@ def test_caddy_may_listen_and_nothing_else(hub):
     rights = {line.split(":\t")[0]: line.split(":\t")[1] for line in status.splitlines()}
     assert int(rights["CapBnd"], 16) == int(rights["CapEff"], 16) == 1 << 10  # NET_BIND_SERVICE
     assert rights["NoNewPrivs"] == "1"
-    listen = "import socket; socket.create_server(('127.0.0.1', 7))"  # privileged, like 80 and 443
+    listen = "import socket; socket.create_server(('127.0.0.1', 7))"  # a privileged port, like 443
     assert caddy.exec_run(["python", "-c", listen]).exit_code == 0
     mounts = {mount["Destination"] for mount in caddy.attrs["Mounts"]}
     files = {"/srv/certificate.pem", "/srv/key.pem", "/srv/acme-root.pem"}
@@ -340,7 +340,7 @@ def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
         AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
     ):
         stray.make("up")
-    assert time.monotonic() - began < 60  # `make up` does not wait for its time-out
+    assert time.monotonic() - began < 60  # `make up` does not wait until it times out
     stray.remove()
 
 

@@ -309,7 +309,7 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
     hub.stop()
 
-    hub.start(COURSE_ADMIN="chief")  # chief was already an administrator, so is still logged in
+    hub.start(COURSE_ADMIN="chief")  # chief was already an administrator and stays logged in
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
     hub.stop()
 

@@ -169,13 +169,13 @@ def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
 
 
 def test_the_hub_knows_whose_work_is_there(known):
-    """Signing up under a name that already has work needs the instructor's approval."""
+    """Signing up under a name that already has files needs the instructor's approval."""
     assert our_pods.has_home("ada.lovelace")
     assert not our_pods.has_home("grace")
 
 
 def test_a_volume_that_lost_its_labels_is_still_somebodys(known, render):
-    """A restored volume may have lost its labels, but no other learner must get its contents."""
+    """A restored volume may have lost its labels, but another learner must not get its contents."""
     _, claim = render(CPU)
     known.claims[0] |= {"name": claim["metadata"]["name"], "labels": {}, "annotations": {}}
     assert our_pods.has_home("ada.lovelace")

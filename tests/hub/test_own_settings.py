@@ -95,7 +95,7 @@ def test_a_file_that_the_hub_cannot_read_is_not_passed_over(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["native", "lti"])
 def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind):
-    """Settings for our own authenticators must not let everyone in through a different one."""
+    """Our authenticators' settings must not let everyone in through a different authenticator."""
     (tmp_path / "github").write_text("of the app\n")
     for name in ("ISSUER", "CLIENT_ID"):
         monkeypatch.setenv(f"COURSE_LTI_{name}", "x" if kind == "lti" else "")

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture
 
 TOKEN = "of the learner"
-# These settings work on machines with either version of control groups.
+# These settings work with both cgroups v1 and v2.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -111,7 +111,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Copy the image that has pytest from the Docker engine to podman; return the image's name."""
+    """Copy the learner's image, including pytest, from Docker to podman; return its name there."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -182,7 +182,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # A cluster only records the ports; podman would expose them to the whole network.
+    # A cluster only records the ports; podman would expose them to this machine's network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"

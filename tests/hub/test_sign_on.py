@@ -239,7 +239,7 @@ def oauth_hub(new_hub, provider) -> OAuthHub:
 
 @pytest.fixture(scope="module")
 def ada(oauth_hub) -> ClassLearner:
-    """Return a learner with a server and an e-mail address for a user name."""
+    """Return a learner who has a server and whose user name is an e-mail address."""
     ada = ClassLearner(oauth_hub, "ada@example.org")
     ada.start_server()
     return ada

@@ -99,7 +99,7 @@ def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
 
 
 def test_what_may_take_long_is_not_cut(hub, ada):
-    """Let a long cell, a request to the server's API and a stalled upload finish."""
+    """Long cells, requests to the server's API and stalled uploads must be able to finish."""
     kernel = ada.start_kernel()
     said: dict[str, object] = {}
 

@@ -1,4 +1,4 @@
-"""Test that files that the hub later trusts survive power cuts and are safe on a terminal."""
+"""Test that the files that the hub trusts survive power cuts and print safely on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test how `make values` makes values for Zero to JupyterHub, and what it rejects."""
+"""Test the values that `make values` makes for Zero to JupyterHub, and what it rejects."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Images are pulled in advance, idle servers are stopped, and the hub survives a rush."""
+    """Images are pulled early, idle servers are stopped, and the hub survives a rush of starts."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True

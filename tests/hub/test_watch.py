@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 
 from tfcourse.hub import settings
 
-MEMORY = 700  # MB of a learner's server in these tests: enough for a kernel, but easy to fill
+MEMORY = 700  # MB of memory for a learner's server: enough for a kernel, but easy to fill
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # strangers see no name, which is half of a log-in
+    assert "<small><time" in login  # hides the name, which is half of a log-in
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
