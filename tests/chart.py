@@ -1,9 +1,8 @@
-"""Run the hub of Zero to JupyterHub, with our image's configuration, as local processes for tests.
+"""Run Zero to JupyterHub's hub with our image's configuration, as local processes for tests.
 
 The chart is not in any package registry, so CONFIG reproduces the parts of its
-jupyterhub_config.py that our configuration depends on; the chart's own file was tested by hand
-(docs/kubernetes.md). `Cluster` answers the requests that the hub makes to a cluster, but it has no
-nodes.
+jupyterhub_config.py that our configuration depends on. The chart's own file was tested by hand
+(docs/kubernetes.md). `Cluster` answers the hub's requests to the Kubernetes API, but has no nodes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# What the chart's configuration does before and after it loads jupyterhub_config.d, in order.
+# CONFIG reproduces what the chart's configuration does before and after it loads
+# jupyterhub_config.d, in the same order.
 CONFIG = """
 import glob, os
 from pathlib import Path
@@ -68,7 +68,7 @@ os.execv(command[0], [*command, "--ip=127.0.0.1", "--port={port}", "--api-ip=127
 
 
 class Cluster:
-    """A stand-in for a cluster's API, which lists and accepts volumes but refuses every pod."""
+    """A stand-in for a cluster's API that lists and accepts volumes but refuses every pod."""
 
     QUOTA = "exceeded quota: course, requested: pods=1, used: pods=50, limited: pods=50"
 
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         elif asked.get("labelSelector") == ["component=proxy"]:
             found = [{"status": {"podIP": "127.0.0.1"}}, {"status": {"phase": "Pending"}}]
         elif "watch" in asked:
-            time.sleep(1)  # there are no events to report
+            time.sleep(1)  # this stand-in has no events to report
             return self.answer(200, None)
         return self.answer(200, {"items": found, "metadata": {"resourceVersion": "1"}})
 
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(201, content)
 
     def do_DELETE(self) -> None:
-        """Answer that the object does not exist."""
+        """Report that the object does not exist."""
         self.answer(404, {"kind": "Status", "message": "not found"})
 
     def answer(self, status: int, content: Any) -> None:
@@ -151,7 +151,7 @@ def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
 
 
 class ChartHub(Site):
-    """A hub and a proxy as local processes; the chart runs them in two pods."""
+    """Run a hub and a proxy as local processes; in the chart, each runs in its own pod."""
 
     password = PASSWORD
 

@@ -36,9 +36,9 @@ def program() -> str | None:
 def refuse_netlink() -> None:
     """Keep this process and its children from opening netlink sockets; raise OSError on failure."""
     steps = [
-        (LOAD, 0, 0),  # the system call's number
+        (LOAD, 0, 0),  # load the system call's number
         (SKIP_UNLESS, 3, SOCKET[os.uname().machine]),
-        (LOAD, 0, 16),  # its first argument, the address family
+        (LOAD, 0, 16),  # load the call's first argument, the address family
         (SKIP_UNLESS, 1, AF_NETLINK),
         (RETURN, 0, REFUSE),
         (RETURN, 0, ALLOW),

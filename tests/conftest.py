@@ -16,7 +16,7 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# Each marker, with the fixtures that require it.
+# This maps each marker to the fixtures that require it.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
@@ -68,9 +68,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Make sure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
+    """Ensure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
 
-    `nohup` and `&` start a process that ignores these signals, and its children ignore them, too.
+    A process started with `nohup` or `&` ignores these signals, and so do its children.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -180,7 +180,7 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def image(engine: docker.DockerClient) -> Callable[..., str]:
-    """Return a function that builds an image unless it is up to date, and returns its name.
+    """Return a function that builds an image unless it is up to date, then returns its name.
 
     The tests use a separate image name, because learners' servers start from the usual one.
     """
@@ -189,7 +189,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # build only once, not once per pytest worker
+            fcntl.flock(lock, fcntl.LOCK_EX)  # only the first pytest worker builds
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"
@@ -199,7 +199,7 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs; remove them at the end. Skip if Compose is missing."""
+    """Return a function that makes hubs, and remove them at the end. Skip if Compose is missing."""
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):

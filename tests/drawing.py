@@ -17,7 +17,7 @@ RECORD = """film => {
   const note = () => film.seen.push(caption.textContent);
   new MutationObserver(note).observe(caption, { childList: true });
 }"""
-# This function computes the contrast between each text and its background, as WCAG 2 defines it.
+# This function computes the contrast between each text and its background, as defined by WCAG 2.
 CONTRASTS = """root => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = colour => {
@@ -61,7 +61,7 @@ class Pad:
 
     def places(self, points: list[tuple]) -> list[tuple]:
         """Convert points on the pad, with coordinates from 0 to 1, to positions in the window."""
-        self.paper.hover()  # this scrolls the paper into view and waits until it no longer moves
+        self.paper.hover()  # scrolls the paper into view and waits until it stops moving
         box = self.paper.bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
 
@@ -84,7 +84,7 @@ class Pad:
         browser.detach()
 
     def press(self, key: str, times: int = 1) -> None:
-        """Press a key several times."""
+        """Press a key the given number of times."""
         for _ in range(times):
             self.page.keyboard.press(key)
 
@@ -95,7 +95,7 @@ class Pad:
         self.press("Shift+ArrowUp", 17)
         self.press("Space")  # the pen goes down
         self.press("Shift+ArrowRight", 8)
-        self.page.keyboard.down("ArrowLeft")  # two keys at once draw a slanting line
+        self.page.keyboard.down("ArrowLeft")  # two arrow keys together draw a slanting line
         self.press("ArrowDown", 16)
         self.page.keyboard.up("ArrowLeft")
         self.press("Shift+ArrowDown", 6)
@@ -106,7 +106,7 @@ class Pad:
         return self.paper.evaluate("paper => paper === document.activeElement")
 
     def shows_focus(self) -> bool:
-        """Return whether the paper has the focus and a keyboard user can see that."""
+        """Return whether the paper has the focus and visibly shows it."""
         line = self.paper.evaluate(
             "paper => { const { outlineStyle: style, outlineWidth: width } ="
             " getComputedStyle(paper); return [style, parseFloat(width)]; }"
@@ -171,7 +171,7 @@ def watch(film: Locator, captions: list[str]) -> None:
 
 def too_faint(root: Locator) -> list[tuple[str, float]]:
     """Return each text in an element that is too faint to read easily, with its contrast."""
-    root.hover()  # this scrolls the element into view
+    root.hover()  # scrolls the element into view
     contrasts = root.evaluate(CONTRASTS)
     assert contrasts
     return [(text, contrast) for text, contrast in contrasts if contrast < 4.5]

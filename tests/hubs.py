@@ -1,4 +1,4 @@
-"""Real hubs for tests, like those that `make hub` and `make up` start, and learners to use them."""
+"""Real hubs for tests, like those of `make hub` and `make up`, and learners who use them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 class Site:
     """A hub on a port of this machine, as a browser sees it."""
 
-    password: str  # for learners' log-ins
-    landing = "/hub/spawn"  # the page that learners reach after they log in
+    password: str  # The password with which learners log in.
+    landing = "/hub/spawn"  # The page that learners see after they log in.
 
     def __init__(self, port: int):
         self.port = port
@@ -83,7 +83,7 @@ class Site:
 
 
 def post(session: requests.Session, url: str, **content) -> requests.Response:
-    """Post a form or JSON, with the token that protects against forged requests."""
+    """Post a form or JSON with the token that protects against cross-site request forgery."""
     xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
     return session.post(url, params=xsrf, timeout=60, **content)
 
@@ -205,19 +205,19 @@ class ClassHub(Site):
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
-            with contextlib.suppress(docker.errors.APIError):  # it is already being removed
+            with contextlib.suppress(docker.errors.APIError):  # the engine is already removing it
                 container.remove(force=True, v=True)
         wait_until(lambda: not self.containers(all=True), "all containers are gone")
         for volume in self.engine.volumes.list(filters={"name": self.name}):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
-        if self.homes.exists():  # the files in it belong to other users
+        if self.homes.exists():  # its files belong to other users
             delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
             )
-            subprocess.run(["rmdir", self.homes], check=False)  # root owns it if Docker made it
+            subprocess.run(["rmdir", self.homes], check=False)  # fails if root owns it
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
         """Return the hub's containers, or those with a given name, except those being removed."""
@@ -329,8 +329,8 @@ class ClassLearner(Learner):
 def run_in(container: Container, *command: str, **environment: str) -> str:
     """Run a command in a container; return what it prints.
 
-    The test fails if the command fails. This uses Docker's command line, because `exec_run`
-    sometimes loses the first output when it arrives together with the engine's headers
+    The test fails if the command fails. Docker's command line runs it, because `exec_run` sometimes
+    loses the first output when that output arrives together with the engine's headers
     (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())
@@ -349,8 +349,8 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
     """Send code to a kernel through the proxy, as a browser does; yield the replies.
 
     The replies end when the kernel has run the code, when the server reports that the kernel has
-    died, or after `patience` seconds without a reply, because a restarting kernel may lose the
-    code.
+    died, or after `patience` seconds without a reply. The time-out is necessary, because a
+    restarting kernel may lose the code.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
     channel = websocket.create_connection(
@@ -368,7 +368,7 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
                 kind, content = channel.recv_data(control_frame=True)
             except websocket.WebSocketTimeoutException:
                 return
-            if kind != websocket.ABNF.OPCODE_TEXT:  # a ping, which the library answers
+            if kind != websocket.ABNF.OPCODE_TEXT:  # a ping, which the library itself answers
                 continue
             heard = time.monotonic()
             reply = json.loads(content)
@@ -397,10 +397,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) 
     return time.monotonic() - began
 
 
-# Ports are handed out in groups of five. Each pytest worker has its own range, and never hands out
-# a port twice, because a test may not open its ports right away.
+# Ports are handed out in groups of five. Each pytest worker has its own range, and hands out each
+# port only once, because a test may not open its ports right away.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-FIRST = 20000 + WORKER % 5 * 2000  # below the range from which the system picks ports
+FIRST = 20000 + WORKER % 5 * 2000  # below the system's ephemeral ports
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))
 
 

@@ -60,7 +60,7 @@ def save(page: Page, account, lesson: str) -> list[dict]:
 
 
 def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
-    """Wait until all code cells have run, and return them. Fail as soon as one cell fails."""
+    """Wait until all code cells have run, then return them. Fail as soon as one cell fails."""
     deadline = time.monotonic() + 300
     while True:
         cells = save(page, account, lesson)

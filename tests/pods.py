@@ -1,4 +1,4 @@
-"""Render learners' pods with KubeSpawner for tests, from the chart's values, without a cluster."""
+"""Let tests render learners' pods from the chart's values with KubeSpawner, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HUB = "http://hub:8081/hub/api"
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point KubeSpawner, which renders nothing without a cluster, to one that does not exist.
+    """Point KubeSpawner to a nonexistent cluster, because it renders nothing without one.
 
     Also remove the hub's settings that `make` exports.
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
-    # Setting KUBECONFIG now would be too late: kubernetes_asyncio read it when it was imported.
+    # Setting KUBECONFIG now would be too late, because kubernetes_asyncio reads it on import.
     default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
 
@@ -116,7 +116,7 @@ async def manifests(pod: KubeSpawner) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def write_kubeconfig(path: Path, api: str) -> None:
-    """Write a file that gives clients the address of a cluster's API."""
+    """Write a kubeconfig file with the address of a cluster's API."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

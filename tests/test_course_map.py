@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The first words of each claim. This list reveals whether the table has lost a row.
+# The first words of each claim in course_map.toml, to detect a lost row.
 BEGINNINGS = [
     "You log in",
     "Python 2's `from",
@@ -62,7 +62,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str | None:
-    """Return why a claim is not taught at that place, or None if it is."""
+    """Return why the place does not teach its claim, or None if it does."""
     cell = cells.get(place["cell"])
     if cell is None:
         return "the cell is gone"

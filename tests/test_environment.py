@@ -1,4 +1,4 @@
-"""Check the set-up's messages, and check that every way to install uses the same lock files."""
+"""Check the set-up's messages, and that every way to install uses the same lock files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
 
 
 def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
-    (clone / ".course").touch()  # this blocks the set-up, as a folder that root owns does
+    (clone / ".course").touch()  # blocks the set-up, like a folder that root owns
     monkeypatch.setattr(sys, "argv", ["environment.py"])
     with pytest.raises(SystemExit, match="belong to another user"):
         environment.main()
@@ -186,7 +186,7 @@ def test_the_proxys_lock_has_hashes_and_names_no_registry():
 
 
 def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
-    """Only an editable install works, and this environment has one."""
+    """The project works only as an editable install, which this environment has."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     run = subprocess.run(
         [*command, "--wheel-dir", tmp_path, "."],

@@ -1,4 +1,4 @@
-"""Check that the glossary has every new word of the lessons, and that first uses link to it."""
+"""Check that the glossary has the lessons' new words, and that their first uses link to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def running_text(lesson: Path) -> str:
 
 
 def words(text: str) -> str:
-    """Return the text in lower case, without the marks for emphasis and code."""
+    """Return the text in lower case, without Markdown's marks for emphasis and code."""
     return re.sub(r"[*`]", "", text).lower()
 
 

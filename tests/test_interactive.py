@@ -56,7 +56,7 @@ def test_a_drawing_has_its_centre_in_the_middle_and_fits_mnists_box(drawing):
     centre = [(image * axis).sum() / image.sum() for axis in (x, y)]
     assert np.allclose(centre, 14, atol=0.05)
     rows, columns = np.nonzero(image)
-    # The size depends on where the drawing falls between pixels.
+    # A drawing's size in pixels depends on how it falls on the pixel grid.
     assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)
     rows, columns = np.nonzero(image > 0.1)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
@@ -338,7 +338,7 @@ def test_a_film_of_arrays_holds_each_frame():
     content = json.loads(json.dumps(data[FILM]))
     assert content["captions"] == ["a", "b", "c"]
     frames = decoded(content)
-    assert {frame.shape for frame in frames} == {(4, 12, 3)}  # two images, and a gap
+    assert {frame.shape for frame in frames} == {(4, 12, 3)}  # two images and the gap between them
     red, _, blue = frames[1][2, 3].astype(int)
     assert red > blue + 100  # above 0: orange
     red, _, blue = frames[2][0, 7].astype(int)

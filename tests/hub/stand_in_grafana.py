@@ -1,6 +1,7 @@
-"""A stand-in for Grafana that logs people in with the same settings, for tests without its image.
+"""A stand-in for Grafana, for tests without Grafana's image.
 
-It reads grafana.ini, asks the hub who the visitor is, and greets them. It shows no dashboard.
+The stand-in logs people in with the settings in grafana.ini: it asks the hub who the visitor is,
+then greets them. It shows no dashboard.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CALLBACK = ROOT + "login/generic_oauth"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers `/services/grafana/`, and the address to which the hub returns the browser."""
+    """Serve `/services/grafana/` and its OAuth callback."""
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
@@ -44,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def who(code: str) -> str:
-    """Exchange the hub's code for a token; return the name of the person whom it identifies."""
+    """Exchange the hub's OAuth code for a token; return the name of the token's owner."""
     form = {"client_id": OAUTH["client_id"], "client_secret": OAUTH["client_secret"]}
     form |= {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
     data = urllib.parse.urlencode(form).encode()

@@ -111,7 +111,7 @@ def test_a_refusal_says_why(hub, form, sentence):
 
 @pytest.fixture
 def authenticator(monkeypatch) -> native.CourseAuthenticator:
-    """Return an authenticator with a database in memory, because tests through pages are slow."""
+    """Return an authenticator with an in-memory database, because tests through pages are slow."""
     monkeypatch.setattr(native, "hashed", lambda password: password.encode())
     authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
@@ -129,7 +129,7 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
 
 
 def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
-    """If the Docker engine hangs, a sign-up does not make everyone else wait."""
+    """A sign-up must not make everyone else wait if the Docker engine hangs."""
     asked, answer = threading.Event(), threading.Event()
 
     def has_home(name: str) -> bool:
@@ -143,7 +143,7 @@ def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
         waiting = asyncio.create_task(authenticator.sign_up("ada", PASSWORD, PASSWORD, CODE, "x"))
         while not asked.is_set():
             await asyncio.sleep(0.01)
-        answer.set()  # a blocked loop would not get here before the answer
+        answer.set()  # a blocked event loop would never reach this line
         return await waiting
 
     assert asyncio.run(sign_up()) == ""
@@ -164,11 +164,11 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
 
 class Door:
-    """The log-in of an authenticator in memory, at an address that the test chooses."""
+    """The log-in of an in-memory authenticator, for visitors at addresses that the test chooses."""
 
     def __init__(self, authenticator: native.CourseAuthenticator, run: Callable, monkeypatch):
         self.authenticator, self.run = authenticator, run
-        self.checked: list[bytes] = []  # what was compared with a stored password
+        self.checked: list[bytes] = []  # passwords that were compared with a stored one
 
         def matches(password: bytes, stored: bytes) -> bool:
             self.checked.append(password)
@@ -202,7 +202,7 @@ class Door:
 
 @pytest.fixture
 def door(authenticator, monkeypatch) -> Iterator[Door]:
-    with asyncio.Runner() as runner:  # one event loop, as in a hub
+    with asyncio.Runner() as runner:  # use a single event loop, as a hub does
         yield Door(authenticator, runner.run, monkeypatch)
 
 
@@ -251,7 +251,7 @@ def test_no_answer_tells_whether_a_name_exists(door):
         assert outcomes == [403] * 5 + [429] * 2
     door.checked.clear()
     door.tries(("ada", "a" * 80, "x"), ("nobody", "a" * 80, "x"), ("nobody", "wrong", "x"))
-    assert len(door.checked) == 3  # each took as long as comparing a password takes
+    assert len(door.checked) == 3  # each attempt took as long as a password check
 
 
 def test_places_are_not_remembered_for_ever(monkeypatch):
@@ -340,13 +340,13 @@ def test_old_passwords_cannot_be_guessed_for_long(hub):
 
 def test_a_running_server_outlives_a_new_password(hub):
     hub.sign_up("erin", code=CODE)
-    hub.admit = lambda name: None  # the class code has already let her in
+    hub.admit = lambda name: None  # the class code has already admitted erin
     erin = ClassLearner(hub, "erin")
     erin.start_server()
     began = erin.container.id
     assert change_password(erin, PASSWORD, ANOTHER).startswith("The password has been changed.")
     erin.session = hub.login("erin", ANOTHER).session
-    # The server uses its own token to tell the hub that it is not idle.
+    # The server reports its activity to the hub with its own token.
     own = {"Authorization": "token " + erin.run("printenv", "JUPYTERHUB_API_TOKEN").strip()}
     activity = f"{hub.url}/hub/api/users/erin/activity"
     now = {"last_activity": "2026-01-01T00:00:00Z"}
@@ -393,7 +393,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
     wait_until(works, "the new password works")
     assert "/hub/login" in session.get(f"{hub.url}/hub/home", timeout=30).url
     assert "Invalid username" in hub.login("instructor", lost).text
-    again = hub.up()  # prints no password, because the first one is no longer valid
+    again = hub.up()  # `make up` prints no password, because the first one is invalid
     assert lost not in again
     assert new not in again
     assert "make password NAME=instructor" in again
@@ -405,7 +405,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
 
 @pytest.fixture(scope="module")
 def visitors(hub) -> dict[str, requests.Session]:
-    """Return three visitors' sessions; add a bystander's account, which odd forms might change."""
+    """Return three visitors' sessions; add a bystander's account that odd forms might change."""
     Classmate(hub, "bystander")
     return {
         "stranger": hub.session(),
@@ -424,7 +424,7 @@ ODD = {
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
     b"&new_password_confirmation=aaaaaaaaaa%00",
     "huge": b"&".join(
-        name + b"=" + b"x" * 40_000  # together less than a body may have (test_bounds.py)
+        name + b"=" + b"x" * 40_000  # in total below the limit on request bodies (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
     "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",

@@ -20,7 +20,8 @@ from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
 from tfcourse.hub import plain
 from tfcourse.hub.operations import backup
 
-# Creates the kinds of files that a home may contain, including one that its owner cannot read.
+# This script creates the kinds of files that a home can contain, including one that its owner
+# cannot read.
 FILES = r"""
 cd /home/jovyan && mkdir -p "odd names/$(printf 'line\nbreak')" empty
 echo one >"odd names/ä ö -> *.txt"
@@ -34,7 +35,8 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# Lists the type, mode, owner, time, size, target and name of each file, then content checksums.
+# This script lists each file's type, mode, owner, time, size, target and name, then the checksums
+# of all contents.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -84,7 +86,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """Return a learner without a server; the home's name is an escaped form of the learner's."""
+    """Return a learner without a server, whose home has an escaped form of the learner's name."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -126,7 +128,7 @@ def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
     assert len(manifest["revision"]) == 40
     assert "state/hub/cookie_secret" in names
     assert "secrets/proxy-token" in names
-    # The live database may be half written, so the backup has a copy instead.
+    # The live database may be half written, so the backup contains a copy of it instead.
     assert "state/hub/jupyterhub.sqlite" not in names
 
 
@@ -219,7 +221,7 @@ GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ad
 
 
 def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
-    """Write an archive with this manifest and with folders of these names."""
+    """Write an archive that contains the manifest and a folder for each of the members."""
     with tarfile.open(path, "w:gz") as archive:
         first = tarfile.TarInfo("manifest.json")
         first.size = len(manifest)
@@ -232,7 +234,7 @@ def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
 
 
 def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
-    """Otherwise, the test below would prove nothing. A terminal obeys none of what it says."""
+    """A valid backup must pass, or the next test proves nothing. Control characters are escaped."""
     odd = {**GOOD, "hub": "\x1b]0;title\x07\u202eevil", "made": "\x9b31m\r\ud800" + 1000 * "x"}
     file = write_backup(tmp_path / "x.tar.gz", json.dumps(odd).encode(), ("home-ada", "state"))
     assert backup.check(file) == ["home-ada", "state"]
@@ -273,8 +275,8 @@ def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
                 {"volumes": []},
                 {"volumes": [1, "state"]},
                 {"volumes": ["home-ada", "state", "state"]},
-                {"volumes": ["home-ada"]},  # less than there is
-                {"volumes": ["home-ada", "home-bob", "state"]},  # more than there is
+                {"volumes": ["home-ada"]},  # Fewer volumes than in the archive.
+                {"volumes": ["home-ada", "home-bob", "state"]},  # More than archived.
                 {"volumes": ["home-..", "state"]},
                 {"volumes": ["home-.ada.part", "state"]},
                 {"volumes": ["home-a/../..", "state"]},
@@ -296,7 +298,7 @@ def test_an_odd_manifest_gets_a_sentence(tmp_path, capsys, manifest):
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         named = json.loads(manifest)["volumes"]
         if all(isinstance(name, str) for name in named) and len(named) == 2:
-            members = tuple(named)  # all that is odd is the name
+            members = tuple(named)  # only the names are odd
     file = write_backup(tmp_path / "x.tar.gz", manifest, members)
     with pytest.raises(SystemExit, match="is not a backup that this version understands") as end:
         backup.check(file)
@@ -343,7 +345,7 @@ def test_what_a_file_is_called_or_says_does_not_command_the_terminal(tmp_path):
 
 
 def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
-    """At the end of summer, or when a clock is set, the same second comes again."""
+    """The same second occurs twice when daylight saving time ends or a clock is set back."""
     monkeypatch.setattr(backup, "ROOT", tmp_path)
     monkeypatch.setattr(backup, "datetime", Stopped)
     names = []
@@ -356,7 +358,7 @@ def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
 
 
 class Stopped(datetime):
-    """A clock that stands still."""
+    """A clock that always shows the same time."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
@@ -378,7 +380,7 @@ def test_one_that_is_interrupted_leaves_no_file(hub, ada, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
-    """A limit on the size of files stands in for a full disk."""
+    """A limit on file sizes simulates a full disk."""
     file = tmp_path / "x.tar.gz"
     ended = run(hub, "prlimit", "--fsize=1000", "make", "backup", BACKUP=str(file))
     assert ended.returncode
@@ -387,7 +389,7 @@ def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
 
 
 def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
-    """The backup goes to stdout uncompressed, so that restic can find what has not changed."""
+    """Write the backup to stdout uncompressed, so that restic can detect unchanged data."""
     ended = run(hub, "make", "--silent", "backup", BACKUP="-")
     assert not ended.returncode, ended.stderr
     (tmp_path / "x.tar").write_bytes(ended.stdout)

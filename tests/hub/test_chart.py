@@ -83,7 +83,7 @@ def test_an_authenticator_in_the_values_stays(cluster, tmp_path):
 
 
 def test_an_operators_own_profiles_keep_their_picker(cluster, tmp_path):
-    """These profiles may offer choices that our picker does not have."""
+    """An operator's profiles may offer choices that our picker does not have."""
     hub = ChartHub(tmp_path, cluster)
     path = tmp_path / "config.py"
     path.write_text(path.read_text().replace(PROFILES[0].slug, "their-own"))
@@ -96,7 +96,7 @@ def test_a_misspelt_setting_ends_the_start(cluster, tmp_path):
 
 
 def configuration(hub: ChartHub) -> str:
-    """Return the configuration with which the hub would start, or the error that would stop it."""
+    """Return the configuration that the hub would load, or the error that would stop it."""
     run = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "--config", "config.py", "--show-config"],
         cwd=hub.folder,

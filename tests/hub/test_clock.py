@@ -1,4 +1,4 @@
-"""A clock that was wrong for a while, or is set back: what the hub says and stops afterwards."""
+"""Test what the hub reports and stops after its clock was wrong or was set back."""
 
 from __future__ import annotations
 

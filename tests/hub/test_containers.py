@@ -1,4 +1,4 @@
-"""Use, misuse and kill a hub for a class in real containers, as `make up` starts it."""
+"""Use, misuse and kill a hub for a class, which `make up` starts in real containers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_who_signs_up_waits_for_the_instructor(hub):
     assert "once your instructor lets you in" in hub.sign_up("eve")
     assert "Your instructor has to let eve in first." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
-    # A button that is pressed twice, or on two instructors' pages, still lets the learner in.
+    # Pressing the button twice, or on two instructors' pages, still lets the learner in.
     hub.authorize("eve")
     hub.authorize("eve")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
@@ -118,7 +118,7 @@ def test_log_in_attempts_are_limited(hub):
     ClassLearner(hub, "guessed")
     for _ in range(5):
         assert "Invalid username or password" in hub.login("guessed", "wrong").text
-    page = hub.login("guessed")  # the right password, but too early
+    page = hub.login("guessed")  # the right password, but still locked out
     assert page.status_code == 429
     assert re.search(r"too many wrong passwords\. Try again in \d+ seconds\.", page.text)
 
@@ -126,7 +126,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # a log-in becomes `teacher`, which would not match
+        hub.up(COURSE_ADMIN="Teacher")  # log-in names are lowercased, so cannot match
 
 
 @pytest.mark.parametrize(
@@ -163,16 +163,16 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
     ("peer", "forwarded", "address"),
     [
         ("172.18.0.1", "198.51.100.7", "198.51.100.7"),
-        ("172.18.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),  # the first address is forged
-        ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # behind HTTPS
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),  # The first address is forged.
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # Behind HTTPS.
         ("172.18.0.1", "127.0.0.1", "172.18.0.1"),
         ("172.18.0.1", "", "172.18.0.1"),
-        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # a learner's server that bypasses the proxy
+        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # A learner's server without the proxy.
         ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
-        ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # one person's 2^64 addresses
-        ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # a trusted proxy
+        ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # One person's /64.
+        ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # A trusted proxy.
         ("172.18.0.1", "198.51.100.7, ::ffff:10.1.2.3, ::1", "198.51.100.7"),
-        ("172.18.0.1", "198.51.100.7, 11.1.2.3", "11.1.2.3"),  # an untrusted proxy
+        ("172.18.0.1", "198.51.100.7, 11.1.2.3", "11.1.2.3"),  # An untrusted proxy.
         ("172.18.0.1", "198.51.100.7, unknown", "unknown"),
         ("172.18.0.9", "198.51.100.7, 10.1.2.3", "172.18.0.9"),
     ],
@@ -183,7 +183,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
 
 
 def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
-    """On a cluster, the proxy is a pod. Learners' pods reach the hub, too, but are not trusted."""
+    """On a cluster, the proxy is a pod. Learners' pods also reach the hub, but are not trusted."""
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
     monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
     forwarded = "198.51.100.7, 10.244.7.3"
@@ -223,7 +223,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     assert zoe.api("GET", "/hub/api/user").status_code == 403
     assert "already in use" in hub.sign_up("zoe", "another horse 9")
     assert "Invalid username" in hub.login("zoe").text
-    # Signing up cannot take over a name that the administrator has entered by hand, either.
+    # A sign-up cannot take over a name that the administrator has added by hand.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
     assert "already in use" in hub.sign_up("boss")
@@ -247,7 +247,7 @@ def test_open_sign_up_lets_in_at_once(new_hub):
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
 
 
-# --- What a learner gets
+# --- A learner's server
 
 
 def test_the_picker_says_why_there_is_no_gpu(ada):
@@ -310,7 +310,7 @@ except OSError as error:
 for pid in children:
     os.kill(pid, 9)
 """
-    said = ada.run("python", "-c", bomb)  # empty if all 3000 processes could start
+    said = ada.run("python", "-c", bomb)  # the output is empty if all 3000 processes could start
     count, reason = said.split(" ", 1)
     assert int(count) < 1024
     assert reason == "Resource temporarily unavailable\n"
@@ -329,7 +329,7 @@ def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):
     def size() -> int:
         return sum(path.stat().st_size for path in logs.iterdir() if path.exists())
 
-    # The engine still writes, rotates and compresses after the flood has ended.
+    # The engine still writes, rotates and compresses the log after the flood has ended.
     wait_until(lambda: size() > 2**20, "the log holds the flood")
     assert size() < 11 * 2**20
     assert ada.api("GET", "/user/{name}/api/status").ok
@@ -387,10 +387,10 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     own_network = ada.hub.engine.networks.get(ada.hub.name)
     gateway = own_network.attrs["IPAM"]["Config"][0]["Gateway"]
     hub = [gateway, ada.hub.port + 1]
-    elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # cloud metadata, the internet
-    with socket.create_server(("127.0.0.1", 0)) as service:  # a local service
+    elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # Cloud metadata and the internet.
+    with socket.create_server(("127.0.0.1", 0)) as service:  # A local service.
         here = [["127.0.0.1", service.getsockname()[1]], ["127.0.0.1", ada.hub.port + 2]]
-        # All of these targets exist, because this machine can reach them.
+        # This machine can reach all of these targets, so they exist.
         for target in (hub, [address(bob), 8888], *here):
             socket.create_connection(target, timeout=10).close()
         targets = [hub, [address(bob), 8888], *([gateway, port] for _, port in here), *elsewhere]
@@ -418,7 +418,7 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
     with_cookie = ada.session.get(ada.hub.url + path, timeout=30)
     for response in (with_token, with_cookie):
         assert response.status_code in (403, 404), response.text
-    # The token in ada's own server, which her kernels can read, gets her no further.
+    # The token of ada's own server, which her kernels can read, gives her no further access.
     token = ada.run("printenv", "JUPYTERHUB_API_TOKEN").strip()
     headers = {"Authorization": f"token {token}"}
     response = requests.get(ada.hub.url + path, headers=headers, timeout=30)
@@ -427,13 +427,13 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
 
 @pytest.mark.parametrize("dots", ["..", "%2e%2e", "%2E.", "..%2f..%2f", "..%5c.."])
 def test_dots_in_an_address_lead_nowhere(ada, bob, dots):
-    """This client sends the dots unchanged; other clients would resolve them first."""
+    """`http.client` sends the dots unchanged; other clients would resolve them first."""
     connection = http.client.HTTPConnection("127.0.0.1", ada.hub.port, timeout=30)
     path = f"/user/ada/{dots}/bob/api/contents"
     connection.request("GET", path, headers={"Authorization": f"token {ada.token}"})
     response = connection.getresponse()
     assert response.status in (302, 400, 403, 404), response.read()
-    if response.status == 302:  # to one of the hub's pages, which checks who is asking
+    if response.status == 302:  # a redirect to a page that checks who is asking
         page = ada.api("GET", response.headers["Location"])
         assert page.status_code in (403, 404), page.text
 
@@ -462,7 +462,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
         assert ada.api("PUT", f"{contents}/{path}", json=file).status_code >= 400
     assert ada.api("DELETE", f"{contents}/notes.txt").status_code >= 400
 
-    # A learner whom the administrator makes an instructor can write after the next start.
+    # A learner whom the administrator makes an instructor can write after a restart of the server.
     teacher = ClassLearner(hub, "teacher")
     group = "/hub/api/groups/instructors/users"
     assert teacher.api("POST", group, json={"users": ["teacher"]}).status_code == 403
@@ -471,7 +471,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
     assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
 
-    # An instructor can also let others in, but cannot change administrators or passwords.
+    # An instructor can also let learners in, but cannot change administrators or passwords.
     page = teacher.session.get(f"{hub.url}/hub/authorize", timeout=30)
     assert 'aria-label="Shut out ada"' in page.text
     assert 'aria-label="Shut out instructor"' not in page.text
@@ -524,7 +524,7 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
     ada.run("sh", "-c", "echo saved > ~/saved")
     before = ada.container.id
     began = hub.container(service).attrs["State"]["StartedAt"]
-    # This kills all processes except the first, which then exits. Docker restarts the container.
+    # Kill all processes except the first, which then exits. Docker restarts the container.
     hub.container(service).exec_run(["sh", "-c", "kill -9 -1"])
 
     def works() -> bool:
@@ -549,13 +549,13 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    # Use each server as soon as it is ready, because the next one may take long to start on a slow
-    # machine.
+    # Use each server as soon as it is ready, because the next one may take a long time to start on
+    # a slow machine.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
     kernel = busy.start_kernel()
-    # The cell prints nothing until it is done, which takes five times as long as a server may idle.
+    # The cell runs five times as long as a server may idle, and prints nothing until it is done.
     began = time.monotonic()
     assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
     assert time.monotonic() - began >= 60
@@ -574,7 +574,7 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
         other.listen()
         with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
             hub.up()
-    hub.up()  # restarts the hub immediately, although Docker would wait
+    hub.up()  # `make up` restarts the hub immediately, although Docker would wait
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
@@ -597,7 +597,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` removes an unused network; its addresses may then be taken."""
+    """`docker network prune` removes unused networks; another one may then take the addresses."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

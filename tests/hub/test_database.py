@@ -118,7 +118,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     path = folder / "jupyterhub.sqlite"
     (good,) = database.copies(folder)
-    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than the good one
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # this copy is newer than the good one
     overwrite(good.with_name("2026-01-01-x.sqlite"))
     path.write_bytes(b"damaged")
     database.recover(folder, replace=False, empty=False)
@@ -138,7 +138,7 @@ def test_a_damaged_database_never_replaces_a_copy(folder, caplog):
         assert names(good) == {"ada"}
 
 
-# --- Not damaged, and not usable either
+# --- Undamaged but unusable
 
 
 def test_a_database_that_another_program_locks_is_not_called_damaged(folder, monkeypatch, caplog):
@@ -172,7 +172,7 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(folder):
         timer.join()
 
 
-# Run as the hub's user: root may write everywhere.
+# This script runs as the hub's user, because root can write everywhere.
 AS_THE_HUB = """
 import sys; from pathlib import Path; from tfcourse.hub import database
 database.{what}
@@ -220,7 +220,7 @@ def test_a_database_that_cannot_be_written_gets_a_sentence(
     assert not list(folder.glob("jupyterhub.sqlite?*"))
 
 
-# --- Copies, and clocks that are wrong
+# --- Copies and wrong clocks
 
 YEAR = 366 * 24 * 3600
 
@@ -234,7 +234,7 @@ def rename(path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("off", [YEAR, -YEAR, 2 * 3600], ids=["ahead", "behind", "two hours"])
 def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
-    """Afterwards, the hub copies again at once, and recovers the latest copy."""
+    """Once the clock is right, the hub makes a copy at once, and `recover` uses the latest copy."""
     path = folder / "jupyterhub.sqlite"
     where = f"sqlite:///{path}"
     (first,) = database.copies(folder)
@@ -246,7 +246,7 @@ def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
         database.look_after(where, folder)
         (copy, _) = sorted(database.copies(folder))[::-1]
         os.utime(copy, (now + off, now + off))
-        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # as such a clock names it
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # as a wrong clock would name it
     rename(path, "afterwards")
     database.look_after(where, folder)
     assert names(database.copies(folder)[0]) == {"afterwards"}
@@ -296,7 +296,7 @@ def test_what_is_put_aside_in_the_same_second_is_all_kept(folder, monkeypatch):
 
 
 class Stopped(datetime):
-    """A clock that stands still."""
+    """A clock that always shows the same time."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
@@ -335,7 +335,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """An unfinished database is never left where the hub looks for a complete one."""
+    """A killed hub never leaves an unfinished database where it expects a complete one."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):
@@ -423,14 +423,15 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
-    """On a server, `recover` copies accounts only into an empty database."""
+    """On a database server, `recover` copies accounts only into an empty database."""
     with pytest.raises(SystemExit, match="restore the server's own backup") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
     assert "recover" not in end.value.code
 
 
-# These create what an older hub leaves behind: accounts, including an administrator's, and a token.
+# The next two scripts create the data of an older hub: accounts, including an administrator's, and
+# a token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator
 c = get_config()
@@ -460,7 +461,7 @@ asyncio.run(main())
 @pytest.mark.network
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """Only JupyterHub 5.0 changed the schema, so a database of version 5.4 needs no upgrade."""
+    """Only JupyterHub 5.0 changed the schema, so a database from version 5.4 needs no upgrade."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -492,7 +493,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     headers = {"Authorization": f"token {token}"}
     user = requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "grace"
-    if upgraded:  # a copy from before the upgrade is kept
+    if upgraded:  # the hub keeps a copy from before the upgrade
         assert "-0eee8c825d24.sqlite" in in_state(hub, "ls /srv/state/hub/copies")
 
 
@@ -541,7 +542,7 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     kept.make("backup", BACKUP=str(file))
     other = new_hub()
     other.make("restore", BACKUP=str(file))
-    other.up()  # with its accounts in a file
+    other.up()  # this hub keeps its accounts in a file
     assert other.login("grace").url == f"{other.url}/hub/spawn"
     ivan = ClassLearner(other, "ivan")
     other.make("backup", BACKUP=str(file))
@@ -556,9 +557,9 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     headers = {"Authorization": f"token {ivan.token}"}
     user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "ivan"
-    ClassLearner(other, "judy")  # her id must not clash with another account's
+    ClassLearner(other, "judy")  # judy's id must not clash with another account's
     other.make("down")
-    # Otherwise, the hub would mistake the earlier file for the present accounts.
+    # Without this check, the hub would mistake the old file for the current accounts.
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()

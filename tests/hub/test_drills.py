@@ -1,6 +1,6 @@
-"""Drills: break things while a class works on a real hub in containers; check what work is left.
+"""Drills: break things while a class works on a real hub in containers; check what survives.
 
-Some drills print how long it took until learners could continue. To see these times, run
+Some drills print how long it took until learners could continue to work. To see these times, run
 `pytest tests/hub/test_drills.py -rP`.
 """
 
@@ -75,7 +75,7 @@ def start(learner: ClassLearner) -> float:
 
 @pytest.fixture(scope="module")
 def working(learners) -> list[ClassLearner]:
-    """Return the five learners who continue, each with a running server."""
+    """Return the five learners who keep working, each with a running server."""
     for learner in learners[:5]:
         if not learner.server():
             learner.start_server()
@@ -89,7 +89,7 @@ def test_five_learners_work_on_while_the_hub_is_killed(hub, working):
         save(learner, "before").raise_for_status()
     before = [learner.container.id for learner in working]
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    # Without the hub, cells run and notebooks are saved, because the proxy still has the routes.
+    # Without the hub, cells still run and notebooks are saved, because the proxy has the routes.
     for learner, kernel in zip(working, kernels, strict=True):
         assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
         save(learner, "meanwhile").raise_for_status()
@@ -109,7 +109,7 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     # Some learners have a container that the hub has not recorded yet; others have none.
     wait_until(lambda: containers(hub, starting), "the first containers exist")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    left = hub.engine.containers.create(  # as if killed between two requests to the engine
+    left = hub.engine.containers.create(  # as if the hub died between two requests to Docker
         f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
     )
     wait_until(hub.answers, "the hub is back")
@@ -143,7 +143,7 @@ def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
 
 
 def test_stop_and_start_at_once(working):
-    """A learner may restart a server several times after reading that this helps."""
+    """A learner may restart the server several times after reading that a restart helps."""
     learner = working[0]
     for _ in range(3):
         learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
@@ -154,10 +154,10 @@ def test_stop_and_start_at_once(working):
 @pytest.mark.root
 def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     learner = ClassLearner(hub, "full")
-    # The home is a file system in memory, with a size of 30 MB.
+    # The learner's home is a tmpfs of 30 MB.
     home = hub.homes / "homes" / "full"
     home.mkdir()
-    # The hub's container does not see what is mounted after its start, but the folder below it.
+    # The hub's container does not see a mount made after its start, only the folder underneath.
     os.chown(home, 1000, 1000)
     options = "size=30m,uid=1000,gid=1000,mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", home], check=True)
@@ -179,8 +179,8 @@ except OSError as error:
     assert refused.status_code == 500
     assert re.search("full|No space left", refused.json()["message"])
     assert saved(learner) == "kept"
-    save(working[1], "mine").raise_for_status()  # other learners are not affected
-    # The server starts nevertheless, because the learner can only free space from within it.
+    save(working[1], "mine").raise_for_status()  # Other learners are not affected.
+    # The server must start on a full disk, because the learner needs the server to delete files.
     learner.stop_server()
     learner.start_server()
     assert saved(learner) == "kept"
@@ -191,7 +191,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("killed", [("hub", "proxy"), ("hub",)], ids=" ".join)
 def test_a_power_cut_that_leaves_empty_files_is_survived(hub, killed):
-    """Hub and proxy agree on a new token, and nobody comes in with an empty password."""
+    """The hub and the proxy agree on a new token, and nobody gets in with an empty password."""
     learner = ClassLearner(hub, f"cut{len(killed)}")
     learner.start_server()
     save(learner, "kept").raise_for_status()
@@ -257,12 +257,12 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
         assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/05_loss_updated_*.ipynb")
     finally:
         hub.remove()
-        for kind in ("cpu", "hub"):  # removes the name, not the image
+        for kind in ("cpu", "hub"):  # remove the image's name, not the image
             engine.images.remove(f"{name}:{kind}", force=True)
 
 
 def upgrade(engine: docker.DockerClient, name: str) -> None:
-    """Build an image with changed lessons, under the name of the current image."""
+    """Build an image with changed lessons, and give it the current image's name."""
     change = r"""sed -i '0,/"source": \[/s//"source": [\n    "Second edition.\\n",/'"""
     dockerfile = f"""
 FROM {name}:cpu

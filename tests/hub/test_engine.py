@@ -26,7 +26,7 @@ def asked_for(request: pytest.FixtureRequest) -> None:
 
 
 def restart(engine: docker.DockerClient) -> None:
-    """Restart the engine in the way that this machine runs it: with systemd or with .ci/docker."""
+    """Restart the engine with systemd or .ci/docker, whichever runs it on this machine."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:

@@ -1,4 +1,4 @@
-"""Test what happens while the disk with the accounts is full, and once there is room again."""
+"""Test the hub while the disk with its accounts is full, and after space is freed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.root
 
 
 class SmallHub(ClassHub):
-    """A hub whose accounts are on a disk of their own, of 40 MB, in memory."""
+    """A hub whose accounts are on a separate tmpfs of 40 MB."""
 
     def mount(self) -> None:
-        """Create the volume, with a file system in memory in its place."""
+        """Create the volume for the accounts, and mount a tmpfs over it."""
         labels = {"project": self.name, "volume": "state"}
         volume = self.engine.volumes.create(
             f"{self.name}_state",
@@ -59,7 +59,7 @@ def whole_log(hub: ClassHub) -> str:
 
 
 def says_why(response: requests.Response) -> bool:
-    """Return whether a page or the REST API says what is wrong."""
+    """Return whether a response from a page or the REST API explains what is wrong."""
     return response.status_code == 503 and "The hub cannot save anything" in response.text
 
 
@@ -82,7 +82,7 @@ def test_what_stopped_while_the_disk_was_full_is_put_right(hub):
         seconds = wait_until(
             lambda learner=learner: not learner.server(), "the hub has noticed", 60
         )
-        print(f"{learner.name}: {seconds:.1f} s after there is room again")
+        print(f"{learner.name}: {seconds:.1f} s after space was freed")
         learner.start_server()
         assert learner.api("GET", "/user/{name}/api/status").ok
         learner.stop_server()
@@ -95,7 +95,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     grace.start_server()
     admin = hub.login("instructor", hub.admin_password).session
     hub.fill()
-    # Grace can go on working, although her server asks the hub who she is.
+    # Grace can keep working, although her server asks the hub to identify her.
     assert grace.api("GET", "/user/{name}/api/status").ok
     session = hub.session()
     form = {"username": "fred", "signup_password": PASSWORD}
@@ -125,7 +125,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     )
     assert says_why(login) or login.url == f"{hub.url}/hub/spawn"
     assert (notice.status_code, "was not changed: No space left" in notice.text) == (503, True)
-    # Nothing is left of what was refused, and all of it works now.
+    # The refused requests left nothing behind, and all of them succeed now.
     assert "You have signed up as fred" in hub.sign_up("fred")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
     assert eve.api("GET", "/hub/api/user").json()["name"] == "eve"

@@ -2,7 +2,7 @@
 
 These tests neither need nor use a GPU. A private Docker engine finds a stand-in for NVIDIA's
 runtime hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. Everything in
-between is real: the hub's requests, and how the engine handles them.
+between is real: the hub's requests and the engine's responses to them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tfcourse.hub.spawners.containers import ContainerSpawner
 IMAGE = "course-gpu-stand-in:gpu"
 GPUS = ["GPU-11111111-aaaa", "GPU-22222222-bbbb"]
 
-# Docker uses this variable to tell nvidia-container-runtime which GPUs a container gets.
+# Docker sets NVIDIA_VISIBLE_DEVICES to tell nvidia-container-runtime which GPUs a container gets.
 NVIDIA_SMI = f"""#!/bin/sh
 for gpu in {" ".join(GPUS)}; do
     case "$NVIDIA_VISIBLE_DEVICES" in *all* | *$gpu*) echo $gpu ;; esac
@@ -39,7 +39,7 @@ done
 
 @pytest.fixture(scope="module")
 def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
-    """Return a second engine, with the stand-ins and a separate folder."""
+    """Return a second Docker engine that has the stand-ins and its own folder."""
     dockerd = shutil.which("dockerd")
     if not dockerd or os.geteuid() != 0:
         pytest.skip("a private Docker engine needs root and `dockerd` on PATH")
@@ -48,10 +48,11 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ncat >/dev/null\necho called >>{folder}/hook\n")
     hook.chmod(0o755)
-    (folder / "daemon.json").write_text("{}")  # so that the engine does not read the one in /etc
+    (folder / "daemon.json").write_text("{}")  # so that the engine ignores /etc/docker/daemon.json
     process = subprocess.Popen(
         [
-            # The network is separate, because an engine without a bridge removes the other's.
+            # The engine gets its own network namespace, because an engine without a bridge would
+            # remove the other engine's bridge.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
@@ -73,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # root owns it, and it takes hundreds of megabytes
+        shutil.rmtree(folder / "data")  # hundreds of megabytes that root owns
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -107,11 +108,11 @@ def stand_in_image(engine: docker.DockerClient) -> bytes:
 
 @pytest.fixture
 def new_spawner(engine_with_gpus, monkeypatch):
-    """Return a function that makes learners' spawners for that engine; remove their containers."""
+    """Return a function that makes spawners for that engine, and remove their containers later."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """A spawner that needs no addresses or tokens, which only a running hub has."""
+        """A spawner that works without the addresses and tokens that only a running hub has."""
 
         _client = None
 
@@ -205,7 +206,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # This container is deleted by hand, so the hub does not know about it.
+        # This container is deleted by hand, so the hub does not know that it is gone.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)
@@ -255,4 +256,4 @@ def test_other_settings_of_the_container_are_kept(new_spawner, engine_with_gpus)
     asyncio.run(ada.start())
     container = engine_with_gpus.containers.get(ada.container_name)
     assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
-    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # unchanged, for a start without a GPU
+    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # unchanged, so later starts get no GPU

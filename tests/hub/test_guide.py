@@ -1,7 +1,7 @@
 """Check that the real kubectl and Helm understand the commands in the guide for clusters.
 
-There is no cluster here. A command that needs one fails because nothing answers; the test then
-makes sure that nothing else was wrong with the command.
+These tests have no cluster. A command that needs a cluster fails because nothing answers; the test
+then checks that nothing else was wrong with the command.
 """
 
 import json
@@ -28,7 +28,8 @@ BLOCKS = [
     if "kubectl" in block or "helm" in block
 ] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
 
-# Runs a block of commands. A command that fails because it finds no cluster counts as successful.
+# This script runs a block of commands. A command that fails because it finds no cluster counts as
+# successful.
 SHELL = r"""
 set -eu
 make() { :; }
@@ -80,7 +81,7 @@ def test_a_step_of_the_guide_is_understood(block, tmp_path):
 
 
 def test_the_guide_speaks_of_what_there_is():
-    """A selector or a name that matches nothing has no effect, and no command reports it."""
+    """Commands silently ignore a selector or a name that matches nothing."""
     learners = {
         "component=singleuser-server",
         our_pods.VOLUMES,
@@ -108,7 +109,7 @@ def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(resto
 
 @pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
 def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
-    """Run the pod's own command, which cannot tell a broken connection from the end of the copy."""
+    """To the pod's command, a broken connection looks like the end of the copy."""
     (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
     command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
     (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)

@@ -23,7 +23,7 @@ from tfcourse.hub.spawners import homes
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Return an empty folder for homes, as the hub's container finds it at first."""
+    """Return an empty folder for homes, as the hub's container first finds it."""
     (tmp_path / "homes").mkdir()
     monkeypatch.setattr(homes, "MOUNT", tmp_path / "homes")
     monkeypatch.setattr(homes, "OLD", tmp_path / "old")
@@ -56,7 +56,7 @@ def test_before_that_the_hub_says_what_to_do(folder):
 
 
 def test_a_hub_does_not_serve_the_homes_of_another(prepared, monkeypatch):
-    """Compose alone does not know which folder `make up` would use."""
+    """Without `make up`, Compose may mount the wrong folder."""
     monkeypatch.setenv("COURSE_NAME", "another")
     with pytest.raises(SystemExit, match="holds the homes of the hub 'course', not 'another'"):
         homes.path_on_server()
@@ -109,7 +109,7 @@ def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
 
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
-    """The homes may be another hub's."""
+    """The homes might belong to another hub."""
     (prepared / homes.MARKER).write_bytes(ruin)
     for last in (b"", b"/srv/other", None):
         (tmp_path / "homes-path").unlink()
@@ -147,7 +147,7 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
 def test_a_home_that_its_learner_can_use_is_ready(prepared):
     assert homes.ready("ada") is None
     home = prepared / "homes" / "ada"
-    home.chmod(0o500)  # a learner can do that
+    home.chmod(0o500)  # a learner can do this
     assert homes.ready("ada") is None
     assert home.stat().st_mode & 0o777 == 0o700
 
@@ -195,7 +195,7 @@ def test_a_path_that_docker_would_misread_gets_a_sentence(monkeypatch, value):
 
 @pytest.fixture
 def old(folder) -> Path:
-    """Return the folder of an earlier version's volume, with work in it."""
+    """Return the folder of a volume from an earlier version, with a learner's work in it."""
     old = folder.parent / "old"
     old.mkdir(mode=0o755)
     (old / "work.ipynb").write_text("mine")
@@ -219,9 +219,9 @@ def test_a_volume_is_taken_over(prepared, old):
 @pytest.mark.parametrize("name", ["home-ada", "shared"])
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
 def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
-    """The take-over is killed before each rename, and before the volume is removed.
+    """Kill the take-over before each rename, and before the volume is removed.
 
-    The folder `shared` already exists before its take-over, but it is empty.
+    Before its take-over, the folder `shared` already exists but is empty.
     """
     target = prepared / {"home-ada": "homes/ada", "shared": "shared"}[name]
     calls = itertools.count(1)
@@ -241,7 +241,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
         homes.take(name, "of 2026")
         finished = True
     assert (target / "work.ipynb").exists() == finished
-    if finished:  # the volume may be half removed
+    if finished:  # simulate a volume that is half removed
         (old / "work.ipynb").unlink()
     homes.take(name, "of 2026")
     assert (target / "work.ipynb").read_text() == "mine"
@@ -249,7 +249,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
 
 
 def test_a_take_over_waits_for_one_that_still_copies(prepared, old):
-    """A killed command leaves its container running."""
+    """If a take-over's command is killed, its container keeps running."""
     with open(prepared / homes.MARKER) as note, ThreadPoolExecutor(1) as pool:
         fcntl.flock(note, fcntl.LOCK_EX)
         second = pool.submit(homes.take, "home-ada", "of 2026")
@@ -290,7 +290,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """Return a hub whose homes are in volumes, as they were in an earlier version."""
+    """Return a hub whose homes are in volumes, as in an earlier version."""
     hub = new_hub()
     hub.up()
     ada = ClassLearner(hub, "ada")
@@ -351,7 +351,7 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
 
 
 def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
-    """As after a copy without `-a`, or a restore as root."""
+    """Homes belong to root after a copy without `-a` or a restore as root."""
     hub.up()
     bob = ClassLearner(hub, "bob")
     bob.start_server()
@@ -375,7 +375,7 @@ def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
 
 
 def test_a_server_starts_although_its_learners_home_would_end_it(hub):
-    """As tests/images/test_broken_homes.py, but with the hub's server and many faults at once."""
+    """Repeat tests/images/test_broken_homes.py on a hub, with many faults at once."""
     hub.up()
     carol = ClassLearner(hub, "carol")
     carol.start_server()
@@ -394,14 +394,14 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
     told = " ".join(json.loads(settings)["courseNotices"])
     for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
         assert name in told
-    beside = {"path": "tensorflow-course"}  # beside random.py, no kernel starts
+    beside = {"path": "tensorflow-course"}  # a kernel cannot start beside random.py
     kernel = carol.api("POST", "/user/{name}/api/kernels", json=beside).json()["id"]
     assert run_cell(carol, kernel, "print(6 * 7)") == "42\n"
     carol.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
-    """If Compose alone starts the hub, for example, Docker makes an empty folder for the homes."""
+    """If Compose starts the hub without `make up`, Docker makes an empty folder for the homes."""
     other = new_hub()
     run = other.engine.containers.run(
         f"{IMAGE}:hub",
@@ -418,7 +418,7 @@ def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
 
 
 def test_a_take_over_that_is_killed_goes_on(hub):
-    """The take-over is killed while it copies a large home."""
+    """Kill the take-over while it copies a large home."""
     hub.make("down")
     large = f"{hub.name}-home-large"
     fill = "for i in $(seq 2000); do head -c 100000 /dev/urandom >/old/$i; done; chown -R 1000 /old"
@@ -432,7 +432,8 @@ def test_a_take_over_that_is_killed_goes_on(hub):
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    # Only the commands are dead. Their container still copies, and the next take-over waits for it.
+    # Only the commands were killed. Their container still copies, and the next take-over waits for
+    # the container.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

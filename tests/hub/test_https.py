@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """A certificate authority, which keeps its certificates in a folder."""
+    """A certificate authority that keeps its certificates in a folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -63,7 +63,7 @@ class Authority:
         path.write_bytes(encode(Encoding.PEM, *private))
 
     def issue(self, name: str, *names: str, valid=(-DAY, DAY)) -> tuple[Path, Path]:
-        """Issue a certificate for these names and addresses; return its file and its key's file."""
+        """Issue a certificate for these names and addresses; return its file and the key's file."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alternatives = [
@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return an address of this machine that is not loopback, but that others cannot reach."""
+    """Return a non-loopback address of this machine that other machines cannot reach."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]
@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Resolve our names to that address in this process; return its file of trusted authorities."""
+    """Make this process resolve our names to `address`; return the CA bundle that it trusts."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -127,7 +127,7 @@ def new_secure_hub(new_hub, address, trusted) -> Callable[..., ClassHub]:
 
 @pytest.fixture(scope="module")
 def hub(engine, image, authority, address, trusted, new_secure_hub) -> Iterator[ClassHub]:
-    """Return a hub that gets its certificate as it would from Let's Encrypt."""
+    """Return a hub that obtains its certificate as it would from Let's Encrypt."""
     port = free_ports()
     hub = new_secure_hub(
         COURSE_ACME_DIRECTORY=f"https://127.0.0.1:{port}/dir",
@@ -219,7 +219,7 @@ def test_caddy_may_listen_and_nothing_else(hub):
     rights = {line.split(":\t")[0]: line.split(":\t")[1] for line in status.splitlines()}
     assert int(rights["CapBnd"], 16) == int(rights["CapEff"], 16) == 1 << 10  # NET_BIND_SERVICE
     assert rights["NoNewPrivs"] == "1"
-    listen = "import socket; socket.create_server(('127.0.0.1', 7))"  # like 80 and 443, below 1024
+    listen = "import socket; socket.create_server(('127.0.0.1', 7))"  # a privileged port, like 443
     assert caddy.exec_run(["python", "-c", listen]).exit_code == 0
     mounts = {mount["Destination"] for mount in caddy.attrs["Mounts"]}
     files = {"/srv/certificate.pem", "/srv/key.pem", "/srv/acme-root.pem"}
@@ -232,7 +232,7 @@ def test_cookies_are_sent_over_https_alone(ada):
     cookies = {cookie.name: cookie for cookie in ada.session.cookies}
     assert {"jupyterhub-hub-login", "jupyterhub-user-ada", "_xsrf"} <= set(cookies)
     assert [cookie.name for cookie in ada.session.cookies if not cookie.secure] == []
-    assert cookies["jupyterhub-hub-login"].path == "/hub/"  # learners' servers do not get it
+    assert cookies["jupyterhub-hub-login"].path == "/hub/"  # not sent to learners' servers
 
 
 def test_a_kernel_runs_a_cell(ada):
@@ -247,7 +247,7 @@ def test_progress_is_told_while_a_server_starts(hub):
         events = grace.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
         told = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith(b"data:"))
         assert next(told)["progress"] < 100
-        assert not grace.server()["ready"]  # the event was not held back until the end
+        assert not grace.server()["ready"]  # the first event was not held back until the end
         assert list(told)[-1]["ready"]
 
 
@@ -260,7 +260,7 @@ def test_a_large_file_goes_through(ada):
 
 
 class From(HTTPAdapter):
-    """Sends requests from a given address of this machine."""
+    """An adapter that sends requests from a given address of this machine."""
 
     def __init__(self, source: str):
         self.source = source
@@ -340,7 +340,7 @@ def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
         AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
     ):
         stray.make("up")
-    assert time.monotonic() - began < 60  # it does not wait until its time limit
+    assert time.monotonic() - began < 60  # `make up` does not wait until it times out
     stray.remove()
 
 
@@ -375,7 +375,7 @@ def browser(address, launch) -> Iterator[BrowserContext]:
 
 
 def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
-    """Log in; return a page with the learner's JupyterLab, opened under the hub's own name."""
+    """Log in; return a page with the learner's JupyterLab, opened at the hub's own name."""
     page = browser.new_page()
     page.goto(f"{learner.hub.url}/hub/login")
     page.fill("[name=username]", learner.name)
@@ -390,7 +390,7 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     return page
 
 
-# Runs a cell as a notebook in a browser does, with the browser's cookies.
+# This script runs a cell as a notebook in a browser does, with the browser's cookies.
 RUN = """async (base) => {
     const xsrf = document.cookie.match(/_xsrf=([^;]*)/)[1];
     const options = {method: "POST", headers: {"X-XSRFToken": xsrf}, body: "{}"};
@@ -420,7 +420,7 @@ def test_a_learners_server_has_a_name_of_its_own(wildcard, victim, browser):
     assert [name for name, cookie in cookies.items() if not cookie["secure"]] == []
 
 
-# What a learner's page can do in the browser of a person who opens it.
+# These scripts do what a learner's page can do in the browser of anyone who opens it.
 OPEN = "url => { window.opened = window.open(url); }"
 READ = """() => {
     try { return opened.document.body.innerText; } catch (error) { return error.name; }
@@ -459,7 +459,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
         (f"https://bob.{HOST}:{wildcard.https}", bob, "tensorflow-course"),
         (wildcard.url, f"{wildcard.url}/hub/home", "bob"),
     ):
-        # The victim's own pages show that there is something to read.
+        # A page with the same origin can read the secret.
         shown, read = spy(browser, own, url)
         assert secret in shown
         assert read == shown
@@ -469,7 +469,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
 
 
 def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
-    """The README and the operator's guide warn of this; if this test fails, they are outdated."""
+    """The README and the operator's guide warn of this risk. If this test fails, update both."""
     lab(browser, ada)
     assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")[1]
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]

@@ -66,7 +66,7 @@ def test_unknown_profile_or_field_is_a_400_with_a_sentence(hub, options, sentenc
     for page in (form, link):
         assert page.status_code == 400
         assert f"Error: {sentence}" in page.text
-        assert "TensorFlow (CPU)" in page.text  # so that the learner can choose again
+        assert "TensorFlow (CPU)" in page.text  # the page lets the learner choose again
     api = learner.api("POST", "/hub/api/users/{name}/server", json=options)
     assert api.status_code == 400
     assert api.json()["message"].startswith(sentence)
@@ -84,7 +84,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """Return a learner with a kernel and a server that a link started."""
+    """Return a learner with a kernel, whose server was started by a link."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -263,7 +263,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # By now, the process ids that the hub left on disk may belong to other programs.
+    # By the next start, other programs may have the process ids that the hub left on disk.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
@@ -309,19 +309,19 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).status_code == 200
     hub.stop()
 
-    hub.start(COURSE_ADMIN="chief")  # already an administrator, so still logged in
+    hub.start(COURSE_ADMIN="chief")  # chief was already an administrator and stays logged in
     assert chief.get(f"{hub.url}/hub/admin", timeout=30).url == f"{hub.url}/hub/admin"
     hub.stop()
 
 
-# --- Who may come in, and what nobody needs
+# --- Access, and features that are off
 
 
 def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
     learner = Learner(hub, "dorothy")
     learner.start_server()
     files = f"{hub.url}/user/dorothy/api/contents"
-    assert learner.session.get(files, timeout=30).status_code == 403  # not yet through the door
+    assert learner.session.get(files, timeout=30).status_code == 403  # no session on the server yet
     assert learner.session.get(f"{hub.url}/user/dorothy/lab", timeout=60).ok
     assert learner.session.get(files, timeout=30).ok
     thief, elsewhere = requests.Session(), hub.login("dorothy").session
@@ -334,12 +334,12 @@ def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
         page = session.get(f"{hub.url}/hub/home", timeout=30)
         assert page.url.startswith(f"{hub.url}/hub/login")
         wait_until(lambda s=session: s.get(files, timeout=30).status_code == 403, "it asks", 20)
-    # A script's token remains valid, and so does the token with which the server asks the hub.
+    # A script's token remains valid, and so does the token with which the server queries the hub.
     assert learner.api("GET", "/user/{name}/api/contents").ok
     learner.stop_server()
 
 
-# What a learner's server has for browsers: pages, scripts, styles, what the learner has written.
+# What a learner's server sends to browsers: pages, scripts, styles and the learner's own files.
 OF_A_SERVER = [
     "lab",
     "static/lab/index.html",
@@ -357,7 +357,7 @@ OF_A_SERVER = [
 
 
 def test_a_server_answers_only_those_who_may_use_it(hub, working):
-    """A stranger's page could otherwise load scripts that a learner has written."""
+    """Otherwise, a stranger's page could load scripts that a learner has written."""
     extension = hub.state / "homes" / working.name / ".local/share/jupyter/labextensions/mine"
     (extension / "static").mkdir(parents=True)
     (extension / "static" / "own.js").write_text("alert(1)")
@@ -391,7 +391,7 @@ def test_no_extension_is_installed_from_the_internet(working):
 
 
 class Worker(BaseHTTPRequestHandler):
-    """A learner's server whose script asks for the whole host."""
+    """A learner's server whose service worker claims the whole host."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -402,7 +402,7 @@ class Worker(BaseHTTPRequestHandler):
 
 
 def test_no_server_gets_a_service_worker_for_the_whole_host():
-    """Such a worker would see everyone's pages in that browser, and outlive the server."""
+    """Such a worker would see everyone's pages in the learner's browser, and outlive the server."""
     port = free_ports()
     with ThreadingHTTPServer(("127.0.0.1", 0), Worker) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

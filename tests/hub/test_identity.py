@@ -1,4 +1,4 @@
-"""Test who has which address and name, and what happens if a server or the hub hangs."""
+"""Test the addresses and names of servers, and what happens if a server or the hub hangs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def address(learner: ClassLearner) -> str:
 
 
 def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
-    """The hub itself looks every ten seconds only, and until then requests go to that address."""
+    """The hub polls only every ten seconds. Until then, requests would go to the dead container."""
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
     log = hub.container("hub").logs().decode()
@@ -57,7 +57,7 @@ def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
 
 
 def test_an_address_is_not_given_to_the_next_server(hub, ada, bob):
-    """The proxy would send requests for the server that died to somebody else's."""
+    """Otherwise, the proxy would send requests for the dead server to another learner's server."""
     of_ada, of_bob = address(ada), address(bob)
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
@@ -71,7 +71,7 @@ def subnet(hub: ClassHub) -> str:
 
 
 class Engine:
-    """A Docker engine with one network."""
+    """A stand-in for a Docker engine with one network."""
 
     def __init__(self, *taken: str, labels: dict[str, str] | None = None):
         ends = {address: {"IPv4Address": f"{address}/29"} for address in taken}
@@ -133,7 +133,7 @@ for asked in sys.argv[1:]:
 def test_nothing_that_a_server_can_ask_tells_the_names_of_others(hub, ada, bob):
     guesses = ["bob", f"{hub.name}-bob", f"{hub.name}-bob.{hub.name}"]
     found = ada.run("python", "-c", LOOK_UP, address(bob), *guesses)
-    assert bob.container.name in found  # the name server does tell what containers are called
+    assert bob.container.name in found  # Docker's DNS does reveal containers' names
     assert "bob" not in found
     everything = ada.run("sh", "-c", "cat /proc/self/mountinfo /proc/net/arp /etc/hosts; env")
     assert "bob" not in everything
@@ -154,7 +154,7 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
 
     made = [
         make("-ada-40example-2eorg", **{LABEL: hub}),
-        make("_0123456789abcdef", **{LABEL: hub, USER: "bob"}),  # from before the key was lost
+        make("_0123456789abcdef", **{LABEL: hub, USER: "bob"}),  # named before the key was lost
         make("-other"),
     ]
     try:
@@ -172,7 +172,7 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
             container.remove(force=True)
 
 
-# --- One that is slow, one that hangs, one that grows
+# --- Slow calls, a hub that hangs, resource limits
 
 
 def test_docker_calls_that_take_long_keep_nobody_waiting():

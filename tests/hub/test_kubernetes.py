@@ -1,4 +1,4 @@
-"""Test learners' pods on a cluster, which KubeSpawner renders from the chart's values."""
+"""Test the pods that KubeSpawner renders for learners from the chart's values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def with_gpus(tmp_path):
 
 @pytest.fixture
 def render(with_gpus):
-    """Return a function that chooses the given profiles in turn, then renders the pod and claim."""
+    """Return a function that selects the given profiles in turn, then renders the pod and claim."""
 
     async def render(*chosen):
         pod = pods.spawner(KubeSpawner, pods.chart(with_gpus))
@@ -106,7 +106,7 @@ def test_a_pod_has_the_limits_of_its_profile(render, profile):
 
 
 def test_the_images_own_entry_runs(render):
-    """The entry point copies the lessons into the home; a `command` would replace it."""
+    """The entry point copies the lessons into the home; a `command` would bypass it."""
     (container,) = render(CPU)[0]["spec"]["containers"]
     assert "command" not in container
     assert container["args"][0] == "jupyterhub-singleuser"
@@ -160,7 +160,7 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
 
 @pytest.fixture
 def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
-    """Return a stand-in for a cluster with a learner's volume, as a hub in a pod would see it."""
+    """Return a stand-in for a cluster that has a learner's volume, as a hub in a pod sees it."""
     with Cluster(tmp_path) as known:
         known.add_home("ada.lovelace")
         monkeypatch.setattr(our_pods, "API", known.url)
@@ -169,13 +169,13 @@ def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
 
 
 def test_the_hub_knows_whose_work_is_there(known):
-    """Someone who signs up under the name of existing work must wait for the instructor."""
+    """Signing up under a name that already has files needs the instructor's approval."""
     assert our_pods.has_home("ada.lovelace")
     assert not our_pods.has_home("grace")
 
 
 def test_a_volume_that_lost_its_labels_is_still_somebodys(known, render):
-    """A restored volume may have lost its labels, but nobody else may get the work in it."""
+    """A restored volume may have lost its labels, but another learner must not get its contents."""
     _, claim = render(CPU)
     known.claims[0] |= {"name": claim["metadata"]["name"], "labels": {}, "annotations": {}}
     assert our_pods.has_home("ada.lovelace")

@@ -1,4 +1,4 @@
-"""Check that tools/load.py, which measures how many learners a hub can take, counts failures."""
+"""Check that tools/load.py, which measures how many learners a hub can handle, counts failures."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
 
 
 def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):
-    """A hub with its own log-in has no account whose password could be shown."""
+    """If the operator's settings replace the log-in, the hub has no password to show."""
     (tmp_path / "login.py").write_text('c.JupyterHub.authenticator_class = "dummy"')
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
@@ -95,7 +95,7 @@ def test_a_file_that_the_hub_cannot_read_is_not_passed_over(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["native", "lti"])
 def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind):
-    """Settings for our own authenticators must not let everyone in through another one."""
+    """Our authenticators' settings must not let everyone in through a different authenticator."""
     (tmp_path / "github").write_text("of the app\n")
     for name in ("ISSUER", "CLIENT_ID"):
         monkeypatch.setenv(f"COURSE_LTI_{name}", "x" if kind == "lti" else "")

@@ -1,7 +1,7 @@
 """Run a learner's pod with `podman play kube`; KubeSpawner renders it from the chart's values.
 
-There is no cluster here. Podman applies the pod's security context, limits and command. Unlike a
-cluster, it does not create the volumes, so the fixture `volumes` does.
+These tests have no cluster. Podman applies the pod's security context, limits and command. Unlike a
+cluster, Podman does not create the pod's volumes, so the fixture `volumes` does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture
 
 TOKEN = "of the learner"
-# These settings are for machines with both versions of control groups.
+# These settings work with both cgroups v1 and v2.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -43,7 +43,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 
-# Does the same as tests/images/test_course.py, but in a pod that cannot see the clone.
+# This script does the same as tests/images/test_course.py, but in a pod that cannot see the clone.
 RERUN = """
 set -e
 cd /tmp/rerun
@@ -53,13 +53,13 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub: it answers a server that starts, and says who a visitor is."""
+    """A stand-in for the hub that answers a starting server and identifies its visitors."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
         user = {"name": "ada.lovelace", "kind": "user", "admin": False, "groups": []}
         answer = {
-            "/hub/api": (200, {"version": "5.5.0"}),  # as in Zero to JupyterHub 4.4.0
+            "/hub/api": (200, {"version": "5.5.0"}),  # the version in Zero to JupyterHub 4.4.0
             "/hub/api/user": (200, {**user, "scopes": ["access:servers!user=ada.lovelace"]})
             if ours
             else (404, {}),
@@ -79,7 +79,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Return podman with separate storage, removed at the end; skip if podman cannot be used."""
+    """Return a function that runs podman with temporary storage; skip if podman cannot be used."""
     if not shutil.which("podman"):
         pytest.skip("podman is not installed; on Debian, run `apt install podman catatonit`")
     if os.geteuid() != 0:
@@ -111,7 +111,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Copy the learner's image with pytest from the Docker engine to podman; return its name."""
+    """Copy the learner's image, including pytest, from Docker to podman; return its name there."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -133,7 +133,7 @@ def hub() -> Iterator[int]:
 
 @pytest.fixture
 def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
-    """Return a function that makes a pod's volumes as a cluster does, owned by the pod's group."""
+    """Return a function that makes a pod's volumes, owned by the pod's group, as a cluster does."""
     memory = tmp_path / "memory"
     memory.mkdir()
 
@@ -162,7 +162,7 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
 
 @pytest.fixture
 def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
-    """Return a running pod's container, and its server's address."""
+    """Return the container of a running pod, and the server's address."""
     port = free_ports()
     made = site_values(tmp_path)
     (profile,) = made["singleuser"]["profileList"]
@@ -182,7 +182,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # A cluster only records the ports; podman would open them to this machine's whole network.
+    # A cluster only records the ports; podman would expose them to this machine's network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"

@@ -33,7 +33,7 @@ NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
-    """The form as a browser parses it: start tags with attributes, and the text."""
+    """The profile form as a browser parses it: start tags with attributes, and the text."""
 
     def __init__(self, html: str):
         super().__init__()

@@ -10,7 +10,8 @@ import pytest
 from hubs import ROOT
 
 HUB = ROOT / "tfcourse" / "hub"
-# The floors from the first upwards. Modules that are not in a room are on the ground floor.
+# The rooms of each floor, from the first floor upwards. Modules that are not in a room are on the
+# ground floor.
 FLOORS = [
     {"front", "classroom"},
     {"accounts"},

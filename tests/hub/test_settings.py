@@ -100,7 +100,7 @@ def test_a_name_that_docker_would_change_gets_a_sentence(name):
 
 
 def test_the_shown_default_of_the_image_changes_nothing(monkeypatch):
-    """Images that are built here must not be looked for in a registry."""
+    """Docker must not look in a registry for images that are built on this machine."""
     assert "#COURSE_IMAGE=tensorflow-course\n" in settings.example()
     monkeypatch.setenv("COURSE_IMAGE", "tensorflow-course")
     assert not settings.has_registry()
@@ -109,7 +109,7 @@ def test_the_shown_default_of_the_image_changes_nothing(monkeypatch):
 
 
 def test_compose_alone_starts_no_service_for_https():
-    """Without a host name, it would listen on ports 80 and 443 of all addresses."""
+    """Without a host name, the service would listen on ports 80 and 443 of all addresses."""
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
     unasked = {name for name, what in compose["services"].items() if not what.get("profiles")}
     assert unasked == {"proxy", "hub"}
@@ -139,5 +139,5 @@ def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_SIGNUP", "")  # an empty value means the default
     settings.load()
     assert (settings.NAME(), settings.CPUS(), settings.SIGNUP()) == ("of-the-shell", 3, "approval")
-    for name in settings.OPERATORS:  # remove what load() has set
+    for name in settings.OPERATORS:  # remove the variables that load() has set
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Test what a page says if a server accepts requests but does not answer them."""
+"""Test what a page shows if a server accepts requests but does not answer them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hub(new_hub: Callable[..., ClassHub]) -> ClassHub:
 def ada(hub) -> ClassLearner:
     ada = ClassLearner(hub, "ada")
     ada.start_server()
-    assert ada.session.get(f"{hub.url}/user/ada/lab", timeout=60).ok  # it has its own log-in
+    assert ada.session.get(f"{hub.url}/user/ada/lab", timeout=60).ok  # log in to the server itself
     return ada
 
 
@@ -50,8 +50,8 @@ def is_paused(container) -> bool:
 
 @contextlib.contextmanager
 def server_stopped(learner: ClassLearner) -> Iterator[None]:
-    """Stop only the server's process; the container runs on."""
-    # The first process is the container's own. The brackets keep the shell from finding itself.
+    """Suspend only the server's process; the container keeps running."""
+    # Process 1 is the container's own. The brackets keep grep from finding the shell itself.
     server = "kill -$0 $(grep -l '[s]ingleuser' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1)"
     learner.run("sh", "-c", server, "STOP")
     try:
@@ -61,7 +61,7 @@ def server_stopped(learner: ClassLearner) -> Iterator[None]:
 
 
 def page(session: requests.Session, url: str, **headers: str) -> requests.Response:
-    """Open a page as a browser does; fail unless it says something within ten seconds."""
+    """Open a page as a browser does; fail if there is no response within ten seconds."""
     began = time.monotonic()
     response = session.get(url, headers=headers, timeout=10)
     assert time.monotonic() < began + 10
@@ -79,9 +79,9 @@ def test_the_page_of_a_silent_server_says_so_within_ten_seconds(hub, ada, how):
             assert response.status_code == 503
             assert SENTENCE in response.text
             assert "X-JupyterHub-Version" not in response.headers
-        assert page(ada.session, f"{hub.url}/hub/home").ok  # the hub goes on
+        assert page(ada.session, f"{hub.url}/hub/home").ok  # the hub still answers
         began = time.monotonic()
-        head = ada.session.head(url, timeout=10)  # what the page does until there is an answer
+        head = ada.session.head(url, timeout=10)  # the page polls like this until it gets an answer
         assert (head.status_code, head.text) == (503, "")
         assert time.monotonic() < began + 10
     # Nothing is lost.
@@ -99,7 +99,7 @@ def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
 
 
 def test_what_may_take_long_is_not_cut(hub, ada):
-    """A cell, a request to the server's API, and an upload that stalls."""
+    """Long cells, requests to the server's API and stalled uploads must be able to finish."""
     kernel = ada.start_kernel()
     said: dict[str, object] = {}
 
@@ -124,7 +124,7 @@ def test_what_may_take_long_is_not_cut(hub, ada):
 
 
 def test_jupyterlab_learns_that_its_server_is_silent(hub, ada):
-    """It asks every ten seconds which kernels there are."""
+    """JupyterLab asks for the list of kernels every ten seconds."""
     headers = {"Sec-Fetch-Mode": "cors"}
     with paused(ada.container):
         response = ada.session.get(f"{hub.url}/user/ada/api/kernels", headers=headers, timeout=25)

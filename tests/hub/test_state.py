@@ -1,4 +1,4 @@
-"""What the hub writes and later trusts: whole after a power cut, and safe on a terminal."""
+"""Test that the files that the hub trusts survive power cuts and print safely on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfcourse.hub import plain, settings, state
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.operations import engine
 
-# What a power cut leaves of a file.
+# Contents that a power cut can leave in a file.
 RUINS = [b"", b"\n", b"\0" * 20, b"abc", b"\xff\xfe" * 20, b"abcd efgh jkmn pqrs"]
 
 
@@ -57,7 +57,7 @@ def test_hub_and_proxy_agree_on_a_token_that_was_damaged(tmp_path, monkeypatch):
 def test_a_damaged_cookie_secret_is_made_anew_and_says_what_follows(tmp_path, capsys, ruin):
     file = tmp_path / "cookie_secret"
     state.cookie_secret(file)
-    assert not file.exists()  # JupyterHub makes its own
+    assert not file.exists()  # JupyterHub makes its own secret
     file.write_bytes(ruin)
     state.cookie_secret(file)
     made = file.read_text()
@@ -81,7 +81,7 @@ def test_a_secret_that_cannot_be_read_gets_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("write", [state.write, state.write_once])
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, write):
-    """And the folder after that. Otherwise, a power cut can leave an empty file."""
+    """Sync the file, rename it, then sync the folder; otherwise, a power cut can empty it."""
     file, done = tmp_path / "file", []
     fsync = os.fsync
 

@@ -1,4 +1,4 @@
-"""Test how values for Zero to JupyterHub are made, and what is rejected with a message."""
+"""Test the values that `make values` makes for Zero to JupyterHub, and what it rejects."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
     assert made["hub"]["networkPolicy"]["enabled"] is True
     assert made["singleuser"]["networkPolicy"]["enabled"] is True
     rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
-    # These are all of the chart's rules; a rule that the values do not name would be open.
+    # These are all of the chart's rules. A rule that the values do not name would be open.
     assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
     assert {
         rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
@@ -67,7 +67,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Images are pulled in advance, idle servers are stopped, and a rush does not stop the hub."""
+    """Images are pulled early, idle servers are stopped, and the hub survives a rush of starts."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -111,7 +111,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 
 
 def test_the_example_changes_no_limit():
-    """A copy of the example gets the limits in the table, even if those change later."""
+    """A copy of the example follows the table of limits, even if the table changes later."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
     assert course == {"gpus": False, "hub": False}
 
@@ -275,7 +275,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """Without a server, the chart would use a file that vanishes with the hub's container."""
+    """Without PostgreSQL, the chart would use a file that vanishes with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -287,7 +287,7 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         ("hub/nodeSelector/pool", "core"),
         ("imagePullSecrets", [{"name": "course-registry"}]),
         ("singleuser/extraEnv/LANG", "de_DE.UTF-8"),
-        ("hub/extraEnv/DOCKER", "podman"),  # a name in our table, but not for a cluster
+        ("hub/extraEnv/DOCKER", "podman"),  # in our table, but not a setting for clusters
         ("scheduling/corePods/tolerations", []),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, va
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
-    """A new version of KubeSpawner may rename a trait, for example."""
+    """For example, a new version of KubeSpawner may rename a trait."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
@@ -464,8 +464,8 @@ def needs_helm():
 def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
     """A small chart puts the values into a Secret, which is how the real chart's hub gets them.
 
-    Helm neither loses nor rewrites any value: no number, and not the empty value with which a
-    profile removes the previous profile's GPU.
+    Helm must keep every value unchanged, including numbers and the null with which a profile
+    removes the previous profile's GPU.
     """
     needs_helm()
     chart, path = tmp_path / "chart", tmp_path / "values.yaml"
@@ -489,7 +489,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 @pytest.mark.network
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
-    """The chart's own schema and templates accept the values. Skip without Helm or the chart."""
+    """The chart's schema and templates accept the values. Skip if Helm or the chart is missing."""
     needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect
 
 from tfcourse.hub import settings
 
-MEMORY = 700  # MB for a learner's server in these tests: enough for a kernel, but easy to fill
+MEMORY = 700  # MB of memory for a learner's server: enough for a kernel, but easy to fill
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,11 @@ def test_lab_shows_the_servers_memory_and_warns_near_the_limit(page, ada):
     expect(shown).to_be_visible()
     light_red = "rgb(255, 210, 210)"
     expect(shown).not_to_have_css("background-color", light_red)
-    wait_for_kernel(page)  # the lesson's kernel needs memory, too
+    wait_for_kernel(page)  # the lesson's kernel also needs memory
     kernel = ada.start_kernel()
     run_cell(ada, kernel, f"fill = bytes([1]) * int({0.62 * MEMORY * 2**20})")
     expect(shown).to_have_css("background-color", light_red)
-    # There is only one indicator, because a second one would also poll the server.
+    # There must be only one indicator, because a second one would also poll the server.
     expect(page.get_by_text("Mem:")).to_have_count(1)
     ada.api("DELETE", f"/user/{{name}}/api/kernels/{kernel}").raise_for_status()
 
@@ -126,7 +126,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file as a learner without a kernel; return whether the tab's server is stopped."""
+        """Save a file as a learner without a kernel; return whether the tab's server stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
         page.wait_for_timeout(1000)  # the tab stays active in the meantime
@@ -135,7 +135,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     wait_until(stopped, "the tab's server is stopped", seconds=300)
     for what in ("metrics/v1", "kernels", "contents/tensorflow-course"):
         assert asked.count(f"{hub.url}/user/away/api/{what}") > 1, "the tab was inactive"
-    # Each request costs the server time, so there must be no more than one indicator needs.
+    # Each request costs the server time, so the page must send no more than one indicator needs.
     seconds = time.monotonic() - began
     assert asked.count(f"{hub.url}/user/away/api/metrics/v1") < seconds / 5 + 5
     assert saves.server()
@@ -156,7 +156,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # no name, because that is half of a log-in
+    assert "<small><time" in login  # hides the name, which is half of a log-in
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -243,7 +243,7 @@ def ask(hub: ClassHub, query: str) -> list[dict]:
 
 
 def queries() -> list[str]:
-    """Return all queries of the dashboard."""
+    """Return all of the dashboard's queries."""
     dashboard = json.loads((MONITORING / "dashboards" / "course.json").read_text())
     found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     return [query.replace("$__rate_interval", "1m") for query in found]
