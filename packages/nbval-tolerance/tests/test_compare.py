@@ -69,7 +69,7 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
         ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside an array, it would be a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
-        ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of its number
+        ("0.5712049603462219", "0.571204960346222"),  # each text is the shortest form of its float
         ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),
@@ -293,7 +293,7 @@ weighted avg       0.98      0.98      0.98       450
     ("text", "kinds"),
     [
         (REPORT, ["accuracy"] * 13),
-        # Columns are aligned to the right, to the left, to the centre, or not at all.
+        # Columns are right-aligned, left-aligned, centred, or not aligned at all.
         ("       accuracy  loss\nA          0.93  0.25", ["accuracy", "loss"]),
         ("model  accuracy  loss\nA      0.93      0.25", ["accuracy", "loss"]),
         ("    loss     accuracy\n 0.25          0.93   ", ["loss", "accuracy"]),

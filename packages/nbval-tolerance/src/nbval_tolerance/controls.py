@@ -73,7 +73,7 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's tags and comments that drop a check. The last one is the old name of the second.
+# nbval's tags and comments that drop a check. The last one is an old name of the second one.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
@@ -176,7 +176,7 @@ def check_notebook(notebook: NotebookNode) -> None:
 
 
 def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return errors for text cells with our tags or metadata, which have no effect there."""
+    """Return errors for text cells with our tags or metadata, which affect only code cells."""
     found = {}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -269,7 +269,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our part of the metadata of a cell or notebook; empty if malformed."""
+    """Return our part of the metadata of a cell or notebook; empty if that part is malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 

@@ -23,7 +23,7 @@ LABELS = 16  # The maximum distance between the axes and the nearest labels.
 FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
 ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
 CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
-LINES, RECTANGLES = 500, 100  # Only the largest are considered, up to these numbers.
+LINES, RECTANGLES = 500, 100  # The maximum number considered of each, largest first.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:

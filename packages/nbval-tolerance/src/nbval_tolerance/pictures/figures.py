@@ -15,10 +15,10 @@ Transparent pictures are compared on white and on black, because a notebook may 
 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
-pixels, and changes of a line style, a small marker, a point far from its old place, or a short word
-inside the axes, such as in a legend. Between two versions of Matplotlib, it also misses a changed
-word, thin line or small part. The numbers behind a figure should therefore be printed, so that they
-are compared as text.
+pixels, a changed line style or small marker, a point far from its old place, and a changed short
+word inside the axes, such as in a legend. Between two versions of Matplotlib, it also misses a
+changed word, thin line or small part. The numbers behind a figure should therefore be printed, so
+that they are compared as text.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up t
 # of figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
-# Matplotlib's resolution for an ordinary screen, which is not high-density (retina).
+# Matplotlib's resolution, in dpi, for a screen that is not high-density (retina).
 SHOWN_DPI = 100
 
 # The maximum number of pixels in a picture, a hundred times that of the largest in lessons 02 to
@@ -159,7 +159,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's place: the ninth of the picture that it is in, and its coordinates."""
+    """Describe a block's position by its ninth of the picture and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -316,7 +316,7 @@ def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarr
 
 
 def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
-    """Return blocks with their surroundings: (n, side, side, 3), side 8 plus twice the border."""
+    """Return blocks with a border around them, (n, side, side, 3); side is 8 plus two borders."""
     framed = np.pad(np.asarray(picture), [(border, border)] * 2 + [(0, 0)], mode="edge")
     side = BLOCK + 2 * border
     rows, columns = BLOCK * blocks.T

@@ -254,7 +254,7 @@ class Drawing:
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value in which each name that it refers to is replaced by its number."""
+        """Return a value in which references to elements use numbers instead of names."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )

@@ -167,7 +167,7 @@ class Caller(ABC):
         self.cell.shown |= self.told(printed(node.args)).kinds
 
     def told(self, parts: Iterable[Part]) -> Value:
-        """Return the numbers in a text, except those that the text names and those of no kind."""
+        """Return the numbers in a text, except those that it names and those without a kind."""
         values = [(part, self.value(part.node)) for part in parts if part.node is not None]
         return union(
             Value(value.all)

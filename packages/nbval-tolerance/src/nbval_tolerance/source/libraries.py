@@ -40,8 +40,8 @@ OTHERS = listed(
     "torchmetrics uuid"
 )
 
-# On float32 data, scikit-learn's MLPs and t-SNE amplify rounding as much as other networks do
-# (measured by tests/measure_estimators.py).
+# On float32 data, scikit-learn's MLPs and t-SNE amplify rounding as deep networks do (measured by
+# tests/measure_estimators.py).
 CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
 # These estimators only compare, count and scale, so they stay within the tolerance before training.
 EXACT = re.compile(
@@ -153,7 +153,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name with its library's usual name; Keras, for example, has several."""
+    """Return a dotted name under its library's usual name; Keras, for example, has several."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 

@@ -380,7 +380,7 @@ class Reader(Caller):
 
 
 def is_step(target: ast.expr, value: ast.expr) -> bool:
-    """Tell whether an assignment computes a variable from itself: `w = w - g`, `w = step(w)`."""
+    """Tell whether a variable is computed from itself, as in `w = w - g` or `w = step(w)`."""
     difference = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub)
     if not difference and not isinstance(value, ast.Call | ast.ListComp):
         return False

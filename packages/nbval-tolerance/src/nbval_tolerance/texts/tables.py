@@ -52,7 +52,7 @@ def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
 
 
 def corner_end(head: str, line: str) -> int:
-    """Return where the cell above the row names ends; 0 if there is none."""
+    """Return where the cell above the row names ends; 0 if there is no such cell."""
     heads, own = cells(head), cells(line)
     named = len(heads) == len(own) > 1 and re.search(r"[^\W\d_]", line[slice(*own[0])])
     return heads[0][1] if named else 0
