@@ -192,7 +192,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares nothing. It fails if a cell raises an error, and our run records that.
+    # nbmake compares nothing and fails only if a cell raises an error, which our run records.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]

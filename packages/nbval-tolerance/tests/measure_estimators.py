@@ -2,12 +2,12 @@
 
     python measure_estimators.py
 
-It needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are installed.
-It fits each model on a small data set, in float64 and float32, with several BLAS kernels, vector
-units and numbers of threads. Two more runs change the data by one unit in the last place, to stand
-in for processors and compilers that we do not have. Each column gives the largest share of the
-tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. A cell whose share is above
-1 would fail.
+The script needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are
+installed. The script fits each model on a small data set, in float64 and float32, with several BLAS
+kernels, vector units and numbers of threads. Two more runs change the data by one unit in the last
+place, to stand in for processors and compilers that we do not have. Each column gives the largest
+share of the tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. A cell whose
+share is above 1 would fail.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on the first half; return what a lesson prints about the model and the second half."""
+    """Fit on half of the data; return what a lesson prints about the model and the other half."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator

@@ -44,7 +44,7 @@ def table(value: str):
 @pytest.mark.parametrize(
     ("stored", "computed"),
     [
-        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # a stream may be split anywhere
+        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # A stream may be split anywhere.
         # Either stream may arrive first.
         ([stream("a\n"), stream("w", "stderr"), stream("b\n")],
          [stream("w", "stderr"), stream("a\nb\n")]),

@@ -37,7 +37,8 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
     [
         (["model(x)", "model.fit(x, y)", "print(1)"], [UNTRAINED, FIT, TRAINED]),
         (["# model.fit(x)\nprint('.fit(')", "x = fit"], [UNTRAINED, UNTRAINED]),
-        # A function that trains counts where it is called, directly or by another function.
+        # A training function counts as training where it is called, directly or by another
+        # function.
         (
             ["def train(m):\n    m.fit()", "x = 1", "train(m)", "print(1)"],
             [UNTRAINED, UNTRAINED, FIT, TRAINED],
@@ -268,8 +269,8 @@ def test_networks_are_trained_in_many_ways(source):
 @pytest.mark.parametrize(
     "source",
     [
-        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # these only set a mode
-        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # this only shows a gradient
+        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # These only set a mode.
+        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # This only shows a gradient.
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
         TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
@@ -610,8 +611,8 @@ def test_the_cells_whose_variables_a_cell_uses(sources, used):
         "import torch\ndef set_seed(n):\n    torch.manual_seed(n)\nset_seed(3)\ntorch.rand(3)",
         "import lightning as L, torch\nL.seed_everything(1)\ntorch.rand(3)",
         "import jax\njax.random.normal(jax.random.PRNGKey(0))",
-        "df.sample(5)",  # the type of df is unknown
-        "def draw():\n    return np.random.rand()",  # nothing calls it
+        "df.sample(5)",  # The type of df is unknown.
+        "def draw():\n    return np.random.rand()",  # Nothing calls it.
     ],
 )
 def test_seeded(source):

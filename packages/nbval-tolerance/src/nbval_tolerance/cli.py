@@ -102,7 +102,7 @@ def run_probe(options: argparse.Namespace) -> int:
             else (f"no cell of {label(options.notebook)} is")
         )
         raise NotebookError(f"{shown} shown as [{options.cell}]")
-    tags_of(cells[0])  # raises for malformed metadata, which would otherwise be lost
+    tags_of(cells[0])  # raises an error for malformed metadata, which would otherwise be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

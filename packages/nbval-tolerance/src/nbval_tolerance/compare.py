@@ -3,10 +3,9 @@
 A text is treated as a template with numbers in it. The template is compared exactly, and each
 number is compared according to its kind. Integers (counts, shapes, labels) must be equal. A float
 may differ only as much as it varies between machines that work correctly. Before any training, only
-float32 rounding is allowed. In a training log and after training, the limit is based on the changes
-that other instruction sets, thread counts and compilers were measured to cause. Parts that come
-from the run itself (clock times, durations, process ids, memory addresses) are ignored; see
-`passing`.
+float32 rounding is allowed. In a training log and after training, the limit is based on measured
+changes between instruction sets, thread counts and compilers. Parts that come from the run itself
+(clock times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -90,22 +89,22 @@ TOLERANCES = {
         "float": (1e-4, 1e-3),
     },
     Phase.FIT: {
-        "loss": (0.001, 0.04),  # 0.0056 of 0.191
-        "accuracy": (0.004, 0.0),  # 0.0027
-        "held-out loss": (0.002, 0.08),  # 0.0058 of 0.098
-        "held-out accuracy": (0.005, 0.0),  # 0.0032
+        "loss": (0.001, 0.04),  # Measured: 0.0056 of 0.191.
+        "accuracy": (0.004, 0.0),  # Measured: 0.0027.
+        "held-out loss": (0.002, 0.08),  # Measured: 0.0058 of 0.098.
+        "held-out accuracy": (0.005, 0.0),  # Measured: 0.0032.
         "probability": (0.02, 0.0),
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),
     },
     Phase.TRAINED: {
-        "loss": (0.002, 0.08),  # 0.003 of 0.094
-        "accuracy": (0.005, 0.0),  # 0.0020
-        "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
-        # 0.3 of 8.6. Percentages of 1,000 images changed by 1.1, so lesson 07 tags the cell that
-        # prints them.
+        "loss": (0.002, 0.08),  # Measured: 0.003 of 0.094.
+        "accuracy": (0.005, 0.0),  # Measured: 0.0020.
+        "probability": (0.02, 0.0),  # Measured: 0.02, in a mean score printed with two decimals.
+        # Measured: 0.3 of 8.6. Percentages of 1,000 images changed by 1.1, so lesson 07 tags the
+        # cell that prints them.
         "percentage": (0.5, 0.0),
-        "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
+        "float": (0.02, 0.08),  # Measured: 0.084 of 1.211, the largest value of a feature map.
     },
 }
 
@@ -118,8 +117,8 @@ DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-MOST_NUMBERS = 4  # the maximum number of values from one line that a message names
-MOST_LINES = 2000  # longer texts are not aligned line by line to find the new lines
+MOST_NUMBERS = 4  # The maximum number of values from one line that a message names.
+MOST_LINES = 2000  # Longer texts are not aligned line by line to find the new lines.
 
 
 @dataclass(frozen=True)
@@ -269,15 +268,15 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     rules
         How strictly to compare.
     label
-        The name of what is printed, such as a probe's name. Its words give the kind of a number
-        that no word in the text names. The name may also contain keys of `rules.between`.
+        The name of what is printed, such as a probe's name. The words of the label give the kind of
+        a number that no word in the text names. The name may also contain keys of `rules.between`.
 
     Returns
     -------
     Comparison
         The comparison has no differences if the texts match. White space counts only as a
-        separator: NumPy pads a column to its widest entry and may wrap an array at other places, so
-        one changed digit can move the rest. The ruled lines of tables are ignored. With
+        separator, because NumPy pads columns to their widest entry and may wrap arrays elsewhere,
+        so one changed digit can shift the rest. The ruled lines of tables are ignored. With
         `rules.exact`, everything counts except colours and white space at the ends of lines.
     """
     if rules.exact:
@@ -366,7 +365,7 @@ def distance(stored: str, computed: str, kind: str) -> float:
 def tolerance(
     stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0, alone: bool = True
 ) -> float:
-    """Return how far a number of a kind may move.
+    """Return how far a number may move, given its kind.
 
     The result includes one unit of the last printed digit if `has_unit` is true. NumPy strips
     trailing zeros, so the longer of the two numbers decides which digit is the last. `scale` is the
@@ -412,8 +411,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):
-        return absolute  # a small share in [0, 1] can differ as much as a large one
-    if kind == "percentage":  # the spread of a share of n grows with the root of the share
+        return absolute  # A small share in [0, 1] can differ as much as a large one.
+    if kind == "percentage":  # The spread of a share of n grows with the root of the share.
         return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
     if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant or a p-value
         return 0.0
@@ -423,8 +422,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
 def magnitude(line: Line, token: Token, kind: str) -> float:
     """Return the largest magnitude of the numbers beside a number, in its array or row.
 
-    Only a percentage, or a number that no word names, has a row. The row consists of the numbers on
-    the same line that are printed with the same number of decimals.
+    Only a percentage or an unnamed number has a row, which consists of the numbers on the same line
+    that are printed with the same number of decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
@@ -435,9 +434,9 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 
     After training, rounding can often flip a digit. Before training, float32 rounding moves a
     number by 1e-7 of its value, or of `scale`, the largest number beside it. A number with three
-    digits or fewer is hardly ever close enough to a rounding boundary. A number that stands `alone`
-    needs six digits if it has an exponent, as constants and p-values do, or if its number of
-    decimals has changed, which indicates another format.
+    digits or fewer is hardly ever close enough to a rounding boundary to flip. A number that stands
+    `alone` needs six digits if it has an exponent, as constants and p-values do, or if its number
+    of decimals has changed, which indicates another format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -513,7 +512,7 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
 
 
 def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
-    """Say which numbers of a text are outside the range that `rules.between` gives for them."""
+    """Say which numbers in a text are outside the range that `rules.between` gives for them."""
     result = compare_text(text, text, rules, label)
     outside = (number for number in result.numbers if number.between and number.used > 1)
     return [f"line {number.line}: {number}" for number in outside]
@@ -536,7 +535,7 @@ class Passing:
     Attributes
     ----------
     line
-        The number of its line, starting at 1.
+        The number of the part's line, starting at 1.
     text
         The part itself.
     what

@@ -1,4 +1,4 @@
-"""A project's settings for its notebooks: `[tool.nbval-tolerance]` in `pyproject.toml`."""
+"""The settings for a project's notebooks, `[tool.nbval-tolerance]` in `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from nbval_tolerance.compare import TOLERANCES, Phase
 
 TABLE = "nbval-tolerance"
-# The kinds of numbers that the table accepts. They do not distinguish training from held-out data.
+# The kinds of numbers that the table accepts. These kinds do not distinguish training data from
+# held-out data.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
 FIXED = {
     "setting": "a setting is a constant and must be equal",
@@ -50,7 +51,7 @@ class Config:
         or searches when it is given no path.
     training
         Calls that train a model in a way that depends on chance or amplifies rounding, in addition
-        to the built-in ones. Each call is the name of a function or method, such as `train_epoch`.
+        to the built-in ones. Each entry is the name of a function or method, such as `train_epoch`.
     deterministic
         Calls that look like training but give the same result on every machine, except for
         rounding.
@@ -183,7 +184,7 @@ CHECKS = {
 
 
 def table_of(file: Path) -> object:
-    """Return the table under our name in a TOML file; None if there is none.
+    """Return this package's table in a TOML file; None if the file has no such table.
 
     Raises
     ------

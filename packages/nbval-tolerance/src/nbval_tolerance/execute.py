@@ -103,7 +103,7 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
 
 
 def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
-    """Return, for each cell that changed, what a reader would see change.
+    """Return a description of what a reader would see change, for each cell that changed.
 
     Figures are drawn side by side in a file. If a cell was edited since its output was stored,
     every change is reported, because edits are intentional.
@@ -155,9 +155,9 @@ def execute(
     Parameters
     ----------
     notebook
-        The notebook to change in place. It gets outputs, execution counts 1…n, the hash of each
-        cell's source and the values of its probes, but no trace of who ran it or when. The metadata
-        of its own kernel is kept.
+        The notebook to change in place. The notebook gets outputs, execution counts 1…n, the hash
+        of each cell's source and the values of its probes, but no trace of who ran it or when. The
+        metadata of its own kernel is kept.
     folder
         The kernel's working directory.
     config
@@ -174,7 +174,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # the outputs of each cell when it ended
+    left: dict[int, list] = {}  # the outputs of each cell at the time when it ended
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):

@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbval_tolerance.config import Config
 
 # For each node, the keys that this package, nbval and nbclient read, with the required types.
-TEXT = (str, list)  # a string or a list of lines
+TEXT = (str, list)  # A string or a list of lines.
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
 CODE = {"outputs": list, "execution_count": (int, type(None))}

@@ -37,7 +37,7 @@ EMBEDDED = re.compile(
 )
 # The plain-text representation of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-# An output whose MIME type starts with this prefix names a widget model, which differs in each run.
+# An output whose MIME type starts with this prefix names a widget's model differently in each run.
 WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
@@ -91,8 +91,9 @@ def compare_outputs(
 
     Streams, results, displays and errors must come in the same order and with the same MIME types.
     MIME types in `rules.skip`, and the view of a live widget that has another representation, are
-    ignored. So is the order of stdout and stderr, which is random. Texts, HTML (as a reader sees
-    it), JSON and pictures are compared by content. Any other content only has to be present.
+    ignored. The order of stdout and stderr is also ignored, because it is random. Texts, HTML (as a
+    reader sees it), JSON and pictures are compared by content. Any other content only has to be
+    present.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def compare_data(
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text shows more clearly what they are
+        rules = replace(rules, seeded=False)  # the plain text names the numbers better
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
@@ -236,7 +237,7 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return the share of its tolerance that a figure used, in the form of a `Number`."""
+    """Return the share of its tolerance that a figure used, as a `Number`."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
@@ -312,7 +313,7 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # even an empty cell counts
+            self.parts.append(" │ ")  # Even an empty cell counts.
         elif tag == "img":  # An embedded picture only has to be present. Others need the same URL.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))

@@ -37,10 +37,10 @@ STARTUP_TIMEOUT = 60.0  # Seconds.
 # busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
-# The environment variables that a kernel inherits. They locate programs, data and certificates, and
-# control how this machine computes. Other variables of a shell, an editor or a CI service could
-# change what a notebook shows: MPLBACKEND=agg suppresses every figure, PYTEST_CURRENT_TEST makes
-# ipykernel capture other output, and COLUMNS changes where lines break.
+# The environment variables that a kernel inherits. These variables locate programs, data and
+# certificates, and control how this machine computes. Other variables of a shell, an editor or a CI
+# service could change what a notebook shows: MPLBACKEND=agg suppresses every figure,
+# PYTEST_CURRENT_TEST makes ipykernel capture other output, and COLUMNS changes where lines break.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),

@@ -1,8 +1,8 @@
 """Decide whether a new picture matches the stored one. Pure functions of two files.
 
 Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour is within the range
-of the colours at the same place in the other picture and one pixel around it. An edge may therefore
-be smoothed differently or snap to the next pixel, but nothing may appear, disappear or change its
+of the colours at the same place, or one pixel away, in the other picture. An edge may therefore be
+smoothed differently or snap to the next pixel, but nothing may appear, disappear or change its
 colour. All blocks must agree.
 
 This comparison is too strict once a network has been trained, or if another version of Matplotlib
@@ -16,9 +16,9 @@ Transparent pictures are compared on white and on black, because a notebook may 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
 pixels, a changed line style or small marker, a point far from its old place, and a changed short
-word inside the axes, such as in a legend. Between two versions of Matplotlib, it also misses a
-changed word, thin line or small part. The numbers behind a figure should therefore be printed, so
-that they are compared as text.
+word inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also
+misses a changed word, thin line or small part. The numbers behind a figure should therefore be
+printed, so that they are compared as text.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # in levels; any lower contrast counts as this value
 
 # The maximum distance, in pixels, at which a block's match is searched for. Matplotlib 3.10 draws
-# the x label of figure 03-23 seven pixels lower than 3.11. Across the combinations, the band of
-# figure 06-17 moved by 6 pixels.
+# the x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations
+# of instruction set and threads, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
 # If a larger share of the blocks differs, the pictures are unrelated, and the slow search is
@@ -159,7 +159,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's position by its ninth of the picture and its coordinates."""
+    """Describe a block's position: which ninth of the picture it is in, and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -195,7 +195,7 @@ def read(data: bytes) -> Image.Image:
         for number, frame in enumerate(frames):
             result.paste(frame, (0, number * picture.height))
     dpi, _ = picture.info.get("dpi", (SHOWN_DPI, SHOWN_DPI))
-    if (times := round(dpi) // SHOWN_DPI) > 1:  # PNG stores 200 as 199.9996
+    if (times := round(dpi) // SHOWN_DPI) > 1:  # PNG stores 200 dpi as 199.9996
         result = result.reduce(times)
     result.info = picture.info
     return result
@@ -330,10 +330,10 @@ def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is outside the colours around it in `other`, 0 to 255.
+    """Return how far each pixel of `one` is outside the range of colours around it in `other`.
 
     The arguments are windows of blocks with a border of one pixel, (n, 10, 10, 3). The result is
-    (n, 8, 8).
+    (n, 8, 8), from 0 to 255.
     """
     one = one[:, 1:-1, 1:-1]
     low, high = around(other, np.minimum), around(other, np.maximum)
@@ -357,8 +357,8 @@ def best_match(
     blocks
         Rows and columns, (n, 2).
     good
-        Limits in levels, (n,). The search for a block ends when it differs by less than half of
-        its limit.
+        Limits in levels, (n,). The search for a block ends when the difference is less than half of
+        the block's limit.
 
     Returns
     -------

@@ -26,14 +26,14 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million.
+LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million characters.
 DEEPEST = 200  # Nested elements.
 POINTS = 4_000_000  # The maximum number of point-line pairs to measure for one path.
 
-# How far a point may move, in pixels. Rounding in float32 moves it by 2e-5 of a figure's size.
+# How far a point may move, in pixels. Rounding in float32 moves a point by 2e-5 of a figure's size.
 # After training, a curve may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # The limit in colour levels, of 255. A colour map's step can be 16.
+SHADE = {False: 1, True: 16}  # In colour levels of 255. A step of a colour map can be 16 levels.
 UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
@@ -192,9 +192,9 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
         raise UnreadableError("it declares entities")
     if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
+    # The standard parser is safe, because the SVG declares no entities that could expand.
     builder = ElementTree.TreeBuilder(insert_comments=True)
     try:
-        # The SVG declares no entities, so none can expand.
         parser = ElementTree.XMLParser(target=builder, encoding="utf-8")  # noqa: S314
         root = ElementTree.fromstring(svg.strip().encode("utf-8", "replace"), parser)  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:

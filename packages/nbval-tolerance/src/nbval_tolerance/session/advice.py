@@ -9,7 +9,7 @@ from nbval_tolerance.source import Draw
 
 
 def kinds_of(result: Comparison) -> set[str]:
-    """Return what differs: `number`, `range` (a number is outside its range), `figure`, `text`."""
+    """Return what differs, out of `number`, `range` (outside its range), `figure` and `text`."""
     found = {
         "figure" if number.kind == "figure" else "range" if number.between else "number"
         for number in result.numbers

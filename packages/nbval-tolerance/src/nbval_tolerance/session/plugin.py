@@ -102,7 +102,7 @@ class Notebook(IPyNbFile):
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
         self.waiting: list[Cell] = []  # The cells that the kernel has not run yet.
-        self.stopped = ""  # Why the kernel cannot run them.
+        self.stopped = ""  # Why the kernel cannot run any more cells.
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")

@@ -23,7 +23,7 @@ from nbval_tolerance.pytest_plugin import path_setting, setting
 class Report:
     """Collects the results for one notebook, and writes them to files.
 
-    For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, these files are
+    For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, the files are
     `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
     `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder that
     `--nbval-tolerance-dir` names, at the notebook's path relative to pytest's root.

@@ -28,7 +28,7 @@ from nbval_tolerance.source.values import (
 )
 
 DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
-STEPS = 100_000  # The maximum number of expressions read per cell; nested calls multiply.
+STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
 # Methods that add to a container -> whether they add several values.
@@ -105,7 +105,7 @@ class Caller(ABC):
         self.methods: set[str] = set()  # The names of the functions that are methods.
         self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
         self.attributes: dict[str, Value] = {}  # The attributes of all objects, by name.
-        self.metrics: list[Value] | None = None  # From the last call of `compile`.
+        self.metrics: list[Value] | None = None  # The metrics of the last `compile`.
         self.roots: set[str] = set()  # The names of the imported libraries.
         self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1

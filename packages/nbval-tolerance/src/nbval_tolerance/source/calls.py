@@ -99,7 +99,7 @@ def phase_of(call: Call) -> Phase | None:
 
 
 def steps_of(call: Call) -> set[str]:
-    """Return the parts of a training step that a call performs: `gradient`, `update`."""
+    """Return the parts of a training step (`gradient`, `update`) that a call performs."""
     found = set()
     root = call.name.partition(".")[0]
     if call.name.endswith("()"):  # a function that, for example, `jax.grad` returned
@@ -187,7 +187,7 @@ def name_of(node: ast.AST) -> str:
 
 
 def last_of(name: str) -> str:
-    """Return the last part of a dotted name: `Ridge` of `sklearn.linear_model.Ridge()`."""
+    """Return the last part of a dotted name, such as `Ridge` for `sklearn.linear_model.Ridge()`."""
     return name.removesuffix("()").rpartition(".")[2]
 
 

@@ -59,7 +59,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
         found.append(
             unread
             or bool(TIMED.search(source))
-            or "*" in strange  # any name may come from such a module
+            or "*" in strange  # after `import *`, any name may come from such a module
             or bool(variables.read(tree) & strange)
             or bool(called(tree) & taken - made)  # an unknown function
             or leaves_python(tree)

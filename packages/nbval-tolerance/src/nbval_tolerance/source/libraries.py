@@ -1,7 +1,7 @@
 """Facts about libraries: which calls train, what kind of numbers they return, and which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
-that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
+that a call returns, so `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
 methods.
 """
 
@@ -69,7 +69,8 @@ OPTIMIZER = re.compile(
 OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
 # Names of variables whose `train()` method trains.
 TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
-# Names of training functions in unknown modules: `train_one_epoch`, but not `train_test_split`.
+# Names of training functions in unknown modules, such as `train_one_epoch`, but not
+# `train_test_split`.
 TRAINING_NAME = re.compile(
     r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
     r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"

@@ -1,4 +1,4 @@
-"""Describe the possible values of an expression in a notebook's code by names. Pure functions."""
+"""Represent the possible values of an expression in a notebook by names. Pure functions."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def is_object(name: str) -> bool:
 def is_unknown(name: str) -> bool:
     """Tell whether a name may stand for numbers of an unknown kind.
 
-    The name of a class's object does not, because such an object is displayed as its name and
-    settings.
+    The name of an object of a class is excluded, because such an object is displayed as its name
+    and settings.
     """
     if name.startswith(("=", "def ", "class ", "scored ")):
         return False

@@ -151,7 +151,8 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # This applies to `0.93 accuracy`, but not to `0.93 lr: 0.1`, whose word names the next number.
+    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, whose word names the next
+    # number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -171,9 +172,9 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
-    `text` is the number's own line, or a line above it that is the head of a table. In a head, the
-    words of the number's column count first, then those above the row names and a `loss:` before
-    several columns.
+    `text` is the number's own line, or a line above it that is the head of a table. In a table's
+    head, the words of the number's column count first, then those above the row names and a `loss:`
+    before several columns.
     """
     found = words_of(text, words)
     if text is line:

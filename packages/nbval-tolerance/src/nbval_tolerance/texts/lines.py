@@ -31,7 +31,7 @@ class Line:
     text
         The text of the line.
     above
-        The lines above it that may name its numbers, from top to bottom.
+        The lines above this line that may name its numbers, from top to bottom.
     tokens
         The parts that are not plain text, in order.
     """
@@ -46,7 +46,8 @@ class Line:
         """The text with a placeholder for each token, such as `loss # of § at …`.
 
         White space beside brackets and in padding is ignored, so `[ 1. 10.]` and `[1. 9.]` have the
-        same template. So do table cells and progress bars of different widths.
+        same template. Table cells and progress bars of different widths also have the same
+        template.
         """
         parts, at = [], 0
         for token in self.tokens:
@@ -88,7 +89,7 @@ class Line:
 
     @cached_property
     def floats(self) -> int:
-        """How many of the numbers are not integers."""
+        """How many of the line's numbers are not integers."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:

@@ -31,7 +31,7 @@ def is_integer(number: str) -> bool:
 
 
 def value(number: str) -> float:
-    """Return a printed number's value: `101,770.5` is 101770.5."""
+    """Return a printed number's value, such as 101770.5 for `101,770.5`."""
     return float(number.replace(",", ""))
 
 

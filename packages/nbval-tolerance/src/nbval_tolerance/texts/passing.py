@@ -25,9 +25,9 @@ class Token:
     Attributes
     ----------
     start, end
-        Its position in the line.
+        The token's position in the line.
     text
-        Its text.
+        The token's text.
     what
         `number`; `time` for a time of day, with or without a date, that is data; or, for parts that
         are ignored, `id`, `address`, `clock`, `duration` or `bar`.
@@ -53,7 +53,8 @@ PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
+# Each entry contains what is found, strings of which one occurs in every matching line, and the
+# pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
@@ -92,7 +93,7 @@ IDS = [
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process id in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
+    # A process id in the head of a log line, as in `[17113] INFO` or `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -113,7 +114,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Progress bars without box-drawing characters. Their width and filling are ignored.
+# Progress bars without box-drawing characters, whose width and filling are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -279,8 +280,8 @@ def tokens_of(
     above
         The lines above `line` that may be the head of a table, from top to bottom.
     around
-        The lines before and after `line`. A time is data if one of them has a time at the same
-        place.
+        The lines before and after `line`. A time is data if one of these lines has a time at the
+        same place.
     clock
         Whether the code that printed the line reads the clock; None if unknown.
 
@@ -348,8 +349,8 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
     Whether a duration belongs to the run depends on the words between the previous duration and
     this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
     treated like the previous one. A weak word (`training`, `in`) does not count for days, or if
-    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without such a
-    word is data, unless the code reads the clock.
+    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without any
+    such word is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]

@@ -49,7 +49,7 @@ def rendered(text: str) -> str:
 def last_frame(text: str) -> str:
     """Return the text to store, which looks like `text` but contains no earlier frames.
 
-    The visible text keeps its colours. `rendered` returns the same for both texts.
+    The visible text keeps its colours. `rendered` returns the same text for both.
     """
     if not is_moved(text):
         return text
