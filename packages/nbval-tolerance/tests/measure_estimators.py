@@ -231,7 +231,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on half of the data; return what a lesson prints about the model and the other half."""
+    """Fit on the first half; return what a lesson prints about the model and the other half."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator
