@@ -2,17 +2,18 @@
 
     python foreign.py FOLDER --edits edits.toml
 
-FOLDER holds notebooks that were executed once, and the files that they read. The script runs each
-notebook again unchanged, where a failed cell is a false alarm. Then it runs each notebook with
-careless edits of its code: an edit is caught if it makes a passing cell fail. Stock nbval and
-nbmake do the same runs.
+FOLDER holds notebooks that were executed once, and the files that they read. The script first runs
+each notebook again unchanged; any cell that fails is a false alarm. Then the script runs each
+notebook with careless edits to its code. An edit is caught if it makes a passing cell fail. Stock
+nbval and nbmake perform the same runs.
 
-The edits are TOML: `[notebook]` with `name = [["old text", "new text"], …]`, where each old text
-occurs exactly once in the notebook's code. There, `random = [1, 6]` lists code cells (from 0)
-that draw random numbers without a seed. These cells count neither as false alarms nor as catches.
+The edits are a TOML file with a table for each notebook. In the table,
+`name = [["old text", "new text"], …]` defines an edit; each old text occurs exactly once in the
+notebook's code. `random = [1, 6]` lists the code cells (from 0) that draw random numbers without a
+seed. These cells count neither as false alarms nor as catches.
 
-The script keeps results in `--output`. Each time, it repeats the comparison of the outputs that our
-tool has computed, which takes seconds.
+The script caches results in `--output`. Only the comparison of our tool's computed outputs is
+repeated each time, which takes seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ HEAD = (
 
 
 def main() -> int:
-    """Make missing runs, compare all runs and print the table; return 1 if an edit is wrong."""
+    """Perform missing runs, compare all runs and print the table; return 1 if an edit is wrong."""
     options = parse()
     tables = tomllib.loads(options.edits.read_text(encoding="utf-8")) if options.edits else {}
     paths = [
@@ -114,7 +115,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's failed cells with messages, its seconds, and whether it raised a new error."""
+    """Return a run's failed cells with messages, its duration, and whether it raised new errors."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:
@@ -191,7 +192,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares nothing. It fails if a cell raises an error, and our run records that.
+    # nbmake compares nothing and fails only if a cell raises an error, which our run records.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]

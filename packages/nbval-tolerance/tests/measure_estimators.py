@@ -2,11 +2,12 @@
 
     python measure_estimators.py
 
-It needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are installed.
-It fits each model on a small data set, in float64 and float32, with several BLAS kernels, vector
-units and numbers of threads. Two more runs change the data by one unit in the last place, to stand
-in for processors and compilers that we do not have. Each column gives the largest share of the
-tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. Above 1, a cell would fail.
+The script needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are
+installed. The script fits each model on a small data set, in float64 and float32, with several BLAS
+kernels, vector units and numbers of threads. Two more runs change the data by one unit in the last
+place, to stand in for processors and compilers that we do not have. Each column gives the largest
+share of the tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. A cell whose
+share is above 1 would fail.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(1000):
         w -= 0.1 * x.T @ (x @ w - y + y.mean()) / len(y)
     yield "NumPy, linear regression by gradient descent", w
-    for rate in (0.1, 0.3):  # the second is close to a rate that no longer converges
+    for rate in (0.1, 0.3):  # the second rate is close to one that no longer converges
         yield f"NumPy, network by gradient descent, rate {rate}", network(x, y, rate)
     try:
         import statsmodels.api as sm
@@ -221,7 +222,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
     for estimators, x, y in ((regressors, diabetes, progress), (classifiers, digits, labels)):
         for estimator in estimators():
             if type(estimator).__name__ in ("NMF", "LatentDirichletAllocation", "BernoulliRBM"):
-                x = abs(x)  # these need values that are not negative
+                x = abs(x)  # these models need nonnegative values
             name = name_of(estimator)
             found[name + " again" if name in found else name] = outcome(estimator, x, y)
     for name, numbers in functions(diabetes / 3, progress):
@@ -230,7 +231,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on the first half; return what a lesson prints about the model and the second half."""
+    """Fit on the first half; return what a lesson prints about the model and the other half."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator

@@ -63,7 +63,7 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
         ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
-        # A text is explained only by a draw that it depends on.
+        # A difference in text is explained only by a draw that the text depends on.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
         ([RANDOM], {0, 1}, {"text"}, ["random.random"]),

@@ -63,13 +63,13 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
 @pytest.mark.parametrize(
     ("stored", "computed"),
     [
-        ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32
-        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads to the widest entry
+        ("loss 2.5816898", "loss 2.5816901"),  # The last digit of a float32.
+        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads to the widest entry.
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
-        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside an array, it would be a constant
+        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside an array, that is a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
-        ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of its number
+        ("0.5712049603462219", "0.571204960346222"),  # each text is the shortest form of its float
         ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),
@@ -243,7 +243,7 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("learning rate 0.001, loss 0.3", ["setting", "loss"]),
         ("val_acc: 0.95 train_auc 0.97", ["held-out accuracy", "accuracy"]),
         ("lr=0.001 weight_decay: 0.004 Dropout(0.2) 'rate': 0.2 SGD(0.01)", ["setting"] * 5),
-        ("dropout 0.35", ["float"]),  # this may be a row of a table
+        ("dropout 0.35", ["float"]),  # this text may be a row of a table
         ("0.975 accuracy", ["accuracy"]),
         ("reached 0.98 test accuracy", ["held-out accuracy"]),
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),
@@ -293,7 +293,7 @@ weighted avg       0.98      0.98      0.98       450
     ("text", "kinds"),
     [
         (REPORT, ["accuracy"] * 13),
-        # Columns are aligned to the right, to the left, to the centre, or not at all.
+        # Columns are right-aligned, left-aligned, centred, or not aligned at all.
         ("       accuracy  loss\nA          0.93  0.25", ["accuracy", "loss"]),
         ("model  accuracy  loss\nA      0.93      0.25", ["accuracy", "loss"]),
         ("    loss     accuracy\n 0.25          0.93   ", ["loss", "accuracy"]),

@@ -141,8 +141,8 @@ def test_changes_are_shown_and_stored_only_when_accepted(lesson, capsys):
 @pytest.mark.parametrize(
     ("number", "old", "new"),
     [
-        (3, "0.975", "0.974"),  # within its tolerance
-        (0, "'train', ", "'train  ', "),  # only white space
+        (3, "0.975", "0.974"),  # Within its tolerance.
+        (0, "'train', ", "'train  ', "),  # Only white space.
         (1, "display('shown')", "display('shown', metadata={'text/plain': {'colour': 1}})"),
     ],
 )

@@ -84,7 +84,7 @@ def panels(
     below="epoch",
     move=0.0,
 ) -> bytes:
-    """Draw two panels with words between them, outside both."""
+    """Draw two panels with words between them, outside both panels."""
     figure = Figure(figsize=(9, 3.3))
     for ax, title, label in zip(figure.subplots(1, 2), titles, labels, strict=True):
         ax.plot(range(9), 1 / np.arange(1, 10) + move, "o-")
@@ -450,7 +450,7 @@ def test_however_axes_look_texts_beside_them_stay_and_a_curve_may_move(look):
 
 
 def inside(picture: bytes) -> Image.Image:
-    """Return a mask, in the size of the figure, of the blocks that lie inside axes."""
+    """Return a mask of the blocks inside axes, at the size of the figure."""
     grounds = [canvas for canvas, _ in on_grounds(read(picture), read(picture))]
     found = max((axes(canvas)[0] for canvas in grounds), key=np.sum)
     return Image.fromarray(found).resize(grounds[0].size, Image.Resampling.NEAREST)

@@ -30,7 +30,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def notebook(executed: str, pytester: pytest.Pytester) -> Path:
-    """Write that notebook into a separate folder and return its path."""
+    """Write the executed notebook into a separate folder and return its path."""
     path = pytester.path / "small.ipynb"
     path.write_text(executed)
     return path

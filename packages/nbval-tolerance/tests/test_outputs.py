@@ -1,4 +1,4 @@
-"""The comparison of lists of notebook outputs."""
+"""Lists of notebook outputs are compared in order."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def table(value: str):
 @pytest.mark.parametrize(
     ("stored", "computed"),
     [
-        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # a stream may be split anywhere
+        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # A stream may be split anywhere.
         # Either stream may arrive first.
         ([stream("a\n"), stream("w", "stderr"), stream("b\n")],
          [stream("w", "stderr"), stream("a\nb\n")]),
@@ -181,7 +181,7 @@ def test_the_name_of_a_picture_is_not_compared_and_the_picture_is():
     assert not compare_outputs([one], [same], Rules()).differences
     (difference,) = compare_outputs([one], [other], Rules()).differences
     assert difference.what.startswith("the figure differs")
-    # A text is compared if it is not a name or has no picture beside it.
+    # A plain text is compared unless it is only a name beside a picture.
     assert compare_outputs([picture(0, "0.5 <b>")], [picture(0, "0.7 <b>")], Rules()).differences
     names = [display(plain=f"<Model with {units} units>") for units in (64, 128)]
     assert compare_outputs(names[:1], names[1:], Rules()).differences

@@ -1,4 +1,4 @@
-"""The plugin re-runs small notebooks in a real kernel; without TensorFlow, this takes seconds."""
+"""Small notebooks are re-run in a real kernel; without TensorFlow, this takes only seconds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def lesson(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return a copy of that notebook for a test to change."""
+    """Return a copy of the executed notebook for a test to change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
     # Without this setting, the notebook's `fit`, which only prints, would not count as training.
@@ -70,7 +70,7 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
 def run(pytester: pytest.Pytester, monkeypatch):
     """Return a function that runs the plugin on notebooks, as another course would.
 
-    It runs them in this process, because importing everything that Jupyter needs takes seconds.
+    The plugin runs in this process, because importing everything that Jupyter needs takes seconds.
     """
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
@@ -504,7 +504,7 @@ def test_a_cell_that_is_meant_to_raise_may_say_so_in_a_comment(run, pytester):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = "# NBVAL_RAISES_EXCEPTION\n1 / 1"
     nbformat.write(notebook, path)
-    run(path).assert_outcomes(passed=1, failed=2)  # the stored state fails, too
+    run(path).assert_outcomes(passed=1, failed=2)  # the stored state also fails
 
 
 @pytest.mark.parametrize("tag", ["nbval-skip", "skip-execution"])

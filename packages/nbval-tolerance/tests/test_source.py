@@ -1,4 +1,4 @@
-"""A notebook's code tells where cells train, what they show and what they draw at random."""
+"""A notebook's code tells which cells train, what they show, and which draw random numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
     [
         (["model(x)", "model.fit(x, y)", "print(1)"], [UNTRAINED, FIT, TRAINED]),
         (["# model.fit(x)\nprint('.fit(')", "x = fit"], [UNTRAINED, UNTRAINED]),
-        # A function that trains does so when it is called, directly or by another function.
+        # A training function counts as training where it is called, directly or by another
+        # function.
         (
             ["def train(m):\n    m.fit()", "x = 1", "train(m)", "print(1)"],
             [UNTRAINED, UNTRAINED, FIT, TRAINED],
@@ -46,14 +47,14 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
             ["def a():\n    m.fit()\ndef b():\n    a()", "[b() for _ in range(3)]"],
             [UNTRAINED, FIT],
         ),
-        # This also holds within one cell, in any order, and for coroutines.
+        # The same rule applies within one cell, in any order, and to coroutines.
         (["def train():\n    return m.fit()\nloss = train()", "print(1)"], [FIT, TRAINED]),
         (["def b():\n    a()\ndef a():\n    m.fit()", "b()"], [UNTRAINED, FIT]),
         (["def b():\n    a()", "def a():\n    m.fit()", "b()"], [UNTRAINED, UNTRAINED, FIT]),
         (["async def train():\n    m.fit()", "await train()"], [UNTRAINED, FIT]),
         (["async for x in y:\n    m.fit()"], [FIT]),
         (["async with run() as r:\n    m.fit()"], [FIT]),
-        # It also holds for a function that calls itself, a closure and a method.
+        # The rule also applies to recursive functions, closures and methods.
         (["def a(n):\n    a(n - 1)\n    m.fit()", "a(3)"], [UNTRAINED, FIT]),
         (
             ["def make():\n    def go():\n        m.fit()\n    return go", "go = make()", "go()"],
@@ -268,8 +269,8 @@ def test_networks_are_trained_in_many_ways(source):
 @pytest.mark.parametrize(
     "source",
     [
-        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # these only set a mode
-        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # this only shows a gradient
+        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # These only set a mode.
+        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # This only shows a gradient.
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
         TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
@@ -418,7 +419,7 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("def rate(m):\n    return m.score(x, y)\nrate(logistic)", "accuracy"),
         ("def rate(m):\n    print(m.score(x, y))\nrate(logistic)", "accuracy"),
         ("%time logistic.score(x, y)", "accuracy"),
-        # Only a name tells the kind.
+        # Only the identifier reveals the kind.
         ("test_accuracy", "accuracy"),
         ("helper.compute_rmse(y, p)", "loss"),
         ("history.history['val_loss'][-1]", "loss"),
@@ -610,8 +611,8 @@ def test_the_cells_whose_variables_a_cell_uses(sources, used):
         "import torch\ndef set_seed(n):\n    torch.manual_seed(n)\nset_seed(3)\ntorch.rand(3)",
         "import lightning as L, torch\nL.seed_everything(1)\ntorch.rand(3)",
         "import jax\njax.random.normal(jax.random.PRNGKey(0))",
-        "df.sample(5)",  # the type of df is unknown
-        "def draw():\n    return np.random.rand()",  # nothing calls it
+        "df.sample(5)",  # The type of df is unknown.
+        "def draw():\n    return np.random.rand()",  # Nothing calls it.
     ],
 )
 def test_seeded(source):
@@ -622,7 +623,7 @@ def test_the_nearest_draw_comes_first():
     rand, shuffle = "import numpy as np\nnp.random.rand()", "import random\nrandom.shuffle(x)"
     first = Draw(0, "np.random.rand", "np.random.seed(0)")
     second = Draw(1, "random.shuffle", "random.seed(0)")
-    # A seed in a later cell does not affect what is drawn before it.
+    # A seed in a later cell does not affect earlier draws.
     seed = "np.random.seed(0)\nnp.random.rand()"
     assert unseeded(notebook(rand, shuffle, seed)) == [(first,), *2 * [(second, first)]]
 

@@ -376,7 +376,7 @@ def test_a_stamp_keeps_a_reason():
         ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
         ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
         ([("y = f()",), ("plot(y)", picture())], "y"),
-        # It suffices to print the numbers after the figure, or those that they are computed from.
+        # It is enough to print the numbers after the figure, or the numbers they are computed from.
         ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
         ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
         # Only other numbers are printed.

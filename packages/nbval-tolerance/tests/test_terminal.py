@@ -1,4 +1,4 @@
-"""A notebook stores the text that a terminal would show in the end."""
+"""A notebook stores the text that a terminal would finally show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""With nbval, re-run notebooks that train models, and compare their outputs as a reader would.
+"""Re-run notebooks that train models with nbval, and compare their outputs as a reader would.
 
 `pytest --nbval --nbval-tolerance` turns on the plugin. Without pytest, the pure functions
-`compare_text` and `compare_outputs` decide whether a new output says the same as a stored one.
+`compare_text` and `compare_outputs` decide whether a new output matches the stored one.
 """
 
 from __future__ import annotations

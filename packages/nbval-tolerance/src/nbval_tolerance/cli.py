@@ -48,9 +48,9 @@ def parser() -> argparse.ArgumentParser:
         help="run notebooks, show what would change in their outputs, and store the outputs",
         description="Run notebooks in fresh kernels, top to bottom. Show what would change in "
         "their outputs, and store the new outputs once you accept them.",
-        epilog="If a notebook's new outputs say the same as the stored ones, it keeps the stored "
-        "ones. If it fails, or if you do not accept its outputs, its file stays as it "
-        "was, and the exit code is 1.",
+        epilog="If a notebook's new outputs match the stored ones, the stored ones are kept. If "
+        "the notebook fails, or if you do not accept its outputs, its file stays as it was, and "
+        "the exit code is 1.",
     )
     execute.add_argument(
         "notebooks",
@@ -102,7 +102,7 @@ def run_probe(options: argparse.Namespace) -> int:
             else (f"no cell of {label(options.notebook)} is")
         )
         raise NotebookError(f"{shown} shown as [{options.cell}]")
-    tags_of(cells[0])  # raises for malformed metadata, which would otherwise be lost
+    tags_of(cells[0])  # raises an error for malformed metadata, which would otherwise be lost
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

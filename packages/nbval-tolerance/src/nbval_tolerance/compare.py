@@ -1,11 +1,11 @@
-"""Decide whether a new text says the same as the stored one. Pure functions: no pytest, no Jupyter.
+"""Decide whether a new text matches the stored one. Pure functions, without pytest or Jupyter.
 
 A text is treated as a template with numbers in it. The template is compared exactly, and each
-number according to its kind. Integers (counts, shapes, labels) must be equal. A float may differ
-only as much as it varies between machines that work correctly. Before any training, only float32
-rounding is allowed. In a training log and after training, the limit comes from changes measured
-with other instruction sets, thread counts and compilers. Parts that come from the run itself (clock
-times, durations, process ids, memory addresses) are ignored; see `passing`.
+number is compared according to its kind. Integers (counts, shapes, labels) must be equal. A float
+may differ only as much as it varies between machines that work correctly. Before any training, only
+float32 rounding is allowed. In a training log and after training, the limit is based on measured
+changes between instruction sets, thread counts and compilers. Parts that come from the run itself
+(clock times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. `make prove-regression` measured these on lessons 06 to
-# 09 with different thread counts and instruction sets, oneDNN on and off, XLA, no op determinism,
-# and other versions of Python and Matplotlib. The comment after each tolerance gives the largest
-# change measured. Most of these came from XLA, where Dropout drops different units. Some tolerances
-# are more than twice the comment's value, because another network on another processor (AMD Zen)
-# changed more: its training loss by 3.2%, its test loss by 5.7%. The absolute part applies to
-# numbers of order 1; `floor` reduces it for small numbers.
+# kind -> (absolute, relative) tolerance. `make prove-regression` measured the tolerances on lessons
+# 06 to 09 with different thread counts and instruction sets, oneDNN on and off, XLA, no op
+# determinism, and other versions of Python and Matplotlib. The comment after each tolerance gives
+# the largest change measured. Most of the largest changes came from XLA, where Dropout drops
+# different units. Some tolerances are more than twice the value in their comment, because another
+# network on another processor (AMD Zen) changed more: its training loss by 3.2%, its test loss by
+# 5.7%. The absolute part of a tolerance applies to numbers of order 1; `floor` reduces it for small
+# numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
         # float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor
@@ -76,10 +77,10 @@ TOLERANCES = {
         "percentage": (2e-6, 2e-5),
         "float": (2e-6, 2e-5),
     },
-    # These are 50 times the untrained tolerances. In tests/measure_estimators.py, coefficients
-    # changed by 26 times the untrained tolerance in linear algebra on float32 data, by 3 times in
-    # solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the untrained
-    # tolerance.
+    # The tolerances after fitting are 50 times the untrained ones. In tests/measure_estimators.py,
+    # coefficients changed by 26 times the untrained tolerance in linear algebra on float32 data, by
+    # 3 times in solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the
+    # untrained tolerance.
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
         "accuracy": (1e-6, 0.0),
@@ -88,21 +89,22 @@ TOLERANCES = {
         "float": (1e-4, 1e-3),
     },
     Phase.FIT: {
-        "loss": (0.001, 0.04),  # 0.0056 of 0.191
-        "accuracy": (0.004, 0.0),  # 0.0027
-        "held-out loss": (0.002, 0.08),  # 0.0058 of 0.098
-        "held-out accuracy": (0.005, 0.0),  # 0.0032
+        "loss": (0.001, 0.04),  # Measured: 0.0056 of 0.191.
+        "accuracy": (0.004, 0.0),  # Measured: 0.0027.
+        "held-out loss": (0.002, 0.08),  # Measured: 0.0058 of 0.098.
+        "held-out accuracy": (0.005, 0.0),  # Measured: 0.0032.
         "probability": (0.02, 0.0),
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),
     },
     Phase.TRAINED: {
-        "loss": (0.002, 0.08),  # 0.003 of 0.094
-        "accuracy": (0.005, 0.0),  # 0.0020
-        "probability": (0.02, 0.0),  # 0.02, a mean score printed with two decimals
-        # 0.3 of 8.6. Shares of 1,000 images changed by 1.1, so lesson 07 tags their cell.
+        "loss": (0.002, 0.08),  # Measured: 0.003 of 0.094.
+        "accuracy": (0.005, 0.0),  # Measured: 0.0020.
+        "probability": (0.02, 0.0),  # Measured: 0.02, in a mean score printed with two decimals.
+        # Measured: 0.3 of 8.6. Percentages of 1,000 images changed by 1.1, so lesson 07 tags the
+        # cell that prints them.
         "percentage": (0.5, 0.0),
-        "float": (0.02, 0.08),  # 0.084 of 1.211, the largest value of a feature map
+        "float": (0.02, 0.08),  # Measured: 0.084 of 1.211, the largest value of a feature map.
     },
 }
 
@@ -115,8 +117,8 @@ DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-MOST_NUMBERS = 4  # the maximum number of values from one line that a message names
-MOST_LINES = 2000  # longer texts are not aligned line by line to find the new lines
+MOST_NUMBERS = 4  # The maximum number of values from one line that a message names.
+MOST_LINES = 2000  # Longer texts are not aligned line by line to find the new lines.
 
 
 @dataclass(frozen=True)
@@ -136,23 +138,24 @@ class Rules:
     figures
         If false, pictures only have to be present.
     seconds
-        How long the cell may run; None leaves that to the runner.
+        The time limit of the cell; if None, the runner's default applies.
     between
-        What a number is (a kind, or the words before it on its line) -> its minimum and maximum.
-        Such a number is checked against that range, not against the stored value.
+        The kind of a number, or the words before it on its line -> its minimum and maximum. The
+        number is checked against that range, not against the stored value.
     result
-        The kind of the cell's result if no word names it, such as `accuracy` for
-        `model.score(x, y)`. It is found in the source, and empty if the source does not say.
+        The kind of the cell's result if no word names the kind, such as `accuracy` for
+        `model.score(x, y)`. The kind is derived from the source, and is empty if the source does
+        not reveal it.
     clock
-        Whether the cell's code reads the clock. If true, anything that may be a time of the run
-        counts as one. If false, nothing can have been timed, so durations are data. If None, the
-        words around a time decide.
+        Whether the cell's code reads the clock. If true, anything that could be a time of the run
+        counts as one. If false, the code cannot have timed anything, so durations are data. If
+        None, the words around a time decide.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
         words match, in upper or lower case. A space in a word also matches `_`.
     tolerances
-        Tolerances that replace those in `TOLERANCES`. Their absolute part is not reduced for small
-        numbers.
+        Tolerances that replace those in `TOLERANCES`. The absolute part of these tolerances is not
+        reduced for small numbers.
     skip
         MIME types that are not compared.
     """
@@ -265,15 +268,15 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     rules
         How strictly to compare.
     label
-        The name of what is printed, such as a probe's name. Its words give the kind of a number
-        that no word in the text names. It may also contain keys of `rules.between`.
+        The name of what is printed, such as a probe's name. The words of the label give the kind of
+        a number that no word in the text names. The name may also contain keys of `rules.between`.
 
     Returns
     -------
     Comparison
-        It has no differences if both texts say the same. White space counts only as a separator,
-        because NumPy pads a column to its widest entry and may break the lines of an array
-        elsewhere, so one changed digit can move others. The ruled lines of tables are ignored. With
+        The comparison has no differences if the texts match. White space counts only as a
+        separator, because NumPy pads columns to their widest entry and may wrap arrays elsewhere,
+        so one changed digit can shift the rest. The ruled lines of tables are ignored. With
         `rules.exact`, everything counts except colours and white space at the ends of lines.
     """
     if rules.exact:
@@ -293,7 +296,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
 
 
 def named_by(text: str, rules: Rules, label: str = "") -> Named:
-    """Return what is known about the names of a text's numbers."""
+    """Return the context that helps to tell the kinds of a text's numbers."""
     lone = len(NUMBER.findall(text)) == 1
     return Named(frozen(rules.words), label, rules.result, lone, timed=rules.clock is not False)
 
@@ -362,7 +365,7 @@ def distance(stored: str, computed: str, kind: str) -> float:
 def tolerance(
     stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0, alone: bool = True
 ) -> float:
-    """Return how far a number of a kind may move.
+    """Return how far a number may move, given its kind.
 
     The result includes one unit of the last printed digit if `has_unit` is true. NumPy strips
     trailing zeros, so the longer of the two numbers decides which digit is the last. `scale` is the
@@ -399,18 +402,17 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     absolute
         How far a number of order 1 may move.
     scale
-        The largest magnitude of the numbers that this one was computed with, such as those in its
-        array.
-        Rounding noise in an array is proportional to its largest number.
+        The largest magnitude among the numbers that were computed together with this one, such as
+        those in its array. Rounding noise in an array is proportional to its largest number.
     """
     size = abs(value(stored))
-    if size == 0 or size > 1e-20 * scale:  # a smaller one is a constant, not noise
+    if size == 0 or size > 1e-20 * scale:  # a smaller number is a constant, not noise
         size = max(size, scale)
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):
-        return absolute  # a small share in [0, 1] can differ as much as a large one
-    if kind == "percentage":  # the spread of a share of n grows with the root of the share
+        return absolute  # A small share in [0, 1] can differ as much as a large one.
+    if kind == "percentage":  # The spread of a share of n grows with the root of the share.
         return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
     if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant or a p-value
         return 0.0
@@ -420,8 +422,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
 def magnitude(line: Line, token: Token, kind: str) -> float:
     """Return the largest magnitude of the numbers beside a number, in its array or row.
 
-    Only a percentage, or a number that no word names, has a row. The row consists of the numbers
-    on the same line that are printed with as many decimals.
+    Only a percentage or an unnamed number has a row, which consists of the numbers on the same line
+    that are printed with the same number of decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
@@ -430,11 +432,11 @@ def magnitude(line: Line, token: Token, kind: str) -> float:
 def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool) -> bool:
     """Tell whether rounding may flip the last printed digit of a number.
 
-    After training, it often can. Before training, float32 rounding moves a number by 1e-7 of its
-    value, or of `scale`, the largest number beside it. A number with three digits or fewer is
-    hardly ever so close to a rounding boundary. A number that stands `alone` needs six digits if it
-    has an exponent, as constants and p-values do, or if its number of decimals has changed, which
-    indicates another format.
+    After training, rounding can often flip a digit. Before training, float32 rounding moves a
+    number by 1e-7 of its value, or of `scale`, the largest number beside it. A number with three
+    digits or fewer is hardly ever close enough to a rounding boundary to flip. A number that stands
+    `alone` needs six digits if it has an exponent, as constants and p-values do, or if its number
+    of decimals has changed, which indicates another format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -450,7 +452,7 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 
 
 def has_other_format(stored: Line, computed: Line) -> bool:
-    """Tell whether a number of a line is printed in another format, such as `1,200` for `1200`.
+    """Tell whether a number on a line is printed in another format, such as `1,200` for `1200`.
 
     Trailing zeros count as a format only outside arrays and tables, because arrays and tables strip
     them from all numbers together.
@@ -510,7 +512,7 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
 
 
 def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
-    """Say which numbers of a text are outside the range that `rules.between` gives for them."""
+    """Say which numbers in a text are outside the range that `rules.between` gives for them."""
     result = compare_text(text, text, rules, label)
     outside = (number for number in result.numbers if number.between and number.used > 1)
     return [f"line {number.line}: {number}" for number in outside]
@@ -533,13 +535,13 @@ class Passing:
     Attributes
     ----------
     line
-        The number of its line, starting at 1.
+        The number of the part's line, starting at 1.
     text
         The part itself.
     what
         `id`, `address`, `clock` or `duration`.
     progress
-        Whether it is in a progress bar, or in the line that Keras prints for an epoch.
+        Whether the part is in a progress bar, or in the line that Keras prints for an epoch.
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""A project's settings for its notebooks: `[tool.nbval-tolerance]` in `pyproject.toml`."""
+"""The settings for a project's notebooks, `[tool.nbval-tolerance]` in `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from nbval_tolerance.compare import TOLERANCES, Phase
 
 TABLE = "nbval-tolerance"
-# The kinds as written in the table: what a number is, but not whether it is held out.
+# The kinds of numbers that the table accepts. These kinds do not distinguish training data from
+# held-out data.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
 FIXED = {
     "setting": "a setting is a constant and must be equal",
@@ -26,7 +27,7 @@ MIME_TYPE = re.compile(
     r"/[A-Za-z0-9][\w!#$&^.+-]*",
     re.ASCII,
 )
-# The types that Python itself knows, without those that this machine adds.
+# The image types that Python itself knows, without those that this machine adds.
 IMAGES = {
     kind
     for types in mimetypes.MimeTypes(()).types_map
@@ -36,7 +37,7 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The table is wrong; the message names the file, the key and the accepted values."""
+    """The settings are wrong; the message names the file, the key and the accepted values."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Config:
         or searches when it is given no path.
     training
         Calls that train a model in a way that depends on chance or amplifies rounding, in addition
-        to the built-in ones. Each is the name of a function or method, such as `train_epoch`.
+        to the built-in ones. Each entry is the name of a function or method, such as `train_epoch`.
     deterministic
         Calls that look like training but give the same result on every machine, except for
         rounding.
@@ -143,7 +144,7 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Return why a string cannot be the name of a call, or an empty string if it can."""
+    """Return the reason why a string cannot be the name of a call, or an empty string if it can."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
@@ -151,7 +152,7 @@ def wrong_call(text: str) -> str:
 
 
 def wrong_type(text: str) -> str:
-    """Return why a string cannot be a MIME type, or an empty string if it can."""
+    """Return the reason why a string cannot be a MIME type, or an empty string if it can."""
     if not MIME_TYPE.fullmatch(text):
         return "is not a MIME type; write one in full, such as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
@@ -160,7 +161,7 @@ def wrong_type(text: str) -> str:
 
 
 def wrong_variable(text: str) -> str:
-    """Return why a string cannot be an environment variable, or an empty string if it can."""
+    """Return why a string is no environment variable, or an empty string if it is one."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
@@ -168,7 +169,7 @@ def wrong_variable(text: str) -> str:
 
 
 def wrong_pattern(text: str) -> str:
-    """Return why a pattern cannot match a notebook, or an empty string if it can."""
+    """Return the reason why a pattern cannot match a notebook, or an empty string if it can."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
@@ -183,12 +184,12 @@ CHECKS = {
 
 
 def table_of(file: Path) -> object:
-    """Return the table under our name in a TOML file; None if there is none.
+    """Return this package's table in a TOML file; None if the file has no such table.
 
     Raises
     ------
     ConfigError
-        If the file has the table under a name that nothing reads.
+        If the file has the table under a similar name, which would be ignored.
     """
     content = read(file)
     tools = content.get("tool")
@@ -222,7 +223,7 @@ def texts(value: object, where: str) -> tuple[str, ...]:
 
 
 def items(value: object, where: str) -> list[tuple[str, object]]:
-    """Return the items of a table; raise `ConfigError` if it is not one."""
+    """Return the items of a table; raise `ConfigError` if the value is not a table."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: takes a table, not {value!r}")
     return list(value.items())
@@ -246,7 +247,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, float]]]:
-    """Return tolerances by phase and kind; raise `ConfigError` if one is wrong."""
+    """Return tolerances by phase and kind; raise `ConfigError` if a tolerance is wrong."""
     phases = {phase.name.lower(): phase for phase in Phase}
     found: dict[Phase, dict[str, tuple[float, float]]] = {}
     for name, table in items(value, where):

@@ -14,7 +14,7 @@ Tags, in JupyterLab's property inspector:
 | `regression:seconds=N` | the time limit is N seconds | no |
 
 KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. A tag that weakens the check needs
-a reason. Tags without the prefix belong to other tools.
+a reason. Tags without the prefix `regression:` belong to other tools.
 
 Metadata, in JupyterLab's advanced tools:
 
@@ -50,7 +50,7 @@ KEYS = {
     "notebook": ("tags", "reason"),
 }
 LONGEST = 24 * 3600.0  # seconds
-WIDEST = 10.0  # a wider tolerance is meaningless; print something comparable instead
+WIDEST = 10.0  # A wider tolerance is meaningless; print something comparable instead.
 KNOWN = (
     f"{PREFIX}exact, {PREFIX}wider-KIND=FACTOR (KIND: {', '.join(KINDS)}), {PREFIX}no-figure, "
     f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}stderr, {PREFIX}seconds=N"
@@ -73,7 +73,7 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's tags and comments that drop a check. The last one is the old name of the second.
+# nbval's tags and comments that drop a check; the third is an old name for the second.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
@@ -176,7 +176,7 @@ def check_notebook(notebook: NotebookNode) -> None:
 
 
 def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return errors for text cells with our tags or metadata, which have no effect there."""
+    """Return errors for text cells with our tags or metadata, which affect only code cells."""
     found = {}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -269,7 +269,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our part of the metadata of a cell or notebook; empty if malformed."""
+    """Return our part of the metadata of a cell or notebook; empty if that part is malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 

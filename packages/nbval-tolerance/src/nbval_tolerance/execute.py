@@ -94,7 +94,7 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
     """Replace the new outputs and values with the stored ones, which all come from one run."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
-        alt.put(new)  # store the author's new texts, even for pictures that are not compared
+        alt.put(new)  # store the author's new alt texts, even for pictures that are not compared
         for output in new.outputs:
             if "execution_count" in output:
                 output.execution_count = new.execution_count
@@ -103,7 +103,7 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
 
 
 def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
-    """Return, for each cell that changed, what a reader would see change.
+    """Return a description of what a reader would see change, for each cell that changed.
 
     Figures are drawn side by side in a file. If a cell was edited since its output was stored,
     every change is reported, because edits are intentional.
@@ -155,9 +155,9 @@ def execute(
     Parameters
     ----------
     notebook
-        Changed in place. It gets outputs, execution counts 1…n, the hash of each cell's source and
-        the values of its probes, but no trace of who ran it or when. The metadata of its own kernel
-        is kept.
+        The notebook to change in place. The notebook gets outputs, execution counts 1…n, the hash
+        of each cell's source and the values of its probes, but no trace of who ran it or when. The
+        metadata of its own kernel is kept.
     folder
         The kernel's working directory.
     config
@@ -174,7 +174,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # the outputs of each cell when it ended
+    left: dict[int, list] = {}  # the outputs of each cell at the time when it ended
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):
@@ -231,10 +231,10 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join a cell's chunks of output, and drop what cannot be seen after its kernel has ended.
+    """Join a cell's chunks of output, and drop what is no longer visible once its kernel has ended.
 
     Only the last frame of a progress bar is kept. The view of a live widget is dropped if the
-    widget has another form.
+    output has another representation.
     """
     cell.outputs = merge_streams(cell.outputs)
     for output in cell.outputs:

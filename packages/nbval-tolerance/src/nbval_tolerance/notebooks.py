@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbval_tolerance.config import Config
 
 # For each node, the keys that this package, nbval and nbclient read, with the required types.
-TEXT = (str, list)  # a string or a list of lines
+TEXT = (str, list)  # A string or a list of lines.
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
 CODE = {"outputs": list, "execution_count": (int, type(None))}
@@ -27,7 +27,7 @@ OUTPUTS = {
 
 
 class NotebookError(Exception):
-    """A notebook does not exist or its file is not a valid one; the message is a sentence."""
+    """A notebook does not exist, or its file is not a valid notebook; the message is a sentence."""
 
 
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
@@ -40,8 +40,9 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
     ----------
     names
         Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
-        start of a name, with or without the folder: `05`, `05_loss`, `solutions/05`. Whole words
-        take precedence: `05` selects `05b` only if no name begins with the word `05`.
+        start of a name, with or without the folder, such as `05`, `05_loss` or `solutions/05`.
+        Whole words take precedence, so `05` selects `05b` only if no name begins with the word
+        `05`.
 
     Raises
     ------
@@ -146,14 +147,14 @@ def parse(text: bytes) -> NotebookNode:
         raise NotebookError(f"it is not a valid notebook: {error}. {again}") from None
     try:
         return nbformat.reads(text.decode(), as_version=4)
-    except Exception as error:  # nbformat may raise anything for malformed content
+    except Exception as error:  # nbformat may raise any exception for malformed content
         known = isinstance(error, nbformat.ValidationError | ValueError)
         why = f" ({str(error).partition(chr(10))[0]})" if known else ""
         raise NotebookError(f"it is not a notebook that nbformat can read{why}. {again}") from None
 
 
 def check(notebook: Mapping) -> None:
-    """Raise `NotebookError` if a notebook's JSON lacks a part that is read.
+    """Raise `NotebookError` if a notebook's JSON lacks a part that the package reads.
 
     nbformat's own schema rejects more notebooks, such as those with unknown keys, or with a kernel
     without a display name. Such notebooks still run.

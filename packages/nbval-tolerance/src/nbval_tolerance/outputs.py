@@ -29,15 +29,15 @@ from nbval_tolerance.pictures.svg import compare_svg, decoded
 
 SVG = "image/svg+xml"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)
-# Pictures inside HTML and Markdown, as data or as an SVG element.
+# Pictures inside HTML and Markdown, as data URLs or as SVG elements.
 EMBEDDED = re.compile(
     r"data:(?P<kind>image/(?:png|jpeg|gif|webp|svg\+xml));base64,(?P<data>[A-Za-z0-9+/=\s]+)"
     r"|(?P<svg><svg\b.*?</svg\s*>)",
     re.DOTALL,
 )
-# The plain text of a picture, which a reader does not see.
+# The plain-text representation of a picture, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-# An output of such a type contains the name of a model, which differs in each run.
+# An output whose MIME type starts with this prefix names a widget's model differently in each run.
 WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
@@ -90,9 +90,10 @@ def compare_outputs(
     """Compare two lists of notebook outputs, in order.
 
     Streams, results, displays and errors must come in the same order and with the same MIME types.
-    MIME types in `rules.skip` and the view of a live widget that has another form are ignored.
-    Whether stdout or stderr arrives first is random and is ignored, too. Texts, HTML (as a reader
-    sees it), JSON and pictures are compared by content. Anything else only has to be present.
+    MIME types in `rules.skip`, and the view of a live widget that has another representation, are
+    ignored. The order of stdout and stderr is also ignored, because it is random. Texts, HTML (as a
+    reader sees it), JSON and pictures are compared by content. Any other content only has to be
+    present.
 
     Parameters
     ----------
@@ -131,8 +132,8 @@ def compare_named(
 def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[NotebookNode]:
     """Return outputs without the parts that are not compared.
 
-    These are the MIME types in `skip`, the plain-text name of a picture, and the view of a live
-    widget that has another form.
+    The omitted parts are the MIME types in `skip`, the plain-text name of a picture, and the view
+    of a live widget that has another representation.
     """
     left = []
     for output in outputs:
@@ -151,12 +152,12 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
 
 
 def without_view(data: Mapping) -> dict:
-    """Return the forms of an output without the view of a live widget, if another form is left.
+    """Return an output's data without the view of a live widget, if another representation is left.
 
     The view refers to a model in the kernel that created it, so it means nothing in a stored
     notebook. JupyterLab would show an error in place of the view and would not fall back to the
-    other forms. A plain text that only names an object, such as `<Widget at 0x7f…>`, does not count
-    as another form.
+    other representations. A plain text that only names an object, such as `<Widget at 0x7f…>`, does
+    not count as a representation.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -173,7 +174,7 @@ def compare_data(
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text shows better what the numbers are
+        rules = replace(rules, seeded=False)  # the plain text names the numbers better
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
@@ -211,7 +212,7 @@ def plain_has_numbers(data: NotebookNode) -> bool:
 
 
 def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare two pictures, base64 or SVG; draw a report if they differ, except for SVG."""
+    """Compare two pictures, base64 or SVG; if they differ and are not SVG, draw a report."""
     if not rules.figures:
         return Comparison()
     how = {
@@ -236,7 +237,7 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return the share of its tolerance that a figure used, in the form of a `Number`."""
+    """Return the share of its tolerance that a figure used, as a `Number`."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
@@ -289,7 +290,7 @@ def alt_text(output: NotebookNode, kind: str) -> str:
 
 
 def rich_text(kind: str, content: str | dict | list) -> str:
-    """Return the text to compare for a form other than plain text; empty if there is none."""
+    """Return the text to compare for a MIME type other than plain text; empty if there is none."""
     if kind == "text/html":
         return html_text(content)
     if kind in ("text/markdown", "text/latex"):
@@ -312,8 +313,8 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # An empty cell counts, too.
-        elif tag == "img":  # An embedded picture only has to be there. Others need the same URL.
+            self.parts.append(" │ ")  # Even an empty cell counts.
+        elif tag == "img":  # An embedded picture only has to be present. Others need the same URL.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 

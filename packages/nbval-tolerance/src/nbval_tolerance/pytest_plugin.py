@@ -1,7 +1,7 @@
 """The entry point, which adds the options and loads the plugin if it is turned on.
 
-pytest loads this module in every session of an environment that has the package, so it does not
-import anything that takes time.
+pytest loads this module in every session of an environment with this package, so the module imports
+nothing that takes time.
 """
 
 from __future__ import annotations

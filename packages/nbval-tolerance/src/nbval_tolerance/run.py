@@ -1,9 +1,10 @@
 """Run a notebook's cells, one at a time, in a fresh kernel with a clean environment.
 
-`execute` stores the resulting outputs and the plugin compares them, so a notebook is tested the way
-it was stored. The cells are run by nbclient rather than nbval. nbval's own loop ignores
-`clear_output` and updates of displays. It also runs cells without history, so `plt.plot(x);` shows
-what the semicolon should hide, and it always waits 5 s for outputs, whatever the options say.
+`execute` stores the resulting outputs and the plugin compares them, so a notebook is tested in the
+same way in which its outputs were stored. The cells are run by nbclient rather than nbval, whose
+own loop ignores `clear_output` and updates of displays. That loop also runs cells without history,
+so `plt.plot(x);` shows what the semicolon should hide, and always waits 5 s for outputs, regardless
+of the options.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from nbval_tolerance import alt
 
 CELL_TIMEOUT = 300.0  # Seconds.
 STARTUP_TIMEOUT = 60.0  # Seconds.
-# The time limit from a cell's end to its last output. The limit of nbclient, 4 s, is too short on a
+# The time limit from a cell's end to its last output. nbclient's default of 4 s is too short on a
 # busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
-# The variables that a kernel inherits. They locate programs, data and certificates, and decide how
-# this machine computes. Other variables of a shell, an editor or a CI service could change what a
-# notebook shows: MPLBACKEND=agg suppresses every figure, PYTEST_CURRENT_TEST makes ipykernel
-# capture other output, and COLUMNS changes where lines break.
+# The environment variables that a kernel inherits. These variables locate programs, data and
+# certificates, and control how this machine computes. Other variables of a shell, an editor or a CI
+# service could change what a notebook shows: MPLBACKEND=agg suppresses every figure,
+# PYTEST_CURRENT_TEST makes ipykernel capture other output, and COLUMNS changes where lines break.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
     *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
@@ -64,7 +65,8 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# Whatever nbclient and the kernel manager log is also raised as an exception.
+# Everything that nbclient and the kernel manager log is also raised as an exception, so hide the
+# log.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -73,7 +75,8 @@ def chance_state(variables):
     """Return a string that changes when a random number is drawn or a variable is created.
 
     A kernel runs this function's source on its own (see `STATE`), so the function must be
-    self-contained. It reads the generators of the libraries, and those in variables.
+    self-contained. The function reads the random generators of the libraries, and those in
+    variables.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ def chance_state(variables):
         getters.append((torch.Generator, lambda each: each.get_state().tolist()))
     for name, value in sorted(variables.items()):
         for kind, state_of in getters:
-            # Avoid `isinstance`, which may run the object's own code.
+            # Avoid `isinstance`, which might run the object's own code.
             if issubclass(type(value), kind):
                 try:
                     states.append((name, state_of(value)))
@@ -114,7 +117,7 @@ STATE = (
 
 
 class NoKernelError(Exception):
-    """No kernel has the requested name; `other` is the name of a kernel that may work."""
+    """No kernel has the requested name; `other` is the name of a kernel that might work."""
 
     def __init__(self, name: str):
         installed = sorted(find_kernel_specs())
@@ -124,7 +127,7 @@ class NoKernelError(Exception):
 
 
 class KernelDiedError(Exception):
-    """The kernel's process ended before or while a cell was running; the message says how."""
+    """The kernel's process ended before or during a cell; the message says how."""
 
 
 class ProbeError(Exception):
@@ -146,9 +149,9 @@ class Runner:
         Time limits in seconds for a cell, for the kernel's start, and from a cell's end to its last
         output.
     threads
-        How many threads the kernel's libraries may use; None leaves the choice to them.
+        How many threads the kernel's libraries may use; if None, the libraries choose.
     environment
-        More variables that the kernel inherits, in the form of `Config.environment`.
+        Additional variables that the kernel inherits, in the form of `Config.environment`.
     """
 
     def __init__(
@@ -280,7 +283,7 @@ class Runner:
             If an expression ends the kernel's process.
         """
         values = {}
-        for name, expression in expressions.items():  # one by one, to know which one fails
+        for name, expression in expressions.items():  # one by one, to know which probe fails
             reply, printed = self._ask(name, expression)
             if printed:
                 raise ProbeError(f"probe {name!r} prints: {printed[:200]!r}")
@@ -295,9 +298,9 @@ class Runner:
         Raises
         ------
         ProbeError
-            Also if a second evaluation returns another value, or if the first one drew random
-            numbers or created a variable, because later cells would then not print what a learner
-            sees.
+            For the same reasons as in `evaluate`, and also if a second evaluation returns another
+            value, or if the first one drew random numbers or created a variable. Later cells would
+            then not print what a learner sees.
         """
         before, _ = self._ask("", STATE)
         values = self.evaluate(expressions)
@@ -338,7 +341,7 @@ class Runner:
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}
         )
-        # nbclient supports a time limit only for cells, so the expression is passed as a cell.
+        # nbclient supports time limits only for cells, so pass the expression as a cell.
         reply = await self.client.async_wait_for_reply(request, NotebookNode(source=expression))
         printed, idle = "", False
         while not idle:
@@ -396,7 +399,7 @@ def kernel_environment(
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}
     kernel |= dict(setting.split("=", 1) for setting in more if "=" in setting)
-    kernel.setdefault("PYTHONHASHSEED", "0")  # keeps the order of string sets the same in each run
+    kernel.setdefault("PYTHONHASHSEED", "0")  # keeps sets of strings in the same order in each run
     if threads is not None:
         for name in THREADS:
             kernel.setdefault(name, str(threads))
@@ -404,10 +407,10 @@ def kernel_environment(
 
 
 def matplotlib_folder(otherwise: str) -> str:
-    """Return a folder for Matplotlib's list of fonts, without personal settings.
+    """Return a folder for Matplotlib's font cache, without personal settings.
 
-    The list takes seconds to create, so the folder is kept. Matplotlib would complain about a
-    folder that is not writable; in that case, the result is `otherwise`.
+    The font cache takes seconds to create, so the folder is kept. Matplotlib warns if its folder is
+    not writable; in that case, the result is `otherwise`.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"

@@ -63,7 +63,8 @@ def hash_of(source: str, probes: Mapping | None) -> str:
 def stamp(notebook: NotebookNode) -> None:
     """Store in each code cell a hash of its source, in `metadata.regression.source`.
 
-    Call this right after all cells were executed, so that each hash belongs to the cell's output.
+    Call this function right after executing all cells, so that each hash belongs to the cell's
+    output.
     """
     for _, cell in code_cells(notebook):
         cell.metadata.setdefault(KEY, NotebookNode())["source"] = source_hash(cell)
@@ -79,9 +80,9 @@ def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
 def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     """Return everything that is wrong with a notebook's stored state.
 
-    - Every code cell that is not empty was executed, once and in order: [1], [2], … [n].
-    - Each output belongs to the source above it (see `stamp`). This is not checked if no cell has a
-      hash.
+    - Every code cell that is not empty was executed once and in order, as [1], [2], … [n].
+    - Each output belongs to the source above it (see `stamp`). This condition is not checked if no
+      cell has a hash.
     - A cell stores an error if and only if a tag says that it raises one.
     - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
       range matches a number, each figure has its alternative text, and a tag that widens a
@@ -156,10 +157,10 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
 
 
 def edited(cell: NotebookNode) -> str:
-    """Say what was edited in a cell after its output was stored, as far as the hash shows."""
+    """Say what was edited in a cell after its output was stored, as far as the hash can tell."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
-    # Metadata of another type are reported elsewhere.
+    # Malformed metadata is reported elsewhere.
     known = isinstance(probes, Mapping) and isinstance(values, Mapping)
     if noted == source_hash(cell):
         same = not known or list(values) == list(probes)
@@ -169,7 +170,7 @@ def edited(cell: NotebookNode) -> str:
     before = {name: expression for name, expression in probes.items() if name in values}
     if noted == hash_of(cell.source, before):
         return "its probes changed after their values were stored"
-    # The hash cannot tell which of the two it was.
+    # The hash cannot tell whether the source or the probes changed.
     return "its source or its probes changed after its output was stored"
 
 
@@ -247,7 +248,7 @@ def passing_problems(
 ) -> Iterator[str]:
     """Yield what a strict project must not store: stderr, and text that differs from run to run.
 
-    The line of a progress bar may contain its time. The tags of `notebook` apply to its cells.
+    The line of a progress bar may contain its time. The tags of `notebook` apply to all its cells.
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
@@ -284,9 +285,9 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 
 
 def readable(output: NotebookNode) -> str:
-    """Return the text that readers see in an output, from all of its forms.
+    """Return the text that readers see in an output, from all of its representations.
 
-    If a display has other forms, a plain text that only names an object, such as
+    If a display has other representations, a plain text that only names an object, such as
     `<Styler at 0x7f…>`, is not shown. Any other plain text beside a picture is for readers who
     cannot see the picture.
     """
@@ -304,11 +305,11 @@ def readable(output: NotebookNode) -> str:
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
     """Return the figures whose data no cell prints as numbers.
 
-    Such data are checked poorly, because pictures are compared only coarsely.
-    The source is only analysed, never run. Of the variables that a figure's cell takes from earlier
-    cells, the figure is about those that were assigned last. One of them, or one of the variables
-    that they were computed from, must occur in a cell whose stored text contains a number. This
-    function cannot know whether the printed numbers are the drawn ones.
+    Such data are checked poorly, because pictures are compared only coarsely. The source is only
+    analysed, never run. A figure is assumed to show those of its cell's variables from earlier
+    cells that were assigned last. One of these variables, or of the variables that they were
+    computed from, must occur in a cell whose stored text contains a number. This function cannot
+    know whether the printed numbers are the drawn ones.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}

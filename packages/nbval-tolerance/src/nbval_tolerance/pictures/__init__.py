@@ -1,1 +1,1 @@
-"""Compare pictures: PNG and similar formats in blocks, SVG by its elements. Pure functions."""
+"""Compare pictures, PNG and similar formats in blocks, and SVG by its elements. Pure functions."""

@@ -8,22 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-BLOCK = 8  # pixels; a letter of a 10-point label is about as large
+BLOCK = 8  # The side of a block in pixels, about the size of a letter in a 10-point label.
 
 # A single pixel may always differ by this many of 255 levels, because rounding can move its colour
 # by one step of a colour map. A step of hsv is 6 levels, and a step of viridis is about half that.
 GRAIN = 6
 
 # Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
-# whole area of axes with a colour. In pixels:
-SPINE = 40  # The minimum length of such a line. No stroke of a letter is as long.
-GRID = 4  # The maximum width of a line in the background's colour that crosses it.
-TICK = 8  # How far two lines may miss or pass their corner: the length of a tick.
+# whole area of coloured axes. These limits are in pixels.
+SPINE = 40  # The minimum length of such a line; no stroke of a letter is that long.
+GRID = 4  # The maximum width of a background-coloured grid line that crosses a spine or an area.
+TICK = 8  # How far two lines may miss or overshoot their corner, which is the length of a tick.
 LABELS = 16  # The maximum distance between the axes and the nearest labels.
 FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
 ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
 CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
-LINES, RECTANGLES = 500, 100  # How many to consider, the largest first.
+LINES, RECTANGLES = 500, 100  # The maximum numbers of lines and rectangles, largest first.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
@@ -42,17 +42,17 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Find axes: rectangles of long lines with ticks or labels on the left, and below or above.
 
-    A legend, a colour bar, a table and a frame around the figure have no ticks or labels there.
-    Two kinds of panels count as axes even without ticks and labels: those that share their rows or
-    columns with labelled axes, and those in a row or column with others of the same size. If a
-    figure drawn after training has none of these, the search includes polar and three-dimensional
-    axes. Axes without spines, grid or colour are not found.
+    A legend, a colour bar, a table and a frame around the figure have no ticks or labels on these
+    sides. Two kinds of panels count as axes even without ticks and labels: those that share their
+    rows or columns with labelled axes, and those in a row or column with others of the same size.
+    If a figure drawn after training has none of these, the search includes polar and
+    three-dimensional axes. Axes without spines, grid or colour are not found.
 
     Returns
     -------
     inside, beside : numpy.ndarray
-        Boolean arrays, (rows, columns) of blocks: those inside axes and, if there are axes, those
-        in no rectangle at all.
+        Boolean arrays of blocks, (rows, columns). `inside` marks blocks inside axes; `beside` marks
+        blocks outside all rectangles, if there are axes.
     """
     pixels = np.asarray(picture)
     mask = np.zeros(pixels.shape[:2], dtype=bool)
@@ -74,7 +74,7 @@ def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.nda
 
 
 def round_axes(mask: np.ndarray) -> np.ndarray:
-    """Return which blocks are inside large connected areas that are not rectangles.
+    """Return a mask of the blocks inside large connected areas that are not rectangles.
 
     Examples are the circle of polar axes, the cube of three-dimensional axes, and a pie chart.
     """
@@ -142,7 +142,7 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
 
 
 def has_twin(lines: np.ndarray) -> np.ndarray:
-    """Tell for each line whether a more distant parallel line has the same ends."""
+    """Tell, for each line, whether a parallel line at some distance has the same ends."""
     apart = abs(lines[:, None] - lines)
     return ((apart[..., 0] >= SPINE) & (apart[..., 1:] <= GRID).all(axis=2)).any(axis=1)
 
@@ -161,7 +161,7 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return how many rows a strip has up to its last nearly full row."""
+    """Return the number of rows in a strip up to its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 

@@ -1,23 +1,24 @@
-"""Decide whether a new picture shows the same as the stored one. Pure functions of two files.
+"""Decide whether a new picture matches the stored one. Pure functions of two files.
 
 Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour is within the range
-of colours around the same place in the other picture, one pixel in each direction. An edge may
-therefore be smoothed differently or snap to the next pixel, but nothing may appear, disappear or
-change its colour. All blocks must agree.
+of the colours at the same place, or one pixel away, in the other picture. An edge may therefore be
+smoothed differently or snap to the next pixel, but nothing may appear, disappear or change its
+colour. All blocks must agree.
 
-This is too strict once a network has been trained, or if another version of Matplotlib drew the
-text. In these cases, a block also agrees if the other picture has it nearby. A small patch may
-still differ. Inside the axes of a figure drawn after training, the patch may be as large as a point
-that moved; titles, labels and ticks must not differ. With another version of Matplotlib, the patch
-may be as large as the change of a box that grew with its text.
+This comparison is too strict once a network has been trained, or if another version of Matplotlib
+drew the text. In these cases, a block also agrees if the other picture has a match for it nearby. A
+small patch may still differ. Inside the axes of a figure drawn after training, the patch may be as
+large as a point that moved; titles, labels and ticks must not differ. With another version of
+Matplotlib, the patch may be as large as the change when a box grows with its text.
 
 Transparent pictures are compared on white and on black, because a notebook may be read on either.
 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
-the same size. In a figure drawn after training, movements of up to 8 pixels, a line style, a
-small marker, a point far from its old place, and a short word inside the axes, such as in a legend,
-pass as well. Between two versions of Matplotlib, a word, a thin line or a small part also passes.
-The numbers behind a figure should therefore be printed, so that they are compared as text.
+the same size. In a figure drawn after training, the comparison also misses movements of up to 8
+pixels, a changed line style or small marker, a point far from its old place, and a changed short
+word inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also
+misses a changed word, thin line or small part. The numbers behind a figure should therefore be
+printed, so that they are compared as text.
 """
 
 from __future__ import annotations
@@ -34,42 +35,44 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
-# How many levels beyond `GRAIN` a block's pixels may be outside their neighbours' colours, on
-# average, for black on white. The limit is lower for less contrast. With four combinations of
-# instruction set and threads, lessons 02 to 07 reached 1.4, except for figure 06-17, whose points
-# move. The limit is also lower beside the axes of a figure drawn before training, where there is
-# only text: a 6 that becomes an 8 reaches 3 at 100 dpi.
+# By how many levels beyond `GRAIN` a block's pixels may, on average, be outside the range of their
+# neighbours' colours. The value applies to black on white. The limit is lower for less contrast.
+# With four combinations of instruction set and threads, lessons 02 to 07 reached 1.4, except for
+# figure 06-17, whose points move. The limit is also lower beside the axes of a figure drawn before
+# training, where there is only text: a 6 that becomes an 8 reaches 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
-FAINT = 32  # in levels; any lower contrast counts as this one
+FAINT = 32  # in levels; any lower contrast counts as this value
 
-# How far away a block is searched for, in pixels. Matplotlib 3.10 draws the x label of figure 03-23
-# seven pixels lower than 3.11. Across the combinations, the band of figure 06-17 moved by 6 pixels.
+# The maximum distance, in pixels, at which a block's match is searched for. Matplotlib 3.10 draws
+# the x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations
+# of instruction set and threads, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
-# If a larger share of the blocks differs, it is another picture, and the slow search is skipped.
-# Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a wall of photographs that
-# was shifted by half a pixel.
+# If a larger share of the blocks differs, the pictures are unrelated, and the slow search is
+# skipped. Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a wall of
+# photographs that was shifted by half a pixel.
 SEARCHED = 1 / 2
 
-# How many levels a block, including its surroundings, may differ on average from the most similar
-# place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached 5.9, and
-# a changed word reached 9 or more. Beside the axes, where there is only text, the limit is lower
-# for faint text. With two versions, where FreeType draws different strokes, all but one of the
-# lessons' figures stayed within 16.6.
+# By how many levels a block, including its surroundings, may differ on average from the most
+# similar place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached
+# 5.9, and a changed word reached 9 or more. Beside the axes, where there is only text, the limit is
+# lower for faint text. With two versions of Matplotlib, whose FreeType draws different strokes, all
+# but one of the lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
 CONTEXT = 16  # The side of a block with surroundings. Two letters are more distinctive than one.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
-# 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or image
-# changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes of
-# figure 02-34 changed 5 blocks, and an added line changed 19.
+# figure 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or
+# image changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes
+# of figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
-# The resolution at which Matplotlib draws for a screen without doubled pixels.
+# Matplotlib's resolution, in dpi, for a screen that is not high-density (retina).
 SHOWN_DPI = 100
 
-# The maximum size of a picture: a hundred times the largest in lessons 02 to 07.
+# The maximum number of pixels in a picture, a hundred times that of the largest in lessons 02 to
+# 07.
 PIXELS = 30_000_000
 
 
@@ -87,7 +90,7 @@ class FigureComparison:
         The share of the tolerance that was used. The limit is 1. Infinity means that the pictures
         cannot be compared.
     what
-        How they differ, and where in the picture; None if they agree.
+        How and where the pictures differ; None if they agree.
     """
 
     used: float
@@ -107,7 +110,7 @@ def compare_figures(
         Whether the figure's data come from a trained network and thus vary between machines.
     wider
         The factor by which blocks inside the axes may differ more than usual from their nearby
-        match. If no axes are found, it applies everywhere.
+        match. If no axes are found, the factor applies everywhere.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's place: the ninth of the picture that it is in, and its coordinates."""
+    """Describe a block's position: which ninth of the picture it is in, and its coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -192,7 +195,7 @@ def read(data: bytes) -> Image.Image:
         for number, frame in enumerate(frames):
             result.paste(frame, (0, number * picture.height))
     dpi, _ = picture.info.get("dpi", (SHOWN_DPI, SHOWN_DPI))
-    if (times := round(dpi) // SHOWN_DPI) > 1:  # PNG stores 200 as 199.9996
+    if (times := round(dpi) // SHOWN_DPI) > 1:  # PNG stores 200 dpi as 199.9996
         result = result.reduce(times)
     result.info = picture.info
     return result
@@ -313,7 +316,7 @@ def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarr
 
 
 def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
-    """Return blocks with their surroundings: (n, side, side, 3), side 8 plus twice the border."""
+    """Return blocks with a border around them, (n, side, side, 3); side is 8 plus two borders."""
     framed = np.pad(np.asarray(picture), [(border, border)] * 2 + [(0, 0)], mode="edge")
     side = BLOCK + 2 * border
     rows, columns = BLOCK * blocks.T
@@ -327,10 +330,10 @@ def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is outside the colours around it in `other`, 0 to 255.
+    """Return how far each pixel of `one` is outside the range of colours around it in `other`.
 
     The arguments are windows of blocks with a border of one pixel, (n, 10, 10, 3). The result is
-    (n, 8, 8).
+    (n, 8, 8), from 0 to 255.
     """
     one = one[:, 1:-1, 1:-1]
     low, high = around(other, np.minimum), around(other, np.maximum)
@@ -354,8 +357,8 @@ def best_match(
     blocks
         Rows and columns, (n, 2).
     good
-        Limits in levels, (n,). The search for a block ends when it differs by less than half of
-        its limit.
+        Limits in levels, (n,). The search for a block ends when the difference is less than half of
+        the block's limit.
 
     Returns
     -------
@@ -388,9 +391,9 @@ def side_by_side(
     """Draw the stored picture, the computed one and their difference side by side, as a PNG.
 
     The third panel shows the computed picture in pale colours, everything new or missing in dark
-    colours, and a frame around each group of blocks that do not agree. For a picture that cannot be
-    read, the panel says so. Transparent pictures are shown on white or black, whichever shows the
-    larger difference.
+    colours, and a frame around each group of blocks that do not agree. If a picture cannot be read,
+    its panel says so. Transparent pictures are shown on white or black, whichever shows the larger
+    difference.
     """
     pictures = []
     for data in (stored, computed):

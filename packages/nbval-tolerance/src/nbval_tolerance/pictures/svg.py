@@ -1,11 +1,11 @@
-"""Decide whether a new SVG shows the same as the stored one. Pure functions of two texts.
+"""Decide whether a new SVG matches the stored one. Pure functions of two texts.
 
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
 coordinates. Names (`id`) count only where something refers to them, because Matplotlib chooses them
-at random. Its metadata contains a date and is ignored. Coordinates may differ by rounding and, once
-a network has been trained, by as many pixels as a curve in a PNG figure. Two lines are the same if
-no point of one is farther than that from the other, because Matplotlib omits points on straight
-parts of a line.
+at random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
+and, once a network has been trained, by as many pixels as a curve in a PNG figure. Two lines agree
+if no point of either is farther than this limit from the other line, because Matplotlib omits
+points on straight parts of a line.
 
 An SVG that cannot be read, is very long or declares entities is compared character by character.
 """
@@ -26,14 +26,14 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million.
+LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million characters.
 DEEPEST = 200  # Nested elements.
-POINTS = 4_000_000  # The most pairs of a point and a line to measure for one path.
+POINTS = 4_000_000  # The maximum number of point-line pairs to measure for one path.
 
-# In pixels. Rounding in float32 moves a point by 2e-5 of a figure's size. After training, a curve
-# may move as far as in a PNG figure.
+# How far a point may move, in pixels. Rounding in float32 moves a point by 2e-5 of a figure's size.
+# After training, a curve may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # Of 255 colour levels. One step of a colour map may be 16.
+SHADE = {False: 1, True: 16}  # In colour levels of 255. A step of a colour map can be 16 levels.
 UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
@@ -58,13 +58,13 @@ class Shape:
     tag, values
         The element's tag, and its attributes: attribute -> value.
     where
-        The name of the nearest enclosing element that has one.
+        The name of the nearest enclosing element that has a name.
     scale
         The size of one coordinate unit in pixels.
     defined
-        Whether it is only defined here and drawn elsewhere.
+        Whether the element is only defined at this place and drawn elsewhere.
     glyph
-        Whether it draws letters whose text is known.
+        Whether the element draws letters whose text is known.
     """
 
     tag: str = ""
@@ -183,8 +183,8 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
     Raises
     ------
     UnreadableError
-        If it is not XML, declares entities, or is so large or deeply nested that reading it may
-        take very long.
+        If the text is not XML, declares entities, or is so large or deeply nested that reading it
+        could take very long.
     """
     if len(svg) > LONGEST:
         raise UnreadableError(f"it has {len(svg):,} characters")
@@ -192,9 +192,9 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
         raise UnreadableError("it declares entities")
     if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
+    # The standard parser is safe, because the SVG declares no entities that could expand.
     builder = ElementTree.TreeBuilder(insert_comments=True)
     try:
-        # The SVG declares no entities, so none can expand.
         parser = ElementTree.XMLParser(target=builder, encoding="utf-8")  # noqa: S314
         root = ElementTree.fromstring(svg.strip().encode("utf-8", "replace"), parser)  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
@@ -254,7 +254,7 @@ class Drawing:
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value in which each name that it refers to is replaced by its number."""
+        """Return a value in which references to elements use numbers instead of names."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )
@@ -296,7 +296,7 @@ def compare_values(
     name
         The name of the attribute.
     old, new
-        Its values; None if the attribute is missing.
+        The values of the attribute; None if the attribute is missing.
     shape
         The stored shape that has the attribute.
     allowed
@@ -328,7 +328,7 @@ def compare_values(
 
 
 def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
-    """Yield each colour and number of a value, and how much that number may differ."""
+    """Yield each colour and number in a value, and how much it may differ."""
     if name != "transform":
         yield from ((match[0], far) for match in TOKEN.finditer(value))
         return

@@ -9,7 +9,7 @@ from nbval_tolerance.source import Draw
 
 
 def kinds_of(result: Comparison) -> set[str]:
-    """Return what differs: `number`, `range` (a number is outside its range), `figure`, `text`."""
+    """Return what differs, out of `number`, `range` (outside its range), `figure` and `text`."""
     found = {
         "figure" if number.kind == "figure" else "range" if number.between else "number"
         for number in result.numbers
@@ -21,7 +21,7 @@ def kinds_of(result: Comparison) -> set[str]:
 def advice(
     draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
 ) -> list[str]:
-    """Say which draws may make a cell differ, and how to fix that; return [] if there are none.
+    """Say which draws could make a cell differ, and how to fix that; return [] if there are none.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def advice(
     cell
         The cell's number.
     used
-        The cell itself and the cells whose variables it uses. If only text differs, only their
-        draws are considered, because random numbers rarely cause a difference in text.
+        The cell itself and the cells whose variables it uses. If only text differs, only the draws
+        of these cells are considered, because random numbers rarely cause a difference in text.
     kinds
         What differs, as returned by `kinds_of`.
     strict

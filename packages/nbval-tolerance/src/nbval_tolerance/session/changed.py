@@ -1,4 +1,4 @@
-"""Leave out unchanged notebooks that passed before, on an author's machine but never in CI."""
+"""Skip unchanged notebooks that passed before, on an author's machine but never in CI."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ VARIABLES = (
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Tell whether to leave out unchanged notebooks."""
+    """Tell whether to skip unchanged notebooks."""
     return bool(setting(config, "changed"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to leave anything out in CI."""
+    """Refuse to skip any notebooks in CI."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
@@ -138,7 +138,7 @@ class Outcomes:
 
     @staticmethod
     def expected(path: Path) -> int:
-        """Return how many items a notebook has: its code cells and the stored state."""
+        """Return the number of test items: one for each code cell, and one for the stored state."""
         try:
             return sum(cell.cell_type == "code" for cell in read(path).cells) + 1
         except NotebookError:  # the file is being written

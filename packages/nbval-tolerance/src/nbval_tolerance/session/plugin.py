@@ -63,7 +63,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
 
 
 def is_passing(path: Path) -> bool:
-    """Tell whether a file is a temporary copy or a checkpoint that Jupyter makes while it saves."""
+    """Tell whether a file is a temporary copy or a checkpoint that Jupyter makes while saving."""
     return path.name.startswith(".") or ".ipynb_checkpoints" in path.parts
 
 
@@ -79,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run first the notebooks that train most, so that all workers end at about the same time."""
+    """Start with the notebooks that train most, so that all workers end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
@@ -102,7 +102,7 @@ class Notebook(IPyNbFile):
         self.computed = copy.deepcopy(self.nb)
         self.places = [i for i, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
         self.waiting: list[Cell] = []  # The cells that the kernel has not run yet.
-        self.stopped = ""  # Why the kernel cannot run them.
+        self.stopped = ""  # Why the kernel cannot run any more cells.
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")
@@ -183,11 +183,11 @@ class StoredState(pytest.Item):
 
 
 class CellError(Exception):
-    """A cell's result differs from the stored one; the message tells readers all they need."""
+    """A cell's result differs from the stored one; the message is all that a reader needs."""
 
 
 class CannotRunError(CellError):
-    """A cell, or one before it, cannot be run to the end."""
+    """A cell, or an earlier cell, cannot be run to the end."""
 
 
 class Cell(IPyNbCell):
@@ -206,7 +206,7 @@ class Cell(IPyNbCell):
             pytest.skip(self.parent.stopped)
 
     def runtest(self) -> None:
-        """Run the cell and compare its outputs; if it cannot be run, stop the notebook there."""
+        """Run the cell and compare its outputs; if it cannot be run, skip the cells after it."""
         notebook = self.parent
         if marks(self.cell, SKIPPED):
             pytest.skip()
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Say which random numbers may make the cell differ, and what to do about them."""
+        """Say which random numbers could make the cell differ, and what to do about them."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
@@ -263,7 +263,7 @@ class Cell(IPyNbCell):
         return done
 
     def hint(self, error: NotebookNode) -> str:
-        """Return a hint if an exception may come from the kernel's clean environment."""
+        """Return a hint if the kernel's clean environment could have caused an exception."""
         name = error.evalue.strip("'\"")
         if error.ename == "KeyError" and name in os.environ:
             return (
@@ -273,7 +273,7 @@ class Cell(IPyNbCell):
         return ""
 
     def catch_up(self) -> None:
-        """Run the earlier cells that were not selected; this cell may use their variables."""
+        """Run the earlier cells that were not selected, since this cell may use their variables."""
         waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)

@@ -23,7 +23,7 @@ from nbval_tolerance.pytest_plugin import path_setting, setting
 class Report:
     """Collects the results for one notebook, and writes them to files.
 
-    For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, it writes
+    For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, the files are
     `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
     `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder that
     `--nbval-tolerance-dir` names, at the notebook's path relative to pytest's root.
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note on where the computed notebook is, unless it is in the documented place."""
+        """A note that says where the computed notebook is, unless it is in the documented place."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
@@ -83,7 +83,7 @@ class Report:
 
 @cache
 def temporary() -> Path:
-    """Return the folder for this session's reports, to use if pytest has no cache."""
+    """Return the folder for this session's reports if pytest has no cache."""
     return Path(tempfile.mkdtemp(prefix="nbval-tolerance-"))
 
 

@@ -1,4 +1,4 @@
-"""Tell from a notebook's code which cells train, what they show, and where they draw at random.
+"""Tell from a notebook's code which cells train, what they show, and which draw random numbers.
 
 The source is only analysed (see `reading`), never run.
 """
@@ -34,8 +34,8 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
     the first such cell are `TRAINED`. Before that cell, the first cell that runs a solver and the
-    cells after it are `FITTED`. Estimators with a closed form, and manual steps in NumPy,
-    change numbers only by rounding, so they do not change the phase.
+    cells after it are `FITTED`. Closed-form estimators and hand-written steps in NumPy vary only by
+    rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -50,13 +50,13 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
 
 def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
-    """Return, for each code cell, the kind of the numbers that it shows without a name.
+    """Return, for each code cell, the kind of the numbers that the cell shows without a name.
 
     Returns
     -------
     list
         Kinds of numbers, such as `accuracy` for `model.score(x, y)`, or `duration` and `id` for
-        values that depend on the run. A kind is empty if the source gives none, or several.
+        values that depend on the run. A kind is empty if the source reveals none or several.
     """
     kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
     found = []
@@ -72,8 +72,8 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
     Returns
     -------
     list
-        The draws that a cell's numbers may depend on, nearest first: those in the cell itself, then
-        those in the cells before it.
+        The draws that a cell's numbers may depend on, nearest first. The draws in the cell itself
+        precede those in the cells before it.
     """
     found: list[tuple[Draw, ...]] = []
     for cell in cells(notebook, config):
@@ -86,7 +86,8 @@ def uses(notebook: NotebookNode) -> list[set[int]]:
     """Return, for each code cell, its own number and those of the cells whose variables it uses.
 
     A variable belongs to the cell that assigned it, to the cells that may have changed it
-    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells whose variables went into it.
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells whose variables it was computed
+    from.
     """
     found: list[set[int]] = []
     made_in: dict[str, set[int]] = {}
@@ -106,11 +107,11 @@ def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]
 
 
 def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
-    """Return, for each code cell, whether it, or a cell before it, may have read the clock.
+    """Return, for each code cell, whether that cell or an earlier one may have read the clock.
 
-    False means that, according to the source, no cell so far reads the clock, is timed, trains or
-    fits a model (which may print a duration), leaves Python, or uses an unknown module. Log lines
-    of libraries, such as TensorFlow's lines on stderr, do not count.
+    False means that, according to the source, no cell up to this one reads the clock, is timed,
+    trains or fits a model (which may print a duration), leaves Python, or uses an unknown module.
+    Log lines of libraries, such as TensorFlow's lines on stderr, do not count.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))

@@ -28,7 +28,7 @@ from nbval_tolerance.source.values import (
 )
 
 DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
-STEPS = 100_000  # The maximum number of expressions read per cell; nested calls multiply.
+STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
 # Methods that add to a container -> whether they add several values.
@@ -46,12 +46,12 @@ class Draw:
         The number (from 0) of the code cell that contains the call, or that calls the function
         containing it.
     call
-        What is called, as written in the source: `np.random.rand`.
+        The called expression as written in the source, such as `np.random.rand`.
     seed
-        The code that seeds it: `np.random.seed(0)`, or an argument of the call, `random_state=0`.
-        Empty if it cannot be seeded.
+        The code that would seed the draw, such as `np.random.seed(0)`, or an argument of the call,
+        such as `random_state=0`. Empty if the draw cannot be seeded.
     clock
-        Whether it reads the clock.
+        Whether the call reads the clock.
     """
 
     cell: int
@@ -67,12 +67,12 @@ class Cell:
     Attributes
     ----------
     phase
-        `FIT` if it trains a network, `FITTED` if it fits another model, otherwise `UNTRAINED`.
+        `FIT` if the cell trains a network, `FITTED` if it fits another model, or else `UNTRAINED`.
     shown
-        The kinds of the numbers that it shows without a word that names them. They include `?` if
-        some numbers may be of any kind.
+        The kinds of the numbers that the cell shows without a word that names them. The kinds
+        include `?` if some numbers may be of any kind.
     draws
-        Its draws of unseeded random numbers, and its calls that read the clock.
+        The cell's unseeded random draws, and its calls that read the clock.
     """
 
     phase: Phase = Phase.UNTRAINED
@@ -104,8 +104,8 @@ class Caller(ABC):
         self.functions: dict[str, Function] = {}
         self.methods: set[str] = set()  # The names of the functions that are methods.
         self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
-        self.attributes: dict[str, Value] = {}  # Those of all the notebook's objects, by name.
-        self.metrics: list[Value] | None = None  # From the last call of `compile`.
+        self.attributes: dict[str, Value] = {}  # The attributes of all objects, by name.
+        self.metrics: list[Value] | None = None  # The metrics of the last `compile`.
         self.roots: set[str] = set()  # The names of the imported libraries.
         self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1
@@ -167,7 +167,7 @@ class Caller(ABC):
         self.cell.shown |= self.told(printed(node.args)).kinds
 
     def told(self, parts: Iterable[Part]) -> Value:
-        """Return the numbers in a text, except those that the text names and those of no kind."""
+        """Return the numbers in a text, except those that it names and those without a kind."""
         values = [(part, self.value(part.node)) for part in parts if part.node is not None]
         return union(
             Value(value.all)
@@ -306,7 +306,7 @@ class Caller(ABC):
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object counts, too
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object also counts
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING
@@ -330,7 +330,7 @@ class Caller(ABC):
         return found
 
     def enter(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Read a function of the notebook as it is called, and return its result."""
+        """Read a function of the notebook with the arguments of a call, and return its result."""
         key = (name, tuple(arguments), tuple(keywords.items()), self.muted > 0)
         if key in self.results:
             found, steps = self.results[key]

@@ -28,9 +28,10 @@ class Call:
     node
         The call, or the function to which a decorator is applied.
     models
-        The objects whose method is called; for an object of a notebook's class, its bases.
+        The objects whose method is called; an object of a notebook's class is replaced by its
+        bases.
     given
-        The names of all its arguments.
+        The names of all arguments of the call.
     roots
         The libraries that the notebook has imported so far.
     """
@@ -59,7 +60,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the call is to a method of an object from outside the known libraries."""
+        """Whether the called method belongs to an object from outside the known libraries."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property
@@ -98,7 +99,7 @@ def phase_of(call: Call) -> Phase | None:
 
 
 def steps_of(call: Call) -> set[str]:
-    """Return the parts of a training step that a call performs: `gradient`, `update`."""
+    """Return the parts of a training step (`gradient`, `update`) that a call performs."""
     found = set()
     root = call.name.partition(".")[0]
     if call.name.endswith("()"):  # a function that, for example, `jax.grad` returned
@@ -120,7 +121,7 @@ def seeded_by(names: Set[str], written: ast.expr, node: ast.Call) -> Set[str]:
     streams = set().union(*(libraries.SEEDS.get(name, set()) for name in names))
     foreign = any(name.startswith(UNKNOWN) for name in names) or not names
     if foreign and "seed" in name_of(written).lower():
-        return libraries.STREAMS  # a helper from an unknown module may seed all of them
+        return libraries.STREAMS  # a helper from an unknown module may seed all generators
     return streams
 
 
@@ -186,7 +187,7 @@ def name_of(node: ast.AST) -> str:
 
 
 def last_of(name: str) -> str:
-    """Return the last part of a dotted name: `Ridge` of `sklearn.linear_model.Ridge()`."""
+    """Return the last part of a dotted name, such as `Ridge` for `sklearn.linear_model.Ridge()`."""
     return name.removesuffix("()").rpartition(".")[2]
 
 

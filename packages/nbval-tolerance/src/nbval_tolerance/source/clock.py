@@ -24,8 +24,8 @@ CLOCKLESS = listed(
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
-# Names of attributes and functions, whatever object they belong to, that read the clock or the time
-# of a file, that run another program or code that is not analysed, or that may print a duration.
+# Names of attributes and functions, of any object, that read the clock or the time of a file, run
+# another program or code that is not analysed, or may print a duration.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"
@@ -59,7 +59,7 @@ def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
         found.append(
             unread
             or bool(TIMED.search(source))
-            or "*" in strange  # any name may come from such a module
+            or "*" in strange  # after `import *`, any name may come from such a module
             or bool(variables.read(tree) & strange)
             or bool(called(tree) & taken - made)  # an unknown function
             or leaves_python(tree)
@@ -97,7 +97,7 @@ def leaves_python(tree: ast.AST) -> bool:
 
 
 def reads(node: ast.AST) -> bool:
-    """Tell whether a syntax node may read the clock, apart from its child nodes."""
+    """Tell whether a syntax node itself, apart from its child nodes, may read the clock."""
     match node:
         case ast.Attribute() | ast.Name():
             name = name_of(node)

@@ -1,7 +1,7 @@
 """Facts about libraries: which calls train, what kind of numbers they return, and which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
-that a call returns: `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
+that a call returns, so `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
 methods.
 """
 
@@ -40,17 +40,17 @@ OTHERS = listed(
     "torchmetrics uuid"
 )
 
-# On float32 data, these two amplify rounding as networks do (measured by
+# On float32 data, scikit-learn's MLPs and t-SNE amplify rounding as deep networks do (measured by
 # tests/measure_estimators.py).
 CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
-# These only compare, count and scale. Their results stay within the tolerance before training.
+# These estimators only compare, count and scale, so they stay within the tolerance before training.
 EXACT = re.compile(
     r"(Scaler|Normalizer|Binarizer|Encoder|Imputer|Discretizer|Vectorizer|FunctionTransformer"
     r"|PolynomialFeatures|SplineTransformer|SelectKBest|SelectPercentile|VarianceThreshold"
     r"|Neighbors\w*|NearestCentroid|Dummy\w+|DecisionTree\w+|ExtraTree\w+|RandomForest\w+"
     r"|IsolationForest|DBSCAN|AgglomerativeClustering|BaseEstimator|\w+Mixin)\(\)\Z"
 )
-# These wrap other estimators and count as whatever they contain.
+# These estimators wrap others, and count as whatever they contain.
 WRAPPER = re.compile(
     r"(\w*[Pp]ipeline|\w+SearchCV|ColumnTransformer|make_column_transformer|FeatureUnion|Bagging\w+"
     r"|Voting\w+|Stacking\w+|OneVs\w+|MultiOutput\w+|Calibrated\w+|RFE(CV)?|clone"
@@ -69,7 +69,8 @@ OPTIMIZER = re.compile(
 OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
 # Names of variables whose `train()` method trains.
 TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
-# Names of training functions in unknown modules: `train_one_epoch`, but not `train_test_split`.
+# Names of training functions in unknown modules, such as `train_one_epoch`, but not
+# `train_test_split`.
 TRAINING_NAME = re.compile(
     r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
     r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"
@@ -90,19 +91,19 @@ FITTING_CALL = re.compile(
     r"|sklearn\.model_selection\.(cross_val_\w+|cross_validate|learning_curve|validation_curve"
     r"|permutation_test_score)\Z|sklearn\..*\.(k_means|lasso_path|enet_path)\Z"
 )
-# Names of functions and methods that compute a gradient, and those that change a variable in place.
+# Names of functions and methods that compute a gradient, or that change a variable in place.
 GRADIENT = re.compile(r"\w*grad\w*\Z|vjp\Z")
 GRADIENT_METHOD = re.compile(r"(manual_)?backward\Z|gradient\Z|grad\Z")
 UPDATES = listed("assign assign_add assign_sub add_ copy_ map sub_ tree_map")
 
-# The results of these contain no numbers that depend on the machine, only counts, texts or types.
+# Calls whose results contain no numbers that depend on the machine, only counts, texts or types.
 PLAIN = listed(
     "argmax argmin argsort bincount bool classification_report columns confusion_matrix count "
     "count_params device dir dtype enumerate format get_params hasattr id index int isinstance "
     "join keys len lower name names ndim nunique range replace repr shape size split str strip "
     "summary title type unique upper value_counts"
 )
-# The results of these are of the same kind as their input.
+# Calls whose results are of the same kind as their input.
 PASSES = listed(
     "DataFrame Series abs absolute amax amin around array asarray astype average compute "
     "concatenate copy cpu cumsum deepcopy describe detach display fabs flatten float head item "
@@ -110,12 +111,12 @@ PASSES = listed(
     "percentile ravel reshape result reversed round sort_values sorted sqrt squeeze stack std "
     "sum tail tensor to_numpy tolist tuple values"
 )
-# These call the function that they are given.
+# Functions and methods that call a function passed as an argument.
 APPLIES = listed(
     "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
     "submit timeit while_loop"
 )
-# Values that depend on the run itself: moments and durations, ids of processes and threads.
+# Calls whose values depend on the run itself: times, durations, and ids of processes and threads.
 OF_THE_RUN = {
     "duration": re.compile(
         r"time\.(time|perf_counter|monotonic|process_time|thread_time)(_ns)?\Z"
@@ -130,7 +131,7 @@ PARTS = listed(
 
 # Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # These are not results of a model, but settings and logarithms of densities.
+    # These words name settings and logarithms of densities, not results of a model.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -153,7 +154,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name with its library's usual name; Keras, for example, has several."""
+    """Return a dotted name under its library's usual name; Keras, for example, has several."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 
@@ -175,14 +176,14 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` for a call that returns one; otherwise an empty string."""
+    """Return `duration` or `id` if the named call returns one; otherwise an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
 def score_kind(names: Set[str]) -> str:
-    """Return the kind of the estimators' `score()`: accuracy, or R²; empty for others.
+    """Return the kind of the estimators' `score()`, accuracy or R²; empty for other estimators.
 
-    A score that may be either counts as R², whose tolerance is wider.
+    A score that may be accuracy or R² counts as R², whose tolerance is wider.
     """
     classes = [name for name in names if name.endswith("()")]
     classifiers = [one for one in classes if CLASSIFIER.search(one)]
@@ -220,11 +221,11 @@ class Chance:
     Attributes
     ----------
     calls
-        A pattern for their names.
+        A pattern for the names of the calls.
     seed
-        The code that seeds them; empty if they cannot be seeded.
+        The code that seeds the calls; empty if they cannot be seeded.
     streams
-        The generators from which they draw; empty if each call has its own.
+        The generators from which the calls draw; empty if each call has its own.
     keyword
         The argument that seeds one call.
     positional
@@ -233,7 +234,7 @@ class Chance:
         A pattern that an `argument=value`, an argument, an imported library or the call's name
         must match. Empty if there is no such condition.
     clock
-        Whether they read the clock.
+        Whether the calls read the clock.
     most
         The maximum number of arguments; with more, the result is the same in each run.
     """
@@ -340,7 +341,7 @@ CHANCES = (
     chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
     chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
     chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
-    # The error bars of these plots come from resampling, and only this argument seeds it.
+    # The error bars of seaborn's plots come from resampling, and only the argument `seed` seeds it.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
         r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"
@@ -354,7 +355,7 @@ CHANCES = (
         "",
         clock=True,
     ),
-    # Without an argument for the time, these use the current time.
+    # Without an argument for the time, these functions use the current time.
     chance(r"time\.(localtime|gmtime|ctime|asctime)", "", clock=True, most=0),
     chance(r"time\.strftime", "", clock=True, most=1),
     chance(

@@ -32,7 +32,7 @@ def printed(arguments: list[ast.expr]) -> Iterator[Part]:
 
 
 def parts(node: ast.expr) -> Iterator[Part]:
-    """Yield the parts of one argument. For a formatted string, those are its pieces and fields."""
+    """Yield the parts of one argument. A formatted string consists of words and fields."""
     match node:
         case ast.Constant():
             yield Part(str(node.value))
@@ -61,7 +61,7 @@ def formatted(text: str, node: ast.Call) -> Iterator[Part]:
     """Yield the parts of `"…".format(…)`."""
     try:
         fields = list(string.Formatter().parse(text))
-    except ValueError:  # a malformed format string, for which the cell itself raises, too
+    except ValueError:  # a malformed format string makes the cell itself raise an exception
         return
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     place = 0

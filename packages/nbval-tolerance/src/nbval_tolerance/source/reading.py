@@ -1,7 +1,8 @@
 """Read a notebook's code in the order in which it runs, without running it.
 
-What is known about the values of variables is kept from cell to cell. A loop and each branch of an
-`if` are read once. A function of the notebook is read wherever it is called.
+The reader remembers what is known about the values of variables from cell to cell. A loop and each
+branch of an `if` are read once. A function of the notebook is read at each place where it is
+called.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Reader(Caller):
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Read alternative blocks; afterwards, a variable may have its value from any of them."""
+        """Read alternative blocks; afterwards, a variable may have its value from any block."""
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -173,7 +174,7 @@ class Reader(Caller):
 
     def _run_augassign(self, node: ast.AugAssign) -> None:
         ascends = isinstance(node.op, ast.Add) and isinstance(node.value, ast.BinOp)
-        # This holds for `w -= g` and `w += rate * g`, but not for `total += 1`.
+        # This condition holds for `w -= g` and `w += rate * g`, but not for `total += 1`.
         if ascends or isinstance(node.op, ast.Sub):
             self.steps.add("update")
         self.bind(node.target, arithmetic(node.op, self.value(node.target), self.value(node.value)))
@@ -379,7 +380,7 @@ class Reader(Caller):
 
 
 def is_step(target: ast.expr, value: ast.expr) -> bool:
-    """Tell whether an assignment computes a variable from itself: `w = w - g`, `w = step(w)`."""
+    """Tell whether a variable is computed from itself, as in `w = w - g` or `w = step(w)`."""
     difference = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub)
     if not difference and not isinstance(value, ast.Call | ast.ListComp):
         return False

@@ -1,4 +1,4 @@
-"""What an expression in a notebook's code may be, according to its names. Pure functions."""
+"""Represent the possible values of an expression in a notebook by names. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Value:
     Attributes
     ----------
     names
-        The names that it may have: a dotted name, as in `libraries`; `def f 3` and `class Net` for
-        functions and classes of the notebook, and `class Net()` for an object; `=accuracy` for
-        numbers of a kind; `?` for anything, and `?:helpers.train` for something from an unknown
-        module. Empty for a value that cannot depend on the machine: a text, an integer, a constant.
+        The names that the value may have: a dotted name, as in `libraries`; `def f 3` and
+        `class Net` for functions and classes of the notebook, and `class Net()` for an object;
+        `=accuracy` for numbers of a kind; `?` for anything, and `?:helpers.train` for something
+        from an unknown module. Empty for a value that cannot depend on the machine: a text, an
+        integer, a constant.
     items
         The values in a container; a single item may stand for many.
     """
@@ -88,7 +89,8 @@ def is_object(name: str) -> bool:
 def is_unknown(name: str) -> bool:
     """Tell whether a name may stand for numbers of an unknown kind.
 
-    An object of a class does not, because it is displayed as its name and settings.
+    The name of an object of a class is excluded, because such an object is displayed as its name
+    and settings.
     """
     if name.startswith(("=", "def ", "class ", "scored ")):
         return False
@@ -97,7 +99,7 @@ def is_unknown(name: str) -> bool:
 
 
 def imported(name: str) -> Value:
-    """Return the value of an imported name; from an unknown module, it may be anything."""
+    """Return the value of an imported name; a name from an unknown module may be anything."""
     known = libraries.is_known(name.partition(".")[0])
     return named(libraries.canonical(name) if known else f"{UNKNOWN}:{name}")
 

@@ -13,14 +13,14 @@ from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
-# Words before a number, or above it in a table, tell its kind. A setting, such as a
-# learning rate, does not depend on training, so the strictest tolerance applies everywhere. Words
-# that also name results are not settings: a temperature may have been fitted, and a step size may
-# have been found. IoU, specificity and scikit-learn's `test_score` are shares of right answers,
-# like accuracy. R² is 1 minus a loss that may move by 8%, so it may move farther than an accuracy.
-# A spread or a p-value is small compared with other numbers, and their size says nothing about it.
-# Two words are not listed, so their numbers stay floats: `error`, which may be a rounding error,
-# and perplexity, which grows faster than its loss.
+# Words before a number, or above it in a table, tell its kind. A setting, such as a learning rate,
+# does not depend on training, so the strictest tolerance applies everywhere. Words that also name
+# results are not settings: a temperature may have been fitted, and a step size may have been found.
+# IoU, specificity and scikit-learn's `test_score` are shares of correct answers, like accuracy. R²
+# is 1 minus a loss that may move by 8%, so it may move farther than an accuracy. A spread or a
+# p-value is small compared with other numbers, whose size says nothing about it. The words `error`
+# and `perplexity` are not listed, so their numbers stay floats. An error may be a rounding error,
+# and a perplexity grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -60,8 +60,8 @@ WORDS = re.compile(
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
 OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
-# After a number, this pattern makes the number a name for later ones: `dropout 0.5: accuracy 0.93`,
-# `{0.1: 0.93}`.
+# If this pattern follows a number, the number is a name for later numbers, as in
+# `dropout 0.5: accuracy 0.93` or `{0.1: 0.93}`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 
@@ -76,7 +76,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Named:
-    """What is known about the names of numbers, apart from the words on their lines.
+    """The context that helps to tell the kinds of numbers, besides the words on their lines.
 
     Attributes
     ----------
@@ -120,9 +120,10 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
     token
         The number's position in the line.
     above
-        The lines before it that name a kind, from top to bottom; one may be the head of a table.
+        The lines before `line` that name a kind, from top to bottom; one may be the head of a
+        table.
     named
-        What else is known about the names of numbers.
+        Additional context that helps to tell the kinds of numbers.
 
     Returns
     -------
@@ -150,7 +151,8 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # This applies to `0.93 accuracy`, but not to `0.93 lr: 0.1`, whose word names the next number.
+    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, whose word names the next
+    # number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -170,9 +172,9 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
     """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
 
-    `text` is the number's own line, or a line above it that is the head of a table. In a head, the
-    words of the number's column count first, then those above the row names and a `loss:` before
-    several columns.
+    `text` is the number's own line, or a line above it that is the head of a table. In a table's
+    head, the words of the number's column count first, then those above the row names and a `loss:`
+    before several columns.
     """
     found = words_of(text, words)
     if text is line:
@@ -230,11 +232,11 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 
 
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
-    """Tell whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
+    """Tell whether a setting's word names this number; `lr=0.1: 0.93` has one setting, not two.
 
     The word names the first number after it and, if that number is in a bracket, as in
-    `Adam(1e-3, 0.9)`, the other numbers there. In the head of a table, it names the first number in
-    its column.
+    `Adam(1e-3, 0.9)`, the other numbers in that bracket. In the head of a table, it names the first
+    number in its column.
     """
     if text is not line:
         if end != token.end:  # the column was found by counting cells

@@ -31,7 +31,7 @@ class Line:
     text
         The text of the line.
     above
-        The lines above it that may name its numbers, from top to bottom.
+        The lines above this line that may name its numbers, from top to bottom.
     tokens
         The parts that are not plain text, in order.
     """
@@ -43,10 +43,11 @@ class Line:
 
     @cached_property
     def template(self) -> str:
-        """The text with a placeholder for each token: `loss # of § at …`.
+        """The text with a placeholder for each token, such as `loss # of § at …`.
 
         White space beside brackets and in padding is ignored, so `[ 1. 10.]` and `[1. 9.]` have the
-        same form, as do table cells and progress bars of different widths.
+        same template. Table cells and progress bars of different widths also have the same
+        template.
         """
         parts, at = [], 0
         for token in self.tokens:
@@ -78,7 +79,7 @@ class Line:
 
     @cached_property
     def rows(self) -> dict[int, float]:
-        """Number of decimals -> the largest magnitude of the line's floats printed with as many."""
+        """The largest magnitude of the line's floats, by their number of decimals."""
         found: dict[int, float] = {}
         for token in self.compared:
             if token.what == "number" and not is_integer(token.text):
@@ -88,11 +89,11 @@ class Line:
 
     @cached_property
     def floats(self) -> int:
-        """How many of the numbers are not integers."""
+        """How many of the line's numbers are not integers."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Tell whether a number is neither in an array nor after another in a table's row."""
+        """Tell whether a number is neither in an array nor after another number in a table row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])

@@ -31,7 +31,7 @@ def is_integer(number: str) -> bool:
 
 
 def value(number: str) -> float:
-    """Return a printed number's value: `101,770.5` is 101770.5."""
+    """Return a printed number's value, such as 101770.5 for `101,770.5`."""
     return float(number.replace(",", ""))
 
 
@@ -42,7 +42,7 @@ def decimals(number: str) -> int:
 
 
 def significant(number: str) -> int:
-    """Return how many digits of a number are printed, starting at the first nonzero one."""
+    """Return how many digits of a number are printed, starting at the first nonzero digit."""
     mantissa = number.lower().partition("e")[0]
     return len(re.sub(r"\D", "", mantissa).lstrip("0"))
 
@@ -58,7 +58,7 @@ def are_noise(*numbers: str) -> bool:
 
     Such an error is a small multiple of the last bit of the operands, so it is a tiny number with
     few significant bits, such as 4.440892098500626e-16, which is 2**-51. A constant or a p-value
-    has as few bits in about one case in a thousand.
+    has so few significant bits in only about one case in a thousand.
     """
     longest = max(map(significant, numbers))
     limit = 1e-6 if longest < 10 else 1e-12  # for float32 and float64
@@ -76,5 +76,5 @@ def has_few_bits(number: str) -> bool:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 cell`, `2 cells`."""
+    """Return a number with its noun, such as `1 cell` or `2 cells`."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -25,9 +25,9 @@ class Token:
     Attributes
     ----------
     start, end
-        Its position in the line.
+        The token's position in the line.
     text
-        Its text.
+        The token's text.
     what
         `number`; `time` for a time of day, with or without a date, that is data; or, for parts that
         are ignored, `id`, `address`, `clock`, `duration` or `bar`.
@@ -53,7 +53,8 @@ PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# Each entry: what is found; strings, one of which occurs in every matching line; the pattern.
+# Each entry contains what is found, strings of which one occurs in every matching line, and the
+# pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
@@ -92,7 +93,7 @@ IDS = [
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process id in the head of a log line: `[17113] INFO`, `kernel[17113]: started`.
+    # A process id in the head of a log line, as in `[17113] INFO` or `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -113,7 +114,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Bars that are not drawn with a table's characters; their width and filling are ignored.
+# Progress bars without box-drawing characters, whose width and filling are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -196,7 +197,8 @@ DURATION = re.compile(
       | {ONE} (?: (?: \s* (?: ± | \+/?- ) \s* | ,? \s+ (?: and \s+ )? ) {ONE} )* )""",
     PATTERN,
 )
-# The units of work in a rate of processing. Rates such as `m/s` and `L/s` are not of this kind.
+# The units of work in a processing rate, such as `it/s`. Physical rates, such as `m/s` and `L/s`,
+# are not included.
 WORK = r"""(?: it | its | iter | iterations? | step | sample | example | image | img | picture
     | batch | epoch | token | tok | record | row | line | file | call | request | req | query
     | queries | op | operation | frame | word | sentence | document | doc | point | eval
@@ -233,7 +235,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# After a duration, these words show the same.
+# After a duration, these words also show that the run itself was timed.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -246,7 +248,8 @@ TIMED_AFTER = re.compile(
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# A line with one of these is about physics, so a weak word is not enough.
+# A line that matches this pattern is about physics, so a weak word does not show that the run was
+# timed.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
@@ -275,16 +278,17 @@ def tokens_of(
     line
         One line of text, or the lines of one array.
     above
-        Lines above it that may be the head of a table, from top to bottom.
+        The lines above `line` that may be the head of a table, from top to bottom.
     around
-        The lines before and after it; a time is data if one of them has a time at the same place.
+        The lines before and after `line`. A time is data if one of these lines has a time at the
+        same place.
     clock
         Whether the code that printed the line reads the clock; None if unknown.
 
     Returns
     -------
     list of Token
-        In order, without overlaps.
+        The parts in order, without overlaps.
     """
     if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
@@ -342,11 +346,11 @@ def part(match: re.Match, what: str) -> Token:
 def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
     """Yield the durations of the run in a line.
 
-    Whether a duration is the run's depends on the words between the previous duration and this one,
-    and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration counts like the
-    previous one. A weak word (`training`, `in`) does not count for days, or if another quantity on
-    the line has a unit, as in `falls 20 m in 2.02 s`. A duration without such a word is data,
-    unless the code reads the clock.
+    Whether a duration belongs to the run depends on the words between the previous duration and
+    this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
+    treated like the previous one. A weak word (`training`, `in`) does not count for days, or if
+    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without any
+    such word is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
@@ -370,11 +374,11 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date, whether of the run or data.
+    """Yield the times of day in a line, with or without a date, whether they are the run's or data.
 
-    A time in the head of a log line, or one written in words, is the run's. A time may be the run's
-    if it stands alone, follows a word such as `saved at`, or has fractions of a second. A time in a
-    table is data. So is a time with others at the same place in the lines around it, unless
+    A time in the head of a log line, or one written in words, belongs to the run. A time may belong
+    to the run if it stands alone, follows a word such as `saved at`, or has fractions of a second.
+    A time in a table is data. Times at the same place in neighbouring lines are also data, unless
     the code reads the clock.
     """
     at = 0
@@ -432,9 +436,10 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
 def is_clock(stored: Token, computed: Token) -> bool:
     """Tell whether two different times are the clock times of two runs.
 
-    Both must look as if they came from the clock. Since the stored run, the clock must have moved
-    forward, or be at most a day behind because of another time zone. It must not show the same time
-    of day again, nor a full minute both times. A change in data fails one of these conditions.
+    Both times must look as if they came from the clock. Since the stored run, the clock must have
+    moved forward, or be at most a day behind because of another time zone. The clock must not show
+    the same time of day again, nor a full minute in both runs. A change in data violates one of
+    these conditions.
     """
     if not (stored.maybe and computed.maybe and any(map(looks_read, (stored, computed)))):
         return False

@@ -15,7 +15,7 @@ from nbval_tolerance.texts.passing import Token
 
 
 def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Named) -> list[str]:
-    """Return, for each compared token of a line, the key of its range, or an empty string.
+    """Return the key of the range for each compared token of a line, or an empty string.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
     kinds
         The known kinds; all other keys are words.
     named
-        What is known about the names of numbers.
+        The context that helps to tell the kinds of numbers.
     """
     words = [key for key in keys if key not in kinds]
     return [
@@ -38,7 +38,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
 
 
 def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
-    """Return the key whose words come last before a number or its array, or are in its label."""
+    """Return the key whose words come last before a number or its array, or occur in the label."""
     before = line.text[: token.start]
     opened: list[int] = []  # brackets around the number
     for bracket in re.finditer(r"[\[\]]", before):
@@ -60,7 +60,7 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 
 
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
-    """Return the key that is a number's kind; `accuracy` also matches a held-out accuracy.
+    """Return the key that names a number's kind; `accuracy` also matches a held-out accuracy.
 
     A percentage also has the kind that its word names, as in `accuracy 11.3 %`. The same applies to
     the first integer after such a word.

@@ -1,4 +1,4 @@
-"""Find the column of a table that a number is in. Pure functions of two lines."""
+"""Find the table column that contains a number. Pure functions of two lines."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def cells(line: str) -> tuple[tuple[int, int], ...]:
 def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
     """Return the position in `head` of the column with the text `line[start:end]`.
 
-    A text that begins or ends at the same position as a word of the head is below that word.
+    A text that begins or ends at the same position as a word of the head counts as below that word.
     Otherwise, or between vertical bars, cells are counted, because a head may be aligned
     differently from its numbers. Both lines must then have the same number of cells, or the line
-    must have one more, for its own name. If this fails, the position in the line decides, and
-    the column extends from the beginning of the line.
+    must have one more, for its own name. If this fails, the position in the line decides, and the
+    column extends from the beginning of the line.
     """
     heads, own = cells(head), cells(line)
     more = len(own) - len(heads)
@@ -52,7 +52,7 @@ def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
 
 
 def corner_end(head: str, line: str) -> int:
-    """Return where the cell above the row names ends; 0 if there is none."""
+    """Return where the cell above the row names ends; 0 if there is no such cell."""
     heads, own = cells(head), cells(line)
     named = len(heads) == len(own) > 1 and re.search(r"[^\W\d_]", line[slice(*own[0])])
     return heads[0][1] if named else 0

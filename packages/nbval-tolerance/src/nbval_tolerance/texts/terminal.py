@@ -39,7 +39,7 @@ def rendered(text: str) -> str:
     """Return what a terminal would show, with cursor movements executed and colours removed.
 
     Only the last frame of a progress bar remains. If any control character was executed, spaces at
-    the ends of lines are removed, too, because they only overwrite a longer frame.
+    the ends of lines are also removed, because they only overwrite a longer frame.
     """
     if not is_moved(text):
         return ANSI.sub("", text)
@@ -47,9 +47,9 @@ def rendered(text: str) -> str:
 
 
 def last_frame(text: str) -> str:
-    """Return the text to store, which shows the same as `text` but contains no earlier frames.
+    """Return the text to store, which looks like `text` but contains no earlier frames.
 
-    The visible text keeps its colours. `rendered` returns the same for both texts.
+    The visible text keeps its colours. `rendered` returns the same text for both.
     """
     if not is_moved(text):
         return text
