@@ -1,1 +1,1 @@
-"""What instructors can do for their class."""
+"""What instructors can do for their class: announcements and approvals."""
