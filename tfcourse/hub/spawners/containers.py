@@ -133,7 +133,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report this field, because they enable such filtering themselves.
+    # Newer engines do not report BridgeNfIptables, because they set up bridge filtering themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
