@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def url(folder: Path) -> str:
-    """Return the database's address; exit with a message if COURSE_DATABASE is invalid."""
+    """Return the database's URL; exit with a message if COURSE_DATABASE is invalid."""
     text = settings.DATABASE()
     if not text:
         return f"sqlite:///{folder / 'jupyterhub.sqlite'}"
@@ -97,7 +97,7 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
-    """Prepare the database for the hub's start, and return its address.
+    """Prepare the database for the hub's start, and return the database's URL.
 
     Exit with a message if the database is damaged, or missing although it once existed. A new
     database would free all names: anyone could sign up under a learner's name and get that
@@ -187,7 +187,7 @@ def check_writable(where: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing SQLite file for writing; wait for locks longer than the hub holds them."""
+    """Open an existing SQLite file for writing; wait for locks, which the hub holds briefly."""
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
     database.isolation_level = None  # do not begin transactions implicitly
     with contextlib.closing(database):
@@ -217,7 +217,7 @@ def obstacle(path: Path, error: sqlite3.Error) -> str | None:
 
 
 def advice() -> str:
-    """Return what to do if the database is lost."""
+    """Return advice for an operator whose database is lost."""
     if settings.SPAWNER() == "docker":
         how = "`make recover`"
     else:

@@ -49,7 +49,7 @@ class Setting(Generic[T]):
         The programs that get the setting: services in compose.yaml (`hub`, `proxy`, `https`,
         `prometheus`, `grafana`), Compose itself (`compose`), the hub of `make hub` (`laptop`), our
         image as the hub of Zero to JupyterHub (`chart`), and commands such as `make up`
-        (`commands`). Our image itself sets the settings with `image`.
+        (`commands`). Our image itself sets the settings that are given to `image`.
     about
         The explanation in docker/.env.example. It is empty if the previous setting's explanation
         covers this setting, or if this setting is not for that file.

@@ -1,4 +1,4 @@
-"""The files that outlive the hub, such as accounts, work and passwords, and how to write them."""
+"""Find, read and write the files that outlive the hub: accounts, work and passwords."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file unless its name is taken; never leave a partial file behind.
 
-    A broken symbolic link counts as a file that has the name.
+    A name is also taken if a broken symbolic link has it.
     """
     if os.path.lexists(path):
         return

@@ -115,7 +115,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
         await self.show("change-password.html", user.name, refusal)
 
     async def show(self, template: str, name: str, refusal: str) -> None:
-        """Render the page with the error message `refusal`, or with a confirmation without one."""
+        """Render the page with the error in `refusal`, or with a confirmation if it is empty."""
         done = "The password has been changed. All other sessions have been logged out."
         alert = "alert-danger" if refusal else "alert-success"
         self.finish(
@@ -175,15 +175,15 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
 
     @needs_instructor
     async def get(self, name: str) -> None:
-        """Show the lists without changing anything, if a user follows a link."""
+        """If a user follows a link, show the lists without changing anything."""
         self.redirect(self.hub.base_url + "authorize")
 
     @needs_instructor
     async def post(self, name: str) -> None:
         """Let a user in or shut a user out, and show the lists again.
 
-        Shutting users out also stops their servers and ends their sessions. The form does not
-        toggle but states the result, because a page can be outdated or a button pressed twice.
+        Shutting users out also stops their servers and ends their sessions. The form states the
+        result instead of toggling, because a page can be outdated or a button pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):

@@ -38,8 +38,8 @@ WAITING = 200
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator with changes for a class.
 
-    - The administrators exist before the first visitor arrives. NativeAuthenticator gives their
-      rights to the first person who signs up under their name.
+    - Administrators' accounts exist before the first visitor arrives. NativeAuthenticator gives an
+      administrator's rights to the first person who signs up under that name.
     - Learners who know the class code do not have to wait for the instructor.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
@@ -162,7 +162,7 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with the course's own in place of some of NativeAuthenticator's."""
+        """Return NativeAuthenticator's pages, with the course's own pages in place of some."""
         pages = dict(super().get_handlers(app))
         del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
         ours = {
@@ -184,7 +184,7 @@ class CourseAuthenticator(NativeAuthenticator):
         Raises
         ------
         HTTPError
-            With a message, after too many wrong passwords or if the user has not been let in yet.
+            After too many wrong passwords, or if the user has not been let in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         address = address_of(handler.request)

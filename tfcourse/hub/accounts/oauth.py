@@ -139,7 +139,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
     )
 
     def get_callback_url(self, handler: BaseHandler | None = None) -> str:
-        """Return the redirect address for the provider, which is right even behind a proxy."""
+        """Return the redirect address for the provider, which is correct even behind a proxy."""
         here = f"{get_browser_protocol(handler.request)}://{handler.request.host}"
         host = https.public_url() if https.host() else here
         return f"{host}{handler.hub.server.base_url}oauth_callback"

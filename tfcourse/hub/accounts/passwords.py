@@ -12,20 +12,20 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address has five wrong guesses in a row at one name, and thirty at all names together,
-    because a class often shares an address and some learners mistype. All addresses together have
-    thirty wrong guesses at one name. The two limits of thirty do not apply to a name that has
-    logged in from the same address since the hub started, so a classmate who guesses cannot lock
-    that learner out.
+    Each address is allowed five wrong guesses in a row at one name, and thirty at all names
+    together, because a class often shares an address and some learners mistype. All addresses
+    together are allowed thirty wrong guesses at one name. The two limits of thirty do not apply to
+    a name that has logged in from the same address since the hub started, so a classmate who
+    guesses cannot lock that learner out.
     """
 
-    REMEMBERED = 10_000  # pairs of name and address
+    REMEMBERED = 10_000  # the maximum number of pairs of name and address in `known`
 
     def __init__(self):
         self.pair = Limit(5, seconds=60)
         self.address = Limit(30, seconds=5)
         self.name = Limit(30, seconds=60)
-        self.known: dict[tuple[str, str], None] = {}  # in the order of log-ins
+        self.known: dict[tuple[str, str], None] = {}  # ordered by last log-in
 
     def wait(self, name: str, address: str) -> int:
         """Return the number of seconds until the next guess is allowed, which is usually 0."""

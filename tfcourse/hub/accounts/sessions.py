@@ -14,7 +14,7 @@ HUB = "jupyterhub"
 
 
 class Keep(Enum):
-    """Which of a user's tokens remain valid when their sessions end."""
+    """The tokens that remain valid when a user's sessions end."""
 
     SCRIPTS = "the tokens that people made themselves, and those of running servers"
     SERVERS = "the tokens of running servers"

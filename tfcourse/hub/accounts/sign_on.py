@@ -28,7 +28,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        403, with a message, if the name is missing or not safe.
+        403, with a message for the user, if the name is missing or not safe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -49,7 +49,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 class ShortState:
-    """A mixin for the page where a log-in begins, which limits the size of the state cookie.
+    """A mixin that limits the size of the state cookie on the page where a log-in begins.
 
     The state cookie contains the URL that the visitor opened. With a very long URL, the browser's
     requests would become so large that the hub's proxy would refuse all of them.

@@ -21,11 +21,11 @@ from tfcourse.hub.limits import Limit
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # the time-out for receiving a body
 
-# Strangers can cause warnings, and requests without a log-in. At this rate, a log of 50 MB lasts
-# for weeks.
+# Strangers can cause warnings, and log entries about requests without a log-in. At this rate, a log
+# of 50 MB lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
-# All other log entries are about users who are logged in. Two thousand users can arrive within
+# All other log entries are about users who are logged in. Two thousand users can log in within
 # minutes.
 OTHERS_AT_ONCE = 3000
 SECONDS_PER_OTHER = 1
@@ -35,7 +35,7 @@ LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite 
 
 
 def configure(c: Any) -> None:
-    """Set the limits, which also apply to the hub's own port, which learners' servers can reach."""
+    """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
     HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
     c.JupyterHub.tornado_settings.update({"log_function": Requests()})
     c.JupyterHub.logging_config = {
@@ -46,7 +46,7 @@ def configure(c: Any) -> None:
 
 
 class Requests:
-    """Log requests as JupyterHub does, but limit log entries about visitors without a log-in.
+    """Log requests as JupyterHub does, but limit log entries about visitors not logged in.
 
     Anyone can make any number of requests, and Docker removes the oldest entries of a full log.
     """

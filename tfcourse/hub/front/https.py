@@ -38,8 +38,8 @@ def configure(c: Any) -> None:
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()
         c.JupyterHub.subdomain_hook = name_of
-        # The prefix keeps a learner's page from replacing the hub's cookie. It works only with
-        # subdomains: browsers send such a cookie to every server with the same host name, and
+        # The prefix keeps a learner's page from replacing the hub's cookie. Use the prefix only
+        # with subdomains: browsers send such a cookie to all servers with the same host name, and
         # without subdomains, all servers share one host name.
         c.JupyterHub.cookie_host_prefix_enabled = True
 
@@ -63,7 +63,7 @@ def public_url() -> str:
 def subdomains() -> bool:
     """Return whether each learner's server gets its own host name.
 
-    Exit with a message if the other settings do not allow that.
+    Exit with a message if the other settings do not allow subdomains.
     """
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
@@ -79,7 +79,7 @@ def name_of(name: str, domain: str, kind: str) -> str:
 
     Services are our own programs, so they can share the hub's host name.
     """
-    # Import this only when it is needed: only the hub needs it, and the proxy starts faster.
+    # Import this function here, because only the hub needs it and the proxy starts faster.
     from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)

@@ -38,7 +38,7 @@ def configure(c: Any) -> None:
 
 
 def refuses_us() -> bool:
-    """Return whether a running proxy refuses the hub's token because it started with an old one."""
+    """Return whether a running proxy refuses the hub's token because the proxy has an old one."""
     url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
     try:
         headers = {"Authorization": f"token {state.proxy_token()}"}

@@ -13,7 +13,7 @@ from tfcourse.hub.state import state_folder
 
 
 class CourseHub(JupyterHub):
-    """JupyterHub that announces when it is ready, and how to log in."""
+    """A JupyterHub that announces when it is ready and how to log in."""
 
     name = "jupyterhub"
 

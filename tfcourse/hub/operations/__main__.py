@@ -1,4 +1,4 @@
-"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with their names.
+"""Run an operator's command, as `python3 -m tfcourse.hub.operations up` or `make up`.
 
 Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
 Python's standard library and Docker.
@@ -125,7 +125,7 @@ def show_log(*options: str) -> None:
 
 
 def password(options: argparse.Namespace) -> None:
-    """Give somebody a new password."""
+    """Give a user a new password."""
     service = "--filter=label=com.docker.compose.service=hub"
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     if not output("ps", "--quiet", service, project):
@@ -159,7 +159,7 @@ def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
     Docker would restart such services only after a minute. Restart the hub, too, because it might
-    otherwise exit just then if it cannot reach the proxy. Do not restart a proxy that is running.
+    otherwise exit when it cannot reach the proxy. Do not restart a proxy that is running.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()

@@ -91,7 +91,7 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # tar exits with 1 if a file changed or vanished, because learners are working.
+                # Exit code 1 means that a file changed or vanished while learners were working.
                 if process.wait() > 1:
                     sys.exit("The backup failed and was not kept.")
         except OSError as error:

@@ -83,7 +83,7 @@ def compose_volume(name: str) -> str:
 
 
 def image_of_hub() -> str:
-    """Return the image whose containers read and write the volumes."""
+    """Return the name of the hub's image, whose containers read and write the volumes."""
     return f"{settings.IMAGE()}:hub"
 
 

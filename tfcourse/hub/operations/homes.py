@@ -1,4 +1,4 @@
-"""Prepare the folder of learners' homes on the server, and move homes there from volumes."""
+"""Prepare the server's folder of learners' homes, and move homes there from Docker volumes."""
 
 from __future__ import annotations
 

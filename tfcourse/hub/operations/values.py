@@ -49,7 +49,7 @@ OURS = "course"  # the part of a site's file that is not for the chart
 CHANGE_ME = "CHANGE-ME"  # the example's placeholder for values that only the site knows
 STATE = "/srv/jupyterhub"  # the folder that outlives the chart's hub
 
-# Traits that our values set. Other settings of these traits in hub.config would weaken the pods'
+# Traits that our values set. Setting these traits differently in hub.config would weaken the pods'
 # isolation.
 PROTECTED = {
     "allow_privilege_escalation",
@@ -123,7 +123,7 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
 
 
 def check_with_helm(text: str, chart: str) -> None:
-    """Let Helm apply the chart's schema and templates; exit with its message if it refuses."""
+    """Let Helm apply the chart's schema and templates; exit with Helm's message if that fails."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
@@ -141,7 +141,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     Raises
     ------
     ValuesError
-        With a message that names the file and the key.
+        If the values are invalid; the message names the file and the key.
     """
     if size not in SIZES:
         raise ValuesError(
@@ -505,7 +505,7 @@ def check_database(name: str, database: Mapping[str, Any]) -> None:
             f"{name}: hub.db.type is {database['type']!r}, but it has to be {' or '.join(kinds)}."
         )
     url = str(database.get("url", ""))
-    with contextlib.suppress(ArgumentError):  # no address at all
+    with contextlib.suppress(ArgumentError):  # the text is not a URL
         if make_url(url).password:
             raise ValuesError(
                 f"{name}: hub.db.url contains a password, which is secret: put it in the\n"
@@ -592,6 +592,6 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def quantity(value: Any) -> float:
-    """Return an amount as a number, or 0 if it is not one."""
+    """Return an amount as a number, or 0 if the value is not an amount."""
     found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0

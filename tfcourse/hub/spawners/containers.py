@@ -230,7 +230,7 @@ class ContainerSpawner(DockerSpawner):
     # other learners' calls.
     _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")
 
-    # All spawners of this hub share the addresses for servers, and the spawners by container name.
+    # Shared by all spawners of this hub: servers' addresses, and the spawner of each container.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
 
@@ -301,7 +301,7 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     async def address(self) -> dict[str, Any]:
-        """Return the option for an address that no container has used recently."""
+        """Return Docker's options for an address that no container has used recently."""
         routes = await JupyterHub.instance().proxy.get_all_routes()
         with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
         address = await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""Find this machine's GPUs, and find out which GPUs no learner's server holds.
+"""Find this machine's GPUs, and find out which of them are free.
 
 A label on each container says which GPU it holds, so the Docker engine keeps the records. A GPU is
 free again when its container has ended, for whatever reason, and a restarted hub still knows which

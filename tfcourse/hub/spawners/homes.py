@@ -90,7 +90,7 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
 
 
 def part_of(target: Path) -> Path:
-    """Return the path of a folder that is not complete yet; a learner's name has no dot."""
+    """Return the path of a folder that is not complete yet. No learner's folder has a dot."""
     return target.with_name(f".{target.name}.part")
 
 
@@ -203,7 +203,7 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Limit the chosen homes, by default all, to `size` bytes; exit with a message on failure."""
+    """Limit the chosen homes (or all homes) to `size` bytes; exit with a message on failure."""
     with open(FOLDER / NOTE) as note:
         fcntl.flock(note, fcntl.LOCK_EX)  # two homes must not get the same project
         try:

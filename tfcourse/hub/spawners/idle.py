@@ -50,7 +50,7 @@ def configure(c: Any) -> None:
 
 
 def forget_the_future(app: JupyterHub) -> None:
-    """Replace times of activity that are in the future; until then, a server would not be idle.
+    """Correct activity times that are in the future; until then, a server would not be idle.
 
     Such times were recorded while the clock was ahead.
     """

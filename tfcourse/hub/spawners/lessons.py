@@ -31,7 +31,7 @@ NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
 MODULES = "interactive"
 IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another folder
 
-LARGEST = 64 * 2**20  # bytes; a larger file counts as edited, because reading it would take long
+LARGEST = 64 * 2**20  # bytes; a larger file counts as edited, because reading it would be slow
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
 PATIENCE = 5  # seconds for git to read the repository
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -158,7 +158,7 @@ def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
     """Keep a file that the learner has edited, and copy the course's new version, too.
 
     The versions are not merged, because a notebook merged line by line would be neither of the two.
-    The new version of a notebook gets another name. With a module, the edited one gets another name.
+    The new version of a notebook gets another name. With a module, the edited version gets one.
     """
     path = PurePosixPath(name)
     if path.parts[0] == MODULES:

@@ -67,7 +67,7 @@ def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]
 
 
 class Metrics(Collector):
-    """The metrics that JupyterHub does not have.
+    """The metrics that JupyterHub itself does not provide.
 
     A separate thread measures them, so that the hub does not wait for Docker's figures.
     """
@@ -93,7 +93,7 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
-            except Exception:  # any error may be gone next time
+            except Exception:  # keep measuring after any error
                 JupyterHub.instance().log.exception("Servers could not be measured.")
                 self.measured = []
             time.sleep(INTERVAL)

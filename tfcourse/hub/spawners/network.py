@@ -92,7 +92,7 @@ class Addresses:
 
     def __init__(self, addresses: dict[str, str]):
         subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = subnet.num_addresses - 2  # without the network's own and the broadcast address
+        self.count = subnet.num_addresses - 2  # without network and broadcast addresses
         self.gateway = addresses["Gateway"]
         self.turns = turns(subnet)
 

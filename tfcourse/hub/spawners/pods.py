@@ -26,7 +26,7 @@ from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.front import bounds, pages
 from tfcourse.hub.spawners import profiles
 
-UID = 1000  # jovyan's, in our images
+UID = 1000  # the user jovyan in our images
 GPU = "nvidia.com/gpu"
 
 # Tolerations for the chart's taints on learners' nodes. Some clouds allow no slash in a key.
@@ -182,7 +182,7 @@ class PodSpawner(KubeSpawner):
     user_options = traitlets.Any({})
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield the progress of a start. KubeSpawner would show the cluster's events instead."""
+        """Yield a start's progress. KubeSpawner itself would show the cluster's events."""
         async for event in pages.progress(self):
             last = self.events[-1].get("reason") if self.events else None
             yield {**event, "message": MEANWHILE.get(last, event["message"])}

@@ -92,8 +92,8 @@ def threads(spawner: LocalSpawner) -> str:
 async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
     """Copy the lessons to the learner's home before the server starts.
 
-    The hub calls this function as `c.Spawner.pre_spawn_hook`. No state of the home keeps the server
-    from starting; JupyterLab shows the learner why lessons were not updated.
+    The hub calls this function as `c.Spawner.pre_spawn_hook`. Problems with the home do not keep
+    the server from starting; JupyterLab shows the learner why lessons were not updated.
     """
     folder = Path(spawner.home_dir, lessons.FOLDER)
     work = asyncio.to_thread(lessons.bring, source, folder)

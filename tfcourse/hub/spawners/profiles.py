@@ -162,7 +162,7 @@ def choose_profile(
     Raises
     ------
     ValueError
-        With a message for the learner, if the request asks for anything else.
+        If the request asks for anything else; the message is for the learner.
     """
     known = {profile.slug: profile for profile in profiles}
     choices = ", ".join(slug for slug in known if slug not in unavailable)

@@ -119,7 +119,7 @@ def set_limit(folder: Path, others: list[Path], size: int) -> None:
     number = project(folder)
     if number < FIRST or number in taken:
         number = next(number for number in count(FIRST) if number not in taken)
-    # ext4 refuses to assign files that exceed the project's limit, old or new, so lift the limit.
+    # ext4 refuses to assign files that exceed the project's limit, so first lift any old limit.
     limit(folder, number, 0)
     assign_all(folder, number)
     limit(folder, number, size)
