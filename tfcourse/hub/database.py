@@ -475,7 +475,7 @@ def connect(where: str) -> sqlalchemy.Connection:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; at the end, the file there replaces the one at `path`.
+    """Yield a temporary path; at the end, the file at that path replaces the one at `path`.
 
     After an exception, the old file is unchanged. Exit with a message if the folder is not
     writable.

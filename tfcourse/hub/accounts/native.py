@@ -114,7 +114,7 @@ class CourseAuthenticator(NativeAuthenticator):
         # If an account was lost but its files were not, the instructor has to check who signs up
         # under its name. Look for files in a thread, because Docker can take a while to answer.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Do not await anything from here on, because another request might take the name meanwhile.
+        # Do not await anything from here on, because another request might then take the name.
         # The hub may know a name that has no account, and a newcomer must not get that name's
         # rights.
         if self.user_exists(name) or orm.User.find(self.db, name):

@@ -249,8 +249,8 @@ def write(
 ) -> None:
     """Write a file in the folder atomically; never leave a partial file behind.
 
-    Without `replace`, a file that has taken the name meanwhile is kept. With `aside`, a file that
-    is replaced is renamed to that path.
+    Without `replace`, a file that already has the name is kept. With `aside`, a file that is
+    replaced is renamed to that path.
     """
     path, part = folder / name, folder / PART
     try:

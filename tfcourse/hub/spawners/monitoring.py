@@ -99,7 +99,7 @@ class Metrics(Collector):
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Return an empty list, so that no metrics are collected before there is a hub."""
+        """Return an empty list, so that no metrics are collected before the hub exists."""
         return []
 
     def collect(self) -> Iterator[Metric]:

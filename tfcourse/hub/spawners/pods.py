@@ -34,7 +34,7 @@ DEDICATED = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 ]
-# Nodes with GPUs are usually tainted, too, so that nothing else runs there.
+# Nodes with GPUs are usually tainted, too, so that nothing else runs on them.
 GPU_NODES = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 # KubeSpawner's traits for every learner's pod.
