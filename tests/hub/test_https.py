@@ -486,7 +486,7 @@ def test_up_takes_a_new_certificate_and_leaves_the_rest_alone(authority, wildcar
 
 def test_a_port_that_is_in_use_gets_a_sentence(hub, address, new_secure_hub):
     second = new_secure_hub()
-    sentence = f"Port {second.https} cannot be used: Address already in use. Stop what uses it"
+    sentence = f"Port {second.https} cannot be used: Address already in use. Stop the program"
     with (
         socket.create_server((address, second.https)),
         pytest.raises(AssertionError, match=sentence) as end,

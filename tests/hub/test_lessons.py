@@ -141,8 +141,8 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
         (errno.ENOSPC, "the disk is full. Delete files that you do not need, then restart"),
         (errno.EDQUOT, "the disk is full. Delete files that you do not need, then restart"),
         (errno.EACCES, f"run `chmod -R u+rwX ~/{FOLDER}`, then restart your server"),
-        (errno.EROFS, "Read-only file system. Restart your server; if this comes again, tell"),
-        (errno.EIO, "Input/output error. Restart your server; if this comes again, tell"),
+        (errno.EROFS, "Read-only file system. Restart your server; if this happens again, tell"),
+        (errno.EIO, "Input/output error. Restart your server; if this happens again, tell"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_and_the_others_come(

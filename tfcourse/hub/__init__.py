@@ -4,15 +4,15 @@ import contextlib
 
 
 def say(text: str) -> None:
-    """Print to the terminal; carry on if the terminal is gone."""
+    """Print to the terminal; ignore the error if the terminal has been closed."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
 
 def plain(text: str) -> str:
-    """Return the text with each character escaped that could control a terminal.
+    """Escape the characters that could control a terminal, and return the text.
 
-    Newlines and tabs stay. Marks that change the direction of writing are escaped, too.
+    Newlines and tabs are kept. Marks that change the text's direction are escaped, too.
     """
     return "".join(
         sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()

@@ -4,8 +4,8 @@
 commands `copy`, `vacant` and `recover`, respectively.
 
 The database is an SQLite file in the state folder, unless COURSE_DATABASE names a PostgreSQL
-server. A copy is always an SQLite file. It can be restored to either kind of database, whatever the
-server's version. PostgreSQL's own programs are not needed.
+server. A copy is always an SQLite file, which can be restored to either kind of database, whatever
+the server's version. PostgreSQL's own programs are not needed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from traitlets.log import get_logger
 from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
-COPIES = 7  # copies; there is one for each day, and one from before each upgrade
+COPIES = 7  # copies: one for each day, and one from before each upgrade
 
 MINUTE, HOUR = 60, 3600  # seconds
 
-ROOM = 10 * 2**20  # bytes; with less, the hub would crash while it starts
+ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash during its start
 
-TIMEOUT = 15  # seconds; a copy of a large database takes less
+PATIENCE = 15  # seconds to wait for a lock; copying a large database takes less
 
 DISK_FULL = """\
 The disk with the hub's accounts is full. Make room (`docker system df --verbose`
@@ -62,7 +62,7 @@ def main() -> None:
         say(f"Copied the accounts to {copy(url(folder), folder)}.")
     elif options.action == "vacant":
         where = url(folder)
-        if not path_of(where) and accounts(where):  # a file is checked with the state folder
+        if not path_of(where) and accounts(where):  # `restore` itself checks for files
             sys.exit(
                 f"The database {shown(where)} already has accounts.\n"
                 "REPLACE=1 replaces them with those in the backup."
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def url(folder: Path) -> str:
-    """Return the database's address; exit with a message if COURSE_DATABASE is invalid."""
+    """Return the database's URL; exit with a message if COURSE_DATABASE is invalid."""
     text = settings.DATABASE()
     if not text:
         return f"sqlite:///{folder / 'jupyterhub.sqlite'}"
@@ -82,7 +82,7 @@ def url(folder: Path) -> str:
         where = None
     if where is None or where.drivername != "postgresql":  # do not print the password
         sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
-    # Without this, text from a database that has no encoding (as in the C locale) would be bytes.
+    # Without this, text from a database without an encoding (as in the C locale) arrives as bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
@@ -91,17 +91,17 @@ def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
     """Prepare the hub's database, then tell the hub where it is."""
     where = prepare(folder, homes)
     c.JupyterHub.db_url = where
-    # Keep copies in case the database is damaged. The log reports damage within half a minute.
+    # Make regular copies in case the database is damaged. Damage is logged within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
     unsaved.configure(folder)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
-    """Prepare the database for the hub's start, and return its address.
+    """Prepare the database for the hub's start, and return the database's URL.
 
-    Exit with a message if it is damaged, or if it is missing although it once existed. In a new
-    database, all names would be free again: anyone could sign up under a learner's name and would
-    get that learner's home.
+    Exit with a message if the database is damaged, or missing although it once existed. A new
+    database would free all names: anyone could sign up under a learner's name and get that
+    learner's home.
     """
     where = url(folder)
     check_writable(where)
@@ -121,7 +121,7 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
 
 
 def state_of(where: str) -> str | None:
-    """Return the revision of the schema, or None if there is no database.
+    """Return the revision of the database's schema, or None if there is no database.
 
     Exit with a message if the database is damaged or cannot be used.
     """
@@ -146,14 +146,14 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with the file, or None if it is an intact database of a hub.
+    """Return what is wrong with a database file, or None if it is a hub's intact database.
 
-    Exit with a message if that cannot be found out, such as while another program locks the file.
+    Exit with a message if the file cannot be checked, such as while another program locks it.
     """
     if path.is_dir():
         return "it is a folder"
     try:
-        # Open it for writing, so that SQLite first undoes what a killed hub left half done.
+        # Open the file for writing, so that SQLite first rolls back what a killed hub left.
         with opened(path) as database:
             (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -169,9 +169,9 @@ def damage(path: Path) -> str | None:
 
 
 def check_writable(where: str) -> None:
-    """Exit with a message if the database's file exists and cannot be written.
+    """Exit with a message if the database's file exists but is not writable.
 
-    Its folder has to be writable, too: SQLite first writes there what it would have to undo.
+    The file's folder has to be writable, too, because SQLite keeps its rollback journal there.
     """
     path = path_of(where)
     if path and path.is_file():
@@ -187,16 +187,16 @@ def check_writable(where: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing file for writing; wait as long as the hub usually needs to write to it."""
-    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
-    database.isolation_level = None  # transactions are ours
+    """Open an existing SQLite file for writing; wait for locks, which the hub holds briefly."""
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    database.isolation_level = None  # do not begin transactions implicitly
     with contextlib.closing(database):
         yield database
 
 
 def obstacle(path: Path, error: sqlite3.Error) -> str | None:
-    """Return a message if the error is about what surrounds the file, not about its content."""
-    # The lowest byte of the code is the kind of error.
+    """Return a message if an error is about locks, permissions or the disk, not about content."""
+    # The lowest byte of an SQLite error code is the primary code.
     kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return (
@@ -217,7 +217,7 @@ def obstacle(path: Path, error: sqlite3.Error) -> str | None:
 
 
 def advice() -> str:
-    """Return what to do if the database is lost."""
+    """Return advice for an operator whose database is lost."""
     if settings.SPAWNER() == "docker":
         how = "`make recover`"
     else:
@@ -228,7 +228,7 @@ def advice() -> str:
 def create(where: str) -> None:
     """Create a database without accounts.
 
-    A file gets its name only once it is complete, because half a file would count as damaged.
+    A file gets its name only once it is complete, because a partial file would count as damaged.
     """
     if path := path_of(where):
         with replacing(path) as aside:
@@ -238,9 +238,9 @@ def create(where: str) -> None:
 
 
 def upgrade(where: str) -> None:
-    """Upgrade the schema to the one that this JupyterHub uses.
+    """Upgrade the database to the schema that this JupyterHub uses.
 
-    A file is upgraded completely or not at all.
+    An SQLite file is upgraded completely or not at all.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -259,9 +259,9 @@ def revisions() -> script.ScriptDirectory:
 
 
 def is_known(revision: str | None) -> bool:
-    """Return whether this JupyterHub knows the schema.
+    """Return whether this JupyterHub knows a revision of the schema.
 
-    It does not know the schema of a newer version.
+    JupyterHub does not know the revisions of newer versions.
     """
     try:
         return bool(revisions().get_revision(revision))
@@ -272,7 +272,7 @@ def is_known(revision: str | None) -> bool:
 def check_known(revision: str, where: str) -> None:
     """Exit with a message if a newer JupyterHub created the database."""
     if not is_known(revision):
-        # On a PostgreSQL server, only its administrator can remove what the copy would replace.
+        # On a PostgreSQL server, only its administrator can drop the newer version's tables.
         back = advice() if path_of(where) else "restore the server's own backup."
         sys.exit(
             f"The database {shown(where)} was made by a newer JupyterHub than this one, which is "
@@ -282,10 +282,10 @@ def check_known(revision: str, where: str) -> None:
 
 
 def is_good(path: Path) -> bool:
-    """Return whether this JupyterHub can start with the file."""
+    """Return whether this JupyterHub can start with a database file."""
     try:
         return path.exists() and not damage(path) and is_known(state_of(f"sqlite:///{path}"))
-    except SystemExit:  # it cannot be read
+    except SystemExit:  # the file cannot be read
         return False
 
 
@@ -293,9 +293,9 @@ def is_good(path: Path) -> bool:
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, newest first, and at the end those that are dated in the future.
+    """Return the copies, newest first, except that copies dated in the future come last.
 
-    Such a copy was made while the clock was wrong, and nobody knows when that was.
+    A copy dated in the future was made while the clock was wrong, so its age is unknown.
     """
     now = time.time()
 
@@ -322,7 +322,7 @@ def copy(where: str, folder: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy an SQLite file as it is at a single moment; exit with a message if there is no room."""
+    """Copy a consistent snapshot of an SQLite file; exit with a message if the disk is full."""
     try:
         with (
             contextlib.closing(sqlite3.connect(source)) as there,
@@ -338,7 +338,7 @@ def copy_file(source: Path, target: Path) -> None:
 def copy_rows(where: str, target: Path) -> None:
     """Copy a consistent snapshot of the tables into an SQLite file.
 
-    The schema may have any revision.
+    This works with any revision of the schema.
     """
     tables = sqlalchemy.MetaData()
     engine = sqlalchemy.create_engine(f"sqlite:///{target}")
@@ -348,7 +348,7 @@ def copy_rows(where: str, target: Path) -> None:
         for table in tables.sorted_tables:
             for column in table.columns:
                 column.type = column.type.as_generic()
-                column.server_default = None  # such as PostgreSQL's counters
+                column.server_default = None  # such as PostgreSQL's sequences
         tables.create_all(sink)
         for table in tables.sorted_tables:
             if rows := source.execute(table.select()).mappings().all():
@@ -371,7 +371,7 @@ def look_after(where: str, folder: Path) -> None:
 
 
 def accounts(where: str) -> int:
-    """Return the number of accounts."""
+    """Return the number of accounts in the database."""
     if not state_of(where):
         return 0
     with connect(where) as connection:
@@ -379,9 +379,9 @@ def accounts(where: str) -> int:
 
 
 def recover(folder: Path, replace: bool, empty: bool) -> None:
-    """Restore the last good copy unless the database is intact.
+    """Restore the last good copy of the database, unless the database is intact.
 
-    Keep the old file under another name. With `empty`, start without accounts instead.
+    Keep the old file under another name. With `empty`, create a database without accounts instead.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
     check_writable(where)
@@ -396,13 +396,14 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
             "without accounts: `make recover EMPTY=1`. People whose homes still exist then have\n"
             "to wait until the administrator lets them in."
         )
-    # Move the file aside even if the accounts move to a server. Otherwise, the hub might later
-    # mistake it for their database.
+    # Move the old SQLite file aside even if the accounts move to a server. Otherwise, the hub might
+    # later use that file as its database.
     if path.exists():
         aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
         try:
             path.rename(aside)
-            with contextlib.suppress(FileNotFoundError):  # or SQLite would apply it to the copy
+            # Otherwise, SQLite would apply the old file's journal to the copy.
+            with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}-journal").rename(f"{aside}-journal")
         except OSError as error:
             sys.exit(f"The hub cannot write to its folder {folder}: {error.strerror}.")
@@ -417,7 +418,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
 
 
 def bring_back(good: Path, where: str) -> None:
-    """Replace the database with the copy."""
+    """Replace the database with a copy."""
     if path := path_of(where):
         with replacing(path) as aside:
             copy_file(good, aside)
@@ -433,7 +434,7 @@ def bring_back(good: Path, where: str) -> None:
 
 
 def fill(source: str, target: str) -> None:
-    """Replace all rows of a PostgreSQL database with those of an SQLite file, all at once."""
+    """Replace all rows of a PostgreSQL database with an SQLite file's rows, in one transaction."""
     tables = orm.Base.metadata.sorted_tables
     with connect(source) as there, connect(target) as here, here.begin():
         known = sqlalchemy.inspect(there).get_table_names()
@@ -454,19 +455,19 @@ def fill(source: str, target: str) -> None:
 
 
 def path_of(where: str) -> Path | None:
-    """Return the database's file, or None if it is on a server."""
+    """Return the path of the database's file, or None if the database is on a server."""
     return Path(where.removeprefix("sqlite:///")) if where.startswith("sqlite") else None
 
 
 def shown(where: str) -> str:
-    """Return the location as it was set, without the password."""
+    """Return the database's location as the operator set it, without the password."""
     if path := path_of(where):
         return str(path)
     return sqlalchemy.make_url(where).set(drivername="postgresql", query={}).render_as_string()
 
 
 def connect(where: str) -> sqlalchemy.Connection:
-    """Return a connection that is not shared."""
+    """Return a new connection to the database, outside any connection pool."""
     waiting = {} if path_of(where) else {"connect_timeout": 10}
     engine = sqlalchemy.create_engine(where, poolclass=sqlalchemy.NullPool, connect_args=waiting)
     return engine.connect()
@@ -474,10 +475,10 @@ def connect(where: str) -> sqlalchemy.Connection:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path for a new file that replaces the old one at the end.
+    """Yield a temporary path; at the end, the file at that path replaces the one at `path`.
 
-    After an exception, the old file stays as it was. Exit with a message if the folder cannot be
-    written.
+    After an exception, the old file is unchanged. Exit with a message if the folder is not
+    writable.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix=".", dir=path.parent)

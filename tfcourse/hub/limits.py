@@ -1,4 +1,4 @@
-"""Limit how often something may happen."""
+"""Limit the rate of events, such as wrong passwords."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Hashable
 
 
 class Limit:
-    """A limit of `at_once` events in a row, and then one event every `seconds` seconds."""
+    """A rate limit: `at_once` events in a row, then one event every `seconds` seconds."""
 
     def __init__(self, at_once: int, seconds: float):
         self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when the events are forgotten
+        self.paid_off: dict[Hashable, float] = {}  # when each key's events are forgotten
         self.clean = 0.0  # when forgotten events are next removed
 
     def wait(self, who: Hashable) -> int:
@@ -21,7 +21,7 @@ class Limit:
         return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
 
     def count(self, who: Hashable) -> None:
-        """Count an event."""
+        """Count an event for `who`."""
         now = time.monotonic()
         if now >= self.clean:
             self.paid_off = {key: end for key, end in self.paid_off.items() if end > now}
@@ -29,5 +29,5 @@ class Limit:
         self.paid_off[who] = max(self.paid_off.get(who, now), now) + self.seconds
 
     def forget(self, who: Hashable) -> None:
-        """Forget the events of somebody."""
+        """Forget all events of `who`."""
         self.paid_off.pop(who, None)

@@ -1,4 +1,4 @@
-"""Run tasks at regular intervals in the hub's process, in their own threads or in the hub's."""
+"""Run tasks at regular intervals in the hub's process: in new threads or in the hub's thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def regularly(do: Callable[[], None], seconds: float) -> None:
         while True:
             try:
                 do()
-            except SystemExit as end:  # its code is a message
+            except SystemExit as end:  # the exit code is a message
                 get_logger().error(end.code)
             except Exception:
                 get_logger().exception("This failed and will be tried again:")
@@ -28,9 +28,9 @@ def regularly(do: Callable[[], None], seconds: float) -> None:
 
 
 def in_the_hub(do: Callable[..., Any], *arguments: Any) -> None:
-    """Have the hub's own thread call the function with the hub, once the hub is up.
+    """Call `do` with the hub in the hub's event loop; do nothing if the hub is not running yet.
 
-    Only there may its users and its database session be used.
+    Only the event loop's thread can use the hub's users and its database session.
     """
     if JupyterHub.initialized() and JupyterHub.instance().io_loop:
         app = JupyterHub.instance()

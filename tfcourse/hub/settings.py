@@ -1,9 +1,9 @@
 """The hub's settings: one table with the name, type, default and explanation of each.
 
 All other code reads settings through this module. `python3 -m tfcourse.hub.settings` prints
-docker/.env.example. Tests compare that file, compose.yaml and the guides with the table. Nothing
-else in tfcourse/hub reads the environment. This module imports only the standard library, because
-`make up` checks the settings before anything is installed.
+docker/.env.example. Tests check that file, compose.yaml and the guides against the table. No other
+module in tfcourse/hub reads environment variables. This module imports only the standard library,
+because `make up` checks the settings before anything is installed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MIB, GIB = 2**20, 2**30  # bytes
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
 HOST_PART = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
-# The claims of OpenID Connect that people can write themselves. If a user name came from one of
-# these, anyone who wrote the administrator's name there would become the administrator.
+# The OpenID Connect claims that people can edit themselves. If user names came from one of these
+# claims, anyone could enter the administrator's name and become the administrator.
 SELF_CHOSEN_CLAIMS = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
@@ -41,21 +41,22 @@ class Setting(Generic[T]):
     name
         The environment variable.
     parse
-        Turns the text into a value, or raises a ValueError that says what the text has to be.
+        A function that turns the text into a value, or raises a ValueError that says what the text
+        has to be.
     default
-        The text if the variable is unset or empty.
+        The text to use if the variable is unset or empty.
     given_to
-        Who gets it: the services in compose.yaml (`hub`, `proxy`, `https`, `prometheus`,
-        `grafana`), that file itself (`compose`), the hub of `make hub` (`laptop`), our image as the
-        hub of Zero to JupyterHub (`chart`), and commands such as `make up` (`commands`). Our image
-        itself sets those with `image`.
+        The programs that get the setting: services in compose.yaml (`hub`, `proxy`, `https`,
+        `prometheus`, `grafana`), Compose itself (`compose`), the hub of `make hub` (`laptop`), our
+        image as the hub of Zero to JupyterHub (`chart`), and commands such as `make up`
+        (`commands`). Our image itself sets the settings that are given to `image`.
     about
-        The explanation in docker/.env.example. It is empty if the explanation of the setting above
-        covers this one, or if the setting is not for that file.
+        The explanation in docker/.env.example. It is empty if the previous setting's explanation
+        covers this setting, or if this setting is not for that file.
     example
         The value that docker/.env.example shows, if it is not the default.
     secret
-        Whether the value must not appear in messages.
+        Whether to keep the value out of messages.
     """
 
     name: str
@@ -158,7 +159,7 @@ def docker_name(text: str) -> str:
 
 def host_name(text: str) -> str:
     """Return a host name in lower case, or an empty string."""
-    # Reject numeric addresses, because certificates are for names.
+    # Reject IP addresses, because certificates are for host names.
     if text and not re.fullmatch(rf"({HOST_PART}\.)*(?=[0-9-]*[a-z]){HOST_PART}", text.lower()):
         raise ValueError("has to be just a host name, like hub.example.org")
     return text.lower()
@@ -167,8 +168,8 @@ def host_name(text: str) -> str:
 def web_address(text: str) -> str:
     """Return a web address, or an empty string.
 
-    The address has to use HTTPS, so that others cannot read what is sent, unless it is on this
-    machine.
+    The address has to use HTTPS, so that nobody can read the traffic. Only an address on this
+    machine can use HTTP.
     """
     parts = urlsplit(text)
     here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
@@ -239,18 +240,18 @@ HOST = Setting(
     about="""
     The host name of this server, such as hub.example.org. Learners then open
     https://hub.example.org. The name must point to this server, and ports 80 and 443 must be open
-    to everybody, because Let's Encrypt checks them. It then issues a certificate, which is renewed
-    automatically (you agree to its terms). Without a host name, passwords travel unencrypted, so
-    keep the hub on this machine, or put a proxy that speaks HTTPS in front of it.""",
+    to everybody, because Let's Encrypt checks them. Let's Encrypt then issues a certificate, which
+    is renewed automatically (by setting a host name, you agree to Let's Encrypt's terms). Without a
+    host name, passwords travel unencrypted, so let only this machine reach the hub, or put an HTTPS
+    proxy in front of it.""",
 )
 CERTIFICATE = Setting(
     "COURSE_CERTIFICATE",
     str,
     given_to="hub proxy https compose commands",
     about="""
-    Your own certificate, followed by the certificates that vouch for it, and its key. Both are PEM
-    files that belong to root; give their absolute paths. Run `make up` after each renewal. Learners
-    can keep working.""",
+    The absolute paths of your own certificate, with its chain, and of its private key. Both are PEM
+    files that belong to root. Run `make up` after each renewal. Learners can keep working.""",
 )
 KEY = Setting("COURSE_KEY", str, given_to="https compose commands")
 ACME_DIRECTORY = Setting(
@@ -259,8 +260,8 @@ ACME_DIRECTORY = Setting(
     default="https://acme-v02.api.letsencrypt.org/directory",
     given_to="https",
     about="""
-    Another certificate authority that speaks ACME, such as your school's, and the file with its
-    root certificate.""",
+    The ACME directory of another certificate authority, such as your school's, and the absolute
+    path of its root certificate.""",
 )
 ACME_ROOT = Setting("COURSE_ACME_ROOT", str, given_to="https compose commands")
 SUBDOMAINS = Setting(
@@ -273,7 +274,7 @@ SUBDOMAINS = Setting(
     Browsers then keep learners' JavaScript away from the hub and from other learners. We recommend
     this setting. It needs a DNS record for *.hub.example.org, and the certificate in
     COURSE_CERTIFICATE must cover both that name and the hub's own. Ask learners to stop their
-    servers before you change this.""",
+    servers before you change this setting.""",
 )
 HTTPS_PORT = Setting(
     "COURSE_HTTPS_PORT",
@@ -289,7 +290,7 @@ ADDRESS = Setting(
     given_to="hub proxy https",
     example="127.0.0.1",
     about="""
-    The address that the hub listens on. At 127.0.0.1, only this machine can reach it. If
+    The address that the hub listens on. With 127.0.0.1, only this machine can reach the hub. If
     COURSE_HOST is set, the default is all addresses of this server.""",
 )
 PORT = Setting(
@@ -307,9 +308,9 @@ ACCOUNTS = Setting(
     default="native",
     given_to="hub chart",
     about="""
-    Where accounts are kept: `native` in the hub, `oauth` with a provider that speaks OpenID
-    Connect, `lti` in a learning platform (Moodle, Canvas, ...) that speaks LTI 1.3. Decide before
-    the first learner logs in. If you change this later, somebody else may log in under a
+    Where accounts are kept: in the hub (`native`), with an OpenID Connect provider (`oauth`), or in
+    a learning platform such as Moodle or Canvas that supports LTI 1.3 (`lti`). Decide before the
+    first learner logs in. If you change this setting later, another person might log in under a
     learner's name and get that learner's work.""",
 )
 ADMIN = Setting(
@@ -320,8 +321,8 @@ ADMIN = Setting(
     about="""
     The administrator's user name, in lowercase. With oauth and lti, it is the administrator's name
     at that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no
-    administrator. If you change the name, the earlier administrator keeps these rights until you
-    remove them on the Admin page.""",
+    administrator. If you change the name, the previous administrator keeps the administrator's
+    rights until you remove them on the Admin page.""",
 )
 SIGNUP = Setting(
     "COURSE_SIGNUP",
@@ -346,19 +347,19 @@ TRUSTED_PROXIES = Setting(
     networks,
     given_to="hub chart",
     about="""
-    native: addresses or networks, separated by commas, of proxies on other machines in front of the
-    hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for each
-    visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting, all
-    visitors count as one. Anyone who reaches the hub from one of these addresses can claim to come
-    from any other.""",
+    native: the addresses or networks, separated by commas, of proxies on other machines in front of
+    the hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for
+    each visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting,
+    the hub counts all visitors as one. Anyone who reaches the hub from one of these addresses can
+    claim to come from any other address.""",
 )
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
     given_to="hub chart",
     about="""
-    oauth: the provider's issuer, exactly as the provider spells it. The hub asks the provider
-    for its addresses. Register the hub there as a client with the redirect address
+    oauth: the provider's issuer URL, exactly as the provider spells it. The hub asks the provider
+    for its endpoints. Register the hub with the provider as a client that has the redirect address
     https://YOUR.HOST/hub/oauth_callback.""",
 )
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
@@ -367,7 +368,7 @@ OAUTH_AUTHORIZE_URL = Setting(
     "COURSE_OAUTH_AUTHORIZE_URL",
     web_address,
     given_to="hub chart",
-    about="oauth: set these instead of the issuer if the provider does not announce its addresses.",
+    about="oauth: set these instead of the issuer if the provider does not announce its endpoints.",
 )
 OAUTH_TOKEN_URL = Setting("COURSE_OAUTH_TOKEN_URL", web_address, given_to="hub chart")
 OAUTH_USERINFO_URL = Setting("COURSE_OAUTH_USERINFO_URL", web_address, given_to="hub chart")
@@ -386,7 +387,7 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. If it is an e-mail address, the provider must have
+    oauth: the claim that becomes the user name. An e-mail address counts only if the provider has
     verified it. Do not choose a claim that people can change, because they could take another
     person's name, even the administrator's.""",
 )
@@ -407,7 +408,7 @@ LTI_ISSUER = Setting(
     lti: the values that your platform shows when you register the hub there as a tool. The login
     address is https://YOUR.HOST/hub/lti13/oauth_login, and the redirect address is
     https://YOUR.HOST/hub/lti13/oauth_callback. Configure the tool to open in a new window. Everyone
-    whom the platform sends may log in.""",
+    who comes from the platform can log in.""",
 )
 LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str, given_to="hub chart")
 LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address, given_to="hub chart")
@@ -418,16 +419,16 @@ LTI_NAME = Setting(
     default="sub",
     given_to="hub chart",
     about="""
-    lti: the claim that becomes the user name. It is either `sub`, the platform's own number for a
-    person, or `email`, if nobody there can take another person's address. After a launch, your user
-    name is in the upper right corner.""",
+    lti: the claim that becomes the user name. It is either `sub`, the platform's own identifier for
+    a person, or `email`. Use `email` only if nobody on the platform can take another person's
+    address. After a launch, the hub shows your user name in the upper right corner.""",
 )
 MEMORY = Setting(
     "COURSE_MEMORY",
     memory,
     example="3G",
     about="""
-    The most memory and processors that a learner's server may use. A lesson needs 1.5 GB.""",
+    The limits on memory and processors for each learner's server. A lesson needs 1.5 GB.""",
 )
 CPUS = Setting("COURSE_CPUS", number(positive=True), given_to="hub laptop", example="2")
 GPU_MEMORY = Setting(
@@ -449,18 +450,18 @@ MONITOR = Setting(
     default="off",
     given_to="hub commands",
     about="""
-    If this is `on`, Prometheus and Grafana run as well, and administrators find a dashboard at
-    /services/grafana/. They record how much memory and processor time each learner used, and when.
-    These records are personal data, and are kept for 30 days. Prometheus and Grafana use the two
-    ports after the hub's, on 127.0.0.1, where everyone with an account on this server can read the
-    data. Run `make down` before you switch this off.""",
+    If this is `on`, Prometheus and Grafana run, too, and administrators get a dashboard at
+    /services/grafana/. Prometheus records how much memory and processor time each learner used, and
+    when. These records are personal data, and are kept for 30 days. Prometheus and Grafana use the
+    two ports after the hub's, on 127.0.0.1, where everyone with an account on this server can read
+    the data. Run `make down` before you switch this setting off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
     str,
     default="docker.io",
     given_to="compose",
-    about="Where Prometheus's and Grafana's images come from: Docker Hub or a mirror of it.",
+    about="The registry for the images of Prometheus and Grafana: Docker Hub or a mirror of it.",
 )
 IMAGE = Setting(
     "COURSE_IMAGE",
@@ -468,8 +469,8 @@ IMAGE = Setting(
     default="tensorflow-course",
     given_to="hub compose commands",
     about="""
-    Set this if the images come from a registry: their name there, without the tags :cpu, :gpu and
-    :hub. Otherwise, `make up` builds :cpu and :hub, and `make images` builds all three.""",
+    The images' name in a registry, without the tags :cpu, :gpu and :hub. Without this setting,
+    `make up` builds :cpu and :hub, and `make images` builds all three.""",
 )
 DATABASE = Setting(
     "COURSE_DATABASE",
@@ -477,9 +478,9 @@ DATABASE = Setting(
     given_to="hub commands",
     secret=True,
     about="""
-    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default, they
-    are in a file, which is enough for a class. To move them, run `make backup`, change this
-    setting, then run `make recover`.""",
+    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default, the
+    accounts are in a file, which is enough for a class. To move accounts, run `make backup`, change
+    this setting, then run `make recover`.""",
 )
 HOMES = Setting(
     "COURSE_HOMES",
@@ -487,9 +488,10 @@ HOMES = Setting(
     given_to="compose commands",
     example="/srv/tensorflow-course",
     about="""
-    The folder on this server for learners' work. It contains a folder for each learner, and the one
-    that all learners can read. Give it its own disk, so that learners cannot fill the system's
-    disk. `make up` creates the folder. By default, it is /srv/ followed by COURSE_NAME.""",
+    The folder on this server for learners' work. It contains a folder for each learner, and a
+    shared folder that all learners can read. Put this folder on a separate disk, so that learners
+    cannot fill the system's disk. `make up` creates the folder. By default, its path is /srv/
+    followed by COURSE_NAME.""",
 )
 HOME_QUOTA = Setting(
     "COURSE_HOME_QUOTA",
@@ -497,8 +499,9 @@ HOME_QUOTA = Setting(
     given_to="hub commands",
     example="5G",
     about="""
-    The most that a learner's home may hold. This needs a disk for COURSE_HOMES with project quotas
-    (XFS or ext4); docs/operators.md explains how to set this up. By default, there is no limit.""",
+    The maximum size of a learner's home. This setting needs a disk for COURSE_HOMES with project
+    quotas (XFS or ext4); docs/operators.md explains how to set up such a disk. By default, there is
+    no limit.""",
 )
 NAME = Setting(
     "COURSE_NAME",
@@ -506,8 +509,8 @@ NAME = Setting(
     default="tensorflow-course",
     given_to="hub commands",
     about="""
-    A name for the containers, network and volumes. Set it to run more than one hub on this
-    server.""",
+    A name for the containers, network and volumes. If you run more than one hub on this server,
+    give each hub its own name.""",
 )
 CONFIG = Setting(
     "COURSE_CONFIG",
@@ -515,7 +518,7 @@ CONFIG = Setting(
     given_to="compose commands laptop",
     about="""
     A folder with your own settings for JupyterHub itself, in files whose names end in .py. The hub
-    loads them last. docs/operators.md has two examples. By default, the folder is
+    loads these files last. docs/operators.md has two examples. By default, the folder is
     jupyterhub_config.d beside this file; for another folder, give its absolute path.""",
 )
 
@@ -571,9 +574,9 @@ def example() -> str:
     """Return the text of docker/.env.example."""
     begin = """
     Settings of the hub for a class (`make up`). Copy this file to `.env` and change what you need.
-    A commented-out line shows the default or an example. There is no password here: the
-    administrator's is generated at the first start. If you write secrets into the file, run `chmod
-    600 .env`."""
+    A commented-out line shows the default or an example. The administrator's password is not in
+    this file, because the hub generates it at its first start. If you write secrets into the file,
+    run `chmod 600 .env`."""
     lines = [comment(begin)]
     for name in OPERATORS:
         setting = TABLE[name]
@@ -584,7 +587,7 @@ def example() -> str:
 
 
 def comment(text: str) -> str:
-    """Return the text as a comment."""
+    """Return the text as a comment, with lines of at most 100 characters."""
     words = " ".join(text.split())
     return textwrap.fill(
         words,
@@ -603,7 +606,7 @@ def load() -> None:
 
 
 def has_registry() -> bool:
-    """Return whether the images come from a registry; otherwise, they are built here."""
+    """Return whether the images come from a registry instead of being built on this machine."""
     return IMAGE() != IMAGE.default
 
 
@@ -615,10 +618,10 @@ def check() -> None:
 
 
 def in_file() -> dict[str, str]:
-    """Return the settings in docker/.env; exit with a message if that is not a file of text."""
+    """Return the settings in docker/.env; exit with a message if it is not a text file."""
     file = DOCKER_FOLDER / ".env"
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -648,7 +651,7 @@ def read(text: str) -> dict[str, str]:
 def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
     """Exit with a message if one of the names is not a setting.
 
-    A misspelt setting would be ignored silently, even one that should keep learners apart.
+    Otherwise, a misspelt setting would be ignored silently, even one that isolates learners.
     """
     for name in names:
         if name not in TABLE:

@@ -1,4 +1,4 @@
-"""Where the hub keeps what outlives it: accounts, work and passwords."""
+"""Find, read and write the files that outlive the hub: accounts, work and passwords."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tfcourse.hub import say, settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# A valid user name. It also names a folder or a volume, so it has no leading dot and no slash.
-# Because of the \Z, the whole name has to match.
+# A valid user name. It also names a folder or a volume, so it has no leading dot and no slash. The
+# \Z at the end makes the pattern match the whole name.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
-# People read passwords aloud and type them, so no character looks like another one.
+# People read passwords aloud and type them, so no two characters look alike.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -62,13 +62,13 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Create the folder if it is missing, closed to the machine's other users; return it."""
+    """Create a folder that only its owner can open, unless it exists; return the path."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 def hub_folder() -> Path:
-    """Return the folder of the hub's own files; exit with a message if it cannot be created."""
+    """Return the folder with the hub's own files; exit with a message if it cannot be created."""
     folder = state_folder() / "hub"
     try:
         return private_folder(folder)
@@ -79,14 +79,14 @@ def hub_folder() -> Path:
 def password(path: Path, length: int = 16) -> str:
     """Return the password in the file; create a new one if the file is missing or damaged.
 
-    Only the file's owner may read it.
+    Only the file's owner can read the password.
     """
-    whole = rf"[!-~]{{{length},}}"  # at least as long as ours, in ASCII
+    whole = rf"[!-~]{{{length},}}"  # ASCII, and at least as long as a new password
     return kept(path, whole, partial(new_password, length))
 
 
 def cookie_secret(path: Path) -> None:
-    """Replace a damaged secret of the log-in cookies; JupyterHub would not start with it."""
+    """Replace the cookie secret if it is damaged, because JupyterHub would not start with it."""
     if path.exists():
         whole = r"([0-9a-fA-F]{2}){32,}"
         kept(path, whole, partial(secrets.token_hex, 32), " Everyone has to log in again.")
@@ -95,8 +95,8 @@ def cookie_secret(path: Path) -> None:
 def kept(path: Path, whole: str, new: Callable[[], str], follows: str = "") -> str:
     """Return the secret in the file; write a new one if it is missing or does not match `whole`.
 
-    After a power cut, a file can be empty, cut off or full of zero bytes. Such a content must never
-    become a secret. `follows` says what a new one means for people.
+    After a power cut, a file can be empty, truncated or full of zero bytes. Such content must never
+    become a secret. `follows` is a sentence that tells people what a new secret means for them.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -118,9 +118,10 @@ def new_password(length: int = 16) -> str:
 
 
 def proxy_token() -> str:
-    """Return the token with which the hub controls its proxy, from the folder that both share.
+    """Return the token that authenticates the hub to its proxy, from the folder that both share.
 
-    In a pod, both start at the same time, so one waits until the other has created the token.
+    In a pod, the hub and the proxy start at the same time, so one of them waits until the other has
+    created the token.
     """
     folder = Path(settings.SECRETS())
     lock = os.open(folder, os.O_RDONLY)
@@ -132,15 +133,15 @@ def proxy_token() -> str:
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write or replace the file; even a power cut leaves the old content or the new one."""
+    """Write or replace a file atomically: a power cut leaves either the old or the new content."""
     written_aside(path, content, mode).replace(path)
     sync(path.parent)
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write the file unless its name is taken; never leave half a file behind.
+    """Write a file unless its name is taken; never leave a partial file behind.
 
-    A name counts as taken even if it is that of a broken link.
+    A name is also taken if a broken symbolic link has it.
     """
     if os.path.lexists(path):
         return
@@ -157,9 +158,9 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def written_aside(path: Path, content: bytes, mode: int) -> Path:
-    """Write the content to the disk under another name in the same folder; return that path."""
+    """Write the content to a temporary file in the same folder, and sync it; return its path."""
     aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # left by a run that was killed here
+    aside.unlink(missing_ok=True)  # left by a run that was killed at this point
     try:
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
@@ -172,14 +173,14 @@ def written_aside(path: Path, content: bytes, mode: int) -> Path:
 
 
 def unused(folder: Path, name: str, suffix: str = "") -> Path:
-    """Return a path that is not taken, with a number in it if need be: clocks can go back."""
+    """Return a free path; add a number if the name is taken, because a clock can go back."""
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     paths = (folder / f"{name}{number}{suffix}" for number in numbers)
     return next(path for path in paths if not os.path.lexists(path))
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Flush a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""End a hub that hangs, so that Docker starts it again."""
+"""End a hub that hangs, so that Docker restarts it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 
-TIMEOUT = 60  # seconds that the event loop may take to answer
-INTERVAL = 10  # seconds between two questions
+PATIENCE = 60  # seconds that the event loop may take to answer
+INTERVAL = 10  # seconds between two checks
 
 
 def start() -> None:
-    """Watch the event loop that runs now, from a thread of its own.
+    """Watch the running event loop from a new thread.
 
-    The first answer may take as long as it likes, because the hub first has to start.
+    The first answer has no time-out, because the hub is still starting.
     """
     loop = asyncio.get_running_loop()
 
@@ -36,8 +36,8 @@ def start() -> None:
 
 
 def end() -> None:
-    """Write where each thread hangs, then end the process."""
-    # Not through logging, because the loop may hang while it holds a lock of a log.
-    print(f"The hub did not answer for {TIMEOUT} seconds, and ends.", file=sys.stderr, flush=True)
+    """Print the traceback of each thread, then end the process."""
+    # Do not use logging, because the event loop might hang while it holds a logging lock.
+    print(f"The hub did not answer for {PATIENCE} seconds, and ends.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     os._exit(70)

@@ -8,7 +8,7 @@ from tornado.httputil import HTTPServerRequest
 
 from tfcourse.hub import settings
 
-# The addresses of the hub's own proxy, if it runs on another machine (spawners/pods.py).
+# The addresses of the hub's own proxy, if that proxy runs on another machine (spawners/pods.py).
 own_proxies: set[str] = set()
 
 
@@ -19,8 +19,8 @@ def address_of(request: HTTPServerRequest) -> str:
     use all of them.
 
     The proxy appends the visitor's address to X-Forwarded-For. The visitor can forge X-Real-Ip and
-    all earlier entries, so they do not count. A request from any machine other than the proxy's has
-    not passed through the proxy.
+    all earlier entries in X-Forwarded-For, so those do not count. A request from any machine other
+    than the proxy's has not passed through the proxy.
     """
     peer = request.connection.context._orig_remote_ip
     if peer not in {request.connection.stream.socket.getsockname()[0], *own_proxies}:
@@ -55,7 +55,7 @@ def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def is_proxy(address: str) -> bool:
     """Return whether the address is this machine's own or a trusted proxy's.
 
-    Such a machine makes requests on behalf of visitors.
+    Requests from such addresses are made on behalf of visitors.
     """
     try:
         found = parsed(address)

@@ -38,7 +38,7 @@ class LoginHandler(handlers.LoginHandler):
 
     async def post(self) -> None:
         """Log the user in, or show why that failed."""
-        # Read only the form, because anything in the address ends up in logs.
+        # Read only the form, not the query string, because URLs end up in logs.
         form = self.request.body_arguments
         username, password = (
             form.get(field, [b""])[-1].decode("utf-8", "replace")
@@ -67,7 +67,7 @@ class SignUpHandler(handlers.SignUpHandler):
         await self.show()
 
     async def post(self) -> None:
-        """Sign the visitor up, or show why that failed."""
+        """Sign up the visitor, or show why that failed."""
         username, password, confirmation, code = (
             self.get_body_argument(field, "", strip=False) for field in self.FIELDS
         )
@@ -115,7 +115,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
         await self.show("change-password.html", user.name, refusal)
 
     async def show(self, template: str, name: str, refusal: str) -> None:
-        """Render the page with the refusal, or with a confirmation if there is none."""
+        """Render the page with the error in `refusal`, or with a confirmation if it is empty."""
         done = "The password has been changed. All other sessions have been logged out."
         alert = "alert-danger" if refusal else "alert-success"
         self.finish(
@@ -126,7 +126,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
 
 
 class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
-    """The page where an administrator gives somebody a new password."""
+    """The page where an administrator sets a user's password."""
 
     show = ChangePasswordHandler.show
 
@@ -160,7 +160,7 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
     @needs_instructor
     async def get(self) -> None:
-        """Show the lists."""
+        """Show the lists of users who are waiting and of users who may log in."""
         administrators = {name for (name,) in self.db.query(orm.User.name).filter_by(admin=True)}
         html = await self.render_template(
             "authorization-area.html",
@@ -171,19 +171,19 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
 
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
-    """Let somebody in or shut them out, but only through a form, never through a link."""
+    """Let a user in or shut a user out, but only through a form, never through a link."""
 
     @needs_instructor
     async def get(self, name: str) -> None:
-        """Show the list, and change nothing, if somebody follows a link."""
+        """If a user follows a link, show the lists without changing anything."""
         self.redirect(self.hub.base_url + "authorize")
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Let somebody in or shut them out, and show the list again.
+        """Let a user in or shut a user out, and show the lists again.
 
-        Shutting somebody out also stops their server and ends their sessions. The form states the
-        wanted result, because the page may be out of date and a button may be pressed twice.
+        Shutting users out also stops their servers and ends their sessions. The form states the
+        result instead of toggling, because a page can be outdated or a button pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
@@ -197,7 +197,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()
         if let_in == "no":
-            # For good: somebody who is let in again later has to log in again.
+            # End the sessions for good: a user who is let in again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
             user = self.users.get(name)
             if user and user.active:
@@ -206,13 +206,13 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
 
 
 class DiscardHandler(handlers.DiscardHandler):
-    """Discard the account of somebody who is waiting, but only through a form, never a link."""
+    """Discard a waiting user's account, but only through a form, never through a link."""
 
     get = AuthorizeHandler.get
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Discard the account, and show the list again."""
+        """Discard the account, and show the lists again."""
         refuse_administrators(self, name)
         info = self.authenticator.get_user(name)
         if info and not info.is_authorized:

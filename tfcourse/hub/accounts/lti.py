@@ -1,4 +1,4 @@
-"""Log-in from a learning platform that speaks LTI 1.3."""
+"""Log-in from a learning platform that supports LTI 1.3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 def configure(c: Any) -> None:
     """Configure log-in from a learning platform."""
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
-    # Admit everyone whose launch the platform has signed: it knows who is in the course.
+    # Admit everyone whose launch the platform has signed, because it knows who is in the course.
     c.CourseLTIAuthenticator.allow_all = True
     settings.required(
         settings.LTI_ISSUER,
@@ -36,7 +36,7 @@ def configure(c: Any) -> None:
 
 
 class LaunchHandler(LTI13CallbackHandler):
-    """The page to which the platform sends people, with a message if the log-in fails."""
+    """The page that the platform sends people to; it shows a message if the log-in fails."""
 
     async def post(self) -> None:
         """Log the user in, or show why that failed."""
@@ -71,7 +71,7 @@ class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
     callback_handler = LaunchHandler
 
     def get_username(self, token: Mapping[str, Any]) -> str:
-        """Return the user's name from the configured claim, and from no other.
+        """Return the user's name from the configured claim, and from no other claim.
 
         If that claim is missing, refuse the log-in instead of falling back on another claim.
         """
@@ -79,7 +79,7 @@ class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
 
 
 def refused(error: Exception) -> web.HTTPError:
-    """Return the error to show for a launch that failed."""
+    """Return the error page to show when a launch fails."""
     reason = getattr(error, "log_message", None) or str(error)
     return web.HTTPError(
         403,

@@ -31,24 +31,24 @@ from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.limits import Limit
 
-# The most accounts that may wait for the instructor. It keeps strangers from flooding the list.
+# The maximum number of accounts that wait for approval, so that strangers cannot flood the list.
 WAITING = 200
 
 
 class CourseAuthenticator(NativeAuthenticator):
-    """NativeAuthenticator, plus what a class needs.
+    """NativeAuthenticator with changes for a class.
 
-    - The administrators exist before the first visitor arrives. NativeAuthenticator gives their
-      rights to the first person who signs up under their name.
+    - Administrators' accounts exist before the first visitor arrives. NativeAuthenticator gives an
+      administrator's rights to the first person who signs up under that name.
     - Learners who know the class code do not have to wait for the instructor.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
     - People who are shut out are logged out within half a minute, not only at their next log-in.
-      People whose password is changed are logged out immediately.
-    - Wrong passwords are counted for each name and address together, and for each of the two.
-      NativeAuthenticator counts them for the name alone, so anyone could lock the instructor out.
-    - A wrong password for an unknown name takes as long to refuse as one for a known name.
-    - Passwords are hashed in a thread. Otherwise each one would block the hub for a quarter of a
+      A changed password ends the user's sessions immediately.
+    - Wrong passwords are counted for each name, each address, and each pair of name and address.
+      NativeAuthenticator counts them only for each name, so anyone could lock the instructor out.
+    - Refusing a wrong password takes as long for an unknown name as for a known one.
+    - Passwords are hashed in a thread. Otherwise, each hash would block the hub for a quarter of a
       second.
     """
 
@@ -61,13 +61,13 @@ class CourseAuthenticator(NativeAuthenticator):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.guesses = Guesses()
-        # Check as many passwords at a time as there are processors. The others wait, so that the
-        # limits know the outcome of those before them.
+        # Check at most one password for each processor at a time. Later attempts wait, so that the
+        # limits take the results of earlier attempts into account.
         self.checking = asyncio.Semaphore(os.cpu_count() or 1)
-        # A password for an unknown name is compared with this hash, so that the answer takes as
-        # long as for a name that exists.
+        # Passwords for unknown names are compared with this hash, so that the answer takes as long
+        # as for a name that exists.
         self.hash_of_nobody = hashed(secrets.token_hex())
-        # A whole class shares one address and signs up within minutes.
+        # Both limits leave room for a whole class that shares an address and signs up in minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
         for name in self.admin_users:
@@ -87,8 +87,8 @@ class CourseAuthenticator(NativeAuthenticator):
     ) -> str:
         """Create an account; return an empty string, or a message that says why that failed.
 
-        The message has to say when a name is taken, so anyone can find out which names exist. The
-        limits on attempts slow that down.
+        The message has to say when a name is taken, so anyone can find out which names exist. Rate
+        limits slow down such attempts.
         """
         if wait := self.sign_ups.wait(address):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
@@ -111,11 +111,12 @@ class CourseAuthenticator(NativeAuthenticator):
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people are waiting. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
-        # If an account was lost but its work was not, the instructor has to check who signs up.
-        # This runs in a thread, too, because Docker may take a while to answer.
+        # If an account was lost but its files were not, the instructor has to check who signs up
+        # under its name. Look for files in a thread, because Docker can take a while to answer.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Do not await anything from here on, because somebody else might take the name meanwhile.
-        # The hub may know a name that has no account; a newcomer must not get that name's rights.
+        # Do not await anything from here on, because another request might then take the name.
+        # The hub may know a name that has no account, and a newcomer must not get that name's
+        # rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -161,7 +162,7 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return the pages, with our own where NativeAuthenticator's do not suffice."""
+        """Return NativeAuthenticator's pages, with the course's own pages in place of some."""
         pages = dict(super().get_handlers(app))
         del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
         ours = {
@@ -183,7 +184,7 @@ class CourseAuthenticator(NativeAuthenticator):
         Raises
         ------
         HTTPError
-            With a message, after too many wrong passwords or if the user has not been let in yet.
+            After too many wrong passwords, or if the user has not been let in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         address = address_of(handler.request)
@@ -204,6 +205,6 @@ class CourseAuthenticator(NativeAuthenticator):
         return name
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
-        """Return whether a user may stay logged in; JupyterHub asks from time to time."""
+        """Return whether a user may stay logged in; JupyterHub calls this regularly."""
         info = self.get_user(user.name)
         return bool(info and info.is_authorized)

@@ -34,7 +34,7 @@ def configure(c: Any) -> None:
     c.CourseOAuthenticator.authorize_url = provider["authorization_endpoint"]
     c.CourseOAuthenticator.token_url = provider["token_endpoint"]
     c.CourseOAuthenticator.userdata_url = provider["userinfo_endpoint"]
-    # By the standard, a provider that announces no methods accepts the secret only in a header.
+    # By the standard, a provider that lists no methods accepts the client secret only in a header.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
@@ -44,9 +44,9 @@ def configure(c: Any) -> None:
 
 
 def endpoints() -> Mapping[str, Any]:
-    """Return the provider's addresses, as the provider announces them or as the settings give them.
+    """Return the provider's endpoints, from the provider's own announcement or from the settings.
 
-    Exit with a message unless exactly one of these two sources has them.
+    Exit with a message unless exactly one of these two sources has the endpoints.
     """
     addresses = {
         "authorization_endpoint": settings.OAUTH_AUTHORIZE_URL,
@@ -59,16 +59,16 @@ def endpoints() -> Mapping[str, Any]:
         names = ", ".join(setting.name for setting in addresses.values())
         sys.exit(
             "COURSE_ACCOUNTS=oauth needs COURSE_OAUTH_ISSUER or, for a provider that does not\n"
-            f"announce its addresses, {names}."
+            f"announce its endpoints, {names}."
         )
     if issuer and by_hand:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is set, and so is {by_hand[0]}: either the provider announces\n"
-            "its addresses, or the settings name them. Remove one of the two."
+            "its endpoints, or the settings name them. Remove one of the two."
         )
     if by_hand:
         settings.required(*addresses.values())
-        # Most providers that announce nothing expect the secret in the body of the request.
+        # Most providers that announce nothing expect the client secret in the request's body.
         by_post = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
         return by_post | {name: setting() for name, setting in addresses.items()}
     url = issuer.rstrip("/") + "/.well-known/openid-configuration"
@@ -95,13 +95,13 @@ class StartHandler(ShortState, OAuthLoginHandler):
 
 
 class CallbackHandler(OAuthCallbackHandler):
-    """The page to which the provider sends people back, with a message if the log-in fails."""
+    """The page that the provider sends people back to; it shows a message if the log-in fails."""
 
     async def get(self) -> None:
         """Log the user in, or show why that failed."""
         try:
             await super().get()
-        except SQLAlchemyError:  # the hub's own, as on a full disk
+        except SQLAlchemyError:  # from the hub's own database, such as on a full disk
             raise
         except web.HTTPError as error:
             if error.status_code == 400:
@@ -110,9 +110,9 @@ class CallbackHandler(OAuthCallbackHandler):
                 ) from None
             if error.status_code < 500:
                 raise
-            self.log.error("The provider did not log somebody in: %s", error)
-        except Exception:  # the provider's answer may cause any error
-            self.log.exception("The provider did not log somebody in")
+            self.log.error("A log-in with the provider failed: %s", error)
+        except Exception:  # the provider's answer can cause any error
+            self.log.exception("A log-in with the provider failed")
         else:
             return
         raise web.HTTPError(
@@ -123,7 +123,7 @@ class CallbackHandler(OAuthCallbackHandler):
 
 
 class CourseOAuthenticator(SignOn, GenericOAuthenticator):
-    """A GenericOAuthenticator that lets in the people whom COURSE_OAUTH_ALLOWED describes."""
+    """A GenericOAuthenticator that admits only people who match COURSE_OAUTH_ALLOWED."""
 
     allowed = Set(
         Unicode(),
@@ -139,7 +139,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
     )
 
     def get_callback_url(self, handler: BaseHandler | None = None) -> str:
-        """Return the address to which the provider sends people back, even behind another proxy."""
+        """Return the redirect address for the provider, which is correct even behind a proxy."""
         here = f"{get_browser_protocol(handler.request)}://{handler.request.host}"
         host = https.public_url() if https.host() else here
         return f"{host}{handler.hub.server.base_url}oauth_callback"

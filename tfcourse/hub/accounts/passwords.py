@@ -1,4 +1,4 @@
-"""Hash passwords, check them, and limit how often people may guess."""
+"""Hash and check passwords, and limit how often people can guess."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import bcrypt
 
 from tfcourse.hub.limits import Limit
 
-LONGEST = 72  # bytes; bcrypt takes no more
+LONGEST = 72  # bytes; bcrypt's maximum
 
 
 class Guesses:
-    """Limits on wrong passwords. Right ones never count.
+    """Limits on wrong passwords. Correct passwords never count.
 
-    From one address, people may guess five times in a row at one name, and thirty times at all
-    names together: a class often shares an address, and some learners mistype. From all addresses
-    together, people may guess thirty times at one name. The last two limits do not apply to a name
-    that has logged in from the same address since the hub started, so a classmate who guesses
-    cannot keep such a learner out.
+    Each address is allowed five wrong guesses in a row at one name, and thirty at all names
+    together, because a class often shares an address and some learners mistype. All addresses
+    together are allowed thirty wrong guesses at one name. The two limits of thirty do not apply to
+    a name that has logged in from the same address since the hub started, so a classmate who
+    guesses cannot lock that learner out.
     """
 
-    REMEMBERED = 10_000  # pairs of name and address
+    REMEMBERED = 10_000  # the maximum number of pairs of name and address in `known`
 
     def __init__(self):
         self.pair = Limit(5, seconds=60)
         self.address = Limit(30, seconds=5)
         self.name = Limit(30, seconds=60)
-        self.known: dict[tuple[str, str], None] = {}  # the oldest first
+        self.known: dict[tuple[str, str], None] = {}  # ordered by last log-in
 
     def wait(self, name: str, address: str) -> int:
         """Return the number of seconds until the next guess is allowed, which is usually 0."""
@@ -42,7 +42,7 @@ class Guesses:
             self.name.count(name)
 
     def right(self, name: str, address: str) -> None:
-        """Remember where somebody has logged in, and forget their earlier wrong passwords."""
+        """Remember that a name has logged in from an address; forget its earlier wrong guesses."""
         self.pair.forget((name, address))
         self.known.pop((name, address), None)
         self.known[name, address] = None
@@ -58,6 +58,6 @@ def hashed(password: str) -> bytes:
 def matches(password: bytes, stored: bytes) -> bool:
     """Return whether the password matches the stored hash.
 
-    This takes a quarter of a second.
+    The comparison takes a quarter of a second.
     """
     return bcrypt.checkpw(password, stored)

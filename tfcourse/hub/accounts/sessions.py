@@ -1,4 +1,4 @@
-"""End people's sessions: when they log out, are shut out, or get a new password."""
+"""End users' sessions when they log out, are shut out, or get a new password."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jupyterhub import orm
 from jupyterhub.handlers import LogoutHandler
 from sqlalchemy.orm import Session
 
-# The OAuth client of tokens that belong to no browser: those of scripts and of servers.
+# The OAuth client of tokens that scripts and servers use, not browsers.
 HUB = "jupyterhub"
 
 
 class Keep(Enum):
-    """Which of a user's tokens remain valid when their sessions end."""
+    """The tokens that remain valid when a user's sessions end."""
 
     SCRIPTS = "the tokens that people made themselves, and those of running servers"
     SERVERS = "the tokens of running servers"
@@ -22,15 +22,15 @@ class Keep(Enum):
 
 
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
-    """End a user's sessions in all browsers; keep only the named kind of tokens.
+    """End a user's sessions in all browsers; keep only the tokens that `keep` describes.
 
-    The hub refuses the old cookies immediately. A learner's server asks the hub again within ten
-    seconds (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
+    The hub refuses the old cookies immediately. A learner's server refuses them within ten seconds,
+    when it next asks the hub (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Users can put this note on any token, but cannot choose when the token was created.
+        # Users can put a server's note on any token, but cannot choose a token's creation time.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             of_server = (token.note or "").startswith("Server at ") and any(
@@ -50,7 +50,8 @@ def end_sessions(db: Session, name: str, keep: Keep) -> None:
 def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHandler]:
     """Return a log-out page that ends the user's sessions in all browsers.
 
-    JupyterHub's own only removes this browser's cookies; a copy of them would remain valid.
+    JupyterHub's own log-out page only removes the cookies from one browser; a copy of the cookies
+    would remain valid.
     """
 
     class Page(page):

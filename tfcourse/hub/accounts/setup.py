@@ -29,7 +29,8 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # for the links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
-    # Set these on our class only, or an operator's own authenticator would let everyone in.
+    # Set these options on our class only. Otherwise, an operator's own authenticator would let
+    # everyone in.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
@@ -91,18 +92,18 @@ def class_code() -> str:
 
 def configure_sign_on(c: Any, kind: str) -> None:
     """Configure log-in with `oauth` or `lti`."""
-    # A name may be an e-mail address. The volume names that are derived from it do not collide.
+    # A user name can be an e-mail address. Volume names derived from such names do not collide.
     c.Authenticator.username_pattern = sign_on.NAMES
-    # By default, nobody is an administrator, because any name that we chose could belong to
-    # somebody at that service.
+    # By default, nobody is an administrator, because any default name could belong to a user of
+    # that service.
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
-    # The most connections that the hub opens at the same time, including those to servers and the
-    # proxy. The default is ten, and a request that waits 20 seconds for a connection fails. Twenty
-    # log-ins a second cause such failures (docs/kubernetes.md). The limit is not higher than 500,
-    # because some systems allow only 1,024 open files.
+    # The maximum number of connections that the hub opens at the same time, including those to
+    # servers and the proxy. The default is ten, and a request that waits 20 seconds for a
+    # connection fails. Twenty log-ins a second cause such failures (docs/kubernetes.md). The limit
+    # is no higher than 500 because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
-    # Only a log-in checks whether people may still come in, so require one at least once a day.
+    # The hub checks only at log-in whether users are still allowed, so require a log-in every day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
     service = import_module(f"tfcourse.hub.accounts.{kind}")  # takes a while to import

@@ -1,7 +1,7 @@
 """Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
 
-Two packages do most of the work. This module adds what a class needs: it decides which of the names
-that a service sends are safe, decides who is an administrator, and explains errors to people.
+The packages oauthenticator and ltiauthenticator do most of the work. This module decides which of a
+service's names are safe user names, decides who is an administrator, and explains errors to people.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tornado import web
 from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.classroom import announcement
 
-# E-mail addresses, or whatever else a service uses as names.
+# Valid user names: e-mail addresses, or whatever else a service uses as names.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 
 LONGEST_STATE = 2000  # characters
@@ -28,7 +28,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        403, with a message, if the name is missing or not safe.
+        403, with a message for the user, if the name is missing or not safe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -37,7 +37,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
     # Case matters only in an identifier (`sub`). Check the original value for ASCII, because some
-    # other letters become ASCII in lower case.
+    # non-ASCII letters have an ASCII lowercase form.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
         raise web.HTTPError(
@@ -49,14 +49,14 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 class ShortState:
-    """A mixin for the page on which a log-in begins: its cookie has a bounded size.
+    """A mixin that limits the size of the state cookie on the page where a log-in begins.
 
-    The cookie holds the address that somebody opened. With a very long one, browsers would send so
-    much to the hub that its proxy refused all further requests.
+    The state cookie contains the URL that the visitor opened. With a very long URL, the browser's
+    requests would become so large that the hub's proxy would refuse all of them.
     """
 
     def set_state_cookie(self, value: str) -> None:
-        """Set the cookie, unless it is too large."""
+        """Set the state cookie, unless it is too large."""
         if len(value) > LONGEST_STATE:
             raise web.HTTPError(400, "This address is too long. Open the hub's first page.")
         super().set_state_cookie(value)

@@ -1,1 +1,1 @@
-"""What instructors can do for their class."""
+"""The instructors of a class, and the announcements that they make."""

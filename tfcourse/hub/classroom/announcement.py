@@ -1,6 +1,6 @@
-"""A line that an instructor puts on every page of the hub, such as "The server restarts at 18:00".
+"""An announcement that an instructor puts on every page, such as "The server restarts at 18:00".
 
-The line is kept in a file, so it survives a restart of the hub, and changing it needs no restart.
+The text is kept in a file, so it survives a restart of the hub, and changing it needs no restart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def file() -> Path:
 def current() -> dict[str, str]:
     """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict.
 
-    It is on every page: a file that is missing or damaged must not keep a page from being shown.
+    A missing or damaged file must not break a page, because every page shows the announcement.
     """
     try:
         said = json.loads(file().read_bytes())

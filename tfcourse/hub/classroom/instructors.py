@@ -1,6 +1,6 @@
 """The instructors of a class: a group of users with some of the administrators' rights.
 
-They let learners in and shut them out, make announcements, and write to the folder that all
+Instructors let learners in and shut them out, make announcements, and write to the folder that all
 learners can read. Only administrators manage servers, passwords and other people's rights.
 """
 
@@ -23,7 +23,7 @@ needs_instructor = needs_scope(SCOPE, "admin:users")
 
 
 def configure(c: Any) -> None:
-    """Create the group and give it its rights."""
+    """Create the group of instructors and give it its rights."""
     c.JupyterHub.load_groups = {GROUP: {"users": []}}
     c.JupyterHub.load_roles.append({"name": "instructor", "scopes": [SCOPE], "groups": [GROUP]})
     c.JupyterHub.template_vars["instruct"] = SCOPE

@@ -1,1 +1,1 @@
-"""What visitors reach first: HTTPS, the proxy, and the hub's pages."""
+"""The parts that visitors reach first: HTTPS, the proxy, and the hub's pages."""

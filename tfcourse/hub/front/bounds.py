@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub keep: request bodies, log entries, notes on tokens."""
+"""Limit what visitors can make the hub store: request bodies, log entries, notes on tokens."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from tornado.web import HTTPError
 
 from tfcourse.hub.limits import Limit
 
-# The largest request has a few thousand names that an administrator adds, or a learning platform's
-# signed message. Tornado's own limit is 100 MB, and it keeps a whole body in memory.
+# The largest legitimate requests contain a few thousand names that an administrator adds, or a
+# learning platform's signed message. Tornado's own limit is 100 MB, and Tornado keeps a whole body
+# in memory.
 LARGEST_BODY = 256 * 1024  # bytes
-BODY_SECONDS = 60  # that a body may take to arrive
+BODY_SECONDS = 60  # the time-out for receiving a body
 
-# Strangers can cause warnings and requests without a log-in. At this pace, a log of 50 MB lasts for
-# weeks.
+# Strangers can cause warnings, and log entries about requests without a log-in. At this rate, a log
+# of 50 MB lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
-# All other entries are about people who are logged in. Two thousand may arrive within minutes.
+# All other log entries are about users who are logged in. Two thousand users can log in within
+# minutes.
 OTHERS_AT_ONCE = 3000
 SECONDS_PER_OTHER = 1
 LONGEST_ENTRY = 2000  # characters
 
-LONGEST_NOTE = 200  # characters; PostgreSQL would refuse more than 1023, and SQLite nothing
+LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
 
 
 def configure(c: Any) -> None:
-    """Set the limits. They hold on the hub's own port, too, which learners' servers can reach."""
+    """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
     HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
     c.JupyterHub.tornado_settings.update({"log_function": Requests()})
     c.JupyterHub.logging_config = {
@@ -44,7 +46,7 @@ def configure(c: Any) -> None:
 
 
 class Requests:
-    """Log requests as JupyterHub does, but limit those of visitors who are not logged in.
+    """Log requests as JupyterHub does, but limit log entries about visitors not logged in.
 
     Anyone can make any number of requests, and Docker removes the oldest entries of a full log.
     """
@@ -71,9 +73,9 @@ def user_of(handler: BaseHandler) -> Any:
 
 
 class Entries(logging.Filter):
-    """Shorten long entries of the log, and leave out what one place in the code logs too often.
+    """Shorten long log entries, and limit how often each place in the code can log.
 
-    Some entries repeat what visitors sent, such as an unknown user name.
+    Some log entries repeat what visitors sent, such as an unknown user name.
     """
 
     def __init__(self):
@@ -82,7 +84,7 @@ class Entries(logging.Filter):
         self.others = Limit(OTHERS_AT_ONCE, SECONDS_PER_OTHER)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to log this entry; shorten it first."""
+        """Return whether to log an entry, after shortening it."""
         place = record.pathname, record.lineno
         limit = self.warnings if record.levelno >= logging.WARNING else self.others
         if record.funcName != "log_request":  # requests have their own limit, above

@@ -1,4 +1,4 @@
-"""Run Caddy, which speaks HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
+"""Run Caddy, which provides HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
 `make up` starts this module if COURSE_HOST is set. Caddy gets a certificate for that name and
 renews it, or uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the
@@ -25,22 +25,22 @@ ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # unless COURSE_ACME_ROOT is
 
 
 def configure(c: Any) -> None:
-    """Tell the hub how browsers reach it, if they use HTTPS."""
+    """Tell the hub its public address, if browsers reach it through HTTPS."""
     if not host():
         return
-    # Links, redirects and cookies are for this address, whatever a request claims.
+    # Links, redirects and cookies use this address, whatever a request claims.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # JupyterHub leaves its XSRF cookies without `secure`. Servers learn from the address above that
-    # theirs need it, too (tfcourse/prefix).
+    # JupyterHub's XSRF cookies lack the attribute `secure`. Learners' servers learn from the public
+    # address above that their own cookies need the attribute, too (tfcourse/prefix).
     c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
     # Log the visitor's address, not the address of one of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()
         c.JupyterHub.subdomain_hook = name_of
-        # This keeps a learner's page from replacing the hub's cookie with its own. It is only for
-        # subdomains, because browsers send such cookies to all servers of a host name, and without
-        # subdomains, all servers share one.
+        # The prefix keeps a learner's page from replacing the hub's cookie. Use the prefix only
+        # with subdomains: browsers send such a cookie to all servers with the same host name, and
+        # without subdomains, all servers share one host name.
         c.JupyterHub.cookie_host_prefix_enabled = True
 
 
@@ -50,7 +50,7 @@ def host() -> str:
 
 
 def web_ports() -> tuple[int, int]:
-    """Return the port for HTTPS, and the one for HTTP, which redirects to it."""
+    """Return the port for HTTPS and the port for HTTP, which redirects to HTTPS."""
     return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
@@ -63,7 +63,7 @@ def public_url() -> str:
 def subdomains() -> bool:
     """Return whether each learner's server gets its own host name.
 
-    Exit with a message if the other settings do not allow that.
+    Exit with a message if the other settings do not allow subdomains.
     """
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
@@ -79,7 +79,7 @@ def name_of(name: str, domain: str, kind: str) -> str:
 
     Services are our own programs, so they can share the hub's host name.
     """
-    # Only the hub needs this import, and the proxy starts faster without it.
+    # Import this function here, because only the hub needs it and the proxy starts faster.
     from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)
@@ -108,7 +108,7 @@ def placeholders() -> dict[str, str]:
 
 
 def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
-    """Exit with a message if this certificate cannot be used for these names."""
+    """Exit with a message if the certificate and key cannot be used for the `wanted` host names."""
     content = {}
     for variable, path in (("COURSE_CERTIFICATE", certificate), ("COURSE_KEY", key)):
         try:
@@ -116,7 +116,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
         except OSError as error:
             sys.exit(f"{variable} cannot be read: {error.strerror}. It has to belong to root.")
     try:
-        # The first certificate is the server's; the others vouch for it.
+        # The first certificate is the server's; the others are its chain.
         leaf = x509.load_pem_x509_certificates(content["COURSE_CERTIFICATE"])[0]
     except ValueError:
         sys.exit("COURSE_CERTIFICATE is not a certificate in PEM format.")
@@ -139,7 +139,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     except x509.ExtensionNotFound:
         covered = []
     for name in wanted:
-        # A wildcard stands for exactly one label.
+        # A wildcard covers exactly one label of a host name.
         if not {name, f"*.{name.partition('.')[2]}"} & set(covered):
             sys.exit(
                 f"COURSE_CERTIFICATE is for {', '.join(covered) or 'no host name'}, "
@@ -148,7 +148,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
 
 
 def main() -> None:
-    """Check the certificate and the ports, then become Caddy."""
+    """Check the certificate and the ports, then replace this process with Caddy."""
     given = [settings.CERTIFICATE.is_set, settings.KEY.is_set]
     if any(given) and not all(given):
         sys.exit("COURSE_CERTIFICATE and COURSE_KEY belong together: set both or neither.")
@@ -157,8 +157,8 @@ def main() -> None:
     for port in web_ports():
         if error := state.port_error(port, settings.ADDRESS()):
             sys.exit(
-                f"Port {port} cannot be used: {error.strerror}. Stop what uses it (another web\n"
-                "server?), or set COURSE_HTTPS_PORT and COURSE_HTTP_PORT."
+                f"Port {port} cannot be used: {error.strerror}. Stop the program that uses it\n"
+                "(another web server?), or set COURSE_HTTPS_PORT and COURSE_HTTP_PORT."
             )
     command = ["caddy", "run", "--config", str(Path(__file__).with_name("Caddyfile"))]
     environment = settings.for_a_program(**placeholders())

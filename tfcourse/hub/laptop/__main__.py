@@ -20,7 +20,7 @@ from typing import IO
 from tfcourse.hub import say, settings
 from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
-GRACE = 3  # seconds that the programs of a killed run may need to free the ports
+GRACE = 3  # seconds that the programs of a killed run can take to free the ports
 
 
 def main() -> None:
@@ -54,11 +54,11 @@ def main() -> None:
 def claim(path: Path, address: str) -> IO[str]:
     """Return a file that is locked while it is open; exit with a message if a hub holds the lock.
 
-    Two hubs with the same accounts and work would undo each other's changes.
+    Two hubs with the same accounts and work would overwrite each other's changes.
     """
     file = open(path, "a+")  # noqa: SIM115 - the caller closes it
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process releases it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released even if the process is killed
     except BlockingIOError:
         file.seek(0)
         sys.exit(
@@ -96,7 +96,7 @@ def advice(needed: tuple[int, ...]) -> str:
 
 
 def run(log: Path) -> None:
-    """Run JupyterHub until it is stopped, even if that happens while it starts."""
+    """Run JupyterHub until it is stopped, which can happen even during the start."""
     # Until JupyterHub handles signals itself, make them act like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup sets SIG_IGN
@@ -116,7 +116,7 @@ def serve(log: IO[str]) -> None:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     try:
-        from tfcourse.hub.laptop.app import CourseHub  # imported late, as it takes seconds
+        from tfcourse.hub.laptop.app import CourseHub  # takes seconds to import
 
         CourseHub.launch_instance(["-f", str(ROOT / "jupyterhub_config.py")])
     except ModuleNotFoundError as error:

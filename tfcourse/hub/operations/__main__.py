@@ -1,4 +1,4 @@
-"""Run an operator's commands: `python3 -m tfcourse.hub.operations`, or `make` with their names.
+"""Run an operator's command, as `python3 -m tfcourse.hub.operations up` or `make up`.
 
 Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
 Python's standard library and Docker.
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(plain(f"{error.filename} was not found."))
     except OSError as error:
         sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
-    except SystemExit as end:  # a message may repeat what a file or a person has said
+    except SystemExit as end:  # a message can quote a file or a visitor, so escape it
         sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
 
@@ -120,12 +120,12 @@ def logs(_: argparse.Namespace) -> None:
 
 
 def show_log(*options: str) -> None:
-    """Show the log; what visitors have written into it must not command the terminal."""
+    """Show the log, but escape characters from visitors that could control the terminal."""
     compose("logs", *options, check=False, everything=True, each_line=plain)
 
 
 def password(options: argparse.Namespace) -> None:
-    """Give somebody a new password."""
+    """Give a user a new password."""
     service = "--filter=label=com.docker.compose.service=hub"
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     if not output("ps", "--quiet", service, project):
@@ -137,8 +137,8 @@ def password(options: argparse.Namespace) -> None:
 def build() -> None:
     """Build the images, unless they come from a registry.
 
-    Keep the week of Debian's fixes that is in the images: only `make images` fetches newer ones,
-    because that takes minutes.
+    Keep the week of Debian's updates that the images already contain. Only `make images` fetches
+    newer updates, because that takes minutes.
     """
     if not settings.has_registry():
         images = ["make", "--no-print-directory", "images", "KINDS=cpu hub", "PULL="]
@@ -149,7 +149,7 @@ def build() -> None:
 
 
 def updated() -> str:
-    """Return the week of Debian's fixes in the hub's image, or an empty string without an image."""
+    """Return the week of Debian's updates in the hub's image, or "" if there is no such image."""
     label = '{{index .Config.Labels "tensorflow-course.updated"}}'
     is_there = output("image", "ls", "--quiet", image_of_hub())
     return output("image", "inspect", "--format", label, image_of_hub()) if is_there else ""
@@ -158,8 +158,8 @@ def updated() -> str:
 def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
-    Docker would restart them only after a minute. Restart the hub, too, because it might otherwise
-    exit at that moment if it cannot reach the proxy. Do not restart a proxy that is running.
+    Docker would restart such services only after a minute. Restart the hub, too, because it might
+    otherwise exit when it cannot reach the proxy. Do not restart a proxy that is running.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
@@ -172,12 +172,12 @@ def restart_what_waits() -> None:
 
 
 def save(options: argparse.Namespace) -> None:
-    """Back up everything."""
+    """Back up accounts, secrets and work."""
     backup.backup(options.file or backup.default_file())
 
 
 def restore(options: argparse.Namespace) -> None:
-    """Restore everything from a backup."""
+    """Restore accounts, secrets and work from a backup."""
     if not options.file:
         sys.exit("Which backup? make restore BACKUP=.course/backups/...")
     build()

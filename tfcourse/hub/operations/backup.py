@@ -1,9 +1,10 @@
 """Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
 
 This module runs outside the containers, and needs only Docker. The file is a tar archive with one
-folder for each of the hub's volumes `state`, `secrets` and `certificates`, for the class's
-`shared`, and for each learner's `home-NAME`. Temporary containers read and write them as root,
-because a learner may have made a file unreadable for everyone else.
+folder for each of the hub's volumes (`state`, `secrets` and `certificates`), one for the class's
+shared folder (`shared`), and one for each learner's home (`home-NAME`). Temporary containers read
+and write the volumes and homes as root, because a learner may have made a file unreadable for
+everyone else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tfcourse.hub.state import ROOT, sync, unused
 FORMAT = 1  # version of the archive's format
 
 MANIFEST = "manifest.json"  # the archive's first member
-LARGEST = 2**24  # bytes that a manifest may have: the names of a hundred thousand learners
+LARGEST = 2**24  # bytes in a manifest, which is enough for a hundred thousand learners' names
 
 # The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
 VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
@@ -44,7 +45,8 @@ LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the folder. A clock that went back does not replace an earlier backup.
+    Only its owner can open the folder of backups. The path is always new, even if the clock has
+    gone back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ def default_file(note: str = "") -> Path:
 def backup(file: Path) -> None:
     """Write a backup to the file, or to stdout if the file is `-`.
 
-    Meanwhile, the hub may run and learners may work.
+    The hub can run and learners can work during the backup.
     """
     if file.is_dir():
         sys.exit(f"{file} is a folder. Give the name of a file in it.")
@@ -89,7 +91,7 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # Exit code 1 means that a file changed or vanished, because learners are working.
+                # Exit code 1 means that a file changed or vanished while learners were working.
                 if process.wait() > 1:
                     sys.exit("The backup failed and was not kept.")
         except OSError as error:
@@ -103,7 +105,7 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
 def whole(file: Path) -> Iterator[IO[bytes]]:
     """Yield a compressed file that only its owner can read; it gets its name once it is complete.
 
-    `-` is stdout without compression, for a program that compresses its input itself.
+    `-` means stdout without compression, for a program that compresses its input itself.
     """
     if str(file) == "-":
         yield sys.stdout.buffer
@@ -112,7 +114,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
     part.unlink(missing_ok=True)  # left by a killed run
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            # Use the fastest level, because pictures and models hardly shrink.
+            # Use the fastest level, because pictures and models hardly compress.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
                 yield target
             raw.flush()
@@ -211,9 +213,9 @@ def check(file: Path) -> list[str]:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
     except OSError as error:
         sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
-    except (ValueError, OverflowError, MemoryError):  # numbers in a header that mean nothing
+    except (ValueError, OverflowError, MemoryError):  # meaningless numbers in a header
         about = None
-    # What the manifest names and the archive lacks would be emptied, and nothing put there.
+    # A volume that the manifest names but the archive lacks would be emptied and not restored.
     if about is None or found != set(about["volumes"]):
         sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
     said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
@@ -222,11 +224,11 @@ def check(file: Path) -> list[str]:
 
 
 def folders(archive: tarfile.TarFile) -> set[str]:
-    """Return the names of the topmost folders of the members that have not been read yet."""
+    """Return the names of the top-level folders of all members that have not been read yet."""
     found = set()
     while member := archive.next():
         found.add(member.name.partition("/")[0])
-        archive.members.clear()  # it would remember each of a million files
+        archive.members.clear()  # do not keep a million members in memory
     return found
 
 
@@ -243,9 +245,9 @@ def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
 
 
 def is_manifest(content: Any) -> bool:
-    """Return whether this is what `manifest` returns; a backup can come from anywhere.
+    """Return whether the content is a valid manifest. A backup can come from anywhere.
 
-    A volume's name becomes part of a path. Everything at that path will be replaced.
+    A volume's name becomes part of a path, and everything at that path is replaced.
     """
     if not isinstance(content, dict) or type(content.get("format")) is not int:
         return False
@@ -264,7 +266,7 @@ def is_manifest(content: Any) -> bool:
 
 
 def volumes() -> dict[str, str]:
-    """Return what a backup contains: volumes and folders, keyed by their names in the archive.
+    """Return the volumes and folders for a backup, keyed by their names in the archive.
 
     A backup does not contain the volumes for metrics.
     """
@@ -284,7 +286,7 @@ def volumes() -> dict[str, str]:
 def make_volume(name: str) -> str:
     """Create a volume unless it exists; return its name, or the path of a folder.
 
-    `name` is the volume's name in the archive. Docker creates a missing folder when mounting it.
+    `name` is the name in the archive. Docker creates a missing folder when mounting it.
     """
     if name == "shared":
         return f"{settings.homes()}/shared"
@@ -306,7 +308,7 @@ def throw_away(
 ) -> list[str]:
     """Return the command for a temporary container with these volumes and folders.
 
-    Its root user has only the capabilities in `rights`.
+    The container's root user has only the capabilities in `rights`.
     """
     return [
         *(settings.DOCKER(), *run_command(), "--network=none", "--user=0", "--workdir=/volumes"),
@@ -317,14 +319,14 @@ def throw_away(
 
 
 def database(action: str, *options: str, check: bool = True) -> None:
-    """Run database.py as the hub does, but outside the hub's container, which may be down."""
+    """Run database.py in a temporary container, because the hub's container may be down."""
     run = [
         *(settings.DOCKER(), *run_command(), "--network=host"),
         *("--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
         *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
-    # The output must not get into a backup that goes to stdout.
+    # The output must not end up in a backup that is written to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
         sys.exit(1)  # the program has printed the reason
@@ -332,7 +334,7 @@ def database(action: str, *options: str, check: bool = True) -> None:
 
 @contextlib.contextmanager
 def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
-    """Report which volume tar is working on, and pass on its other output."""
+    """Report which volume tar is working on, and pass on tar's other output."""
 
     def read() -> None:
         done = 0

@@ -21,7 +21,7 @@ def compose(
     everything: bool = False,
     each_line: Callable[[str], str] | None = None,
 ) -> int:
-    """Run Compose; return its exit code, or exit with it.
+    """Run Compose; return its exit code, or exit with that code if Compose fails.
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ def compose(
     everything
         Whether to include COURSE_MONITOR's services, even if that setting is off now.
     each_line
-        Makes what is printed from each line of Compose's output (default: leave it as it is).
+        A function that changes each line of Compose's output before it is printed (default: print
+        the lines unchanged).
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -40,7 +41,7 @@ def compose(
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
         COURSE_HOMES=settings.homes(),
-        # The hub has to be in the group that may write to the socket.
+        # The hub has to be in the group that can write to Docker's socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="https,monitor" if everything or settings.MONITOR() else "https",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
@@ -51,7 +52,7 @@ def compose(
         try:
             for line in run.stdout or ():
                 print(each_line(line.rstrip("\n")), flush=True)
-        except BrokenPipeError:  # nobody reads on, as after `make logs | head`
+        except BrokenPipeError:  # the reader has closed the pipe, as in `make logs | head`
             run.kill()
             sys.stdout = None
     if check and run.returncode:
@@ -82,13 +83,13 @@ def compose_volume(name: str) -> str:
 
 
 def image_of_hub() -> str:
-    """Return the image whose containers read and write the volumes."""
+    """Return the name of the hub's image, whose containers read and write the volumes."""
     return f"{settings.IMAGE()}:hub"
 
 
 def run_command() -> list[str]:
     """Return Docker's arguments for running a temporary container."""
-    # Do not look in a registry for an image that is built here.
+    # Do not look in a registry for an image that was built on this machine.
     pull = "missing" if settings.has_registry() else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),

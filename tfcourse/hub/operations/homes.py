@@ -1,4 +1,4 @@
-"""Prepare the folder of learners' homes on the server, and take over homes in Docker volumes."""
+"""Prepare the server's folder of learners' homes, and move homes there from Docker volumes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tfcourse.hub.operations.engine import (
 
 
 def prepare() -> None:
-    """Prepare the folder, and move homes of an earlier version into it; exit if that fails."""
+    """Prepare the folder of homes, and move an earlier version's homes there; exit on failure."""
     state = f"--volume={compose_volume('state')}:/srv/state"
     options = ["--cap-add=CHOWN", "--cap-add=DAC_OVERRIDE", "--cap-add=FOWNER", state]
     in_folder("prepare", settings.homes(), settings.NAME(), options=options)
     take_over(old_volumes())
     if size := settings.HOME_QUOTA():
-        # The seccomp profiles of older engines do not know quotactl_fd(2).
+        # The seccomp profiles of older Docker engines do not allow quotactl_fd(2).
         rights = ["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"]
         options = [*(f"--cap-add={right}" for right in rights), "--security-opt=seccomp=unconfined"]
         in_folder("limit", str(size), options=options)
 
 
 def take_over(volumes: dict[str, str]) -> None:
-    """Copy each volume into the folder, then remove it.
+    """Copy each volume into the folder of homes, then remove the volume.
 
-    If this run is killed, the next one resumes with the volume whose copy was not complete.
+    If this run is killed, the next run resumes with the volume whose copy was not complete.
     """
     if not volumes:
         return
@@ -42,7 +42,7 @@ def take_over(volumes: dict[str, str]) -> None:
             "Their servers must be stopped for that. Let learners save, then run: docker stop "
             f"{' '.join(running)}"
         )
-    compose("stop", "hub")  # so that nobody starts a server meanwhile
+    compose("stop", "hub")  # so that nobody can start a server during the move
     print(f"Moving learners' work from Docker volumes to {settings.homes()}:", flush=True)
     rights = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD"]
     for number, (name, volume) in enumerate(sorted(volumes.items()), 1):

@@ -1,6 +1,6 @@
 """Give an account a new password: `make password NAME=instructor`.
 
-This writes to the hub's database. A running hub does not read the database again, so
+This module writes to the hub's database. A running hub does not read the database again, so
 `make password` then restarts the hub. On a cluster, an operator runs this module in the hub's pod
 (docs/kubernetes.md).
 """
@@ -29,7 +29,7 @@ def main() -> None:
     name = options.name
     where = options.database or database.url(state.state_folder() / "hub")
     db = orm.new_session_factory(where)()
-    # A name can have no bytes that are not text; a database would not even look for it.
+    # No account's name has bytes that are not text, and a query with such bytes would fail.
     info = UserInfo.find(db, name) if name.isprintable() else None
     if info is None:
         sys.exit(f"There is no account {name!r}. Give its name: make password NAME=instructor")

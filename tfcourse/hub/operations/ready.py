@@ -1,6 +1,6 @@
 """Wait until the hub in containers is ready, then print how to log in.
 
-`make up` runs this in the hub's container: `python -m tfcourse.hub.operations.ready`.
+`make up` runs this module in the hub's container: `python -m tfcourse.hub.operations.ready`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def answers(address: str) -> bool:
     try:
         connection.connect()
         if https.host():
-            # Browsers decide whether they trust the certificate. Here, it only has to exist.
+            # Do not verify the certificate: it only has to exist, and browsers will verify it.
             context = ssl._create_unverified_context()  # noqa: S323
             connection.sock = context.wrap_socket(connection.sock, server_hostname=https.host())
         connection.request("GET", "/hub/health", headers={"Host": https.host() or address})
@@ -96,11 +96,11 @@ def answers(address: str) -> bool:
 
 
 def trouble() -> str | None:
-    """Return a message if waiting any longer is pointless, or None."""
+    """Return a message if the hub can no longer become ready, or None."""
     labels = {"label": f"com.docker.compose.project={settings.NAME()}"}
     for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
-        # A monitoring service restarts until the hub has written its settings. That is no failure.
+        # Monitoring services restart until the hub has written their settings. That is normal.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):
             return f"The service `{service}` exits as soon as it starts. Its log is below."
         if service == "https" and (reason := why_no_certificate(container.logs().decode())):
@@ -115,7 +115,7 @@ def trouble() -> str | None:
 def why_no_certificate(log: str) -> str | None:
     """Return why Caddy got no certificate, according to the end of its log, or None."""
     for line in reversed(log.splitlines()):
-        # Each line has a time, level, logger, message and fields.
+        # Each line of Caddy's log has a time, level, logger, message and fields.
         parts = line.split("\t")
         if parts[2:4] == ["tls.obtain", "could not get certificate from issuer"]:
             return json.loads(parts[4])["error"]

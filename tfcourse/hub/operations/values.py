@@ -1,9 +1,9 @@
 """Make and check one file of values for Zero to JupyterHub: `make values`.
 
 The values come from kubernetes/values.yaml, the overlay of a size, the profiles in profiles.py and
-the site's own file. The chart's own schema checks keys and types; Helm applies it (`--chart`, or
-each `helm upgrade`). This module checks what the schema cannot: secrets, the pods' isolation,
-who may log in, traits of JupyterHub's classes, and numbers that contradict each other.
+the site's own file. The chart's own schema checks keys and types; Helm applies that schema (with
+`--chart`, and at each `helm upgrade`). This module checks what the schema cannot: secrets, the
+pods' isolation, who may log in, traits of JupyterHub's classes, and contradictory numbers.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ CHART_FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the part of a site's file that is not for the chart
-CHANGE_ME = "CHANGE-ME"  # the example's placeholder for what only the site knows
+CHANGE_ME = "CHANGE-ME"  # the example's placeholder for values that only the site knows
 STATE_FOLDER = "/srv/jupyterhub"  # the folder that outlives the chart's hub
 
-# Traits that our values set. Other values for them in hub.config would weaken each pod's isolation.
+# Traits that our values set. Setting these traits differently in hub.config would weaken the pods'
+# isolation.
 PROTECTED = {
     "allow_privilege_escalation",
     "automount_service_account_token",
@@ -62,8 +63,8 @@ PROTECTED = {
     "uid",
 }
 
-# What `course.profiles` can change in a profile, and the smallest value of each. Integers are
-# memory in bytes. A server without a kernel takes 100 MiB, and `memory: 3` would mean three bytes.
+# The limits that `course.profiles` can change, and the smallest value of each. Integers are memory
+# in bytes. A server without a kernel takes 100 MiB, and `memory: 3` would mean three bytes.
 LIMITS = {
     "memory": 256 * MIB,
     "guaranteed_memory": 256 * MIB,
@@ -72,7 +73,7 @@ LIMITS = {
     "guaranteed_cpus": 0.01,
 }
 
-# A limit and its guarantee, as the chart and Kubernetes call them.
+# Pairs of a limit and its guarantee, as the chart and Kubernetes call them.
 PAIRS = (
     ("limit", "guarantee"),
     ("limits", "requests"),
@@ -80,7 +81,7 @@ PAIRS = (
     ("cpu_limit", "cpu_guarantee"),
 )
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|[KMGT]i?|)")
-PARTS = 100_000  # keys and entries that a file may have
+PARTS = 100_000  # the maximum number of keys and entries in a file
 UNITS = {"m": 1e-3, "": 1} | {
     f"{letter}{i}": 1024**power for power, letter in enumerate("KMGT", 1) for i in ("", "i")
 }
@@ -91,7 +92,7 @@ class ValuesError(ValueError):
 
 
 class Dumper(yaml.SafeDumper):
-    """A writer of YAML without anchors, which is easier to read."""
+    """A YAML dumper that writes no anchors, so that the values are easier to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Write repeated values out in full."""
@@ -122,7 +123,7 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
 
 
 def check_with_helm(text: str, chart: str) -> None:
-    """Let Helm apply the chart's schema and templates; exit with its message if it refuses."""
+    """Let Helm apply the chart's schema and templates; exit with Helm's message if that fails."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
@@ -140,7 +141,7 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     Raises
     ------
     ValuesError
-        With a message that names the file and the key.
+        If the values are invalid; the message names the file and the key.
     """
     if size not in SIZES:
         raise ValuesError(
@@ -194,7 +195,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check_finite(path: Path, content: Any) -> None:
-    """Raise ValuesError if a key is not text, or if aliases make endless or enormous content."""
+    """Raise ValuesError if a key is not text, or if aliases make the content endless or huge."""
     left, parts = [content], 0
     while left:
         part = left.pop()
@@ -339,7 +340,7 @@ def generated(
             # A placeholder pod reserves the same amount.
             "memory": {"limit": default["mem_limit"], "guarantee": default["mem_guarantee"]},
             "cpu": {"limit": default["cpu_limit"], "guarantee": default["cpu_guarantee"]},
-            # The chart has only one such volume for all profiles.
+            # The chart has only one volume for shared memory for all profiles.
             "storage": {
                 "extraVolumes": {"shm": pods.shared_memory(max(p.shared_memory for p in table))}
             },
@@ -374,7 +375,7 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
     """Return the traits that KubeSpawner changes for the profile.
 
     The spawner may have had another profile before. KubeSpawner replaces lists but merges maps, so
-    a profile without a GPU has to remove it explicitly (with None).
+    a profile without a GPU has to remove the GPU explicitly (with None).
     """
     traits = pods.traits_of(profile)
     return {
@@ -417,7 +418,7 @@ def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> N
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse secrets in the values, because values are kept where others can read them."""
+    """Refuse secrets in the values, because other people can read the stored values."""
     for path, value in leaves(tree):
         ours = settings.TABLE.get(path.removeprefix("hub.extraEnv."))
         named = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
@@ -496,9 +497,9 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
 
 
 def check_database(name: str, database: Mapping[str, Any]) -> None:
-    """Check that accounts are kept, and that the address has no password in it.
+    """Check that accounts are stored permanently, and that the URL contains no password.
 
-    Without an address, accounts would be in the hub's container.
+    Without a URL, accounts would be kept in the hub's container.
     """
     kinds = ("sqlite-pvc", "postgres")
     if database["type"] not in kinds:
@@ -506,7 +507,7 @@ def check_database(name: str, database: Mapping[str, Any]) -> None:
             f"{name}: hub.db.type is {database['type']!r}, but it has to be {' or '.join(kinds)}."
         )
     url = str(database.get("url", ""))
-    with contextlib.suppress(ArgumentError):  # no address at all
+    with contextlib.suppress(ArgumentError):  # the text is not a URL
         if make_url(url).password:
             raise ValuesError(
                 f"{name}: hub.db.url contains a password, which is secret: put it in the\n"
@@ -526,7 +527,7 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
     known = classes(chosen)
     for kind, traits in config.items():
         if kind not in known:
-            # The chart's hub has this class, but it is not installed here and cannot be checked.
+            # A class that only the chart's hub has installed cannot be checked on this machine.
             if chosen.endswith(f".{kind}"):
                 continue
             raise ValuesError(
@@ -545,7 +546,7 @@ def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]
     for trait, value in traits.items():
         if trait not in known:
             raise ValuesError(f"{where}.{trait} does not exist{nearest(trait, known)}.")
-        # None means the default. A class may be installed in the chart's hub, but not here.
+        # None means the default. A class may be installed only in the chart's hub.
         if value is None or isinstance(known[trait], Type) or not hasattr(known[trait], "validate"):
             continue
         try:
@@ -571,7 +572,7 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
     """Check that amounts are valid and not negative, and that no guarantee exceeds its limit."""
     for path, value in leaves(tree):
         negative = re.fullmatch(r"-[0-9].*", str(value))
-        # Priorities are relative, so they may be negative.
+        # Priorities are relative, so they can be negative.
         if negative and not path.startswith("scheduling.podPriority."):
             raise ValuesError(f"{name}: {path} is {value!r}, but it cannot be negative.")
         amount = path.rpartition(".")[2] in ("capacity", "cpu", "memory", "storage")
@@ -593,6 +594,6 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def quantity(value: Any) -> float:
-    """Return an amount as a number, or 0 if it is not one."""
+    """Return an amount as a number, or 0 if the value is not an amount."""
     found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0

@@ -27,13 +27,13 @@ from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
-# The options that all learners' containers share.
+# The host options that all learners' containers share.
 HOST_CONFIG = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
     # When the machine runs short of memory, the kernel kills a learner's program, not the hub.
     "oom_score_adj": 500,
-    # A program that crashes would otherwise write all of its memory to the learner's disk.
+    # Without this, a program that crashes would write all of its memory to the learner's disk.
     "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
@@ -53,8 +53,8 @@ def configure(c: Any, hub: Path) -> None:
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{addresses['Gateway']}:{hub_port}"
 
-    # Nobody can reach the hub without this network, but `docker network prune` removes it if no
-    # learner's server is running.
+    # Nobody can reach the hub without the learners' network, but `docker network prune` removes the
+    # network if no learner's server is running.
     rounds.regularly(partial(network.keep, client, name, addresses), seconds=5)
 
     https.configure(c)
@@ -85,8 +85,8 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 
-    # Docker's events tell the hub that a container has died. If one is missed, the hub notices
-    # after this time.
+    # Docker's events tell the hub that a container has died. If the hub misses an event, it notices
+    # the death at its next poll.
     c.Spawner.poll_interval = 10  # seconds
 
     # Each start creates a new container, so a new image takes effect with the next start. The
@@ -115,7 +115,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
         "cpu_limit": profile.cpus,
         "extra_host_config": {
             **HOST_CONFIG,
-            # No swap: a learner short of memory must not slow down the others.
+            # No swap: a server that is short of memory must not slow down the others.
             "memswap_limit": profile.memory,
             "pids_limit": profile.processes,
             "shm_size": profile.shared_memory,
@@ -133,7 +133,7 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report this, because they take care of it themselves.
+    # Newer engines do not report BridgeNfIptables, because they set up bridge filtering themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
@@ -161,7 +161,7 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
 
 
 def has_home(username: str) -> bool:
-    """Return whether there are files under this user name."""
+    """Return whether a home with this user name exists."""
     return DockerSpawner._escape(username) in homes.names()
 
 
@@ -169,7 +169,7 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
     """Mount the learner's home, and the folder that instructors write to and learners read.
 
     The hub calls this function before each start (as `c.Spawner.pre_spawn_hook`). `work` is the
-    path on the server of the folder that contains both.
+    path, on the server, of the folder that contains the home and the shared folder.
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
@@ -183,9 +183,9 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
 
 
 def limit_home(work: str, size: int, home: str) -> None:
-    """Limit how much a new home may hold; raise HTTP 503 with a message if that fails.
+    """Set the quota of a new home; raise HTTP 503 with a message if that fails.
 
-    The hub lacks the rights for this, so a temporary container does it.
+    The hub has no permission to set quotas, so a temporary container sets the quota.
     """
     command = ["python", "-m", "tfcourse.hub.spawners.homes", "limit", str(size), home]
     try:
@@ -195,7 +195,7 @@ def limit_home(work: str, size: int, home: str) -> None:
             user="root",
             cap_drop=["ALL"],
             cap_add=["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"],
-            # The seccomp profiles of older engines do not know quotactl_fd(2).
+            # The seccomp profiles of older Docker engines do not allow quotactl_fd(2).
             security_opt=["no-new-privileges", "seccomp=unconfined"],
             network_mode="none",
             volumes=[f"{work}:{homes.MOUNT}"],
@@ -210,15 +210,15 @@ def limit_home(work: str, size: int, home: str) -> None:
 
 
 class ContainerSpawner(DockerSpawner):
-    """A container for each learner: DockerSpawner, plus what the course's hub needs."""
+    """DockerSpawner with GPUs, quotas, chosen addresses and error messages for learners."""
 
-    # As in `processes.LocalSpawner`, a REST request may contain any JSON, and `apply_user_options`
+    # As in `processes.LocalSpawner`, a REST request can contain any JSON, and `apply_user_options`
     # refuses invalid options.
     user_options = traitlets.Any({})
 
     progress = pages.progress
 
-    home_quota = traitlets.Int(0, help="The most that a new home may hold, in bytes.", config=True)
+    home_quota = traitlets.Int(0, help="The maximum size of a new home, in bytes.", config=True)
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
 
@@ -226,10 +226,11 @@ class ContainerSpawner(DockerSpawner):
         help="The secret key that containers' names are computed with.", config=True
     )
 
-    # Calls to Docker. Stopping a server may take ten seconds, and nobody else waits for that.
+    # Threads for calls to Docker. Stopping a server can take ten seconds, which must not block
+    # other learners' calls.
     _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")
 
-    # For all spawners of this hub: the addresses for servers, and who has which container.
+    # Shared by all spawners of this hub: servers' addresses, and the spawner of each container.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
 
@@ -240,31 +241,31 @@ class ContainerSpawner(DockerSpawner):
 
     @traitlets.default("object_name")
     def _object_name_default(self) -> str:
-        """Return the container's name, and remember whose it is."""
+        """Return the container's name, and register this spawner under that name."""
         name = container_name(self.prefix, self.name_key, self.owner)
         self.known[name] = self
         return name
 
     @classmethod
     def died(cls, name: str) -> None:
-        """Look at once whether a server still runs, because its container has died."""
+        """Poll a server immediately, because its container has died."""
         spawner = cls.known.get(name)
         if spawner and spawner.active and not spawner.pending:
             spawner.log.info("The container of %s has died.", spawner.user.name)
             IOLoop.current().add_callback(spawner.poll_and_notify)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Load the state, but look for the container under this hub's name.
+        """Load the state, but compute the container's name again instead of loading it.
 
         The name in a restored database may belong to another hub's container on this machine.
         """
         super().load_state({**state, "object_name": ""})
 
     async def get_url(self) -> str:
-        """Return the server's address.
+        """Return the server's URL.
 
-        If the hub was killed while the server was starting, it did not store the address, so ask
-        Docker.
+        If the hub was killed while the server was starting, the database has no address for the
+        server, so ask Docker.
         """
         if self.server.ip:
             return self.server.url
@@ -300,7 +301,7 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     async def address(self) -> dict[str, Any]:
-        """Return the option that gives the container an address that nobody had lately."""
+        """Return Docker's options for an address that no container has used recently."""
         routes = await JupyterHub.instance().proxy.get_all_routes()
         with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
         address = await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""Notice at once that a learner's container has died, from the Docker engine's events."""
+"""Notice immediately when a learner's container dies, by watching the Docker engine's events."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import docker
 import requests
 from traitlets.log import get_logger
 
-PAUSE = 1  # seconds until the next attempt, while the engine does not answer
+PAUSE = 1  # seconds between attempts, while the Docker engine does not answer
 
 
 def watch(label: str, died: Callable[[str], None]) -> None:
     """Call `died` in the hub's event loop with the name of each container that dies.
 
-    Only containers with this label count. The hub also looks at each container from time to time,
-    so nothing is lost for long while the engine restarts.
+    Only containers with this label count. The hub also polls each container regularly, so it soon
+    notices a death that it missed while the engine was restarting.
     """
     loop = asyncio.get_running_loop()
     filters = {"type": "container", "event": ["die"], "label": label}

@@ -1,4 +1,4 @@
-"""Find this machine's GPUs, and which of them no learner's server holds.
+"""Find this machine's GPUs, and find out which of them are free.
 
 A label on each container says which GPU it holds, so the Docker engine keeps the records. A GPU is
 free again when its container has ended, for whatever reason, and a restarted hub still knows which
@@ -18,7 +18,7 @@ import requests
 TIMEOUT = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
-# The states of a container that has ended. The engine may remove it only later.
+# The states of a container that has ended but that the engine has not removed yet.
 ENDED = {"exited", "removing", "dead"}
 
 
@@ -36,7 +36,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
             entrypoint=["nvidia-smi"],
             network_mode="none",
             device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
-            log_config={"Type": "json-file"},  # this log can always be read
+            log_config={"Type": "json-file"},  # Docker can always read this kind of log
         )
         container.start()
         failed = container.wait(timeout=TIMEOUT)["StatusCode"]
@@ -53,7 +53,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
 @functools.cache
 def lock() -> asyncio.Lock:
-    """Return the lock to hold from the search for a free GPU until a container holds it."""
+    """Return the lock to hold while choosing a free GPU and creating the container for it."""
     return asyncio.Lock()
 
 

@@ -1,10 +1,9 @@
-"""The homes of the hub in containers: a folder for each learner, all in one folder of the server.
+"""Learners' homes on the hub in containers: one folder for each learner, all in COURSE_HOMES.
 
-COURSE_HOMES names that folder. It contains `homes`, with a folder for each learner, `shared`, and a
-note that says which hub it belongs to. In the hub's container, it is mounted at MOUNT. `make up`
-runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare the folder,
-to take over homes that an earlier version kept in Docker volumes, and to limit how much homes may
-hold.
+COURSE_HOMES is a folder on the server. It contains `homes` with the learners' folders, `shared`,
+and a note that says which hub the folder belongs to. The hub's container mounts it at MOUNT.
+`make up` runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare
+the folder, to move homes there that an earlier version kept in Docker volumes, and to set quotas.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tfcourse.hub.state import state_folder
 
 MOUNT = Path("/srv/homes")  # in the hub's container
 MARKER = "tensorflow-course.json"
-UID = 1000  # jovyan's, in our images
+UID = 1000  # the user jovyan in our images
 SKELETON = Path("/etc/skel")
 OLD = Path("/old")  # where a temporary container mounts an earlier version's volume
 
@@ -37,7 +36,7 @@ def names() -> list[str]:
 
 
 def path_on_server() -> str:
-    """Return the folder's path on the server; exit with a message if it is not there."""
+    """Return the path of COURSE_HOMES on the server; exit with a message if it is not prepared."""
     note = read_note()
     if not note:
         sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
@@ -52,7 +51,7 @@ def path_on_server() -> str:
 def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     """Create a learner's folder unless it exists; it gets its name only once it is complete.
 
-    Before that, `limit` is called with the folder's path in MOUNT.
+    Before the folder gets its name, `limit` is called with the folder's path relative to MOUNT.
     """
     target = MOUNT / "homes" / name
     if target.exists():
@@ -60,7 +59,7 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
     part = part_of(target)
     shutil.rmtree(part, ignore_errors=True)  # left by a hub that was killed
     shutil.copytree(SKELETON, part)
-    (part / "shared").mkdir()  # otherwise, Docker would create it as root's
+    (part / "shared").mkdir()  # otherwise, Docker would create it as root
     part.chmod(0o700)
     if limit:
         limit(str(part.relative_to(MOUNT)))
@@ -68,17 +67,17 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
 
 
 def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
-    """Create a learner's folder unless it exists; return why they cannot work there, or None.
+    """Create a learner's folder unless it exists; return why it cannot be used, or None.
 
-    The message is for the learner, and says what the operator does.
+    The message is for the learner, and says what the operator has to do.
     """
     target = MOUNT / "homes" / name
     place = f"{path_on_server()}/homes/{name}"
     try:
         make(name, limit)
-        status = os.stat(f"{target}/")  # an error unless it is a folder
+        status = os.stat(f"{target}/")  # fails unless `target` is a folder
         if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # the learner's own doing
+            target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # undo the learner's chmod
     except OSError as error:
         reason = f"{place}: {error.strerror}"
     else:
@@ -91,7 +90,7 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
 
 
 def part_of(target: Path) -> Path:
-    """Return the path that a folder has until it is complete; a learner's name has no dot."""
+    """Return the path of a folder that is not complete yet. No learner's folder has a dot."""
     return target.with_name(f".{target.name}.part")
 
 
@@ -121,9 +120,9 @@ def main() -> None:
     made.add_argument("hub", help="the hub's name")
     made = commands.add_parser("take", help="copy an earlier version's volume into the folder")
     made.add_argument("name", help="`shared`, or `home-` and a learner's name")
-    made.add_argument("volume", help="what distinguishes it from other volumes of that name")
-    made = commands.add_parser("limit", help="limit how much homes may hold")
-    made.add_argument("size", type=int, help="the limit for each, in bytes")
+    made.add_argument("volume", help="an identifier that no other volume of that name has")
+    made = commands.add_parser("limit", help="limit the size of homes")
+    made.add_argument("size", type=int, help="the limit for each home, in bytes")
     made.add_argument("homes", nargs="*", type=Path, help="paths in the folder (default: all)")
     options = parser.parse_args()
     if options.command == "prepare":
@@ -135,7 +134,7 @@ def main() -> None:
 
 
 def prepare(path: str, hub: str) -> None:
-    """Create what is missing; exit with a message if this is not the folder of this hub."""
+    """Create what is missing in MOUNT; exit with a message if the folder is not this hub's."""
     note, last = read_note(), state_folder() / "homes-path"
     if note is None and last.exists():
         before = last.read_text(errors="replace") or "another folder"
@@ -163,16 +162,16 @@ def prepare(path: str, hub: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write the file, readable for everybody; it gets its name only once it is complete."""
+    """Write a file that everyone can read; it gets its name only once it is complete."""
     path.parent.mkdir(exist_ok=True)
     state.write(path, text.encode(), mode=0o644)
 
 
 def take(name: str, volume: str) -> None:
-    """Copy the volume at OLD, unless an earlier run has already done so.
+    """Copy the volume at OLD, unless an earlier run has already copied it.
 
-    The volume may be removed afterwards. Exit with a message if the learner already has a folder
-    with other files. If an earlier run was killed, its container may still be copying: wait for it.
+    The volume can be removed afterwards. Exit with a message if the learner's folder already has
+    other files. If an earlier run was killed, its container may still be copying, so wait for it.
     """
     target = MOUNT / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
     part, done = part_of(target), MOUNT / ".taken" / name
@@ -187,7 +186,7 @@ def take(name: str, volume: str) -> None:
                 )
             copy_volume(part)
             write(done, volume)
-        # From here on, the part is complete or already has its final name.
+        # From here on, the copy is complete, or already has its final name.
         if part.exists():
             if target.exists():
                 target.rmdir()
@@ -205,9 +204,9 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Limit the chosen homes, by default all, to `size` bytes; exit with a message on failure."""
+    """Limit the chosen homes (or all homes) to `size` bytes; exit with a message on failure."""
     with open(MOUNT / MARKER) as note:
-        fcntl.flock(note, fcntl.LOCK_EX)  # another home must not get the same project
+        fcntl.flock(note, fcntl.LOCK_EX)  # two homes must not get the same project
         try:
             quotas.check(MOUNT)
         except OSError as error:
@@ -220,7 +219,7 @@ def limit(size: int, chosen: list[Path]) -> None:
 
 
 def set_limit(home: Path, size: int) -> None:
-    """Limit how much a home may hold; exit with a message if that fails."""
+    """Set a home's quota; exit with a message if that fails."""
     while True:
         try:
             quotas.set_limit(home, folders(), size)
@@ -228,18 +227,18 @@ def set_limit(home: Path, size: int) -> None:
         except FileNotFoundError as error:
             if not home.exists():
                 sys.exit(f"There is no folder {error.filename}.")
-            # Meanwhile, the hub has given another home its name, so look again.
+            # The hub has just renamed another, newly complete home, so list the homes again.
         except OSError as error:
             sys.exit(f"The quota of {home.name} was not set: {error.strerror}: {error.filename}")
 
 
 def folders() -> list[Path]:
-    """Return the folders of all homes, including incomplete ones, which have other names."""
+    """Return the folders of all homes, including incomplete homes with temporary names."""
     parent = MOUNT / "homes"
     while True:
         names = sorted(parent.iterdir())
         found = [path for path in names if path.is_dir() and not path.is_symlink()]
-        if sorted(parent.iterdir()) == names:  # otherwise, a home has just got its name
+        if sorted(parent.iterdir()) == names:  # otherwise, a home was just renamed
             return found
 
 

@@ -12,14 +12,14 @@ from jupyterhub.utils import utcnow
 
 from tfcourse.hub import rounds, settings
 
-# JupyterHub accepts reports from so far ahead: clocks differ.
+# JupyterHub accepts reports of activity that are this far in the future, because clocks differ.
 AHEAD = timedelta(hours=1)
 
 
 def configure(c: Any) -> None:
     """Stop servers and kernels that have been idle for COURSE_IDLE_MINUTES.
 
-    A browser tab that is left open does not keep them running. A computation does: see
+    A browser tab that is left open does not keep a server running, but a computation does: see
     `front.proxy.Proxy` and tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
     """
     idle = round(60 * settings.IDLE_MINUTES())  # seconds
@@ -50,9 +50,9 @@ def configure(c: Any) -> None:
 
 
 def forget_the_future(app: JupyterHub) -> None:
-    """Correct notes that somebody was active in the future: a server would not be idle until then.
+    """Correct activity times that are in the future; until then, a server would not be idle.
 
-    The clock was ahead when they were made.
+    Such times were recorded while the clock was ahead.
     """
     now = utcnow(with_tz=False)
     for user in app.users.values():
@@ -62,5 +62,5 @@ def forget_the_future(app: JupyterHub) -> None:
 
 
 def not_later(moment: datetime | None, now: datetime) -> datetime | None:
-    """Return the moment, or the present one if the moment is in the future."""
+    """Return the moment, or `now` if the moment is too far in the future."""
     return now if moment and moment > now + AHEAD else moment

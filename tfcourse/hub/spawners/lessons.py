@@ -1,13 +1,14 @@
 #!/usr/bin/python3 -IS
-"""Bring the course's lessons to a learner: edits are kept, and deleted lessons come back.
+"""Copy the course's lessons to a learner's home; keep edited files, and restore deleted ones.
 
-A note in the learner's folder says what was last brought: a file that is still as it was brought is
-replaced by a newer one. Without the note, nothing is lost: a file that differs counts as edited.
-Every file is written all at once, so a run can be killed at any moment; the next one goes on.
+A note in the learner's folder lists the files that were last copied, and their hashes. A newer
+version replaces a file that the learner has not edited. Without the note, every file that differs
+counts as edited, so nothing is lost. Every file is written atomically, so a run can be killed at
+any moment, and the next run continues.
 
-`make hub` calls `bring`. In an image this file is the command `update-lessons`, which prints a
-sentence for the learner about each thing that keeps lessons from being updated. It runs none of the
-learner's programs and imports nothing from their home, so it needs only the standard library.
+`make hub` calls `bring`. In an image, this file is the command `update-lessons`, which prints a
+message for the learner about each problem. The command runs none of the learner's programs and
+imports nothing from the learner's home, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from time import strftime
 
-FOLDER = "tensorflow-course"  # the learner's lessons, in the home
-RECORD = ".lessons"  # what was last brought: lines with a hash and a path
-PART = ".lessons.part"  # a file that is being written
-# Parts of the lessons' folder: solutions, compiled modules, and digits that somebody drew here.
+FOLDER = "tensorflow-course"  # the folder of lessons in the learner's home
+RECORD = ".lessons"  # the note: a hash and a path for each file that was last copied
+PART = ".lessons.part"  # the temporary name of a file that is being written
+# Files that learners do not get: solutions, compiled modules, and digits that somebody has drawn.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
-# The modules that lessons import. A new lesson would not work with old ones.
+# The folder of modules that lessons import. A new lesson would not work with old modules.
 MODULES = "interactive"
 IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another folder
 
-LARGEST = 64 * 2**20  # bytes; a larger file is the learner's, and reading it would take long
-OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions noted the lessons
-TIMEOUT = 5  # seconds for git to read it
+LARGEST = 64 * 2**20  # bytes; a larger file counts as edited, because reading it would be slow
+OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
+PATIENCE = 5  # seconds for git to read the repository
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 class TakenError(Exception):
-    """Something that is not ours to replace has the name of a file or folder of the course."""
+    """The name of a course file or folder is taken by something that must not be replaced."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -47,7 +48,8 @@ class TakenError(Exception):
 def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list[str]:
     """Copy the lessons in `source` to the learner's folder; return a message for each problem.
 
-    The messages are for the learner. `old` says what was last brought if there is no note.
+    The messages are for the learner. If there is no note, `old` has the hashes of the files that
+    were last copied.
     """
     lessons = find(source)
     if not lessons:
@@ -83,11 +85,11 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
 
 
 def find(source: Path) -> dict[str, Path]:
-    """Return the files that learners get, by their paths in the folder."""
+    """Return the files that learners get, keyed by their paths in `source`."""
     found = {}
     for path in source.rglob("*"):
         relative = path.relative_to(source)
-        # Hidden files are Jupyter's checkpoints and the like.
+        # Skip hidden files, such as Jupyter's checkpoints.
         hidden = any(part.startswith(".") for part in relative.parts)
         if not hidden and not NOT_FOR_LEARNERS & set(relative.parts) and path.is_file():
             found[relative.as_posix()] = path
@@ -95,9 +97,9 @@ def find(source: Path) -> dict[str, Path]:
 
 
 def real_folder(folder: Path) -> Path:
-    """Create the learner's folder unless it exists; return where it is.
+    """Create the learner's folder unless it exists; return its real path.
 
-    A learner may have moved it to another place in the home, and put a link in its place.
+    A learner may have moved the folder elsewhere in the home, and put a symbolic link in its place.
     """
     if folder.is_symlink():
         home, real = (Path(os.path.realpath(path)) for path in (folder.parent, folder))
@@ -111,9 +113,9 @@ def real_folder(folder: Path) -> Path:
 
 
 def read_note(folder: Path) -> dict[str, str] | None:
-    """Return what was last brought to the folder, or None if that is not known.
+    """Return the hashes of the files that were last copied, by path, or None without a valid note.
 
-    A learner can write anything there, so only paths in the folder count.
+    A learner can write anything to the note, so only paths in the folder count.
     """
     try:
         status = os.lstat(folder / RECORD)
@@ -126,7 +128,7 @@ def read_note(folder: Path) -> dict[str, str] | None:
 
 
 def only_inside(entries: Iterable[list[str]]) -> dict[str, str]:
-    """Return the hashes of files in the lessons' folder by their paths."""
+    """Return the entries for files in the lessons' folder: hashes, keyed by paths."""
     return {entry[1]: entry[0] for entry in entries if len(entry) == 2 and is_inside(entry[1])}
 
 
@@ -137,7 +139,7 @@ def is_inside(name: str) -> bool:
 
 
 def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
-    """Bring one file, unless the learner has edited it; return the hash that the note gets."""
+    """Copy a lesson's file, unless the learner has edited it; return the hash for the note."""
     path = folder / name
     content = source.read_bytes()
     new = blob(content)
@@ -153,10 +155,10 @@ def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
 
 
 def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
-    """Keep a file that the learner has edited, and bring the new one.
+    """Keep a file that the learner has edited, and copy the course's new version, too.
 
-    The new one is put beside it, because a notebook merged line by line would be nobody's. A
-    module's name goes to the new one.
+    The versions are not merged, because a notebook merged line by line would be neither of the two.
+    The new version of a notebook gets another name. With a module, the edited version gets one.
     """
     path = PurePosixPath(name)
     if path.parts[0] == MODULES:
@@ -178,9 +180,9 @@ def free_name(path: Path, word: str) -> Path:
 
 
 def remove(folder: Path, name: str, last: str) -> bool:
-    """Remove a file that the course no longer has, unless the learner has edited it.
+    """Remove a file that is no longer in the course, unless the learner has edited it.
 
-    Return whether that is settled.
+    Return False if the next start has to try again.
     """
     path = folder / name
     try:
@@ -195,12 +197,12 @@ def remove(folder: Path, name: str, last: str) -> bool:
         try:
             (folder / parent).rmdir()
         except OSError:
-            break  # there is something else in it
+            break  # the folder is not empty
     return True
 
 
 def check_parents(folder: Path, name: str, *, create: bool = False) -> None:
-    """Raise an error unless all folders on the way to the file are folders, and no links."""
+    """Raise an error if one of the file's parents is a symbolic link or not a folder."""
     for parent in reversed(PurePosixPath(name).parents[:-1]):
         path = folder / parent
         try:
@@ -232,7 +234,7 @@ def is_hash_of(path: Path, wanted: str) -> bool:
 
 
 def blob(content: bytes) -> str:
-    """Return the hash that git has for a file's content; earlier versions noted it with git."""
+    """Return git's hash of a file's content; earlier versions recorded lessons with git."""
     head = b"blob %d\0" % len(content)
     return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
 
@@ -245,10 +247,10 @@ def write(
     replace: bool = False,
     aside: Path | None = None,
 ) -> None:
-    """Write a file in the folder all at once; never leave half a file behind.
+    """Write a file in the folder atomically; never leave a partial file behind.
 
-    Without `replace`, a file that has got the name meanwhile stays. A file that is replaced gets
-    the name `aside`, if there is one.
+    Without `replace`, a file that already has the name is kept. With `aside`, a file that is
+    replaced is renamed to that path.
     """
     path, part = folder / name, folder / PART
     try:
@@ -276,7 +278,7 @@ def rename_if_free(part: Path, path: Path) -> None:
 
 
 def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[str]:
-    """Return a message for the learner about each kind of problem: what it is, and what to do."""
+    """Return a message for the learner about each kind of problem and its remedy."""
     kinds: dict[str, list[str]] = {}
     for path, error in problems.items():
         kinds.setdefault(remedy(path, error, base), []).append(path.relative_to(base).as_posix())
@@ -303,11 +305,11 @@ def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
             )
         return "files belong to somebody else. Tell your instructor, who can change that."
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"{reason}. Restart your server; if this comes again, tell your instructor."
+    return f"{reason}. Restart your server; if this happens again, tell your instructor."
 
 
 def listed(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first names as text, and the number of names that are left out."""
     more = f" and {len(names) - 2} more" if len(names) > 3 else ""
     return ", ".join(names[: 2 if more else 3]) + more
 
@@ -316,7 +318,7 @@ def listed(names: list[str]) -> str:
 
 
 def main() -> None:
-    """Bring the image's lessons to the home; print what the learner has to know."""
+    """Copy the image's lessons to the learner's home; print a message about each problem."""
     home = Path.home()
     folder = home / FOLDER
     known = os.path.lexists(folder / RECORD)
@@ -327,10 +329,10 @@ def main() -> None:
 
 
 def brought_by_git(repository: Path) -> dict[str, str]:
-    """Return what an earlier version last brought: it kept a repository, which stays as it is.
+    """Return the hashes of the files that an earlier version last copied, from its git repository.
 
-    Git runs without the learner's settings, and this command runs no hooks or filters. The
-    repository may still be anything, so it has a few seconds.
+    The repository is not changed. Git runs without the learner's settings, and this git command
+    runs no hooks or filters. The repository can contain anything, so git has a time-out.
     """
     if not (repository / "HEAD").is_file():
         return {}

@@ -1,7 +1,7 @@
 """Metrics of the hub in containers, and the configuration of Prometheus and Grafana.
 
-JupyterHub has its own metrics at /hub/metrics. This module adds metrics of each
-learner's memory and processor time, of the GPUs, and of the machine.
+JupyterHub has its own metrics at /hub/metrics. This module adds metrics of each learner's memory
+and processor time, of the GPUs, and of the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tfcourse.hub.state import ROOT, password, state_folder
 SOURCE = ROOT / "docker" / "monitoring"
 
 INTERVAL = 15  # seconds; Prometheus queries at the same interval (prometheus.yml)
-TOGETHER = 32  # servers that are measured at the same time
+TOGETHER = 32  # the number of servers that are measured at the same time
 
 
 def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]) -> None:
@@ -67,7 +67,7 @@ def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]
 
 
 class Metrics(Collector):
-    """The metrics that the hub itself lacks.
+    """The metrics that JupyterHub itself does not provide.
 
     A separate thread measures them, so that the hub does not wait for Docker's figures.
     """
@@ -93,13 +93,13 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
-            except Exception:  # whatever it is, it may be gone next time
+            except Exception:  # keep measuring after any error
                 JupyterHub.instance().log.exception("Servers could not be measured.")
                 self.measured = []
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Return an empty list, so that no metrics are collected before there is a hub."""
+        """Return an empty list, so that no metrics are collected before the hub exists."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -123,10 +123,10 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
     with ThreadPoolExecutor(TOGETHER) as pool:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
             if not stats["memory_stats"]:
-                continue  # it has just stopped
+                continue  # the server has just stopped
             # An earlier version of the course named containers after their learners.
             learner = [container.labels.get(USER) or container.name]
-            # As in `docker stats`, cached files that the kernel can drop do not count.
+            # As in `docker stats`, cached files that the kernel can drop do not count as memory.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
             memory.add_metric(learner, stats["memory_stats"]["usage"] - files)
@@ -144,7 +144,7 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return this machine's memory, processors and disks, which are visible in a container."""
+    """Return metrics of this machine's memory, processors and disks, which containers can see."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
@@ -176,7 +176,7 @@ def gauge(name: str, documentation: str, value: float) -> Metric:
 def write(folder: Path, **values: Any) -> None:
     """Copy docker/monitoring to the folder that Prometheus and Grafana read.
 
-    Each `${name}` becomes the value of that name.
+    Each `${name}` in a file is replaced by the value of that name.
     """
     for path in filter(Path.is_file, SOURCE.rglob("*")):
         copy = folder / path.relative_to(SOURCE)

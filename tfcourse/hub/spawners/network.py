@@ -15,8 +15,8 @@ import requests
 from docker.models.networks import Network
 from traitlets.log import get_logger
 
-# The network leads only to this machine, where the hub is: not to the internet, not to a cloud's
-# metadata service, and not from one learner's server to another.
+# From the network, servers can reach only this machine, where the hub runs. They cannot reach the
+# internet, a cloud's metadata service, or other learners' servers.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
 # The label of a network in which we choose the servers' addresses. Docker allows that only in a
@@ -42,7 +42,7 @@ def ensure(
             f"internet. Remove it (docker network rm {name}), then start the hub again."
         )
     if LABEL not in (network.attrs["Labels"] or {}) and not network.attrs["Containers"]:
-        # An earlier version of the course created it.
+        # An earlier version of the course created the network.
         addresses = network.attrs["IPAM"]["Config"][0]
         network.remove()
         network = create(client, name, addresses)
@@ -50,7 +50,7 @@ def ensure(
 
 
 def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | None) -> Network:
-    """Create the learners' network, with these addresses or with ones that Docker finds free."""
+    """Create the learners' network, with these addresses or with a range that Docker chooses."""
     if addresses is None:
         network = client.networks.create(name, driver="bridge", **WALLS)
         network.reload()
@@ -83,29 +83,29 @@ def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> N
 
 
 class Addresses:
-    """The addresses of a network, in turn.
+    """The addresses of a network, which are assigned in turn.
 
-    The proxy knows a server by its address. Docker gives a free address away again at once, so the
-    requests for a server that has just died could reach somebody else's. Here, an address comes
-    back only after all others, and not while the hub still counts on it.
+    The proxy knows a server by its address. Docker reuses a free address immediately, so requests
+    for a server that has just died could reach another learner's server. This class reuses an
+    address only after all others, and not while the proxy still has a route to the address.
     """
 
     def __init__(self, addresses: dict[str, str]):
         subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = subnet.num_addresses - 2  # without the network's own and the broadcast address
+        self.count = subnet.num_addresses - 2  # without network and broadcast addresses
         self.gateway = addresses["Gateway"]
         self.turns = turns(subnet)
 
     def free(self, client: docker.APIClient, name: str, with_routes: Collection[str]) -> str | None:
         """Return the next address that is free, or None if Docker has to choose one.
 
-        Docker has to if an earlier version of the course created the network, and learners' servers
-        are still in it.
+        Docker has to choose if an earlier version of the course created the network and learners'
+        servers are still in it.
 
         Parameters
         ----------
         client
-            The client with which to look into the network.
+            The client for Docker's API.
         name
             The network's name.
         with_routes
@@ -120,9 +120,9 @@ class Addresses:
 
 
 def turns(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Iterator[str]:
-    """Yield the addresses of a subnet's hosts for ever, in order, from a random one on.
+    """Yield the addresses of a subnet's hosts forever, in order, starting at a random address.
 
-    A hub that restarts thus does not begin with those that it gave away last.
+    A restarted hub therefore does not begin with the addresses that it assigned most recently.
     """
     size = subnet.num_addresses - 2
     for number in itertools.count(secrets.randbelow(size)):

@@ -34,7 +34,7 @@ DEDICATED = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 ]
-# Nodes with GPUs are usually tainted, too, so that nothing else runs there.
+# Nodes with GPUs are usually tainted, too, so that nothing else runs on them.
 GPU_NODES = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 # KubeSpawner's traits for every learner's pod.
@@ -43,7 +43,7 @@ POD: dict[str, Any] = {
     "cmd": ["jupyterhub-singleuser"],
     "uid": UID,
     "gid": UID,
-    "fs_gid": UID,  # a new volume's owner is root, and its group is this one
+    "fs_gid": UID,  # the group of new volumes, which belong to root
     # Do not change owners at each start: with a hundred thousand files, that takes minutes.
     "pod_security_context": {"fsGroupChangePolicy": "OnRootMismatch"},
     "allow_privilege_escalation": False,
@@ -58,7 +58,7 @@ POD: dict[str, Any] = {
     "image_pull_policy": "IfNotPresent",
 }
 
-# Messages for the learner, by the cluster's last event about a pod that is not running yet.
+# Messages for a waiting learner, keyed by the reason in the cluster's last event about the pod.
 EVENT_MESSAGES = {
     "FailedScheduling": "There is no room for your server yet. The cluster may be adding a "
     "machine, which takes a few minutes.",
@@ -72,19 +72,19 @@ EVENT_MESSAGES["TriggeredScaleUp"] = EVENT_MESSAGES["FailedScheduling"]
 # KubeSpawner's label on learners' volumes.
 VOLUMES = "component=singleuser-storage"
 
-# Where a pod finds its cluster's API, and the files that it needs to use it.
+# The address of the cluster's API in a pod, and the folder with the pod's credentials.
 API = "https://kubernetes.default.svc"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def configure(c: Any) -> None:
-    """Add the course's pages and accounts to what the chart has configured."""
+    """Add the course's pages and accounts to the chart's configuration."""
     ours = [name for name in settings.for_a_program() if name.startswith("COURSE_")]
     settings.check_names("hub.extraEnv", ours)
     hub = state.private_folder(state.state_folder() / "hub")
     bounds.configure(c)
 
-    # The operator's own templates come first.
+    # The operator's own templates take precedence.
     c.JupyterHub.template_paths = [
         *c.JupyterHub.get("template_paths", []),
         str(pages.TEMPLATES),
@@ -113,7 +113,7 @@ def configure(c: Any) -> None:
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     """Return the spawner's traits that the profile sets.
 
-    They do not limit the number of processes: only a node can do that (the kubelet's podPidsLimit).
+    No trait limits the number of processes: only a node can do that (the kubelet's podPidsLimit).
     """
     return {
         "mem_limit": profile.memory,
@@ -131,14 +131,14 @@ def nothing(_: profiles.Profile) -> dict[str, Any]:
 
 
 def shared_memory(size: int) -> dict[str, Any]:
-    """Return the volume for /dev/shm. Its contents count as the pod's memory."""
-    # As text, because Helm would write the number as 2.68435456e+08.
+    """Return the volume for /dev/shm, whose contents count as the pod's memory."""
+    # Write the size as text, because Helm would write the number as 2.68435456e+08.
     limit = f"{size // settings.MIB}Mi"
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
 
 
 def has_home(username: str) -> bool:
-    """Return whether there are files under this user name.
+    """Return whether a volume for this user name exists.
 
     A volume that was restored without its labels is recognised by its name.
     """
@@ -155,7 +155,7 @@ def owner(claim: dict[str, Any]) -> str:
 
 
 def find_proxy() -> None:
-    """Tell `accounts.addresses` which pods are the chart's proxy."""
+    """Tell `accounts.addresses` the addresses of the pods that run the chart's proxy."""
     found = ask("pods", labelSelector="component=proxy")
     addresses.own_proxies = {pod["status"]["podIP"] for pod in found if "podIP" in pod["status"]}
 
@@ -182,7 +182,7 @@ class PodSpawner(KubeSpawner):
     user_options = traitlets.Any({})
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield the progress of a start. KubeSpawner would show the cluster's events instead."""
+        """Yield a start's progress. KubeSpawner itself would show the cluster's events."""
         async for event in pages.progress(self):
             last = self.events[-1].get("reason") if self.events else None
             yield {**event, "message": EVENT_MESSAGES.get(last, event["message"])}
@@ -213,7 +213,7 @@ class PodSpawner(KubeSpawner):
 
 
 def reason(error: ApiException) -> str:
-    """Return the cluster's own explanation, such as that a quota is used up."""
+    """Return the cluster's own explanation, such as an exceeded quota."""
     try:
         return json.loads(error.body)["message"]
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A hub for one machine: JupyterHub's own classes and proxy, plus what they lack here."""
+"""A hub for one machine: JupyterHub's own classes and proxy with a few additions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tfcourse.hub.spawners import lessons, profiles
 # imports nothing from the folder where it starts (a learner's home), and little from elsewhere.
 DIE_WITH_PARENT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("die_with_parent.py"))]
 
-LESSONS_LIMIT = 20  # seconds to bring the lessons
+LESSONS_LIMIT = 20  # seconds to copy the lessons
 
 
 def configure(c: Any, hub: Path) -> None:
@@ -38,11 +38,11 @@ def configure(c: Any, hub: Path) -> None:
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{proxy_port}"
     database.configure(c, hub)
 
-    # The proxy and the servers end with the hub, even if it is killed, so their ports are free when
-    # it starts again.
+    # The proxy and the servers end with the hub, even if the hub is killed, so their ports are free
+    # at its next start.
     c.ConfigurableHTTPProxy.command = [*DIE_WITH_PARENT, *proxy_command()]
 
-    # If a killed run left this file, the hub would end the process that has the file's id by now.
+    # If a killed run left this file, the hub would end whichever process now has the id in it.
     c.ConfigurableHTTPProxy.pid_file = str(hub / "proxy.pid")
     (hub / "proxy.pid").unlink(missing_ok=True)
 
@@ -90,20 +90,20 @@ def threads(spawner: LocalSpawner) -> str:
 
 
 async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
-    """Bring the lessons to the learner before their server starts, whatever their home is like.
+    """Copy the lessons to the learner's home before the server starts.
 
-    The hub calls this function as `c.Spawner.pre_spawn_hook`. JupyterLab shows the learner what
-    kept lessons from being updated.
+    The hub calls this function as `c.Spawner.pre_spawn_hook`. Problems with the home do not keep
+    the server from starting; JupyterLab shows the learner why lessons were not updated.
     """
     folder = Path(spawner.home_dir, lessons.FOLDER)
     work = asyncio.to_thread(lessons.bring, source, folder)
     try:
         notices = await asyncio.wait_for(work, LESSONS_LIMIT)
     except OSError as error:
-        reason = str(error) or f"bringing them took more than {LESSONS_LIMIT} seconds"  # a timeout
+        reason = str(error) or f"copying them took more than {LESSONS_LIMIT} seconds"  # a timeout
         notices = [
-            f"Your lessons are not up to date: {reason}. Restart your server; if this comes again, "
-            "tell your instructor."
+            f"Your lessons are not up to date: {reason}. Restart your server; if this happens "
+            "again, tell your instructor."
         ]
     for notice in notices:
         spawner.log.error("%s: %s", spawner.user.name, notice)
@@ -118,7 +118,7 @@ class LocalAuthenticator(SharedPasswordAuthenticator):
         return [("/logout", ending_sessions()), *super().get_handlers(app)]
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
-        """Check the password."""
+        """Return the user if the password is right, or None."""
         # compare_digest() raises TypeError for non-ASCII text, and the learner would see HTTP 500.
         return await super().authenticate(handler, data) if data["password"].isascii() else None
 
@@ -126,15 +126,15 @@ class LocalAuthenticator(SharedPasswordAuthenticator):
 class LocalSpawner(SimpleLocalProcessSpawner):
     """A spawner that runs a process for each learner; the process ends with the hub."""
 
-    # A REST request may contain any JSON, and `apply_user_options` refuses invalid options.
-    # JupyterHub's own trait is a Dict. A list would then cause HTTP 500, and the learner could no
+    # A REST request can contain any JSON, and `apply_user_options` refuses invalid options. With
+    # JupyterHub's own trait, which is a Dict, a list would cause HTTP 500, and the learner could no
     # longer start a server.
     user_options = traitlets.Any({})
 
     progress = pages.progress
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Forget the process of an earlier run, because another program may have its id by now.
+        """Forget the process of an earlier run, because another program may now have its id.
 
         Otherwise, the hub would mistake that program for the learner's server, and end it.
         """

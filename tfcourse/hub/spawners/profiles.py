@@ -18,7 +18,7 @@ from tfcourse.hub.settings import GIB, MIB
 # The form's only field. It must not be called `image`, because DockerSpawner reads that field.
 FIELD = "profile"
 
-# The name that all images share; the tags tell them apart.
+# The name that all images share; tags distinguish the images.
 IMAGE = settings.IMAGE()
 
 
@@ -35,14 +35,14 @@ class Profile:
     name, description
         The text that the learner reads.
     tag
-        The tag of its image.
+        The tag of the environment's image.
     memory
-        The most memory that a server may use, in bytes.
+        The memory limit of a server, in bytes.
     cpus
-        How many processors a server may use; TensorFlow starts that many threads.
+        The number of processors that a server can use; TensorFlow starts that many threads.
     processes
-        How many processes a server may have. Threads count, too: a kernel with TensorFlow has a
-        hundred of them.
+        The maximum number of processes in a server. Threads count, too: a kernel with TensorFlow
+        has a hundred threads.
     shared_memory
         The size of /dev/shm, in bytes. Docker's default of 64 MiB is too small for data loaders
         with several processes.
@@ -99,7 +99,7 @@ def configure(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set up the picker, and the check of choices from its form, links and the REST API.
+    """Set up the picker, and the validation of choices from its form, links and the REST API.
 
     `traits_of` returns the spawner's traits that a profile sets. Every profile sets the same
     traits, because a spawner is reused for the next profile. `unavailable` says which profiles
@@ -136,7 +136,7 @@ def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> 
     rows = []
     for number, profile in enumerate(profiles):
         identifier = escape(f"{FIELD}-{profile.slug}")
-        # With the focus on the default, a keyboard user has only to press Enter.
+        # With the focus on the default, a keyboard user only has to press Enter.
         state = "" if number else " checked autofocus"
         reason = ""
         if profile.slug in unavailable:
@@ -162,11 +162,11 @@ def choose_profile(
     Raises
     ------
     ValueError
-        With a message for the learner, if the request asks for anything else.
+        If the request asks for anything else; the message is for the learner.
     """
     known = {profile.slug: profile for profile in profiles}
     choices = ", ".join(slug for slug in known if slug not in unavailable)
-    # The message repeats the request in shortened form, because requests may have any length.
+    # The message repeats the request in shortened form, because requests can have any length.
     if not isinstance(user_options, Mapping):
         raise ValueError(
             f"The options are {reprlib.repr(user_options)}, not an object with {FIELD!r} in it."
@@ -204,7 +204,7 @@ def apply_user_options(
         profile = choose_profile(user_options, profiles, unavailable)
     except ValueError as error:
         # The hub stored the options before it called this function, and reuses them when a later
-        # request has none. Forget them, so that one refusal does not cause the next.
+        # request has none. Clear the options, so that one refusal does not cause the next.
         spawner.orm_spawner.user_options = None
         refusal = web.HTTPError(400, str(error))
         refusal.jupyterhub_message = str(error)  # the message alone, for a page to show

@@ -1,9 +1,9 @@
-"""Limit how much a learner's home may hold, where the file system has project quotas (XFS, ext4).
+"""Limit the size of learners' homes on a file system with project quotas (XFS or ext4).
 
-Each folder belongs to a project, a number that new files in the folder inherit. The file system
-counts and limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h
+Each home belongs to a project, which is a number that new files in the home inherit. The file
+system counts and limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h
 (`if_dqblk`), linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2) and
-xfs_quota(8). All of this needs root's rights.
+xfs_quota(8). The functions in this module need root's rights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-FIRST = 1_000_000  # the first home's project; the numbers of an operator's own are usually smaller
+FIRST = 1_000_000  # the first home's project; an operator's own projects are usually below it
 
 GET, SET = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR
 FSXATTR = struct.Struct("=5I8x")  # flags, extsize, nextents, project, cowextsize
@@ -57,7 +57,7 @@ def project(path: Path) -> int:
 
 
 def assign(path: Path | str, number: int, parent: int | None = None) -> None:
-    """Make a file or folder part of a project; new files in a folder inherit it."""
+    """Assign a file or folder to a project, which new files in the folder inherit."""
     with opened(path, parent) as descriptor:
         found = FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))
         is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -67,9 +67,9 @@ def assign(path: Path | str, number: int, parent: int | None = None) -> None:
 
 
 def assign_all(folder: Path, number: int) -> None:
-    """Make a folder and everything in it part of a project, as `xfs_quota`'s `project -s` does.
+    """Assign a folder and everything in it to a project, as `xfs_quota`'s `project -s` does.
 
-    The owner's programs may be running, so files may vanish and links may take their places.
+    The owner's programs may be running, so a file can vanish, or a link can take its place.
     """
     assign(folder, number)
     for _, folders, files, parent in os.fwalk(folder):
@@ -113,13 +113,13 @@ def set_limit(folder: Path, others: list[Path], size: int) -> None:
     """Limit the folder's project; give the folder its own project if it has none.
 
     `others` are the folders whose projects it must not share. Learners can change the project of
-    their own files (outside a user namespace), so this function checks every folder's number.
+    their own files (outside a user namespace), so this function checks every folder's project.
     """
     taken = {project(other) for other in others if other != folder}
     number = project(folder)
     if number < FIRST or number in taken:
         number = next(number for number in count(FIRST) if number not in taken)
-    # ext4 refuses to move files that exceed the project's limit, old or new, so lift it first.
+    # ext4 refuses to assign files that exceed the project's limit, so first lift any old limit.
     limit(folder, number, 0)
     assign_all(folder, number)
     limit(folder, number, size)
