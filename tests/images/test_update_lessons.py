@@ -430,7 +430,7 @@ def test_a_learners_own_commits_and_repositories_are_left_alone(old):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exec sleep 1000", "bringing them was stopped after 1 seconds"),
+        ("exec sleep 1000", "the update was stopped after 1 seconds"),
         ("exit 3", "exit status 3"),
         ("kill -9 $$", "died with <Signals.SIGKILL"),
     ],
