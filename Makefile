@@ -1,4 +1,5 @@
-# Each target is a line or two long. The code that it runs is in tfcourse/, tests/, tools/ or docker/.
+# Each target is a line or two long. The code that the targets run is in tfcourse/, tests/, tools/ and
+# docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
@@ -6,8 +7,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Run one worker more than there are cores, because kernels sometimes wait, but at most four, because a
-# lesson takes up to 1.5 GB.
+# Run one more worker than there are cores, because kernels sometimes wait, but at most four, because a
+# lesson takes up to 1.5 GB of memory.
 WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
 # In the lessons, the tests and the hub, tf.keras.datasets.*.load_data() finds its files here.
 KERAS_HOME ?= .course/keras
@@ -19,7 +20,7 @@ IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
 BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
 PULL ?= yes
-# The week whose fixes from Debian are in the images. A new week builds them from the start.
+# The week of the Debian fixes in the images. The first build of a new week starts from scratch.
 UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
@@ -60,7 +61,7 @@ prove-regression: data ## check that honest variations pass and mistakes fail (t
 bench: data ## measure how long validating the course takes, compared with other tools
 	@$(BIN)/python tools/bench.py $(ARGS)
 
-bench-hub: environment ## measure what a learner's start costs, compared with a stock hub (as root, on an idle machine)
+bench-hub: environment ## measure what starting a server costs, compared with a stock hub (as root, on an idle machine)
 	@$(BIN)/python tools/bench_hub.py $(ARGS)
 
 bench-load: environment ## measure how many learners one hub can take (two hours, as root, on an idle machine)

@@ -71,7 +71,7 @@ def make():
     if VENV.exists() or VENV.is_symlink():
         if VENV.is_symlink() or not begun.exists():
             sys.exit(
-                "The folder .venv exists, but this project did not make it, so we leave it exclusive_lock.\n"
+                "The folder .venv exists, but this project did not make it, so we leave it alone.\n"
                 "Move it away, then run the same make command again."
             )
         if stamp.exists():

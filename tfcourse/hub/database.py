@@ -40,7 +40,7 @@ MINUTE, HOUR = 60, 3600  # seconds
 
 ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash during its start
 
-PATIENCE = 15  # seconds to wait for a lock; copying a large database takes less
+TIMEOUT = 15  # seconds to wait for a lock; copying a large database takes less
 
 DISK_FULL = """\
 The disk with the hub's accounts is full. Make room (`docker system df --verbose`
@@ -188,7 +188,7 @@ def check_writable(where: str) -> None:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open an existing SQLite file for writing; wait for locks, which the hub holds briefly."""
-    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
     database.isolation_level = None  # do not begin transactions implicitly
     with contextlib.closing(database):
         yield database

@@ -1,8 +1,8 @@
 // The proxy loads this file before its own program (`node --require`).
 //
-// A learner's server could otherwise register a service worker for the whole host: its script may
-// come with a header that allows that. Such a worker would outlive the server, and see the pages of
-// everyone else in that browser.
+// This file removes the header Service-Worker-Allowed, with which a learner's server could register
+// a service worker for the whole host. Such a worker would outlive the server, and see everyone
+// else's pages that are opened in the same browser.
 "use strict";
 
 const { ServerResponse } = require("node:http");

@@ -33,7 +33,7 @@ IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another fo
 
 LARGEST = 64 * 2**20  # bytes; a larger file counts as edited, because reading it would be slow
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
-PATIENCE = 5  # seconds for git to read the repository
+TIMEOUT = 5  # seconds for git to read the repository
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 

@@ -1,14 +1,14 @@
-// What the learner has to know about this server: a notice for each sentence that
-// jupyter_server_config.py puts into the page. A notice stays until the learner closes it.
+// Notices about the learner's server: one for each message that jupyter_server_config.py puts into
+// the page. A notice stays until the learner closes it.
 
 const READ = "tensorflow-course:read-notice";
-const LONGEST = 140; // letters; JupyterLab cuts off the rest
+const LONGEST = 140; // characters; JupyterLab cuts off the rest
 
-// `apputils` returns JupyterLab's module of that name, for a dialog.
+// `apputils` is a function that returns JupyterLab's module of that name, which provides dialogs.
 export function extension(apputils) {
   return {
     id: "tensorflow-course:notices",
-    description: "Shows what the learner has to know about this server.",
+    description: "Shows notices about the learner's server.",
     autoStart: true,
     async activate({ commands, restored }) {
       const { courseNotices = [] } =

@@ -1,9 +1,10 @@
-// An extension for JupyterLab. It makes the pads and films that a lesson stores interactive as soon as
-// the lesson is opened, before anything is run. It uses the scripts of notebooks/interactive, which are
-// installed beside this file. A notebook contributes only data, and none of it is run as code.
+// An extension for JupyterLab that makes a lesson's stored pads and films interactive as soon as
+// the lesson is opened, before any cell is run. The extension uses the scripts of
+// notebooks/interactive, which are installed beside this file. A notebook contributes only data,
+// and none of it is run as code.
 //
-// It also shows notices about the learner's server, such as that lessons are not up to date: see
-// notices.js.
+// The extension also shows notices about the learner's server, for example that the lessons are not
+// up to date: see notices.js.
 //
 // JupyterLab expects an extension in this form: a container of modules, which receives JupyterLab's own
 // modules through `init` and returns ours from `get`.
@@ -13,7 +14,8 @@
   const NOTE = "This network was stored with the notebook. Run the cell to draw for your own network.";
   let shared;
 
-  // A hub's server gives a module only to a request with the page's token, as JupyterLab's own have.
+  // On a hub, a learner's server sends a module only if the request has the page's XSRF token.
+  // JupyterLab's own requests have it.
   function load(file) {
     const url = new URL(file, here);
     const [, token] = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) ?? [];
