@@ -1,8 +1,8 @@
-"""Run Zero to JupyterHub's hub with our image's configuration, as local processes for tests.
+"""Run the Zero to JupyterHub hub as local processes, with our image's configuration.
 
-The chart is not in any package registry, so CONFIG reproduces the parts of its
-jupyterhub_config.py that our configuration depends on. The chart's own file was tested by hand
-(docs/kubernetes.md). `Cluster` answers the hub's requests to the Kubernetes API, but has no nodes.
+The chart is not in any package registry, so CONFIG reproduces the parts of its jupyterhub_config.py
+that our configuration depends on. We tested the chart's own file manually; see docs/kubernetes.md.
+`Cluster` answers the hub's Kubernetes API requests, but has no nodes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# CONFIG reproduces what the chart's configuration does before and after it loads
-# jupyterhub_config.d, in the same order.
+# CONFIG performs the same steps, in the same order, as the chart's configuration does before and
+# after it loads jupyterhub_config.d.
 CONFIG = """
 import glob, os
 from pathlib import Path
@@ -68,7 +68,7 @@ os.execv(command[0], [*command, "--ip=127.0.0.1", "--port={port}", "--api-ip=127
 
 
 class Cluster:
-    """A stand-in for a cluster's API that lists and accepts volumes but refuses every pod."""
+    """A stand-in for the Kubernetes API that lists and accepts volumes but rejects every pod."""
 
     QUOTA = "exceeded quota: course, requested: pods=1, used: pods=50, limited: pods=50"
 
@@ -98,7 +98,7 @@ class Cluster:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer the requests that the hub sends to the cluster."""
+    """Handle the hub's requests to the Kubernetes API."""
 
     cluster: ClassVar[Cluster]
 
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, {"items": found, "metadata": {"resourceVersion": "1"}})
 
     def do_POST(self) -> None:
-        """Accept volumes and refuse pods."""
+        """Accept volumes and reject pods."""
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path.split("?")[0].endswith("/pods"):
             self.answer(403, {"kind": "Status", "message": self.cluster.QUOTA})
@@ -151,7 +151,7 @@ def selects(asked: dict[str, list[str]], claim: dict[str, Any]) -> bool:
 
 
 class ChartHub(Site):
-    """Run a hub and a proxy as local processes; in the chart, each runs in its own pod."""
+    """Run a hub and a proxy as local processes; the chart would run each in its own pod."""
 
     password = PASSWORD
 
@@ -197,12 +197,12 @@ class ChartHub(Site):
             )
 
     def start(self) -> None:
-        """Start the proxy and the hub, and wait until the hub answers."""
+        """Start the proxy and the hub, then wait until the hub responds."""
         self.launch("proxy", "-c", PROXY.format(**self.ports))
         self.start_hub()
 
     def start_hub(self) -> None:
-        """Start only the hub, and wait until it answers."""
+        """Start only the hub, then wait until it responds."""
         self.launch("hub", "-m", "jupyterhub", "--config", "config.py", "--upgrade-db")
         wait_until(self.answers, f"the hub answers; see {self.folder}/hub.log", 300)
 

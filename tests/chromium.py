@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Start Chromium in a way that hides network changes from it.
+"""Start Chromium so that it cannot detect network changes.
 
-Chromium aborts all of its requests when a network appears or disappears, and the containers of
-other tests create and remove networks. On Linux, Chromium learns about networks from a netlink
-socket; this script keeps it from opening one (see seccomp(2)).
+Chromium aborts all of its requests when a network interface appears or disappears, and other tests
+create and remove Docker networks. On Linux, Chromium monitors network interfaces through a netlink
+socket. This script uses seccomp(2) to prevent Chromium from opening one.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ LOAD, SKIP_UNLESS, RETURN = 0x20, 0x15, 0x06  # instructions of classic BPF
 
 
 class Program(ctypes.Structure):
-    """A seccomp filter in the form that the kernel expects."""
+    """A seccomp filter in the kernel's format (`struct sock_fprog`)."""
 
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
 def program() -> str | None:
-    """Return the path of Chromium, or None if it is not installed."""
+    """Return the path of the Chromium executable, or None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def refuse_netlink() -> None:
-    """Keep this process and its children from opening netlink sockets; raise OSError on failure."""
+    """Block netlink sockets in this process and its children; raise OSError on failure."""
     steps = [
-        (LOAD, 0, 0),  # load the system call's number
+        (LOAD, 0, 0),  # load the system call number
         (SKIP_UNLESS, 3, SOCKET[os.uname().machine]),
         (LOAD, 0, 16),  # load the call's first argument, the address family
         (SKIP_UNLESS, 1, AF_NETLINK),

@@ -1,4 +1,4 @@
-"""Fixtures that several test folders share: real hubs, a browser, and an engine with our images."""
+"""Fixtures for several test folders: real hubs, a browser, and a Docker engine with our images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# This maps each marker to the fixtures that require it.
+# A test gets a marker if it uses any of the marker's fixtures.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
     "root": {"podman", "engine_with_gpus"},
 }
 
-# Files whose tests take minutes. The longest starts first, so the other workers do not wait for it.
+# Test files that take minutes to run. The slowest one starts first, so that the other pytest
+# workers do not have to wait for it at the end.
 LONGEST = "test_course.py"
 SLOW = {
     LONGEST,
@@ -37,9 +38,9 @@ SLOW = {
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark each test with what it needs, so that `-m "not docker"`, for example, excludes it.
+    """Mark each test with the resources that it needs, so that options like `-m "not docker"` work.
 
-    Skip tests that need root's rights if this process does not have them.
+    Skip tests that require root if this process does not run as root.
     """
     for item in items:
         if item.path.name in SLOW:
@@ -49,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
                 item.add_marker(marker)
         if item.get_closest_marker("root") and os.geteuid():
             item.add_marker(pytest.mark.skip(reason="needs root's rights"))
-    yield  # other plugins, including pytest's own for `-m`
+    yield  # other plugins run here, including pytest's own for `-m`
     items.sort(key=lambda item: item.path.name != LONGEST)
 
 
@@ -68,9 +69,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Ensure that the processes that a test starts react to SIGINT (Ctrl-C) and SIGHUP.
+    """Ensure that processes started by a test respond to SIGINT (Ctrl-C) and SIGHUP.
 
-    A process started with `nohup` or `&` ignores these signals, and so do its children.
+    A process started with `nohup` or `&` may ignore these signals, and its children inherit this.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -82,7 +83,7 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """Return a function that makes hubs; at the end, kill the processes that they leave behind."""
+    """Return a function that creates hubs; kill any remaining processes at the end."""
     hubs: list[Hub] = []
 
     def make() -> Hub:
@@ -97,7 +98,7 @@ def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 @pytest.fixture(scope="session")
 def hub(make_hub) -> Hub:
-    """Return a running hub, shared by the tests that leave it running."""
+    """Return a running hub for tests that do not stop it."""
     hub = make_hub()
     hub.start()
     return hub
@@ -105,7 +106,7 @@ def hub(make_hub) -> Hub:
 
 @pytest.fixture(scope="session")
 def launch() -> Callable[..., Browser]:
-    """Return a function that starts a real browser; skip if none is installed."""
+    """Return a function that starts Chromium; skip the test if it is not installed."""
     if not chromium.program():
         pytest.skip("Chromium is not on PATH; on Debian and Ubuntu, run `apt install chromium`")
 
@@ -113,9 +114,10 @@ def launch() -> Callable[..., Browser]:
         return playwright.chromium.launch(
             executable_path=chromium.__file__,
             args=[
-                # Chromium's sandbox refuses root, and CI and containers often run as root.
+                # Chromium's sandbox does not work as root, and CI jobs and containers often run as
+                # root.
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),
-                # Keep the browser from contacting anything except the hub.
+                # Prevent the browser from contacting anything except the hub.
                 "--disable-background-networking",
                 "--disable-component-update",
                 "--disable-quic",
@@ -149,7 +151,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """If a browser test fails, report what the page shows, because CI keeps no screenshots."""
+    """If a browser test fails, report the page's content, because CI keeps no screenshots."""
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
     if report.when == "call" and report.failed and isinstance(page, Page):
@@ -163,7 +165,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """Return a client for the Docker engine; skip if the engine or the images are missing."""
+    """Return a Docker client; skip the test if the engine or the images are not available."""
     client = None
     try:
         client = docker.from_env(timeout=600)
@@ -180,16 +182,17 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def image(engine: docker.DockerClient) -> Callable[..., str]:
-    """Return a function that builds an image unless it is up to date, then returns its name.
+    """Return a function that builds an image if necessary and returns the image's name.
 
-    The tests use a separate image name, because learners' servers start from the usual one.
+    The tests use a separate image name so that they do not replace the images that learners'
+    servers use.
     """
 
     @functools.cache
     def build(kind: str, name: str = IMAGE, arguments: str = "") -> str:
         command = ["make", "images", f"KINDS={kind}", f"IMAGE={name}", f"BUILD={arguments}"]
         with open(ROOT / ".course" / "images.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # only the first pytest worker builds
+            fcntl.flock(lock, fcntl.LOCK_EX)  # other pytest workers wait here, then skip the build
             run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
         return f"{name}:{kind}"
@@ -199,7 +202,10 @@ def image(engine: docker.DockerClient) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def new_hub(engine, image) -> Iterator[Callable[..., ClassHub]]:
-    """Return a function that makes hubs, and remove them at the end. Skip if Compose is missing."""
+    """Return a function that creates hubs; remove the hubs at the end.
+
+    Skip the test if Docker Compose is not installed.
+    """
     program = os.environ.get("DOCKER", "docker")
     v2 = subprocess.run([program, "compose", "version"], capture_output=True, check=False)
     if v2.returncode and not shutil.which("docker-compose"):

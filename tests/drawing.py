@@ -1,4 +1,4 @@
-"""Use the drawing pad and the film in a browser, as a person would."""
+"""Use the drawing pad and the film in a browser, as a learner would."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORD = """film => {
   const note = () => film.seen.push(caption.textContent);
   new MutationObserver(note).observe(caption, { childList: true });
 }"""
-# This function computes the contrast between each text and its background, as defined by WCAG 2.
+# This function computes the WCAG 2 contrast ratio between each text and its background.
 CONTRASTS = """root => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = colour => {
@@ -52,7 +52,7 @@ CONTRASTS = """root => {
 
 
 class Pad:
-    """A drawing pad inside an element of a page."""
+    """A drawing pad inside a page element."""
 
     def __init__(self, root: Locator):
         self.root, self.page = root, root.page
@@ -60,7 +60,7 @@ class Pad:
         self.answer = root.locator(".answer b")
 
     def places(self, points: list[tuple]) -> list[tuple]:
-        """Convert points on the pad, with coordinates from 0 to 1, to positions in the window."""
+        """Convert pad coordinates, which range from 0 to 1, to window coordinates."""
         self.paper.hover()  # scrolls the paper into view and waits until it stops moving
         box = self.paper.bounding_box()
         return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
@@ -75,7 +75,7 @@ class Pad:
         self.page.mouse.up()
 
     def touch(self, points: list[tuple]) -> None:
-        """Draw a stroke with a finger."""
+        """Draw a stroke with touch events."""
         places = [[{"x": x, "y": y}] for x, y in self.places(points)]
         kinds = ["touchStart", *["touchMove"] * (len(places) - 1), "touchEnd"]
         browser = self.page.context.new_cdp_session(self.page)
@@ -89,24 +89,24 @@ class Pad:
             self.page.keyboard.press(key)
 
     def type_seven(self) -> None:
-        """Draw a 7 with the keyboard, from the upper left corner. The pad must have the focus."""
+        """Draw a 7 with the keyboard, starting at the upper left. The pad must have focus."""
         expect(self.paper).to_be_focused()
         self.press("Shift+ArrowLeft", 17)
         self.press("Shift+ArrowUp", 17)
         self.press("Space")  # the pen goes down
         self.press("Shift+ArrowRight", 8)
-        self.page.keyboard.down("ArrowLeft")  # two arrow keys together draw a slanting line
+        self.page.keyboard.down("ArrowLeft")  # holding two arrow keys draws a diagonal line
         self.press("ArrowDown", 16)
         self.page.keyboard.up("ArrowLeft")
         self.press("Shift+ArrowDown", 6)
         self.press("Space")
 
     def has_focus(self) -> bool:
-        """Return whether the paper has the keyboard focus."""
+        """Return whether the paper has keyboard focus."""
         return self.paper.evaluate("paper => paper === document.activeElement")
 
     def shows_focus(self) -> bool:
-        """Return whether the paper has the focus and visibly shows it."""
+        """Return whether the paper has focus and a visible focus outline."""
         line = self.paper.evaluate(
             "paper => { const { outlineStyle: style, outlineWidth: width } ="
             " getComputedStyle(paper); return [style, parseFloat(width)]; }"
@@ -120,31 +120,31 @@ class Pad:
         return [[[float(number) for number in point.split()] for point in s] for s in strokes]
 
     def pixels(self) -> list[int]:
-        """Return the displayed pixels that the model sees: 0 for paper, 255 for ink."""
+        """Return the displayed pixels of the model's input: 0 for paper, 255 for ink."""
         return self.root.locator("canvas").evaluate(PIXELS)
 
     def ink_in_the_middle(self) -> bool:
-        """Return whether the circle that marks the ink's centre is in the middle of the picture."""
+        """Return whether the marker for the ink's centre is in the middle of the picture."""
         circle = self.root.locator(".pixels circle")
         return all(abs(float(circle.get_attribute(axis)) - 14.5) < 0.06 for axis in ("cx", "cy"))
 
     def numbers(self, column: str) -> list[float] | None:
-        """Return the numbers in the column `logit` or `score`, or None if the column is empty."""
+        """Return the numbers in the `logit` or `score` column, or None if the column is empty."""
         texts = self.root.locator(f"tbody .{column}").evaluate_all(ROWS, "number")
         return None if NOTHING in texts else [float(text.replace(MINUS, "-")) for text in texts]
 
     def bars(self) -> list[float]:
-        """Return the final lengths of the score bars, from 0 to 1."""
+        """Return the lengths of the score bars, as fractions from 0 to 1."""
         widths = self.root.locator("tbody .score").evaluate_all(ROWS, "bar")
         return [float(width.removesuffix("%")) / 100 for width in widths]
 
 
 def watch(film: Locator, captions: list[str]) -> None:
-    """Play a film to its end, then step through it with buttons and keys."""
+    """Check a film: play it to the end, then step through it with buttons and keys."""
     caption, picture = film.locator(".caption"), film.locator("img")
     play, back, forth = (film.get_by_role("button", name=n) for n in ("Play", "back", "forward"))
     first = picture.get_attribute("src")
-    expect(caption).to_have_text(captions[0])  # the film does not start on its own
+    expect(caption).to_have_text(captions[0])  # the film does not start automatically
     expect(back).to_be_disabled()
     twice = play.evaluate("play => [1, 2].map(() => (play.click(), play.textContent))")
     assert [text.split()[-1] for text in twice] == ["Pause", "Play"]
@@ -170,7 +170,7 @@ def watch(film: Locator, captions: list[str]) -> None:
 
 
 def too_faint(root: Locator) -> list[tuple[str, float]]:
-    """Return each text in an element that is too faint to read easily, with its contrast."""
+    """Return the low-contrast texts in an element, each with its contrast ratio."""
     root.hover()  # scrolls the element into view
     contrasts = root.evaluate(CONTRASTS)
     assert contrasts

@@ -1,7 +1,7 @@
-"""A stand-in for Grafana, for tests without Grafana's image.
+"""A stand-in for Grafana, so that tests do not need the Grafana image.
 
-The stand-in logs people in with the settings in grafana.ini: it asks the hub who the visitor is,
-then greets them. It shows no dashboard.
+It uses the OAuth settings in grafana.ini to log visitors in through the hub, then greets them by
+name. It shows no dashboard.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test who can get into a hub for a class: sign-up, class code, passwords and misuse."""
+"""Test access to a class hub: sign-up, class codes, passwords and misuse."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hub(new_hub) -> ClassHub:
 
 
 class Classmate(Learner):
-    """A learner who has signed up with the class code and has no server."""
+    """A learner who has signed up with the class code but has not started a server."""
 
     def __init__(self, hub: ClassHub, name: str):
         hub.sign_up(name, code=CODE)
@@ -46,7 +46,7 @@ class Classmate(Learner):
 
 
 def alert(page: requests.Response) -> str:
-    """Return a page's message about the submitted form."""
+    """Return the page's message about the form that was submitted."""
     assert page.status_code == 200, page.text
     return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
@@ -111,7 +111,10 @@ def test_a_refusal_says_why(hub, form, sentence):
 
 @pytest.fixture
 def authenticator(monkeypatch) -> native.CourseAuthenticator:
-    """Return an authenticator with an in-memory database, because tests through pages are slow."""
+    """Return an authenticator with an in-memory database.
+
+    Tests that send requests to a real hub would be much slower.
+    """
     monkeypatch.setattr(native, "hashed", lambda password: password.encode())
     authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
@@ -129,7 +132,7 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
 
 
 def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
-    """A sign-up must not make everyone else wait if the Docker engine hangs."""
+    """A sign-up must not block other requests if the Docker engine hangs."""
     asked, answer = threading.Event(), threading.Event()
 
     def has_home(name: str) -> bool:
@@ -164,11 +167,11 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
 
 class Door:
-    """The log-in of an in-memory authenticator, for visitors at addresses that the test chooses."""
+    """Log in to an in-memory authenticator from IP addresses that the test chooses."""
 
     def __init__(self, authenticator: native.CourseAuthenticator, run: Callable, monkeypatch):
         self.authenticator, self.run = authenticator, run
-        self.checked: list[bytes] = []  # passwords that were compared with a stored one
+        self.checked: list[bytes] = []  # passwords that were checked against a stored one
 
         def matches(password: bytes, stored: bytes) -> bool:
             self.checked.append(password)
@@ -178,7 +181,7 @@ class Door:
         monkeypatch.setattr(native, "address_of", lambda request: request)
 
     async def knock(self, name: str, password: str, address: str = "198.51.100.7") -> str | int:
-        """Return the user's name, the status of a refusal, or 403 for a wrong password."""
+        """Try to log in; return the user's name or an HTTP status (403 for a wrong password)."""
         handler = SimpleNamespace(request=address)
         data = {"username": name, "password": password}
         try:
@@ -187,7 +190,7 @@ class Door:
             return error.status_code
 
     def tries(self, *attempts: tuple[str, ...]) -> list[str | int]:
-        """Return the outcomes of attempts that arrive at the same moment."""
+        """Return the outcomes of log-in attempts that arrive simultaneously."""
 
         async def together() -> list[str | int]:
             return await asyncio.gather(*(self.knock(*attempt) for attempt in attempts))
@@ -251,7 +254,7 @@ def test_no_answer_tells_whether_a_name_exists(door):
         assert outcomes == [403] * 5 + [429] * 2
     door.checked.clear()
     door.tries(("ada", "a" * 80, "x"), ("nobody", "a" * 80, "x"), ("nobody", "wrong", "x"))
-    assert len(door.checked) == 3  # each attempt took as long as a password check
+    assert len(door.checked) == 3  # every attempt checked a password, so all took equally long
 
 
 def test_places_are_not_remembered_for_ever(monkeypatch):
@@ -340,13 +343,13 @@ def test_old_passwords_cannot_be_guessed_for_long(hub):
 
 def test_a_running_server_outlives_a_new_password(hub):
     hub.sign_up("erin", code=CODE)
-    hub.admit = lambda name: None  # the class code has already admitted erin
+    hub.admit = lambda name: None  # erin has already signed up with the class code
     erin = ClassLearner(hub, "erin")
     erin.start_server()
     began = erin.container.id
     assert change_password(erin, PASSWORD, ANOTHER).startswith("The password has been changed.")
     erin.session = hub.login("erin", ANOTHER).session
-    # The server reports its activity to the hub with its own token.
+    # The server uses its own token to report activity to the hub.
     own = {"Authorization": "token " + erin.run("printenv", "JUPYTERHUB_API_TOKEN").strip()}
     activity = f"{hub.url}/hub/api/users/erin/activity"
     now = {"last_activity": "2026-01-01T00:00:00Z"}
@@ -393,7 +396,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
     wait_until(works, "the new password works")
     assert "/hub/login" in session.get(f"{hub.url}/hub/home", timeout=30).url
     assert "Invalid username" in hub.login("instructor", lost).text
-    again = hub.up()  # `make up` prints no password, because the first one is invalid
+    again = hub.up()  # `make up` prints no password, because the initial one no longer works
     assert lost not in again
     assert new not in again
     assert "make password NAME=instructor" in again
@@ -405,7 +408,10 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
 
 @pytest.fixture(scope="module")
 def visitors(hub) -> dict[str, requests.Session]:
-    """Return three visitors' sessions; add a bystander's account that odd forms might change."""
+    """Return the sessions of a stranger, a learner and an administrator.
+
+    Also create an account called `bystander`, which invalid forms might change.
+    """
     Classmate(hub, "bystander")
     return {
         "stranger": hub.session(),
@@ -424,7 +430,7 @@ ODD = {
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
     b"&new_password_confirmation=aaaaaaaaaa%00",
     "huge": b"&".join(
-        name + b"=" + b"x" * 40_000  # in total below the limit on request bodies (test_bounds.py)
+        name + b"=" + b"x" * 40_000  # together, they stay below the body limit (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
     "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",

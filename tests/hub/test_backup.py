@@ -1,4 +1,4 @@
-"""Test `make backup` and `make restore`: everything is restored, even on another hub."""
+"""Test that `make backup` and `make restore` preserve everything, even on another hub."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hubs import IMAGE, PASSWORD, ROOT, ClassHub, ClassLearner, wait_until
 from tfcourse.hub import plain
 from tfcourse.hub.operations import backup
 
-# This script creates the kinds of files that a home can contain, including one that its owner
-# cannot read.
+# This script creates every kind of file that a home directory can contain, including one that its
+# owner cannot read.
 FILES = r"""
 cd /home/jovyan && mkdir -p "odd names/$(printf 'line\nbreak')" empty
 echo one >"odd names/ä ö -> *.txt"
@@ -35,8 +35,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# This script lists each file's type, mode, owner, time, size, target and name, then the checksums
-# of all contents.
+# This script prints each file's metadata and name, then the checksums of the files' contents.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -44,7 +43,7 @@ find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
 
 
 def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
-    """Run a script in a learner's home, without the learner's server."""
+    """Run a script in a learner's home directory, in a container of its own."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -86,7 +85,7 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """Return a learner without a server, whose home has an escaped form of the learner's name."""
+    """Return a learner without a server whose user name is escaped in the home directory's name."""
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -94,7 +93,7 @@ def away(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def file(hub, ada, away, tmp_path_factory) -> Path:
-    """Return a backup that was made while a learner's files appeared, vanished and changed size."""
+    """Return a backup that was made while a learner's program wrote and deleted files."""
     file = tmp_path_factory.mktemp("backups") / "hub.tar.gz"
     churn = """
 import os, pathlib
@@ -128,7 +127,7 @@ def test_the_file_is_one_for_its_owner_alone_and_says_what_it_is(hub, file):
     assert len(manifest["revision"]) == 40
     assert "state/hub/cookie_secret" in names
     assert "secrets/proxy-token" in names
-    # The live database may be half written, so the backup contains a copy of it instead.
+    # The live database may be in the middle of a write, so the backup contains a copy instead.
     assert "state/hub/jupyterhub.sqlite" not in names
 
 
@@ -153,7 +152,8 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
         headers = {"Authorization": f"token {learner.token}"}
         user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
         assert user.json()["name"] == learner.name
-        # The learner is still logged in, because a browser sends its cookies to every port.
+        # The learner is still logged in, because browsers send a host's cookies to all of its
+        # ports.
         assert learner.session.get(f"{other.url}/hub/home", timeout=30).url.endswith("/hub/home")
     restored = ClassLearner.__new__(ClassLearner)
     restored.hub, restored.name, restored.token = other, "ada", ada.token
@@ -221,7 +221,7 @@ GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ad
 
 
 def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
-    """Write an archive that contains the manifest and a folder for each of the members."""
+    """Write an archive that contains the manifest and a folder for each member."""
     with tarfile.open(path, "w:gz") as archive:
         first = tarfile.TarInfo("manifest.json")
         first.size = len(manifest)
@@ -234,7 +234,10 @@ def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
 
 
 def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
-    """A valid backup must pass, or the next test proves nothing. Control characters are escaped."""
+    """The check accepts a valid backup and escapes control characters in its output.
+
+    If the check rejected every backup, the next test would prove nothing.
+    """
     odd = {**GOOD, "hub": "\x1b]0;title\x07\u202eevil", "made": "\x9b31m\r\ud800" + 1000 * "x"}
     file = write_backup(tmp_path / "x.tar.gz", json.dumps(odd).encode(), ("home-ada", "state"))
     assert backup.check(file) == ["home-ada", "state"]
@@ -298,7 +301,7 @@ def test_an_odd_manifest_gets_a_sentence(tmp_path, capsys, manifest):
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         named = json.loads(manifest)["volumes"]
         if all(isinstance(name, str) for name in named) and len(named) == 2:
-            members = tuple(named)  # only the names are odd
+            members = tuple(named)  # only the names are invalid
     file = write_backup(tmp_path / "x.tar.gz", manifest, members)
     with pytest.raises(SystemExit, match="is not a backup that this version understands") as end:
         backup.check(file)
@@ -345,7 +348,7 @@ def test_what_a_file_is_called_or_says_does_not_command_the_terminal(tmp_path):
 
 
 def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
-    """The same second occurs twice when daylight saving time ends or a clock is set back."""
+    """A time can occur twice: when daylight saving time ends, or when a clock is set back."""
     monkeypatch.setattr(backup, "ROOT", tmp_path)
     monkeypatch.setattr(backup, "datetime", Stopped)
     names = []
@@ -358,7 +361,7 @@ def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
 
 
 class Stopped(datetime):
-    """A clock that always shows the same time."""
+    """A `datetime` class whose `now` always returns the same time."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
@@ -389,7 +392,7 @@ def test_a_full_disk_is_a_sentence(hub, ada, tmp_path):
 
 
 def test_it_can_go_to_a_program_that_keeps_many(hub, ada, tmp_path):
-    """Write the backup to stdout uncompressed, so that restic can detect unchanged data."""
+    """A backup to stdout is uncompressed, so that restic can deduplicate unchanged data."""
     ended = run(hub, "make", "--silent", "backup", BACKUP="-")
     assert not ended.returncode, ended.stderr
     (tmp_path / "x.tar").write_bytes(ended.stdout)

@@ -1,4 +1,4 @@
-"""Test limits on what strangers can make the hub keep: request bodies, log entries and notes."""
+"""Test the limits on request bodies, log entries and token notes."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     assert limit.wait("a") == 60
     now += 180
     limit.count("b")
-    assert list(limit.paid_off) == ["b"]  # the limit forgets `a` after a while
+    assert list(limit.paid_off) == ["b"]  # the limit eventually forgets `a`
 
 
 def megabytes(hub) -> float:
-    """Return the memory of the hub's own process, in MiB."""
+    """Return the memory that the hub's process uses, in MiB."""
     return psutil.Process(hub.process.pid).memory_info().rss / 2**20
 
 
 def send_body(port: int, size: int, chunked: bool) -> bytes:
-    """Post a large body to the log-in page; return the response, or no bytes if there is none."""
+    """Post a large body to the log-in page; return the response, or b'' if there is none."""
     length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"POST /hub/login HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n")
@@ -57,10 +57,10 @@ def send_body(port: int, size: int, chunked: bool) -> bytes:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_large_bodies_take_no_memory_of_the_hub(hub, chunked):
     before = megabytes(hub)
-    for port in (hub.port, hub.port + 1):  # the ports of the proxy and of the hub itself
+    for port in (hub.port, hub.port + 1):  # first the proxy's port, then the hub's
         for _ in range(6):
             answer = send_body(port, 90 * 2**20, chunked)
-            assert b" 403 " not in answer  # the status for a wrong password
+            assert b" 403 " not in answer  # 403 would mean that the hub read the form
     assert megabytes(hub) < before + 40
 
 
@@ -106,7 +106,7 @@ def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
     assert kept[-1].getMessage() == "no 299 [More like this are left out for a while.]"
     assert entries.filter(record(2, "another place"))
     normal = [record(3, "started", level=logging.INFO) for _ in range(2000)]
-    assert all(map(entries.filter, normal))  # two thousand learners may arrive at once
+    assert all(map(entries.filter, normal))  # two thousand learners may start servers at once
     now += bounds.SECONDS_PER_ENTRY
     assert entries.filter(record(1, "no %s", 1000))
     assert not entries.filter(record(1, "no %s", 1001))

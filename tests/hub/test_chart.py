@@ -1,4 +1,4 @@
-"""Test Zero to JupyterHub's hub with our image: the course's pages, accounts and messages."""
+"""Test the course's pages, accounts and messages on a Zero to JupyterHub hub with our image."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_authenticator_in_the_values_stays(cluster, tmp_path):
 
 
 def test_an_operators_own_profiles_keep_their_picker(cluster, tmp_path):
-    """An operator's profiles may offer choices that our picker does not have."""
+    """An operator's profiles may offer options that our picker does not support."""
     hub = ChartHub(tmp_path, cluster)
     path = tmp_path / "config.py"
     path.write_text(path.read_text().replace(PROFILES[0].slug, "their-own"))

@@ -1,4 +1,4 @@
-"""Test what the hub reports and stops after its clock was wrong or was set back."""
+"""Test the hub's start page and idle timer after its clock was wrong or set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use, misuse and kill a hub for a class, which `make up` starts in real containers."""
+"""Use, misuse and kill a class hub that `make up` starts in real containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tfcourse.hub.spawners import containers, network
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """Return a running hub, for the tests that leave it running."""
+    """Return a running hub for tests that do not stop it."""
     hub = new_hub()
     hub.up()
     return hub
@@ -59,7 +59,7 @@ def test_who_signs_up_waits_for_the_instructor(hub):
     assert "once your instructor lets you in" in hub.sign_up("eve")
     assert "Your instructor has to let eve in first." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
-    # Pressing the button twice, or on two instructors' pages, still lets the learner in.
+    # If the button is pressed twice, for example by two instructors, the learner stays approved.
     hub.authorize("eve")
     hub.authorize("eve")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
@@ -118,7 +118,7 @@ def test_log_in_attempts_are_limited(hub):
     ClassLearner(hub, "guessed")
     for _ in range(5):
         assert "Invalid username or password" in hub.login("guessed", "wrong").text
-    page = hub.login("guessed")  # the right password, but still locked out
+    page = hub.login("guessed")  # even the correct password is refused during the lockout
     assert page.status_code == 429
     assert re.search(r"too many wrong passwords\. Try again in \d+ seconds\.", page.text)
 
@@ -126,7 +126,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # log-in names are lowercased, so cannot match
+        hub.up(COURSE_ADMIN="Teacher")  # log-in names become lower case, so this could never match
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     ],
 )
 def test_a_setting_that_cannot_be_gets_a_sentence(monkeypatch, read, variable, value, sentence):
-    """Read the settings as the containers would, without starting any container."""
+    """Read the settings as the containers do, but without starting any containers."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as end:
         read()
@@ -167,7 +167,7 @@ def test_the_limit_does_not_believe_what_a_request_says_of_itself(hub):
         ("172.18.0.1", "6.6.6.6, 198.51.100.7, ::ffff:127.0.0.1", "198.51.100.7"),  # Behind HTTPS.
         ("172.18.0.1", "127.0.0.1", "172.18.0.1"),
         ("172.18.0.1", "", "172.18.0.1"),
-        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # A learner's server without the proxy.
+        ("172.18.0.9", "198.51.100.7", "172.18.0.9"),  # A learner's server bypasses the proxy.
         ("172.18.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
         ("172.18.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),  # One person's /64.
         ("172.18.0.1", "6.6.6.6, 198.51.100.7, 10.1.2.3", "198.51.100.7"),  # A trusted proxy.
@@ -192,7 +192,7 @@ def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
 
 
 def request(peer: str, forwarded: str) -> SimpleNamespace:
-    """Return a request to a hub at 172.18.0.1, as Tornado represents it."""
+    """Return a stand-in for Tornado's representation of a request to a hub at 172.18.0.1."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
     return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},
@@ -223,7 +223,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     assert zoe.api("GET", "/hub/api/user").status_code == 403
     assert "already in use" in hub.sign_up("zoe", "another horse 9")
     assert "Invalid username" in hub.login("zoe").text
-    # A sign-up cannot take over a name that the administrator has added by hand.
+    # A sign-up cannot claim a user name that the administrator has added manually.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
     assert "already in use" in hub.sign_up("boss")
@@ -310,7 +310,7 @@ except OSError as error:
 for pid in children:
     os.kill(pid, 9)
 """
-    said = ada.run("python", "-c", bomb)  # the output is empty if all 3000 processes could start
+    said = ada.run("python", "-c", bomb)  # no output if all 3000 processes can start
     count, reason = said.split(" ", 1)
     assert int(count) < 1024
     assert reason == "Resource temporarily unavailable\n"
@@ -329,7 +329,7 @@ def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):
     def size() -> int:
         return sum(path.stat().st_size for path in logs.iterdir() if path.exists())
 
-    # The engine still writes, rotates and compresses the log after the flood has ended.
+    # The engine continues to write, rotate and compress the log after the command has finished.
     wait_until(lambda: size() > 2**20, "the log holds the flood")
     assert size() < 11 * 2**20
     assert ada.api("GET", "/user/{name}/api/status").ok
@@ -346,7 +346,7 @@ def test_a_link_out_of_the_home_shows_the_learners_own_container(ada):
 
 
 def test_the_proxy_obeys_the_hub_alone(hub):
-    """Anyone with an account on this machine can reach the proxy's API, so it requires a token."""
+    """Any user of this machine can reach the proxy's API, so the API requires a token."""
     url = f"http://127.0.0.1:{hub.port + 2}/api/routes"
     assert requests.get(url, timeout=30).status_code == 403
     forged = {"Authorization": "token forged"}
@@ -390,7 +390,7 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # Cloud metadata and the internet.
     with socket.create_server(("127.0.0.1", 0)) as service:  # A local service.
         here = [["127.0.0.1", service.getsockname()[1]], ["127.0.0.1", ada.hub.port + 2]]
-        # This machine can reach all of these targets, so they exist.
+        # The test itself can reach all of these targets, so they exist.
         for target in (hub, [address(bob), 8888], *here):
             socket.create_connection(target, timeout=10).close()
         targets = [hub, [address(bob), 8888], *([gateway, port] for _, port in here), *elsewhere]
@@ -418,7 +418,7 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
     with_cookie = ada.session.get(ada.hub.url + path, timeout=30)
     for response in (with_token, with_cookie):
         assert response.status_code in (403, 404), response.text
-    # The token of ada's own server, which her kernels can read, gives her no further access.
+    # Ada's kernels can read her server's token, but the token gives her no additional access.
     token = ada.run("printenv", "JUPYTERHUB_API_TOKEN").strip()
     headers = {"Authorization": f"token {token}"}
     response = requests.get(ada.hub.url + path, headers=headers, timeout=30)
@@ -427,13 +427,13 @@ def test_one_learner_does_not_get_at_another(ada, bob, path):
 
 @pytest.mark.parametrize("dots", ["..", "%2e%2e", "%2E.", "..%2f..%2f", "..%5c.."])
 def test_dots_in_an_address_lead_nowhere(ada, bob, dots):
-    """`http.client` sends the dots unchanged; other clients would resolve them first."""
+    """`http.client` sends the path unchanged, whereas other clients would normalise it first."""
     connection = http.client.HTTPConnection("127.0.0.1", ada.hub.port, timeout=30)
     path = f"/user/ada/{dots}/bob/api/contents"
     connection.request("GET", path, headers={"Authorization": f"token {ada.token}"})
     response = connection.getresponse()
     assert response.status in (302, 400, 403, 404), response.read()
-    if response.status == 302:  # a redirect to a page that checks who is asking
+    if response.status == 302:  # a redirect to a page that checks permissions
         page = ada.api("GET", response.headers["Location"])
         assert page.status_code in (403, 404), page.text
 
@@ -462,7 +462,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
         assert ada.api("PUT", f"{contents}/{path}", json=file).status_code >= 400
     assert ada.api("DELETE", f"{contents}/notes.txt").status_code >= 400
 
-    # A learner whom the administrator makes an instructor can write after a restart of the server.
+    # A learner who is promoted to instructor can write to the folder after restarting the server.
     teacher = ClassLearner(hub, "teacher")
     group = "/hub/api/groups/instructors/users"
     assert teacher.api("POST", group, json={"users": ["teacher"]}).status_code == 403
@@ -471,7 +471,7 @@ def test_instructors_write_and_let_in_and_learners_read(hub, ada):
     assert teacher.api("PUT", f"{contents}/new.txt", json=file).status_code == 201
     assert ada.run("cat", "/home/jovyan/shared/new.txt") == "mine"
 
-    # An instructor can also let learners in, but cannot change administrators or passwords.
+    # An instructor can also approve learners, but cannot change administrators or passwords.
     page = teacher.session.get(f"{hub.url}/hub/authorize", timeout=30)
     assert 'aria-label="Shut out ada"' in page.text
     assert 'aria-label="Shut out instructor"' not in page.text
@@ -524,7 +524,7 @@ def test_a_killed_service_comes_back_and_kernels_work_on(hub, ada, service):
     ada.run("sh", "-c", "echo saved > ~/saved")
     before = ada.container.id
     began = hub.container(service).attrs["State"]["StartedAt"]
-    # Kill all processes except the first, which then exits. Docker restarts the container.
+    # Kill all processes except process 1, which then exits. Docker then restarts the container.
     hub.container(service).exec_run(["sh", "-c", "kill -9 -1"])
 
     def works() -> bool:
@@ -549,13 +549,13 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    # Use each server as soon as it is ready, because the next one may take a long time to start on
-    # a slow machine.
+    # Use each server as soon as it is ready. On a slow machine, the next one may take so long to
+    # start that the first is stopped as idle.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
     kernel = busy.start_kernel()
-    # The cell runs five times as long as a server may idle, and prints nothing until it is done.
+    # The cell runs for five times the idle limit and prints nothing until it finishes.
     began = time.monotonic()
     assert run_cell(busy, kernel, "import time; time.sleep(60); print('done')") == "done\n"
     assert time.monotonic() - began >= 60
@@ -574,7 +574,7 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
         other.listen()
         with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
             hub.up()
-    hub.up()  # `make up` restarts the hub immediately, although Docker would wait
+    hub.up()  # `make up` restarts the hub without waiting for Docker's restart delay
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])
@@ -597,7 +597,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """`docker network prune` removes unused networks; another one may then take the addresses."""
+    """After `docker network prune` removes the hub's network, another may take its addresses."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

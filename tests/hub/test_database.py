@@ -1,4 +1,4 @@
-"""Test the hub's database: damaged, missing, from another version, or on a PostgreSQL server."""
+"""Test a hub whose database is damaged, missing, from another version or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SQLITE = "/srv/state/hub/jupyterhub.sqlite"
 
 
 def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any) -> str:
-    """Run a script on the hub's files, whether or not the hub is running."""
+    """Run a script on the hub's state volume; the hub does not have to be running."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -41,7 +41,7 @@ def in_state(hub: ClassHub, script: str, volumes: dict | None = None, **how: Any
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Return a folder with a hub's database and a copy of the database."""
+    """Return a folder that contains a hub's database and one copy of it."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
     where = database.prepare(tmp_path)
     with database.connect(where) as connection, connection.begin():
@@ -118,7 +118,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     path = folder / "jupyterhub.sqlite"
     (good,) = database.copies(folder)
-    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # this copy is newer than the good one
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than the good copy
     overwrite(good.with_name("2026-01-01-x.sqlite"))
     path.write_bytes(b"damaged")
     database.recover(folder, replace=False, empty=False)
@@ -172,7 +172,7 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(folder):
         timer.join()
 
 
-# This script runs as the hub's user, because root can write everywhere.
+# This script runs as the hub's user, because root can write to any file.
 AS_THE_HUB = """
 import sys; from pathlib import Path; from tfcourse.hub import database
 database.{what}
@@ -226,7 +226,7 @@ YEAR = 366 * 24 * 3600
 
 
 def rename(path: Path, name: str) -> None:
-    """Change the only user's name."""
+    """Rename the only user in the database."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE users SET name = ?", [name])
         connection.commit()
@@ -234,7 +234,7 @@ def rename(path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("off", [YEAR, -YEAR, 2 * 3600], ids=["ahead", "behind", "two hours"])
 def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
-    """Once the clock is right, the hub makes a copy at once, and `recover` uses the latest copy."""
+    """After the clock is corrected, the hub makes a new copy, which `recover` then uses."""
     path = folder / "jupyterhub.sqlite"
     where = f"sqlite:///{path}"
     (first,) = database.copies(folder)
@@ -246,7 +246,7 @@ def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
         database.look_after(where, folder)
         (copy, _) = sorted(database.copies(folder))[::-1]
         os.utime(copy, (now + off, now + off))
-        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # as a wrong clock would name it
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # the name that a wrong clock gives
     rename(path, "afterwards")
     database.look_after(where, folder)
     assert names(database.copies(folder)[0]) == {"afterwards"}
@@ -296,7 +296,7 @@ def test_what_is_put_aside_in_the_same_second_is_all_kept(folder, monkeypatch):
 
 
 class Stopped(datetime):
-    """A clock that always shows the same time."""
+    """A `datetime` class whose `now` always returns the same time."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
@@ -335,7 +335,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """A killed hub never leaves an unfinished database where it expects a complete one."""
+    """If the hub is killed, it never leaves an incomplete database under the final file name."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):
@@ -394,7 +394,8 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
-    # The copy was made before ada signed up, but the hub knows her name from her files.
+    # The copy was made before Ada signed up, but her home directory tells the hub that her name is
+    # in use.
     assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
     assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
@@ -415,7 +416,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     ):
         database.prepare(folder)
     assert path.read_bytes() == before
-    # To return to the older hub, recover the copy that was made before the upgrade.
+    # To go back to the older hub, restore the copy that was made before the upgrade.
     database.recover(folder, replace=False, empty=False)
     assert names(path) == {"ada"}
     assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [before]
@@ -423,15 +424,15 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
 
 
 def test_a_newer_database_on_a_server_is_not_for_recover():
-    """On a database server, `recover` copies accounts only into an empty database."""
+    """On a database server, `recover` restores accounts only into an empty database."""
     with pytest.raises(SystemExit, match="restore the server's own backup") as end:
         database.check_known("0123456789ab", "postgresql+psycopg://hub:secret@db.example.org/hub")
     assert "secret" not in end.value.code
     assert "recover" not in end.value.code
 
 
-# The next two scripts create the data of an older hub: accounts, including an administrator's, and
-# a token.
+# The next two scripts create an older hub's data: two accounts, one of them an administrator's, and
+# an API token.
 OLD_CONFIG = """
 from nativeauthenticator import NativeAuthenticator
 c = get_config()
@@ -461,7 +462,7 @@ asyncio.run(main())
 @pytest.mark.network
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """Only JupyterHub 5.0 changed the schema, so a database from version 5.4 needs no upgrade."""
+    """The schema last changed in JupyterHub 5.0, so a database from 5.4 needs no upgrade."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -493,7 +494,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     headers = {"Authorization": f"token {token}"}
     user = requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "grace"
-    if upgraded:  # the hub keeps a copy from before the upgrade
+    if upgraded:  # the hub keeps a copy that it made before the upgrade
         assert "-0eee8c825d24.sqlite" in in_state(hub, "ls /srv/state/hub/copies")
 
 
@@ -542,7 +543,7 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     kept.make("backup", BACKUP=str(file))
     other = new_hub()
     other.make("restore", BACKUP=str(file))
-    other.up()  # this hub keeps its accounts in a file
+    other.up()  # this hub stores its accounts in an SQLite file
     assert other.login("grace").url == f"{other.url}/hub/spawn"
     ivan = ClassLearner(other, "ivan")
     other.make("backup", BACKUP=str(file))
@@ -557,9 +558,9 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     headers = {"Authorization": f"token {ivan.token}"}
     user = requests.get(f"{other.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "ivan"
-    ClassLearner(other, "judy")  # judy's id must not clash with another account's
+    ClassLearner(other, "judy")  # judy's ID must not clash with an existing account's
     other.make("down")
-    # Without this check, the hub would mistake the old file for the current accounts.
+    # Without this check, the hub would use the outdated SQLite file as its current database.
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()

@@ -1,7 +1,7 @@
-"""Drills: break things while a class works on a real hub in containers; check what survives.
+"""Break parts of a containerised hub while a class is working, and check what survives.
 
-Some drills print how long it took until learners could continue to work. To see these times, run
-`pytest tests/hub/test_drills.py -rP`.
+Some drills print how long learners had to wait before they could continue to work. To see these
+times, run `pytest tests/hub/test_drills.py -rP`.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def learners(hub) -> list[ClassLearner]:
 
 
 def save(learner: ClassLearner, text: str, name: str = "work.ipynb") -> requests.Response:
-    """Save a notebook as JupyterLab does."""
+    """Save a notebook through the REST API, as JupyterLab does."""
     cell = {"id": "only", "cell_type": "markdown", "metadata": {}, "source": text}
     content = {"type": "notebook", "content": {**NOTEBOOK, "cells": [cell]}}
     return learner.api("PUT", f"/user/{{name}}/api/contents/{name}", json=content)
 
 
 def saved(learner: ClassLearner, name: str = "work.ipynb") -> str:
-    """Return the text of a saved notebook, as JupyterLab opens it."""
+    """Load a saved notebook as JupyterLab does; return the text of its first cell."""
     response = learner.api("GET", f"/user/{{name}}/api/contents/{name}")
     response.raise_for_status()
     return response.json()["content"]["cells"][0]["source"]
@@ -75,7 +75,7 @@ def start(learner: ClassLearner) -> float:
 
 @pytest.fixture(scope="module")
 def working(learners) -> list[ClassLearner]:
-    """Return the five learners who keep working, each with a running server."""
+    """Return five learners with running servers."""
     for learner in learners[:5]:
         if not learner.server():
             learner.start_server()
@@ -89,7 +89,8 @@ def test_five_learners_work_on_while_the_hub_is_killed(hub, working):
         save(learner, "before").raise_for_status()
     before = [learner.container.id for learner in working]
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    # Without the hub, cells still run and notebooks are saved, because the proxy has the routes.
+    # Without the hub, cells still run and notebooks can be saved, because the proxy still has the
+    # routes to learners' servers.
     for learner, kernel in zip(working, kernels, strict=True):
         assert run_cell(learner, kernel, "print(x)") == f"{learner.name}\n"
         save(learner, "meanwhile").raise_for_status()
@@ -106,10 +107,10 @@ def test_who_was_starting_when_the_hub_was_killed_gets_a_server(hub, learners):
     starting = learners[5:10]
     with ThreadPoolExecutor(len(starting)) as pool:
         list(pool.map(lambda learner: learner.api("POST", START).raise_for_status(), starting))
-    # Some learners have a container that the hub has not recorded yet; others have none.
+    # Some learners have a container that the hub has not recorded yet. Others have no container.
     wait_until(lambda: containers(hub, starting), "the first containers exist")
     hub.container("hub").exec_run(["sh", "-c", "kill -9 -1"])
-    left = hub.engine.containers.create(  # as if the hub died between two requests to Docker
+    left = hub.engine.containers.create(  # as if the hub had died between two requests to Docker
         f"{IMAGE}:cpu", labels={LABEL: hub.name}, name=f"{hub.name}-{learners[10].name}"
     )
     wait_until(hub.answers, "the hub is back")
@@ -143,7 +144,7 @@ def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
 
 
 def test_stop_and_start_at_once(working):
-    """A learner may restart the server several times after reading that a restart helps."""
+    """A learner who has read that a restart helps may restart the server several times."""
     learner = working[0]
     for _ in range(3):
         learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
@@ -154,10 +155,11 @@ def test_stop_and_start_at_once(working):
 @pytest.mark.root
 def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     learner = ClassLearner(hub, "full")
-    # The learner's home is a tmpfs of 30 MB.
+    # The learner's home directory is a 30 MB tmpfs.
     home = hub.homes / "homes" / "full"
     home.mkdir()
-    # The hub's container does not see a mount made after its start, only the folder underneath.
+    # The hub's container does not see mounts made after it started. It sees the folder underneath,
+    # which must therefore belong to the learner.
     os.chown(home, 1000, 1000)
     options = "size=30m,uid=1000,gid=1000,mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", home], check=True)
@@ -180,7 +182,7 @@ except OSError as error:
     assert re.search("full|No space left", refused.json()["message"])
     assert saved(learner) == "kept"
     save(working[1], "mine").raise_for_status()  # Other learners are not affected.
-    # The server must start on a full disk, because the learner needs the server to delete files.
+    # The server must start even if the disk is full, because the learner needs it to delete files.
     learner.stop_server()
     learner.start_server()
     assert saved(learner) == "kept"
@@ -191,7 +193,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("killed", [("hub", "proxy"), ("hub",)], ids=" ".join)
 def test_a_power_cut_that_leaves_empty_files_is_survived(hub, killed):
-    """The hub and the proxy agree on a new token, and nobody gets in with an empty password."""
+    """The hub and the proxy agree on a new token, and nobody can log in with an empty password."""
     learner = ClassLearner(hub, f"cut{len(killed)}")
     learner.start_server()
     save(learner, "kept").raise_for_status()
@@ -257,12 +259,12 @@ def test_a_new_image_brings_new_lessons_and_keeps_edits(new_hub, engine):
         assert "Second edition" in learner.run("sh", "-c", f"cat {folder}/05_loss_updated_*.ipynb")
     finally:
         hub.remove()
-        for kind in ("cpu", "hub"):  # remove the image's name, not the image
+        for kind in ("cpu", "hub"):  # remove the tags, not the images themselves
             engine.images.remove(f"{name}:{kind}", force=True)
 
 
 def upgrade(engine: docker.DockerClient, name: str) -> None:
-    """Build an image with changed lessons, and give it the current image's name."""
+    """Replace the current image with one that contains changed lessons."""
     change = r"""sed -i '0,/"source": \[/s//"source": [\n    "Second edition.\\n",/'"""
     dockerfile = f"""
 FROM {name}:cpu

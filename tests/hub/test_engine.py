@@ -1,7 +1,7 @@
-"""Restart the Docker engine while a learner works.
+"""Restart the Docker engine while a learner is working.
 
-This drill stops every container on this machine, so it runs only on request, and it must run
-alone. As root, run `pytest tests/hub/test_engine.py --restart-engine`.
+This drill stops every container on this machine. It runs only on request and must run alone. As
+root, run `pytest tests/hub/test_engine.py --restart-engine`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def asked_for(request: pytest.FixtureRequest) -> None:
 
 
 def restart(engine: docker.DockerClient) -> None:
-    """Restart the engine with systemd or .ci/docker, whichever runs it on this machine."""
+    """Restart the engine with systemd if this machine uses systemd, otherwise with .ci/docker."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:

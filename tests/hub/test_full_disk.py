@@ -1,4 +1,4 @@
-"""Test the hub while the disk with its accounts is full, and after space is freed."""
+"""Test the hub while the disk that holds its accounts is full, and after space is freed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.root
 
 
 class SmallHub(ClassHub):
-    """A hub whose accounts are on a separate tmpfs of 40 MB."""
+    """A hub that stores its accounts on a separate 40 MB tmpfs."""
 
     def mount(self) -> None:
         """Create the volume for the accounts, and mount a tmpfs over it."""
@@ -59,7 +59,7 @@ def whole_log(hub: ClassHub) -> str:
 
 
 def says_why(response: requests.Response) -> bool:
-    """Return whether a response from a page or the REST API explains what is wrong."""
+    """Return whether the response explains that the hub cannot save anything."""
     return response.status_code == 503 and "The hub cannot save anything" in response.text
 
 
@@ -95,7 +95,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     grace.start_server()
     admin = hub.login("instructor", hub.admin_password).session
     hub.fill()
-    # Grace can keep working, although her server asks the hub to identify her.
+    # Grace can keep working, although her server relies on the hub to identify her.
     assert grace.api("GET", "/user/{name}/api/status").ok
     session = hub.session()
     form = {"username": "fred", "signup_password": PASSWORD}
@@ -125,7 +125,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     )
     assert says_why(login) or login.url == f"{hub.url}/hub/spawn"
     assert (notice.status_code, "was not changed: No space left" in notice.text) == (503, True)
-    # The refused requests left nothing behind, and all of them succeed now.
+    # The refused requests had no lasting effects, and all of them succeed now.
     assert "You have signed up as fred" in hub.sign_up("fred")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
     assert eve.api("GET", "/hub/api/user").json()["name"] == "eve"

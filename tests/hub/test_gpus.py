@@ -1,8 +1,8 @@
-"""Test how GPUs are found and assigned.
+"""Test GPU discovery and allocation.
 
-These tests neither need nor use a GPU. A private Docker engine finds a stand-in for NVIDIA's
-runtime hook on its PATH, and an image with a stand-in for nvidia-smi lists two GPUs. Everything in
-between is real: the hub's requests and the engine's responses to them.
+These tests neither need nor use a GPU. A private Docker engine has a stand-in for NVIDIA's runtime
+hook on its PATH. In the image, a stand-in for nvidia-smi lists two GPUs. The hub's requests and the
+engine's responses are real.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     (folder / "daemon.json").write_text("{}")  # so that the engine ignores /etc/docker/daemon.json
     process = subprocess.Popen(
         [
-            # The engine gets its own network namespace, because an engine without a bridge would
-            # remove the other engine's bridge.
+            # The engine runs in its own network namespace. Otherwise, `--bridge=none` would make it
+            # remove the main engine's bridge.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
@@ -74,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # hundreds of megabytes that root owns
+        shutil.rmtree(folder / "data")  # hundreds of megabytes, owned by root
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -88,7 +88,7 @@ def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
 
 
 def stand_in_image(engine: docker.DockerClient) -> bytes:
-    """Return the base image with a stand-in for nvidia-smi, in the format of `docker save`."""
+    """Return a `docker save` archive of the base image with a stand-in for nvidia-smi."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, text, mode in [
@@ -112,7 +112,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """A spawner that works without the addresses and tokens that only a running hub has."""
+        """A spawner that does not need the addresses and tokens of a running hub."""
 
         _client = None
 
@@ -142,14 +142,14 @@ def new_spawner(engine_with_gpus, monkeypatch):
         spawner.gpu = gpu
         return spawner
 
-    gpus.lock.cache_clear()  # a lock belongs to one event loop
+    gpus.lock.cache_clear()  # each event loop needs its own lock
     yield new
     for container in engine_with_gpus.containers.list(all=True):
         container.remove(force=True)
 
 
 def visible(spawner: ContainerSpawner) -> list[str]:
-    """Return the GPUs that Docker asked NVIDIA's runtime to give to the learner's server."""
+    """Return the GPUs that Docker requested from NVIDIA's runtime for the learner's server."""
     client = docker.from_env()
     container = client.containers.get(spawner.container_name)
     environment = run_in(container, "cat", "/proc/1/environ")
@@ -170,7 +170,7 @@ def test_the_probe_says_why_there_are_none(engine, image):
     reason = "Not available: this server has no NVIDIA GPU that Docker can use."
     cpu = image("cpu")
     assert gpus.probe(engine, cpu) == ([], reason)
-    # Docker leaves behind a container that it cannot start; the probe must remove it.
+    # If Docker cannot start a container, the container remains, so the probe must remove it.
     left = engine.containers.list(all=True, filters={"ancestor": cpu}, ignore_removed=True)
     assert "nvidia-smi" not in {container.attrs["Path"] for container in left}
     reason = "Not available: the image for GPUs is not on this server."
@@ -206,7 +206,8 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # This container is deleted by hand, so the hub does not know that it is gone.
+        # The test deletes this container manually, so the hub does not know that it no longer
+        # exists.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)

@@ -1,7 +1,7 @@
-"""Check that the real kubectl and Helm understand the commands in the guide for clusters.
+"""Check that kubectl and Helm accept the commands in the Kubernetes guide.
 
-These tests have no cluster. A command that needs a cluster fails because nothing answers; the test
-then checks that nothing else was wrong with the command.
+These tests run without a cluster. A command that needs a cluster fails because it cannot connect,
+and the test checks that the command has no other errors.
 """
 
 import json
@@ -28,8 +28,8 @@ BLOCKS = [
     if "kubectl" in block or "helm" in block
 ] + re.findall(r"`(kubectl -{0,2}\w[^`]+)`", GUIDE)
 
-# This script runs a block of commands. A command that fails because it finds no cluster counts as
-# successful.
+# This script runs a block of commands. If a command fails only because it cannot reach a cluster,
+# the script treats it as successful.
 SHELL = r"""
 set -eu
 make() { :; }
@@ -81,7 +81,7 @@ def test_a_step_of_the_guide_is_understood(block, tmp_path):
 
 
 def test_the_guide_speaks_of_what_there_is():
-    """Commands silently ignore a selector or a name that matches nothing."""
+    """Some commands silently ignore a selector or a name that matches nothing."""
     learners = {
         "component=singleuser-server",
         our_pods.VOLUMES,
@@ -95,13 +95,13 @@ def test_the_guide_speaks_of_what_there_is():
 
 @pytest.fixture
 def restore():
-    """Return the specification of the pod that restores the chart's database."""
+    """Return the spec of the pod that restores the chart's database."""
     (found,) = re.findall(r"--overrides '(.*?)' <", GUIDE, re.S)
     return json.loads(re.sub(r"""'"\$\(.*?\)"'""", "SUM", found))["spec"]
 
 
 def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(restore):
-    """`kubectl run` silently drops fields that do not exist."""
+    """`kubectl run` silently drops unknown fields."""
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": restore}
     kubernetes_validate.validate(pod, "1.37", strict=True)
     assert pods.forbidden(restore) == []
@@ -109,7 +109,7 @@ def test_the_pod_that_restores_the_database_has_only_fields_that_there_are(resto
 
 @pytest.mark.parametrize(("arrived", "after"), [(b"the copy", b"the copy"), (b"the", b"as it was")])
 def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_path, arrived, after):
-    """To the pod's command, a broken connection looks like the end of the copy."""
+    """The pod's command cannot distinguish a broken connection from the end of the file."""
     (tmp_path / "jupyterhub.sqlite").write_bytes(b"as it was")
     command = [part.replace("/db/", f"{tmp_path}/") for part in restore["containers"][0]["command"]]
     (said,) = re.findall(r"""'"(\$\(.*? jupyterhub.sqlite\))"'""", GUIDE)
@@ -122,7 +122,7 @@ def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_pa
 
 
 def test_a_copy_of_postgresql_comes_back_into_what_a_newer_hub_has_added_to(engine):
-    """Run the guide's three commands as a user who owns the database and nothing else."""
+    """Run the guide's three commands as a database user who owns only this database."""
     commands = re.findall(r"\b((?:pg_dump|psql|pg_restore) [^`&]*hub\.?(?:dump| CASCADE'))", GUIDE)
     dump, *restore = [
         re.sub(r"postgresql://\S+", "postgresql://course:x@127.0.0.1:$PORT/course", command)
