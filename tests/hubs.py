@@ -1,4 +1,4 @@
-"""Real hubs for tests, like those of `make hub` and `make up`, and learners who use them."""
+"""Real hubs for tests, like those that `make hub` and `make up` start, and their learners."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tfcourse.hub.spawners.names import LABEL, USER
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse 9"
 
-# The name of the tests' own images. Each clone that uses the same engine needs a different name.
+# The name of the images that tests build. Clones that share a Docker engine need different names.
 IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
-    """A hub on a port of this machine, as a browser sees it."""
+    """A hub on a local port, with methods that act like a browser."""
 
-    password: str  # The password with which learners log in.
+    password: str  # The password that learners log in with.
     landing = "/hub/spawn"  # The page that learners see after they log in.
 
     def __init__(self, port: int):
@@ -44,17 +44,17 @@ class Site:
         self.url = f"http://127.0.0.1:{port}"
 
     def admit(self, name: str) -> None:
-        """Do whatever is needed before a new learner can log in."""
+        """Prepare the hub for a new learner's first log-in. Subclasses may override this method."""
 
     def answers(self) -> bool:
-        """Return whether the hub answers."""
+        """Return whether the hub responds."""
         try:
             return requests.get(f"{self.url}/hub/health", timeout=5).ok
         except requests.RequestException:
             return False
 
     def session(self) -> requests.Session:
-        """Return the session of a visitor who has opened the log-in page and has its cookies."""
+        """Return a session that has opened the log-in page and received its cookies."""
         session = requests.Session()
         session.get(f"{self.url}/hub/login", timeout=30).raise_for_status()
         return session
@@ -83,20 +83,20 @@ class Site:
 
 
 def post(session: requests.Session, url: str, **content) -> requests.Response:
-    """Post a form or JSON with the token that protects against cross-site request forgery."""
+    """Post a form or JSON with the token that prevents cross-site request forgery."""
     xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
     return session.post(url, params=xsrf, timeout=60, **content)
 
 
 class Hub(Site):
-    """A hub like the one that `make hub` starts. A test can start, stop, kill and restart it."""
+    """A hub like the one that `make hub` starts. Tests can start, stop, kill and restart it."""
 
     def __init__(self, state: Path, port: int):
         super().__init__(port)
         self.state = state
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the hub's command; return the process with its output pipe."""
+        """Start the hub's command; return the process, whose output is piped."""
         # The hub must not inherit variables that are meant for the tests.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
         self.process = subprocess.Popen(
@@ -131,7 +131,7 @@ class Hub(Site):
         return self.process.communicate(timeout=60)[0]
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes that use this state folder: hub, proxy, servers and kernels."""
+        """Return the processes that use the hub's state folder: hub, proxy, servers and kernels."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -142,7 +142,7 @@ class Hub(Site):
         return found
 
     def wait_until_gone(self, seconds: float = 15) -> list[psutil.Process]:
-        """Wait up to `seconds` for all processes to exit; return those that are left."""
+        """Wait up to `seconds` seconds for all processes to exit; return any that remain."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -163,7 +163,7 @@ class ClassHub(Site):
         lines = (ROOT / "docker" / ".env.example").read_text()
         self.environment = dict.fromkeys(re.findall(r"^#(COURSE_\w+)=", lines, re.M), "")
         self.environment |= {"COURSE_NAME": self.name, "COURSE_PORT": str(port)}
-        self.homes = Path(f"/tmp/{self.name}")  # a short path, as an operator would choose
+        self.homes = Path(f"/tmp/{self.name}")  # a short path, such as an operator would choose
         self.environment |= {"COURSE_IMAGE": IMAGE, "COURSE_HOMES": str(self.homes)}
 
     def make(self, target: str, **environment: str) -> str:
@@ -182,7 +182,7 @@ class ClassHub(Site):
         return run.stdout + run.stderr
 
     def begin(self, target: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `make TARGET` in a new process group; return the process with its output pipe."""
+        """Start `make TARGET` in a new process group; return the process, whose output is piped."""
         return subprocess.Popen(
             ["make", target],
             cwd=ROOT,
@@ -201,7 +201,7 @@ class ClassHub(Site):
         return said
 
     def remove(self) -> None:
-        """Remove the hub, its volumes and its learners' servers from this machine."""
+        """Remove the hub's containers, volumes, network and home directories."""
         with contextlib.suppress(AssertionError):
             self.make("down")
         for container in self.containers(all=True):
@@ -217,7 +217,7 @@ class ClassHub(Site):
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
             )
-            subprocess.run(["rmdir", self.homes], check=False)  # fails if root owns it
+            subprocess.run(["rmdir", self.homes], check=False)  # fails if root owns the folder
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
         """Return the hub's containers, or those with a given name, except those being removed."""
@@ -225,7 +225,7 @@ class ClassHub(Site):
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
     def servers(self, *learners: str, **which: bool) -> list[Container]:
-        """Return the containers of these learners' servers, or of all servers."""
+        """Return the containers of the given learners' servers, or of all servers by default."""
         found = self.engine.containers.list(
             filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True, **which
         )
@@ -239,7 +239,7 @@ class ClassHub(Site):
         return container.exec_run(command[1:], environment=environment).exit_code == 0
 
     def container(self, service: str) -> Container:
-        """Return a service's container, regardless of how Compose spells the container's name."""
+        """Return a service's container; find it by label, because its name depends on Compose."""
         project = f"com.docker.compose.project={self.name}"
         labels = [project, f"com.docker.compose.service={service}"]
         (container,) = self.engine.containers.list(all=True, filters={"label": labels})
@@ -252,14 +252,14 @@ class ClassHub(Site):
             return f"The service `{service}` has no container."
 
     def admit(self, name: str) -> None:
-        """Sign up a new learner and let them in."""
+        """Sign up a new learner and approve the account."""
         self.sign_up(name)
         self.authorize(name)
 
     def authorize(self, name: str, let_in: str = "yes") -> requests.Response:
-        """Let a person in or shut them out, as the administrator does."""
+        """Approve or block an account, as the administrator would."""
         home = f"{self.url}/hub/home"
-        # Log in again if the session has ended.
+        # Log in again if the session has expired.
         if self.admin is None or self.admin.get(home, timeout=30).url != home:
             self.admin = self.login("instructor", self.admin_password).session
         response = post(self.admin, f"{self.url}/hub/authorize/{name}", data={"let_in": let_in})
@@ -271,7 +271,7 @@ class Learner:
     """A learner who is logged in and has a token for the REST API."""
 
     def __init__(self, hub: Site, name: str, password: str | None = None):
-        """Log in. If no password is given, first make sure that the hub admits the learner."""
+        """Log in. If no password is given, first call `admit` for a new learner."""
         self.hub, self.name = hub, name
         if not password:
             hub.admit(name)
@@ -305,7 +305,7 @@ class Learner:
         wait_until(lambda: not self.server(), "the server has stopped")
 
     def start_kernel(self) -> str:
-        """Start a kernel; return its id."""
+        """Start a kernel; return its ID."""
         response = self.api("POST", "/user/{name}/api/kernels", json={})
         response.raise_for_status()
         return response.json()["id"]
@@ -327,10 +327,10 @@ class ClassLearner(Learner):
 
 
 def run_in(container: Container, *command: str, **environment: str) -> str:
-    """Run a command in a container; return what it prints.
+    """Run a command in a container; return its output.
 
-    The test fails if the command fails. Docker's command line runs it, because `exec_run` sometimes
-    loses the first output when that output arrives together with the engine's headers
+    The test fails if the command fails. This function uses Docker's command line, because
+    `exec_run` sometimes loses output that arrives together with the engine's headers
     (https://github.com/docker/docker-py/issues/3332).
     """
     variables = (f"--env={name}={value}" for name, value in environment.items())
@@ -348,8 +348,8 @@ def run_in(container: Container, *command: str, **environment: str) -> str:
 def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Iterator[dict]:
     """Send code to a kernel through the proxy, as a browser does; yield the replies.
 
-    The replies end when the kernel has run the code, when the server reports that the kernel has
-    died, or after `patience` seconds without a reply. The time-out is necessary, because a
+    The generator stops when the kernel has run the code, when the server reports that the kernel
+    has died, or after `patience` seconds without a reply. The time-out is necessary, because a
     restarting kernel may lose the code.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
@@ -368,7 +368,7 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
                 kind, content = channel.recv_data(control_frame=True)
             except websocket.WebSocketTimeoutException:
                 return
-            if kind != websocket.ABNF.OPCODE_TEXT:  # a ping, which the library itself answers
+            if kind != websocket.ABNF.OPCODE_TEXT:  # a ping, which the library answers
                 continue
             heard = time.monotonic()
             reply = json.loads(content)
@@ -381,13 +381,13 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
 
 
 def run_cell(learner: Learner, kernel: str, code: str, patience: float = 300) -> str:
-    """Run code in a kernel; return what it prints. `patience` works as in `send`."""
+    """Run code in a kernel; return its output. `patience` has the same meaning as in `send`."""
     replies = send(learner, kernel, code, patience)
     return "".join(r["content"]["text"] for r in replies if r["msg_type"] == "stream")
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) -> float:
-    """Wait until the condition holds; return the number of seconds that this took."""
+    """Wait until the condition is true; return the number of seconds that it took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() < began + seconds, (
@@ -397,15 +397,15 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) 
     return time.monotonic() - began
 
 
-# Ports are handed out in groups of five. Each pytest worker has its own range, and hands out each
-# port only once, because a test may not open its ports right away.
+# `free_ports` allocates ports in groups of five. Each pytest worker has its own range of ports. It
+# uses the whole range before it repeats a group, because a test may not open its ports immediately.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FIRST = 20000 + WORKER % 5 * 2000  # below the system's ephemeral ports
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))
 
 
 def free_ports() -> int:
-    """Return the first of five consecutive ports on which nothing listens."""
+    """Return the first of five consecutive free ports."""
     while True:
         first = next(FIVES)
         with contextlib.ExitStack() as listeners:

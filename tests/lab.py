@@ -1,6 +1,6 @@
 """Use JupyterLab in a browser, as a learner would.
 
-An `account` has two attributes: the `url` of a hub and the name of a `user`.
+An `account` has two attributes: `url`, the hub's URL, and `user`, the user name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def open_lesson(page: Page, lesson: str) -> None:
 
 
 def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> None:
-    """Log in a learner whose server is running, and open a file in a separate workspace."""
+    """Log in as a learner whose server is running, and open a file in a separate workspace."""
     page.goto(learner.hub.url)
     page.get_by_label("Username").fill(learner.name)
     page.get_by_label("Password").fill(learner.hub.password)
@@ -37,7 +37,7 @@ def wait_for_kernel(page: Page) -> None:
 
 
 def run_all_cells(page: Page, account, lesson: str) -> None:
-    """Clear the stored outputs, then run all cells, so that all outputs come from this run."""
+    """Clear the stored outputs, then run all cells, so that every output is new."""
     menu(page, "Edit", "Clear Outputs of All Cells")
     assert not any(
         cell["outputs"] or cell["execution_count"] for cell in save(page, account, lesson)
@@ -60,7 +60,7 @@ def save(page: Page, account, lesson: str) -> list[dict]:
 
 
 def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
-    """Wait until all code cells have run, then return them. Fail as soon as one cell fails."""
+    """Wait until all code cells have run, then return them. Fail immediately if a cell fails."""
     deadline = time.monotonic() + 300
     while True:
         cells = save(page, account, lesson)
@@ -75,7 +75,7 @@ def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
 
 
 def texts(cell: dict) -> list[str]:
-    """Return the texts that a cell printed."""
+    """Return the text of each of a cell's outputs."""
     return [
         output["text"] if "text" in output else output["data"].get("text/plain", "")
         for output in cell["outputs"]

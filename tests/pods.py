@@ -1,4 +1,4 @@
-"""Let tests render learners' pods from the chart's values with KubeSpawner, without a cluster."""
+"""Render learners' pods from the chart's values with KubeSpawner, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HUB = "http://hub:8081/hub/api"
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point KubeSpawner to a nonexistent cluster, because it renders nothing without one.
+    """Configure a nonexistent cluster, because KubeSpawner cannot render pods without one.
 
-    Also remove the hub's settings that `make` exports.
+    Also delete the environment variables for the hub's settings, which `make` exports.
     """
     for variable in [name for name in os.environ if name.startswith("COURSE_")]:
         monkeypatch.delenv(variable)
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
-    # Setting KUBECONFIG now would be too late, because kubernetes_asyncio reads it on import.
+    # Setting KUBECONFIG here would be too late, because kubernetes_asyncio reads it on import.
     default = "kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
     monkeypatch.setattr(default, str(tmp_path / "kubeconfig"))
 
@@ -33,7 +33,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def spawner(
     kind: type[KubeSpawner], config: Config, api_url: str = HUB, **attributes: Any
 ) -> KubeSpawner:
-    """Return a spawner as a hub creates it. KubeSpawner needs a running event loop."""
+    """Return a spawner like those that a hub creates. KubeSpawner needs a running event loop."""
     name = "ada.lovelace"
     user = SimpleNamespace(name=name, id=1, url=f"/user/{name}/", admin=False)
     hub = SimpleNamespace(
@@ -46,9 +46,10 @@ def spawner(
 
 
 def chart(values: dict[str, Any]) -> Config:
-    """Return the part of the chart's configuration that concerns learners' pods.
+    """Return the part of the chart's configuration that affects learners' pods.
 
-    The code follows the chart's documentation, because no package registry has the chart.
+    This function follows the chart's documentation, because the chart is not in any package
+    registry.
     """
     c = Config()
     learners = values["singleuser"]
@@ -109,14 +110,14 @@ def forbidden(spec: dict[str, Any]) -> list[str]:
 
 
 async def manifests(pod: KubeSpawner) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the pod and its volume claim in the form that a cluster receives."""
+    """Return the manifests of the pod and its volume claim, as the cluster would receive them."""
     async with ApiClient() as client:
         made = await pod.get_pod_manifest(), pod.get_pvc_manifest()
         return tuple(client.sanitize_for_serialization(manifest) for manifest in made)
 
 
 def write_kubeconfig(path: Path, api: str) -> None:
-    """Write a kubeconfig file with the address of a cluster's API."""
+    """Write a kubeconfig file that contains the URL of a cluster's API."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, in a container."""
+"""A PostgreSQL server in a container, for tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exec postgres -D data -c port="$PORT" -c unix_socket_directories=/tmp
 
 
 class Postgres:
-    """A PostgreSQL server that only this machine can reach."""
+    """A PostgreSQL server that accepts connections only from this machine."""
 
     def __init__(self, engine: docker.DockerClient):
         self.engine, self.port, self.password = engine, free_ports(), secrets.token_hex()
@@ -56,7 +56,7 @@ class Postgres:
         return True
 
     def process(self) -> psutil.Process:
-        """Return the server's first process, which is the parent of the others."""
+        """Return the server's main process, which is the parent of its other processes."""
         self.container.reload()
         return psutil.Process(self.container.attrs["State"]["Pid"])
 
@@ -67,6 +67,6 @@ class Postgres:
         return run_in(self.container, "sh", "-c", f"cd /tmp\n{command}", **place, **who)
 
     def remove(self) -> None:
-        """Remove the server and its volumes, if it was started."""
+        """If the server was started, remove its container and volumes."""
         if self.container:
             self.container.remove(force=True, v=True)

@@ -1,4 +1,4 @@
-"""Check course_map.toml: each claim that the course must teach is taught where the table says."""
+"""Check that the course teaches each claim in course_map.toml where the file says it does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The first words of each claim in course_map.toml, to detect a lost row.
+# The first three words of each claim in course_map.toml, so that a missing row is noticed.
 BEGINNINGS = [
     "You log in",
     "Python 2's `from",
@@ -50,7 +50,7 @@ IDS = [
 
 @cache
 def lessons() -> dict[str, dict[str, nbformat.NotebookNode]]:
-    """Map each lesson's number to the lesson's cells, by id."""
+    """Return a dictionary from each lesson's number to its cells, keyed by cell ID."""
     paths = (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
     return {p.name[:2]: {c.id: c for c in nbformat.read(p, as_version=4).cells} for p in paths}
 
@@ -62,7 +62,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str | None:
-    """Return why the place does not teach its claim, or None if it does."""
+    """Return the reason why the place does not teach its claim, or None if it does."""
     cell = cells.get(place["cell"])
     if cell is None:
         return "the cell is gone"

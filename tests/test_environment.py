@@ -1,4 +1,4 @@
-"""Check the set-up's messages, and that every way to install uses the same lock files."""
+"""Check the set-up's messages, and that every installation method uses the same lock files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder that `environment` treats as its clone."""
+    """Return an empty folder that the `environment` module treats as its clone."""
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(environment, "fingerprint", lambda: "wanted")
@@ -27,7 +27,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return a list that records the set-up's commands; none of them is run."""
+    """Record the set-up's commands instead of running them; return the list of commands."""
     ran: list[list[str]] = []
 
     def note(command, **options):
@@ -91,7 +91,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
 
 
 def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
-    (clone / ".course").touch()  # blocks the set-up, like a folder that root owns
+    (clone / ".course").touch()  # blocks the set-up, as a folder owned by root would
     monkeypatch.setattr(sys, "argv", ["environment.py"])
     with pytest.raises(SystemExit, match="belong to another user"):
         environment.main()
@@ -186,7 +186,7 @@ def test_the_proxys_lock_has_hashes_and_names_no_registry():
 
 
 def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
-    """The project works only as an editable install, which this environment has."""
+    """The project works only as an editable install, like the one in this environment."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     run = subprocess.run(
         [*command, "--wheel-dir", tmp_path, "."],

@@ -1,4 +1,4 @@
-"""Check that the glossary has the lessons' new words, and that their first uses link to it."""
+"""Check that the glossary defines each lesson's new words, and that first uses link to it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 TO_GLOSSARY = re.compile(r"\[([^\]]+)\]\(glossary\.md#([^)]*)\)")
-# Everything except running text: headings, table rows, code, formulas, pictures and other links.
+# Matches everything except running text: headings, table rows, code, formulas, pictures and links.
 ASIDE = r"^#[^\n]*|^\|[^\n]*|`[^`]*`|\$\$[^$]*\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)]*\)"
 LINK_OR_ASIDE = re.compile(f"({TO_GLOSSARY.pattern})|{ASIDE}", re.M)
 
 
 @cache
 def entries() -> dict[str, str]:
-    """Return the glossary's terms, each with its text."""
+    """Return a dictionary from each glossary term to its entry."""
     parts = re.split(r"^### (.+)\n", (NOTEBOOKS / "glossary.md").read_text(), flags=re.M)
     assert len(parts[1::2]) == len(set(parts[1::2])), "the glossary lists a term twice"
     return dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -31,19 +31,19 @@ def cells(lesson: Path) -> list[str]:
 
 
 def running_text(lesson: Path) -> str:
-    """Return the running text between a lesson's opening (title and aims) and its summary."""
+    """Return a lesson's running text, without its opening (title and aims) and its summary."""
     ends = ("## In this lesson", "## Check yourself")
     text = "\n\n".join(cell for cell in cells(lesson)[1:] if not cell.startswith(ends))
     return LINK_OR_ASIDE.sub(lambda found: found[1] or "", text)
 
 
 def words(text: str) -> str:
-    """Return the text in lower case, without Markdown's marks for emphasis and code."""
+    """Return the text in lower case, without Markdown's emphasis and code markers."""
     return re.sub(r"[*`]", "", text).lower()
 
 
 def term_of(word: str) -> str | None:
-    """Return the glossary's term for a word, which may be a plural, or None if it has none."""
+    """Return the glossary term for a singular or plural word, or None if there is none."""
     forms = [word, word.removesuffix("s"), word.removesuffix("es")]
     return next((form for form in forms if form in entries()), None)
 
@@ -54,7 +54,7 @@ def identifier(term: str) -> str:
 
 def test_the_headings_give_the_same_links_everywhere():
     # JupyterLab keeps capitals and punctuation in a heading's id; GitHub and MyST do not. All three
-    # turn a space into a hyphen.
+    # replace spaces with hyphens.
     terms = list(entries())
     assert all(re.fullmatch(r"[a-z0-9]+([ -][a-z0-9]+)*", term) for term in terms)
     assert terms == sorted(terms)

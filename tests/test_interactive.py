@@ -1,4 +1,4 @@
-"""Test the pad and the film from Python; tests/browser/test_pad.py draws in a browser."""
+"""Test the drawing pad and the film in Python; tests/browser/test_pad.py tests the browser side."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_drawing_has_its_centre_in_the_middle_and_fits_mnists_box(drawing):
     centre = [(image * axis).sum() / image.sum() for axis in (x, y)]
     assert np.allclose(centre, 14, atol=0.05)
     rows, columns = np.nonzero(image)
-    # A drawing's size in pixels depends on how it falls on the pixel grid.
+    # A drawing's size in pixels depends on its position relative to the pixel grid.
     assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)
     rows, columns = np.nonzero(image > 0.1)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20

@@ -1,4 +1,4 @@
-"""Check what readers find in the stored lessons: links that work, and pictures with alt text."""
+"""Check that the stored lessons follow the style rules and that all links work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_notebook_keeps_the_rules(notebook):
     assert found == []
 
 
-# Each change to a good lesson, and the complaint that it must cause.
+# Each entry is a change that breaks a valid lesson, and the complaint that it must cause.
 MISTAKES = {
     "a level left out": (("## Set up", "#### Set up"), "Heading levels"),
     "a title twice": (("## Set up", "# Set up"), "first-line-h1|Multiple top-level"),
@@ -136,7 +136,7 @@ def test_the_command_names_the_notebook_and_fails(tmp_path):
 
 
 def test_lessons_print_numbers_instead_of_verdicts():
-    # A bare True or False convinces nobody; readers need to see the numbers behind it.
+    # A bare True or False does not convince readers. They need to see the numbers behind it.
     lines = verdicts = 0
     for lesson in LESSONS:
         for _, cell in lint_lessons.code_cells(nbformat.read(lesson, as_version=4)):

@@ -1,4 +1,4 @@
-"""Test the hub's start page and idle timer after its clock was wrong or set back."""
+"""Test start progress and idle timers after the hub's clock was wrong or set back."""
 
 from __future__ import annotations
 

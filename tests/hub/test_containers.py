@@ -183,7 +183,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
 
 
 def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
-    """On a cluster, the proxy is a pod. Learners' pods also reach the hub, but are not trusted."""
+    """The hub trusts the headers of the proxy's pod, but not those of learners' pods."""
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
     monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
     forwarded = "198.51.100.7, 10.244.7.3"

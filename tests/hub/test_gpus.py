@@ -39,7 +39,7 @@ done
 
 @pytest.fixture(scope="module")
 def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
-    """Return a second Docker engine that has the stand-ins and its own folder."""
+    """Return a client for a second Docker engine, which has the stand-ins and its own folder."""
     dockerd = shutil.which("dockerd")
     if not dockerd or os.geteuid() != 0:
         pytest.skip("a private Docker engine needs root and `dockerd` on PATH")
@@ -108,7 +108,10 @@ def stand_in_image(engine: docker.DockerClient) -> bytes:
 
 @pytest.fixture
 def new_spawner(engine_with_gpus, monkeypatch):
-    """Return a function that makes spawners for that engine, and remove their containers later."""
+    """Return a function that creates spawners for the private engine.
+
+    Remove their containers at the end.
+    """
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
@@ -257,4 +260,5 @@ def test_other_settings_of_the_container_are_kept(new_spawner, engine_with_gpus)
     asyncio.run(ada.start())
     container = engine_with_gpus.containers.get(ada.container_name)
     assert container.attrs["HostConfig"]["CapDrop"] == ["ALL"]
-    assert ada.extra_host_config == {"cap_drop": ["ALL"]}  # unchanged, so later starts get no GPU
+    # The spawner's own settings are unchanged, so the next start does not inherit the GPU.
+    assert ada.extra_host_config == {"cap_drop": ["ALL"]}

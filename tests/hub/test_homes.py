@@ -1,4 +1,4 @@
-"""Test learners' homes on the hub for a class, including homes that used to be Docker volumes."""
+"""Test learners' home directories on a class hub, and their migration from Docker volumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcourse.hub.spawners import homes
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Return an empty folder for homes, as the hub's container first finds it."""
+    """Return an empty folder for home directories, as on the hub's first start."""
     (tmp_path / "homes").mkdir()
     monkeypatch.setattr(homes, "MOUNT", tmp_path / "homes")
     monkeypatch.setattr(homes, "OLD", tmp_path / "old")
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def prepared(folder) -> Path:
-    """Return the folder for homes, prepared for a hub."""
+    """Return a folder for home directories that is prepared for a hub."""
     homes.prepare("/srv/course", "course")
     return folder
 
@@ -56,7 +56,7 @@ def test_before_that_the_hub_says_what_to_do(folder):
 
 
 def test_a_hub_does_not_serve_the_homes_of_another(prepared, monkeypatch):
-    """Without `make up`, Compose may mount the wrong folder."""
+    """If Compose starts the hub without `make up`, it may mount the wrong folder."""
     monkeypatch.setenv("COURSE_NAME", "another")
     with pytest.raises(SystemExit, match="holds the homes of the hub 'course', not 'another'"):
         homes.path_on_server()
@@ -81,7 +81,7 @@ def test_two_hubs_do_not_share_a_folder(prepared):
 
 
 def test_without_its_disk_the_hub_does_not_start_with_empty_homes(prepared, tmp_path, monkeypatch):
-    """If the disk is not mounted, the hub finds an empty folder in its place."""
+    """If the disk is not mounted, the hub finds only an empty mount point."""
     (tmp_path / "mount-point").mkdir()
     monkeypatch.setattr(homes, "MOUNT", tmp_path / "mount-point")
     with pytest.raises(
@@ -109,7 +109,7 @@ def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
 
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
-    """The homes might belong to another hub."""
+    """The home directories might belong to another hub."""
     (prepared / homes.MARKER).write_bytes(ruin)
     for last in (b"", b"/srv/other", None):
         (tmp_path / "homes-path").unlink()
@@ -147,7 +147,7 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
 def test_a_home_that_its_learner_can_use_is_ready(prepared):
     assert homes.ready("ada") is None
     home = prepared / "homes" / "ada"
-    home.chmod(0o500)  # a learner can do this
+    home.chmod(0o500)  # a learner can set this mode
     assert homes.ready("ada") is None
     assert home.stat().st_mode & 0o777 == 0o700
 
@@ -190,12 +190,12 @@ def test_a_path_that_docker_would_misread_gets_a_sentence(monkeypatch, value):
         settings.homes()
 
 
-# --- Homes that were volumes
+# --- Migration from Docker volumes
 
 
 @pytest.fixture
 def old(folder) -> Path:
-    """Return the folder of a volume from an earlier version, with a learner's work in it."""
+    """Return the folder of a Docker volume that contains a learner's work."""
     old = folder.parent / "old"
     old.mkdir(mode=0o755)
     (old / "work.ipynb").write_text("mine")
@@ -219,9 +219,9 @@ def test_a_volume_is_taken_over(prepared, old):
 @pytest.mark.parametrize("name", ["home-ada", "shared"])
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 4])
 def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, killed_at, name):
-    """Kill the take-over before each rename, and before the volume is removed.
+    """Kill the migration before each call to `Path.rename` or `Path.rmdir`.
 
-    Before its take-over, the folder `shared` already exists but is empty.
+    The target folder `shared` already exists before the migration, but is empty.
     """
     target = prepared / {"home-ada": "homes/ada", "shared": "shared"}[name]
     calls = itertools.count(1)
@@ -241,7 +241,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
         homes.take(name, "of 2026")
         finished = True
     assert (target / "work.ipynb").exists() == finished
-    if finished:  # simulate a volume that is half removed
+    if finished:  # simulate a partly deleted volume
         (old / "work.ipynb").unlink()
     homes.take(name, "of 2026")
     assert (target / "work.ipynb").read_text() == "mine"
@@ -249,7 +249,7 @@ def test_a_take_over_that_is_killed_loses_nothing(prepared, old, monkeypatch, ki
 
 
 def test_a_take_over_waits_for_one_that_still_copies(prepared, old):
-    """If a take-over's command is killed, its container keeps running."""
+    """If the migration command is killed, its container keeps running."""
     with open(prepared / homes.MARKER) as note, ThreadPoolExecutor(1) as pool:
         fcntl.flock(note, fcntl.LOCK_EX)
         second = pool.submit(homes.take, "home-ada", "of 2026")
@@ -290,7 +290,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """Return a hub whose homes are in volumes, as in an earlier version."""
+    """Return a hub whose home directories are in Docker volumes, as in an earlier version."""
     hub = new_hub()
     hub.up()
     ada = ClassLearner(hub, "ada")
@@ -346,12 +346,12 @@ def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     assert ada.run("cat", "/home/jovyan/saved") == "saved\n"
     ada.run("touch", "/home/jovyan/new")
     ada.stop_server()
-    # The homes are moved only once.
+    # The migration happens only once.
     assert "Docker volumes" not in hub.up()
 
 
 def test_a_learner_whose_home_belongs_to_another_is_told_what_to_do(hub):
-    """Homes belong to root after a copy without `-a` or a restore as root."""
+    """After a copy without `-a` or a restore as root, home directories belong to root."""
     hub.up()
     bob = ClassLearner(hub, "bob")
     bob.start_server()
@@ -394,14 +394,14 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
     told = " ".join(json.loads(settings)["courseNotices"])
     for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
         assert name in told
-    beside = {"path": "tensorflow-course"}  # a kernel cannot start beside random.py
+    beside = {"path": "tensorflow-course"}  # no kernel can start in a folder with random.py
     kernel = carol.api("POST", "/user/{name}/api/kernels", json=beside).json()["id"]
     assert run_cell(carol, kernel, "print(6 * 7)") == "42\n"
     carol.stop_server()
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
-    """If Compose starts the hub without `make up`, Docker makes an empty folder for the homes."""
+    """If Compose starts the hub without `make up`, Docker mounts an empty folder for homes."""
     other = new_hub()
     run = other.engine.containers.run(
         f"{IMAGE}:hub",
@@ -418,7 +418,7 @@ def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
 
 
 def test_a_take_over_that_is_killed_goes_on(hub):
-    """Kill the take-over while it copies a large home."""
+    """Kill the migration while it copies a large home directory."""
     hub.make("down")
     large = f"{hub.name}-home-large"
     fill = "for i in $(seq 2000); do head -c 100000 /dev/urandom >/old/$i; done; chown -R 1000 /old"
@@ -432,8 +432,8 @@ def test_a_take_over_that_is_killed_goes_on(hub):
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    # Only the commands were killed. Their container still copies, and the next take-over waits for
-    # the container.
+    # The signal killed only the commands. Their container is still copying, and the next migration
+    # waits until the container has finished.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

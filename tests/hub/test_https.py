@@ -1,4 +1,4 @@
-"""Test HTTPS in front of a hub for a class, with real certificates from our own authority."""
+"""Test HTTPS on a class hub, with real certificates from our own certificate authority."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """A certificate authority that keeps its certificates in a folder."""
+    """A certificate authority that stores its certificates in a folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -63,7 +63,7 @@ class Authority:
         path.write_bytes(encode(Encoding.PEM, *private))
 
     def issue(self, name: str, *names: str, valid=(-DAY, DAY)) -> tuple[Path, Path]:
-        """Issue a certificate for these names and addresses; return its file and the key's file."""
+        """Issue a certificate for the given names; return the paths of the certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alternatives = [
@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return a non-loopback address of this machine that other machines cannot reach."""
+    """Return an address of this machine, other than loopback, that other machines cannot reach."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]
@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Make this process resolve our names to `address`; return the CA bundle that it trusts."""
+    """Make this process resolve the hub's names to `address`; return its trusted CA bundle."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -111,7 +111,7 @@ def trusted(authority, address) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def new_secure_hub(new_hub, address, trusted) -> Callable[..., ClassHub]:
-    """Return a function that makes hubs with HTTPS."""
+    """Return a function that creates hubs with HTTPS."""
 
     def new(**environment: str) -> ClassHub:
         hub = new_hub()
@@ -127,7 +127,7 @@ def new_secure_hub(new_hub, address, trusted) -> Callable[..., ClassHub]:
 
 @pytest.fixture(scope="module")
 def hub(engine, image, authority, address, trusted, new_secure_hub) -> Iterator[ClassHub]:
-    """Return a hub that obtains its certificate as it would from Let's Encrypt."""
+    """Return a hub that obtains its certificate through ACME, as it would from Let's Encrypt."""
     port = free_ports()
     hub = new_secure_hub(
         COURSE_ACME_DIRECTORY=f"https://127.0.0.1:{port}/dir",
@@ -173,7 +173,7 @@ def ada(hub) -> ClassLearner:
 
 
 def served(hub: ClassHub, name: str = HOST) -> x509.Certificate:
-    """Return the certificate that browsers see."""
+    """Return the certificate that the hub presents to browsers."""
     context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
     with (
         socket.create_connection((HOST, hub.https), timeout=30) as connection,
@@ -182,7 +182,7 @@ def served(hub: ClassHub, name: str = HOST) -> x509.Certificate:
         return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True))
 
 
-# --- A certificate that is obtained automatically
+# --- An automatically obtained certificate
 
 
 def test_the_hub_is_at_its_name_with_a_certificate(hub):
@@ -247,7 +247,7 @@ def test_progress_is_told_while_a_server_starts(hub):
         events = grace.api("GET", "/hub/api/users/{name}/server/progress", stream=True)
         told = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith(b"data:"))
         assert next(told)["progress"] < 100
-        assert not grace.server()["ready"]  # the first event was not held back until the end
+        assert not grace.server()["ready"]  # the first event arrived before the server was ready
         assert list(told)[-1]["ready"]
 
 
@@ -260,7 +260,7 @@ def test_a_large_file_goes_through(ada):
 
 
 class From(HTTPAdapter):
-    """An adapter that sends requests from a given address of this machine."""
+    """An HTTP adapter that sends requests from a given local address."""
 
     def __init__(self, source: str):
         self.source = source
@@ -340,11 +340,11 @@ def test_a_name_that_does_not_lead_here_gets_a_sentence(hub, new_secure_hub):
         AssertionError, match=r"There is no certificate for stray.hub.test: .*no such host"
     ):
         stray.make("up")
-    assert time.monotonic() - began < 60  # `make up` does not wait until it times out
+    assert time.monotonic() - began < 60  # `make up` fails without waiting for a time-out
     stray.remove()
 
 
-# --- A given certificate, and a separate name for each learner's server
+# --- The operator's own certificate, and a separate host name for each learner's server
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def victim(wildcard) -> ClassLearner:
 
 @pytest.fixture
 def browser(address, launch) -> Iterator[BrowserContext]:
-    """Return a context of a real browser that resolves our names to our address."""
+    """Return a browser context in which the hub's names resolve to `address`."""
     rules = f"MAP {HOST} {address}, MAP *.{HOST} {address}"
     with sync_playwright() as playwright:
         browser = launch(playwright, f"--host-resolver-rules={rules}")
@@ -375,22 +375,22 @@ def browser(address, launch) -> Iterator[BrowserContext]:
 
 
 def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
-    """Log in; return a page with the learner's JupyterLab, opened at the hub's own name."""
+    """Log in through the hub's own host name; return a page with the learner's JupyterLab."""
     page = browser.new_page()
     page.goto(f"{learner.hub.url}/hub/login")
     page.fill("[name=username]", learner.name)
     page.fill("[name=password]", learner.hub.password)
     page.press("[name=password]", "Enter")
     page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
-    # Logging in opens JupyterLab. If a second window opened at the same moment, JupyterLab would
-    # send one of them to another workspace.
+    # Logging in opens JupyterLab. If a second window opened at the same time, JupyterLab would
+    # switch one of the two windows to another workspace.
     page.close()
     page = browser.new_page()
     page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
     return page
 
 
-# This script runs a cell as a notebook in a browser does, with the browser's cookies.
+# This script runs a cell with the browser's cookies, as a notebook in a browser does.
 RUN = """async (base) => {
     const xsrf = document.cookie.match(/_xsrf=([^;]*)/)[1];
     const options = {method: "POST", headers: {"X-XSRFToken": xsrf}, body: "{}"};
@@ -420,7 +420,7 @@ def test_a_learners_server_has_a_name_of_its_own(wildcard, victim, browser):
     assert [name for name, cookie in cookies.items() if not cookie["secure"]] == []
 
 
-# These scripts do what a learner's page can do in the browser of anyone who opens it.
+# These scripts do what a malicious learner's page could do in a visitor's browser.
 OPEN = "url => { window.opened = window.open(url); }"
 READ = """() => {
     try { return opened.document.body.innerText; } catch (error) { return error.name; }
@@ -428,13 +428,14 @@ READ = """() => {
 
 
 def spy(browser: BrowserContext, origin: str, url: str) -> tuple[str, str]:
-    """Return what a person sees at `url`, and what a script from `origin` can read there."""
+    """Return the text that a visitor sees at `url`, and what a script from `origin` can read."""
     page = browser.new_page()
     page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto(f"{origin}/user/mallory/mallory.html")
     with page.expect_popup() as popup:
         page.evaluate(OPEN, url)
-    # If a Docker network appears or disappears at this moment, Chromium shows an error and retries.
+    # If a Docker network appears or disappears while the page loads, Chromium shows an error and
+    # retries.
     popup.value.wait_for_url(url)
     return popup.value.inner_text("body"), page.evaluate(READ)
 

@@ -1,4 +1,4 @@
-"""Use and misuse a real hub on this machine."""
+"""Use and misuse a real hub that runs as local processes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """Return a learner with a kernel, whose server was started by a link."""
+    """Return a learner with a running kernel, whose server was started through a link."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -263,7 +263,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # By the next start, other programs may have the process ids that the hub left on disk.
+    # By the next start, unrelated processes may have the process IDs that the hub stored on disk.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
@@ -314,7 +314,7 @@ def test_a_learners_session_does_not_become_the_administrators(make_hub):
     hub.stop()
 
 
-# --- Access, and features that are off
+# --- Access and disabled features
 
 
 def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
@@ -334,12 +334,12 @@ def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
         page = session.get(f"{hub.url}/hub/home", timeout=30)
         assert page.url.startswith(f"{hub.url}/hub/login")
         wait_until(lambda s=session: s.get(files, timeout=30).status_code == 403, "it asks", 20)
-    # A script's token remains valid, and so does the token with which the server queries the hub.
+    # API tokens remain valid, including the token that the server uses to query the hub.
     assert learner.api("GET", "/user/{name}/api/contents").ok
     learner.stop_server()
 
 
-# What a learner's server sends to browsers: pages, scripts, styles and the learner's own files.
+# Paths that a learner's server serves to browsers: pages, scripts, styles and the learner's files.
 OF_A_SERVER = [
     "lab",
     "static/lab/index.html",
@@ -357,7 +357,7 @@ OF_A_SERVER = [
 
 
 def test_a_server_answers_only_those_who_may_use_it(hub, working):
-    """Otherwise, a stranger's page could load scripts that a learner has written."""
+    """If a server answered everyone, a stranger's page could load scripts that a learner wrote."""
     extension = hub.state / "homes" / working.name / ".local/share/jupyter/labextensions/mine"
     (extension / "static").mkdir(parents=True)
     (extension / "static" / "own.js").write_text("alert(1)")
@@ -391,7 +391,7 @@ def test_no_extension_is_installed_from_the_internet(working):
 
 
 class Worker(BaseHTTPRequestHandler):
-    """A learner's server whose service worker claims the whole host."""
+    """A learner's server that allows its service worker to control the whole host."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -402,7 +402,10 @@ class Worker(BaseHTTPRequestHandler):
 
 
 def test_no_server_gets_a_service_worker_for_the_whole_host():
-    """Such a worker would see everyone's pages in the learner's browser, and outlive the server."""
+    """A service worker for the whole host could read every page of the hub in a visitor's browser.
+
+    The worker would stay active even after the learner's server stopped.
+    """
     port = free_ports()
     with ThreadingHTTPServer(("127.0.0.1", 0), Worker) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

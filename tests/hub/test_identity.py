@@ -1,4 +1,4 @@
-"""Test the addresses and names of servers, and what happens if a server or the hub hangs."""
+"""Test the addresses and names of servers, and recovery when a server or the hub hangs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bob(hub) -> ClassLearner:
 
 
 def address(learner: ClassLearner) -> str:
-    """Return the address of a learner's server."""
+    """Return the IP address of a learner's server."""
     return learner.container.attrs["NetworkSettings"]["Networks"][learner.hub.name]["IPAddress"]
 
 
@@ -48,7 +48,10 @@ def address(learner: ClassLearner) -> str:
 
 
 def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
-    """The hub polls only every ten seconds. Until then, requests would go to the dead container."""
+    """Docker's event tells the hub about a dead container before the hub's next poll.
+
+    The hub polls only every ten seconds. In the meantime, requests would go to the dead container.
+    """
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
     log = hub.container("hub").logs().decode()
@@ -57,7 +60,7 @@ def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
 
 
 def test_an_address_is_not_given_to_the_next_server(hub, ada, bob):
-    """Otherwise, the proxy would send requests for the dead server to another learner's server."""
+    """If an address were reused, the proxy might send a dead server's requests to another one."""
     of_ada, of_bob = address(ada), address(bob)
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
@@ -133,7 +136,7 @@ for asked in sys.argv[1:]:
 def test_nothing_that_a_server_can_ask_tells_the_names_of_others(hub, ada, bob):
     guesses = ["bob", f"{hub.name}-bob", f"{hub.name}-bob.{hub.name}"]
     found = ada.run("python", "-c", LOOK_UP, address(bob), *guesses)
-    assert bob.container.name in found  # Docker's DNS does reveal containers' names
+    assert bob.container.name in found  # Docker's DNS reveals container names
     assert "bob" not in found
     everything = ada.run("sh", "-c", "cat /proc/self/mountinfo /proc/net/arp /etc/hosts; env")
     assert "bob" not in everything
@@ -154,7 +157,7 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
 
     made = [
         make("-ada-40example-2eorg", **{LABEL: hub}),
-        make("_0123456789abcdef", **{LABEL: hub, USER: "bob"}),  # named before the key was lost
+        make("_0123456789abcdef", **{LABEL: hub, USER: "bob"}),  # named with an earlier key
         make("-other"),
     ]
     try:
@@ -172,11 +175,11 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
             container.remove(force=True)
 
 
-# --- Slow calls, a hub that hangs, resource limits
+# --- Slow calls, a hanging hub and resource limits
 
 
 def test_docker_calls_that_take_long_keep_nobody_waiting():
-    """Three servers that ignored SIGTERM once made every start take half a minute."""
+    """Three servers that ignored SIGTERM once delayed every other start by half a minute."""
     answer = threading.Event()
     calls = containers.ContainerSpawner._executor
     slow = [calls.submit(answer.wait, 60) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""Test the pods that KubeSpawner renders for learners from the chart's values."""
+"""Test the learners' pods that KubeSpawner renders from the chart's values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 @pytest.fixture
 def with_gpus(tmp_path):
-    """Return the values of a site with GPUs, as the chart's hub reads them from YAML."""
+    """Return the chart's values for a site with GPUs, after a round trip through YAML."""
     own = yaml.safe_load((values.CHART_FOLDER / "site.example.yaml").read_text())
     own["course"]["gpus"] = True
     own["ingress"]["ingressClassName"] = "traefik"
@@ -49,7 +49,7 @@ def with_gpus(tmp_path):
 
 @pytest.fixture
 def render(with_gpus):
-    """Return a function that selects the given profiles in turn, then renders the pod and claim."""
+    """Return a function that selects profiles in turn, then renders the pod and volume claim."""
 
     async def render(*chosen):
         pod = pods.spawner(KubeSpawner, pods.chart(with_gpus))
@@ -106,7 +106,7 @@ def test_a_pod_has_the_limits_of_its_profile(render, profile):
 
 
 def test_the_images_own_entry_runs(render):
-    """The entry point copies the lessons into the home; a `command` would bypass it."""
+    """The image's entry point copies the lessons to the learner; a `command` would bypass it."""
     (container,) = render(CPU)[0]["spec"]["containers"]
     assert "command" not in container
     assert container["args"][0] == "jupyterhub-singleuser"
@@ -124,7 +124,7 @@ def test_home_is_a_volume_of_its_own_and_shared_memory_is_memory(render):
 
 
 def test_who_had_a_gpu_has_none_with_the_next_profile(render):
-    """Spawners are reused, and KubeSpawner merges a profile's maps into those already set."""
+    """Spawners are reused, and KubeSpawner merges a profile's dictionaries into existing ones."""
     assert "nvidia.com/gpu" in json.dumps(render(GPU))
     assert "nvidia.com/gpu" not in json.dumps(render(GPU, CPU))
     assert render(GPU, CPU)[0] == render(CPU)[0]
@@ -142,7 +142,7 @@ def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(rende
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
-    """The plan assumes that each node reserves half a processor and an eighth of its memory."""
+    """The plan assumes that each node reserves half a CPU core and an eighth of its memory."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
     assert len(rows) >= 4
@@ -155,12 +155,12 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
         assert int(memory.replace(",", "")) == count * CPU.guaranteed_memory / GIB
 
 
-# --- Our hub image as the chart's hub (test_chart.py starts it)
+# --- Our hub image as the chart's hub (test_chart.py starts such a hub)
 
 
 @pytest.fixture
 def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
-    """Return a stand-in for a cluster that has a learner's volume, as a hub in a pod sees it."""
+    """Return a stand-in for a cluster with one learner's volume, and point the hub to it."""
     with Cluster(tmp_path) as known:
         known.add_home("ada.lovelace")
         monkeypatch.setattr(our_pods, "API", known.url)
@@ -169,13 +169,13 @@ def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
 
 
 def test_the_hub_knows_whose_work_is_there(known):
-    """Signing up under a name that already has files needs the instructor's approval."""
+    """Signing up with a name that already has files requires the instructor's approval."""
     assert our_pods.has_home("ada.lovelace")
     assert not our_pods.has_home("grace")
 
 
 def test_a_volume_that_lost_its_labels_is_still_somebodys(known, render):
-    """A restored volume may have lost its labels, but another learner must not get its contents."""
+    """A restored volume may have lost its labels, but no other learner may get its contents."""
     _, claim = render(CPU)
     known.claims[0] |= {"name": claim["metadata"]["name"], "labels": {}, "annotations": {}}
     assert our_pods.has_home("ada.lovelace")

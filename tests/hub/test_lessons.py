@@ -1,4 +1,4 @@
-"""Test that learners get the lessons, even after races, kills and errors.
+"""Test that learners receive the lessons despite races, killed processes and errors.
 
 tests/images/test_update_lessons.py tests updates and faults in a learner's folder.
 """
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def files(folder):
-    """Map the path of each file that the learner sees to the file's text."""
+    """Return a dictionary of the learner's visible files, from each relative path to its text."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 
@@ -102,7 +102,7 @@ def killable(change, calls, killed_at):
 def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     source, folder, monkeypatch, killed_at
 ):
-    """Kill the run before each change to the folder: an update, conflict, removal or new file."""
+    """Kill the run before each change: an updated, conflicting, removed or new file."""
     module = source / "interactive" / "pad.py"
     module.parent.mkdir()
     module.write_text("old")
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     assert {found[n] for n in ("01_b.ipynb", "02_c.ipynb", "interactive/pad.py")} == {"new"}
     assert sorted(found.values()) == ["mine", "my own", *["new"] * 4]
     assert not list(folder.rglob("*.part"))
-    assert killed or killed_at > 15  # `killed_at` covers the whole run
+    assert killed or killed_at > 15  # the values of `killed_at` cover the whole run
 
 
 @pytest.mark.parametrize(
@@ -179,11 +179,11 @@ def test_files_of_another_user_are_for_the_instructor(source, folder, monkeypatc
     assert said.endswith("This concerns 00_a.ipynb, 01_b.ipynb and 2 more.")
 
 
-# --- On the hub of `make hub`
+# --- On a hub that `make hub` starts
 
 
 def start(source: Path, folder: Path) -> SimpleNamespace:
-    """Run the code that the hub runs before a server starts; return the spawner."""
+    """Run the hub's pre-spawn hook, which copies the lessons; return the spawner."""
     spawner = SimpleNamespace(
         home_dir=str(folder.parent),
         user=SimpleNamespace(name="ada"),

@@ -1,4 +1,4 @@
-"""Check that tools/load.py, which measures how many learners a hub can handle, counts failures."""
+"""Check that tools/load.py, which load-tests a hub, counts failures and reports measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from hubs import ROOT
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """Return the measurements of three learners: one cannot log in, and one gets no server."""
+    """Run the load test with three learners; return its table of results.
+
+    One learner cannot log in, and another's server fails to start.
+    """
     settings = [
         "c.Authenticator.blocked_users = {'learner1'}",
         "fail = lambda spawner: 1 / (spawner.user.name != 'learner2')",

@@ -1,4 +1,4 @@
-"""Test operators' own JupyterHub settings: they load last, and the guide's two examples work."""
+"""Test that operators' own JupyterHub settings load last and that the guide's examples work."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
     for wrong in (str(tmp_path / "nowhere"), "docker"):  # Compose treats a bare name as a volume
         with pytest.raises(AssertionError, match="COURSE_CONFIG: there is no folder"):
             hub.up(COURSE_CONFIG=wrong)
-    for path in (tmp_path, *tmp_path.parents[:2]):  # only their owner can open pytest's folders
+    for path in (tmp_path, *tmp_path.parents[:2]):  # pytest makes these folders private
         path.chmod(0o755)
     hub.up(COURSE_CONFIG=str(folder))
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
 
 
 def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):
-    """If the operator's settings replace the log-in, the hub has no password to show."""
+    """If the operator's settings replace the authenticator, `make up` has no password to show."""
     (tmp_path / "login.py").write_text('c.JupyterHub.authenticator_class = "dummy"')
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
@@ -95,7 +95,7 @@ def test_a_file_that_the_hub_cannot_read_is_not_passed_over(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["native", "lti"])
 def test_logging_in_with_github_opens_no_other_door(tmp_path, monkeypatch, kind):
-    """Our authenticators' settings must not let everyone in through a different authenticator."""
+    """Our authenticators' settings must not make an operator's authenticator admit everyone."""
     (tmp_path / "github").write_text("of the app\n")
     for name in ("ISSUER", "CLIENT_ID"):
         monkeypatch.setenv(f"COURSE_LTI_{name}", "x" if kind == "lti" else "")

@@ -1,7 +1,8 @@
-"""Run a learner's pod with `podman play kube`; KubeSpawner renders it from the chart's values.
+"""Use Podman to run a learner's pod that KubeSpawner renders from the chart's values.
 
-These tests have no cluster. Podman applies the pod's security context, limits and command. Unlike a
-cluster, Podman does not create the pod's volumes, so the fixture `volumes` does.
+These tests run without a cluster. `podman play kube` applies the pod's security context, limits and
+command. Unlike a cluster, Podman does not create the pod's volumes, so the `volumes` fixture
+creates them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 
-# This script does the same as tests/images/test_course.py, but in a pod that cannot see the clone.
+# This script reruns a lesson as tests/images/test_course.py does, but without access to the clone.
 RERUN = """
 set -e
 cd /tmp/rerun
@@ -53,7 +54,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub that answers a starting server and identifies its visitors."""
+    """A stand-in for the hub, which a server contacts on start-up and to identify its visitors."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
@@ -79,12 +80,15 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Return a function that runs podman with temporary storage; skip if podman cannot be used."""
+    """Return a function that runs Podman with temporary storage.
+
+    Skip the test if Podman is missing or does not run as root.
+    """
     if not shutil.which("podman"):
         pytest.skip("podman is not installed; on Debian, run `apt install podman catatonit`")
     if os.geteuid() != 0:
         pytest.skip("on some machines, only root's podman can limit a pod")
-    # Podman needs a short path, but pytest's paths may be long.
+    # Podman requires a short path, but pytest's temporary paths may be long.
     folder = Path(tempfile.mkdtemp(prefix="pod-"))
     (folder / "containers.conf").write_text(SETTINGS)
     program = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
@@ -111,7 +115,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Copy the learner's image, including pytest, from Docker to podman; return its name there."""
+    """Copy the learner's image with pytest from Docker to Podman; return the image's base name."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -133,7 +137,7 @@ def hub() -> Iterator[int]:
 
 @pytest.fixture
 def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
-    """Return a function that makes a pod's volumes, owned by the pod's group, as a cluster does."""
+    """Return a function that creates a pod's volumes as a cluster would, with the pod's group."""
     memory = tmp_path / "memory"
     memory.mkdir()
 
@@ -162,7 +166,7 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
 
 @pytest.fixture
 def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
-    """Return the container of a running pod, and the server's address."""
+    """Run a pod; return its container's name and the server's URL."""
     port = free_ports()
     made = site_values(tmp_path)
     (profile,) = made["singleuser"]["profileList"]
@@ -182,7 +186,8 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # A cluster only records the ports; podman would expose them to this machine's network.
+    # A cluster does not expose a container's ports, but Podman would expose them to this machine's
+    # network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"
@@ -206,7 +211,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     except AssertionError as error:
         pytest.fail(f"{error}\n{podman('logs', container).stdout[-3000:]}")
 
-    # The server serves its owner and nobody else.
+    # Only the server's owner can use it.
     headers = {"Authorization": f"token {TOKEN}"}
     assert requests.get(f"{url}/api/status", headers=headers, timeout=10).ok
     assert requests.get(f"{url}/api/status", timeout=10).status_code == 403

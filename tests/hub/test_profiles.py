@@ -33,7 +33,7 @@ NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
-    """The profile form as a browser parses it: start tags with attributes, and the text."""
+    """The profile form as a browser parses it: the start tags, their attributes and the text."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_chosen_profile_sets_its_traits():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_profiles_of_a_backend_set_the_same_traits(backend):
-    """Spawners are reused, so a trait would keep its value if the next profile did not set it."""
+    """Spawners are reused, so a trait that the next profile does not set would keep its value."""
     assert len({frozenset(backend.traits_of(profile)) for profile in PROFILES}) == 1
 
 

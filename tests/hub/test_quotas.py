@@ -1,4 +1,4 @@
-"""Test quotas for learners' homes on separate file systems; skip without project quotas."""
+"""Test quotas for home directories; skip tests if the machine lacks project quotas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 2**20
 
 @pytest.fixture(params=["ext4", "xfs"])
 def disk(request, tmp_path, monkeypatch) -> Iterator[Path]:
-    """Return a disk with project quotas, prepared for homes."""
+    """Return a mounted disk with project quotas, prepared for home directories."""
     image, disk = tmp_path / "image", tmp_path / "disk"
     disk.mkdir()
     with open(image, "wb") as file:
@@ -42,7 +42,7 @@ def disk(request, tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 def fill(home: Path, size: int) -> None:
-    """Write `size` bytes without CAP_SYS_RESOURCE, because ext4 lets root exceed quotas."""
+    """Write `size` bytes without CAP_SYS_RESOURCE, which would allow root to exceed ext4 quotas."""
     code = "import os, sys; n = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)\n"
     code += f"for _ in range({size // MIB}):\n    os.write(n, os.urandom({MIB}))\nos.fsync(n)"
     run = ["setpriv", "--bounding-set=-sys_resource", sys.executable, "-c", code, home / "filling"]
@@ -61,7 +61,7 @@ def test_a_home_is_limited_and_the_others_are_not_affected(disk):
     with pytest.raises(OSError, match=r"No space left|quota exceeded"):
         fill(ada / "folder", 40 * MIB)
     fill(bob, 20 * MIB)
-    homes.limit(60 * MIB, [])  # the new limit for all homes
+    homes.limit(60 * MIB, [])  # the new limit for all home directories
     (ada / "folder" / "filling").unlink()
     fill(ada, 40 * MIB)
 

@@ -1,4 +1,4 @@
-"""Check the imports between the "rooms" of tfcourse/hub: none from a higher floor, no cycles."""
+"""Check that no module in tfcourse/hub imports from a higher "floor" or in a cycle."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hubs import ROOT
 
 HUB = ROOT / "tfcourse" / "hub"
-# The rooms of each floor, from the first floor upwards. Modules that are not in a room are on the
-# ground floor.
+# The subpackages ("rooms") on each floor, starting with the first. Modules outside these
+# subpackages are on the ground floor.
 FLOORS = [
     {"front", "classroom"},
     {"accounts"},
@@ -31,7 +31,7 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the hub's modules that a module imports, including imports inside functions."""
+    """Return the names of the hub modules that a module imports, even inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfcourse.hub"):

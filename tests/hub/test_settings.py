@@ -1,4 +1,4 @@
-"""Test what `make up` says about settings before it does anything else."""
+"""Test how `make up` validates settings before it does anything else."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_name_that_docker_would_change_gets_a_sentence(name):
 
 
 def test_the_shown_default_of_the_image_changes_nothing(monkeypatch):
-    """Docker must not look in a registry for images that are built on this machine."""
+    """Docker must not look in a registry for images that were built locally."""
     assert "#COURSE_IMAGE=tensorflow-course\n" in settings.example()
     monkeypatch.setenv("COURSE_IMAGE", "tensorflow-course")
     assert not settings.has_registry()
@@ -109,14 +109,14 @@ def test_the_shown_default_of_the_image_changes_nothing(monkeypatch):
 
 
 def test_compose_alone_starts_no_service_for_https():
-    """Without a host name, the service would listen on ports 80 and 443 of all addresses."""
+    """Without a host name, the HTTPS service would listen on ports 80 and 443 of all addresses."""
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
     unasked = {name for name, what in compose["services"].items() if not what.get("profiles")}
     assert unasked == {"proxy", "hub"}
 
 
 def test_the_file_is_read_as_compose_reads_it():
-    """Spaces, quotes and comments in docker/.env must mean the same to `make` and to Compose."""
+    """`make` and Compose must interpret spaces, quotes and comments in docker/.env identically."""
     text = (
         "# COURSE_NAME=no\nCOURSE_NAME='quoted'\nexport COURSE_HOST=hub.example.org # mine\n"
         'COURSE_KEY="/a b/key.pem"\nCOURSE_ADMIN = ada \nCOURSE_OAUTH_CLIENT_SECRET=a#b\n'

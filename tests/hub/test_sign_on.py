@@ -1,8 +1,8 @@
-"""Test who gets into a hub for a class through another service: OAuth or LTI 1.3.
+"""Test logging in to a class hub through OAuth or LTI 1.3.
 
 The hubs run in real containers. The OpenID provider is oidc-provider-mock, which is based on
-Authlib's server. The learning platform is a stand-in that serves its public key to the hub and
-sends the messages that a platform would send.
+Authlib's server. The learning platform is a stand-in. It serves its public key and sends the hub
+the same messages as a real platform.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
 
 
 def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """`make bench-load` showed how many log-ins fail with a lower limit on connections."""
+    """A lower connection limit makes log-ins fail under load, as `make bench-load` showed."""
     for variable, value in PROVIDER.items():
         monkeypatch.setenv(variable, value)
     saved = AsyncHTTPClient._save_configuration()
@@ -127,8 +127,8 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # This is not the same person as ab3.
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # In lower case, it is "kate".
+        ({"sub": "aB3"}, "sub"),  # aB3 is a different person from ab3.
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # It becomes "kate" in lower case.
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),
@@ -158,7 +158,7 @@ SECRET = "do not show me"
 
 @pytest.mark.parametrize("page", [oauth.StartHandler, lti.StartHandler])
 def test_a_long_address_makes_no_large_cookie(monkeypatch, page):
-    """With a large cookie, the proxy would refuse all requests from the browser."""
+    """If a cookie were too large, the proxy would reject all of the browser's requests."""
     kept = []
     monkeypatch.setattr(page.__mro__[2], "set_state_cookie", lambda self, value: kept.append(value))
     handler = page.__new__(page)
@@ -169,13 +169,13 @@ def test_a_long_address_makes_no_large_cookie(monkeypatch, page):
 
 
 class OAuthHub(ClassHub):
-    """A hub whose learners have accounts with an OpenID provider."""
+    """A hub whose learners log in through an OpenID provider."""
 
     def admit(self, name: str) -> None:
-        """Do nothing, because the provider has the learners' accounts."""
+        """Do nothing, because the provider manages the learners' accounts."""
 
     def login(self, user: str, password: str | None = None) -> requests.Response:
-        """Log in as a browser does: give the name to the provider, then return to the hub."""
+        """Log in as a browser does: submit the name to the provider, then return to the hub."""
         session = self.session()
         asks = session.get(f"{self.url}/hub/oauth_login", timeout=30)
         response = session.post(asks.url, data={"sub": user}, timeout=30)
@@ -192,7 +192,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither the address nor the groups may count as our domain
+        sub="tricky",  # neither the address nor a group may pass for our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,
@@ -208,7 +208,7 @@ PEOPLE = [
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
-    """Return the address of an OpenID provider."""
+    """Start an OpenID provider; return its URL."""
     with oidc_provider_mock.run_server_in_thread(
         require_client_registration=True, user_claims=PEOPLE
     ) as server:
@@ -239,7 +239,7 @@ def oauth_hub(new_hub, provider) -> OAuthHub:
 
 @pytest.fixture(scope="module")
 def ada(oauth_hub) -> ClassLearner:
-    """Return a learner who has a server and whose user name is an e-mail address."""
+    """Return a learner with a running server, whose user name is an e-mail address."""
     ada = ClassLearner(oauth_hub, "ada@example.org")
     ada.start_server()
     return ada
@@ -295,7 +295,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     who = decode_signed_value(secret, name, cookie.strip('"'))
 
     def page_after(hours: float) -> str:
-        """Return the URL that a browser reaches with a cookie from a log-in `hours` ago."""
+        """Open a page with a log-in cookie that is `hours` hours old; return the final URL."""
         then = time.time() - 3600 * hours
         old = create_signed_value(secret, name, who, clock=lambda: then)
         cookies = {name: old.decode()}
@@ -383,7 +383,7 @@ def test_a_provider_is_asked_for_its_addresses(monkeypatch, provider, issuer):
     for variable in PROVIDER:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("COURSE_OAUTH_ISSUER", provider + issuer)
-    if issuer:  # this is not how the provider spells its address
+    if issuer:  # the provider's own URL has no trailing slash
         with pytest.raises(SystemExit, match=f"calls itself\n'{provider}'"):
             oauth.endpoints()
     else:
@@ -400,7 +400,7 @@ CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
 
 
 class Platform:
-    """A stand-in for a learning platform, on a port of this machine."""
+    """A stand-in for a learning platform that listens on a local port."""
 
     def __init__(self) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -425,7 +425,7 @@ class Platform:
         self.server.server_close()
 
     def launch(self, hub: ClassHub, target: str = "", key=None, algorithm="RS256", **claims):
-        """Open the hub as the platform does when somebody clicks on the course there."""
+        """Open the hub as the platform does when a learner clicks on the course."""
         session = requests.Session()
         begin = {
             "iss": self.url,

@@ -1,4 +1,4 @@
-"""Test what a page shows if a server accepts requests but does not answer them."""
+"""Test the page that appears if a server accepts requests but does not respond."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ada(hub) -> ClassLearner:
 
 @contextlib.contextmanager
 def paused(container) -> Iterator[None]:
-    # On a machine with cgroups v1, runc cannot always freeze a container that is busy.
+    # With cgroups v1, runc cannot always freeze a busy container.
     wait_until(lambda: is_paused(container), "the container is paused")
     try:
         yield
@@ -51,7 +51,8 @@ def is_paused(container) -> bool:
 @contextlib.contextmanager
 def server_stopped(learner: ClassLearner) -> Iterator[None]:
     """Suspend only the server's process; the container keeps running."""
-    # Process 1 is the container's own. The brackets keep grep from finding the shell itself.
+    # Process 1, which keeps the container running, is left out. The brackets prevent grep from
+    # matching the shell that runs it.
     server = "kill -$0 $(grep -l '[s]ingleuser' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1)"
     learner.run("sh", "-c", server, "STOP")
     try:
@@ -81,7 +82,7 @@ def test_the_page_of_a_silent_server_says_so_within_ten_seconds(hub, ada, how):
             assert "X-JupyterHub-Version" not in response.headers
         assert page(ada.session, f"{hub.url}/hub/home").ok  # the hub still answers
         began = time.monotonic()
-        head = ada.session.head(url, timeout=10)  # the page polls like this until it gets an answer
+        head = ada.session.head(url, timeout=10)  # the page polls like this until it succeeds
         assert (head.status_code, head.text) == (503, "")
         assert time.monotonic() < began + 10
     # Nothing is lost.
@@ -99,7 +100,7 @@ def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
 
 
 def test_what_may_take_long_is_not_cut(hub, ada):
-    """Long cells, requests to the server's API and stalled uploads must be able to finish."""
+    """Long-running cells and stalled requests to the server's API must be able to finish."""
     kernel = ada.start_kernel()
     said: dict[str, object] = {}
 
@@ -124,7 +125,7 @@ def test_what_may_take_long_is_not_cut(hub, ada):
 
 
 def test_jupyterlab_learns_that_its_server_is_silent(hub, ada):
-    """JupyterLab asks for the list of kernels every ten seconds."""
+    """JupyterLab polls the list of kernels every ten seconds."""
     headers = {"Sec-Fetch-Mode": "cors"}
     with paused(ada.container):
         response = ada.session.get(f"{hub.url}/user/ada/api/kernels", headers=headers, timeout=25)

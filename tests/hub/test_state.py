@@ -1,4 +1,4 @@
-"""Test that the files that the hub trusts survive power cuts and print safely on a terminal."""
+"""Test that the hub recovers from files that a power cut damaged, and prints text safely."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_hub_and_proxy_agree_on_a_token_that_was_damaged(tmp_path, monkeypatch):
 def test_a_damaged_cookie_secret_is_made_anew_and_says_what_follows(tmp_path, capsys, ruin):
     file = tmp_path / "cookie_secret"
     state.cookie_secret(file)
-    assert not file.exists()  # JupyterHub makes its own secret
+    assert not file.exists()  # JupyterHub generates its own secret
     file.write_bytes(ruin)
     state.cookie_secret(file)
     made = file.read_text()
@@ -81,7 +81,7 @@ def test_a_secret_that_cannot_be_read_gets_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("write", [state.write, state.write_once])
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, write):
-    """Sync the file, rename it, then sync the folder; otherwise, a power cut can empty it."""
+    """Sync the file, rename it, then sync its folder, so that a power cut cannot empty the file."""
     file, done = tmp_path / "file", []
     fsync = os.fsync
 

@@ -1,4 +1,4 @@
-"""Test the values that `make values` makes for Zero to JupyterHub, and what it rejects."""
+"""Test the values that `make values` generates for Zero to JupyterHub, and what it rejects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLE = CHART_FOLDER / "site.example.yaml"
 
 @pytest.fixture
 def site(tmp_path):
-    """Return a function that writes a filled-in copy of the example, with one key changed."""
+    """Return a function that writes a completed copy of the example file with one key changed."""
 
     def write(keys: str = "", value: object = None) -> Path:
         tree = yaml.safe_load(EXAMPLE.read_text())
@@ -58,7 +58,8 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
     assert made["hub"]["networkPolicy"]["enabled"] is True
     assert made["singleuser"]["networkPolicy"]["enabled"] is True
     rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
-    # These are all of the chart's rules. A rule that the values do not name would be open.
+    # The values must name each of these egress rules, because the chart may leave an unnamed rule
+    # open.
     assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
     assert {
         rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
@@ -67,7 +68,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Images are pulled early, idle servers are stopped, and the hub survives a rush of starts."""
+    """Each size pulls images in advance, stops idle servers and allows many concurrent starts."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -111,7 +112,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 
 
 def test_the_example_changes_no_limit():
-    """A copy of the example follows the table of limits, even if the table changes later."""
+    """The example sets no limits, so copies of it follow later changes to the default limits."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
     assert course == {"gpus": False, "hub": False}
 
@@ -137,7 +138,7 @@ def test_the_site_adds_a_toleration_to_ours(site):
 
 
 def test_no_number_is_written_so_that_helm_changes_it(site):
-    """Helm reads whole numbers as floats, and writes a million or more in the form 1e+06."""
+    """Helm reads integers as floats, and writes numbers from a million upwards as 1e+06."""
     for path, value in values.leaves(make("university", IMAGE, site())):
         assert not isinstance(value, int) or value < 10**6, path
 
@@ -275,7 +276,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """Without PostgreSQL, the chart would use a file that vanishes with the hub's container."""
+    """Without PostgreSQL, the chart would use a file that is lost with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -287,7 +288,7 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         ("hub/nodeSelector/pool", "core"),
         ("imagePullSecrets", [{"name": "course-registry"}]),
         ("singleuser/extraEnv/LANG", "de_DE.UTF-8"),
-        ("hub/extraEnv/DOCKER", "podman"),  # in our table, but not a setting for clusters
+        ("hub/extraEnv/DOCKER", "podman"),  # one of our settings, but not for clusters
         ("scheduling/corePods/tolerations", []),
     ],
 )
@@ -358,7 +359,7 @@ def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, va
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
-    """For example, a new version of KubeSpawner may rename a trait."""
+    """A new version of KubeSpawner may rename a trait that our profiles set."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
@@ -462,10 +463,10 @@ def needs_helm():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
-    """A small chart puts the values into a Secret, which is how the real chart's hub gets them.
+    """A minimal chart stores the values in a Secret, as the real chart does for its hub.
 
-    Helm must keep every value unchanged, including numbers and the null with which a profile
-    removes the previous profile's GPU.
+    Helm must preserve every value, including integers and nulls. A profile uses null to remove the
+    GPU that the previous profile requested.
     """
     needs_helm()
     chart, path = tmp_path / "chart", tmp_path / "values.yaml"
@@ -489,7 +490,10 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 @pytest.mark.network
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):
-    """The chart's schema and templates accept the values. Skip if Helm or the chart is missing."""
+    """The chart's schema and templates accept the values.
+
+    Skip the test if Helm or the chart is not available.
+    """
     needs_helm()
     path = tmp_path / "values.yaml"
     path.write_text(yaml.dump(make(size, IMAGE, site()), Dumper=values.Dumper))

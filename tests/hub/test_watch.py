@@ -1,4 +1,4 @@
-"""Test the daily operation of a hub for a class: memory, idleness, announcements, monitoring."""
+"""Test a class hub's daily operation: memory, idle servers, announcements and monitoring."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from playwright.sync_api import Page, expect
 
 from tfcourse.hub import settings
 
-MEMORY = 700  # MB of memory for a learner's server: enough for a kernel, but easy to fill
+MEMORY = 700  # a learner's memory limit in MB: enough for a kernel, but easy to exhaust
 
 
 @pytest.fixture(scope="module")
 def class_hub(new_hub) -> ClassHub:
-    """Return a running hub, for the tests that leave it running."""
+    """Return a running hub for tests that do not stop it."""
     hub = new_hub()
     hub.up(COURSE_MEMORY=f"{MEMORY}M")
     return hub
@@ -64,7 +64,7 @@ def test_lab_shows_the_servers_memory_and_warns_near_the_limit(page, ada):
     expect(shown).to_be_visible()
     light_red = "rgb(255, 210, 210)"
     expect(shown).not_to_have_css("background-color", light_red)
-    wait_for_kernel(page)  # the lesson's kernel also needs memory
+    wait_for_kernel(page)  # the lesson's kernel also uses memory
     kernel = ada.start_kernel()
     run_cell(ada, kernel, f"fill = bytes([1]) * int({0.62 * MEMORY * 2**20})")
     expect(shown).to_have_css("background-color", light_red)
@@ -89,7 +89,8 @@ def test_who_runs_out_of_memory_loses_the_kernel_and_nothing_else(ada, bob):
     replies = list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     assert replies[-1]["content"]["execution_state"] in ("restarting", "autorestarting")
     assert ada.api("GET", "/user/{name}/api/status").ok
-    # The server may report the restart more than once, and each report ends a cell's replies.
+    # The server may report the restart more than once, and each report makes `run_cell` return
+    # early.
     read = "print(open('/home/jovyan/saved').read())"
 
     def is_back() -> bool:
@@ -126,7 +127,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file as a learner without a kernel; return whether the tab's server stopped."""
+        """Save a file on another server; return whether the tab's own server has stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
         page.wait_for_timeout(1000)  # the tab stays active in the meantime
@@ -135,7 +136,8 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     wait_until(stopped, "the tab's server is stopped", seconds=300)
     for what in ("metrics/v1", "kernels", "contents/tensorflow-course"):
         assert asked.count(f"{hub.url}/user/away/api/{what}") > 1, "the tab was inactive"
-    # Each request costs the server time, so the page must send no more than one indicator needs.
+    # Each request costs server time, so the page must not send more requests than one indicator
+    # needs.
     seconds = time.monotonic() - began
     assert asked.count(f"{hub.url}/user/away/api/metrics/v1") < seconds / 5 + 5
     assert saves.server()
@@ -156,7 +158,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # hides the name, which is half of a log-in
+    assert "<small><time" in login  # the user name is hidden, because it is half of a log-in
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -190,7 +192,7 @@ MONITORING = ROOT / "docker" / "monitoring"
 
 
 def program(name: str) -> str:
-    """Return the path of one of Prometheus's programs; skip if it is not installed."""
+    """Return the path of a Prometheus program; skip the test if it is not installed."""
     path = shutil.which(name)
     if not path:
         pytest.skip(f"{name} is not installed; on Debian, run `apt install prometheus`")
@@ -199,9 +201,9 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(engine, image, tmp_path_factory) -> str:
-    """Return the name of a registry with Debian's Prometheus and a stand-in for Grafana.
+    """Build images of Debian's Prometheus and a stand-in for Grafana; return their registry.
 
-    Both images are built from the hub's image under the names in compose.yaml. Nothing is pulled.
+    Both images are based on the hub's image and named as in compose.yaml, so nothing is pulled.
     """
     hub_image = image("hub")
     folder = tmp_path_factory.mktemp("images")
@@ -223,7 +225,7 @@ def registry(engine, image, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def monitored(new_hub, registry) -> ClassHub:
-    """Return a hub with COURSE_MONITOR=on that Prometheus has begun to query."""
+    """Return a hub with COURSE_MONITOR=on that Prometheus has started to scrape."""
     hub = new_hub()
     said = hub.up(COURSE_MONITOR="on", COURSE_REGISTRY=registry)
     assert f"Metrics   {hub.url}/services/grafana/\n" in said
@@ -232,7 +234,7 @@ def monitored(new_hub, registry) -> ClassHub:
 
 
 def ask(hub: ClassHub, query: str) -> list[dict]:
-    """Return Prometheus's answer to a query."""
+    """Query Prometheus; return the results, or an empty list while it is starting."""
     url = f"http://127.0.0.1:{hub.port + 3}/api/v1/query"
     try:
         answer = requests.get(url, params={"query": query}, timeout=10).json()
