@@ -1,8 +1,8 @@
 """Run the Zero to JupyterHub hub as local processes, with our image's configuration.
 
 The chart is not in any package registry, so CONFIG reproduces the parts of its jupyterhub_config.py
-that our configuration depends on. We tested the chart's own file manually; see docs/kubernetes.md.
-`Cluster` answers the hub's Kubernetes API requests, but has no nodes.
+that our configuration depends on. We tested the chart's own jupyterhub_config.py manually; see
+docs/kubernetes.md. `Cluster` answers the hub's Kubernetes API requests, but has no nodes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Start Chromium so that it cannot detect network changes.
 
-Chromium aborts all of its requests when a network interface appears or disappears, and other tests
-create and remove Docker networks. On Linux, Chromium monitors network interfaces through a netlink
-socket. This script uses seccomp(2) to prevent Chromium from opening one.
+Chromium aborts all of its requests when a network interface appears or disappears, for example when
+another test creates or removes a Docker network. On Linux, Chromium monitors network interfaces
+through a netlink socket. This script uses seccomp(2) to prevent Chromium from opening one.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             if fixtures & set(getattr(item, "fixturenames", ())):
                 item.add_marker(marker)
         if item.get_closest_marker("root") and os.geteuid():
-            item.add_marker(pytest.mark.skip(reason="needs root's rights"))
-    yield  # other plugins run here, including pytest's own for `-m`
+            item.add_marker(pytest.mark.skip(reason="requires root"))
+    yield  # let other plugins run, including pytest's `-m` selection
     items.sort(key=lambda item: item.path.name != LONGEST)
 
 
@@ -71,7 +71,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def signals() -> Iterator[None]:
     """Ensure that processes started by a test respond to SIGINT (Ctrl-C) and SIGHUP.
 
-    A process started with `nohup` or `&` may ignore these signals, and its children inherit this.
+    A process started with `nohup` or `&` may ignore these signals, and its children inherit that.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:

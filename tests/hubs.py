@@ -220,7 +220,7 @@ class ClassHub(Site):
             subprocess.run(["rmdir", self.homes], check=False)  # fails if root owns the folder
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
-        """Return the hub's containers, or those with a given name, except those being removed."""
+        """Return the hub's containers, or those with the given name; skip any being removed."""
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
@@ -239,7 +239,7 @@ class ClassHub(Site):
         return container.exec_run(command[1:], environment=environment).exit_code == 0
 
     def container(self, service: str) -> Container:
-        """Return a service's container; find it by label, because its name depends on Compose."""
+        """Find a service's container by label, because its name depends on the Compose version."""
         project = f"com.docker.compose.project={self.name}"
         labels = [project, f"com.docker.compose.service={service}"]
         (container,) = self.engine.containers.list(all=True, filters={"label": labels})
@@ -397,8 +397,9 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) 
     return time.monotonic() - began
 
 
-# `free_ports` allocates ports in groups of five. Each pytest worker has its own range of ports. It
-# uses the whole range before it repeats a group, because a test may not open its ports immediately.
+# `free_ports` allocates ports in groups of five. Each pytest worker has its own range of ports. A
+# worker uses its whole range before it repeats a group, because a test may not open its ports
+# immediately.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FIRST = 20000 + WORKER % 5 * 2000  # below the system's ephemeral ports
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))

@@ -75,7 +75,7 @@ def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
 
 
 def texts(cell: dict) -> list[str]:
-    """Return the text of each of a cell's outputs."""
+    """Return the text of each output of a cell."""
     return [
         output["text"] if "text" in output else output["data"].get("text/plain", "")
         for output in cell["outputs"]

@@ -61,7 +61,7 @@ class Postgres:
         return psutil.Process(self.container.attrs["State"]["Pid"])
 
     def run(self, command: str) -> str:
-        """Run a shell command in the container, with access to the database; return the output."""
+        """Run a shell command in the container with access to the database; return its output."""
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PORT": str(self.port)}
         who = {"PGUSER": "hub", "PGPASSWORD": self.password, "PGDATABASE": "postgres"}
         return run_in(self.container, "sh", "-c", f"cd /tmp\n{command}", **place, **who)

@@ -62,7 +62,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def fault(place: dict[str, str], cells: dict[str, nbformat.NotebookNode]) -> str | None:
-    """Return the reason why the place does not teach its claim, or None if it does."""
+    """Return an error message if a place does not teach its claim, or None if it does."""
     cell = cells.get(place["cell"])
     if cell is None:
         return "the cell is gone"

@@ -229,7 +229,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def press(collector: DigitCollector, drawing: list) -> None:
-    """Send the message that the browser's button sends."""
+    """Send the message that the browser's save button sends."""
     collector._said({"do": "save", "strokes": drawing})
 
 

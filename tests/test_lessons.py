@@ -34,7 +34,7 @@ def test_every_notebook_keeps_the_rules(notebook):
     assert found == []
 
 
-# Each entry is a change that breaks a valid lesson, and the complaint that it must cause.
+# Changes that break a valid lesson, each with the complaint that it must cause.
 MISTAKES = {
     "a level left out": (("## Set up", "#### Set up"), "Heading levels"),
     "a title twice": (("## Set up", "# Set up"), "first-line-h1|Multiple top-level"),
@@ -136,7 +136,7 @@ def test_the_command_names_the_notebook_and_fails(tmp_path):
 
 
 def test_lessons_print_numbers_instead_of_verdicts():
-    # A bare True or False does not convince readers. They need to see the numbers behind it.
+    # A bare True or False does not convince readers, who need to see the numbers behind it.
     lines = verdicts = 0
     for lesson in LESSONS:
         for _, cell in lint_lessons.code_cells(nbformat.read(lesson, as_version=4)):

@@ -1,7 +1,7 @@
 """A stand-in for Grafana, so that tests do not need the Grafana image.
 
-It uses the OAuth settings in grafana.ini to log visitors in through the hub, then greets them by
-name. It shows no dashboard.
+The stand-in uses the OAuth settings in grafana.ini to log visitors in through the hub, then greets
+them by name. It shows no dashboard.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Classmate(Learner):
 
 
 def alert(page: requests.Response) -> str:
-    """Return the page's message about the form that was submitted."""
+    """Return the message that the page shows about a submitted form."""
     assert page.status_code == 200, page.text
     return " ".join(re.search(r'role="alert">(.*?)</div>', page.text, re.S)[1].split())
 
@@ -430,7 +430,7 @@ ODD = {
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
     b"&new_password_confirmation=aaaaaaaaaa%00",
     "huge": b"&".join(
-        name + b"=" + b"x" * 40_000  # together, they stay below the body limit (test_bounds.py)
+        name + b"=" + b"x" * 40_000  # the total stays below the body limit (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
     "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",

@@ -43,7 +43,7 @@ find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
 
 
 def in_home(hub: ClassHub, name: str, script: str, user: str = "root") -> str:
-    """Run a script in a learner's home directory, in a container of its own."""
+    """Run a script on a learner's home directory in a separate container."""
     return hub.engine.containers.run(
         f"{IMAGE}:hub",
         ["sh", "-ec", script],
@@ -85,7 +85,10 @@ def ada(hub) -> ClassLearner:
 
 @pytest.fixture(scope="module")
 def away(hub) -> ClassLearner:
-    """Return a learner without a server whose user name is escaped in the home directory's name."""
+    """Return a learner without a server.
+
+    The name of the learner's home directory is an escaped form of the user name.
+    """
     away = ClassLearner(hub, "a_way.b")
     in_home(hub, "a-5fway-2eb", f"chown 1000:1000 /home/jovyan; {FILES}")
     return away
@@ -348,7 +351,7 @@ def test_what_a_file_is_called_or_says_does_not_command_the_terminal(tmp_path):
 
 
 def test_backups_of_one_second_do_not_replace_each_other(tmp_path, monkeypatch):
-    """A time can occur twice: when daylight saving time ends, or when a clock is set back."""
+    """The same local time can occur twice, for example when daylight saving time ends."""
     monkeypatch.setattr(backup, "ROOT", tmp_path)
     monkeypatch.setattr(backup, "datetime", Stopped)
     names = []

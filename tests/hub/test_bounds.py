@@ -60,7 +60,7 @@ def test_large_bodies_take_no_memory_of_the_hub(hub, chunked):
     for port in (hub.port, hub.port + 1):  # first the proxy's port, then the hub's
         for _ in range(6):
             answer = send_body(port, 90 * 2**20, chunked)
-            assert b" 403 " not in answer  # 403 would mean that the hub read the form
+            assert b" 403 " not in answer  # 403 would mean that the hub processed the form
     assert megabytes(hub) < before + 40
 
 

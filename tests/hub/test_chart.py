@@ -96,7 +96,7 @@ def test_a_misspelt_setting_ends_the_start(cluster, tmp_path):
 
 
 def configuration(hub: ChartHub) -> str:
-    """Return the configuration that the hub would load, or the error that would stop it."""
+    """Return the configuration that the hub loads, or the error that prevents it from starting."""
     run = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "--config", "config.py", "--show-config"],
         cwd=hub.folder,

@@ -59,7 +59,7 @@ def test_who_signs_up_waits_for_the_instructor(hub):
     assert "once your instructor lets you in" in hub.sign_up("eve")
     assert "Your instructor has to let eve in first." in hub.login("eve").text
     assert "Invalid username or password" in hub.login("eve", "wrong").text
-    # If the button is pressed twice, for example by two instructors, the learner stays approved.
+    # If two instructors approve the same learner, the second approval must change nothing.
     hub.authorize("eve")
     hub.authorize("eve")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
@@ -126,7 +126,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(AssertionError, match="COURSE_ADMIN is 'Teacher': lowercase letters"):
-        hub.up(COURSE_ADMIN="Teacher")  # log-in names become lower case, so this could never match
+        hub.up(COURSE_ADMIN="Teacher")  # log-in names are lower-cased, so this could never match
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_address_is_what_the_proxies_say(monkeypatch, peer, forwarded, addres
 
 
 def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
-    """The hub trusts the headers of the proxy's pod, but not those of learners' pods."""
+    """The hub trusts headers from the proxy's pod, but not from learners' pods."""
     monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "10.0.0.0/8")
     monkeypatch.setattr(addresses, "own_proxies", {"10.244.2.9"})
     forwarded = "198.51.100.7, 10.244.7.3"
@@ -310,7 +310,7 @@ except OSError as error:
 for pid in children:
     os.kill(pid, 9)
 """
-    said = ada.run("python", "-c", bomb)  # no output if all 3000 processes can start
+    said = ada.run("python", "-c", bomb)  # prints nothing if all 3000 processes can start
     count, reason = said.split(" ", 1)
     assert int(count) < 1024
     assert reason == "Resource temporarily unavailable\n"
@@ -390,7 +390,7 @@ def test_a_server_reaches_the_hub_and_neither_the_internet_nor_others(ada, bob):
     elsewhere = [["169.254.169.254", 80], ["1.1.1.1", 443]]  # Cloud metadata and the internet.
     with socket.create_server(("127.0.0.1", 0)) as service:  # A local service.
         here = [["127.0.0.1", service.getsockname()[1]], ["127.0.0.1", ada.hub.port + 2]]
-        # The test itself can reach all of these targets, so they exist.
+        # The test can connect to all of these targets, so they are listening.
         for target in (hub, [address(bob), 8888], *here):
             socket.create_connection(target, timeout=10).close()
         targets = [hub, [address(bob), 8888], *([gateway, port] for _, port in here), *elsewhere]
@@ -549,8 +549,8 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    # Use each server as soon as it is ready. On a slow machine, the next one may take so long to
-    # start that the first is stopped as idle.
+    # Use each server as soon as it is ready. On a slow machine, the next server may take so long to
+    # start that the hub stops the first one as idle.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
@@ -597,7 +597,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """After `docker network prune` removes the hub's network, another may take its addresses."""
+    """If `docker network prune` removes the hub's network, another may take its addresses."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

@@ -1,4 +1,4 @@
-"""Test a hub whose database is damaged, missing, from another version or on PostgreSQL."""
+"""Test a hub whose database is damaged, missing, from another version or in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
         database.look_after(where, folder)
         (copy, _) = sorted(database.copies(folder))[::-1]
         os.utime(copy, (now + off, now + off))
-        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # the name that a wrong clock gives
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # named according to the wrong clock
     rename(path, "afterwards")
     database.look_after(where, folder)
     assert names(database.copies(folder)[0]) == {"afterwards"}
@@ -335,7 +335,7 @@ def test_a_full_disk_gets_a_sentence(tmp_path, monkeypatch):
 
 
 def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path, monkeypatch):
-    """If the hub is killed, it never leaves an incomplete database under the final file name."""
+    """A hub that is killed must not leave an incomplete database under the final file name."""
     monkeypatch.delenv("COURSE_DATABASE", raising=False)
 
     def killed(*_):

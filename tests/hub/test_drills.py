@@ -158,8 +158,8 @@ def test_a_full_disk_loses_nothing_that_was_saved(hub, working, request):
     # The learner's home directory is a 30 MB tmpfs.
     home = hub.homes / "homes" / "full"
     home.mkdir()
-    # The hub's container does not see mounts made after it started. It sees the folder underneath,
-    # which must therefore belong to the learner.
+    # The hub's container does not see mounts made after it started. Instead, the container sees the
+    # underlying folder, which must therefore belong to the learner.
     os.chown(home, 1000, 1000)
     options = "size=30m,uid=1000,gid=1000,mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", home], check=True)

@@ -1,6 +1,6 @@
 """Restart the Docker engine while a learner is working.
 
-This drill stops every container on this machine. It runs only on request and must run alone. As
+This drill stops every container on this machine, so it runs only on request and must run alone. As
 root, run `pytest tests/hub/test_engine.py --restart-engine`.
 """
 

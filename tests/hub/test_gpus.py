@@ -1,8 +1,8 @@
 """Test GPU discovery and allocation.
 
 These tests neither need nor use a GPU. A private Docker engine has a stand-in for NVIDIA's runtime
-hook on its PATH. In the image, a stand-in for nvidia-smi lists two GPUs. The hub's requests and the
-engine's responses are real.
+hook on its PATH. The image contains a stand-in for nvidia-smi that lists two GPUs. The hub's
+requests and the engine's responses are real.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     (folder / "daemon.json").write_text("{}")  # so that the engine ignores /etc/docker/daemon.json
     process = subprocess.Popen(
         [
-            # The engine runs in its own network namespace. Otherwise, `--bridge=none` would make it
-            # remove the main engine's bridge.
+            # The engine runs in its own network namespace, because an engine with `--bridge=none`
+            # would remove the main engine's bridge.
             "unshare", "--net", dockerd,
             f"--data-root={folder}/data", f"--exec-root={folder}/exec",
             f"--host=unix://{folder}/socket", f"--pidfile={folder}/pid",
@@ -110,7 +110,7 @@ def stand_in_image(engine: docker.DockerClient) -> bytes:
 def new_spawner(engine_with_gpus, monkeypatch):
     """Return a function that creates spawners for the private engine.
 
-    Remove their containers at the end.
+    Remove the spawners' containers at the end.
     """
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 

@@ -401,7 +401,7 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
 
 
 def test_a_hub_that_is_started_without_make_up_says_so(new_hub):
-    """If Compose starts the hub without `make up`, Docker mounts an empty folder for homes."""
+    """If Compose starts the hub without `make up`, Docker creates an empty homes folder."""
     other = new_hub()
     run = other.engine.containers.run(
         f"{IMAGE}:hub",
@@ -432,8 +432,8 @@ def test_a_take_over_that_is_killed_goes_on(hub):
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    # The signal killed only the commands. Their container is still copying, and the next migration
-    # waits until the container has finished.
+    # The signal killed only the commands. The migration's container is still copying, and the next
+    # migration waits until that container has finished.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

@@ -84,7 +84,7 @@ def authority(tmp_path_factory) -> Authority:
 
 @pytest.fixture(scope="module")
 def address(engine) -> Iterator[str]:
-    """Return an address of this machine, other than loopback, that other machines cannot reach."""
+    """Return a non-loopback address that only this machine can reach."""
     network: Network = engine.networks.create(f"course-test-https-{os.getpid()}", internal=True)
     network.reload()
     yield network.attrs["IPAM"]["Config"][0]["Gateway"]

@@ -60,7 +60,7 @@ def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
 
 
 def test_an_address_is_not_given_to_the_next_server(hub, ada, bob):
-    """If an address were reused, the proxy might send a dead server's requests to another one."""
+    """If an address were reused, requests for a dead server could reach another server."""
     of_ada, of_bob = address(ada), address(bob)
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")

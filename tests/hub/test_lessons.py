@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def files(folder):
-    """Return a dictionary of the learner's visible files, from each relative path to its text."""
+    """Return a dictionary from the relative path of each visible file to the file's text."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 
@@ -102,7 +102,7 @@ def killable(change, calls, killed_at):
 def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     source, folder, monkeypatch, killed_at
 ):
-    """Kill the run before each change: an updated, conflicting, removed or new file."""
+    """Kill the run before each file operation, with new, changed, removed and conflicting files."""
     module = source / "interactive" / "pad.py"
     module.parent.mkdir()
     module.write_text("old")

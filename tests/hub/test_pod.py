@@ -54,7 +54,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub, which a server contacts on start-up and to identify its visitors."""
+    """A stand-in for the hub that responds when a server starts or identifies a visitor."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
@@ -137,7 +137,7 @@ def hub() -> Iterator[int]:
 
 @pytest.fixture
 def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
-    """Return a function that creates a pod's volumes as a cluster would, with the pod's group."""
+    """Return a function that creates a pod's volumes, owned by the pod's group as on a cluster."""
     memory = tmp_path / "memory"
     memory.mkdir()
 
@@ -149,7 +149,7 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
                 podman("volume", "create", name)
                 mounted = podman("volume", "inspect", "--format={{.Mountpoint}}", name)
                 path = Path(mounted.stdout.strip())
-                (path / "lost+found").mkdir(mode=0o700)  # as on a new file system
+                (path / "lost+found").mkdir(mode=0o700)  # new file systems contain this folder
                 os.chown(path, 0, group)
                 path.chmod(0o2775)
             else:
@@ -211,7 +211,7 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     except AssertionError as error:
         pytest.fail(f"{error}\n{podman('logs', container).stdout[-3000:]}")
 
-    # Only the server's owner can use it.
+    # Only the learner who owns the server can use it.
     headers = {"Authorization": f"token {TOKEN}"}
     assert requests.get(f"{url}/api/status", headers=headers, timeout=10).ok
     assert requests.get(f"{url}/api/status", timeout=10).status_code == 403

@@ -1,4 +1,4 @@
-"""Check that no module in tfcourse/hub imports from a higher "floor" or in a cycle."""
+"""Check that tfcourse/hub has no import cycles and no imports from a higher "floor"."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """Return the names of the hub modules that a module imports, even inside functions."""
+    """Return the names of the hub's modules that a module imports, including within functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfcourse.hub"):

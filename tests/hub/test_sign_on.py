@@ -192,7 +192,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither the address nor a group may pass for our domain
+        sub="tricky",  # neither the address nor a group matches our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,

@@ -51,8 +51,8 @@ def is_paused(container) -> bool:
 @contextlib.contextmanager
 def server_stopped(learner: ClassLearner) -> Iterator[None]:
     """Suspend only the server's process; the container keeps running."""
-    # Process 1, which keeps the container running, is left out. The brackets prevent grep from
-    # matching the shell that runs it.
+    # The command spares process 1, which keeps the container running. The brackets prevent grep
+    # from matching the shell that runs it.
     server = "kill -$0 $(grep -l '[s]ingleuser' /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx 1)"
     learner.run("sh", "-c", server, "STOP")
     try:

@@ -1,4 +1,4 @@
-"""Test that the hub recovers from files that a power cut damaged, and prints text safely."""
+"""Test that the hub recovers from damaged files and prints untrusted text safely."""
 
 from __future__ import annotations
 

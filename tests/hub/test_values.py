@@ -120,7 +120,7 @@ def test_the_example_changes_no_limit():
 def test_the_site_sets_limits(site):
     path = site("course/profiles", {"tensorflow-cpu": {"memory": "1G", "cpus": 4}})
     made = make("class", IMAGE, path)["singleuser"]
-    # The site sets no memory guarantee, so the guarantee follows the limit.
+    # The site sets no memory guarantee, so the guarantee equals the limit.
     assert made["memory"] == {"limit": "1024M", "guarantee": "1024M"}
     assert made["cpu"] == {"limit": 4.0, "guarantee": 0.5}
 
@@ -138,7 +138,7 @@ def test_the_site_adds_a_toleration_to_ours(site):
 
 
 def test_no_number_is_written_so_that_helm_changes_it(site):
-    """Helm reads integers as floats, and writes numbers from a million upwards as 1e+06."""
+    """Helm reads integers as floats and writes large ones in exponential notation (1e+06)."""
     for path, value in values.leaves(make("university", IMAGE, site())):
         assert not isinstance(value, int) or value < 10**6, path
 

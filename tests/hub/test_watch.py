@@ -127,7 +127,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file on another server; return whether the tab's own server has stopped."""
+        """Save a file as another learner; return whether the tab's server has stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
         page.wait_for_timeout(1000)  # the tab stays active in the meantime
@@ -158,7 +158,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # the user name is hidden, because it is half of a log-in
+    assert "<small><time" in login  # the name is hidden, because it is half of the credentials
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -201,7 +201,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(engine, image, tmp_path_factory) -> str:
-    """Build images of Debian's Prometheus and a stand-in for Grafana; return their registry.
+    """Build images of Debian's Prometheus and a stand-in for Grafana; return the registry's name.
 
     Both images are based on the hub's image and named as in compose.yaml, so nothing is pulled.
     """
