@@ -90,8 +90,7 @@ def home(empty: Path, filled: Path) -> Path:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A stand-in for Keras' download server, whose replies a test can change by setting
-    `behave`."""
+    """A stand-in for Keras' download server; tests set `behave` to change its replies."""
 
     daemon_threads = True
 
@@ -131,7 +130,7 @@ def server(filled: Path) -> Iterator[Server]:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return environment variables with which npm and apt-get fail at once, without network
+    """Return environment variables that make npm and apt-get fail at once, without network
     access."""
     nowhere = {"PATH": "/nonexistent", "npm_config_registry": NOWHERE}
     return {**os.environ, "KERAS_HOME": str(home), **nowhere, **variables}

@@ -76,8 +76,7 @@ class Run:
                     exec(cell.source, self.names)
 
     def overwrite(self) -> None:
-        """Overwrite every global name of the checks, and give the answers a copy of the
-        originals."""
+        """Overwrite every global of the checks, and give the answers a copy of the originals."""
         self.overwritten = self.names
         self.names = self.names["apart"](function_among(self.names)).__globals__
         self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
