@@ -110,7 +110,7 @@ def tools(notebooks: list[Path]) -> dict:
 
 
 def determinism(notebooks: list[Path]) -> dict:
-    """Return two functions that run the notebooks, one with and one without op determinism."""
+    """Return two functions that run the notebooks, one with op determinism and one without."""
     line = "tf.config.experimental.enable_op_determinism()"
     return {
         "op determinism": lambda: scripts(notebooks, 1, {}),
@@ -119,8 +119,8 @@ def determinism(notebooks: list[Path]) -> dict:
 
 
 def inert(folder: Path) -> dict:
-    """Return two functions that start pytest without tests, one with and one without this
-    plugin."""
+    """Return two functions that start pytest without tests, one with this plugin and one
+    without."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
     pytest += ["-p", "no:cacheprovider", "--help"]  # exits once plugins are loaded

@@ -1,4 +1,4 @@
-"""Measure what starting servers costs on a class hub: `make bench-hub`, as root, on an idle
+"""Measure the cost of starting servers on a class hub: `make bench-hub`, as root, on an idle
 machine.
 
 Three hubs alternately start servers from the same image:
@@ -188,8 +188,7 @@ def present(hub: Site) -> list:
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:
-    """Start servers concurrently; return the seconds and CPU-seconds per server, and the
-    failures."""
+    """Start servers concurrently; return seconds and CPU-seconds per server, and the failures."""
     usual = idle_load()
     began, used = time.monotonic(), busy()
     with ThreadPoolExecutor(len(learners)) as pool:

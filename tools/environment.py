@@ -29,11 +29,11 @@ DISK_SPACE = 4 * 2**30  # bytes; the environment takes 2.6 GB
 
 def main():
     """Create the environment unless it is up to date; on failure, exit with a message."""
-    parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
+    parser = argparse.ArgumentParser(description="Create .venv from the pinned packages.")
     parser.add_argument(
         "--lock", action="store_true", help="instead, resolve requirements/*.in again"
     )
-    parser.add_argument("--upgrade", action="store_true", help="with --lock: take newer versions")
+    parser.add_argument("--upgrade", action="store_true", help="with --lock: use newer versions")
     arguments = parser.parse_args()
     try:
         if arguments.lock:
@@ -45,15 +45,15 @@ def main():
         command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
             f"\nThe environment is not complete: `{command}` failed with the message above.\n"
-            "The usual cause is the network. Run the same make command again: it starts afresh."
+            "The usual cause is a network problem. Run the same make command again."
         )
     except OSError as error:
         sys.exit(
-            f"\nThe environment could not be made: {error}.\n"
+            f"\nThe environment could not be created: {error}.\n"
             "Is the disk full? Do .venv or .course belong to another user (after a sudo)?"
         )
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The next make command starts the set-up afresh.")
+        sys.exit("\nStopped. The next make command restarts the set-up.")
 
 
 def make():
@@ -66,25 +66,25 @@ def make():
     python = supported_python()
     if hub_is_running():
         sys.exit(
-            "The pinned packages have changed, but JupyterHub is running with the old ones.\n"
+            "The pinned packages have changed, but JupyterHub is still using the old ones.\n"
             "Stop it with Ctrl-C in its terminal, then run the same make command again."
         )
     if VENV.exists() or VENV.is_symlink():
         if VENV.is_symlink() or not begun.exists():
             sys.exit(
-                "The folder .venv exists, but this project did not make it, so we leave it alone.\n"
-                "Move it away, then run the same make command again."
+                "The folder .venv exists, but it was not created by this project.\n"
+                "Move or rename it, then run the same make command again."
             )
         if stamp.exists():
-            print("The pinned packages have changed. Making .venv again.", flush=True)
+            print("The pinned packages have changed. Creating .venv again.", flush=True)
         else:
-            print("An earlier set-up did not finish. Making .venv afresh.", flush=True)
+            print("An earlier set-up did not finish. Creating .venv again.", flush=True)
         shutil.rmtree(VENV)
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
-        sys.exit("The environment needs about 4 GB, but this disk has less than that free.")
+        sys.exit("The environment needs about 4 GB, but this disk has less free space.")
 
     # Compile bytecode during set-up, which halves the import time of TensorFlow.
-    step(1, "Making .venv with " + python)
+    step(1, "Creating .venv with " + python)
     VENV.mkdir()
     begun.touch()
     if subprocess.call([python, "-m", "venv", str(VENV)]) != 0:

