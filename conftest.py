@@ -1,4 +1,4 @@
-"""Point every pytest run at the course's data sets, even when pytest is run without make."""
+"""Set KERAS_HOME for all pytest runs, including those started without `make`."""
 
 import os
 from pathlib import Path

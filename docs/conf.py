@@ -45,7 +45,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# Exercises are not in a table of contents, because the lessons link to them; a test finds pages
+# Exercises are not in a table of contents, because the lessons link to them. A test reports pages
 # without incoming links. MyST-NB does not know the MIME types of our pads and films, which the
 # `live` extension handles.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
@@ -58,7 +58,7 @@ html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
 html_scaled_image_link = False  # the linked file would show little more detail
-# The theme leaves the colour mode of each page empty and then logs a warning about that.
+# The theme leaves each page's colour mode empty and then logs a warning about it.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # offer lesson.ipynb for download, not lesson.ipynb.txt
 html_show_copyright = False

@@ -9,8 +9,8 @@ Otter-Grader also supports the first two of these markers:
     x = 3  # SOLUTION: 5      becomes `x = 5`, a line for the learner to change
     Flatten(),  # SOLUTION:   is removed
 
-Cells tagged `solution` are also removed. Cells keep their ids, by which the grader and the tests
-find them: in exercise NAME, the learner edits the cell `NAME-answer`, and the cell `NAME-check`
+Cells tagged `solution` are also removed. Cells keep their ids, which the grader and the tests use
+to find them. In exercise NAME, the learner edits the cell `NAME-answer`, and the cell `NAME-check`
 checks the answer.
 """
 

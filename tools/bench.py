@@ -87,7 +87,7 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return the ways to validate or run notebooks: functions by name."""
+    """Return functions that validate or run the notebooks in different ways, by name."""
     other = others()
     # Use an empty configuration, as in a project without this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]

@@ -161,7 +161,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command for a supported version of Python: this one, or else one on PATH."""
+    """Return the command for a supported Python version: the current one, or else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:

@@ -24,7 +24,7 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # for a visible code cell, not counting blank lines
+MOST_LINES = 16  # per visible code cell, not counting blank lines
 # `interactive` is a package in the lessons' folder.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
 WORDS, LINES = 200, 10  # the reading speed per minute: words of text, lines of code
@@ -57,8 +57,7 @@ def main() -> int:
 def is_lesson(path: Path) -> bool:
     """Return whether a notebook is a lesson.
 
-    Only lessons must have the parts that `frame` and `quiz` check; exercises and solutions need
-    not.
+    `frame` and `quiz` apply only to lessons, not to exercises or solutions.
     """
     return path.parent.name == "notebooks"
 
@@ -162,7 +161,8 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has collapsed answers with explanations, of which one is correct."""
+    """Check that each question has collapsed answers with explanations, only one of them
+    correct."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)

@@ -1,10 +1,10 @@
 """Measure how many learners a single hub can serve: `make bench-load`, on an idle machine.
 
-The hub is configured as Zero to JupyterHub and our image configure it (tests/chart.py). The hub,
-its proxy, its database and an OpenID provider are real, and all run on this host. Simulated
-learners log in one after another, start a server, work, reconnect once, and stop the server. The
-servers are stand-ins (stand_in_servers.py), because two thousand real ones would need far more
-memory than we have.
+The hub uses the configuration of Zero to JupyterHub and of our image (tests/chart.py). The hub, its
+proxy, its database and an OpenID provider are real, and all run on this host. Simulated learners
+log in one after another, start a server, work, reconnect once, and stop the server. The servers are
+stand-ins (stand_in_servers.py), because two thousand real ones would need far more memory than we
+have.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ c.JupyterHub.authenticate_prometheus = False
 """
 
 # Seconds between the requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
-# while lesson 00 was open and nothing was done.
+# while lesson 00 was open and the learner only read.
 TAB = 180 / 154
 CELL = 30.0  # seconds between the cells that a learner runs
 
@@ -77,8 +77,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="lines for the hub's configuration")
     options = parser.parse_args()
-    # Restore the SIGINT handler, because shells make background processes ignore SIGINT, with which
-    # the hub stops its idle culler.
+    # The hub stops its idle culler with SIGINT, but shells make background processes ignore that
+    # signal, so restore the handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
@@ -173,8 +173,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # Include child processes: PostgreSQL has one per connection, and the hub one
-                    # per service.
+                    # Include child processes, of which PostgreSQL has one per connection and the
+                    # hub one per service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)

@@ -583,7 +583,7 @@ def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
 
 
 def first_failure(report: Path) -> tuple[str, str]:
-    """Return the name and the message's first line of the first failed test in a JUnit report."""
+    """Return the first failed test in a JUnit report: its name, and its message's first line."""
     for case in ElementTree.parse(report).iter("testcase"):
         failure = case.find("failure")
         failure = case.find("error") if failure is None else failure

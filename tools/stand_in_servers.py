@@ -1,11 +1,12 @@
 """Simulate learners' pods for tools/load.py, because we cannot run two thousand real ones.
 
-A single process simulates all pods. To the hub and the proxy, it behaves like the JupyterLab server
-in each pod: it authenticates the learner with JupyterHub's code, reports activity to the hub,
-responds to an open tab's requests, and keeps the tab's WebSocket open. It does not run notebooks.
+A single process simulates all pods. For the hub and the proxy, the process behaves like the
+JupyterLab server in each pod: it authenticates the learner with JupyterHub's code, reports activity
+to the hub, responds to an open tab's requests, and keeps the tab's WebSocket open. It does not run
+notebooks.
 
 `python stand_in_servers.py PORT` starts the process. The hub's StandInSpawner starts and stops
-servers in it.
+servers in this process.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ TAKES = 3, 9
 class StandInSpawner(PodSpawner):
     """A spawner that renders a learner's pod manifest, but starts a simulated server.
 
-    Like KubeSpawner, it keeps a list of running servers, so that polling needs no request.
+    Like KubeSpawner, this spawner keeps a list of running servers, so that polling needs no
+    request.
     """
 
     progress = pages.progress
     running: ClassVar[set[str] | None] = None
 
     async def start(self) -> tuple[str, int]:
-        """Start a server after a delay like that of a pod."""
+        """Start a server after about as long as a pod takes to start."""
         await self.load_user_options()
         async with ApiClient() as client:
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):

@@ -1,8 +1,8 @@
 """Make drawing pads and films interactive in the book, using the data stored in the lessons.
 
-A cell's output contains both a picture and JSON data. From the data, the scripts in
-`notebooks/interactive` build an interactive version that needs no Python. The picture is shown in
-print and in browsers without JavaScript.
+A cell's output contains both a picture and JSON data. The scripts in `notebooks/interactive` use
+the data to show an interactive version, which does not need Python. The picture is shown in print
+and in browsers without JavaScript.
 """
 
 from __future__ import annotations

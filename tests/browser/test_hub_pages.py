@@ -57,7 +57,7 @@ class Visitor:
         self.page.keyboard.press(key)
 
     def type(self, *texts: str) -> None:
-        """Type a text into each field, starting with the focused one."""
+        """Type one text into each field, starting with the focused one."""
         for text in texts:
             # Wait until the page has focused an empty field.
             expect(self.page.locator("input:focus")).to_have_value("")
@@ -98,7 +98,7 @@ class Visitor:
 
 @pytest.fixture
 def visitor(page: Page, hub: Hub) -> Visitor:
-    """Return a visitor to a hub that runs as `make hub` starts it."""
+    """Return a visitor to a hub of the kind that `make hub` starts."""
     return Visitor(page, hub)
 
 
@@ -125,7 +125,7 @@ def instructor(student: Visitor) -> Iterator[Visitor]:
     return student
 
 
-# --- The hub as `make hub` starts it
+# --- The hub that `make hub` starts
 
 
 def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
@@ -137,7 +137,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
     expect(page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
     visitor.look("Start your server")
-    page.reload()  # axe has moved the focus
+    page.reload()  # to reset the focus that axe has moved
     visitor.tab_to("button", "Start")
     visitor.press("Enter")
 
@@ -230,7 +230,7 @@ def test_the_theme_can_be_chosen(visitor):
     expect(html).to_have_attribute("data-bs-theme", "dark")
 
 
-# --- The hub as `make up` starts it
+# --- The hub that `make up` starts
 
 
 def test_a_newcomer_signs_up_by_keyboard(student):
@@ -242,7 +242,7 @@ def test_a_newcomer_signs_up_by_keyboard(student):
     expect(page.get_by_label("User name")).to_be_focused()
     student.look("Sign up")
     for password, title in [("short", "Error: Sign up"), (PASSWORD, "Sign up")]:
-        student.visit("/hub/signup")  # axe has moved the focus
+        student.visit("/hub/signup")  # to reset the focus that axe has moved
         student.type("mona", password, password)
         student.tab_to("button", "Sign up")
         student.press("Enter")
@@ -318,7 +318,7 @@ def test_who_comes_back_to_a_stopped_server_reads_why(student):
 def test_a_start_that_fails_says_so_and_leads_back(student):
     hub, page = student.hub, student.page
     hub.admit("unlucky")
-    # The server cannot start because the home directory's path is a regular file.
+    # Prevent the server from starting by creating a file in place of the home directory.
     (hub.homes / "homes" / "unlucky").touch()
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)

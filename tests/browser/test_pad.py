@@ -107,7 +107,7 @@ def test_a_lesson_that_was_only_opened_has_a_pad_that_answers(opened):
 
 def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     pad, mouse = lab.pad(), lab.page.mouse
-    expect(pad.root.locator(".note")).to_be_empty()  # now the kernel's model answers
+    expect(pad.root.locator(".note")).to_be_empty()  # now the kernel predicts
     start, corner, *_, end = pad.places(SEVEN)
     before = pad.pixels(), pad.numbers("logit"), pad.bars()
     mouse.move(*start)

@@ -74,7 +74,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
 
 
 def test_a_strangers_notebook_runs_no_script(page, learner):
-    """The reader could be an instructor who opens a learner's submission."""
+    """Open a notebook as an instructor would open a learner's submission."""
     outputs = [
         {"output_type": "display_data", "metadata": {}, "data": {kind: content}}
         for kind, content in [
@@ -98,7 +98,7 @@ def test_a_strangers_notebook_runs_no_script(page, learner):
     page.wait_for_load_state("networkidle")
     expect(page.locator(ATTACKED)).to_have_count(0)
     assert page.locator("script", has_text="attacked").count() == 0
-    # To show that the attack is real, trust the notebook: the scripts then run.
+    # Verify that the attack itself works: once the notebook is trusted, its scripts run.
     learner.api("POST", "/user/{name}/api/contents/stranger.ipynb/trust").raise_for_status()
     page.reload()
     expect(page.locator(ATTACKED)).to_have_count(1)
@@ -126,7 +126,7 @@ def test_a_learner_is_told_what_keeps_lessons_from_being_updated(page, hub):
     dialog.get_by_role("button", name="Close").click()
     learner.stop_server()
 
-    # Once the folders are gone, the next start updates the lessons and shows no notice.
+    # After the folders are removed, the next server start updates the lessons without a notice.
     for name in names:
         (lessons / f"{name}.ipynb").rmdir()
     learner.start_server()

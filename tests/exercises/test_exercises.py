@@ -27,7 +27,7 @@ import mutants
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
 
-os.environ["CHECK_SEED"] = "1"  # use the same hidden cases each time, as when grading
+os.environ["CHECK_SEED"] = "1"  # use the same hidden test cases in every run, as in grading
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
@@ -127,7 +127,7 @@ def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
 
 @pytest.fixture(scope="module")
 def run_of():
-    """Return a function that runs the solutions for a lesson number and caches the result."""
+    """Return a cached function that runs the solutions of the lesson with a given number."""
     runs = {}
 
     def run(number: str) -> Run:
@@ -164,8 +164,8 @@ def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
 
 
 def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
-    # As in a notebook, all cells share one namespace, and the learner's code reassigns names that
-    # the checks use.
+    # As in a notebook, all cells share a namespace. The learner's code reassigns names that the
+    # checks use.
     (path,) = SOLUTIONS.glob("04_*.ipynb")
     names = {"__name__": "__main__"}
     for cell in nbformat.read(path, as_version=4).cells:

@@ -256,7 +256,8 @@ CASES = {
     ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
-# Cases that attack the worker process. Without user namespaces, they could attack the grader.
+# Cases that attack the worker process. If user namespaces are unavailable, these cases could attack
+# the grader itself.
 APART = {"kills its grader", "looks into its grader", "prints what is no text"}
 FILES = {
     "notes.txt": "not a notebook",
@@ -439,7 +440,7 @@ def test_what_is_printed_does_not_command_the_terminal(graded):
 
 @pytest.fixture
 def no_kernel(monkeypatch):
-    """Replace grading with a stub, which takes the error to raise from the returned list."""
+    """Replace grading with a stub; each call raises the next error in the returned list."""
     happens = []
 
     def graded(plan, *others):

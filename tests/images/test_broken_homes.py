@@ -166,4 +166,4 @@ def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):
     container = start_in(SETTINGS.format("c.ServerApp.log_level = 10", OURS))
     container.stop(timeout=30)
-    assert container.wait()["StatusCode"] == 0  # it exited before Docker would have killed it
+    assert container.wait()["StatusCode"] == 0  # Docker did not have to kill it

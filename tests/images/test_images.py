@@ -17,7 +17,8 @@ from tfcourse.hub.state import ROOT
 MEMORY = 6 * 2**30  # bytes; enough to load all CUDA libraries together
 
 # Load all shared libraries of the packages that `tensorflow[and-cuda]` requires. Also list the
-# folders in the RUNPATH of TensorFlow's libraries, where TensorFlow searches for some of them.
+# folders in the RUNPATH of TensorFlow's libraries, in which TensorFlow looks for other libraries at
+# run time.
 LIBRARIES = r"""
 import ctypes, importlib.metadata, json, pathlib, re, subprocess
 from packaging.requirements import Requirement
@@ -181,7 +182,7 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
 
 
 def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
-    """`--build-arg JUPYTERHUB` must change the version of JupyterHub and of no other package."""
+    """`--build-arg JUPYTERHUB` must change JupyterHub's version, but not TensorFlow's."""
     older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
     version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)

@@ -1,4 +1,4 @@
-"""Test how a new image's lessons are merged into a home directory with older lessons.
+"""Test how a new image's lessons update a home directory that contains older lessons.
 
 These tests run the images' commands without containers. One folder serves as a learner's home
 directory, and another contains an image's lessons.

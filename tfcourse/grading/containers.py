@@ -29,7 +29,7 @@ class EngineError(Exception):
 
 
 def missing(image: str = IMAGE) -> str:
-    """Return why containers of an image cannot be run, or "" if they can."""
+    """Return the reason why containers of an image cannot run, or "" if they can."""
     try:
         if (found := docker("version")).returncode:
             return f"no Docker engine answers ({last_line(found.stderr)})"

@@ -82,7 +82,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
 
 
 def plain(text: str) -> str:
-    """Return a text on a single line that is safe to show in a terminal or a spreadsheet."""
+    """Return a text as a single line, safe to show in terminals and spreadsheets."""
     text = printable(text.replace("\n", " "))
     return f"'{text}" if is_formula(text) else text
 

@@ -119,7 +119,7 @@ def held(process: psutil.Process) -> int:
             found = process.memory_full_info()
         except psutil.AccessDenied:  # the worker: see `worker.withdraw`
             found = process.memory_info()
-        return getattr(found, "pss", found.rss)  # on Linux, count shared memory once
+        return getattr(found, "pss", found.rss)  # on Linux, shared memory counts once
     return 0
 
 

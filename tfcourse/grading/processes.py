@@ -19,8 +19,8 @@ from tfcourse.grading import limits, worker
 INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
 PROCESSES = 1024  # the limit for threads in addition to this account's current ones
 # Make the worker the first process of a new PID namespace, which ends when the worker exits. A
-# submission in the namespace cannot see or kill the grader. Its user "nobody" has no permissions on
-# root's processes in the namespace.
+# submission in the namespace cannot see or kill the grader. If root runs the grader, the submission
+# still runs as "nobody", without permissions on root's processes.
 APART = "unshare --user --map-user=65534 --map-group=65534 --pid --fork --kill-child --mount-proc"
 
 

@@ -44,7 +44,7 @@ class Plan:
     lesson: str
     steps: list[Step]
     exercises: list[str]
-    remarks: dict[str, str]  # exercise -> what `plan` noticed
+    remarks: dict[str, str]  # exercise -> a remark for the table
     watched: list[str]  # names that must not be replaced
 
     def as_job(self) -> dict:
@@ -107,7 +107,7 @@ def parse(content: bytes) -> NotebookNode:
 
 
 def parsed(cell: object, number: int) -> NotebookNode:
-    """Return a cell with only its type, its source and its id, including any id in the metadata."""
+    """Return a cell's type, its source, its id, and any id in its metadata."""
     cell = cell if isinstance(cell, dict) else {}
     source = cell.get("source")
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
@@ -128,7 +128,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
 
     Cells are identified by their ids (see `with_ids`). Answers and added cells are taken from the
     submission; all other cells, in particular the checks, are taken from our exercise. An added
-    cell runs after the same cell of ours as in the learner's notebook.
+    cell runs at the same position relative to our cells as in the learner's notebook.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
         [{cell.source.strip(): cell.id for cell in each.cells} for each in exercises.values()],
         key=lambda ours: len(ours.keys() & sources),
     )
-    answer = None  # the learner's last code cell since our last cell
+    answer = None  # the learner's latest code cell, unless one of our cells follows it
     for cell in cells:
         cell.id = ours.get(cell.source.strip())
         if answer and cell.id and cell.id.endswith("-check"):
@@ -226,7 +226,7 @@ def answers(exercise: NotebookNode) -> set[str]:
 
 
 def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code cells that the learner added, by the id of the preceding cell of ours."""
+    """Return the code cells that the learner added, keyed by the id of our preceding cell."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in cells:

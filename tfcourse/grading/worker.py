@@ -1,7 +1,8 @@
 """Run one submission in a kernel, in a separate process that `limits.run` starts.
 
 The worker reads a job (one line of JSON) from stdin. For each exercise, it prints one line of JSON
-with the verdict. Containers receive no other file of the grader, so this file must not import any.
+with the verdict. This file must not import other modules of the grader, because containers do not
+contain them.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def limit_resources(memory: int, processes: int | None) -> None:
 
 
 class Client(NotebookClient):
-    """A client that exits this process, and so stops the kernel, if a cell prints too much."""
+    """A client that terminates this process, and so the kernel, if a cell prints too much."""
 
     received = 0  # bytes, from this cell
 

@@ -21,8 +21,8 @@ c = get_config()  # noqa: F821 - Jupyter defines it
 class BusyIsActive(AsyncMappingKernelManager):
     """A kernel manager that treats busy kernels as active, even if they print nothing for hours.
 
-    By default, a kernel's last activity is its last message. A hub that culls idle servers would
-    therefore stop the server during a long, silent training run.
+    By default, a kernel counts as active only when it sends a message. A hub that culls idle
+    servers would therefore stop the server during a long, silent training run.
     """
 
     @property
@@ -38,7 +38,7 @@ class BusyIsActive(AsyncMappingKernelManager):
 
 
 class Signatures(SQLiteSignatureStore):
-    """A signature store with which notebooks open even if the disk is full, but as untrusted.
+    """A signature store that lets notebooks open when the disk is full, but marks them untrusted.
 
     When a notebook is opened, the default store writes a time stamp to its database. If this fails,
     the notebook does not open.
@@ -96,9 +96,8 @@ c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
     c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
-# Disable two extensions that each use a tenth of the CPU time of a server start. jupyter_lsp would
-# need a language server, and notebook_shim would be needed only by extensions for Notebook 6 or
-# earlier; neither is installed.
+# Disable two extensions that each use a tenth of the CPU time of a server start. No language server
+# is installed for jupyter_lsp, and no extension for Notebook 6 or earlier needs notebook_shim.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
 # Disable features that access the internet and that no lesson needs: installing extensions, and
@@ -122,9 +121,10 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # if a hub started this server
 # count such GET requests as activity; saving a file and output from kernels and terminals still
 # count.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
-# Do not count the tab's saving of its list of open documents, every ten seconds, as activity.
+# Do not count workspace saves as activity: every ten seconds, an open tab saves its list of open
+# documents.
 WorkspacesHandler._track_activity = False
 
 # JupyterLab requests the memory use when needed. By default, jupyter-resource-usage would also
-# collect it for Prometheus every second, but the hub already provides these metrics.
+# collect the memory use for Prometheus every second, but the hub already provides these metrics.
 c.ResourceUseDisplay.enable_prometheus_metrics = False
