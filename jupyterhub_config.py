@@ -5,7 +5,7 @@ COURSE_SPAWNER is `local` (the default), learners' servers run as processes on t
 `docker`, they run in containers. On a Kubernetes cluster, Zero to JupyterHub runs the hub
 (docs/kubernetes.md).
 
-This file sets only the options that all of the course's hubs share. The other options are set, and
+This file sets only the options that `make hub` and `make up` share. The other options are set, and
 explained, in the `configure` function of tfcourse/hub/spawners/processes.py or containers.py.
 """
 

@@ -58,7 +58,7 @@ html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
 html_scaled_image_link = False  # the linked file would show little more detail
-# The theme leaves each page's colour mode empty and then logs a warning about it.
+# Set each page's colour mode, because the theme leaves it empty and then logs a warning.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # offer lesson.ipynb for download, not lesson.ipynb.txt
 html_show_copyright = False
