@@ -1,9 +1,9 @@
-"""Point every pytest run at the data sets, even a run by hand or from an editor."""
+"""Set KERAS_HOME for all pytest runs, including those started without `make`."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("KERAS_HOME", str(Path(__file__).parent / ".course" / "keras"))
 
-# Exercises are generated without answers and outputs, so pytest has nothing to compare in them.
+# Exercises contain neither answers nor outputs, so pytest has nothing to compare.
 collect_ignore = ["notebooks/exercises"]

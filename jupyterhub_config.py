@@ -1,12 +1,12 @@
-"""The course's JupyterHub on this machine (`make hub`) or in containers (`make up`).
+"""Configure the course's JupyterHub for `make hub` (local processes) and `make up` (containers).
 
-Settings are environment variables; tfcourse/hub/settings.py lists and explains them. With
-COURSE_SPAWNER=local (the default), learners' servers are processes on this machine; with `docker`,
-they are containers. On a cluster, Zero to JupyterHub runs the hub (docs/kubernetes.md).
+Settings are read from environment variables, which tfcourse/hub/settings.py documents. If
+COURSE_SPAWNER is `local` (the default), learners' servers run as processes on the host; if it is
+`docker`, they run in containers. On a Kubernetes cluster, Zero to JupyterHub runs the hub
+(docs/kubernetes.md).
 
-This file sets the options that all hubs share. Functions called `configure` set the other options
-and explain why: first the one in tfcourse/hub/spawners/processes.py or containers.py, then the
-functions that it calls.
+This file sets only the options that `make hub` and `make up` share. The other options are set, and
+explained, in the `configure` function of tfcourse/hub/spawners/processes.py or containers.py.
 """
 
 from importlib import import_module
@@ -23,14 +23,14 @@ BACKENDS = {
 }
 backend = import_module(BACKENDS[settings.SPAWNER()])
 
-# Store the cookie secret, so that nobody has to log in again after a restart.
+# Store the cookie secret so that users stay logged in when the hub restarts.
 HUB = state.hub_folder()
 state.cookie_secret(HUB / "cookie_secret")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
 bounds.configure(c)
 
-# --- The look of the pages. The templates override only blocks of JupyterHub's own templates
+# --- Page templates, which only override blocks of JupyterHub's own templates
 
 c.JupyterHub.template_paths = [str(pages.TEMPLATES)]
 c.JupyterHub.logo_file = str(pages.LOGO)
@@ -38,17 +38,17 @@ c.JupyterHub.template_vars = {"course": pages.COURSE}
 
 # --- A learner's server
 
-# A server opens with the learner's own copy of the first lesson.
+# Open the learner's own copy of the first lesson when the server starts.
 c.Spawner.default_url = f"/lab/tree/{lessons.FOLDER}/00_start_here.ipynb"
 
-# Twenty servers that start at the same time on two cores take a minute to answer.
+# When twenty servers start at once on two cores, they take a minute to respond.
 c.Spawner.http_timeout = 120
 
-# --- The rest: addresses, accounts, and the kind of server
+# --- Addresses, accounts and the spawner
 
 backend.configure(c, HUB)
 
-# --- The operator's own settings come last (docs/operators.md, Your own settings)
+# --- Load the operator's own settings last (docs/operators.md, Your own settings)
 
 for path in state.own_config():
     load_subconfig(str(path))

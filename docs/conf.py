@@ -1,8 +1,8 @@
-"""Settings of the book that `make book` builds from the lessons' stored outputs.
+"""Sphinx settings for the book, which `make book` builds from the lessons' stored outputs.
 
-We use Sphinx with MyST-NB, because everything installs with pip and works without a network.
-Jupyter Book 2 (mystmd) was not an option, because it runs on Node.js, and asks a server for its
-theme at the first build (https://github.com/jupyter-book/mystmd/issues/210).
+We use Sphinx with MyST-NB because both install with pip and work offline. Jupyter Book 2 (mystmd)
+was not an option, because it requires Node.js and downloads its theme during the first build
+(https://github.com/jupyter-book/mystmd/issues/210).
 """
 
 import os
@@ -15,19 +15,18 @@ project = "TensorFlow in notebooks"
 html_title = project
 language = "en"
 
-# The launch buttons need the repository's public address, which is set only here and does not exist
-# yet.
+# The launch buttons need the repository's public URL. The repository is not public yet.
 repository = os.environ.get("COURSE_REPOSITORY", "").rstrip("/")
 hub = os.environ.get("COURSE_HUB_URL", "").rstrip("/")
 
-# The files to read. The source folder is the repository, so links between files work in the book.
+# Use the repository as the source folder, so that links between files also work in the book.
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
     "notebooks/*.ipynb",
     "notebooks/*.md",
     "notebooks/exercises/*.ipynb",
-    # The instructor's guide and the README link to these files.
+    # Include these files because the instructor's guide and the README link to them.
     "README.md",
     "CONTRIBUTING.md",
     "packages/nbval-tolerance/README.md",
@@ -37,31 +36,31 @@ include_patterns = [
 exclude_patterns = [".*", "**/.*"]
 extensions = ["myst_nb", "sphinx_copybutton", "figures", "folded", "hub", "live", "mathml"]
 
-# Show notebooks as they are stored. The build executes nothing, and pages do not load ipywidgets.
+# Show the stored outputs: the build does not execute notebooks, and pages do not load ipywidgets.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
 
-# Read Markdown as JupyterLab does, including the anchors of headings.
+# Parse Markdown as JupyterLab does, with the same heading anchors.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# No table of contents lists the exercises, because lessons link to them. A test looks for pages
-# that nothing links to. MyST-NB does not know the format in which our pads and films are stored,
-# but the extension `live` handles it.
+# Exercises are not in a table of contents, because the lessons link to them. A test reports pages
+# without incoming links. MyST-NB does not know the MIME types of our pads and films, which the
+# `live` extension handles.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
 
-# Formulas are MathML, which browsers, screen readers and printers handle without any script.
+# Browsers render MathML without scripts, and screen readers can read it.
 html_math_renderer = "mathml"
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_scaled_image_link = False  # do not link a figure to its file, which is only twice as large
-# The theme writes an empty mode into each page, and then warns about it in the browser's console.
+html_scaled_image_link = False  # the linked file would show little more detail
+# Set each page's colour mode, because the theme leaves it empty and then logs a warning.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
-html_sourcelink_suffix = ""  # the button downloads lesson.ipynb, not lesson.ipynb.txt
+html_sourcelink_suffix = ""  # offer lesson.ipynb for download, not lesson.ipynb.txt
 html_show_copyright = False
 html_show_sphinx = False
 html_domain_indices = False

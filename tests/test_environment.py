@@ -61,7 +61,7 @@ def test_a_set_up_that_was_interrupted_starts_afresh(clone, commands, capsys):
 def test_a_foreign_environment_is_not_touched(clone, commands):
     (clone / ".venv").mkdir()
     (clone / ".venv" / "somebody-elses").touch()
-    with pytest.raises(SystemExit, match="this project did not make it"):
+    with pytest.raises(SystemExit, match="was not created by this project"):
         environment.make()
     assert (clone / ".venv" / "somebody-elses").exists()
     assert commands == []
@@ -71,7 +71,7 @@ def test_a_link_to_another_environment_is_not_touched(clone, commands, tmp_path_
     other = tmp_path_factory.mktemp("other")
     (other / "tfcourse-begun").touch()
     (clone / ".venv").symlink_to(other)
-    with pytest.raises(SystemExit, match="this project did not make it"):
+    with pytest.raises(SystemExit, match="was not created by this project"):
         environment.make()
     assert (other / "tfcourse-begun").exists()
 
@@ -83,7 +83,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
     (clone / ".course" / "hub").mkdir(parents=True)
     with open(clone / ".course" / "hub" / "lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit, match="JupyterHub is running"):
+        with pytest.raises(SystemExit, match="JupyterHub is still using"):
             environment.make()
     assert (clone / ".venv" / "tfcourse-ready").exists()
     environment.make()
@@ -103,7 +103,7 @@ def test_a_failing_step_leaves_no_environment_that_seems_ready(clone, commands, 
 
     monkeypatch.setattr(environment, "run", fail)
     monkeypatch.setattr(sys, "argv", ["environment.py"])
-    with pytest.raises(SystemExit, match="starts afresh"):
+    with pytest.raises(SystemExit, match="Run the same make command again"):
         environment.main()
     assert not (clone / ".venv" / "tfcourse-ready").exists()
 

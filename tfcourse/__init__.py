@@ -1,3 +1,3 @@
-"""The Python code behind the TensorFlow course; the lessons themselves import none of it."""
+"""The TensorFlow course's infrastructure, which the lessons do not import."""
 
 __version__ = "0.1.0"

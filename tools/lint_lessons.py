@@ -1,8 +1,8 @@
 """Check notebooks against the rules in CONTRIBUTING: `python tools/lint_lessons.py NOTEBOOK ...`.
 
-Established linters do most of the work. PyMarkdown checks the Markdown (order of headings, lists,
-bare URLs, pictures without alternative text, …). Ruff checks the code and codespell checks the
-spelling; pre-commit runs both in addition to this script. This module implements only the rules
+Established linters do most of the work. This script runs PyMarkdown, which checks the Markdown
+(order of headings, lists, bare URLs, pictures without alternative text, …). Separately, pre-commit
+runs Ruff for the code and codespell for the spelling. This script itself implements only the rules
 that are specific to this course.
 """
 
@@ -24,22 +24,22 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # the limit for a code cell that is not folded; blank lines do not count
-# `interactive` is a folder beside the lessons.
+MOST_LINES = 16  # per visible code cell, not counting blank lines
+# `interactive` is a package in the lessons' folder.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # words of text and lines of code that a learner reads per minute
+WORDS, LINES = 200, 10  # the reading speed per minute: words of text, lines of code
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-# Apart from names, a heading has only one capital, at its start.
+# Names that are capitalised in headings, which otherwise use sentence case.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
 PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**"]
 
 
 def main() -> int:
-    """Print the problems of the given notebooks; return 1 if there are any."""
+    """Print the problems found in the given notebooks; return 1 if there are any."""
     parser = argparse.ArgumentParser(description="Check notebooks against the course's rules.")
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     found = [
@@ -57,23 +57,24 @@ def main() -> int:
 def is_lesson(path: Path) -> bool:
     """Return whether a notebook is a lesson.
 
-    Lessons have a fixed frame; exercises and solutions do not.
+    `frame` and `quiz` apply only to lessons, not to exercises or solutions.
     """
     return path.parent.name == "notebooks"
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message for each place where a notebook breaks a rule."""
+    """Return a message for each violation of a rule in a notebook."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
 
 
 def markdown(notebook: NotebookNode) -> Iterator[str]:
-    """Check all text cells with PyMarkdown, joined into one page."""
+    """Join all Markdown cells into one page, and check it with PyMarkdown."""
     page = "\n\n".join(cell.source.strip() for cell in text_cells(notebook)) + "\n"
     linter = PyMarkdownApi()
-    # These rules forbid long lines, HTML (which our folded answers need), and JupyterLab's anchors.
+    # Disable the rules against long lines, HTML (which our collapsed answers need) and JupyterLab's
+    # anchors.
     for rule in ("md013", "md033", "md051"):
         linter.disable_rule_by_identifier(rule)
     lines = page.splitlines()
@@ -85,7 +86,7 @@ def markdown(notebook: NotebookNode) -> Iterator[str]:
 
 
 def headings(notebook: NotebookNode) -> Iterator[str]:
-    """Check that headings are in sentence case, and that each section starts a new cell."""
+    """Check that headings use sentence case and are at the start of a cell."""
     for cell in text_cells(notebook):
         for heading in re.findall(r"^#+ (.+)$", cell.source, re.M):
             later = re.findall(r"[\w-]+", re.sub(r"^\d+\. ", "", heading))[1:]
@@ -96,7 +97,7 @@ def headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def code(notebook: NotebookNode) -> Iterator[str]:
-    """Check that code cells are short, and import only packages that every learner has."""
+    """Check that code cells are short and import only packages that every learner has."""
     for where, cell in code_cells(notebook):
         folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
         lines = len([line for line in cell.source.splitlines() if line.strip()])
@@ -110,7 +111,7 @@ def code(notebook: NotebookNode) -> Iterator[str]:
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
-    """Check that no text, code or output contains a path that exists on only one machine."""
+    """Check that no text, code or output contains an absolute path from one computer."""
     for cell in notebook.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -122,7 +123,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
-    """Check that outputs come from one clean run, and that figures have an alternative text."""
+    """Check that the outputs come from one clean run, and that figures have alternative texts."""
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
@@ -135,10 +136,9 @@ def stored(notebook: NotebookNode) -> Iterator[str]:
 
 
 def frame(notebook: NotebookNode) -> Iterator[str]:
-    """Check a lesson's frame.
+    """Check the parts that every lesson must have.
 
-    A lesson says what it is for and how long it takes, ends with its new words, and links to the
-    next lesson.
+    A lesson must state its goals and its duration, list its new words, and link to the next lesson.
     """
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     if not re.match(r"# .+\n\n\*\*About \d+ minutes\b", page):
@@ -161,14 +161,15 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has folded options with reasons, and exactly one right option."""
+    """Check that each question has collapsed answers with explanations, only one of them
+    correct."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)
     if not 3 <= len(parts) <= 5:
         yield f"{len(parts)} questions under '## Check yourself'; write 3 to 5 like '**1. … ?**'"
     for number, part in enumerate(parts, 1):
-        # Without blank lines around it, an answer would not be rendered as Markdown.
+        # An answer is rendered as Markdown only if there are blank lines before and after it.
         options = re.findall(
             r"<details><summary>[^\n]+</summary>\n\n(.+?)\n\n</details>", part, re.S
         )
@@ -186,9 +187,9 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
 
 
 def minutes(cells: list[NotebookNode]) -> float:
-    """Return how many minutes it takes to read the text and the code that is not folded."""
+    """Return the estimated number of minutes for reading the text and the visible code."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Learners do not read pictures' alternative texts, URLs or HTML tags.
+    # Do not count alternative texts, URLs and HTML tags.
     text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source
@@ -200,7 +201,7 @@ def minutes(cells: list[NotebookNode]) -> float:
 
 
 def links(page: Path) -> Iterator[str]:
-    """Check that the course's internal links work, and that a lesson links to the next one."""
+    """Check that links between the course's files work, and that a lesson links to the next one."""
     text = page_text(page)
     for picture, label, target in LINK.findall(text):
         path, _, anchor = target.partition("#")
@@ -223,7 +224,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 def page_text(path: Path) -> str:
-    """Return the text of a Markdown file, or of a notebook's text cells."""
+    """Return the text of a Markdown file, or of a notebook's Markdown cells."""
     if path.suffix == ".md":
         return path.read_text()
     return "\n\n".join(cell.source for cell in text_cells(nbformat.read(path, as_version=4)))
@@ -231,16 +232,16 @@ def page_text(path: Path) -> str:
 
 @cache
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, as JupyterLab, GitHub and the book name them."""
+    """Return the anchors that JupyterLab, GitHub and the book generate for a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page_text(path), re.M)
     found = {heading.replace(" ", "-") for heading in headings}
-    if path.suffix == ".md" and "packages" in path.parts:  # GitHub and the book use these
+    if path.suffix == ".md" and "packages" in path.parts:  # GitHub's anchors
         found |= {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
     return found
 
 
 def text_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Return the Markdown cells."""
+    """Return a notebook's Markdown cells."""
     return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 

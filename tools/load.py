@@ -1,10 +1,10 @@
-"""Measure how many learners one hub can serve: `make bench-load`, on an idle machine.
+"""Measure how many learners a single hub can serve: `make bench-load`, on an idle machine.
 
-The hub is Zero to JupyterHub's, with our image's configuration (tests/chart.py). The hub, its
-proxy, its database and an OpenID provider are real, and all run on this machine. Learners log in
-one after another, start a server, work in it, lose their connection once, and stop the server.
-Their servers are stand-ins (stand_in_servers.py), because no machine here has room for two thousand
-real ones.
+The hub uses the configuration of Zero to JupyterHub and of our image (tests/chart.py). The hub, its
+proxy, its database and an OpenID provider are real, and all run on this host. Simulated learners
+log in one after another, start a server, work, reconnect once, and stop the server. The servers are
+stand-ins (stand_in_servers.py), because two thousand real ones would need far more memory than we
+have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from chart import ChartHub, Cluster
 from hubs import free_ports
 from postgres import Postgres
 
-# The hub's configuration, with servers that stand in for pods.
+# Replace the spawner in the hub's configuration.
 CONFIG = """
 import sys
 sys.path.insert(0, {here!r})
@@ -51,16 +51,16 @@ c.JupyterHub.authenticate_prometheus = False
 {more}
 """
 
-# Seconds between two requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
-# while a learner only looked at lesson 00.
+# Seconds between the requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
+# while lesson 00 was open and the learner only read.
 TAB = 180 / 154
-CELL = 30.0  # seconds between two cells that a learner runs
+CELL = 30.0  # seconds between the cells that a learner runs
 
 STEPS = ("log-in", "start", "WebSocket", "cell", "request of a tab", "reconnection", "stop")
 
 
 def main() -> None:
-    """Run the measurements, and print a table in Markdown."""
+    """Run all measurements, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, nargs="+", default=[100, 500, 1000, 2000])
     databases = ["sqlite", "postgresql"]
@@ -77,7 +77,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="lines for the hub's configuration")
     options = parser.parse_args()
-    # A shell makes background processes ignore SIGINT, which the hub uses to stop its idle culler.
+    # The hub stops its idle culler with SIGINT, but shells make background processes ignore that
+    # signal, so restore the handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
@@ -101,7 +102,7 @@ def say(text: str) -> None:
 
 
 class LoadedHub(ChartHub):
-    """A hub whose processes are measured separately."""
+    """A hub, an OpenID provider and stand-in servers, each running in its own process."""
 
     def __init__(self, folder: Path, cluster: Cluster, settings: list[str]):
         self.provider_port = free_ports()
@@ -124,14 +125,14 @@ class LoadedHub(ChartHub):
         self.processes["learners"] = psutil.Process()
 
     def start(self) -> None:
-        """Start the stand-in, the provider, the proxy and the hub."""
+        """Start the stand-in servers, the OpenID provider, the proxy and the hub."""
         here = Path(__file__).parent
         self.launch("servers", str(here / "stand_in_servers.py"), str(self.servers_port))
         self.launch("provider", "-m", "oidc_provider_mock", "--port", str(self.provider_port))
         super().start()
 
     def restart_hub(self) -> float:
-        """Restart the hub as a rollout does; return how many seconds the hub was down."""
+        """Restart the hub as a rollout does; return the downtime in seconds."""
         began = time.monotonic()
         self.processes["hub"].terminate()
         self.processes["hub"].wait(60)
@@ -141,7 +142,7 @@ class LoadedHub(ChartHub):
 
 @contextlib.contextmanager
 def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
-    """Start a hub, and remove it at the end; keep its logs only if the run fails."""
+    """Run a hub, and remove it afterwards; keep its logs only if an error occurs."""
     folder = Path(tempfile.mkdtemp(prefix="course-load-"))
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster(folder))
@@ -161,7 +162,7 @@ def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
 
 
 class Meter:
-    """A meter that samples the CPU time and memory of processes every few seconds."""
+    """Samples the CPU time and memory of processes every few seconds."""
 
     def __init__(self, processes: dict[str, psutil.Process]):
         self.processes = processes
@@ -172,8 +173,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # PostgreSQL has a process for each connection, and the hub has one for each
-                    # service.
+                    # Include child processes, of which PostgreSQL has one per connection and the
+                    # hub one per service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -182,9 +183,9 @@ class Meter:
             await asyncio.sleep(5)
 
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
-        """Return how many processors a process used on average, and in its busiest 30 s."""
+        """Return how many processors a process used: the average, and the maximum over 30 s."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # the period was too short for a sample
+        if not samples:  # the period is too short
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])
@@ -195,7 +196,7 @@ class Meter:
         return whole, max(rates, default=whole)
 
     def memory(self, name: str) -> float:
-        """Return the peak memory of a process in MiB."""
+        """Return the peak memory use of a process in MiB."""
         return max(memory for _, _, memory in self.samples[name]) / 2**20
 
 
@@ -203,7 +204,7 @@ class Meter:
 
 
 class Load:
-    """A class of learners, with the measurements that are taken while they work."""
+    """A group of simulated learners, and the measurements taken while they work."""
 
     def __init__(self, hub: LoadedHub, learners: int, options: argparse.Namespace):
         self.hub, self.learners, self.options = hub, learners, options
@@ -214,9 +215,9 @@ class Load:
         self.meter = Meter(hub.processes)
 
     async def run(self) -> None:
-        """Let all learners arrive, work and leave."""
+        """Simulate all learners' visits, and restart the hub halfway."""
         self.began = time.monotonic()
-        # Reuse connections to the proxy, as an ingress does.
+        # Reuse connections to the proxy, as an ingress controller does.
         self.connector = aiohttp.TCPConnector(limit=0)
         self.over = asyncio.Event()
         watching = [asyncio.create_task(self.meter.run()), asyncio.create_task(self.tell())]
@@ -247,11 +248,11 @@ class Load:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure how long a step takes; if it fails, count the failure instead."""
+        """Measure the duration of a step; if the step fails, count the failure instead."""
         began = time.monotonic()
         try:
             yield
-        # aiohttp raises a TypeError for an unexpected kind of message, such as a closed WebSocket.
+        # aiohttp raises a TypeError if it receives an unexpected type of message, such as CLOSE.
         except (aiohttp.ClientError, TimeoutError, TypeError, FailedError) as error:
             what = re.sub(r"learner\d+", "NAME", f"{type(error).__name__}: {error}")
             self.failures[f"{name}: {what}"] += 1
@@ -259,7 +260,7 @@ class Load:
         self.seconds[name].append(time.monotonic() - began)
 
     def figures(self) -> dict[str, str]:
-        """Return the measurements as text, by name."""
+        """Return the measurements, formatted as text, by name."""
         found = {}
         for step, seconds in self.seconds.items():
             cuts = (
@@ -292,7 +293,7 @@ class Load:
 
 
 def hub_metrics(url: str) -> tuple[float, float]:
-    """Return how many requests the hub has had so far, and how often its event loop stalled."""
+    """Return how many requests the hub has received, and how often its event loop has stalled."""
     text = requests.get(f"{url}/hub/metrics", timeout=60).text
     samples: Counter[tuple[str, str | None]] = Counter()
     for family in text_string_to_metric_families(text):
@@ -304,7 +305,7 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """A step of a simulated learner, such as the log-in, failed."""
+    """Raised if a simulated learner's step, such as logging in, fails."""
 
 
 class Learner:
@@ -314,17 +315,17 @@ class Learner:
         self.load, self.url, self.name = load, load.hub.url, f"learner{number}"
         self.server = f"{self.url}/user/{self.name}"
         self.chance = random.Random(number)
-        self.parts: set[str] = set()  # parts of pages that the browser has cached
-        self.settled = asyncio.Event()  # the learner has a server, or has given up
+        self.parts: set[str] = set()  # cached scripts, styles and images
+        self.settled = asyncio.Event()  # has a server, or has failed
 
     async def run(self) -> None:
-        """Simulate the learner's whole visit: arrive, work and leave."""
+        """Log in, start a server, work, reconnect once, and stop the server."""
         load = self.load
         await asyncio.sleep(self.chance.uniform(0, load.options.within))
         async with aiohttp.ClientSession(
             connector=load.connector,
             connector_owner=False,
-            cookie_jar=aiohttp.CookieJar(unsafe=True),  # the hub has an IP address, not a name
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # allow cookies from an IP address
             headers={"Sec-Fetch-Mode": "navigate"},
             timeout=aiohttp.ClientTimeout(total=120),
         ) as self.session:
@@ -342,7 +343,7 @@ class Learner:
                 await self.stop()
 
     async def log_in(self) -> None:
-        """Log in through the provider, from the first page to the picker."""
+        """Open the hub, log in through the OpenID provider, and load the picker."""
         with self.load.step("log-in"):
             await self.page("GET", f"{self.url}/hub/")
             async with self.session.get(
@@ -352,7 +353,7 @@ class Learner:
             await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
 
     async def start_server(self) -> None:
-        """Press Start, and wait until JupyterLab appears, as the page does."""
+        """Start a server from the picker, and wait until JupyterLab loads."""
         with self.load.step("start"):
             form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
             while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
@@ -362,7 +363,7 @@ class Learner:
             await self.page("GET", f"{self.server}/lab", ends="/lab")
 
     async def wait_for_server(self) -> None:
-        """Read the hub's events until the server is ready."""
+        """Follow the hub's progress events until the server is ready."""
         progress = f"{self.url}/hub/api/users/{self.name}/server/progress"
         async with self.session.get(progress, params={"_xsrf": self.xsrf()}) as events:
             async for line in events.content:
@@ -374,7 +375,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Use an open notebook for the given number of seconds, or until the class is over."""
+        """Work in a notebook for a number of seconds, or until the class ends."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):
@@ -391,14 +392,14 @@ class Learner:
                 left = min(end - time.monotonic(), load.pause)
                 if load.over.is_set() or left < 0:
                     return
-                # Only the server's pings arrive here, and a browser answers those immediately.
+                # Receive and answer the server's pings; any other message is an error.
                 with contextlib.suppress(TimeoutError):
                     await socket.receive(timeout=left)
                     with load.step("WebSocket"):
                         raise FailedError("it was closed")
 
     async def stop(self) -> None:
-        """Stop the server, as the button on the hub's page does."""
+        """Stop the server as the button on the hub's page does."""
         await asyncio.sleep(self.chance.uniform(0, self.load.options.leave))
         server = f"{self.url}/hub/api/users/{self.name}/server"
         with self.load.step("stop"):
@@ -406,9 +407,9 @@ class Learner:
                 check(reply)
 
     async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
-        """Load a page, and the parts of it that this browser has not cached.
+        """Load a page, and any of its scripts, styles and images that are not cached yet.
 
-        Return how many seconds the hub asks the learner to wait before trying again, or 0.
+        Return the number of seconds after which the hub asks to retry, or 0.
         """
         async with self.session.request(method, url, **content) as reply:
             text = await reply.text()
@@ -423,18 +424,18 @@ class Learner:
         return 0
 
     async def fetch(self, url: str) -> None:
-        """Load a URL, and discard its content."""
+        """Load a URL, and discard the content."""
         async with self.session.get(url) as reply:
             await reply.read()
         check(reply)
 
     def xsrf(self) -> str:
-        """Return the XSRF token, which protects forms against forgery."""
+        """Return the XSRF token, which the hub requires in forms and API requests."""
         return self.session.cookie_jar.filter_cookies(URL(f"{self.url}/hub/"))["_xsrf"].value
 
 
 def check(reply: aiohttp.ClientResponse) -> None:
-    """Raise FailedError for an HTTP error."""
+    """Raise FailedError if the response is an HTTP error."""
     if reply.status >= 400:
         raise FailedError(f"HTTP {reply.status} from {reply.url.path}")
 

@@ -1,14 +1,14 @@
-"""Prove that the comparison of lessons raises no false alarms and misses no mistakes.
+"""Show that the comparison of lessons causes no false alarms and misses no mistakes.
 
-`python tools/prove.py` runs each lesson many times. Each run uses a copy of the lesson with its
-stored outputs and one change. The changes in `variations.toml` are honest, such as a different
-number of threads or a different instruction set, and all of them must pass. The changes in
-`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label, and all of them
+`python tools/prove.py` runs each lesson many times, each time with one change, and compares the
+results with the stored outputs. The changes in `variations.toml` are harmless, such as another
+number of threads or another instruction set; all of these runs must pass. The changes in
+`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label; all of these runs
 must fail.
 
-Each result is stored as soon as it is available. An interrupted proof resumes where it stopped, and
-repeats only the runs that a change affects. After a change to the comparison, to tags or to stored
-outputs, the computed outputs of earlier runs are compared again.
+Each result is saved immediately, so an interrupted proof resumes where it stopped. A run is
+repeated only if its code or its packages have changed. If the comparison, the tags or the stored
+outputs have changed, the computed outputs from earlier runs are compared again.
 """
 
 from __future__ import annotations
@@ -41,33 +41,34 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# These variables set how many threads TensorFlow and OpenBLAS use. One thread each is fastest when
-# runs share the cores.
+# Environment variables for the number of threads of TensorFlow and OpenBLAS. With several runs at a
+# time, one thread each is fastest.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-LOCKS = ("build", "cpu", "test")  # the locks in requirements/ that a run needs
-PREPARING = threading.Lock()  # two runs may need the same package
-RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, but longer on a busy machine
+LOCKS = ("build", "cpu", "test")  # the lock files in requirements/ to install for a run
+PREPARING = threading.Lock()  # two runs can need the same package
+RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, or longer on a busy host
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a lesson: as it would run on another machine, or with a mistake in it.
+    """One way to run a lesson: in another environment, or with a mistake in its code.
 
     Attributes
     ----------
     kind
         `variation` (must pass) or `mutation` (must fail).
     edits
-        Changes to the lesson's code, for `edit`.
+        Changes to the lesson's code; see `edit`.
     environment
         Environment variables for the run.
     install
-        Packages, as pip names them, that take precedence over those of the environment.
+        Requirements for pip. These packages take precedence over those in the environment.
     python
-        A version of Python, which gets its own environment; empty for the Python that runs this
+        The Python version for which to create an environment; empty for the Python that runs this
         script.
     argued
-        Why the mutation cannot be distinguished from an honest variation; empty if it can.
+        The reason why the mutation cannot be distinguished from a harmless variation; empty if it
+        can.
     """
 
     kind: str
@@ -81,57 +82,58 @@ class Variant:
 
 @dataclass(eq=False)
 class Job:
-    """A lesson and the variant to run it in."""
+    """A lesson, and the variant in which to run it."""
 
     lesson: Path
     variant: Variant
 
     @cached_property
     def key(self) -> str:
-        """Return a hash of everything that the run depends on: packages, code, variant."""
+        """Return a hash of the run's inputs: packages, code and variant."""
         variant = asdict(self.variant)
-        del variant["argued"]  # an argument does not change the result
+        del variant["argued"]  # does not affect the outputs
         code = [cell.source for cell in read(self.lesson).cells if cell.cell_type == "code"]
         parts = [*locks(), *code, json.dumps(variant, sort_keys=True)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def judge(self) -> str:
-        """Return a hash of what the verdict depends on: comparison, tags, stored outputs."""
+        """Return a hash of the comparison's code and of the lesson's file, including its
+        outputs."""
         return hashlib.sha256((comparison() + digest(self.lesson)).encode()).hexdigest()
 
     @property
     def title(self) -> str:
-        """Return a readable name for the run."""
+        """Return the job's name for messages."""
         return f"{self.lesson.stem}: {self.variant.name}"
 
     @property
     def folder(self) -> str:
-        """Return the name of the run's folder."""
+        """Return the name of the folder for the job's files."""
         return f"{self.lesson.stem}-{re.sub(r'[^a-z0-9]+', '-', self.variant.name.lower())}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run.
+    """The result of running a job.
 
     Attributes
     ----------
     outcome
-        `passed`, `failed`, `broken` (the run itself went wrong and proves nothing), or `skipped`
-        (the machine lacks what the run needs).
+        `passed`, `failed`, `broken` (an error occurred in the run itself, which therefore proves
+        nothing), or `skipped` (the required Python is not installed).
     cell
-        For a failure, the first cell that differs, numbered as in the lesson; otherwise the cell
+        After a failure, the first cell that differs, numbered as in the lesson; otherwise, the cell
         that used the largest share of its tolerance.
     message
-        For a failure, the cell's first difference; otherwise the line with the largest share.
+        After a failure, the cell's first difference; otherwise, the line with the largest share.
     used
-        The largest share of a tolerance that was used, where 1.0 is all of it; None if no number
-        moved or the plugin does not report the share.
+        The largest share of a tolerance that was used: 1.0 is the whole tolerance; None if the
+        share is unknown.
     seconds
         The duration of the run, in seconds.
     judged
-        A hash of the comparison and of the stored outputs that gave this result.
+        A hash of the comparison's code and the stored outputs on which this result is based.
     """
 
     key: str
@@ -147,11 +149,11 @@ class Result:
 
 
 class PlanError(Exception):
-    """An edit does not fit its lesson, or a table is invalid."""
+    """Raised if an edit cannot be applied to its lesson, or if a table is invalid."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the jobs that have no result yet, and print the tables; return 1 if the proof fails."""
+    """Run all jobs without a stored result, and print the tables; return 1 if the proof fails."""
     options = parse(arguments)
     try:
         jobs = plan(options.notebooks, options.plan, options.lessons)
@@ -185,7 +187,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the command-line options."""
     parser = argparse.ArgumentParser(
         prog="python tools/prove.py",
-        description="Show that honest variations of the lessons pass and that mistakes fail.",
+        description="Show that harmless variations of the lessons pass and that mistakes fail.",
         epilog="The exit code is 1 if a variation failed, a mutation passed, or a run is missing.",
     )
     parser.add_argument("lessons", nargs="*", help="numbers or names: 05 06 (default: all)")
@@ -233,12 +235,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
-    """Return all runs: each lesson that has mutations, with each variation and each mutation.
+    """Return all jobs: each lesson with every variation and with each of its mutations.
 
     Raises
     ------
     PlanError
-        If a table names a lesson, or contains an argument for a mutation, that does not exist.
+        If a table refers to a lesson or a mutation that does not exist.
     """
     variations = []
     for name, entry in tomllib.loads((folder / "variations.toml").read_text()).items():
@@ -268,7 +270,7 @@ def plan(notebooks: Path, folder: Path, names: list[str]) -> list[Job]:
 
 
 def check(jobs: list[Job]) -> list[str]:
-    """Return a complaint about each run whose edits do not fit its lesson or change nothing."""
+    """Return a message for each job whose edits cannot be applied or change nothing."""
     complaints = []
     folders = Counter(job.folder for job in jobs)
     for job in jobs:
@@ -286,7 +288,7 @@ def check(jobs: list[Job]) -> list[str]:
 
 
 def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
-    """Copy the files that lessons load from their folder: the figures' style and the widgets."""
+    """Copy the files that lessons load from their folder: the style sheet and the widgets."""
     for path in notebooks.iterdir():
         if path.suffix == ".mplstyle":
             shutil.copy(path, folder)
@@ -295,18 +297,18 @@ def copy_what_lessons_import(notebooks: Path, folder: Path) -> None:
 
 
 def read(lesson: Path) -> NotebookNode:
-    """Return a new copy of a lesson, which the caller may change."""
+    """Return a copy of a lesson, which the caller can change."""
     return copy.deepcopy(read_once(lesson))
 
 
 @cache
 def read_once(lesson: Path) -> NotebookNode:
-    """Return a lesson as stored in its file."""
+    """Return a lesson, reading its file only once; the caller must not change it."""
     return nbformat.read(lesson, as_version=4)
 
 
 def edit(notebook: NotebookNode, edits: list) -> None:
-    """Change a lesson's code in place; leave its stored outputs as they are.
+    """Change a lesson's code in place, but not its stored outputs.
 
     Parameters
     ----------
@@ -314,8 +316,8 @@ def edit(notebook: NotebookNode, edits: list) -> None:
         The lesson.
     edits
         Each edit has one of three forms: `[old, new]`, where `old` must occur exactly once in the
-        code; `{twice = text}`, which runs the cell with that text twice; or `{swap = [text,
-        text]}`, which swaps the two cells with these texts.
+        code; `{twice = text}`, which repeats the cell that contains the text; or `{swap = [text,
+        text]}`, which swaps the two cells that contain these texts.
 
     Raises
     ------
@@ -361,7 +363,7 @@ def find(notebook: NotebookNode, text: str) -> int:
 
 @cache
 def locks() -> list[str]:
-    """Return what all runs depend on: the packages that compute and draw, and this Python."""
+    """Return the versions of Python and of the packages on which the outputs depend."""
     lock = (ROOT / "requirements" / "cpu.txt").read_text()
     names = "tensorflow[a-z-]*|keras|numpy|ml-dtypes|matplotlib|pillow|contourpy|fonttools"
     return [*sorted(re.findall(rf"^(?:{names})==[^ ]+", lock, re.M)), sys.version]
@@ -384,7 +386,7 @@ def digest(path: Path) -> str:
 
 
 def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
-    """Run `jobs`, several at a time; store each result when it is available, and return all."""
+    """Run several jobs at a time; save each result immediately, and return all results."""
     results: dict[str, Result] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
         pending = [pool.submit(run, job, options) for job in jobs]
@@ -393,16 +395,16 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 result = future.result()
                 results[result.key] = result
                 with (options.output / "results.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(asdict(result)))  # \n ends a truncated line
+                    file.write("\n" + json.dumps(asdict(result)))  # \n ends any truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
-        except BaseException:  # such as Ctrl-C, which the runs receive, too
+        except BaseException:  # such as Ctrl-C, which also stops the runs
             pool.shutdown(cancel_futures=True)
             raise
     return results
 
 
 def run(job: Job, options: argparse.Namespace) -> Result:
-    """Run one lesson in one variant, in its own process."""
+    """Run a job in a separate process; return its result."""
     about = (job.key, job.lesson.stem, job.variant.kind, job.variant.name)
     try:
         with PREPARING:
@@ -422,12 +424,13 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     command = [place.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", folder]
     command += ["-o", "addopts=", "-p", "no:cacheprovider", "--nbval", "--nbval-tolerance"]
     command += ["--nbval-tolerance-config", ROOT / "pyproject.toml"]
-    # The plugin's own check of source against outputs would catch every edit without running it.
+    # Deselect the plugin's test that the stored outputs match the source code, which would fail
+    # after every edit.
     command += ["--deselect", f"{job.lesson.name}::stored state"]
     command += ["--junitxml", folder / "junit.xml"]
     command += ["--nbval-tolerance-dir", folder]
     if job.variant.kind == "mutation":
-        command += ["-x"]  # one cell that catches the mutation is enough
+        command += ["-x"]  # one failing cell is enough
 
     began = time.monotonic()
     with (folder / "log.txt").open("w") as log:
@@ -457,11 +460,11 @@ def run(job: Job, options: argparse.Namespace) -> Result:
 
 
 def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
-    """Return whether a job needs no run; if so, update its result in `known`.
+    """Compare a job's stored outputs again; return whether `known` now has a current result.
 
-    The current comparison judges the outputs that the job's last run computed. A mutation's run
-    stops at the cell that catches the mutation, so if that cell no longer catches it, there are no
-    later outputs to compare.
+    The current comparison is applied to the outputs that the job's last run computed. A mutation's
+    run stops at the first cell that catches the mutation. If that cell no longer catches it, the
+    job must therefore run again, to compute the outputs of later cells.
     """
     result = known.get(job.key)
     if result is None or result.outcome not in ("passed", "failed"):
@@ -476,7 +479,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     except FileNotFoundError:
         return False
     if probes(notebook) != probes(computed):
-        return False  # the run did not compute the probes that are compared now
+        return False  # the last run had other probes
     numbers = cell_names(read(job.lesson), notebook)
     results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
@@ -502,13 +505,13 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
 
 
 def probes(notebook: NotebookNode) -> list[dict[str, str] | None]:
-    """Return each code cell's probes."""
+    """Return the probes of each code cell."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [cell.metadata.get("regression", {}).get("probes") for cell in cells]
 
 
 def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
-    """Return a run's environment variables: this process's own, and those of the variant."""
+    """Return a run's environment variables: those of this process and of the variant."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     inherited.setdefault("KERAS_HOME", str(ROOT / ".course" / "keras"))
     inherited["PYTHONPATH"] = os.pathsep.join(map(str, place.packages))
@@ -519,19 +522,19 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """The Python of a run, and folders whose packages take precedence over installed ones."""
+    """A Python executable, and folders with packages that take precedence over its own."""
 
     python: str
     packages: tuple[Path, ...] = ()
 
 
 def prepare(variant: Variant, output: Path) -> Place:
-    """Return the Python and packages for a variant; on first use, install them.
+    """Return the Python and the packages for a variant; install them if necessary.
 
     Raises
     ------
     LookupError
-        If this machine does not have the variant's Python.
+        If the variant's version of Python is not installed.
     """
     python = sys.executable
     uv = Path(python).with_name("uv")
@@ -547,7 +550,7 @@ def prepare(variant: Variant, output: Path) -> Place:
             pip = [uv, "pip", "install", "--quiet", "--python", python]
             locks = [f"--requirements={ROOT / 'requirements' / n}.txt" for n in LOCKS]
             subprocess.run([*pip, "--compile-bytecode", "--require-hashes", *locks], check=True)
-            # The course's package provides the kernels' settings.
+            # The course's own package contains the kernel settings.
             own = ["--editable", ROOT, "--editable", ROOT / "packages" / "nbval-tolerance"]
             subprocess.run([*pip, "--no-deps", "--no-build-isolation", *own], check=True)
             (home / "ready").touch()
@@ -567,7 +570,7 @@ def prepare(variant: Variant, output: Path) -> Place:
 
 
 def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
-    """Map the edited notebook's `Cell N` to the original's; a repeated cell shifts later ones."""
+    """Map each cell's name (`Cell N`) in the edited notebook to its name in the original."""
     old = {
         cell.id: f"Cell {number}"
         for number, cell in enumerate(c for c in original.cells if c.cell_type == "code")
@@ -580,7 +583,7 @@ def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
 
 
 def first_failure(report: Path) -> tuple[str, str]:
-    """Return the name of the first failed item in a JUnit report, and its message's first line."""
+    """Return the first failed test in a JUnit report: its name, and its message's first line."""
     for case in ElementTree.parse(report).iter("testcase"):
         failure = case.find("failure")
         failure = case.find("error") if failure is None else failure
@@ -590,12 +593,12 @@ def first_failure(report: Path) -> tuple[str, str]:
 
 
 def headline(text: str) -> str:
-    """Return a message's first line, without the names of the lesson and the cell."""
+    """Return the first line of a message, without the names of the lesson and the cell."""
     return re.sub(r"^\S+\.ipynb, Cell \d+, shown as \[\d*\]: ", "", text.partition("\n")[0])
 
 
 def largest_share(report: Path) -> tuple[float | None, str, str]:
-    """Return the largest share of a tolerance that a number used, with its cell and its line."""
+    """Return the largest share of a tolerance that a number used, its cell, and its line."""
     if not report.exists():
         return None, "", ""
     moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]
@@ -607,7 +610,7 @@ def largest_share(report: Path) -> tuple[float | None, str, str]:
 
 
 def read_results(file: Path) -> dict[str, Result]:
-    """Return the results stored so far, by key."""
+    """Return all stored results, by key."""
     if not file.exists():
         return {}
     results = {}
@@ -615,7 +618,7 @@ def read_results(file: Path) -> dict[str, Result]:
         try:
             result = Result(**json.loads(line))
         except (json.JSONDecodeError, TypeError):
-            continue  # the line was truncated when the proof was killed
+            continue  # the line was truncated by an interruption
         results[result.key] = result
     return results
 
@@ -624,7 +627,7 @@ def read_results(file: Path) -> dict[str, Result]:
 
 
 def hole(job: Job, result: Result | None) -> bool:
-    """Return whether a run leaves a gap in the proof."""
+    """Return whether a job does not support the proof: its result is missing, broken or wrong."""
     if result is None or result.outcome == "broken":
         return True
     if result.outcome == "skipped":
@@ -635,7 +638,7 @@ def hole(job: Job, result: Result | None) -> bool:
 
 
 def sentence(result: Result) -> str:
-    """Return a result as a progress line."""
+    """Format a result as a progress line."""
     about = f"{result.lesson}: {result.name}"
     if result.outcome in ("broken", "skipped"):
         said = f"{result.outcome.upper()}, {result.message}"
@@ -649,19 +652,19 @@ def sentence(result: Result) -> str:
 
 
 def where(result: Result) -> str:
-    """Return a result's cell and message."""
+    """Format a result's cell and message."""
     return ": ".join(part for part in (result.cell, result.message[:160]) if part)
 
 
 def share(result: Result) -> str:
-    """Return how much of a tolerance a run used, and in which cell."""
+    """Format the largest share of a tolerance that a run used, and the cell that used it."""
     if result.used is None:
         return ""
     return f", {result.used:.0%}" + (f" in {result.cell}" if result.cell else "")
 
 
 def tables(results: dict[Job, Result | None]) -> list[str]:
-    """Return the proof as Markdown: variations by lesson, then each lesson's mutations."""
+    """Return Markdown tables: one of variations by lesson, and one of mutations for each lesson."""
     lessons = list(dict.fromkeys(job.lesson.stem for job in results))
     by_name = {(job.lesson.stem, job.variant.name): result for job, result in results.items()}
     lines: list[str] = []
@@ -685,7 +688,7 @@ def tables(results: dict[Job, Result | None]) -> list[str]:
 
 
 def variation_cell(result: Result | None) -> str:
-    """Return a table cell: "passed" and the share of the tolerance used, or what failed."""
+    """Return a table cell: "passed" and the used share of the tolerance, or the failure."""
     if result is None:
         return "not run"
     if result.outcome == "passed":
@@ -696,7 +699,7 @@ def variation_cell(result: Result | None) -> str:
 
 
 def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
-    """Return two table cells: the lesson's cell that catches a mutation, and the message."""
+    """Return two table cells: the lesson's cell that caught the mutation, and the message."""
     if result is None:
         return "not run", ""
     if result.outcome == "failed":
@@ -707,7 +710,7 @@ def mutation_cells(job: Job, result: Result | None) -> tuple[str, str]:
 
 
 def escape(text: str) -> str:
-    """Return a text escaped for a Markdown table."""
+    """Escape a text for a Markdown table."""
     return text.replace("|", "\\|")
 
 
@@ -715,4 +718,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The same command resumes from here.")
+        sys.exit("\nStopped. Run the same command again to resume.")

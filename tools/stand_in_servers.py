@@ -1,11 +1,12 @@
-"""Stand in for learners' pods, because no machine of ours has room for two thousand pods.
+"""Simulate learners' pods for tools/load.py, because we cannot run two thousand real ones.
 
-One process plays all the pods. To the hub and the proxy, it behaves like the JupyterLab server in
-each pod: it authenticates the learner with JupyterHub's own code, tells the hub who is active,
-answers an open tab's requests, and keeps the tab's WebSocket open. It runs no notebooks.
+A single process simulates all pods. For the hub and the proxy, the process behaves like the
+JupyterLab server in each pod: it authenticates the learner with JupyterHub's code, reports activity
+to the hub, responds to an open tab's requests, and keeps the tab's WebSocket open. It does not run
+notebooks.
 
-`python stand_in_servers.py PORT` starts the process. The hub starts and stops servers in that
-process with StandInSpawner.
+`python stand_in_servers.py PORT` starts the process. The hub's StandInSpawner starts and stops
+servers in this process.
 """
 
 from __future__ import annotations
@@ -27,31 +28,32 @@ from tornado.httpclient import AsyncHTTPClient
 from tfcourse.hub.front import pages
 from tfcourse.hub.spawners.pods import PodSpawner
 
-# The shortest and longest time in seconds until a pod's server answers, on a node that has room and
-# the image.
+# The minimum and maximum seconds until a pod's server responds, on a node that has capacity and the
+# image.
 TAKES = 3, 9
 
 # --- In the hub
 
 
 class StandInSpawner(PodSpawner):
-    """A spawner that renders a learner's pod, but starts the server in the stand-in.
+    """A spawner that renders a learner's pod manifest, but starts a simulated server.
 
-    Like KubeSpawner, it knows which servers are running without asking each time.
+    Like KubeSpawner, this spawner keeps a list of running servers, so that polling needs no
+    request.
     """
 
     progress = pages.progress
     running: ClassVar[set[str] | None] = None
 
     async def start(self) -> tuple[str, int]:
-        """Start a server after about as long as a pod would take."""
+        """Start a server after about as long as a pod takes to start."""
         await self.load_user_options()
         async with ApiClient() as client:
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
-        # Wait here and not in the stand-in, because the hub has too few connections for so many
-        # pending requests.
+        # Wait here rather than in the stand-in process, because the hub does not have enough
+        # connections for so many pending requests.
         await asyncio.sleep(random.uniform(*TAKES))
         await call("PUT", self.user.name, self.get_env())
         running.add(self.user.name)
@@ -63,18 +65,18 @@ class StandInSpawner(PodSpawner):
         (await self.known()).discard(self.user.name)
 
     async def poll(self) -> int | None:
-        """Return None if the server is running, and 0 if not."""
+        """Return None if the server is running, or else 0."""
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return the learners with a server; ask only once, as KubeSpawner does at its start."""
+        """Return the names of learners with a running server; request them only once."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
 
 
 async def call(method: str, name: str, content: Any = None) -> bytes:
-    """Send a request to the stand-in; return its answer."""
+    """Send a request to the stand-in process; return the response body."""
     reply = await AsyncHTTPClient().fetch(
         f"http://127.0.0.1:{os.environ['STAND_IN_PORT']}/control/{name}",
         method=method,
@@ -89,7 +91,7 @@ servers: dict[str, Server] = {}
 
 
 class Server:
-    """The state that the stand-in keeps for one learner's server."""
+    """The state of a learner's simulated server."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
@@ -106,7 +108,7 @@ class Server:
         self.task = asyncio.create_task(self.tell_the_hub())
 
     async def tell_the_hub(self) -> None:
-        """Report the learner as active, as often as jupyterhub-singleuser does."""
+        """Report the learner as active at the same interval as jupyterhub-singleuser."""
         await self.auth._api_request("GET", self.environment["JUPYTERHUB_API_URL"])
         while True:
             now = datetime.now(UTC).isoformat()
@@ -118,7 +120,7 @@ class Server:
                     headers={"Authorization": f"token {self.token}"},
                     body=json.dumps(activity),
                 )
-            except OSError:  # the hub is restarting, so try again
+            except OSError:  # retry, because the hub is restarting
                 await asyncio.sleep(random.uniform(1, 15))
                 continue
             interval = int(self.environment["JUPYTERHUB_ACTIVITY_INTERVAL"])
@@ -126,7 +128,7 @@ class Server:
 
 
 class Control(web.RequestHandler):
-    """A handler for the spawner's requests."""
+    """Handles the spawner's requests."""
 
     def get(self, name: str) -> None:
         self.write(json.dumps(list(servers)))
@@ -139,7 +141,7 @@ class Control(web.RequestHandler):
 
 
 class Learners(HubOAuthenticated):
-    """The base class of all pages of a learner's server."""
+    """The base class for handlers of requests to a learner's server."""
 
     async def prepare(self) -> None:
         name = self.request.path.split("/")[2]
@@ -157,7 +159,7 @@ class Learners(HubOAuthenticated):
 
 
 class Page(Learners, web.RequestHandler):
-    """The page of JupyterLab."""
+    """The JupyterLab page."""
 
     async def get(self) -> None:
         if self.known:
@@ -167,7 +169,7 @@ class Page(Learners, web.RequestHandler):
 
 
 class Rest(Learners, web.RequestHandler):
-    """A handler for the requests that an open tab repeats."""
+    """Handles the API requests that an open tab repeats."""
 
     async def get(self) -> None:
         if not self.known:
@@ -176,7 +178,7 @@ class Rest(Learners, web.RequestHandler):
 
 
 class Channels(Learners, websocket.WebSocketHandler):
-    """A kernel's WebSocket, which answers each message from the tab with several."""
+    """A kernel's WebSocket, which replies to each message with several messages."""
 
     async def open(self) -> None:
         if not self.known:
@@ -188,11 +190,11 @@ class Channels(Learners, websocket.WebSocketHandler):
 
 
 class Callback(Learners, HubOAuthCallbackHandler):
-    """The page to which the hub redirects a learner after the log-in."""
+    """The OAuth callback, to which the hub redirects a learner after the log-in."""
 
 
 async def main() -> None:
-    """Serve until the process is killed."""
+    """Handle requests until the process is killed."""
     AsyncHTTPClient.configure(None, max_clients=1000)
     own = "/user/[^/]+"
     application = web.Application(

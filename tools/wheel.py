@@ -1,6 +1,6 @@
-"""Refuse to build a wheel, because it would not contain docker/, kubernetes/ and notebooks/.
+"""Refuse to build a wheel of the course, which would lack docker/, kubernetes/ and notebooks/.
 
-`make environment` and conda install the course as editable, with a wheel that points to the clone.
+`make environment` and conda use an editable install, whose wheel only refers to the clone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CustomBuildHook(BuildHookInterface):
-    """A hook that hatchling calls before each build."""
+    """The hook that hatchling calls before each build."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Allow only editable installs.

@@ -1,8 +1,8 @@
-"""Give the book's headings the anchors that JupyterLab gives them, so that links work in both."""
+"""Generate the same heading anchors for the book as JupyterLab does, so that links work in both."""
 
 from __future__ import annotations
 
 
 def jupyterlab(title: str) -> str:
-    """Return JupyterLab 4's anchor for a heading: for `Run a cell`, that is `Run-a-cell`."""
+    """Return the anchor that JupyterLab 4 gives a heading: `Run-a-cell` for `Run a cell`."""
     return title.replace(" ", "-")

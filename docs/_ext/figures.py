@@ -1,8 +1,8 @@
-"""Give figures the size and the alternative text that their lesson stores with the outputs.
+"""Set each figure's size and alternative text from the metadata stored in its lesson.
 
-A figure is shown at half the size of its file, which is drawn for high-resolution screens. The
-alternative text is for readers who cannot see the figure. MyST-NB 1.4 does not support sizes, and
-it supports only one text per cell, in the cell's metadata.
+Image files have twice the displayed resolution, for high-resolution screens. The alternative text
+is for readers who cannot see the figure. MyST-NB 1.4 does not support image sizes, and supports
+only one alternative text per cell.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Set the size and alternative text of each image on this page; warn if there is no text."""
+    """Set the size and alternative text of each image on a page; warn if an image has no text."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     stored = stored_metadata(source) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):
-        # MyST-NB names a figure's file after the hash of its content.
+        # MyST-NB names each image file after the hash of its content.
         about = stored.get(Path(image["uri"]).stem, {})
         if about.get("width"):
             image["width"] = f"{about['width']}px"
@@ -42,7 +42,7 @@ def describe(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def stored_metadata(notebook: Path) -> dict[str, dict]:
-    """Return the notebook's metadata about each of its figures, by the figure's SHA-256."""
+    """Return the metadata stored for each figure in a notebook, keyed by the figure's SHA-256."""
     found = {}
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
@@ -52,6 +52,6 @@ def stored_metadata(notebook: Path) -> dict[str, dict]:
 
 
 def name(output: dict, kind: str) -> str:
-    """Return the SHA-256 of an output's picture; MyST-NB uses it to name the file."""
+    """Return the SHA-256 of an output's image, which MyST-NB uses as the image's file name."""
     picture = base64.b64decode("".join(output["data"][kind]))
     return hashlib.sha256(picture).hexdigest()

@@ -1,4 +1,4 @@
-"""In the book, fold the code that JupyterLab folds, such as the checks of an exercise."""
+"""Collapse the same code in the book as in JupyterLab, such as the checks of an exercise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def fold(app: Sphinx, name: str, source: list[str]) -> None:
-    """Tag the cells that JupyterLab folds, so that MyST-NB folds them, too."""
+    """Tag the cells that are collapsed in JupyterLab so that MyST-NB also collapses them."""
     if app.env.doc2path(name).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])

@@ -1,8 +1,8 @@
-"""Make pads and films interactive in the reader's browser, using what their lessons store.
+"""Make drawing pads and films interactive in the book, using the data stored in the lessons.
 
-A lesson's cell stores a picture and, beside it, JSON that the scripts in `notebooks/interactive`
-need to make the picture interactive without Python. Readers without JavaScript see the picture, as
-do readers of a printed page.
+A cell's output contains both a picture and JSON data. The scripts in `notebooks/interactive` use
+the data to show an interactive version, which does not need Python. The picture is shown in print
+and in browsers without JavaScript.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# Use one script and no modules, because browsers do not load modules into a page opened from disk.
+# Bundle everything into a classic script, because browsers do not load modules from `file:` URLs.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),
@@ -48,12 +48,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class Live(SphinxDirective):
-    """A directive for the first pad or film of a notebook: `{live} ../notebooks/lesson.ipynb`."""
+    """Insert the first pad or film of a notebook: `{live} ../notebooks/lesson.ipynb`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the pad or film together with its picture."""
+        """Return the nodes for the pad or film and its picture."""
         relative, path = self.env.relfn2path(self.arguments[0])
         self.env.note_dependency(relative)
         for kind, content, output in lively(Path(path)):
@@ -68,7 +68,7 @@ class Live(SphinxDirective):
 
 
 def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
-    """Put the JSON of a pad or a film beside its picture."""
+    """Insert the JSON of each pad and film next to its picture."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     if source.suffix != ".ipynb":
         return
@@ -79,7 +79,7 @@ def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def lively(notebook: Path) -> Iterator[tuple[str, dict, dict]]:
-    """Yield each pad and film among a notebook's outputs: its kind, its JSON, and the output."""
+    """Yield the kind, the JSON and the whole output of each pad and film in a notebook."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             for kind in KINDS:
@@ -89,7 +89,7 @@ def lively(notebook: Path) -> Iterator[tuple[str, dict, dict]]:
 
 
 def around(kind: str, content: dict) -> tuple[nodes.raw, nodes.raw]:
-    """Return the HTML to put before and after the picture of a pad or film."""
+    """Return the HTML to insert before and after the picture of a pad or film."""
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     end = f'<script type="application/json">{text}</script></div>'
     return raw(f'<div class="course-live" data-kind="{kind}">'), raw(end)
@@ -101,7 +101,7 @@ def raw(text: str) -> nodes.raw:
 
 
 def write(app: Sphinx) -> None:
-    """Write the script and the style sheet that pages load."""
+    """Write the script and the style sheet for pages with a pad or a film."""
     if app.builder.format != "html":
         return
     folder = Path(app.outdir) / "_static"
@@ -112,7 +112,7 @@ def write(app: Sphinx) -> None:
 
 
 def closed(module: Path) -> str:
-    """Return a module as an expression whose value is an object with the module's exports."""
+    """Return a JavaScript expression that evaluates to an object with a module's exports."""
     text = module.read_text(encoding="utf-8")
     exported = re.findall(r"^export (?:function|const) (\w+)", text, re.M)
     if found := re.search(r"^export default \{ (.+) \};$", text, re.M):

@@ -1,7 +1,7 @@
-"""Turn formulas into MathML with Docutils' own converter while the book is built.
+"""Convert formulas to MathML with Docutils' converter when the book is built.
 
-Sphinx's default, MathJax, is a script from another host that typesets a page every time the page is
-opened.
+By default, Sphinx uses MathJax, which is loaded from another host and typesets the formulas each
+time a page is opened.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-# The invisible operator that follows the name of a function such as ln. Browsers draw no space for
-# the operator, so we add a space, except before a bracket.
+# Browsers do not add space for the invisible operator after a function name such as "ln". We
+# therefore add a space, except before a parenthesis.
 SPACE = re.compile(r"<mo>&ApplyFunction;</mo>(?!\s*<mo[^>]*>\()")
 
 
@@ -28,21 +28,21 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def inline(translator: HTML5Translator, node: nodes.math) -> None:
-    """Write a formula within a sentence."""
+    """Write an inline formula."""
     translator.body.append(convert(node, as_block=False))
     raise nodes.SkipNode
 
 
 def block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own."""
+    """Write a display formula."""
     formula = convert(node, as_block=True)
-    # A wide formula scrolls, so keyboard users must be able to focus it.
+    # A wide formula scrolls, so it must be focusable for keyboard users.
     translator.body.append(f'<div class="formula" tabindex="0">{formula}</div>\n')
     raise nodes.SkipNode
 
 
 def convert(node: nodes.Element, as_block: bool) -> str:
-    """Return the formula as MathML, or its source if the converter cannot read it."""
+    """Return a formula as MathML, or its LaTeX source if it cannot be converted."""
     try:
         return SPACE.sub(r"\g<0><mspace width='0.1667em'/>", tex2mathml(node.astext(), as_block))
     except MathError as error:

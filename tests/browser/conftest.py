@@ -13,7 +13,7 @@ from tfcourse.hub.state import ROOT
 
 @dataclass
 class Account:
-    """The hub that the browser opens, and the account that it logs in with."""
+    """The URL of a hub and an account with which the browser logs in."""
 
     url: str
     user: str
@@ -22,7 +22,7 @@ class Account:
 
 @pytest.fixture
 def account(request: pytest.FixtureRequest) -> Account:
-    """Return a new learner's account on our test hub, or on the hub at COURSE_HUB_URL."""
+    """Return a learner's account on the hub at COURSE_HUB_URL or, by default, on our test hub."""
     url = os.environ.get("COURSE_HUB_URL")
     if url:
         user = f"browser-test-{secrets.token_hex(4)}"
@@ -33,14 +33,14 @@ def account(request: pytest.FixtureRequest) -> Account:
 
 @pytest.fixture
 def screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[..., None]:
-    """Return a function that saves a screenshot for the lessons if `--screenshots` is given."""
+    """Return a function that saves screenshots for the lessons if `--screenshots` is given."""
 
     def take(name: str, height: int = 800, middle: Locator | None = None) -> None:
         if request.config.getoption("--screenshots"):
             if middle:
                 middle.evaluate("element => element.scrollIntoView({ block: 'center' })")
-                middle.hover()  # this waits until the element stops moving
-            page.mouse.move(640, 799)  # over the status bar, where nothing reacts to the mouse
+                middle.hover()  # waits until the element stops moving
+            page.mouse.move(640, 799)  # to the status bar, which does not react to the mouse
             page.screenshot(
                 path=ROOT / "notebooks" / "images" / f"{name}.png",
                 clip={"x": 0, "y": 0, "width": 1280, "height": height},

@@ -1,4 +1,4 @@
-"""Test the book that `make book` builds: links, figures, and how it looks in a browser."""
+"""Test the book that `make book` builds: its links, its figures, and its pages in a browser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
 PAD = "application/vnd.tensorflow-course.pad+json"
 LESSON = "notebooks/07_evaluate_and_predict"
-# Together, these pages contain Keras' coloured tables, figures, formulas and definitions.
+# Between them, these pages contain Keras' coloured tables, figures, formulas and definitions.
 LOOKED_AT = [
     FRONT,
     "notebooks/03_build_a_model.html",
@@ -38,7 +38,7 @@ LOOKED_AT = [
 
 
 class Reader(HTMLParser):
-    """Collect the links, anchors and images of a page, and the files that it loads."""
+    """Collect a page's links, anchors and images, and the URLs of the files that it loads."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -66,7 +66,7 @@ class Reader(HTMLParser):
 
 @dataclass
 class Book:
-    """A built book, the output of its build, and the address at which it is served."""
+    """The folder of a built book, the build's output, and the URL at which the book is served."""
 
     folder: Path
     said: str
@@ -80,7 +80,7 @@ class Book:
 
 
 def build(folder: Path, **settings: str) -> Book:
-    """Run `make book` without inheriting this machine's settings for the book."""
+    """Run `make book` without the COURSE_ variables of this environment."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -101,7 +101,7 @@ def build(folder: Path, **settings: str) -> Book:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
-    """Build the book and serve it on the loopback address only."""
+    """Build the book and serve it on the loopback interface only."""
     book = build(tmp_path_factory.mktemp("book"))
     handler = functools.partial(Quiet, directory=book.folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -163,7 +163,7 @@ def test_a_figure_has_the_text_that_its_lesson_stores(book, lesson):
     figures = [o for o in outputs(lesson) if "image/png" in o.get("data", {})]
     stored = [figure["metadata"]["image/png"]["alt"] for figure in figures]
     shown = [image["alt"] for image in book.pages[f"notebooks/{lesson.stem}.html"].images]
-    # Not every image is an output: lesson 00 has pictures in its text.
+    # Some images are not outputs: lesson 00 has pictures in its text.
     assert [text for text in shown if text in stored] == stored
 
 
@@ -180,7 +180,7 @@ def test_every_page_fits_a_phone_and_asks_nobody_else(page: Page, book):
     page.on("request", lambda request: asked.append(request.url))
     page.on("response", lambda reply: failed.append(reply.url) if reply.status >= 400 else None)
     page.set_viewport_size({"width": 375, "height": 812})
-    for name in set(book.pages) - {"index.html"}:  # it redirects to the front page
+    for name in set(book.pages) - {"index.html"}:  # index.html only redirects to the front page
         page.goto(book.url + name, wait_until="networkidle")
         if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             wide.append(name)
@@ -195,7 +195,7 @@ def test_axe_finds_nothing_serious(page: Page, book, name, scheme):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(book.url + name)
     expect(page.locator("html")).to_have_attribute("data-theme", scheme)
-    # During a transition, axe would measure a colour that is still changing.
+    # Disable transitions, because axe would measure colours that are still changing.
     page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
     found = Axe().run(page).response
     assert found["passes"]

@@ -1,4 +1,4 @@
-"""The tests' browser does not notice networks that appear or disappear."""
+"""Test that Chromium starts without access to netlink, from which it learns about networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learner and the instructor work through a lesson on a hub of `make up`, in a browser."""
+"""Test a hub started by `make up` in a browser, from a learner's sign-up to a finished lesson."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LESSON = "07_evaluate_and_predict.ipynb"
 
 
 def test_from_sign_up_to_a_finished_lesson(browser: Browser, new_hub, tmp_path: Path):
-    """Save a screenshot of each step in pytest's temporary folder, which `--basetemp` sets."""
+    """Also save a screenshot of each step in pytest's temporary folder (see `--basetemp`)."""
     hub = new_hub()
     hub.up()
     pictures = (tmp_path / f"{number:02}.png" for number in range(99))

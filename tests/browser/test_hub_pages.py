@@ -1,4 +1,4 @@
-"""Test the hub's own pages in a real browser: texts, accessibility and keyboard use."""
+"""Test the hub's pages in a real browser: texts, accessibility and keyboard navigation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COURSE = "TensorFlow in notebooks"
 
 
 class Visitor:
-    """A visitor to a hub, whose browser records its requests and the errors on its pages."""
+    """A visitor to a hub, whose browser records all requests and page errors."""
 
     def __init__(self, page: Page, hub: Site):
         self.page, self.hub = page, hub
@@ -27,7 +27,7 @@ class Visitor:
         page.on("console", self.hear)
 
     def hear(self, message) -> None:
-        # The browser logs an error for each error page, which is expected.
+        # Ignore the error that the browser logs whenever it shows an error page.
         if message.type == "error" and message.location["url"] != self.page.url:
             self.complaints.append(message.text)
 
@@ -35,12 +35,12 @@ class Visitor:
         self.page.goto(self.hub.url + path)
 
     def log_in(self, name: str, password: str) -> None:
-        """Log in by keyboard on the open log-in page."""
+        """Log in on the open log-in page, using only the keyboard."""
         self.sign_in(name, password)
         self.page.wait_for_url(lambda url: "/hub/login" not in url)
 
     def sign_in(self, name: str, password: str) -> None:
-        """Fill in and submit the log-in form by keyboard."""
+        """Fill in and submit the log-in form, using only the keyboard."""
         expect(self.page.get_by_label("Username")).to_be_focused()
         self.type(name, password)
         expect(self.page.get_by_label("Show what I type")).to_be_focused()
@@ -49,7 +49,7 @@ class Visitor:
         self.press("Enter")
 
     def start(self) -> None:
-        """Start the server by keyboard from the open picker."""
+        """Press Enter in the open picker to start the server."""
         expect(self.page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
         self.press("Enter")
 
@@ -57,9 +57,9 @@ class Visitor:
         self.page.keyboard.press(key)
 
     def type(self, *texts: str) -> None:
-        """Fill in fields by keyboard, beginning with the focused one."""
+        """Type one text into each field, starting with the focused one."""
         for text in texts:
-            # A page that has just opened may not have focused its field yet.
+            # Wait until the page has focused an empty field.
             expect(self.page.locator("input:focus")).to_have_value("")
             self.page.keyboard.type(text)
             self.press("Tab")
@@ -73,16 +73,16 @@ class Visitor:
         pytest.fail(f"the Tab key does not reach {name!r}")
 
     def look(self, title: str) -> None:
-        """Check that everyone can read the open page and that it loads only the hub's files."""
+        """Check that the open page is accessible, fits a phone, and loads only the hub's files."""
         expect(self.page).to_have_title(f"{title} | {COURSE}")
         expect(self.page.get_by_role("heading", level=1)).to_have_count(1)
         elsewhere = (self.hub.url, "data:")
         assert not [url for url in self.asked if not url.startswith(elsewhere)]
         assert not self.complaints
         for scheme in ("dark", "light"):
-            # Reduce motion, because axe might measure colours in mid-transition.
+            # Reduce motion, because otherwise axe might measure colours during a transition.
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            # Axe requests style sheets that do not exist, so discard those errors.
+            # Axe requests style sheets that do not exist; discard the resulting errors.
             found = Axe().run(self.page).response
             self.complaints.clear()
             assert found["passes"]
@@ -98,13 +98,13 @@ class Visitor:
 
 @pytest.fixture
 def visitor(page: Page, hub: Hub) -> Visitor:
-    """Return a visitor to the hub of `make hub`."""
+    """Return a visitor to a hub of the kind that `make hub` starts."""
     return Visitor(page, hub)
 
 
 @pytest.fixture(scope="module")
 def class_hub(new_hub) -> ClassHub:
-    """Return a running hub of `make up`."""
+    """Start a hub as `make up` does."""
     hub = new_hub()
     hub.up()
     return hub
@@ -112,20 +112,20 @@ def class_hub(new_hub) -> ClassHub:
 
 @pytest.fixture
 def student(page: Page, class_hub: ClassHub) -> Visitor:
-    """Return a visitor to the hub of `make up`."""
+    """Return a visitor to the hub that `class_hub` has started."""
     return Visitor(page, class_hub)
 
 
 @pytest.fixture
 def instructor(student: Visitor) -> Iterator[Visitor]:
-    """Log in as the instructor and open the page for admitting learners."""
+    """Log in as the instructor and open the page on which learners are approved."""
     student.visit("/hub/login?next=/hub/authorize")
     student.log_in("instructor", student.hub.admin_password)
     expect(student.page).to_have_url(f"{student.hub.url}/hub/authorize")
     return student
 
 
-# --- The hub of `make hub`
+# --- The hub that `make hub` starts
 
 
 def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
@@ -137,7 +137,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
     expect(page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
     visitor.look("Start your server")
-    page.reload()  # axe has moved the focus
+    page.reload()  # to reset the focus that axe has moved
     visitor.tab_to("button", "Start")
     visitor.press("Enter")
 
@@ -145,7 +145,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     expect(bar).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("usually takes about 10 seconds")
     before = bar.evaluate("bar => bar.value")
-    # The bar also disappears when the server is ready.
+    # Wait until the bar has grown, or has disappeared because the server is ready.
     grown = "before => !(document.querySelector('progress')?.value <= before)"
     page.wait_for_function(grown, arg=before)
     page.wait_for_url("**/lab/tree/**", timeout=120_000)
@@ -170,7 +170,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """Fake the failure of a server that never answers; the hub would need minutes to notice it."""
+    """Simulate the failure event of a slow server, because the hub's own time-out takes minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -182,7 +182,7 @@ def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
     expect(page.get_by_role("status")).to_contain_text("usually takes")
     visitor.look("Starting")
     failed = {"data": '{"failed": true, "progress": 100, "message": "Spawn failed"}'}
-    with page.expect_navigation():  # the page reloads to show what the hub says
+    with page.expect_navigation():  # it reloads to show the hub's error
         page.evaluate("event => { setTimeout(() => events.onmessage(event)); }", failed)
 
 
@@ -202,7 +202,7 @@ ERRORS = [
     ("/hub/accept-share", 400, "This did not work"),
     ("/hub/admin", 403, "You do not have access"),
     ("/hub/nothing", 404, "There is no such page"),
-    # The proxy requests its error pages at these addresses.
+    # The proxy fetches its error pages from these URLs.
     ("/hub/error/429", 429, "Too many requests"),
     ("/hub/error/500", 500, "Something went wrong"),
     ("/hub/error/503", 503, "No answer at the moment"),
@@ -230,7 +230,7 @@ def test_the_theme_can_be_chosen(visitor):
     expect(html).to_have_attribute("data-bs-theme", "dark")
 
 
-# --- The hub of `make up`
+# --- The hub that `make up` starts
 
 
 def test_a_newcomer_signs_up_by_keyboard(student):
@@ -242,7 +242,7 @@ def test_a_newcomer_signs_up_by_keyboard(student):
     expect(page.get_by_label("User name")).to_be_focused()
     student.look("Sign up")
     for password, title in [("short", "Error: Sign up"), (PASSWORD, "Sign up")]:
-        student.visit("/hub/signup")  # axe has moved the focus
+        student.visit("/hub/signup")  # to reset the focus that axe has moved
         student.type("mona", password, password)
         student.tab_to("button", "Sign up")
         student.press("Enter")
@@ -270,7 +270,7 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
     instructor.press("Enter")  # on the button Discard
     expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
-    # Admit everyone who is left. The heading then says that no one is waiting.
+    # Approve everyone who is still waiting. The heading then shows that no one is left.
     for name in page.locator("#Waiting > li > span").all_text_contents():
         page.get_by_role("button", name=f"Let in {name}", exact=True).press("Enter")
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
@@ -291,7 +291,7 @@ def test_the_administrators_other_pages(instructor):
     instructor.press("Tab")
     instructor.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("has been changed")
-    # NativeAuthenticator's handlers render the errors for URLs below that page.
+    # NativeAuthenticator's handlers, not JupyterHub's, render the errors for URLs below this page.
     instructor.visit("/hub/change-password/nobody")
     instructor.look("Error 404")
     expect(page.get_by_role("link", name="Log out")).to_be_visible()
@@ -318,12 +318,12 @@ def test_who_comes_back_to_a_stopped_server_reads_why(student):
 def test_a_start_that_fails_says_so_and_leads_back(student):
     hub, page = student.hub, student.page
     hub.admit("unlucky")
-    # A file in the place of the home makes the start fail.
+    # Prevent the server from starting by creating a file in place of the home directory.
     (hub.homes / "homes" / "unlucky").touch()
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
     student.start()
-    # Depending on timing, the alert is in the picker or replaces the progress bar.
+    # Depending on timing, the alert appears in the picker or replaces the progress bar.
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")
     student.visit("/user/unlucky/lab")
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")

@@ -1,4 +1,4 @@
-"""A learner's first ten minutes, in a real browser on a real hub."""
+"""Test a learner's first ten minutes, in a real browser on a real hub."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_a_learner_logs_in_starts_an_environment_and_runs_a_lesson(page, account
     said = "".join(text for cell in cells for text in texts(cell))
     for shape in SHAPES:
         assert shape in said
-    # The learner sees the output that was saved.
+    # The page also shows the output that was saved.
     seen = page.locator(".jp-OutputArea-output", has_text=SHAPES[0]).first
     seen.scroll_into_view_if_needed()
     expect(seen).to_be_visible()
     screenshot("run", middle=seen)
-    # Wait for the page's scripts, because the button does nothing until they have loaded.
+    # Wait for the page's scripts; until they have loaded, the button does nothing.
     page.goto(f"{account.url}/hub/home", wait_until="networkidle")
     page.get_by_role("button", name="Stop My Server").click()
     expect(page.get_by_role("button", name="Start My Server")).to_be_visible()
@@ -42,7 +42,7 @@ def log_in(page: Page, account, screenshot) -> None:
 
 
 def start(page: Page, screenshot) -> None:
-    """Choose and start the environment by keyboard only."""
+    """Choose and start the environment, using only the keyboard."""
     environments = page.get_by_role("group", name="Choose an environment")
     choice = environments.get_by_role("radio", name="TensorFlow (CPU)")
     expect(choice).to_be_checked()
@@ -54,7 +54,7 @@ def start(page: Page, screenshot) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/lab/tree/tensorflow-course/00_start_here.ipynb*", timeout=120_000)
     wait_for_kernel(page)
-    # JupyterLab shows no news and asks no questions.
+    # JupyterLab neither shows news nor opens a dialog.
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_role("alert")).to_have_count(0)
     screenshot("lab")

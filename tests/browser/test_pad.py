@@ -1,4 +1,4 @@
-"""Use the pad and the film in JupyterLab on a hub, with mouse, finger and keyboard."""
+"""Test the drawing pad and the film in JupyterLab on a hub, using mouse, touch and keyboard."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NOTEBOOKS = ROOT / "notebooks"
 
 @dataclass
 class Lab:
-    """Lesson 01, open in a learner's JupyterLab."""
+    """A learner's JupyterLab in which lesson 01 is open."""
 
     page: Page
     learner: Learner
-    asked: list[str] = field(default_factory=list)  # the addresses of all requests
+    asked: list[str] = field(default_factory=list)  # the URLs of all requests
 
     def cell(self, code: str):
         return self.page.locator(".jp-CodeCell", has_text=code)
@@ -45,7 +45,7 @@ class Lab:
         return json.loads(run_cell(self.learner, kernel, code))
 
     def same(self, pad: Pad, name: str = "pad") -> bool:
-        """Return whether Python has the same drawing and image as the screen."""
+        """Return whether the drawing and the image are the same in Python as on the screen."""
         image = f"np.rint(255 * {name}.image).ravel().tolist()"
         return [pad.strokes(), pad.pixels()] == self.python(f"[{name}.strokes, {image}]")
 
@@ -60,7 +60,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    """Open one page that all tests in this file share."""
+    """Open a page for all the tests in this file."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
     page.set_default_timeout(60_000)
     yield page
@@ -69,7 +69,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, hub: Hub) -> Lab:
-    """Open the lesson, with lesson 16's collector added, but do not run any cell."""
+    """Open the lesson, with a film and lesson 16's collector added, without running any cell."""
     learner = Learner(hub, "artist", hub.password)
     learner.start_server()
     lesson, last = (json.loads((NOTEBOOKS / name).read_bytes()) for name in (LESSON, CAPSTONE))
@@ -90,7 +90,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
-    """Run all cells of the lesson, which `opened` has changed to train only briefly."""
+    """Run all cells of the lesson, which `opened` has edited so that training is short."""
     wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)
@@ -107,7 +107,7 @@ def test_a_lesson_that_was_only_opened_has_a_pad_that_answers(opened):
 
 def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     pad, mouse = lab.pad(), lab.page.mouse
-    expect(pad.root.locator(".note")).to_be_empty()  # the learner's own network answers now
+    expect(pad.root.locator(".note")).to_be_empty()  # now the kernel predicts
     start, corner, *_, end = pad.places(SEVEN)
     before = pad.pixels(), pad.numbers("logit"), pad.bars()
     mouse.move(*start)
@@ -142,7 +142,7 @@ def test_the_temperature_changes_the_scores_and_no_logit(lab):
     assert pad.numbers("logit") == logits
     assert max(pad.numbers("score")) < max(scores)
     assert pad.numbers("score") == pytest.approx(lab.python("pad.scores.tolist()"), abs=0.00051)
-    slider.press("ArrowLeft")  # JupyterLab uses this key, too
+    slider.press("ArrowLeft")  # JupyterLab also has a shortcut for this key
     expect(pad.root.locator(".now")).to_have_text("9.55")
     slider.press("Home")
     expect(pad.root.locator(".now")).to_have_text("0.10")
@@ -172,7 +172,7 @@ def test_the_mark_for_the_ink_leaves_the_middle_only_without_centring(lab):
 def test_the_keyboard_alone_draws_clears_and_saves_the_notebook(lab):
     pad = lab.pad()
     lab.cell("pad = DigitPad(model)").focus()
-    for _ in range(5):  # move past the cell's buttons
+    for _ in range(5):  # tab past the cell's buttons
         lab.page.keyboard.press("Tab")
         if pad.has_focus():
             break
@@ -186,7 +186,7 @@ def test_the_keyboard_alone_draws_clears_and_saves_the_notebook(lab):
     wait_until(lambda: lab.same(pad), "Python has the drawing")
     expect(pad.answer).to_have_text("7")
     expect(pad.root.get_by_role("status")).to_contain_text("The model says 7")  # for screen readers
-    # JupyterLab still gets the keys that the pad does not use.
+    # Keys that the pad does not use still reach JupyterLab.
     with lab.page.expect_response(
         lambda reply: reply.request.method == "PUT" and LESSON in reply.url
     ):

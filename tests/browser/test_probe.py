@@ -1,4 +1,4 @@
-"""An author adds a probe to a cell in JupyterLab's metadata editor and stores its value."""
+"""Test that an author can add a probe to a cell with JupyterLab's metadata editor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROBES = {"regression": {"probes": {"untrained scores": "scores"}}}
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """Start JupyterLab as `make lab` does, with one notebook, and return its address."""
+    """Start JupyterLab as `make lab` does, with one notebook; return its URL."""
     cell = nbformat.v4.new_code_cell("scores = [0.25, 0.75]\nprint('made')")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "lesson.ipynb")
     assert main(["execute", str(tmp_path)]) == 0
@@ -52,7 +52,7 @@ def test_a_probe_is_added_in_the_metadata_editor(page: Page, lab: str, tmp_path:
     wait_for_kernel(page)
     page.locator(".jp-CodeCell .jp-InputArea-editor").click()
     page.get_by_role("tab", name="Property Inspector").click()
-    editor = page.locator(".jp-JSONEditor").first  # the cell's editor; the notebook's is next
+    editor = page.locator(".jp-JSONEditor").first  # for the cell, not the notebook
     if not editor.is_visible():
         page.get_by_text("Advanced Tools").click()
     expect(editor).to_contain_text("source")
@@ -60,7 +60,7 @@ def test_a_probe_is_added_in_the_metadata_editor(page: Page, lab: str, tmp_path:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(json.dumps(PROBES))
     editor.get_by_title("Commit changes to data").click()
-    with page.expect_response(  # wait for the notebook's save, not the layout's
+    with page.expect_response(  # wait for the notebook to be saved, not the layout
         lambda reply: reply.request.method == "PUT" and "lesson.ipynb" in reply.url
     ):
         page.keyboard.press("Control+s")

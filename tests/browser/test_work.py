@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser loses no work and runs no scripts from strangers."""
+"""Test in a real browser that JupyterLab neither loses work nor runs strangers' scripts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def learner(hub: Hub) -> Learner:
 
 
 def put(learner: Learner, path: str, cells: list[dict]) -> None:
-    """Save a notebook as plain text, so that JupyterLab does not mark it as trusted."""
+    """Upload a notebook as plain text, so that JupyterLab does not mark it as trusted."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     file = {"type": "file", "format": "text", "content": json.dumps(notebook)}
@@ -41,7 +41,7 @@ def text(learner: Learner, path: str) -> str:
 
 
 def append(page: Page, words: str) -> None:
-    """Append words to the first cell and save the notebook."""
+    """Append text to the first cell and save the notebook."""
     page.locator(".jp-Cell .cm-content").first.click()
     page.keyboard.press("Control+End")
     page.keyboard.type(words)
@@ -74,7 +74,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
 
 
 def test_a_strangers_notebook_runs_no_script(page, learner):
-    """Open a stranger's notebook, as an instructor opens a learner's submission."""
+    """Open a notebook as an instructor would open a learner's submission."""
     outputs = [
         {"output_type": "display_data", "metadata": {}, "data": {kind: content}}
         for kind, content in [
@@ -98,11 +98,11 @@ def test_a_strangers_notebook_runs_no_script(page, learner):
     page.wait_for_load_state("networkidle")
     expect(page.locator(ATTACKED)).to_have_count(0)
     assert page.locator("script", has_text="attacked").count() == 0
-    # The attack is real: it works once the reader trusts the notebook.
+    # Verify that the attack itself works: once the notebook is trusted, its scripts run.
     learner.api("POST", "/user/{name}/api/contents/stranger.ipynb/trust").raise_for_status()
     page.reload()
     expect(page.locator(ATTACKED)).to_have_count(1)
-    # A file that is opened as a page can run scripts, but only in an origin without cookies.
+    # An HTML file can run scripts, but only in a sandboxed origin without cookies.
     file = {"type": "file", "format": "text", "content": TAGS}
     learner.api("PUT", "/user/{name}/api/contents/x.html", json=file).raise_for_status()
     response = page.request.get(f"{learner.hub.url}/user/careful/files/x.html")
@@ -126,7 +126,7 @@ def test_a_learner_is_told_what_keeps_lessons_from_being_updated(page, hub):
     dialog.get_by_role("button", name="Close").click()
     learner.stop_server()
 
-    # Once the folders are gone, the next start updates the lessons and shows no notice.
+    # After the folders are removed, the next server start updates the lessons without a notice.
     for name in names:
         (lessons / f"{name}.ipynb").rmdir()
     learner.start_server()

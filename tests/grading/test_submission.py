@@ -1,4 +1,4 @@
-"""Planning a submission is quick, runs none of its code, and refuses files that do not fit."""
+"""Test that `plan` is fast, runs no submitted code, and refuses notebooks that it cannot grade."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
 
 @pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_submission_comes_with_no_solutions(path):
-    """A job contains no line that is in the solutions but not in the exercises."""
+    """A job must not contain a line that occurs only in the solutions."""
     exercises = exercises_of(SOLUTIONS)
     job = plan(exercises[path.stem], exercises).as_job()
     sent = "\n".join([job["ours"], *(step["text"] for step in job["steps"])]).splitlines()
@@ -61,7 +61,7 @@ def test_a_notebook_stored_without_ids_is_graded_all_the_same(kept, tmp_path):
         ]
 
 
-# A notebook's JSON -> the message of its refusal, or None if the notebook can be graded.
+# A notebook's JSON -> the error message, or None if the notebook can be graded.
 CELL = {"cell_type": "code", "id": "flatten-answer", "metadata": {}, "outputs": [], "source": "x"}
 NOTEBOOKS = {
     "null": "it has no list of cells",
@@ -117,7 +117,7 @@ def test_planning_takes_no_time(cells):
     began = time.process_time()
     with contextlib.suppress(NotGradableError):
         plan(parse(content.encode()), exercises)
-    assert time.process_time() - began < 5  # half a second on an idle machine
+    assert time.process_time() - began < 5  # takes half a second on an idle machine
 
 
 def test_too_large_a_file_is_not_read(tmp_path):

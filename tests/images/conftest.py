@@ -1,4 +1,4 @@
-"""Fixtures that run containers of the images that `make images` builds."""
+"""Fixtures for running containers from the images that `make images` builds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from docker.models.volumes import Volume
 
 from tfcourse.hub.state import ROOT
 
-LEARNERS = 3 * 2**30  # the default memory limit of a learner's server, in bytes
+LEARNERS = 3 * 2**30  # bytes; the default memory limit for a learner's server
 
 
 @pytest.fixture(params=["cpu", "gpu"])
@@ -21,7 +21,7 @@ def learner_image(request: pytest.FixtureRequest, image: Callable[..., str]) -> 
 
 @pytest.fixture
 def home(engine: docker.DockerClient) -> Iterator[Volume]:
-    """Return an empty volume. Request this fixture before `start`, so that it is removed last."""
+    """Return an empty volume. Request `home` before `start`, so that the volume is removed last."""
     volume = engine.volumes.create()
     yield volume
     volume.remove()
@@ -29,7 +29,7 @@ def home(engine: docker.DockerClient) -> Iterator[Volume]:
 
 @pytest.fixture
 def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
-    """Return a function that starts a container with the hub's limits and without a network."""
+    """Return a function that starts a container with a learner's limits and without a network."""
     containers: list[Container] = []
 
     def start(image: str, *command: str, **options) -> Container:
@@ -59,7 +59,7 @@ def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
 def run(start) -> Callable[..., str]:
     """Return a function that runs a command in a new container and returns its stdout.
 
-    If the command fails, the error also shows its stderr.
+    If the command fails, its stdout and stderr are shown in the error.
     """
 
     def run(image: str, *command: str, **options) -> str:

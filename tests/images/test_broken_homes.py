@@ -1,4 +1,4 @@
-"""Test that a server starts in a broken home, and that JupyterLab says what was left out."""
+"""Test that a server starts despite a broken home directory, and reports what it ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 from docker.models.containers import Container
 
-# Start a server as a hub does, in a home whose files can belong to any user.
+# As root, run a script in the home directory, and then start a server as the hub does.
 START = """
 cd /home/jovyan
 {script}
@@ -24,7 +24,7 @@ PACKAGES += ")/site-packages); mkdir -p $d; echo {!r} >$d/{}" + OURS
 IPYTHON = "mkdir -p .ipython/profile_default/startup; echo {!r} >.ipython/profile_default/{}" + OURS
 DATA = "mkdir -p .local/share/jupyter/{}"
 
-# Load JupyterLab's page, run a cell in a kernel, list the home, and print the page's notices.
+# Load the JupyterLab page, run code in a kernel, list the home directory, and print the notices.
 LOOK = r"""
 import contextlib, json, re, time, urllib.request
 from jupyter_client import BlockingKernelClient
@@ -121,7 +121,7 @@ CASES = {
 
 @pytest.fixture
 def start_in(start, image):
-    """Return a function that starts a server in a home that a script has prepared."""
+    """Return a function that runs a script in the home directory and then starts a server."""
 
     def start_in(script: str, seconds: float = 90) -> Container:
         options = {"user": "root", "entrypoint": ["tini", "--"], "cap_drop": []}
@@ -136,7 +136,7 @@ def start_in(start, image):
 
 
 def look(container: Container) -> list[str]:
-    """Return the notices. Fail unless a kernel runs a cell, and a page and a folder open."""
+    """Return the notices; fail unless JupyterLab loads, a kernel runs code, and a folder opens."""
     looked = container.exec_run(["python", "-sPc", LOOK], user="jovyan", workdir="/")
     said = looked.output.decode()
     assert looked.exit_code == 0, said + container.logs().decode()
@@ -159,11 +159,11 @@ def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
         f"{IPYTHON.format(loop, 'startup/mine.py')}\n"
         f"{PACKAGES.format(loop, 'usercustomize.py')}"
     )
-    notices = look(start_in(script, seconds=100))  # the hub waits for 120 seconds
+    notices = look(start_in(script, seconds=100))  # the hub waits 120 seconds
     assert len(notices) == 3
 
 
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):
     container = start_in(SETTINGS.format("c.ServerApp.log_level = 10", OURS))
     container.stop(timeout=30)
-    assert container.wait()["StatusCode"] == 0  # after 30 seconds, Docker would have killed it
+    assert container.wait()["StatusCode"] == 0  # Docker did not have to kill it

@@ -1,4 +1,4 @@
-"""Every lesson passes inside the images, run as the learner's user without a network."""
+"""Test every lesson inside the images, as the learner's user and without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(900)
 
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
-# The run writes a report and a cache, so it needs a writable folder; the clone is read-only.
+# Copy the files to a writable folder, because pytest writes a report and a cache there.
 RERUN = """
 set -e
 mkdir /tmp/rerun
@@ -30,7 +30,7 @@ def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
     said = run(image("test"), "sh", "-c", RERUN, "sh", lesson)
     cells = json.loads((ROOT / "notebooks" / lesson).read_text())["cells"]
     code = sum(cell["cell_type"] == "code" for cell in cells)
-    # The plugin adds one check of the stored state.
+    # The plugin adds one test per notebook, which checks the stored outputs.
     assert re.search(r"^(\d+) passed in", said, re.M)[1] == str(code + 1), said[-1000:]
 
 

@@ -1,4 +1,4 @@
-"""The learners' images: what they contain, what they leave out, and whether they work."""
+"""Test what the learners' images contain and omit, and whether they work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from packaging.requirements import Requirement
 from tfcourse.hub.operations import __main__ as operations
 from tfcourse.hub.state import ROOT
 
-MEMORY = 6 * 2**30  # bytes, enough to load all of CUDA's libraries together
+MEMORY = 6 * 2**30  # bytes; enough to load all CUDA libraries together
 
-# Load all libraries of the packages that `tensorflow[and-cuda]` requires. TensorFlow opens some of
-# them by name and looks in the folders of its own libraries' RUNPATH, so list those folders, too.
+# Load all shared libraries of the packages that `tensorflow[and-cuda]` requires. Also list the
+# folders in the RUNPATH of TensorFlow's libraries, in which TensorFlow looks for other libraries at
+# run time.
 LIBRARIES = r"""
 import ctypes, importlib.metadata, json, pathlib, re, subprocess
 from packaging.requirements import Requirement
@@ -55,13 +56,13 @@ def test_every_cuda_library_of_tensorflows_is_there_and_loads(run, image):
         "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand",
         "libcusolver", "libcusparse", "libnccl", "libnvJitLink", "libnvrtc",
     }  # fmt: skip
-    # The only permitted error is a missing driver, which the host provides.
+    # Only the driver may be missing, because the host provides it.
     assert all(reason.startswith("libcuda.so.1: ") for reason in failed.values()), failed
     assert len(failed) <= 1
     assert set(searched) >= {
         "cublas", "cuda_cupti", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse", "nccl",
     }  # fmt: skip
-    assert set(searched) - set(folders) <= {"nvshmem"}  # for several machines, so not required
+    assert set(searched) - set(folders) <= {"nvshmem"}  # needed only for multiple hosts
     assert "release 12." in release
 
 
@@ -92,14 +93,14 @@ def test_versions_are_those_of_the_lock(run, learner_image):
 
 def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
-        # Ignore find's errors about folders that the learner is not allowed to read.
+        # Discard find's errors about folders that the learner cannot read.
         search = f"find / -xdev {' '.join(conditions)} -print 2>/dev/null; true"
         return set(run(learner_image, "sh", "-c", search, entrypoint=[]).split())
 
     assert run(learner_image, "id").startswith("uid=1000(jovyan) gid=1000(jovyan) groups=1000(")
     assert not found("-perm /6000")
     assert not found("! -type l", "-perm -o=w", "! -perm -1000", "! -path '/proc/*'")
-    # Only the folders where the learner and Keras write are writable.
+    # The learner can write only to the home directory, Keras' folder and the temporary folders.
     writable = found("-writable", "! -type l", "! -path '/proc/*'", "-prune")
     assert writable == {"/home/jovyan", "/opt/keras", "/run/lock", "/tmp", "/var/tmp"}
     owned_by_others = "find ~ /opt/keras ! -user jovyan"
@@ -158,8 +159,8 @@ def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_
     container.stop()
     log = container.logs().decode()
     assert "http://" in log  # the address to open
-    # Warnings begin with [W and errors with [E, as in [W 2026-11-22 ...]. The line with the address
-    # begins with [C.
+    # Log lines start with the level: [W for a warning, [E for an error, and [C for the line with
+    # the server's URL, as in [W 2026-11-22 ...].
     assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
 
 
@@ -181,14 +182,14 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
 
 
 def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
-    """The image gets the JupyterHub version of a chart's hub; other packages stay as pinned."""
+    """`--build-arg JUPYTERHUB` must change JupyterHub's version, but not TensorFlow's."""
     older = image("cpu", f"{IMAGE}-older", "--build-arg JUPYTERHUB=5.5.0")
     version = "import jupyterhub, tensorflow; print(jupyterhub.__version__, tensorflow.__version__)"
     assert "5.5.0 2.21.0" in run(older, "python", "-c", version)
 
 
 def test_the_hubs_image_is_what_the_chart_expects(run, image):
-    """The chart mounts its own files, works in /srv/jupyterhub and loads our configuration."""
+    """The chart expects the working directory /srv/jupyterhub, and loads our configuration."""
     chart = """
 c.JupyterHub.authenticator_class = "dummy"
 c.KubeSpawner.profile_list = [{"slug": "tensorflow-cpu"}]

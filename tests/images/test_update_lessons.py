@@ -1,7 +1,7 @@
-"""A new image's lessons reach a learner who has already worked with the old ones.
+"""Test how a new image's lessons update a home directory that contains older lessons.
 
-These tests run the images' commands on this machine. One folder stands in for a learner's home, and
-another holds an image's lessons.
+These tests run the images' commands without containers. One folder serves as a learner's home
+directory, and another contains an image's lessons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfcourse.hub.state import ROOT
 
 
 class Home:
-    """A learner's home, and an image whose command updates the lessons in the home."""
+    """A learner's home directory, and the lessons and commands of an image."""
 
     def __init__(self, folder: Path):
         self.home = folder / "home"
@@ -33,7 +33,7 @@ class Home:
         self.repository = self.home / ".local/share/tensorflow-course.git"
 
     def command(self, name: str, path: Path, *given: Path) -> None:
-        """Create a command like that of the image, but with this environment's Python."""
+        """Create a command as in the image, but run it with this environment's Python."""
         words = " ".join(map(str, (path, *given)))
         script = f'#!/bin/sh\nexec {sys.executable} -I -S {words} "$@"\n'
         (self.commands / name).write_text(script)
@@ -57,11 +57,11 @@ class Home:
         return result.stdout
 
     def shell(self, script: str) -> None:
-        """Run a script in the folder with the lessons."""
+        """Run a shell script in the lessons folder."""
         self.run("sh", "-ec", f"cd ~/tensorflow-course\n{script}")
 
     def start(self, **lessons: str) -> str:
-        """Start a server from an image with these lessons; return the notices for the learner.
+        """Update the home directory from an image with these lessons; return the learner's notices.
 
         NAME="text" becomes NAME.ipynb.
         """
@@ -75,7 +75,7 @@ class Home:
             (self.image / f"{name}.ipynb").write_text(text)
 
     def found(self) -> dict[str, str]:
-        """Return the lessons that the learner sees; `+` replaces an update's date in a name."""
+        """Return the learner's lessons by name; `+` replaces the date in an updated copy's name."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()
@@ -120,7 +120,7 @@ def test_edits_are_kept_where_the_lesson_is_the_same(home):
 
 
 def test_both_are_kept_where_learner_and_image_changed_a_lesson(home):
-    # The changes are in different lines. Merging by line would create a notebook that no one wrote.
+    # The changes are in different lines; merging them would create a notebook that no one wrote.
     home.edit(c="mine\n" + "c1\n" * 8)
     home.start(a="a1", b="b1", c="c1\n" * 8 + "c2\n")
     assert home.found() == {
@@ -279,7 +279,7 @@ def test_modules_are_always_the_newest_and_the_learners_own_is_kept(home):
     assert kept.read_text() == "mine"
 
 
-# --- The note that lists the installed lessons
+# --- The record of installed lessons
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_edits_survive_the_loss_of_the_note(home, damage):
     home.edit(a="mine")
     home.shell(damage)
     assert home.start(a="a1", b="b2", c="c1\n" * 9) == ""
-    # Without the note, the command cannot tell that only the first lesson was edited.
+    # Without the record, the command cannot know that only the first lesson was edited.
     kept = {"a": "mine", "a+": "a1", "b": "b1", "b+": "b2", "c": "c1\n" * 9}
     assert home.found() == kept
     assert home.start(a="a1", b="b2", c="c3") == ""
@@ -325,12 +325,12 @@ def test_a_note_removes_nothing_outside_the_folder(home, name):
     assert (home.home / "far").read_text() == "a1"
 
 
-# --- Homes of earlier versions, which kept the installed lessons in a Git repository
+# --- Home directories from earlier versions, which used a Git repository as the record
 
 
 @pytest.fixture
 def old(tmp_path) -> Home:
-    """Return a home with the lessons of an earlier version, one of which the learner has edited."""
+    """Return a home directory from an earlier version, in which one lesson has been edited."""
     home = Home(tmp_path)
     home.new_image(a="a1", b="b1", c="c1")
     (home.image / ".gitattributes").write_text("*.ipynb merge=keep-both\n")
@@ -381,7 +381,7 @@ def test_an_old_home_is_taken_over_whatever_its_repository_is_like(old, damage):
     assert old.start(a="a2", b="b2", d="d2") == ""
     assert old.found() == {"a": "a2", "b": "mine", "b+": "b2", "d": "d2"}
     assert time.monotonic() < began + 5
-    assert not (old.lessons / ".gitattributes").exists()  # the image installed it with the lessons
+    assert not (old.lessons / ".gitattributes").exists()  # the old image installed this file
     assert not (old.home / "ran").exists()
     assert old.start(a="a3", b="b2", d="d2") == ""
     assert old.found()["a"] == "a3"
@@ -408,7 +408,7 @@ def test_edits_in_an_old_home_survive_the_loss_of_its_note(old, damage):
     old.run("sh", "-ec", f"cd {old.repository}; {damage}")
     began = time.monotonic()
     assert old.start(a="a1", b="b2", c="c2") == ""
-    # Without the note, the command cannot tell that only the second lesson was edited.
+    # Without the record, the command cannot know that only the second lesson was edited.
     assert old.found() == {"a": "a1", "b": "mine", "b+": "b2", "c": "c1", "c+": "c2"}
     assert time.monotonic() < began + 15
     assert not (old.home / "ran").exists()
@@ -424,7 +424,7 @@ def test_a_learners_own_commits_and_repositories_are_left_alone(old):
     assert old.run("git", "log", "--all", "--format=%s") == "my home\n"
 
 
-# --- The start of a server
+# --- Starting a server
 
 
 @pytest.mark.parametrize(

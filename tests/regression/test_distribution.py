@@ -1,4 +1,4 @@
-"""Another project installs nbval-tolerance, as a wheel or an sdist, in an empty environment."""
+"""Test nbval-tolerance as another project would use it, installed from the wheel and the sdist."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.network
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "packages" / "nbval-tolerance"
 UV = Path(sys.executable).with_name("uv")
-# Our locks contain the newest versions that we have tested.
+# The lock files pin the newest versions that we have tested.
 LOCKS = [ROOT / "requirements" / name for name in ("course.txt", "test.txt")]
-OTHERS = {"scikit-learn": "1.7.2"}  # the packages that the other project uses
+OTHERS = {"scikit-learn": "1.7.2"}  # packages that the test project uses
 
 CLASSIFIER = [
     "from sklearn.datasets import load_iris\n"
@@ -33,8 +33,8 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# A training loop like PyTorch's, without PyTorch's hundreds of megabytes. Its names are specific to
-# this project.
+# A training loop in PyTorch's style, without PyTorch's hundreds of megabytes. By default, the
+# plugin does not recognise its method names.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",
@@ -61,7 +61,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", params=["newest", "lowest"])
 def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
-    """Return the Python of a fresh environment, with the newest or lowest supported packages."""
+    """Return the Python of a new environment with the newest or oldest supported dependencies."""
     folder = tmp_path_factory.mktemp(request.param) / "environment"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     executable = folder / "bin" / "python"
@@ -74,7 +74,7 @@ def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
         )
         lowest = re.findall(r"^Requires-Dist: (\w+)<\S+,>=(\S+)$", metadata.decode(), re.M)
         assert len(lowest) == 5
-        # Install the sdist, because the newest versions are tested with the wheel.
+        # Install from the sdist here; the test with the newest versions installs the wheel.
         what = [built[".gz"], *(f"{name}=={number}" for name, number in lowest)]
     subprocess.run([*command, *what], check=True)
     return executable
@@ -87,7 +87,7 @@ def version() -> str:
 
 @pytest.fixture(scope="session")
 def project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of another project after executing two notebooks in it."""
+    """Create a project with two notebooks, execute them, and return its folder."""
     command = [UV, "pip", "install", "--quiet", "--python", python, "--no-build"]
     subprocess.run([*command, *(f"{n}=={v}" for n, v in OTHERS.items())], check=True)
     folder = tmp_path_factory.mktemp("project")

@@ -1,4 +1,4 @@
-"""The comparison checks every number that the lessons print."""
+"""Test that the comparison checks every number that the lessons print."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def same(stored: str, computed: str, rules: Rules) -> bool:
 
 
 def stored_lines(phase: Phase) -> list[str]:
-    """Return the lines that the lessons' cells of this phase print."""
+    """Return the lines printed by all lesson cells in a given phase."""
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -41,11 +41,11 @@ def stored_lines(phase: Phase) -> list[str]:
 
 @pytest.mark.parametrize("phase", [Phase.UNTRAINED, Phase.FIT, Phase.TRAINED])
 def test_every_number_of_the_lessons_is_held(phase):
-    """Change integers by 1, and floats by 1 plus a tenth of themselves; every change must fail."""
+    """Increase each number (integers by 1, floats by 1 plus 10%); every change must be detected."""
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)
-        moving = passing(line, Rules(phase))  # only a progress bar's times may differ
+        moving = passing(line, Rules(phase))  # only times in progress bars may differ
         assert all(found.progress for found in moving), f"{line!r} holds a time or an address"
         times = {match["number"] for found in moving for match in numbers_of(found.text)}
         for match in numbers_of(line):

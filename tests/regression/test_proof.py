@@ -1,4 +1,4 @@
-"""`tools/prove.py` judges a small lesson correctly, and its own tables fit our lessons."""
+"""Test `tools/prove.py` on a small lesson, and check its tables against the real lessons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MUTATIONS = """
 
 
 def write(folder: Path, variations: str = VARIATIONS, mutations: str = MUTATIONS) -> None:
-    """Write the small lesson and the two tables to a folder."""
+    """Write the small lesson and the tables of variations and mutations to a folder."""
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     )
@@ -56,7 +56,7 @@ def write(folder: Path, variations: str = VARIATIONS, mutations: str = MUTATIONS
 
 
 def prove(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the proof on the lesson and the tables in a folder."""
+    """Run `prove.py` on the lesson and the tables in a folder."""
     places = ["--notebooks", folder, "--plan", folder, "--output", folder / "proof"]
     return subprocess.run(
         [sys.executable, PROVE, *places, "--jobs", "2", *options],
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def proof(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the proof on the small lesson and return the finished process."""
+    """Run `prove.py` on the small lesson; return the completed process."""
     return prove(folder)
 
 
@@ -130,7 +130,7 @@ def test_it_goes_on_where_it_stopped(proof, folder):
     assert sorted(json.loads(line)["outcome"] for line in lines) == (
         ["broken", "failed", "failed", "failed", "failed", "passed", "passed", "skipped"]
     )
-    file.write_text("\n".join([*lines, lines[0][:50]]))  # the last line was cut off
+    file.write_text("\n".join([*lines, lines[0][:50]]))  # with a truncated last line
     (folder / "mutations.toml").write_text(MUTATIONS.replace("rate = 0.2", "rate = 0.3"))
     again = prove(folder)
     assert "[3/3]" in again.stdout, "it repeats the broken and skipped runs, and makes the new one"

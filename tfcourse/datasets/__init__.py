@@ -1,1 +1,1 @@
-"""Put MNIST and Fashion-MNIST where Keras looks for them: `python -m tfcourse.datasets`."""
+"""Download MNIST and Fashion-MNIST to Keras' data folder: `python -m tfcourse.datasets`."""

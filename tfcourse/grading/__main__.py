@@ -1,4 +1,4 @@
-"""Grade a folder of submissions from the command line; print a table and write it as CSV."""
+"""Grade a folder of submissions from the command line; print the results and write a CSV file."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tfcourse.grading.limits import Ended
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade all submissions; return 0 even if no answer is right."""
+    """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
+    sys.stdout.reconfigure(errors="backslashreplace")  # escape what it cannot show
     table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
-    # Read all submissions before any of them runs, so that none can affect the grading of another
-    # by changing its file.
+    # Read all submissions before running any, so that no submission can tamper with the file of
+    # another.
     found = [
         (name_of(path, options.folder), attempt(read, path, exercises))
         for path in files(options.folder)
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(plan, submission.Plan):
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
-            # Rewrite the whole table from memory, because a submission may have changed the file.
+            # Rewrite the whole table, because a submission could have changed the file.
             write(rows, unfinished)
             print_result(name, result)
             done += 1
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         print(f"\nINCOMPLETE: {done} of {len(found)} submissions; their rows are in {unfinished}")
         if isinstance(error, KeyboardInterrupt):
-            return 130  # the exit code that shells use for Ctrl-C
+            return 130  # a shell's exit code for Ctrl-C
         if isinstance(error, EngineError):
             sys.exit(f"Docker failed: {error}")
         raise
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command line's options; exit with a message if they are invalid."""
+    """Parse the command line; exit with a message if it is invalid."""
     parser = argparse.ArgumentParser(
         prog="make grade",
-        description="Run each notebook in a folder separately, with the checks of our solutions, "
-        "and write a table of the results. See docs/instructors.md.",
+        description="Grade each notebook in a folder with the checks from our solutions, and "
+        "write a table of the results. See docs/instructors.md.",
     )
     parser.add_argument("folder", type=Path, help="the submissions (includes subfolders)")
     parser.add_argument("--table", type=Path, help="the CSV file (default: FOLDER/grades.csv)")
@@ -84,7 +84,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--docker",
         action=argparse.BooleanOptionalAction,
         help="run submissions in containers, or in processes of your account "
-        "(default: in containers if Docker and the image are there)",
+        "(default: in containers if Docker and the image are available)",
     )
     parser.add_argument("--image", default=containers.IMAGE, help="the containers' image")
     parser.add_argument(
@@ -94,7 +94,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=60,
-        help="limit for one cell; a whole submission has ten times as long (default: 60)",
+        help="limit for each cell; for a whole submission, ten times this (default: 60)",
     )
     parser.add_argument("--memory", type=float, default=3, help="limit in GB (default: 3)")
     options = parser.parse_args(arguments)
@@ -109,7 +109,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
-    """Return the function that runs submissions, and print how far it isolates them.
+    """Return the function that runs submissions; print how well it isolates them.
 
     Exit with a message if `--docker` is given but Docker cannot be used.
     """
@@ -132,10 +132,10 @@ def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the paths to grade: all files except hidden ones, such as Jupyter's checkpoints.
+    """Return the paths to grade: all files except hidden ones and those in hidden folders.
 
-    Links are returned as links and not followed. A folder that cannot be read is also returned, so
-    that the table reports it.
+    Symbolic links are returned without being followed. Unreadable folders are also returned, so
+    that they are reported in the table.
     """
     found, waiting = [], [folder]
     while waiting:
@@ -153,14 +153,14 @@ def files(folder: Path) -> list[Path]:
 
 
 def real(path: Path) -> Path:
-    """Resolve the links in a path's folders, but not a link at the end of the path."""
+    """Resolve symbolic links in a path, except in its last component."""
     return path.parent.resolve() / path.name
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return a submission's name in the table, which is different for every file.
+    """Return a submission's unique name for the table.
 
-    The file's own name can contain any bytes.
+    Unprintable bytes in the file name are escaped.
     """
     name = os.fsencode(path.relative_to(folder)).replace(b"\\", rb"\\")
     name = printable(name.decode(errors="backslashreplace"))
@@ -168,14 +168,14 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def read(path: Path, exercises: dict[str, NotebookNode]) -> submission.Plan:
-    """Return the plan for the submission in a file."""
+    """Read a submission from a file; return the plan for running it."""
     return submission.plan(submission.read(path), exercises)
 
 
 def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
-    """Call a function; if it fails, return the row for a submission that cannot be graded.
+    """Call a function; if it fails, return a row that reports the submission as not gradable.
 
-    An error in one submission does not stop the grading of the others.
+    An error in one submission therefore does not prevent the others from being graded.
     """
     try:
         return function(*inputs)
@@ -188,7 +188,7 @@ def attempt(function: Callable, *inputs: object) -> submission.Plan | list[Row]:
 
 
 def write(rows: list[Row], path: Path) -> None:
-    """Write a table atomically, and without following a link of its name."""
+    """Write a table atomically. If the path is a symbolic link, replace the link itself."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with fresh.open("x", newline="", encoding="utf-8") as file:
@@ -201,7 +201,7 @@ def write(rows: list[Row], path: Path) -> None:
 
 
 def print_result(name: str, rows: list[Row]) -> None:
-    """Print the result of a submission: how many answers are right, and what is wrong."""
+    """Print a submission's result: how many answers are correct, and the mistakes in the others."""
     right = sum(row["right"] for row in rows)
     of = len([row for row in rows if row["exercise"]])
     print(f"{name:40} {right}/{of}" if of else f"{name:40} -    {rows[0]['says']}", flush=True)

@@ -1,4 +1,4 @@
-"""Run a submission's job in a container of the learners' image, without access to our files."""
+"""Run submissions in containers of the learners' image, without access to the host's files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tfcourse.grading import limits
 IMAGE = "tensorflow-course:cpu"
 LABEL = "tensorflow-course.grading"
 NOBODY = "65534:65534"
-FAILED = 125  # the exit code of Docker's client if the engine fails, and not the container
+FAILED = 125  # the Docker client's exit code for errors of Docker itself
 
-# Link Keras' data from a writable folder, because Keras ignores a folder that it cannot write to.
-# `exec` makes the worker the container's first process, which no other process in the container can
-# kill.
+# Create a writable folder for Keras with a link to the data sets, because Keras ignores KERAS_HOME
+# if it is read-only. `exec` makes the worker the container's first process (PID 1), which other
+# processes in the container cannot kill.
 START = """
 mkdir /tmp/keras && ln -s "$KERAS_HOME/datasets" /tmp/keras && export KERAS_HOME=/tmp/keras
 exec python3 -I -c "$0"
@@ -25,11 +25,11 @@ exec python3 -I -c "$0"
 
 
 class EngineError(Exception):
-    """Docker failed, so no submission can be graded; the message says why."""
+    """Raised if Docker failed, so that no submission can be graded."""
 
 
 def missing(image: str = IMAGE) -> str:
-    """Return what is missing to run containers of an image, or "" if nothing is."""
+    """Return the reason why containers of an image cannot run, or "" if they can."""
     try:
         if (found := docker("version")).returncode:
             return f"no Docker engine answers ({last_line(found.stderr)})"
@@ -41,10 +41,10 @@ def missing(image: str = IMAGE) -> str:
 
 
 def run(job: dict, image: str = IMAGE) -> limits.Ended:
-    """Run a job of `grader.grade` in a container; return what its worker printed.
+    """Run a job from `grader.grade` in a container; return its worker's output.
 
-    The worker ends when its stdin is closed, so the container ends with this process, even if this
-    process is killed. Docker then removes the container.
+    The worker exits when its stdin is closed, which happens even if this process is killed. The
+    container then stops, and Docker removes it.
 
     Raises
     ------
@@ -57,20 +57,20 @@ def run(job: dict, image: str = IMAGE) -> limits.Ended:
             command(name, job["memory"], image),
             json.dumps(job),
             cwd="/",
-            env=dict(os.environ),  # for Docker's client; the container gets none of it
+            env=dict(os.environ),  # only for the Docker client
             seconds=job["total"],
             memory=job["memory"],
         )
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            docker("rm", "--force", name)  # in case it is still running
+            docker("rm", "--force", name)  # if it is still running
     if ended.code == FAILED:
         raise EngineError(last_line(ended.complained))
     return ended
 
 
 def command(name: str, memory: int, image: str) -> list[str]:
-    """Return the command that runs the worker in an isolated container."""
+    """Return the Docker command that runs the worker in an isolated container."""
     environment = {"HOME": "/tmp", "JUPYTER_RUNTIME_DIR": "/tmp/runtime", "CHECK_SEED": "1"}  # noqa: S108
     return [
         *(program(), "run", "--rm", "--interactive", f"--name={name}", f"--label={LABEL}"),
@@ -86,7 +86,7 @@ def command(name: str, memory: int, image: str) -> list[str]:
 
 
 def remove_leftovers() -> None:
-    """Remove containers that a killed grader created but did not start."""
+    """Remove containers that an earlier, killed grader created but never started."""
     labelled = ["--filter", f"label={LABEL}", "--filter", "until=10m"]
     docker("container", "prune", "--force", *labelled)
 
@@ -99,7 +99,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def program() -> str:
-    """Return the name of Docker's client, as the Makefile passes it."""
+    """Return the name of the Docker client, which the Makefile sets in DOCKER."""
     return os.environ.get("DOCKER") or "docker"
 
 

@@ -1,4 +1,4 @@
-"""Grade one submission: run its plan, and turn the verdicts into rows of a table.
+"""Grade one submission: run its plan, and convert the verdicts to rows of a table.
 
 To grade a submitted notebook in a container:
 
@@ -18,13 +18,13 @@ from tfcourse.grading.limits import Ended
 from tfcourse.grading.submission import Plan
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-TOTAL = 10  # the time limit of a whole submission, in multiples of a cell's limit
+TOTAL = 10  # a submission's time limit, as a multiple of the limit for one cell
 
 Row = dict[str, str | int]
 
 
 def exercises_of(solutions: Path) -> dict[str, NotebookNode]:
-    """Return the exercises as learners get them, unsolved and with checks, by lesson."""
+    """Return the learners' version of each exercise notebook, by lesson name."""
     return {path.stem: exercise(path) for path in solutions.glob("*.ipynb")}
 
 
@@ -36,11 +36,11 @@ def grade(
     Parameters
     ----------
     plan
-        What to run.
+        The plan to run.
     run
         `containers.run` or `processes.run`.
     seconds
-        The time limit for one cell; a whole submission has ten times as long.
+        The time limit for one cell. The limit for the whole submission is ten times this.
     memory
         The submission's memory limit, in bytes.
     """
@@ -50,17 +50,17 @@ def grade(
 
 
 def refused(why: str) -> list[Row]:
-    """Return the single row for a submission that cannot be graded."""
+    """Return the row for a submission that cannot be graded, with the reason."""
     return [{"lesson": "", "exercise": "", "right": 0, "says": plain(why)}]
 
 
 def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
-    """Return a row for each exercise, from the verdicts that the worker printed."""
+    """Parse the verdicts that the worker printed; return a row for each exercise."""
     told = {}
     for line in printed.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # the worker was killed while it was printing this line
+        except ValueError:  # the worker was killed before it had printed the whole line
             continue
         if "exercise" in event:
             told[event["exercise"]] = event
@@ -82,7 +82,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
 
 
 def plain(text: str) -> str:
-    """Return a text on one line, safe to show in a terminal or a spreadsheet."""
+    """Return a text as a single line, safe to show in terminals and spreadsheets."""
     text = printable(text.replace("\n", " "))
     return f"'{text}" if is_formula(text) else text
 
@@ -93,9 +93,9 @@ def is_formula(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return a learner's text with an escape for each unprintable character.
+    """Escape the unprintable characters in a learner's text.
 
-    A terminal would interpret some of these characters as commands, and half a surrogate pair
-    cannot be encoded.
+    A terminal would interpret some of these characters as control sequences, and lone surrogates
+    cannot be encoded as UTF-8.
     """
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -1,4 +1,4 @@
-"""Run a command in its own process, and kill it and its descendants if they exceed a limit."""
+"""Run a command with limits on its time, memory, processes and output."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import IO
 
 import psutil
 
-# The worker's code, read before any submission could change the file.
+# Read the worker's source code before a submission can change the file.
 WORKER = Path(__file__).with_name("worker.py").read_text()
-LOOK = 0.1  # seconds between two checks of a command's usage
-PROCESSES = 64  # the limit of a command's simultaneous processes
-PRINTED = 1_000_000  # bytes; a worker prints a line for each exercise
+LOOK = 0.1  # seconds between checks of the limits
+PROCESSES = 64  # the limit for concurrent processes of a command
+PRINTED = 1_000_000  # bytes; the output limit (a worker prints one line per exercise)
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -30,9 +30,9 @@ class Ended:
     """How a command ended."""
 
     printed: str
-    stopped: str  # why it was stopped; empty if it was not
+    stopped: str  # the reason why it was stopped; empty if it was not
     code: int
-    complained: str  # the beginning of what it wrote to stderr
+    complained: str  # the beginning of its stderr
 
 
 def run(
@@ -44,19 +44,19 @@ def run(
     seconds: float,
     memory: int,
 ) -> Ended:
-    """Run a command, and kill it and its descendants if they exceed a limit.
+    """Run a command; kill it and its descendants when it finishes or exceeds a limit.
 
     Parameters
     ----------
     command, cwd, env
-        As for `subprocess`.
+        As in `subprocess.Popen`.
     job
-        The first line of the command's stdin, which stays open until the command has to end. The
-        command can therefore detect that this process has ended.
+        The first line to write to the command's stdin. The pipe then remains open, so that the
+        command can detect when this process exits.
     seconds
-        The command's time limit.
+        The time limit for the command.
     memory
-        The memory limit for all of the command's processes together, in bytes.
+        The limit, in bytes, for the total memory of the command's processes.
     """
     adopt_orphans()
     others = set(psutil.Process().children(recursive=True))
@@ -81,14 +81,14 @@ def run(
 
 
 def give(pipe: IO[bytes], job: str) -> None:
-    """Write a job to a process, unless the process has already ended."""
+    """Write a job to a process's stdin; do nothing if the process has already exited."""
     with contextlib.suppress(OSError):
         pipe.write(f"{job}\n".encode())
         pipe.flush()
 
 
 def beginning(file: IO[bytes]) -> str:
-    """Return the beginning of a file as text; the file can contain any bytes."""
+    """Return the beginning of a file as text, replacing invalid bytes."""
     file.seek(0)
     return file.read(PRINTED).decode(errors="replace")
 
@@ -96,7 +96,7 @@ def beginning(file: IO[bytes]) -> str:
 def watch(
     process: subprocess.Popen, files: list[IO[bytes]], seconds: float, memory: int, others: set
 ) -> str:
-    """Wait for a process; return why it must be stopped, or "" if it ends on its own."""
+    """Wait until a process exits or exceeds a limit; return the reason to stop it, or ""."""
     deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() > deadline:
@@ -113,18 +113,18 @@ def watch(
 
 
 def held(process: psutil.Process) -> int:
-    """Return how many bytes of memory a process holds."""
+    """Return a process's memory use in bytes."""
     with contextlib.suppress(psutil.NoSuchProcess):
         try:
             found = process.memory_full_info()
         except psutil.AccessDenied:  # the worker: see `worker.withdraw`
             found = process.memory_info()
-        return getattr(found, "pss", found.rss)  # memory shared by forks counts once (Linux)
+        return getattr(found, "pss", found.rss)  # on Linux, shared memory counts once
     return 0
 
 
 def end(others: set) -> None:
-    """Kill all descendants except `others`, by process group, to be faster than a fork bomb."""
+    """Kill all descendants except `others`; kill whole process groups, to outpace a fork bomb."""
     while left := set(psutil.Process().children(recursive=True)) - others:
         for each in left:
             with contextlib.suppress(OSError):
@@ -135,11 +135,11 @@ def end(others: set) -> None:
                     each.kill()
         for each in left:
             with contextlib.suppress(OSError):
-                os.waitpid(each.pid, os.WNOHANG)  # we must reap the orphans
+                os.waitpid(each.pid, os.WNOHANG)  # reap adopted orphans
         time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
-    """Make this process adopt orphaned descendants, so that none can escape (Linux only)."""
+    """Make this process the parent of orphaned descendants, so that none escapes (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -1,4 +1,4 @@
-"""Run a submission's job without Docker, in less isolated processes of this account."""
+"""Run submissions without Docker, as less isolated processes of this user account."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import psutil
 
 from tfcourse.grading import limits, worker
 
-# The variables that a submission gets from our environment. None of them holds a secret.
+# Environment variables that submissions inherit; none of them contains a secret.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
-PROCESSES = 1024  # processes and threads, in addition to those that this account has now
-# Makes the worker the first process of its own PID namespace, which ends with the worker. A
-# submission in the namespace cannot see or kill the grader, and "nobody" has no rights over
-# processes that root started in the namespace.
+PROCESSES = 1024  # the limit for threads in addition to this account's current ones
+# Make the worker the first process of a new PID namespace, which ends when the worker exits. A
+# submission in the namespace cannot see or kill the grader. If root runs the grader, the submission
+# still runs as "nobody", without permissions on root's processes.
 APART = "unshare --user --map-user=65534 --map-group=65534 --pid --fork --kill-child --mount-proc"
 
 
 def run(job: dict) -> limits.Ended:
-    """Run a job of `grader.grade`; return what its worker printed."""
+    """Run a job from `grader.grade` in a local process; return its worker's output."""
     worker.withdraw()
     python = [sys.executable, "-I", "-c"]
     with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as scratch:
@@ -41,7 +41,7 @@ def run(job: dict) -> limits.Ended:
 
 @functools.cache
 def apart() -> tuple[str, ...]:
-    """Return the prefix that starts a command in its own PID namespace, or () if forbidden."""
+    """Return a command prefix that creates a PID namespace, or () if namespaces are unavailable."""
     command = tuple(APART.split())
     try:
         tried = subprocess.run(
@@ -53,19 +53,19 @@ def apart() -> tuple[str, ...]:
 
 
 def running() -> int:
-    """Return how many processes and threads this account has; the system limits their sum."""
+    """Return the number of this account's threads, which RLIMIT_NPROC counts as processes."""
     mine = psutil.Process().uids().real
     found = [process.info for process in psutil.process_iter(["uids", "num_threads"])]
     return sum(each["num_threads"] or 0 for each in found if each["uids"].real == mine)
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Return a submission's environment variables, with its own home and a copy of the data."""
+    """Return environment variables for a submission, with a separate HOME and copied data sets."""
     keras = scratch / "keras"
     source = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     if source.is_dir():
         shutil.copytree(source, keras / "datasets")
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     places = {name: str(scratch) for name in ("HOME", "TMPDIR", "JUPYTER_RUNTIME_DIR")}
-    # With this seed, the hidden cases are the same for everyone.
+    # CHECK_SEED makes the hidden test cases the same for everyone.
     return {**kept, **places, "KERAS_HOME": str(keras), "CHECK_SEED": "1"}

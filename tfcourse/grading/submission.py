@@ -1,6 +1,6 @@
-"""Decide what to run from a submission: the learner's answers, placed among our cells.
+"""Plan what to run for a submission: our cells, combined with the learner's answers.
 
-Submissions are untrusted, so this module runs none of their code.
+This module does not run any submitted code, because submissions are untrusted.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-LARGEST = 10_000_000  # bytes; an exercise with outputs has about ten thousand
-MOST_CELLS = 500  # an exercise has about twenty
+LARGEST = 10_000_000  # bytes; an exercise notebook with outputs has about ten thousand
+MOST_CELLS = 500  # an exercise notebook has about twenty
 MOST_CODE = 1_000_000  # characters in the learner's cells
 
 
 class NotGradableError(Exception):
-    """A file is not a submission; the message says why."""
+    """Raised if a file cannot be graded as a submission."""
 
 
 @dataclass
 class Step:
     """One step for the worker.
 
-    `kind` is "ours" (a cell of the exercise, run as it is), "baseline" (the learner's code begins
-    here), "theirs" (one of the learner's cells) or "check". `text` is the cell's source. `exercise`
-    is empty for a cell that the learner added.
+    `kind` is "ours" (an unchanged cell of the exercise notebook), "baseline" (a marker before the
+    learner's first cell), "theirs" (one of the learner's cells) or "check". `text` is the source of
+    the cell. `exercise` is empty for cells that the learner added.
     """
 
     kind: str
@@ -39,30 +39,31 @@ class Step:
 
 @dataclass
 class Plan:
-    """A submission that can be graded."""
+    """The steps and exercises of a submission that can be graded."""
 
     lesson: str
     steps: list[Step]
     exercises: list[str]
-    remarks: dict[str, str]  # by exercise: what we noticed before we ran anything
-    watched: list[str]  # names that the checks rely on
+    remarks: dict[str, str]  # exercise -> a remark for the table
+    watched: list[str]  # names that must not be replaced
 
     def as_job(self) -> dict:
-        """Return the part of the plan that the worker needs, as plain data."""
+        """Return the parts of the plan that the worker needs, as JSON-compatible data."""
         ours = "\n\n".join(step.text for step in self.steps if step.kind == "ours")
         steps = [asdict(step) for step in self.steps]
         return {"steps": steps, "ours": ours, "watched": self.watched}
 
 
 def read(path: Path) -> NotebookNode:
-    """Return the notebook in a regular file.
+    """Read a notebook from a regular file.
 
-    A link could lead to a classmate's notebook or to the solution, and a pipe would block forever.
+    Links are refused because they could point to a classmate's notebook or to the solution, and
+    pipes because reading one could block forever.
 
     Raises
     ------
     NotGradableError
-        If the path is a link or not a regular file, or the file is too large or not a notebook.
+        If the path is a link or not a regular file, or if the file is too large or not a notebook.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -83,15 +84,15 @@ def read(path: Path) -> NotebookNode:
 
 
 def parse(content: bytes) -> NotebookNode:
-    """Return the cells of a notebook, reduced to the parts that a plan needs.
+    """Parse a notebook; return its cells with only the fields that `plan` needs.
 
-    nbformat's own reader expects well-formed notebooks. A hostile notebook can keep its validation
-    busy for minutes, and can have metadata of any type.
+    We do not use nbformat's reader, because a malicious notebook can make its validation run for
+    minutes, and can contain metadata of unexpected types.
 
     Raises
     ------
     NotGradableError
-        If the content is not a notebook, or has too many cells.
+        If the content is not a notebook or has too many cells.
     """
     try:
         notebook = json.loads(content)
@@ -106,7 +107,7 @@ def parse(content: bytes) -> NotebookNode:
 
 
 def parsed(cell: object, number: int) -> NotebookNode:
-    """Return a cell's type, source and id (which may be in its metadata, or None)."""
+    """Return a cell's type, its source, its id, and any id in its metadata."""
     cell = cell if isinstance(cell, dict) else {}
     source = cell.get("source")
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
@@ -123,24 +124,24 @@ def parsed(cell: object, number: int) -> NotebookNode:
 
 
 def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
-    """Return what to run from a submission: our cells, with the learner's own in between.
+    """Return the plan for a submission, which combines our cells with the learner's.
 
-    Cells are identified by their ids (see `with_ids`). The answers and any added cells are the
-    learner's. All other cells, above all the checks, are ours. An added cell runs after the same
-    one of our cells as in the learner's notebook.
+    Cells are identified by their ids (see `with_ids`). Answers and added cells are taken from the
+    submission; all other cells, in particular the checks, are taken from our exercise. An added
+    cell runs at the same position relative to our cells as in the learner's notebook.
 
     Parameters
     ----------
     submission
         The learner's notebook, as `read` or `parse` returns it.
     exercises
-        The exercises by the lesson's name, as learners get them: with the checks, but without the
-        solutions, which a submission could read.
+        The learners' version of each exercise notebook, by lesson name. It includes the checks but
+        not the solutions, because a submission could read them.
 
     Raises
     ------
     NotGradableError
-        If the notebook was not made from any of the exercises, or contains too much code.
+        If the notebook is not based on any of the exercises, or contains too much code.
     """
     cells = with_ids(submission.cells, exercises)
     theirs = {cell.id: cell.source for cell in cells}
@@ -153,11 +154,12 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
         )
     own = additions(cells, {cell.id for cell in exercise.cells})
     steps, early, remarks, names = [], [], {}, []
-    begun = False  # everything before the first exercise's text is ours
+    begun = False  # whether the first exercise has been reached
     for cell in exercise.cells:
         name, _, role = cell.id.rpartition("-")
         if not begun and role == "text" and f"{name}-answer" in ours:
-            # Cells that were added before the first exercise run after the baseline, too.
+            # Run cells that were added before the first exercise after the baseline, like all of
+            # the learner's code.
             steps += [Step("baseline", ""), *early]
             begun = True
         if cell.cell_type == "code":
@@ -178,18 +180,18 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
 
 
 def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> list[NotebookNode]:
-    """Return a learner's cells with our cells' ids, even if the file has no ids.
+    """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
-    Colab writes the ids into the metadata if the format is older than 4.5; other tools leave them
-    out. Without ids, our cells are identified by their text, and an answer by the check below it.
-    The id of a cell that is not ours is None.
+    For notebook formats before 4.5, Colab stores the ids in the metadata, and other tools omit
+    them. Without ids, our cells are identified by their source, and an answer by the check that
+    follows it. Any other cell gets the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
         NotebookNode(
             cell_type=cell.cell_type,
             source=cell.source,
-            # An id can be any value, even one that is not hashable.
+            # In a malicious file, an id can have any type, even an unhashable one.
             id=next(
                 (
                     each
@@ -208,7 +210,7 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
         [{cell.source.strip(): cell.id for cell in each.cells} for each in exercises.values()],
         key=lambda ours: len(ours.keys() & sources),
     )
-    answer = None  # the last code cell that is not ours, if no cell of ours follows it
+    answer = None  # the learner's latest code cell, unless one of our cells follows it
     for cell in cells:
         cell.id = ours.get(cell.source.strip())
         if answer and cell.id and cell.id.endswith("-check"):
@@ -219,12 +221,12 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
 
 
 def answers(exercise: NotebookNode) -> set[str]:
-    """Return the ids of the cells that a learner fills in."""
+    """Return the ids of an exercise notebook's answer cells."""
     return {cell.id for cell in exercise.cells if cell.id.endswith("-answer")}
 
 
 def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code that the learner added, by the id of our preceding cell."""
+    """Return the code cells that the learner added, keyed by the id of our preceding cell."""
     found: dict[str, list[str]] = {}
     last = "title"
     for cell in cells:
@@ -236,10 +238,10 @@ def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]
 
 
 def watched(exercise: NotebookNode) -> list[str]:
-    """Return the names that our checks call, such as `np.allclose` and `check_softmax`."""
+    """Return the names that our checks depend on, such as `np.allclose` and `check_softmax`."""
     text = "\n".join(
         cell.source for cell in exercise.cells if cell.id.endswith(("-find", "-common"))
     )
     dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    # Our cells run again for each check, so a learner's own helper called `check` changes nothing.
+    # Our cells run again before each check, so a learner's helper called `check` has no effect.
     return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})

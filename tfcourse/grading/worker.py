@@ -1,8 +1,8 @@
-"""Run one submission in a kernel, in its own process, which `limits.run` starts.
+"""Run one submission in a kernel, in a separate process that `limits.run` starts.
 
-Read a job (a line of JSON) from stdin, and print a line of JSON for each exercise as soon as the
-exercise is judged. In a container, this file is the only part of the grader, so it imports none of
-the other modules.
+The worker reads a job (one line of JSON) from stdin. For each exercise, it prints one line of JSON
+with the verdict. This file must not import other modules of the grader, because containers do not
+contain them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
-OURS_SECONDS = 300  # enough to import TensorFlow on a busy machine
+OURS_SECONDS = 300  # enough to import TensorFlow on a busy host
 PR_SET_DUMPABLE = 4  # linux/prctl.h
-TIMEOUT = 20  # seconds; an interrupted kernel should stop immediately
-FILE_SIZE = 200 * 2**20  # bytes, for any one file
-OUTPUT = 10  # MB, for any one cell
-LONGEST = 1000  # characters of a verdict; a check's sentences have about a hundred
-# Files in which Linux counts the out-of-memory kills in a container.
+TIMEOUT = 20  # seconds to wait for a kernel to stop after an interrupt
+FILE_SIZE = 200 * 2**20  # bytes per file
+OUTPUT = 10  # MB per cell
+LONGEST = 1000  # characters per verdict; a check's messages have about a hundred
+# The files in which Linux counts the OOM kills in a container (cgroup v2 and v1).
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
-# The four cells below run in the kernel. They run our code again, in its own namespace, so that our
-# names keep their meaning even if the learner has reused the name of a check or a Python function.
+# The four cells below run in the kernel. They run our code again in a separate namespace, so that
+# it still works if the learner has reassigned the name of a check or of a built-in function.
 PREPARE = """
 import builtins as _builtins
 # Nobody reads what our checks print here, and printing half a character would hang the kernel.
@@ -51,7 +51,7 @@ except Exception as _error:
     _verdict = f"The check could not be run: {type(_error).__name__}: {_error}"
 """
 TELL = "print(<nonce> + __import__('json').dumps({'mistake': _verdict}))"
-# Print the identities of the objects that these names and Python's built-in names refer to.
+# Print the ids of the objects to which the watched names and Python's built-in names refer.
 IDENTITIES = """
 def _identities(names, watched):
     import builtins, json
@@ -72,7 +72,7 @@ print(<nonce> + _identities(globals(), <watched>))
 
 
 def main() -> None:
-    """Read a job from stdin, and run it."""
+    """Read a job from stdin and run it."""
     withdraw()
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=end_with_the_grader, daemon=True).start()
@@ -92,14 +92,14 @@ def main() -> None:
 
 
 def withdraw() -> None:
-    """Protect this process's memory and verdict pipe from other processes of the account."""
+    """Protect this process's memory and stdout from other processes of the same account."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def end_with_the_grader() -> None:
-    """Kill this process and its descendants when the grader ends, even if the grader is killed."""
-    os.read(sys.stdin.fileno(), 1)  # not `sys.stdin`, which Python locks when it exits
+    """Kill this process and its descendants when the grader exits, even if the grader is killed."""
+    os.read(sys.stdin.fileno(), 1)  # not `sys.stdin`: reading it would block Python's exit
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -107,7 +107,7 @@ def end_with_the_grader() -> None:
 
 
 def limit_resources(memory: int, processes: int | None) -> None:
-    """Limit the resources of each process, including this one; the grader limits the total."""
+    """Limit the resources of this process and of each child; the grader limits their total."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -118,17 +118,17 @@ def limit_resources(memory: int, processes: int | None) -> None:
 
 
 class Client(NotebookClient):
-    """A client that ends this process, and with it the kernel, if a cell prints too much."""
+    """A client that terminates this process, and so the kernel, if a cell prints too much."""
 
     received = 0  # bytes, from this cell
 
     def execute_cell(self, cell: nbformat.NotebookNode, *others: object, **more: object):
-        """Run a cell, and restart the count of its output."""
+        """Reset the output count, and run a cell."""
         self.received = 0
         return super().execute_cell(cell, *others, **more)
 
     def process_message(self, msg: dict, *others: object):
-        """Process a message from the kernel, unless the cell has already sent too much."""
+        """Process a message from the kernel; exit if the cell has printed too much."""
         self.received += len(json.dumps(msg["content"]))
         if self.received > OUTPUT * 10**6:
             tell(stopped=f"printed more than {OUTPUT} MB")
@@ -137,17 +137,17 @@ class Client(NotebookClient):
 
 
 class Submission:
-    """A submission that is being run."""
+    """A running submission."""
 
     def __init__(self, client: NotebookClient, job: dict):
         self.client = client
         self.job = job
         self.identities: dict = {}
-        self.slow: set[str] = set()  # exercises whose answer was stopped
-        self.raised: dict[str, str] = {}  # by exercise: what its answer raised
+        self.slow: set[str] = set()  # exercises whose answer cell timed out
+        self.raised: dict[str, str] = {}  # exercise -> the exception that its answer raised
 
     def run(self) -> None:
-        """Run the steps; report the verdict of each check."""
+        """Run all steps; print the verdict of each check."""
         for step in self.job["steps"]:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
@@ -164,7 +164,7 @@ class Submission:
                 return tell(stopped=held if ran_out_of_memory() else "its kernel ended")
 
     def answer(self, exercise: str, source: str) -> None:
-        """Run one of the learner's cells; note whether it was too slow, or what it raised."""
+        """Run one of the learner's cells; record whether it was too slow, and any exception."""
         cell = self.execute(source, self.job["seconds"])
         if cell is None:
             self.slow.add(exercise)
@@ -173,7 +173,7 @@ class Submission:
                 self.raised[exercise] = f"the answer raised {output.ename}: {output.evalue}"[:200]
 
     def judge(self, exercise: str, check: str) -> dict[str, object]:
-        """Run a check; return its verdict, or why the check could not be trusted or run."""
+        """Run a check; return its verdict, or the reason why there is no reliable verdict."""
         seconds, name = self.job["seconds"], check.partition("(")[0]
         in_time = exercise not in self.slow and (
             self.execute(fill(PREPARE, ours=self.job["ours"]), OURS_SECONDS)
@@ -192,8 +192,8 @@ class Submission:
         return verdict
 
     def ask(self, source: str, **values: object) -> dict | None:
-        """Run a cell that prints a JSON object; return the object, or None if there is none."""
-        nonce = secrets.token_hex(16)  # so that no other output can be mistaken for it
+        """Run a cell that prints a JSON object; return the object, or None if it is missing."""
+        nonce = secrets.token_hex(16)  # which the learner's code cannot guess
         cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
         printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
         try:
@@ -202,7 +202,7 @@ class Submission:
             return None
 
     def execute(self, source: str, seconds: float) -> nbformat.NotebookNode | None:
-        """Run a cell; return it with its outputs, or None if it had to be interrupted.
+        """Run a cell; return it with its outputs, or None if it was interrupted.
 
         Raises
         ------
@@ -210,9 +210,9 @@ class Submission:
             If the kernel has died.
         """
         cell = nbformat.v4.new_code_cell(source)
-        self.client.nb.cells = [cell]  # earlier cells and their outputs are not needed
+        self.client.nb.cells = [cell]  # discard earlier cells and their outputs
         self.client.timeout = seconds
-        signal.alarm(int(seconds + TIMEOUT))  # for a cell that ignores an interrupt
+        signal.alarm(int(seconds + TIMEOUT))  # in case the cell ignores interrupts
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
@@ -220,7 +220,7 @@ class Submission:
 
 
 def ran_out_of_memory() -> bool:
-    """Return whether the system has killed a process of this container because memory ran out."""
+    """Return whether Linux's OOM killer has killed a process in this container."""
     for path in KILLED:
         with contextlib.suppress(OSError):
             counts = dict(line.split() for line in Path(path).read_text().splitlines())
@@ -229,20 +229,20 @@ def ran_out_of_memory() -> bool:
 
 
 def give_up(*_: object) -> None:
-    """End this process; `limits` then kills the kernel."""
+    """Exit this process; `limits.run` then kills the kernel."""
     tell(stopped="still running after an interruption")
     os._exit(0)
 
 
 def fill(source: str, **values: object) -> str:
-    """Return the source of one of our cells with values filled in as Python literals."""
+    """Replace the `<name>` placeholders in a cell's source with values, as Python literals."""
     for name, value in values.items():
         source = source.replace(f"<{name}>", repr(value))
     return source
 
 
 def tell(**what: object) -> None:
-    """Print a line of JSON for the process that started this one."""
+    """Print one line of JSON for the grader."""
     print(json.dumps(what), flush=True)
 
 

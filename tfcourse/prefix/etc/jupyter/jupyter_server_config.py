@@ -1,4 +1,4 @@
-"""Settings for every Jupyter server in this environment."""
+"""Settings for all Jupyter servers in this environment."""
 
 import contextlib
 import functools
@@ -19,15 +19,15 @@ c = get_config()  # noqa: F821 - Jupyter defines it
 
 
 class BusyIsActive(AsyncMappingKernelManager):
-    """A kernel manager that counts a busy kernel as active, even if it prints nothing for hours.
+    """A kernel manager that treats busy kernels as active, even if they print nothing for hours.
 
-    By default, a server tells the hub when a kernel last sent a message, so a hub that culls idle
-    servers would stop a long training run.
+    By default, a kernel counts as active only when it sends a message. A hub that culls idle
+    servers would therefore stop the server during a long, silent training run.
     """
 
     @property
     def last_kernel_activity(self):
-        """The time at which a kernel was last active."""
+        """The time of the last activity of any kernel; now, if a kernel is busy."""
         if any(getattr(k, "execution_state", "") == "busy" for k in self._kernels.values()):
             self._last_kernel_activity = datetime.now(UTC)
         return self._last_kernel_activity
@@ -38,33 +38,33 @@ class BusyIsActive(AsyncMappingKernelManager):
 
 
 class Signatures(SQLiteSignatureStore):
-    """A signature store that lets notebooks open on a full disk, although as untrusted ones.
+    """A signature store that lets notebooks open when the disk is full, but marks them untrusted.
 
-    The default store records when it last saw each notebook. If it cannot write that record, the
-    notebook cannot be opened.
+    When a notebook is opened, the default store writes a time stamp to its database. If this fails,
+    the notebook does not open.
     """
 
     def check_signature(self, digest, algorithm):
-        """Return whether a notebook is trusted."""
+        """Return whether a notebook is trusted; if the database cannot be written, return False."""
         with contextlib.suppress(sqlite3.OperationalError):
             return super().check_signature(digest, algorithm)
         return False
 
     def store_signature(self, digest, algorithm):
-        """Record the notebook as trusted, if the disk has room."""
+        """Mark a notebook as trusted, unless the database cannot be written."""
         with contextlib.suppress(sqlite3.OperationalError):
             super().store_signature(digest, algorithm)
 
 
 class StillPictures(AsyncLargeFileManager):
-    """A contents manager that saves only the picture of a live widget, if the widget has one.
+    """A contents manager that saves widgets as pictures, if their outputs contain a picture.
 
-    A stored widget view refers to a model in a kernel. When the notebook is opened again, with a
-    new kernel or none, JupyterLab would show an error instead of the picture.
+    A saved widget view refers to a model in a running kernel. When the notebook is reopened without
+    that kernel, JupyterLab would show an error instead of the picture.
     """
 
     def run_pre_save_hooks(self, model, path, **kwargs):
-        """Remove the views of widgets that have a picture before a notebook is written."""
+        """Before a notebook is saved, remove each widget view that also has a picture."""
         if model["type"] == "notebook":
             for cell in model["content"].get("cells", []):
                 for output in cell.get("outputs", []):
@@ -74,7 +74,7 @@ class StillPictures(AsyncLargeFileManager):
 
 
 def members_only(method):
-    """Wrap a handler's method, so that people without access to this server get HTTP 403."""
+    """Wrap a handler's method to respond with HTTP 403 to users without access to the server."""
 
     @functools.wraps(method)
     def wrapped(self, *arguments, **named):
@@ -89,43 +89,42 @@ c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
-# The program that started this server passes notices for the learner, which our JupyterLab
-# extension shows.
+# Notices for the learner from `start-course` or the hub, which our JupyterLab extension shows.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
 c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
-# JupyterHub does not mark a server's XSRF cookies as `secure`.
+# Mark XSRF cookies as `secure`, which JupyterHub does not do for learners' servers.
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
     c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
-# Turn off two extensions, each of which takes a tenth of the CPU time of a start. No language
-# server is installed, and no installed extension was made for Notebook 6 or earlier.
+# Disable two extensions that each use a tenth of the CPU time of a server start. No language server
+# is installed for jupyter_lsp, and no extension for Notebook 6 or earlier needs notebook_shim.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# Turn off features that no lesson needs: the extension manager installs from the internet, and
-# JupyterLab looks for news and updates there.
+# Disable features that access the internet and that no lesson needs: installing extensions, and
+# checking for news and updates.
 c.LabApp.extension_manager = "readonly"
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
-if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
-    # The number of seconds for which the server caches the hub's answer about who has access. After
-    # that, a log-out from the hub also takes effect on this server. The default is five minutes.
+if "JUPYTERHUB_API_TOKEN" in os.environ:  # if a hub started this server
+    # Cache the hub's authentication replies for only 10 seconds instead of five minutes, so that
+    # logging out of the hub soon also takes effect on this server.
     c.HubAuth.cache_max_age = 10
 
-    # Serve nothing to people without access, not even static files, which include extensions that
-    # the learner has installed.
+    # Serve nothing to users without access. This includes static files, because they can include
+    # extensions that the learner has installed.
     c.ServerApp.allow_unauthenticated_access = False
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
 
-# An open tab asks for kernels, files and memory use every few seconds, forever. These requests
-# change nothing, so they do not count as activity. Saving a file counts, and so does output from a
-# kernel or a terminal.
+# An open browser tab keeps polling the kernels, files and memory use every few seconds. Do not
+# count such GET requests as activity; saving a file and output from kernels and terminals still
+# count.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
-# Every ten seconds, the tab also saves its list of open documents. Such a save is not activity,
-# either.
+# Do not count workspace saves as activity: every ten seconds, an open tab saves its list of open
+# documents.
 WorkspacesHandler._track_activity = False
 
-# JupyterLab asks jupyter-resource-usage for the server's memory use when needed. That extension
-# would also collect metrics for Prometheus every second, but the hub already has these metrics.
+# JupyterLab requests the memory use when needed. By default, jupyter-resource-usage would also
+# collect the memory use for Prometheus every second, but the hub already provides these metrics.
 c.ResourceUseDisplay.enable_prometheus_metrics = False
