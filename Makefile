@@ -1,5 +1,4 @@
-# Each target is a line or two long. The code that the targets run is in tfcourse/, tests/, tools/ and
-# docker/.
+# Targets are short. They call the code in tfcourse/, tests/, tools/ and docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
@@ -7,10 +6,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Run one more worker than there are cores, because kernels sometimes wait, but at most four, because a
-# lesson takes up to 1.5 GB of memory.
+# Run one more worker than there are cores, because kernels are sometimes idle. Limit the number to
+# four, because each lesson needs up to 1.5 GB of memory.
 WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
-# In the lessons, the tests and the hub, tf.keras.datasets.*.load_data() finds its files here.
+# tf.keras.datasets.*.load_data() reads its files from this folder in the lessons, the tests and the
+# hub.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
@@ -20,14 +20,15 @@ IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
 BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
 PULL ?= yes
-# The week of the Debian fixes in the images. The first build of a new week starts from scratch.
+# Images contain Debian's fixes up to this week. A new week invalidates Docker's build cache, so the
+# first build of the week fetches new fixes.
 UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
 VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
-# Always build the book from scratch, so that no warning is missed.
+# Always build the book from scratch, so that Sphinx reports every warning.
 SPHINX := $(BOOK_ENVIRONMENT)/bin/python -m sphinx --quiet --conf-dir docs --fresh-env --write-all \
 	--doctree-dir $(BOOK)/doctrees --nitpicky --fail-on-warning --keep-going
 
@@ -74,7 +75,7 @@ book: book-environment ## build the lessons, as they are stored, into a static s
 book-links: book-environment ## check the links to other sites (needs the internet)
 	@$(SPHINX) --builder linkcheck . $(BOOK)/links
 
-# Sphinx has its own environment, because learners' kernels do not need it.
+# Install Sphinx in a separate environment, because learners' kernels do not need it.
 book-environment: environment
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BOOK_ENVIRONMENT)
 	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \

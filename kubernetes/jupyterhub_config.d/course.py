@@ -1,4 +1,4 @@
-"""Give the hub of Zero to JupyterHub the course's pages and accounts.
+"""Add the course's pages and accounts to the hub of the Zero to JupyterHub chart.
 
 The chart's hub loads this file after its own configuration and before `hub.extraConfig`. In our hub
 image, the file is in /usr/local/etc/jupyterhub/jupyterhub_config.d. The section "The course's own
