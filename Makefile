@@ -83,7 +83,7 @@ book-environment: environment
 
 images: ## build the Docker images with Debian's fixes (KINDS="cpu hub" leaves out CUDA's 5 GB)
 	@$(if $(PULL),$(DOCKER) pull --quiet $(BASE) >/dev/null 2>&1 || \
-		echo "$(BASE) could not be fetched; the copy on this machine is used.")
+		echo "$(BASE) could not be fetched; using the local copy.")
 	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
 		--label org.opencontainers.image.version=$(VERSION) \
@@ -108,7 +108,7 @@ password: ## give a user of that hub a new password, and log them out (NAME=inst
 backup: ## write that hub's accounts, secrets and work to one file; the hub can stay up (BACKUP=file)
 	@$(OPERATE) backup $(if $(BACKUP),--file="$(BACKUP)")
 
-restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 if there is a hub already)
+restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 replaces an existing hub)
 	@$(OPERATE) restore $(if $(REPLACE),--replace) "$(BACKUP)"
 
 recover: ## restore damaged or moved accounts from the last good copy (EMPTY=1: start without any)

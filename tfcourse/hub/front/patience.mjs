@@ -14,7 +14,8 @@ const PAGE = readFileSync(new URL("proxy_pages/error.html", import.meta.url));
 const PATIENCE = 8000;
 
 // JupyterLab polls these endpoints every ten seconds, and notifies the learner if they do not
-// respond. Because a busy host can be slow, their time limit is longer than that for pages.
+// respond. A busy host can be slow, so requests to these endpoints have a longer time limit than
+// page requests.
 const WATCH = /^\/user\/[^/]+\/api\/(kernels|sessions|terminals)$/;
 
 // These paths do not serve pages. Requests to them can take long, and repeating a request could
