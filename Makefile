@@ -1,4 +1,4 @@
-# Targets are short. They call the code in tfcourse/, tests/, tools/ and docker/.
+# Most targets call code in tfcourse/, tests/, tools/ and docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
