@@ -1,5 +1,4 @@
-# Each target is a line or two long. The code that the targets run is in tfcourse/, tests/, tools/ and
-# docker/.
+# Most targets call code in tfcourse/, tests/, tools/ and docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
 .PHONY: bench bench-hub bench-load screenshots images up down status logs password backup restore recover values
@@ -7,10 +6,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Run one more worker than there are cores, because kernels sometimes wait, but at most four, because a
-# lesson takes up to 1.5 GB of memory.
+# Run one more worker than there are cores, because kernels are sometimes idle. Limit the number to
+# four, because each lesson needs up to 1.5 GB of memory.
 WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
-# In the lessons, the tests and the hub, tf.keras.datasets.*.load_data() finds its files here.
+# tf.keras.datasets.*.load_data() reads its files from this folder in the lessons, the tests and the
+# hub.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
@@ -20,14 +20,15 @@ IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
 BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
 PULL ?= yes
-# The week of the Debian fixes in the images. The first build of a new week starts from scratch.
+# Images contain Debian's fixes up to this week. A new week invalidates Docker's build cache, so the
+# first build of the week fetches new fixes.
 UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
 VALUES ?= .course/values.yaml
 BOOK ?= .course/book
 BOOK_ENVIRONMENT := .course/book-environment
-# Always build the book from scratch, so that no warning is missed.
+# Always build the book from scratch, so that Sphinx reports every warning.
 SPHINX := $(BOOK_ENVIRONMENT)/bin/python -m sphinx --quiet --conf-dir docs --fresh-env --write-all \
 	--doctree-dir $(BOOK)/doctrees --nitpicky --fail-on-warning --keep-going
 
@@ -74,7 +75,7 @@ book: book-environment ## build the lessons, as they are stored, into a static s
 book-links: book-environment ## check the links to other sites (needs the internet)
 	@$(SPHINX) --builder linkcheck . $(BOOK)/links
 
-# Sphinx has its own environment, because learners' kernels do not need it.
+# Install Sphinx in a separate environment, because learners' kernels do not need it.
 book-environment: environment
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BOOK_ENVIRONMENT)
 	@$(BIN)/uv pip sync --quiet --python $(BOOK_ENVIRONMENT)/bin/python \
@@ -82,7 +83,7 @@ book-environment: environment
 
 images: ## build the Docker images with Debian's fixes (KINDS="cpu hub" leaves out CUDA's 5 GB)
 	@$(if $(PULL),$(DOCKER) pull --quiet $(BASE) >/dev/null 2>&1 || \
-		echo "$(BASE) could not be fetched; the copy on this machine is used.")
+		echo "$(BASE) could not be fetched; using the local copy.")
 	@for kind in $(KINDS); do echo "Building $(IMAGE):$$kind ..." && DOCKER_BUILDKIT=1 $(DOCKER) build \
 		--file docker/Dockerfile --target $$kind --tag $(IMAGE):$$kind \
 		--label org.opencontainers.image.version=$(VERSION) \
@@ -107,7 +108,7 @@ password: ## give a user of that hub a new password, and log them out (NAME=inst
 backup: ## write that hub's accounts, secrets and work to one file; the hub can stay up (BACKUP=file)
 	@$(OPERATE) backup $(if $(BACKUP),--file="$(BACKUP)")
 
-restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 if there is a hub already)
+restore: ## restore everything in a backup (BACKUP=file; REPLACE=1 replaces an existing hub)
 	@$(OPERATE) restore $(if $(REPLACE),--replace) "$(BACKUP)"
 
 recover: ## restore damaged or moved accounts from the last good copy (EMPTY=1: start without any)

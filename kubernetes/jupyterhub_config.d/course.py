@@ -1,8 +1,8 @@
-"""Give the hub of Zero to JupyterHub the course's pages and accounts.
+"""Add the course's pages and accounts to the hub of the Zero to JupyterHub chart.
 
-The chart's hub loads this file after its own configuration and before `hub.extraConfig`. In our hub
-image, the file is in /usr/local/etc/jupyterhub/jupyterhub_config.d. The section "The course's own
-pages and accounts" of docs/kubernetes.md explains it.
+The chart's hub loads this file after its own configuration and before `hub.extraConfig`. Our hub
+image contains the file in /usr/local/etc/jupyterhub/jupyterhub_config.d. For details, see "The
+course's own pages and accounts" in docs/kubernetes.md.
 """
 
 from tfcourse.hub.spawners import pods

@@ -1,8 +1,8 @@
-// The proxy loads this file before its own program (`node --require`).
+// Node.js loads this file before the proxy's own code (`node --require`).
 //
-// This file removes the header Service-Worker-Allowed, with which a learner's server could register
-// a service worker for the whole host. Such a worker would outlive the server, and see everyone
-// else's pages that are opened in the same browser.
+// This file removes the header Service-Worker-Allowed. With this header, a learner's server could
+// register a service worker for the whole host. The worker would outlive the server, and could read
+// other users' pages that are opened in the same browser.
 "use strict";
 
 const { ServerResponse } = require("node:http");

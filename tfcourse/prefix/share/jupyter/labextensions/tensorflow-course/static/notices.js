@@ -1,10 +1,10 @@
-// Notices about the learner's server: one for each message that jupyter_server_config.py puts into
-// the page. A notice stays until the learner closes it.
+// This extension shows a notice for each message about the learner's server that
+// jupyter_server_config.py adds to the page. A notice stays open until the learner closes it.
 
 const READ = "tensorflow-course:read-notice";
 const LONGEST = 140; // characters; JupyterLab cuts off the rest
 
-// `apputils` is a function that returns JupyterLab's module of that name, which provides dialogs.
+// `apputils` is a function that returns JupyterLab's `apputils` module, which provides dialogs.
 export function extension(apputils) {
   return {
     id: "tensorflow-course:notices",

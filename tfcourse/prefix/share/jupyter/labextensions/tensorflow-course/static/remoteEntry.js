@@ -1,21 +1,21 @@
-// An extension for JupyterLab that makes a lesson's stored pads and films interactive as soon as
-// the lesson is opened, before any cell is run. The extension uses the scripts of
-// notebooks/interactive, which are installed beside this file. A notebook contributes only data,
-// and none of it is run as code.
+// This JupyterLab extension makes a lesson's stored pads and films interactive as soon as the
+// lesson is opened, before any cell is run. The extension uses the scripts from
+// notebooks/interactive, which are installed beside this file. From a notebook, the extension reads
+// only data, which it never runs as code.
 //
-// The extension also shows notices about the learner's server, for example that the lessons are not
-// up to date: see notices.js.
+// The extension also shows notices about the learner's server, for example if the lessons are not
+// up to date (see notices.js).
 //
-// JupyterLab expects an extension in this form: a container of modules, which receives JupyterLab's own
-// modules through `init` and returns ours from `get`.
+// JupyterLab expects an extension to be a module container: `init` receives JupyterLab's shared
+// modules, and `get` returns the extension's modules.
 (() => {
   const NAME = "tensorflow-course";
   const here = new URL(".", document.currentScript.src);
   const NOTE = "This network was stored with the notebook. Run the cell to draw for your own network.";
   let shared;
 
-  // On a hub, a learner's server sends a module only if the request has the page's XSRF token.
-  // JupyterLab's own requests have it.
+  // On a hub, a learner's server sends a module only if the request contains the page's XSRF token.
+  // JupyterLab adds the token to its own requests.
   function load(file) {
     const url = new URL(file, here);
     const [, token] = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) ?? [];
