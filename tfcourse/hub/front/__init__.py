@@ -1,1 +1,1 @@
-"""The parts that visitors reach first: HTTPS, the proxy, and the hub's pages."""
+"""The visitor-facing components: HTTPS, the proxy and the hub's pages."""
