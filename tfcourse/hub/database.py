@@ -43,8 +43,8 @@ ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash at st
 TIMEOUT = 15  # seconds to wait for a lock, long enough for copying a large database
 
 DISK_FULL = """\
-The disk with the hub's accounts is full. Make room (`docker system df --verbose`
-shows what fills it), then run `make up`.
+The disk with the hub's accounts is full. Free some space (`docker system df --verbose`
+shows what uses it), then run `make up`.
 Learners' work is safe, and their servers keep running."""
 
 
@@ -81,7 +81,7 @@ def url(folder: Path) -> str:
     except (sqlalchemy.exc.ArgumentError, ValueError):
         where = None
     if where is None or where.drivername != "postgresql":  # do not print the password
-        sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
+        sys.exit("COURSE_DATABASE has to be empty or like postgresql://user:password@host/name.")
     # Otherwise, a database without an encoding (as in the C locale) would return text as bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
@@ -140,7 +140,7 @@ def state_of(where: str) -> str | None:
             sys.exit(reason)
         sys.exit(
             f"The database {shown(where)} cannot be used:\n{error.orig}\n"
-            "Is its server running? The hub keeps trying until it is."
+            "Is its server running? The hub keeps trying to connect."
         )
 
 
@@ -396,8 +396,8 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     if not good and not empty:
         sys.exit(
             "There is no good copy. Restore accounts and work with `make restore`, or start\n"
-            "without accounts: `make recover EMPTY=1`. People whose homes still exist then have\n"
-            "to wait until the administrator lets them in."
+            "without accounts: `make recover EMPTY=1`. People whose files still exist then have\n"
+            "to wait for the administrator's approval."
         )
     # Rename the old SQLite file even if the accounts move to a server. Otherwise, the hub might
     # later use the outdated file as its database.

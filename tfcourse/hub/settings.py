@@ -174,7 +174,7 @@ def web_address(text: str) -> str:
     parts = urlsplit(text)
     here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if text and (not parts.hostname or not (here or parts.scheme == "https")):
-        raise ValueError("has to begin with https://")
+        raise ValueError("has to start with https://")
     return text
 
 

@@ -26,7 +26,7 @@ OFTEN = 5  # seconds
 LITTLE = 2**20  # bytes; with less free space, even a small change to the database might not fit
 
 SENTENCE = (
-    "The hub cannot save anything at the moment, so it did not do this. Perhaps its disk is full. "
+    "The hub cannot save anything at the moment, so your request failed. Its disk may be full. "
     "Please tell your instructor, and try again later."
 )
 
@@ -103,7 +103,7 @@ async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
     found = {spawner for spawner in spawners if is_unwatched(spawner)}
     for spawner in found & unwatched:
         if await spawner.poll() is not None and is_unwatched(spawner):
-            app.log.warning("Saving only now that %s has stopped.", spawner._log_name)
+            app.log.warning("Recording late that %s has stopped.", spawner._log_name)
             await spawner.user.stop(spawner.name)  # the next route check removes its route
     unwatched.clear()
     unwatched.update(found)

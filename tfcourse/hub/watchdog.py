@@ -38,6 +38,6 @@ def start() -> None:
 def end() -> None:
     """Print the traceback of each thread, then exit."""
     # Do not use logging, because the event loop might hang while it holds a logging lock.
-    print(f"The hub did not answer for {TIMEOUT} seconds, and ends.", file=sys.stderr, flush=True)
+    print(f"The hub did not respond for {TIMEOUT} seconds and exits.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     os._exit(70)

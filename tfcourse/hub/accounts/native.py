@@ -95,7 +95,7 @@ class CourseAuthenticator(NativeAuthenticator):
         if not self.validate_username(name):
             return (
                 "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
-                "It has to begin with a letter or digit."
+                "It has to start with a letter or digit."
             )
         if fault := self.fault_of(password, confirmation):
             return fault
@@ -109,7 +109,9 @@ class CourseAuthenticator(NativeAuthenticator):
                 return "The class code is wrong. Without a code, your instructor has to let you in."
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
-            return "Too many people are waiting. Tell your instructor, and try again later."
+            return (
+                "Too many people are waiting for approval. Tell your instructor, and try again later."
+            )
         stored = await asyncio.to_thread(hashed, password)
         # If files exist for a name without an account, an instructor has to approve whoever signs
         # up under that name. Look for files in a thread, because the lookup can be slow.

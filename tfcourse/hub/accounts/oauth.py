@@ -118,7 +118,7 @@ class CallbackHandler(OAuthCallbackHandler):
             return
         raise web.HTTPError(
             502,
-            "The service that you log in with did not answer as it should. Try again; if that does "
+            "The service that you log in with did not respond correctly. Try again; if that does "
             "not help, tell your instructor.",
         )
 
@@ -135,8 +135,8 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
     login_handler = StartHandler
     callback_handler = CallbackHandler
     custom_403_message = (
-        "Your account may not use this hub. Log out of the service that you log in with and use "
-        "another account, or ask your instructor to let yours in."
+        "Your account is not allowed to use this hub. Log out of the service that you log in with "
+        "and use another account, or ask your instructor for access."
     )
 
     def get_callback_url(self, handler: BaseHandler | None = None) -> str:

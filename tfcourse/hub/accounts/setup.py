@@ -84,7 +84,7 @@ def class_code() -> str:
     code = settings.CLASS_CODE()
     if code and open_signup():
         sys.exit(
-            "COURSE_SIGNUP=open lets everybody in, even without the code in COURSE_CLASS_CODE:\n"
+            "COURSE_SIGNUP=open admits everyone, even without the code in COURSE_CLASS_CODE:\n"
             "set only one of the two."
         )
     return code

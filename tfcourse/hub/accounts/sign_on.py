@@ -58,7 +58,7 @@ class ShortState:
     def set_state_cookie(self, value: str) -> None:
         """Set the state cookie, or raise HTTP 400 if it is too large."""
         if len(value) > LONGEST_STATE:
-            raise web.HTTPError(400, "This address is too long. Open the hub's first page.")
+            raise web.HTTPError(400, "This URL is too long. Open the hub's home page.")
         super().set_state_cookie(value)
 
 

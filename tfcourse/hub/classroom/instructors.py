@@ -16,7 +16,7 @@ GROUP = "instructors"
 
 SCOPE = "custom:instruct"
 define_custom_scopes(
-    {SCOPE: {"description": "Let learners in, shut them out, and post announcements."}}
+    {SCOPE: {"description": "Approve and block learners, and post announcements."}}
 )
 # A decorator that restricts handler methods to instructors and administrators.
 needs_instructor = needs_scope(SCOPE, "admin:users")

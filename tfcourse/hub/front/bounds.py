@@ -91,7 +91,7 @@ class Entries(logging.Filter):
                 return False
             limit.count(place)
             if limit.wait(place):
-                record.msg = f"{record.getMessage()} [More like this are left out for a while.]"
+                record.msg = f"{record.getMessage()} [Similar entries are omitted for a while.]"
                 record.args = ()
         text = record.getMessage()
         if len(text) > LONGEST_ENTRY:

@@ -68,8 +68,8 @@ def subdomains() -> bool:
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
-            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and a\n"
-            "certificate for all names below it (a wildcard) in COURSE_CERTIFICATE and COURSE_KEY."
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and a wildcard\n"
+            "certificate for its subdomains in COURSE_CERTIFICATE and COURSE_KEY."
         )
     return wanted
 
@@ -123,7 +123,7 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
     try:
         private = load_pem_private_key(content["COURSE_KEY"], password=None)
     except (ValueError, TypeError):
-        sys.exit("COURSE_KEY is not a private key in PEM format without a password.")
+        sys.exit("COURSE_KEY is not an unencrypted private key in PEM format.")
     if private.public_key() != leaf.public_key():
         sys.exit("COURSE_KEY does not match COURSE_CERTIFICATE: it is another certificate's key.")
     now = datetime.now(UTC)

@@ -63,7 +63,7 @@ def claim(path: Path, address: str) -> IO[str]:
         file.seek(0)
         sys.exit(
             f"JupyterHub is already running with these accounts, at {file.read()}\n"
-            "Use that one, or stop it with Ctrl-C in its terminal."
+            "Use that hub, or stop it with Ctrl-C in its terminal."
         )
     file.truncate(0)
     file.write(address)

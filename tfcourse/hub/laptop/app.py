@@ -41,8 +41,8 @@ JupyterHub is ready.
         say(f"\nAccounts, work and this password are kept in {state_folder()}.")
         if os.geteuid() == 0:
             say(
-                "You are root, so everyone who logs in can do what root can. That is fine in a\n"
-                "container. Anywhere else, start the hub as an ordinary user."
+                "You are root, so everyone who logs in has root privileges. Outside a container,\n"
+                "start the hub as an ordinary user instead."
             )
         say("Press Ctrl-C to stop.")
 

@@ -180,7 +180,7 @@ def restore(file: Path, replace: bool) -> None:
         shutil.copyfileobj(source, process.stdin, 2**20)
         process.stdin.close()
     if process.returncode:
-        sys.exit("The restore stopped half-way. Fix what is reported above, then run it again.")
+        sys.exit("The restore stopped half-way. Fix the problem shown above, then try again.")
     database("recover", *(["--replace"] if replace else []))
     print("Everything is restored. `make up` starts the hub.", file=sys.stderr)
 

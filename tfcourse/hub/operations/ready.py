@@ -59,7 +59,7 @@ def how_to_come_in() -> str:
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
         info = UserInfo.find(db, name)
     if info is None or has_own_authenticator():
-        return "People log in as your own settings say (docker/jupyterhub_config.d).\n"
+        return "Your own settings (docker/jupyterhub_config.d) determine how people log in.\n"
     password = accounts.first_password(state.state_folder() / "hub", name)
     if passwords.matches(password.encode(), info.password):
         known = f"  Password  {password} (until you change it)"
@@ -68,7 +68,7 @@ def how_to_come_in() -> str:
     learners = "Learners sign up at that address"
     if not accounts.open_signup():
         with_code = ", with the class code" if accounts.class_code() else ""
-        learners += f"{with_code}; let them in on the page Who may come in"
+        learners += f'{with_code}; approve them on the "Who may come in" page'
     return f"  Admin     {name}\n{known}\n\n{learners}."
 
 
@@ -107,8 +107,8 @@ def trouble() -> str | None:
         if service == "https" and (reason := why_no_certificate(container.logs().decode())):
             return (
                 f"There is no certificate for {https.host()}: {reason}\n"
-                "Does that name point to this server, and do firewalls let others reach its ports\n"
-                "80 and 443? Once they do, run `make down`, then `make up`."
+                "Check that this name points to this server, and that firewalls allow access to\n"
+                "its ports 80 and 443. Then run `make down` and `make up`."
             )
     return None
 

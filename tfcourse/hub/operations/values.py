@@ -487,12 +487,12 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
     if chosen in (None, "dummy") or str(chosen).endswith(".DummyAuthenticator"):
         raise ValuesError(
             f"{name}: hub.config.JupyterHub.authenticator_class is missing, or it is 'dummy',\n"
-            "which lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
+            "which admits everyone. Say how people log in, as kubernetes/site.example.yaml does."
         )
     traits = [item for kind in config if "Auth" in kind for item in (config[kind] or {}).items()]
     if not any(value for trait, value in traits if trait.startswith("allow")):
         raise ValuesError(
-            f"{name}: hub.config lets nobody in. Set allow_all: true beside your provider, as\n"
+            f"{name}: hub.config admits nobody. Set allow_all: true beside your provider, as\n"
             "kubernetes/site.example.yaml does, or allowed_users."
         )
 

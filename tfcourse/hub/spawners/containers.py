@@ -138,8 +138,8 @@ def engine() -> docker.DockerClient:
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
-            "bridged traffic to the firewall. Run `modprobe br_netfilter` as root, add a line to\n"
-            "/etc/modules so that it is loaded at boot, too, then start the hub again."
+            "bridged traffic to the firewall. Run `modprobe br_netfilter` as root, add the line\n"
+            "`br_netfilter` to /etc/modules to load it at boot, then start the hub again."
         )
     return client
 

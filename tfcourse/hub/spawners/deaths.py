@@ -30,7 +30,7 @@ def watch(label: str, died: Callable[[str], None]) -> None:
                 client = docker.from_env(timeout=None)  # hours can pass between events
                 for event in client.events(decode=True, filters=filters):
                     loop.call_soon_threadsafe(died, event["Actor"]["Attributes"]["name"])
-            get_logger().info("The Docker engine reports no events; the hub tries again.")
+            get_logger().info("The connection to Docker's events was lost. The hub reconnects.")
             time.sleep(PAUSE)
 
     threading.Thread(target=listen, name="deaths", daemon=True).start()
