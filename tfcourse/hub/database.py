@@ -145,7 +145,7 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return why a file is not an intact hub database, or None if it is one.
+    """Return a description of what is wrong with a database file, or None if it is intact.
 
     Exit with a message if the file cannot be checked, for example because another program has
     locked it.
@@ -188,7 +188,7 @@ def check_writable(where: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing SQLite file for writing, waiting for the hub to release its brief locks."""
+    """Open an existing SQLite file for writing; wait up to TIMEOUT seconds if it is locked."""
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
     database.isolation_level = None  # do not start transactions implicitly
     with contextlib.closing(database):
@@ -405,7 +405,7 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
         aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
         try:
             path.rename(aside)
-            # Also rename the journal. Otherwise, SQLite would apply it to the copy.
+            # Also rename the journal, because SQLite would otherwise apply it to the copy.
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}-journal").rename(f"{aside}-journal")
         except OSError as error:

@@ -49,7 +49,7 @@ class Setting(Generic[T]):
         The programs that get the setting: services in compose.yaml (`hub`, `proxy`, `https`,
         `prometheus`, `grafana`), Compose itself (`compose`), the hub of `make hub` (`laptop`), our
         image as the hub of Zero to JupyterHub (`chart`), and commands such as `make up`
-        (`commands`). Our image itself sets those for `image`.
+        (`commands`). Our image itself sets the settings for `image`.
     about
         The explanation in docker/.env.example. It is empty if the previous setting's explanation
         also covers this setting, or if this setting does not appear in that file.
@@ -272,7 +272,7 @@ SUBDOMAINS = Setting(
     about="""
     If this is `on`, each learner's server has its own host name, such as ada.hub.example.org.
     Browsers then keep learners' JavaScript away from the hub and from other learners. We recommend
-    this setting. It requires a DNS record for *.hub.example.org and a certificate in
+    this setting. Subdomains require a DNS record for *.hub.example.org and a certificate in
     COURSE_CERTIFICATE that covers both that name and the hub's own name. Ask learners to stop their
     servers before you change this setting.""",
 )
@@ -309,7 +309,7 @@ ACCOUNTS = Setting(
     given_to="hub chart",
     about="""
     Where accounts are kept: in the hub (`native`), with an OpenID Connect provider (`oauth`), or in
-    a learning platform such as Moodle or Canvas that supports LTI 1.3 (`lti`). Decide before the
+    a learning platform such as Moodle or Canvas that supports LTI 1.3 (`lti`). Choose before the
     first learner logs in. If you change this setting later, another person might log in under a
     learner's name and get that learner's work.""",
 )
@@ -320,9 +320,9 @@ ADMIN = Setting(
     example="instructor",
     about="""
     The administrator's user name, in lowercase. With oauth and lti, use the administrator's name at
-    that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME). Without a name, there is then no
-    administrator. If you change the name, the previous administrator keeps administrator rights
-    until you remove them on the Admin page.""",
+    that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME). With these account types, there is no
+    administrator by default. If you change the name, the previous administrator keeps administrator
+    rights until you remove them on the Admin page.""",
 )
 SIGNUP = Setting(
     "COURSE_SIGNUP",
@@ -490,7 +490,7 @@ HOMES = Setting(
     about="""
     The folder on this server for learners' work. It contains a folder for each learner, and a
     shared folder that all learners can read. Put this folder on a separate disk, so that learners
-    cannot fill the system's disk. `make up` creates the folder. By default, its path is /srv/
+    cannot fill the system disk. `make up` creates the folder. By default, its path is /srv/
     followed by COURSE_NAME.""",
 )
 HOME_QUOTA = Setting(
@@ -509,8 +509,8 @@ NAME = Setting(
     default="tensorflow-course",
     given_to="hub commands",
     about="""
-    A name for the containers, network and volumes. If you run more than one hub on this server,
-    give each hub its own name.""",
+    A name for this hub's containers, network and volumes. If you run more than one hub on this
+    server, give each hub its own name.""",
 )
 CONFIG = Setting(
     "COURSE_CONFIG",

@@ -173,7 +173,10 @@ def written_aside(path: Path, content: bytes, mode: int) -> Path:
 
 
 def unused(folder: Path, name: str, suffix: str = "") -> Path:
-    """Return an unused path; add a number if the name exists, because the clock can be set back."""
+    """Return an unused path, with a number added if the name is already taken.
+
+    A name that contains the time may be taken if the clock was set back.
+    """
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     paths = (folder / f"{name}{number}{suffix}" for number in numbers)
     return next(path for path in paths if not os.path.lexists(path))

@@ -1,4 +1,4 @@
-"""Keep the hub usable while its database is not writable, and repair the consequences.
+"""Keep the hub usable while its database is not writable, and repair its state afterwards.
 
 The disk may be full, another program may have locked the database, or the database server may be
 down. Learners' servers keep running in the meantime, so the hub must not exit.

@@ -198,7 +198,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()
         if let_in == "no":
-            # Also end the sessions, so that a user who is later approved again has to log in again.
+            # End the sessions, so that a user who is approved again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
             user = self.users.get(name)
             if user and user.active:

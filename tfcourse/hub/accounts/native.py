@@ -110,7 +110,8 @@ class CourseAuthenticator(NativeAuthenticator):
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return (
-                "Too many people are waiting for approval. Tell your instructor, and try again later."
+                "Too many people are waiting for approval. Tell your instructor, and try again "
+                "later."
             )
         stored = await asyncio.to_thread(hashed, password)
         # If files exist for a name without an account, an instructor has to approve whoever signs

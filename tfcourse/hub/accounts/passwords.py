@@ -12,11 +12,11 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address is allowed five consecutive wrong guesses for one user name. It is allowed thirty
-    for all names together, because a whole class often shares one address. For one user name, all
-    addresses together are also allowed thirty wrong guesses. Neither limit of thirty applies to a
-    user who has logged in from the same address since the hub started. A classmate who guesses
-    passwords therefore cannot lock that user out.
+    Each address is allowed five consecutive wrong guesses for one user name. Each address is
+    allowed thirty wrong guesses for all names together, because a whole class often shares one
+    address. All addresses together are allowed thirty wrong guesses for one user name. Neither
+    limit of thirty applies to a user who has logged in from the same address since the hub started.
+    A classmate who guesses passwords therefore cannot lock that user out.
     """
 
     REMEMBERED = 10_000  # the maximum number of (name, address) pairs in `known`
@@ -42,7 +42,7 @@ class Guesses:
             self.name.count(name)
 
     def right(self, name: str, address: str) -> None:
-        """Record a successful log-in from an address, and forget the wrong guesses before it."""
+        """Record a successful log-in from an address, and forget earlier wrong guesses."""
         self.pair.forget((name, address))
         self.known.pop((name, address), None)
         self.known[name, address] = None

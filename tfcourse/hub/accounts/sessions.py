@@ -24,13 +24,15 @@ class Keep(Enum):
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 
-    The hub rejects the old cookies immediately. A learner's server rejects them within ten seconds,
-    when it next checks them with the hub (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
+    The hub rejects the old cookies immediately. A learner's server rejects the old cookies within
+    ten seconds, at its next check with the hub
+    (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Check the creation time as well as the note, because users can choose only a token's note.
+        # Also check the creation time, because users can choose a token's note but not its creation
+        # time.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             of_server = (token.note or "").startswith("Server at ") and any(

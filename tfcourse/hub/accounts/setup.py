@@ -100,7 +100,7 @@ def configure_sign_on(c: Any, kind: str) -> None:
         ours.admin_users = administrators(sign_on.NAMES)
     # Raise the limit on the hub's simultaneous outgoing connections, which include those to servers
     # and the proxy. With the default limit of ten, requests fail after waiting 20 seconds for a
-    # connection if twenty users a second log in (docs/kubernetes.md). The limit is no higher than
+    # connection if twenty users log in per second (docs/kubernetes.md). The limit is no higher than
     # 500 because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
     # The hub checks only at log-in whether a user is still allowed, so require users to log in

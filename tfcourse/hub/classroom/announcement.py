@@ -1,4 +1,4 @@
-"""An instructor's announcement on every page, such as "The server restarts at 18:00".
+"""The announcement that every page shows, such as "The server restarts at 18:00".
 
 The text is stored in a file. It survives hub restarts and can be changed without a restart.
 """

@@ -1,1 +1,1 @@
-"""The visitor-facing components: HTTPS, the proxy and the hub's pages."""
+"""The components that visitors reach first, namely HTTPS, the proxy and the hub's pages."""

@@ -24,8 +24,8 @@ BODY_SECONDS = 60  # the time-out for receiving a body
 # 50 MB log lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
-# Limits for all other log entries, which concern logged-in users. They allow two thousand users to
-# log in within minutes.
+# Limits for all other log entries, which concern logged-in users. This rate allows two thousand
+# users to log in within minutes.
 OTHERS_AT_ONCE = 3000
 SECONDS_PER_OTHER = 1
 LONGEST_ENTRY = 2000  # characters
@@ -86,7 +86,7 @@ class Entries(logging.Filter):
         """Return whether to log an entry, after shortening it."""
         place = record.pathname, record.lineno
         limit = self.warnings if record.levelno >= logging.WARNING else self.others
-        if record.funcName != "log_request":  # requests are limited by `Requests`
+        if record.funcName != "log_request":  # `Requests` limits request entries
             if limit.wait(place):
                 return False
             limit.count(place)

@@ -15,7 +15,7 @@ COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
 LOGO = TEMPLATES / "logo.svg"
 
-USUAL = 10  # seconds for starting a process or container on an idle machine
+USUAL = 10  # the seconds that a server needs to start on an idle machine
 LONG = 30
 
 

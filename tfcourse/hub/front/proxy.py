@@ -97,7 +97,7 @@ def proxy_command() -> list[str]:
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy without its reports of users' activity.
+    """JupyterHub's proxy, except that its reports of user activity are discarded.
 
     The proxy would count every request as activity, but even an idle tab sends requests every few
     seconds. Instead, learners' servers report actual activity to the hub.

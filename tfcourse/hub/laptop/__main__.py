@@ -1,7 +1,7 @@
 """Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub.laptop`.
 
-This module runs JupyterHub with jupyterhub_config.py in the same process. It also checks the folder
-and the ports first, writes a log file, and prints messages to the terminal.
+This module runs JupyterHub with jupyterhub_config.py in the same process. It first checks the
+folder and the ports, and it also writes a log file and prints messages to the terminal.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def check_ports(needed: tuple[int, ...]) -> None:
 
 
 def advice(needed: tuple[int, ...]) -> str:
-    """Return advice for an operator whose ports cannot be used."""
+    """Return advice on which ports to choose if a port cannot be used."""
     free = next(
         (
             port

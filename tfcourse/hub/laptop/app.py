@@ -18,7 +18,7 @@ class CourseHub(JupyterHub):
     name = "jupyterhub"
 
     async def init_users(self) -> None:
-        """Log out learners whose names have become administrators' names."""
+        """End a new administrator's sessions, because a learner may have used that name before."""
         for user in self.db.query(orm.User).filter(~orm.User.admin):
             if user.name in self.authenticator.admin_users:
                 user.cookie_id = orm.new_token()

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command (as `command`) and its options."""
+    """Parse the arguments. The result contains the command (as `command`) and its options."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tfcourse.hub.operations",
         description="Run a hub for a class on this machine, in containers.",

@@ -2,9 +2,9 @@
 
 This module runs on the host and needs only Docker. The file is a tar archive with one folder for
 each of the hub's volumes (`state`, `secrets` and `certificates`), one for the class's shared folder
-(`shared`), and one for each learner's home (`home-NAME`). Temporary containers read and write the
-volumes and home directories as root, because a learner may have made files unreadable for everyone
-else.
+(`shared`), and one for each learner's home directory (`home-NAME`). Temporary containers read and
+write the volumes and home directories as root, because a learner may have made files unreadable for
+everyone else.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the backup folder. The path never exists already, even if the clock was
-    set back.
+    Only its owner can open the backup folder. The path is always unused, even if the clock was set
+    back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return the archive's manifest, with its contents and the versions that wrote it."""
+    """Return the archive's manifest, which lists its contents and the versions that wrote it."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {

@@ -23,7 +23,7 @@ def prepare() -> None:
     in_folder("prepare", settings.homes(), settings.NAME(), options=options)
     take_over(old_volumes())
     if size := settings.HOME_QUOTA():
-        # The seccomp profiles of older Docker engines do not allow quotactl_fd(2).
+        # The seccomp profiles of older Docker engines block quotactl_fd(2).
         rights = ["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"]
         options = [*(f"--cap-add={right}" for right in rights), "--security-opt=seccomp=unconfined"]
         in_folder("limit", str(size), options=options)

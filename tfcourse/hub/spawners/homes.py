@@ -164,7 +164,7 @@ def prepare(path: str, hub: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that everyone can read, atomically."""
+    """Atomically write a file that everyone can read."""
     path.parent.mkdir(exist_ok=True)
     state.write(path, text.encode(), mode=0o644)
 

@@ -50,7 +50,7 @@ def configure(c: Any) -> None:
 
 
 def forget_the_future(app: JupyterHub) -> None:
-    """Correct activity times that are in the future, because they delay stopping idle servers.
+    """Correct activity times in the future, which would delay the stopping of idle servers.
 
     Activity times are in the future if they were recorded while the clock was ahead.
     """

@@ -4,7 +4,7 @@
 A record in the learner's folder lists the files that were last copied, with their hashes. A newer
 version replaces a file that the learner has not edited, and deleted files are restored. Without the
 record, every file that differs from the course's version counts as edited, so no work is lost.
-Every file is written atomically. If a run is killed, the next run continues.
+Every file is written atomically. If a run is killed, the next run resumes.
 
 `make hub` calls `bring`. In an image, this file is the command `update-lessons`, which prints a
 message to the learner about each problem. The command uses only the standard library, so that it

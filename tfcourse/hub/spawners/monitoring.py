@@ -126,7 +126,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
                 continue  # the server has just stopped
             # An earlier version of the course named containers after their learners.
             learner = [container.labels.get(USER) or container.name]
-            # As in `docker stats`, do not count cached files that the kernel can drop as memory.
+            # Subtract cached files that the kernel can drop, as `docker stats` does.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
             memory.add_metric(learner, stats["memory_stats"]["usage"] - files)

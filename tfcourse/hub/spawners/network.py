@@ -100,8 +100,8 @@ class Addresses:
     def free(self, client: docker.APIClient, name: str, with_routes: Collection[str]) -> str | None:
         """Return the next free address, or None if Docker has to choose an address.
 
-        Docker has to choose if an earlier version of the course created the network and learners'
-        servers are still connected to it.
+        Docker has to choose an address if an earlier version of the course created the network and
+        learners' servers are still connected to it.
 
         Parameters
         ----------
