@@ -240,7 +240,7 @@ HOST = Setting(
     about="""
     The host name of this server, such as hub.example.org. Learners then open
     https://hub.example.org. The name must point to this server, and ports 80 and 443 must be open
-    to everybody, because Let's Encrypt checks them. Let's Encrypt then issues a certificate, which
+    to everyone, because Let's Encrypt checks them. Let's Encrypt then issues a certificate, which
     is renewed automatically. By setting a host name, you agree to Let's Encrypt's terms. Without a
     host name, passwords are sent unencrypted, so allow only this machine to reach the hub, or put
     an HTTPS proxy in front of the hub.""",

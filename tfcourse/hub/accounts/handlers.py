@@ -37,7 +37,7 @@ class LoginHandler(handlers.LoginHandler):
         return super()._render(login_error=login_error, username=username)
 
     async def post(self) -> None:
-        """Log the user in, or show why that failed."""
+        """Log the user in, or show why the log-in failed."""
         # Read only the form data, not the query string, because URLs appear in logs.
         form = self.request.body_arguments
         username, password = (
@@ -95,7 +95,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
 
     @web.authenticated
     async def post(self) -> None:
-        """Change the password, or show why that failed."""
+        """Change the password, or show why it was not changed."""
         old, new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("old_password", "new_password", "new_password_confirmation")
@@ -132,7 +132,7 @@ class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
 
     @needs_scope("admin:users")
     async def post(self, name: str) -> None:
-        """Change the password, or show why that failed."""
+        """Change the password, or show why it was not changed."""
         new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("new_password", "new_password_confirmation")
@@ -193,7 +193,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         if not self.authenticator.user_exists(name):
             raise web.HTTPError(404, f"There is no account {name!r}.")
         if name == self.current_user.name:
-            raise web.HTTPError(400, "You cannot shut yourself out.")
+            raise web.HTTPError(400, "You cannot shut out your own account.")
         refuse_administrators(self, name)
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()

@@ -40,7 +40,7 @@ class LaunchHandler(LTI13CallbackHandler):
     """The page that receives a launch from the platform and shows why a log-in failed."""
 
     async def post(self) -> None:
-        """Log the user in, or show why that failed."""
+        """Log the user in, or show why the log-in failed."""
         try:
             # Use a thread, so that waiting for the platform's keys does not block the hub.
             token = await asyncio.to_thread(self.decode_and_validate_launch_request)
@@ -55,7 +55,7 @@ class StartHandler(ShortState, LTI13LoginInitHandler):
     """The page where a launch starts."""
 
     def post(self) -> None:
-        """Redirect the browser to the platform, or show why that failed."""
+        """Redirect the browser to the platform, or show why the launch failed."""
         try:
             super().post()
         except (web.HTTPError, ValueError) as error:

@@ -114,8 +114,8 @@ class CourseAuthenticator(NativeAuthenticator):
                 "later."
             )
         stored = await asyncio.to_thread(hashed, password)
-        # If files exist for a name without an account, an instructor has to approve whoever signs
-        # up under that name. Look for files in a thread, because the lookup can be slow.
+        # If files exist for a name without an account, an instructor has to approve anyone who
+        # signs up under that name. Look for files in a thread, because the lookup can be slow.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
         # Do not await anything below, because another request might take the name in the meantime.
         # JupyterHub may already have a user of this name without an account. A newcomer must not

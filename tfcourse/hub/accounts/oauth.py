@@ -99,7 +99,7 @@ class CallbackHandler(OAuthCallbackHandler):
     """The page to which the provider redirects users. It shows a message if log-in fails."""
 
     async def get(self) -> None:
-        """Log the user in, or show why that failed."""
+        """Log the user in, or show why the log-in failed."""
         try:
             await super().get()
         except SQLAlchemyError:  # an error in the hub's own database

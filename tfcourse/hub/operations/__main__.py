@@ -41,7 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the arguments. The result contains the command (as `command`) and its options."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tfcourse.hub.operations",
-        description="Run a hub for a class on this machine, in containers.",
+        description="Run a hub for a class in containers on this machine.",
         epilog="docker/.env.example lists the settings; docs/operators.md explains the rest.",
     )
     commands = parser.add_subparsers(metavar="command", required=True)

@@ -40,7 +40,7 @@ def main() -> None:
   Name      {name}
   Password  {password}
 
-The password is not shown again. It works once the hub has restarted, which takes a few seconds.""")
+The password is not shown again. You can use it in a few seconds, after the hub has restarted.""")
 
 
 if __name__ == "__main__":

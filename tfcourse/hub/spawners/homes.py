@@ -206,7 +206,7 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Set the quota of the chosen (or all) home directories to `size` bytes; exit on failure."""
+    """Set the quota of the chosen home directories (default: all), in bytes; exit on failure."""
     with open(MOUNT / MARKER) as note:
         fcntl.flock(note, fcntl.LOCK_EX)  # two home directories must not share a project
         try:

@@ -53,7 +53,7 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
     """
     lessons = find(source)
     if not lessons:
-        return ["Your lessons are not up to date: the server has none. Tell your instructor."]
+        return ["Your lessons are not up to date: the server has no lessons. Tell your instructor."]
     problems: dict[Path, OSError | TakenError] = {}
     try:
         folder = real_folder(folder)

@@ -94,7 +94,7 @@ class Metrics(Collector):
                     *machine(),
                 ]
             except Exception:  # keep measuring after any error
-                JupyterHub.instance().log.exception("Servers could not be measured.")
+                JupyterHub.instance().log.exception("The servers' metrics could not be collected.")
                 self.measured = []
             time.sleep(INTERVAL)
 
@@ -103,7 +103,7 @@ class Metrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the latest measurements and the hub's own numbers."""
+        """Yield the latest measurements and the number of servers that are starting."""
         yield from self.measured
         hub = JupyterHub.instance()
         starting = hub.users.count_active_users()["spawn_pending"]

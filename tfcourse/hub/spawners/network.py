@@ -79,7 +79,7 @@ def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> N
     except (docker.errors.DockerException, requests.RequestException):
         return  # the engine is restarting
     if found != addresses:
-        get_logger().error("The learners' network has changed: the hub restarts.")
+        get_logger().error("The learners' network has changed, so the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -63,10 +63,10 @@ POD: dict[str, Any] = {
 EVENT_MESSAGES = {
     "FailedScheduling": "There is no room for your server yet. The cluster may be adding a "
     "machine, which takes a few minutes.",
-    "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
+    "FailedAttachVolume": "Your files are being moved to another machine. This takes a minute "
     "or so.",
-    "Pulling": "Your server's machine is fetching the course for the first time. This takes a few "
-    "minutes.",
+    "Pulling": "Your server's machine is downloading the course for the first time. This takes a "
+    "few minutes.",
 }
 EVENT_MESSAGES["TriggeredScaleUp"] = EVENT_MESSAGES["FailedScheduling"]
 
@@ -208,7 +208,7 @@ class PodSpawner(KubeSpawner):
         except TimeoutError as error:
             self.log.error("%s did not start: %s", self.pod_name, error)
             raise pages.refusal(
-                "There was no room for your server, or its image could not be fetched. Try again "
+                "There was no room for your server, or its image could not be pulled. Try again "
                 "in a few minutes."
             ) from None
 

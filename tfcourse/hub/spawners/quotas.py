@@ -1,4 +1,4 @@
-"""Limit the size of learners' homes on a file system with project quotas (XFS or ext4).
+"""Limit the size of home directories on a file system with project quotas (XFS or ext4).
 
 Each home directory has a project ID, which new files in the directory inherit. The file system
 tracks and limits the disk space that each project uses. Sources: linux/fs.h (`fsxattr`),
