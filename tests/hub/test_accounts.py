@@ -159,7 +159,7 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
     for number in range(native.WAITING):
         assert sign_up(f"a{number}", "") == ""
-    assert sign_up("late", "").startswith("Too many people are waiting.")
+    assert sign_up("late", "").startswith("Too many people are waiting for approval.")
     assert sign_up("late", CODE) == ""
 
 

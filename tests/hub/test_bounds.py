@@ -103,7 +103,7 @@ def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
     kept = [each for each in [record(1, "no %s", n) for n in range(1000)] if entries.filter(each)]
     assert len(kept) == bounds.ENTRIES_AT_ONCE
     assert kept[0].getMessage() == "no 0"
-    assert kept[-1].getMessage() == "no 299 [More like this are left out for a while.]"
+    assert kept[-1].getMessage() == "no 299 [Similar entries are omitted for a while.]"
     assert entries.filter(record(2, "another place"))
     normal = [record(3, "started", level=logging.INFO) for _ in range(2000)]
     assert all(map(entries.filter, normal))  # two thousand learners may start servers at once

@@ -354,7 +354,7 @@ def test_a_hub_that_is_killed_while_it_makes_its_database_starts_again(tmp_path,
 )
 def test_a_database_that_cannot_be_gets_a_sentence(tmp_path, monkeypatch, text):
     monkeypatch.setenv("COURSE_DATABASE", text)
-    with pytest.raises(SystemExit, match=r"^COURSE_DATABASE has to be empty, or like") as end:
+    with pytest.raises(SystemExit, match=r"^COURSE_DATABASE has to be empty or like") as end:
         database.prepare(tmp_path)
     assert "secret" not in str(end.value)
 
@@ -518,7 +518,7 @@ def kept(new_hub, server) -> ClassHub:
         hub.up()
     said = str(failed.value)
     assert "The database postgresql://hub:***@127.0.0.1:" in said
-    assert "Is its server running? The hub keeps trying until it is." in said
+    assert "Is its server running? The hub keeps trying to connect." in said
     assert "Traceback" not in said
     assert server.password not in said
     server.start()

@@ -523,7 +523,7 @@ def test_a_file_that_is_not_there_gets_a_sentence(new_secure_hub, path):
         ({"COURSE_HOST": "hub.example.org:443"}, "has to be just a host name"),
         ({"COURSE_HOST": "-hub.org"}, "has to be just a host name"),
         ({"COURSE_SUBDOMAINS": "on"}, "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST"),
-        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "certificate for all names below"),
+        ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "on"}, "certificate for its subdomains"),
         ({"COURSE_HOST": HOST, "COURSE_SUBDOMAINS": "yes"}, "it has to be 'off' or 'on'."),
         ({"COURSE_HOST": HOST, "COURSE_CERTIFICATE": "/a.pem"}, "set both or neither."),
         ({"COURSE_HOST": HOST, "COURSE_KEY": "/a.pem"}, "set both or neither."),
@@ -560,7 +560,7 @@ def test_a_certificate_that_cannot_be_used_gets_a_sentence(authority):
         (*old, [HOST], "but this server's clock says 2"),
         (*new, [HOST], "Renew it, or set the clock. Then run `make up`."),
         (good[1], good[0], [HOST], "COURSE_CERTIFICATE is not a certificate in PEM format."),
-        (good[0], good[0], [HOST], "COURSE_KEY is not a private key in PEM format"),
+        (good[0], good[0], [HOST], "COURSE_KEY is not an unencrypted private key in PEM format"),
         (good[0], authority.folder, [HOST], "COURSE_KEY cannot be read: Is a directory."),
     ]:
         with pytest.raises(SystemExit, match=sentence):

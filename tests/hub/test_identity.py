@@ -211,7 +211,7 @@ def test_a_hub_that_hangs_is_started_again(new_hub, tmp_path):
     wait_until(lambda: hub.container("hub").attrs["RestartCount"], "Docker starts it again")
     wait_until(hub.answers, "the hub answers again")
     log = hub.container("hub").logs().decode()
-    assert "The hub did not answer for 3 seconds" in log
+    assert "The hub did not respond for 3 seconds" in log
     assert "in configure" in log or "call_later" in log or "Thread" in log
 
 

@@ -225,7 +225,7 @@ def test_what_the_cluster_refuses_is_a_sentence_for_the_learner(
     [
         ([], "Starting your server"),
         (["Scheduled", "FailedScheduling"], "There is no room for your server yet"),
-        (["FailedScheduling", "Scheduled", "Pulling"], "fetching the course"),
+        (["FailedScheduling", "Scheduled", "Pulling"], "downloading the course"),
         (["Pulling", "Pulled"], "Starting your server"),
     ],
 )

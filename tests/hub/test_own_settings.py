@@ -64,7 +64,7 @@ def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
     said = new_hub().up(COURSE_CONFIG=str(tmp_path))
-    assert "People log in as your own settings say" in said
+    assert "Your own settings (docker/jupyterhub_config.d) determine how people log in" in said
     assert "Password" not in said
 
 

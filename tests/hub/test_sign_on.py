@@ -62,8 +62,8 @@ PROVIDER = {
         ({"COURSE_OAUTH_ALLOWED": " , "}, "has to be a list of groups and domains"),
         ({"COURSE_OAUTH_TOKEN_URL": ""}, "needs these settings, too: COURSE_OAUTH_TOKEN_URL."),
         ({"COURSE_OAUTH_ISSUER": "https://id.example.org"}, "so is COURSE_OAUTH_AUTHORIZE_URL"),
-        ({"COURSE_OAUTH_TOKEN_URL": "http://id.example.org"}, "has to begin with https://"),
-        ({"COURSE_OAUTH_TOKEN_URL": "https:/id.example.org"}, "has to begin with https://"),
+        ({"COURSE_OAUTH_TOKEN_URL": "http://id.example.org"}, "has to start with https://"),
+        ({"COURSE_OAUTH_TOKEN_URL": "https:/id.example.org"}, "has to start with https://"),
         (
             {"COURSE_OAUTH_NAME": "nickname"},
             "'nickname', but it has to be a claim that people cannot choose",
@@ -163,7 +163,7 @@ def test_a_long_address_makes_no_large_cookie(monkeypatch, page):
     monkeypatch.setattr(page.__mro__[2], "set_state_cookie", lambda self, value: kept.append(value))
     handler = page.__new__(page)
     handler.set_state_cookie("x" * sign_on.LONGEST_STATE)
-    with pytest.raises(web.HTTPError, match="This address is too long"):
+    with pytest.raises(web.HTTPError, match="This URL is too long"):
         handler.set_state_cookie("x" * (sign_on.LONGEST_STATE + 1))
     assert len(kept) == 1
 
@@ -271,8 +271,8 @@ def test_the_administrator_is_whom_the_setting_names(oauth_hub):
 @pytest.mark.parametrize(
     ("person", "sentence"),
     [
-        ("stranger", "Your account may not use this hub."),
-        ("tricky", "Your account may not use this hub."),
+        ("stranger", "Your account is not allowed to use this hub."),
+        ("tricky", "Your account is not allowed to use this hub."),
         ("unverified", "has not verified that eve@example.org is yours"),
         ("impostor", "has not verified that teacher@else.example is yours"),
         ("kelvin", "which cannot be a user name here"),
@@ -353,7 +353,7 @@ def test_a_code_that_the_provider_did_not_give_is_a_sentence(oauth_hub):
     back = f"{oauth_hub.url}/hub/oauth_callback"
     page = session.get(back, params={"code": "made up", "state": state}, timeout=30)
     assert page.status_code == 502
-    assert "did not answer as it should." in page.text
+    assert "did not respond correctly." in page.text
 
 
 def test_no_secret_is_in_the_log(oauth_hub, ada):

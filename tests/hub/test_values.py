@@ -186,7 +186,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/JupyterHub/authenticator_class",
             "dummy",
-            "or it is 'dummy',\nwhich lets everybody in",
+            "or it is 'dummy',\nwhich admits everyone",
         ),
         ("hub/config/JupyterHub", {}, "authenticator_class is missing"),
         ("cull/timeout", -1, "cull.timeout is -1, but it cannot be negative"),
@@ -238,7 +238,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/JupyterHub/authenticator_class",
             "jupyterhub.auth.DummyAuthenticator",
-            "or it is 'dummy',\nwhich lets everybody in",
+            "or it is 'dummy',\nwhich admits everyone",
         ),
         (
             "hub/concurrentSpawnLimit",
@@ -260,7 +260,7 @@ def test_no_number_is_written_so_that_helm_changes_it(site):
         (
             "hub/config/GenericOAuthenticator/allow_all",
             False,
-            "hub.config lets nobody in. Set allow_all: true",
+            "hub.config admits nobody. Set allow_all: true",
         ),
         ("course/gpu", True, "course.gpu does not exist (did you mean gpus?)"),
         ("course/gpus", "yes", "course.gpus is 'yes', but it has to be true or false"),

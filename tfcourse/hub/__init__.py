@@ -10,9 +10,9 @@ def say(text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Escape the characters that could control a terminal, and return the text.
+    """Return the text with unprintable characters escaped, so that it cannot control a terminal.
 
-    Newlines and tabs are kept. Marks that change the text's direction are escaped, too.
+    Newlines and tabs are kept. Characters that change the text direction are also escaped.
     """
     return "".join(
         sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()

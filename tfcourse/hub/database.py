@@ -1,11 +1,11 @@
-"""Check the hub's database before each start, copy it while it is in use, and recover it.
+"""Check the hub's database at each start, copy it while it is in use, and restore it.
 
-`make backup`, `make restore` and `make recover` run `python -m tfcourse.hub.database` with the
-commands `copy`, `vacant` and `recover`, respectively.
+`make backup`, `make restore` and `make recover` run this module (`python -m tfcourse.hub.database`)
+with the command `copy`, `vacant` or `recover`.
 
 The database is an SQLite file in the state folder, unless COURSE_DATABASE names a PostgreSQL
-server. A copy is always an SQLite file, which can be restored to either kind of database, whatever
-the server's version. PostgreSQL's own programs are not needed.
+server. A copy is always an SQLite file. It can be restored to SQLite or to any version of
+PostgreSQL, without PostgreSQL's own tools.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from traitlets.log import get_logger
 from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
-COPIES = 7  # copies: one for each day, and one from before each upgrade
+COPIES = 7  # the number of copies to keep; one is made per day and before each upgrade
 
 MINUTE, HOUR = 60, 3600  # seconds
 
-ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash during its start
+ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash at startup
 
-TIMEOUT = 15  # seconds to wait for a lock; copying a large database takes less
+TIMEOUT = 15  # seconds to wait for a lock, long enough for copying a large database
 
 DISK_FULL = """\
-The disk with the hub's accounts is full. Make room (`docker system df --verbose`
-shows what fills it), then run `make up`.
+The disk with the hub's accounts is full. Free some space (`docker system df --verbose`
+shows what uses it), then run `make up`.
 Learners' work is safe, and their servers keep running."""
 
 
@@ -62,7 +62,7 @@ def main() -> None:
         say(f"Copied the accounts to {copy(url(folder), folder)}.")
     elif options.action == "vacant":
         where = url(folder)
-        if not path_of(where) and accounts(where):  # `restore` itself checks for files
+        if not path_of(where) and accounts(where):  # `restore` checks SQLite files itself
             sys.exit(
                 f"The database {shown(where)} already has accounts.\n"
                 "REPLACE=1 replaces them with those in the backup."
@@ -81,27 +81,26 @@ def url(folder: Path) -> str:
     except (sqlalchemy.exc.ArgumentError, ValueError):
         where = None
     if where is None or where.drivername != "postgresql":  # do not print the password
-        sys.exit("COURSE_DATABASE has to be empty, or like postgresql://user:password@host/name.")
-    # Without this, text from a database without an encoding (as in the C locale) arrives as bytes.
+        sys.exit("COURSE_DATABASE has to be empty or like postgresql://user:password@host/name.")
+    # Otherwise, a database without an encoding (as in the C locale) would return text as bytes.
     where = where.update_query_dict({"client_encoding": "utf8"})
     return where.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 def configure(c: Any, folder: Path, homes: Iterable[str] = ()) -> None:
-    """Prepare the hub's database, then tell the hub where it is."""
+    """Prepare the hub's database and configure its URL."""
     where = prepare(folder, homes)
     c.JupyterHub.db_url = where
-    # Make regular copies in case the database is damaged. Damage is logged within half a minute.
+    # Copy the database regularly, and log any damage within half a minute.
     rounds.regularly(partial(look_after, where, folder), seconds=20)
     unsaved.configure(folder)
 
 
 def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
-    """Prepare the database for the hub's start, and return the database's URL.
+    """Prepare the database for the hub to start, and return the database's URL.
 
-    Exit with a message if the database is damaged, or missing although it once existed. A new
-    database would free all names: anyone could sign up under a learner's name and get that
-    learner's home.
+    Exit with a message if the database is damaged, or if an earlier database is missing. With a new
+    database, anyone could sign up under a learner's name and get that learner's home directory.
     """
     where = url(folder)
     check_writable(where)
@@ -121,7 +120,7 @@ def prepare(folder: Path, homes: Iterable[str] = ()) -> str:
 
 
 def state_of(where: str) -> str | None:
-    """Return the revision of the database's schema, or None if there is no database.
+    """Return the database's schema revision, or None if there is no database.
 
     Exit with a message if the database is damaged or cannot be used.
     """
@@ -141,19 +140,21 @@ def state_of(where: str) -> str | None:
             sys.exit(reason)
         sys.exit(
             f"The database {shown(where)} cannot be used:\n{error.orig}\n"
-            "Is its server running? The hub keeps trying until it is."
+            "Is its server running? The hub keeps trying to connect."
         )
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a database file, or None if it is a hub's intact database.
+    """Return a description of what is wrong with a database file, or None if it is intact.
 
-    Exit with a message if the file cannot be checked, such as while another program locks it.
+    Exit with a message if the file cannot be checked, for example because another program has
+    locked it.
     """
     if path.is_dir():
         return "it is a folder"
     try:
-        # Open the file for writing, so that SQLite first rolls back what a killed hub left.
+        # Open the file for writing, so that SQLite first rolls back a killed hub's last
+        # transaction.
         with opened(path) as database:
             (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -171,7 +172,7 @@ def damage(path: Path) -> str | None:
 def check_writable(where: str) -> None:
     """Exit with a message if the database's file exists but is not writable.
 
-    The file's folder has to be writable, too, because SQLite keeps its rollback journal there.
+    The file's folder also has to be writable, because SQLite stores its rollback journal there.
     """
     path = path_of(where)
     if path and path.is_file():
@@ -187,15 +188,15 @@ def check_writable(where: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing SQLite file for writing; wait for locks, which the hub holds briefly."""
+    """Open an existing SQLite file for writing; wait up to TIMEOUT seconds if it is locked."""
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
-    database.isolation_level = None  # do not begin transactions implicitly
+    database.isolation_level = None  # do not start transactions implicitly
     with contextlib.closing(database):
         yield database
 
 
 def obstacle(path: Path, error: sqlite3.Error) -> str | None:
-    """Return a message if an error is about locks, permissions or the disk, not about content."""
+    """Return a message if a lock, permissions or the disk caused the error, or None otherwise."""
     # The lowest byte of an SQLite error code is the primary code.
     kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -217,7 +218,7 @@ def obstacle(path: Path, error: sqlite3.Error) -> str | None:
 
 
 def advice() -> str:
-    """Return advice for an operator whose database is lost."""
+    """Return advice for operators on how to restore a lost database."""
     if settings.SPAWNER() == "docker":
         how = "`make recover`"
     else:
@@ -228,7 +229,8 @@ def advice() -> str:
 def create(where: str) -> None:
     """Create a database without accounts.
 
-    A file gets its name only once it is complete, because a partial file would count as damaged.
+    Rename an SQLite file into place once it is complete, because a partial file would be considered
+    damaged.
     """
     if path := path_of(where):
         with replacing(path) as aside:
@@ -238,7 +240,7 @@ def create(where: str) -> None:
 
 
 def upgrade(where: str) -> None:
-    """Upgrade the database to the schema that this JupyterHub uses.
+    """Upgrade the database to the schema of this JupyterHub version.
 
     An SQLite file is upgraded completely or not at all.
     """
@@ -254,14 +256,14 @@ def upgrade(where: str) -> None:
 
 
 def revisions() -> script.ScriptDirectory:
-    """Return the schema revisions that this JupyterHub knows."""
+    """Return the schema revisions that this JupyterHub version supports."""
     return script.ScriptDirectory(dbutil.ALEMBIC_DIR)
 
 
 def is_known(revision: str | None) -> bool:
-    """Return whether this JupyterHub knows a revision of the schema.
+    """Return whether this JupyterHub version supports a schema revision.
 
-    JupyterHub does not know the revisions of newer versions.
+    JupyterHub does not support schema revisions from newer versions.
     """
     try:
         return bool(revisions().get_revision(revision))
@@ -270,9 +272,9 @@ def is_known(revision: str | None) -> bool:
 
 
 def check_known(revision: str, where: str) -> None:
-    """Exit with a message if a newer JupyterHub created the database."""
+    """Exit with a message if the database comes from a newer JupyterHub version."""
     if not is_known(revision):
-        # On a PostgreSQL server, only its administrator can drop the newer version's tables.
+        # Only a PostgreSQL server's administrator can drop the newer version's tables.
         back = advice() if path_of(where) else "restore the server's own backup."
         sys.exit(
             f"The database {shown(where)} was made by a newer JupyterHub than this one, which is "
@@ -282,7 +284,7 @@ def check_known(revision: str, where: str) -> None:
 
 
 def is_good(path: Path) -> bool:
-    """Return whether this JupyterHub can start with a database file."""
+    """Return whether this JupyterHub version can use a database file."""
     try:
         return path.exists() and not damage(path) and is_known(state_of(f"sqlite:///{path}"))
     except SystemExit:  # the file cannot be read
@@ -293,7 +295,7 @@ def is_good(path: Path) -> bool:
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, newest first, except that copies dated in the future come last.
+    """Return the copies, newest first, but with copies dated in the future at the end.
 
     A copy dated in the future was made while the clock was wrong, so its age is unknown.
     """
@@ -309,7 +311,7 @@ def copies(folder: Path) -> list[Path]:
 def copy(where: str, folder: Path) -> Path:
     """Copy the database, even while it is in use, and return the copy's path.
 
-    Keep only the newest copies.
+    Delete all but the newest copies.
     """
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     path = private_folder(folder / "copies") / f"{day}-{state_of(where)}.sqlite"
@@ -338,7 +340,7 @@ def copy_file(source: Path, target: Path) -> None:
 def copy_rows(where: str, target: Path) -> None:
     """Copy a consistent snapshot of the tables into an SQLite file.
 
-    This works with any revision of the schema.
+    This function works with any schema revision.
     """
     tables = sqlalchemy.MetaData()
     engine = sqlalchemy.create_engine(f"sqlite:///{target}")
@@ -357,7 +359,7 @@ def copy_rows(where: str, target: Path) -> None:
 
 
 def look_after(where: str, folder: Path) -> None:
-    """Copy the database if the last copy is an hour old, or log an error if it is damaged."""
+    """Copy the database every hour, or log an error if the database is damaged."""
     last = next(iter(copies(folder)), None)
     path = path_of(where)
     problem = path and (damage(path) if path.exists() else "it is gone")
@@ -379,9 +381,10 @@ def accounts(where: str) -> int:
 
 
 def recover(folder: Path, replace: bool, empty: bool) -> None:
-    """Restore the last good copy of the database, unless the database is intact.
+    """Restore the last good copy of the database if the database is not intact.
 
-    Keep the old file under another name. With `empty`, create a database without accounts instead.
+    Keep the old file under another name. With `empty`, create a database without accounts instead
+    of restoring a copy.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
     check_writable(where)
@@ -393,16 +396,16 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
     if not good and not empty:
         sys.exit(
             "There is no good copy. Restore accounts and work with `make restore`, or start\n"
-            "without accounts: `make recover EMPTY=1`. People whose homes still exist then have\n"
-            "to wait until the administrator lets them in."
+            "without accounts: `make recover EMPTY=1`. People whose files still exist then have\n"
+            "to wait for the administrator's approval."
         )
-    # Move the old SQLite file aside even if the accounts move to a server. Otherwise, the hub might
-    # later use that file as its database.
+    # Rename the old SQLite file even if the accounts move to a server. Otherwise, the hub might
+    # later use the outdated file as its database.
     if path.exists():
         aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
         try:
             path.rename(aside)
-            # Otherwise, SQLite would apply the old file's journal to the copy.
+            # Also rename the journal, because SQLite would otherwise apply it to the copy.
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}-journal").rename(f"{aside}-journal")
         except OSError as error:
@@ -434,7 +437,7 @@ def bring_back(good: Path, where: str) -> None:
 
 
 def fill(source: str, target: str) -> None:
-    """Replace all rows of a PostgreSQL database with an SQLite file's rows, in one transaction."""
+    """Replace all rows in a PostgreSQL database with an SQLite file's rows, in one transaction."""
     tables = orm.Base.metadata.sorted_tables
     with connect(source) as there, connect(target) as here, here.begin():
         known = sqlalchemy.inspect(there).get_table_names()
@@ -445,7 +448,7 @@ def fill(source: str, target: str) -> None:
             rows = there.execute(table.select()).mappings().all() if table.name in known else []
             if rows:
                 here.execute(table.insert(), [dict(row) for row in rows])
-            if "id" in table.columns:  # a new row must not get an id that is taken
+            if "id" in table.columns:  # new rows must not reuse an existing id
                 counter = sqlalchemy.func.pg_get_serial_sequence(table.name, "id")
                 last = sqlalchemy.func.max(table.c.id)
                 here.execute(sqlalchemy.select(sqlalchemy.func.setval(counter, last)))
@@ -460,14 +463,14 @@ def path_of(where: str) -> Path | None:
 
 
 def shown(where: str) -> str:
-    """Return the database's location as the operator set it, without the password."""
+    """Return the database's path, or its URL without the password."""
     if path := path_of(where):
         return str(path)
     return sqlalchemy.make_url(where).set(drivername="postgresql", query={}).render_as_string()
 
 
 def connect(where: str) -> sqlalchemy.Connection:
-    """Return a new connection to the database, outside any connection pool."""
+    """Return a new, unpooled connection to the database."""
     waiting = {} if path_of(where) else {"connect_timeout": 10}
     engine = sqlalchemy.create_engine(where, poolclass=sqlalchemy.NullPool, connect_args=waiting)
     return engine.connect()
@@ -475,10 +478,10 @@ def connect(where: str) -> sqlalchemy.Connection:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; at the end, the file at that path replaces the one at `path`.
+    """Yield a temporary path, then replace `path` with the file written to the temporary path.
 
-    After an exception, the old file is unchanged. Exit with a message if the folder is not
-    writable.
+    If an exception is raised, the old file stays unchanged. Exit with a message if the folder is
+    not writable.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix=".", dir=path.parent)

@@ -8,15 +8,15 @@ from collections.abc import Hashable
 
 
 class Limit:
-    """A rate limit: `at_once` events in a row, then one event every `seconds` seconds."""
+    """A rate limit that allows `at_once` events in a row, then one every `seconds` seconds."""
 
     def __init__(self, at_once: int, seconds: float):
         self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when each key's events are forgotten
-        self.clean = 0.0  # when forgotten events are next removed
+        self.paid_off: dict[Hashable, float] = {}  # when to forget each key's events
+        self.clean = 0.0  # when to remove forgotten events next
 
     def wait(self, who: Hashable) -> int:
-        """Return the number of seconds until the next event is allowed, which is usually 0."""
+        """Return the number of seconds until the next event is allowed, usually 0."""
         owed = self.paid_off.get(who, 0) - time.monotonic()
         return max(0, math.ceil(owed - (self.at_once - 1) * self.seconds))
 

@@ -1,4 +1,4 @@
-"""Run tasks at regular intervals in the hub's process: in new threads or in the hub's thread."""
+"""Run tasks in the hub's process at regular intervals, in new threads or in the event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from traitlets.log import get_logger
 
 
 def regularly(do: Callable[[], None], seconds: float) -> None:
-    """Run `do` immediately, and again every `seconds` seconds; log errors."""
+    """Run `do` immediately and then every `seconds` seconds in a new thread; log errors."""
 
     def rounds() -> None:
         while True:
@@ -28,9 +28,9 @@ def regularly(do: Callable[[], None], seconds: float) -> None:
 
 
 def in_the_hub(do: Callable[..., Any], *arguments: Any) -> None:
-    """Call `do` with the hub in the hub's event loop; do nothing if the hub is not running yet.
+    """Call `do` in the hub's event loop, with the hub as an argument, if the hub is running.
 
-    Only the event loop's thread can use the hub's users and its database session.
+    Only the event loop's thread can safely use the hub's users and its database session.
     """
     if JupyterHub.initialized() and JupyterHub.instance().io_loop:
         app = JupyterHub.instance()

@@ -1,9 +1,9 @@
 """The hub's settings: one table with the name, type, default and explanation of each.
 
 All other code reads settings through this module. `python3 -m tfcourse.hub.settings` prints
-docker/.env.example. Tests check that file, compose.yaml and the guides against the table. No other
-module in tfcourse/hub reads environment variables. This module imports only the standard library,
-because `make up` checks the settings before anything is installed.
+docker/.env.example. Tests check docker/.env.example, compose.yaml and the guides against the table.
+No other module in tfcourse/hub reads environment variables. This module imports only the standard
+library, because `make up` checks the settings before anything is installed.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ MIB, GIB = 2**20, 2**30  # bytes
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
 HOST_PART = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # one part of a host name
-# The OpenID Connect claims that people can edit themselves. If user names came from one of these
-# claims, anyone could enter the administrator's name and become the administrator.
+# OpenID Connect claims that users can edit themselves. If user names came from such a claim, anyone
+# could enter the administrator's name and gain administrator rights.
 SELF_CHOSEN_CLAIMS = {"name", "given_name", "family_name", "middle_name", "nickname"}
 
 
 @dataclass(frozen=True)
 class Setting(Generic[T]):
-    """A setting; calling it returns its value.
+    """A setting, which returns its value when called.
 
     Attributes
     ----------
     name
         The environment variable.
     parse
-        A function that turns the text into a value, or raises a ValueError that says what the text
-        has to be.
+        A function that converts the text to a value, or raises a ValueError that describes valid
+        text.
     default
         The text to use if the variable is unset or empty.
     given_to
         The programs that get the setting: services in compose.yaml (`hub`, `proxy`, `https`,
         `prometheus`, `grafana`), Compose itself (`compose`), the hub of `make hub` (`laptop`), our
         image as the hub of Zero to JupyterHub (`chart`), and commands such as `make up`
-        (`commands`). Our image itself sets the settings that are given to `image`.
+        (`commands`). Our image itself sets the settings for `image`.
     about
         The explanation in docker/.env.example. It is empty if the previous setting's explanation
-        covers this setting, or if this setting is not for that file.
+        also covers this setting, or if this setting does not appear in that file.
     example
         The value that docker/.env.example shows, if it is not the default.
     secret
@@ -69,7 +69,7 @@ class Setting(Generic[T]):
 
     @property
     def text(self) -> str:
-        """The text in the environment, without leading and trailing spaces, or the default."""
+        """The environment variable's text without leading and trailing spaces, or the default."""
         return os.environ.get(self.name, "").strip() or self.default
 
     @property
@@ -86,7 +86,7 @@ class Setting(Generic[T]):
             sys.exit(f"{self.name}{says} {error}.")
 
     def set(self, text: str) -> None:
-        """Set the variable for this process and the processes that it starts."""
+        """Set the variable for this process and its child processes."""
         os.environ[self.name] = text
 
 
@@ -121,7 +121,7 @@ def port(highest: int = 65535) -> Callable[[str], int]:
 
 
 def number(positive: bool = False) -> Callable[[str], float | None]:
-    """Return a parser for a number; it turns an empty text into None.
+    """Return a parser for a number, which converts an empty string to None.
 
     With `positive`, the parser rejects 0.
     """
@@ -141,7 +141,7 @@ def number(positive: bool = False) -> Callable[[str], float | None]:
 
 
 def memory(text: str) -> int | None:
-    """Return an amount of memory in bytes, or None for an empty text."""
+    """Return an amount of memory in bytes, or None for an empty string."""
     if not text:
         return None
     found = re.fullmatch(r"([1-9][0-9]*(?:\.[0-9]+)?)([MG])", text)
@@ -168,13 +168,13 @@ def host_name(text: str) -> str:
 def web_address(text: str) -> str:
     """Return a web address, or an empty string.
 
-    The address has to use HTTPS, so that nobody can read the traffic. Only an address on this
-    machine can use HTTP.
+    The address has to use HTTPS, so that nobody else can read the traffic. HTTP is allowed only for
+    an address on this machine.
     """
     parts = urlsplit(text)
     here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
     if text and (not parts.hostname or not (here or parts.scheme == "https")):
-        raise ValueError("has to begin with https://")
+        raise ValueError("has to start with https://")
     return text
 
 
@@ -222,7 +222,7 @@ def absolute_path(text: str) -> str:
 
 
 def claim(text: str) -> str:
-    """Return the name of a claim that only the provider can write."""
+    """Return the name of a claim that users cannot edit themselves."""
     if text in SELF_CHOSEN_CLAIMS:
         raise ValueError(
             "has to be a claim that people cannot choose themselves, such as\n"
@@ -240,18 +240,18 @@ HOST = Setting(
     about="""
     The host name of this server, such as hub.example.org. Learners then open
     https://hub.example.org. The name must point to this server, and ports 80 and 443 must be open
-    to everybody, because Let's Encrypt checks them. Let's Encrypt then issues a certificate, which
-    is renewed automatically (by setting a host name, you agree to Let's Encrypt's terms). Without a
-    host name, passwords travel unencrypted, so let only this machine reach the hub, or put an HTTPS
-    proxy in front of it.""",
+    to everyone, because Let's Encrypt checks them. Let's Encrypt then issues a certificate, which
+    is renewed automatically. By setting a host name, you agree to Let's Encrypt's terms. Without a
+    host name, passwords are sent unencrypted, so allow only this machine to reach the hub, or put
+    an HTTPS proxy in front of the hub.""",
 )
 CERTIFICATE = Setting(
     "COURSE_CERTIFICATE",
     str,
     given_to="hub proxy https compose commands",
     about="""
-    The absolute paths of your own certificate, with its chain, and of its private key. Both are PEM
-    files that belong to root. Run `make up` after each renewal. Learners can keep working.""",
+    The absolute paths of your own certificate (with its chain) and of its private key. Both have to
+    be PEM files owned by root. Run `make up` after each renewal. Learners can keep working.""",
 )
 KEY = Setting("COURSE_KEY", str, given_to="https compose commands")
 ACME_DIRECTORY = Setting(
@@ -260,8 +260,8 @@ ACME_DIRECTORY = Setting(
     default="https://acme-v02.api.letsencrypt.org/directory",
     given_to="https",
     about="""
-    The ACME directory of another certificate authority, such as your school's, and the absolute
-    path of its root certificate.""",
+    The ACME directory URL of another certificate authority, such as your school's, and the absolute
+    path of that authority's root certificate.""",
 )
 ACME_ROOT = Setting("COURSE_ACME_ROOT", str, given_to="https compose commands")
 SUBDOMAINS = Setting(
@@ -272,8 +272,8 @@ SUBDOMAINS = Setting(
     about="""
     If this is `on`, each learner's server has its own host name, such as ada.hub.example.org.
     Browsers then keep learners' JavaScript away from the hub and from other learners. We recommend
-    this setting. It needs a DNS record for *.hub.example.org, and the certificate in
-    COURSE_CERTIFICATE must cover both that name and the hub's own. Ask learners to stop their
+    this setting. Subdomains require a DNS record for *.hub.example.org and a certificate in
+    COURSE_CERTIFICATE that covers both that name and the hub's own name. Ask learners to stop their
     servers before you change this setting.""",
 )
 HTTPS_PORT = Setting(
@@ -299,8 +299,8 @@ PORT = Setting(
     default="8000",
     given_to="hub proxy https prometheus grafana laptop",
     about="""
-    The hub's port without HTTPS, 1024 or higher. The next two ports are used, too, but only within
-    this machine.""",
+    The hub's port if HTTPS is off, 1024 or higher. The hub also uses the next two ports, but only
+    on this machine.""",
 )
 ACCOUNTS = Setting(
     "COURSE_ACCOUNTS",
@@ -309,7 +309,7 @@ ACCOUNTS = Setting(
     given_to="hub chart",
     about="""
     Where accounts are kept: in the hub (`native`), with an OpenID Connect provider (`oauth`), or in
-    a learning platform such as Moodle or Canvas that supports LTI 1.3 (`lti`). Decide before the
+    a learning platform such as Moodle or Canvas that supports LTI 1.3 (`lti`). Choose before the
     first learner logs in. If you change this setting later, another person might log in under a
     learner's name and get that learner's work.""",
 )
@@ -319,9 +319,9 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in lowercase. With oauth and lti, it is the administrator's name
-    at that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), and by default there is no
-    administrator. If you change the name, the previous administrator keeps the administrator's
+    The administrator's user name, in lowercase. With oauth and lti, use the administrator's name at
+    that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME). With these account types, there is no
+    administrator by default. If you change the name, the previous administrator keeps administrator
     rights until you remove them on the Admin page.""",
 )
 SIGNUP = Setting(
@@ -330,8 +330,8 @@ SIGNUP = Setting(
     default="approval",
     given_to="hub chart",
     about="""
-    native: with `approval`, new learners wait until the administrator lets them in. With `open`,
-    they can log in immediately.""",
+    native: with `approval`, new learners wait until an administrator or instructor approves them.
+    With `open`, new learners can log in immediately.""",
 )
 CLASS_CODE = Setting(
     "COURSE_CLASS_CODE",
@@ -339,28 +339,28 @@ CLASS_CODE = Setting(
     secret=True,
     given_to="hub chart",
     about="""
-    native: learners who give this code when they sign up can log in immediately; all others wait.
-    The code needs at least 8 characters.""",
+    native: learners who enter this code when they sign up can log in immediately. All others have
+    to wait for approval. The code needs at least 8 characters.""",
 )
 TRUSTED_PROXIES = Setting(
     "COURSE_TRUSTED_PROXIES",
     networks,
     given_to="hub chart",
     about="""
-    native: the addresses or networks, separated by commas, of proxies on other machines in front of
-    the hub, such as a load balancer. The hub counts wrong passwords, wrong codes and sign-ups for
-    each visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting,
-    the hub counts all visitors as one. Anyone who reaches the hub from one of these addresses can
-    claim to come from any other address.""",
+    native: the addresses or networks, separated by commas, of proxies on other hosts in front of
+    the hub, such as a load balancer. The hub limits wrong passwords, wrong codes and sign-ups per
+    visitor's address, which such a proxy passes on in X-Forwarded-For. Without this setting, all
+    visitors who come through such a proxy share one limit. Anyone who reaches the hub from one of
+    these addresses can claim to come from any other address.""",
 )
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
     given_to="hub chart",
     about="""
-    oauth: the provider's issuer URL, exactly as the provider spells it. The hub asks the provider
-    for its endpoints. Register the hub with the provider as a client that has the redirect address
-    https://YOUR.HOST/hub/oauth_callback.""",
+    oauth: the provider's issuer URL, exactly as the provider spells it. The hub looks up the
+    provider's endpoints there. Register the hub with the provider as a client with the redirect
+    address https://YOUR.HOST/hub/oauth_callback.""",
 )
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
 OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True, given_to="hub chart")
@@ -377,9 +377,9 @@ OAUTH_ALLOWED = Setting(
     allowed,
     given_to="hub chart",
     about="""
-    oauth: who may log in, as a comma-separated list of groups (from the claim `groups`) and e-mail
-    domains with an @ in front, such as students,@example.org. One match is enough. * lets in
-    everyone with an account there.""",
+    oauth: who can log in, as a comma-separated list of groups (from the claim `groups`) and e-mail
+    domains that start with @, such as students,@example.org. One match is enough. * admits everyone
+    with an account at the provider.""",
 )
 OAUTH_NAME = Setting(
     "COURSE_OAUTH_NAME",
@@ -387,9 +387,9 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. An e-mail address counts only if the provider has
-    verified it. Do not choose a claim that people can change, because they could take another
-    person's name, even the administrator's.""",
+    oauth: the claim that becomes the user name. The hub accepts only e-mail addresses that the
+    provider has verified. Do not choose a claim that users can change, because they could take
+    another person's name, even the administrator's.""",
 )
 OAUTH_SCOPES = Setting(
     "COURSE_OAUTH_SCOPES",
@@ -398,17 +398,17 @@ OAUTH_SCOPES = Setting(
     given_to="hub chart",
     about="""
     oauth: the scopes that the hub requests. Some providers send groups only if you add a scope for
-    them.""",
+    groups.""",
 )
 LTI_ISSUER = Setting(
     "COURSE_LTI_ISSUER",
     str,
     given_to="hub chart",
     about="""
-    lti: the values that your platform shows when you register the hub there as a tool. The login
-    address is https://YOUR.HOST/hub/lti13/oauth_login, and the redirect address is
+    lti: the values that your platform shows when you register the hub as a tool. The login address
+    is https://YOUR.HOST/hub/lti13/oauth_login, and the redirect address is
     https://YOUR.HOST/hub/lti13/oauth_callback. Configure the tool to open in a new window. Everyone
-    who comes from the platform can log in.""",
+    who opens the course from the platform can log in.""",
 )
 LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str, given_to="hub chart")
 LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address, given_to="hub chart")
@@ -419,16 +419,16 @@ LTI_NAME = Setting(
     default="sub",
     given_to="hub chart",
     about="""
-    lti: the claim that becomes the user name. It is either `sub`, the platform's own identifier for
-    a person, or `email`. Use `email` only if nobody on the platform can take another person's
-    address. After a launch, the hub shows your user name in the upper right corner.""",
+    lti: the claim that becomes the user name, either `sub`, the platform's own identifier for a
+    person, or `email`. Use `email` only if users of the platform cannot enter other people's
+    addresses. After a launch, the hub shows your user name in the upper right corner.""",
 )
 MEMORY = Setting(
     "COURSE_MEMORY",
     memory,
     example="3G",
     about="""
-    The limits on memory and processors for each learner's server. A lesson needs 1.5 GB.""",
+    The memory and processor limits for each learner's server. A lesson needs 1.5 GB.""",
 )
 CPUS = Setting("COURSE_CPUS", number(positive=True), given_to="hub laptop", example="2")
 GPU_MEMORY = Setting(
@@ -441,8 +441,8 @@ IDLE_MINUTES = Setting(
     default="60",
     given_to="hub chart",
     about="""
-    Servers and kernels are stopped after this many minutes without activity; 0 means never. Saved
-    work is kept, and a kernel that is computing is not stopped.""",
+    The number of minutes without activity after which servers and kernels are stopped; 0 means
+    never. Saved work is kept, and a kernel that is running code is not stopped.""",
 )
 MONITOR = Setting(
     "COURSE_MONITOR",
@@ -450,11 +450,11 @@ MONITOR = Setting(
     default="off",
     given_to="hub commands",
     about="""
-    If this is `on`, Prometheus and Grafana run, too, and administrators get a dashboard at
+    If this is `on`, Prometheus and Grafana also run, and administrators get a dashboard at
     /services/grafana/. Prometheus records how much memory and processor time each learner used, and
     when. These records are personal data, and are kept for 30 days. Prometheus and Grafana use the
     two ports after the hub's, on 127.0.0.1, where everyone with an account on this server can read
-    the data. Run `make down` before you switch this setting off.""",
+    the data. Run `make down` before you turn this setting off.""",
 )
 REGISTRY = Setting(
     "COURSE_REGISTRY",
@@ -469,8 +469,8 @@ IMAGE = Setting(
     default="tensorflow-course",
     given_to="hub compose commands",
     about="""
-    The images' name in a registry, without the tags :cpu, :gpu and :hub. Without this setting,
-    `make up` builds :cpu and :hub, and `make images` builds all three.""",
+    The name of the course's images in a registry, without the tags :cpu, :gpu and :hub. Without
+    this setting, `make up` builds :cpu and :hub, and `make images` builds all three.""",
 )
 DATABASE = Setting(
     "COURSE_DATABASE",
@@ -478,9 +478,9 @@ DATABASE = Setting(
     given_to="hub commands",
     secret=True,
     about="""
-    A PostgreSQL server for the accounts, as postgresql://user:password@host/name. By default, the
-    accounts are in a file, which is enough for a class. To move accounts, run `make backup`, change
-    this setting, then run `make recover`.""",
+    The URL of a PostgreSQL database for the accounts, such as postgresql://user:password@host/name.
+    By default, the accounts are stored in a file, which is enough for a class. To move accounts,
+    run `make backup`, change this setting, then run `make recover`.""",
 )
 HOMES = Setting(
     "COURSE_HOMES",
@@ -490,7 +490,7 @@ HOMES = Setting(
     about="""
     The folder on this server for learners' work. It contains a folder for each learner, and a
     shared folder that all learners can read. Put this folder on a separate disk, so that learners
-    cannot fill the system's disk. `make up` creates the folder. By default, its path is /srv/
+    cannot fill the system disk. `make up` creates the folder. By default, its path is /srv/
     followed by COURSE_NAME.""",
 )
 HOME_QUOTA = Setting(
@@ -499,7 +499,7 @@ HOME_QUOTA = Setting(
     given_to="hub commands",
     example="5G",
     about="""
-    The maximum size of a learner's home. This setting needs a disk for COURSE_HOMES with project
+    The maximum size of each learner's home directory. COURSE_HOMES has to be on a disk with project
     quotas (XFS or ext4); docs/operators.md explains how to set up such a disk. By default, there is
     no limit.""",
 )
@@ -509,20 +509,20 @@ NAME = Setting(
     default="tensorflow-course",
     given_to="hub commands",
     about="""
-    A name for the containers, network and volumes. If you run more than one hub on this server,
-    give each hub its own name.""",
+    A name for this hub's containers, network and volumes. If you run more than one hub on this
+    server, give each hub its own name.""",
 )
 CONFIG = Setting(
     "COURSE_CONFIG",
     str,
     given_to="compose commands laptop",
     about="""
-    A folder with your own settings for JupyterHub itself, in files whose names end in .py. The hub
-    loads these files last. docs/operators.md has two examples. By default, the folder is
-    jupyterhub_config.d beside this file; for another folder, give its absolute path.""",
+    A folder with .py files that contain your own settings for JupyterHub itself. The hub loads
+    these files last. docs/operators.md has two examples. By default, the folder is
+    jupyterhub_config.d next to this file. To use another folder, give its absolute path.""",
 )
 
-# --- Not for docker/.env: settings whose values come from elsewhere
+# --- Settings whose values do not come from docker/.env
 
 SPAWNER = Setting("COURSE_SPAWNER", one_of("local", "docker"), default="local", given_to="hub")
 STATE = Setting("COURSE_STATE", str, given_to="image laptop chart")
@@ -532,7 +532,7 @@ KERAS_HOME = Setting("KERAS_HOME", str, given_to="laptop")
 DOCKER = Setting("DOCKER", str, default="docker", given_to="commands")
 
 TABLE = {value.name: value for value in list(globals().values()) if isinstance(value, Setting)}
-# The settings that docker/.env may contain.
+# The settings that can be set in docker/.env.
 OPERATORS = [name for name in TABLE if list(TABLE).index(name) < list(TABLE).index(SPAWNER.name)]
 
 
@@ -551,14 +551,14 @@ def homes() -> str:
 
 
 def required(*settings: Setting) -> None:
-    """Exit with a message that names the missing settings, if there are any."""
+    """If any of these settings are missing, exit with a message that names them."""
     missing = [setting.name for setting in settings if not setting.is_set]
     if missing:
         sys.exit(f"COURSE_ACCOUNTS={ACCOUNTS()} needs these settings, too: {', '.join(missing)}.")
 
 
 def for_a_program(**more: str) -> dict[str, str]:
-    """Return the environment for a program that this process starts or becomes."""
+    """Return the environment for a child process, or for a program that replaces this process."""
     return {**os.environ, **more}
 
 
@@ -574,8 +574,8 @@ def example() -> str:
     """Return the text of docker/.env.example."""
     begin = """
     Settings of the hub for a class (`make up`). Copy this file to `.env` and change what you need.
-    A commented-out line shows the default or an example. The administrator's password is not in
-    this file, because the hub generates it at its first start. If you write secrets into the file,
+    Commented-out lines show defaults or examples. The administrator's password is not in this file,
+    because the hub generates the password when it first starts. If you write secrets into the file,
     run `chmod 600 .env`."""
     lines = [comment(begin)]
     for name in OPERATORS:
@@ -600,7 +600,7 @@ def comment(text: str) -> str:
 
 
 def load() -> None:
-    """Load the settings in docker/.env, except those that the environment already has."""
+    """Load docker/.env into the environment without overriding existing variables."""
     for name, text in in_file().items():
         os.environ.setdefault(name, text)
 
@@ -621,7 +621,7 @@ def in_file() -> dict[str, str]:
     """Return the settings in docker/.env; exit with a message if it is not a text file."""
     file = DOCKER_FOLDER / ".env"
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
+        text = file.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -637,7 +637,7 @@ def in_file() -> dict[str, str]:
 
 
 def read(text: str) -> dict[str, str]:
-    """Return the settings in a file as Compose reads them, without quotes and comments."""
+    """Parse a settings file as Compose does, without quotes and comments."""
     pattern = (
         r"""^\s*(?:export\s+)?(\w+)\s*=[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|(.*?))[ \t]*(?:\ #.*)?$"""
     )
@@ -651,7 +651,8 @@ def read(text: str) -> dict[str, str]:
 def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
     """Exit with a message if one of the names is not a setting.
 
-    Otherwise, a misspelt setting would be ignored silently, even one that isolates learners.
+    Without this check, a misspelt setting would be ignored silently, even one that isolates
+    learners.
     """
     for name in names:
         if name not in TABLE:

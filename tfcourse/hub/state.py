@@ -1,4 +1,4 @@
-"""Find, read and write the files that outlive the hub: accounts, work and passwords."""
+"""Find, read and write the hub's persistent files: accounts, work and passwords."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tfcourse.hub import say, settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# A valid user name. It also names a folder or a volume, so it has no leading dot and no slash. The
-# \Z at the end makes the pattern match the whole name.
+# A pattern for valid user names. A user name also becomes the name of a folder or volume, so it
+# cannot start with a dot or contain a slash. The final \Z makes the pattern match the whole name.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
-# People read passwords aloud and type them, so no two characters look alike.
+# People read passwords aloud and type them, so the alphabet has no characters that look alike.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def state_folder() -> Path:
-    """Return the folder that outlives the hub: COURSE_STATE, by default `.course` in the clone."""
+    """Return the folder for persistent files, COURSE_STATE (by default, `.course` in the clone)."""
     return Path(settings.STATE() or ROOT / ".course").absolute()
 
 
 def own_config() -> list[Path]:
-    """Return the operator's own settings files in the order in which they are loaded."""
+    """Return the operator's own settings files in loading order."""
     folder = Path(settings.CONFIG() or ROOT / "jupyterhub_config.d")
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix == ".py")
@@ -50,9 +50,9 @@ def own_config() -> list[Path]:
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
-    """Return the error that keeps a program from listening on the port, or None."""
+    """Return the error that prevents a program from listening on the port, or None."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        # Like servers, ignore connections that were closed a moment ago.
+        # Ignore recently closed connections, as servers do.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
@@ -62,7 +62,7 @@ def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Create a folder that only its owner can open, unless it exists; return the path."""
+    """Create a folder that only its owner can open, if it is missing; return its path."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
@@ -77,26 +77,26 @@ def hub_folder() -> Path:
 
 
 def password(path: Path, length: int = 16) -> str:
-    """Return the password in the file; create a new one if the file is missing or damaged.
+    """Return the password in the file; create a password if the file is missing or damaged.
 
     Only the file's owner can read the password.
     """
-    whole = rf"[!-~]{{{length},}}"  # ASCII, and at least as long as a new password
+    whole = rf"[!-~]{{{length},}}"  # ASCII characters, at least as many as in a new password
     return kept(path, whole, partial(new_password, length))
 
 
 def cookie_secret(path: Path) -> None:
-    """Replace the cookie secret if it is damaged, because JupyterHub would not start with it."""
+    """Replace a damaged cookie secret, because JupyterHub would not start with it."""
     if path.exists():
         whole = r"([0-9a-fA-F]{2}){32,}"
         kept(path, whole, partial(secrets.token_hex, 32), " Everyone has to log in again.")
 
 
 def kept(path: Path, whole: str, new: Callable[[], str], follows: str = "") -> str:
-    """Return the secret in the file; write a new one if it is missing or does not match `whole`.
+    """Return the secret in the file; create one if it is missing or does not match `whole`.
 
     After a power cut, a file can be empty, truncated or full of zero bytes. Such content must never
-    become a secret. `follows` is a sentence that tells people what a new secret means for them.
+    be used as a secret. `follows` is a sentence about the consequences of a new secret.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -118,9 +118,9 @@ def new_password(length: int = 16) -> str:
 
 
 def proxy_token() -> str:
-    """Return the token that authenticates the hub to its proxy, from the folder that both share.
+    """Return the hub's token for the proxy's API, from the folder that the hub and the proxy share.
 
-    In a pod, the hub and the proxy start at the same time, so one of them waits until the other has
+    The hub and the proxy can start at the same time, so one of them waits until the other has
     created the token.
     """
     folder = Path(settings.SECRETS())
@@ -139,15 +139,15 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file unless its name is taken; never leave a partial file behind.
+    """Write a file atomically, unless its path already exists.
 
-    A name is also taken if a broken symbolic link has it.
+    A broken symbolic link also counts as an existing path.
     """
     if os.path.lexists(path):
         return
     aside = written_aside(path, content, mode)
     try:
-        os.link(aside, path)  # unlike a rename, this never replaces a file
+        os.link(aside, path)  # unlike a rename, a link never replaces a file
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links
@@ -158,9 +158,9 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def written_aside(path: Path, content: bytes, mode: int) -> Path:
-    """Write the content to a temporary file in the same folder, and sync it; return its path."""
+    """Write the content to a temporary file in the same folder; sync it, and return its path."""
     aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)  # left by a run that was killed at this point
+    aside.unlink(missing_ok=True)  # left by a run that was killed while writing
     try:
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
@@ -173,14 +173,17 @@ def written_aside(path: Path, content: bytes, mode: int) -> Path:
 
 
 def unused(folder: Path, name: str, suffix: str = "") -> Path:
-    """Return a free path; add a number if the name is taken, because a clock can go back."""
+    """Return an unused path, with a number added if the name is already taken.
+
+    A name that contains the time may be taken if the clock was set back.
+    """
     numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     paths = (folder / f"{name}{number}{suffix}" for number in numbers)
     return next(path for path in paths if not os.path.lexists(path))
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to the disk."""
+    """Flush a file's content or a folder's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Keep the hub usable while its database cannot be written, and put right what went wrong then.
+"""Keep the hub usable while its database is not writable, and repair its state afterwards.
 
-The disk may be full, another program may lock the database, or its server may be down. Learners'
-servers run on meanwhile, so the hub must not end.
+The disk may be full, another program may have locked the database, or the database server may be
+down. Learners' servers keep running in the meantime, so the hub must not exit.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tfcourse.hub import rounds
 
 OFTEN = 5  # seconds
 
-LITTLE = 2**20  # bytes; with less, not even a small change of the database is sure to fit
+LITTLE = 2**20  # bytes; with less free space, even a small change to the database might not fit
 
 SENTENCE = (
-    "The hub cannot save anything at the moment, so it did not do this. Perhaps its disk is full. "
+    "The hub cannot save anything at the moment, so your request failed. Its disk may be full. "
     "Please tell your instructor, and try again later."
 )
 
 
 class NotSavedError(web.HTTPError, OperationalError):
-    """The database cannot be used: HTTP 503 with a message, on pages and in the REST API.
+    """A database error that is shown as HTTP 503, with a message, on pages and in the REST API.
 
-    It is a database error still, and JupyterHub therefore rolls back. If the connection was lost
-    (`lost`), JupyterHub connects again.
+    Because this class is also an OperationalError, JupyterHub rolls back the transaction. If the
+    connection was lost (`lost`), JupyterHub reconnects.
     """
 
     def __init__(self, original: BaseException, lost: bool):
@@ -45,9 +45,9 @@ class NotSavedError(web.HTTPError, OperationalError):
 
 
 def configure(folder: Path) -> None:
-    """Look after the database's errors in this process, and after what they leave behind.
+    """Handle database errors in this process, and regularly repair their consequences.
 
-    `folder` is the one with the database, if that is a file.
+    `folder` contains the database if the database is a file.
     """
     sqlalchemy.event.listen(sqlalchemy.Engine, "handle_error", explained, retval=True)
     sqlalchemy.event.listen(Session, "before_flush", partial(without_activity, folder))
@@ -55,9 +55,9 @@ def configure(folder: Path) -> None:
 
 
 def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | None:
-    """Return the error that is raised instead of the database's, or None to leave it as it is."""
+    """Return an error to raise instead of the database error, or None to keep the original."""
     error = context.sqlalchemy_exception
-    # An IntegrityError and the like are about what was to be saved.
+    # Errors such as IntegrityError concern the data, not the availability of the database.
     if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)
@@ -66,10 +66,11 @@ def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | No
 
 
 def without_activity(folder: Path, session: Session, *_: Any) -> None:
-    """Do not save when somebody was active if that is all there is to save, and the disk is full.
+    """If the disk is full and only activity times have changed, discard those changes.
 
-    JupyterHub notes it with each request. If it cannot, it takes the visitor for a stranger, and
-    learners' servers, which ask the hub whom they may serve, shut out their own learners.
+    JupyterHub records the user's activity time with each request. If the time cannot be saved,
+    JupyterHub treats the user as logged out. Learners' servers, which ask the hub to authenticate
+    users, would then reject their own learners.
     """
     if session.new or session.deleted or shutil.disk_usage(folder).free > LITTLE:
         return
@@ -80,35 +81,36 @@ def without_activity(folder: Path, session: Session, *_: Any) -> None:
 
 
 def changed(thing: Any) -> set[str]:
-    """Return the names of an object's attributes that have not been saved yet."""
+    """Return the names of an object's unsaved attributes."""
     return {attr.key for attr in sqlalchemy.inspect(thing).attrs if attr.history.has_changes()}
 
 
 def roll_back(app: JupyterHub) -> None:
-    """Undo what failed half-way, where JupyterHub has not: everything else would fail, too."""
+    """Roll back a failed transaction if JupyterHub has not, because later queries would fail."""
     if not app.db.is_active:
         app.db.rollback()
 
 
 async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
-    """Finish what could not be saved.
+    """Record stopped servers that could not be recorded when they stopped.
 
-    `unwatched` has the servers that the hub had stopped watching at the last round. A hub that
-    cannot save that a server has stopped goes on believing that it runs, and never looks again.
+    `unwatched` contains the servers that the hub was no longer polling at the previous check. If
+    the hub cannot save that a server has stopped, it keeps treating the server as running but no
+    longer polls it.
     """
     roll_back(app)
     spawners = [spawner for user in app.users.values() for spawner in user.spawners.values()]
     found = {spawner for spawner in spawners if is_unwatched(spawner)}
     for spawner in found & unwatched:
         if await spawner.poll() is not None and is_unwatched(spawner):
-            app.log.warning("Saving only now that %s has stopped.", spawner._log_name)
-            await spawner.user.stop(spawner.name)  # the next check of the routes removes its route
+            app.log.warning("Recording late that %s has stopped.", spawner._log_name)
+            await spawner.user.stop(spawner.name)  # the next route check removes its route
     unwatched.clear()
     unwatched.update(found)
 
 
 def is_unwatched(spawner: Spawner) -> bool:
-    """Return whether nothing looks whether a server still runs, though it counts as running."""
-    # While somebody stops it, there is a future; an ending that was noticed is saved in a moment.
+    """Return whether a server counts as running although the hub no longer polls it."""
+    # Ignore a server with a `_stop_future`, because the hub is still stopping it.
     busy = spawner.pending not in (None, "stop") or getattr(spawner, "_stop_future", None)
     return bool(spawner.server and not busy and not spawner._poll_callback)

@@ -1,4 +1,4 @@
-"""End a hub that hangs, so that Docker restarts it."""
+"""Terminate a hub that hangs, so that Docker restarts it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 
-TIMEOUT = 60  # seconds that the event loop may take to answer
+TIMEOUT = 60  # seconds within which the event loop has to respond
 INTERVAL = 10  # seconds between two checks
 
 
 def start() -> None:
-    """Watch the running event loop from a new thread.
+    """Monitor the running event loop from a new thread.
 
-    The first answer has no time-out, because the hub is still starting.
+    The first check has no time-out, because the hub is still starting.
     """
     loop = asyncio.get_running_loop()
 
@@ -36,8 +36,8 @@ def start() -> None:
 
 
 def end() -> None:
-    """Print the traceback of each thread, then end the process."""
+    """Print the traceback of each thread, then exit."""
     # Do not use logging, because the event loop might hang while it holds a logging lock.
-    print(f"The hub did not answer for {TIMEOUT} seconds, and ends.", file=sys.stderr, flush=True)
+    print(f"The hub did not respond for {TIMEOUT} seconds and exits.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     os._exit(70)

@@ -1,1 +1,1 @@
-"""Ways to log in: the hub's own accounts, single sign-on, or a learning platform."""
+"""Log-in methods: the hub's own accounts, single sign-on and learning platforms."""

@@ -1,4 +1,4 @@
-"""Find the address that a request comes from, even behind one or more proxies."""
+"""Find a request's client address, even behind one or more proxies."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from tornado.httputil import HTTPServerRequest
 
 from tfcourse.hub import settings
 
-# The addresses of the hub's own proxy, if that proxy runs on another machine (spawners/pods.py).
+# The addresses of the hub's own proxy, if that proxy runs on another host (spawners/pods.py).
 own_proxies: set[str] = set()
 
 
 def address_of(request: HTTPServerRequest) -> str:
-    """Return the address that a request comes from, whatever the request claims.
+    """Return a request's client address, ignoring headers that the client can forge.
 
-    For an IPv6 address, return its /64 network, because anyone with one address in that network can
-    use all of them.
+    For an IPv6 address, return its /64 network, because one client can usually use all addresses in
+    that network.
 
     The proxy appends the visitor's address to X-Forwarded-For. The visitor can forge X-Real-Ip and
-    all earlier entries in X-Forwarded-For, so those do not count. A request from any machine other
-    than the proxy's has not passed through the proxy.
+    all earlier entries in X-Forwarded-For, so those entries are ignored. A request that does not
+    come from the proxy's address has bypassed the proxy.
     """
     peer = request.connection.context._orig_remote_ip
     if peer not in {request.connection.stream.socket.getsockname()[0], *own_proxies}:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-    # Skip the entries that other proxies, such as the one for HTTPS, have appended.
+    # Skip the addresses of other proxies, such as the HTTPS proxy.
     outside = [address.strip() for address in forwarded if not is_proxy(address.strip())]
     return network(outside[-1] if outside else peer)
 
@@ -41,7 +41,7 @@ def network(address: str) -> str:
 
 
 def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the parsed address; ::ffff:127.0.0.1 becomes 127.0.0.1.
+    """Parse an address; convert IPv4-mapped IPv6 addresses such as ::ffff:127.0.0.1 to IPv4.
 
     Raises
     ------
@@ -53,9 +53,9 @@ def parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def is_proxy(address: str) -> bool:
-    """Return whether the address is this machine's own or a trusted proxy's.
+    """Return whether the address is a loopback address or belongs to a trusted proxy.
 
-    Requests from such addresses are made on behalf of visitors.
+    Proxies at such addresses forward visitors' requests.
     """
     try:
         found = parsed(address)

@@ -1,4 +1,4 @@
-"""The pages where people sign up, log in, change passwords and let others in."""
+"""Pages for signing up, logging in, changing passwords and approving users."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tfcourse.hub.classroom.instructors import needs_instructor
 
 
 class LoginHandler(handlers.LoginHandler):
-    """The log-in page, with messages for errors.
+    """The log-in page, which explains errors.
 
-    NativeAuthenticator's page says nothing about some errors, and fails with HTTP 500 on others.
+    NativeAuthenticator's own page ignores some errors and fails with HTTP 500 on others.
     """
 
     def _render(
@@ -28,8 +28,8 @@ class LoginHandler(handlers.LoginHandler):
     ) -> Any:
         """Render the log-in page, or an error page.
 
-        JupyterHub passes different arguments for an error page. The usual cause of such an error is
-        a form whose XSRF token has expired.
+        For an error page, JupyterHub passes different arguments. Such errors are usually caused by
+        a form with an expired XSRF token.
         """
         if ns.get("sync"):
             ns["message"] = "This form has expired. Open the log-in page again."
@@ -37,8 +37,8 @@ class LoginHandler(handlers.LoginHandler):
         return super()._render(login_error=login_error, username=username)
 
     async def post(self) -> None:
-        """Log the user in, or show why that failed."""
-        # Read only the form, not the query string, because URLs end up in logs.
+        """Log the user in, or show why the log-in failed."""
+        # Read only the form data, not the query string, because URLs appear in logs.
         form = self.request.body_arguments
         username, password = (
             form.get(field, [b""])[-1].decode("utf-8", "replace")
@@ -51,7 +51,7 @@ class LoginHandler(handlers.LoginHandler):
             user, refusal = None, error.log_message
             self.set_status(error.status_code)
         if user:
-            self._jupyterhub_user = user  # for the log entry of this request
+            self._jupyterhub_user = user  # include the user in the log entry
             self.redirect(self.get_next_url(user))
         else:
             self.finish(await self._render(login_error=refusal, username=username))
@@ -67,7 +67,7 @@ class SignUpHandler(handlers.SignUpHandler):
         await self.show()
 
     async def post(self) -> None:
-        """Sign up the visitor, or show why that failed."""
+        """Create an account for the visitor, or show why sign-up failed."""
         username, password, confirmation, code = (
             self.get_body_argument(field, "", strip=False) for field in self.FIELDS
         )
@@ -85,17 +85,17 @@ class SignUpHandler(handlers.SignUpHandler):
             await self.show(alert="alert-info", result_message=wait)
 
     async def show(self, **message: str) -> None:
-        """Render the page, with a message if there is one."""
+        """Render the page with an optional message."""
         ask = bool(self.authenticator.class_code)
         self.finish(await self.render_template("signup.html", ask_class_code=ask, **message))
 
 
 class ChangePasswordHandler(handlers.ChangePasswordHandler):
-    """The page where people change their own password."""
+    """The page where users change their own passwords."""
 
     @web.authenticated
     async def post(self) -> None:
-        """Change the password, or show why that failed."""
+        """Change the password, or show why it was not changed."""
         old, new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("old_password", "new_password", "new_password_confirmation")
@@ -115,7 +115,7 @@ class ChangePasswordHandler(handlers.ChangePasswordHandler):
         await self.show("change-password.html", user.name, refusal)
 
     async def show(self, template: str, name: str, refusal: str) -> None:
-        """Render the page with the error in `refusal`, or with a confirmation if it is empty."""
+        """Show the error in `refusal`, or confirm the change if `refusal` is empty."""
         done = "The password has been changed. All other sessions have been logged out."
         alert = "alert-danger" if refusal else "alert-success"
         self.finish(
@@ -132,7 +132,7 @@ class ChangePasswordAdminHandler(handlers.ChangePasswordAdminHandler):
 
     @needs_scope("admin:users")
     async def post(self, name: str) -> None:
-        """Change the password, or show why that failed."""
+        """Change the password, or show why it was not changed."""
         new, confirmation = (
             self.get_body_argument(field, "", strip=False)
             for field in ("new_password", "new_password_confirmation")
@@ -160,7 +160,7 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
     @needs_instructor
     async def get(self) -> None:
-        """Show the lists of users who are waiting and of users who may log in."""
+        """List the users who are awaiting approval and the users who can log in."""
         administrators = {name for (name,) in self.db.query(orm.User.name).filter_by(admin=True)}
         html = await self.render_template(
             "authorization-area.html",
@@ -171,19 +171,20 @@ class AuthorizationAreaHandler(handlers.AuthorizationAreaHandler):
 
 
 class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
-    """Let a user in or shut a user out, but only through a form, never through a link."""
+    """Approve or block a user when a form is submitted, but never when a link is followed."""
 
     @needs_instructor
     async def get(self, name: str) -> None:
-        """If a user follows a link, show the lists without changing anything."""
+        """Redirect to the lists of users without changing anything."""
         self.redirect(self.hub.base_url + "authorize")
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Let a user in or shut a user out, and show the lists again.
+        """Approve or block a user, then redirect to the lists of users.
 
-        Shutting users out also stops their servers and ends their sessions. The form states the
-        result instead of toggling, because a page can be outdated or a button pressed twice.
+        Blocking a user also stops the user's server and ends the user's sessions. The form sends
+        the desired state instead of toggling it, because the page may be outdated or a button may
+        be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
         if let_in not in ("yes", "no"):
@@ -192,12 +193,12 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         if not self.authenticator.user_exists(name):
             raise web.HTTPError(404, f"There is no account {name!r}.")
         if name == self.current_user.name:
-            raise web.HTTPError(400, "You cannot shut yourself out.")
+            raise web.HTTPError(400, "You cannot shut out your own account.")
         refuse_administrators(self, name)
         self.authenticator.get_user(name).is_authorized = let_in == "yes"
         self.db.commit()
         if let_in == "no":
-            # End the sessions for good: a user who is let in again later has to log in again.
+            # End the sessions, so that a user who is approved again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
             user = self.users.get(name)
             if user and user.active:
@@ -206,13 +207,13 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
 
 
 class DiscardHandler(handlers.DiscardHandler):
-    """Discard a waiting user's account, but only through a form, never through a link."""
+    """Discard an unapproved account when a form is submitted, but never when a link is followed."""
 
     get = AuthorizeHandler.get
 
     @needs_instructor
     async def post(self, name: str) -> None:
-        """Discard the account, and show the lists again."""
+        """Discard the account, then redirect to the lists of users."""
         refuse_administrators(self, name)
         info = self.authenticator.get_user(name)
         if info and not info.is_authorized:

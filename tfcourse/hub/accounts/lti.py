@@ -18,7 +18,8 @@ from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 def configure(c: Any) -> None:
     """Configure log-in from a learning platform."""
     c.JupyterHub.authenticator_class = CourseLTIAuthenticator
-    # Admit everyone whose launch the platform has signed, because it knows who is in the course.
+    # Admit everyone whose launch is signed, because the platform knows who is enrolled in the
+    # course.
     c.CourseLTIAuthenticator.allow_all = True
     settings.required(
         settings.LTI_ISSUER,
@@ -30,18 +31,18 @@ def configure(c: Any) -> None:
     c.CourseLTIAuthenticator.client_id = {settings.LTI_CLIENT_ID()}
     c.CourseLTIAuthenticator.authorize_url = settings.LTI_AUTHORIZE_URL()
     c.CourseLTIAuthenticator.jwks_endpoint = settings.LTI_KEYS_URL()
-    # The user name comes only from `sub` or `email`, because people choose their given names, and
-    # teachers write custom parameters.
+    # Take the user name only from `sub` or `email`, because users can change their given names, and
+    # teachers can set custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
 
 
 class LaunchHandler(LTI13CallbackHandler):
-    """The page that the platform sends people to; it shows a message if the log-in fails."""
+    """The page that receives a launch from the platform and shows why a log-in failed."""
 
     async def post(self) -> None:
-        """Log the user in, or show why that failed."""
+        """Log the user in, or show why the log-in failed."""
         try:
-            # Use a thread, because waiting for the platform's keys must not block the hub.
+            # Use a thread, so that waiting for the platform's keys does not block the hub.
             token = await asyncio.to_thread(self.decode_and_validate_launch_request)
         except (ValidationError, web.HTTPError, ValueError) as error:
             self.log.warning("A launch was refused: %s", error)
@@ -51,10 +52,10 @@ class LaunchHandler(LTI13CallbackHandler):
 
 
 class StartHandler(ShortState, LTI13LoginInitHandler):
-    """The page where a launch begins."""
+    """The page where a launch starts."""
 
     def post(self) -> None:
-        """Send the browser to the platform, or show why that failed."""
+        """Redirect the browser to the platform, or show why the launch failed."""
         try:
             super().post()
         except (web.HTTPError, ValueError) as error:
@@ -64,22 +65,22 @@ class StartHandler(ShortState, LTI13LoginInitHandler):
 
 
 class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
-    """An LTI13Authenticator that ignores user names in custom parameters, which teachers write."""
+    """An LTI13Authenticator that ignores user names in custom parameters set by teachers."""
 
     custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
     login_handler = StartHandler
     callback_handler = LaunchHandler
 
     def get_username(self, token: Mapping[str, Any]) -> str:
-        """Return the user's name from the configured claim, and from no other claim.
+        """Return the user name from the configured claim only.
 
-        If that claim is missing, refuse the log-in instead of falling back on another claim.
+        If the configured claim is missing, reject the log-in instead of trying another claim.
         """
         return user_name(token, self.username_key)
 
 
 def refused(error: Exception) -> web.HTTPError:
-    """Return the error page to show when a launch fails."""
+    """Return the HTTP error for a failed launch."""
     reason = getattr(error, "log_message", None) or str(error)
     return web.HTTPError(
         403,

@@ -1,4 +1,4 @@
-"""Accounts of the hub in containers: learners sign up, and the instructor lets them in."""
+"""Accounts for the containerised hub: learners sign up, and an instructor approves them."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.limits import Limit
 
-# The maximum number of accounts that wait for approval, so that strangers cannot flood the list.
+# The maximum number of accounts awaiting approval, so that strangers cannot flood the list.
 WAITING = 200
 
 
 class CourseAuthenticator(NativeAuthenticator):
-    """NativeAuthenticator with changes for a class.
+    """NativeAuthenticator, adapted for classes.
 
-    - Administrators' accounts exist before the first visitor arrives. NativeAuthenticator gives an
-      administrator's rights to the first person who signs up under that name.
-    - Learners who know the class code do not have to wait for the instructor.
-    - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
-      any page can make the administrator's browser follow.
-    - People who are shut out are logged out within half a minute, not only at their next log-in.
-      A changed password ends the user's sessions immediately.
-    - Wrong passwords are counted for each name, each address, and each pair of name and address.
-      NativeAuthenticator counts them only for each name, so anyone could lock the instructor out.
-    - Refusing a wrong password takes as long for an unknown name as for a known one.
-    - Passwords are hashed in a thread. Otherwise, each hash would block the hub for a quarter of a
-      second.
+    - Administrators' accounts are created before anyone can sign up. Otherwise, the first person to
+      sign up under an administrator's name would get administrator rights.
+    - Learners who know the class code do not have to wait for approval.
+    - Changes to accounts require a form with an XSRF token. NativeAuthenticator uses links, which
+      any web page could make an administrator's browser follow.
+    - Blocked users lose access within half a minute, not only at their next log-in. A changed
+      password ends the user's sessions immediately.
+    - Wrong passwords are counted per user name, per address, and per combination of the two.
+      NativeAuthenticator counts them only per user name, so anyone could lock the instructor out.
+    - Rejecting a wrong password takes the same time for unknown and known user names.
+    - Passwords are hashed in a thread, so that the hub is not blocked for a quarter of a second
+      each time.
     """
 
-    first_password = CallableTrait(config=True, help="Returns an administrator's first password.")
-    class_code = Unicode(config=True, help="New learners with this code may log in immediately.")
+    first_password = CallableTrait(config=True, help="Returns an administrator's initial password.")
+    class_code = Unicode(config=True, help="New learners with this code can log in immediately.")
     has_home = CallableTrait(
-        lambda name: False, config=True, help="Returns whether a name has files."
+        lambda name: False, config=True, help="Returns whether files exist for a name."
     )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.guesses = Guesses()
-        # Check at most one password for each processor at a time. Later attempts wait, so that the
-        # limits take the results of earlier attempts into account.
+        # Check at most one password per processor at a time. Later attempts wait, so that the
+        # results of earlier attempts count towards the limits.
         self.checking = asyncio.Semaphore(os.cpu_count() or 1)
-        # Passwords for unknown names are compared with this hash, so that the answer takes as long
-        # as for a name that exists.
+        # Passwords for unknown names are compared with this hash, so that the response takes as
+        # long as for an existing name.
         self.hash_of_nobody = hashed(secrets.token_hex())
-        # Both limits leave room for a whole class that shares an address and signs up in minutes.
+        # Both limits allow a whole class to sign up from one shared address within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
         for name in self.admin_users:
@@ -85,9 +85,9 @@ class CourseAuthenticator(NativeAuthenticator):
     async def sign_up(
         self, name: str, password: str, confirmation: str, code: str, address: str
     ) -> str:
-        """Create an account; return an empty string, or a message that says why that failed.
+        """Create an account; return an error message, or an empty string on success.
 
-        The message has to say when a name is taken, so anyone can find out which names exist. Rate
+        The message has to reveal that a name is taken, so anyone can discover existing names. Rate
         limits slow down such attempts.
         """
         if wait := self.sign_ups.wait(address):
@@ -95,7 +95,7 @@ class CourseAuthenticator(NativeAuthenticator):
         if not self.validate_username(name):
             return (
                 "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
-                "It has to begin with a letter or digit."
+                "It has to start with a letter or digit."
             )
         if fault := self.fault_of(password, confirmation):
             return fault
@@ -109,14 +109,17 @@ class CourseAuthenticator(NativeAuthenticator):
                 return "The class code is wrong. Without a code, your instructor has to let you in."
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
-            return "Too many people are waiting. Tell your instructor, and try again later."
+            return (
+                "Too many people are waiting for approval. Tell your instructor, and try again "
+                "later."
+            )
         stored = await asyncio.to_thread(hashed, password)
-        # If an account was lost but its files were not, the instructor has to check who signs up
-        # under its name. Look for files in a thread, because Docker can take a while to answer.
+        # If files exist for a name without an account, an instructor has to approve anyone who
+        # signs up under that name. Look for files in a thread, because the lookup can be slow.
         let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Do not await anything from here on, because another request might then take the name.
-        # The hub may know a name that has no account, and a newcomer must not get that name's
-        # rights.
+        # Do not await anything below, because another request might take the name in the meantime.
+        # JupyterHub may already have a user of this name without an account. A newcomer must not
+        # inherit that user's rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -124,7 +127,7 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     def fault_of(self, password: str, confirmation: str) -> str:
-        """Return a message that says why the new password is invalid, or an empty string."""
+        """Return an error message if the new password is invalid, or an empty string."""
         if password != confirmation:
             return "The two passwords differ."
         if len(password) < self.minimum_password_length:
@@ -142,16 +145,16 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Give an account a new password, and end its earlier sessions and tokens."""
+        """Set an account's password, end its sessions, and revoke its tokens."""
         self.get_user(name).password = await asyncio.to_thread(hashed, password)
         end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
-        """Delete an account, or only disable it if it has been used.
+        """Delete an account, or disable it if it has already been used.
 
-        A used account still has a home. Its name stays taken, so that the next person who signs up
-        cannot get that home. To reopen the account, an administrator gives it a new password and
-        lets its owner in.
+        A used account still has a home directory. The account's name stays taken, so that nobody
+        else can sign up under that name and get the directory. To re-enable the account, an
+        administrator sets a new password and approves the user again.
         """
         info = self.get_user(user.name)
         if info is None or orm.User.find(self.db, user.name) is None:
@@ -162,9 +165,9 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return NativeAuthenticator's pages, with the course's own pages in place of some."""
+        """Return NativeAuthenticator's page handlers, with some replaced by the course's own."""
         pages = dict(super().get_handlers(app))
-        del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
+        del pages["/confirm/([^/]*)"]  # only for links in e-mails, which the hub does not send
         ours = {
             **announcement.handlers(app),
             "/login": LoginHandler,
@@ -184,7 +187,7 @@ class CourseAuthenticator(NativeAuthenticator):
         Raises
         ------
         HTTPError
-            After too many wrong passwords, or if the user has not been let in yet.
+            After too many wrong passwords, or if the user has not been approved yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         address = address_of(handler.request)
@@ -205,6 +208,6 @@ class CourseAuthenticator(NativeAuthenticator):
         return name
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
-        """Return whether a user may stay logged in; JupyterHub calls this regularly."""
+        """Return whether a user may stay logged in. JupyterHub calls this method regularly."""
         info = self.get_user(user.name)
         return bool(info and info.is_authorized)

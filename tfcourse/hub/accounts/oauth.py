@@ -1,4 +1,4 @@
-"""Log-in with an account that people already have: OAuth 2 with OpenID Connect."""
+"""Log-in with an external account, using OAuth 2 and OpenID Connect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
-    """Configure log-in with a provider."""
+    """Configure log-in with an OpenID Connect provider."""
     c.JupyterHub.authenticator_class = CourseOAuthenticator
     settings.required(
         settings.OAUTH_CLIENT_ID, settings.OAUTH_CLIENT_SECRET, settings.OAUTH_ALLOWED
@@ -34,19 +34,20 @@ def configure(c: Any) -> None:
     c.CourseOAuthenticator.authorize_url = provider["authorization_endpoint"]
     c.CourseOAuthenticator.token_url = provider["token_endpoint"]
     c.CourseOAuthenticator.userdata_url = provider["userinfo_endpoint"]
-    # By the standard, a provider that lists no methods accepts the client secret only in a header.
+    # According to the standard, a provider that lists no methods accepts the secret only in a
+    # header.
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
     c.CourseOAuthenticator.login_service = (
-        "your usual account"  # on the button, after "Sign in with"
+        "your usual account"  # follows "Sign in with" on the button
     )
 
 
 def endpoints() -> Mapping[str, Any]:
-    """Return the provider's endpoints, from the provider's own announcement or from the settings.
+    """Return the provider's endpoints, from its discovery document or from the settings.
 
-    Exit with a message unless exactly one of these two sources has the endpoints.
+    Exit with a message unless exactly one of these two sources is configured.
     """
     addresses = {
         "authorization_endpoint": settings.OAUTH_AUTHORIZE_URL,
@@ -68,7 +69,7 @@ def endpoints() -> Mapping[str, Any]:
         )
     if by_hand:
         settings.required(*addresses.values())
-        # Most providers that announce nothing expect the client secret in the request's body.
+        # Most providers without a discovery document expect the client secret in the request body.
         by_post = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
         return by_post | {name: setting() for name, setting in addresses.items()}
     url = issuer.rstrip("/") + "/.well-known/openid-configuration"
@@ -91,17 +92,17 @@ def endpoints() -> Mapping[str, Any]:
 
 
 class StartHandler(ShortState, OAuthLoginHandler):
-    """The page that sends the browser to the provider."""
+    """The page that redirects the browser to the provider."""
 
 
 class CallbackHandler(OAuthCallbackHandler):
-    """The page that the provider sends people back to; it shows a message if the log-in fails."""
+    """The page to which the provider redirects users. It shows a message if log-in fails."""
 
     async def get(self) -> None:
-        """Log the user in, or show why that failed."""
+        """Log the user in, or show why the log-in failed."""
         try:
             await super().get()
-        except SQLAlchemyError:  # from the hub's own database, such as on a full disk
+        except SQLAlchemyError:  # an error in the hub's own database
             raise
         except web.HTTPError as error:
             if error.status_code == 400:
@@ -111,35 +112,35 @@ class CallbackHandler(OAuthCallbackHandler):
             if error.status_code < 500:
                 raise
             self.log.error("A log-in with the provider failed: %s", error)
-        except Exception:  # the provider's answer can cause any error
+        except Exception:  # an invalid response can cause any error
             self.log.exception("A log-in with the provider failed")
         else:
             return
         raise web.HTTPError(
             502,
-            "The service that you log in with did not answer as it should. Try again; if that does "
+            "The service that you log in with did not respond correctly. Try again; if that does "
             "not help, tell your instructor.",
         )
 
 
 class CourseOAuthenticator(SignOn, GenericOAuthenticator):
-    """A GenericOAuthenticator that admits only people who match COURSE_OAUTH_ALLOWED."""
+    """A GenericOAuthenticator that admits only users who match COURSE_OAUTH_ALLOWED."""
 
     allowed = Set(
         Unicode(),
         config=True,
-        help="Groups, domains of e-mail addresses with an @ in front, or * for everybody.",
+        help="Groups, e-mail domains that start with @, or * for everyone.",
     ).tag(allow_config=True)
 
     login_handler = StartHandler
     callback_handler = CallbackHandler
     custom_403_message = (
-        "Your account may not use this hub. Log out of the service that you log in with and use "
-        "another account, or ask your instructor to let yours in."
+        "Your account is not allowed to use this hub. Log out of the service that you log in with "
+        "and use another account, or ask your instructor for access."
     )
 
     def get_callback_url(self, handler: BaseHandler | None = None) -> str:
-        """Return the redirect address for the provider, which is correct even behind a proxy."""
+        """Return the redirect URI, which is correct even behind a proxy."""
         here = f"{get_browser_protocol(handler.request)}://{handler.request.host}"
         host = https.public_url() if https.host() else here
         return f"{host}{handler.hub.server.base_url}oauth_callback"
@@ -160,7 +161,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
         has = set(groups) if isinstance(groups, list) else set()
-        # A group whose name begins with an @ must not be mistaken for a domain.
+        # Ignore groups whose names start with @, so that they are not mistaken for domains.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
         if isinstance(email, str) and verified(claims):

@@ -1,4 +1,4 @@
-"""Hash and check passwords, and limit how often people can guess."""
+"""Hash and check passwords, and limit the rate of wrong guesses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address is allowed five wrong guesses in a row at one name, and thirty at all names
-    together, because a class often shares an address and some learners mistype. All addresses
-    together are allowed thirty wrong guesses at one name. The two limits of thirty do not apply to
-    a name that has logged in from the same address since the hub started, so a classmate who
-    guesses cannot lock that learner out.
+    Each address is allowed five consecutive wrong guesses for one user name. Each address is
+    allowed thirty wrong guesses for all names together, because a whole class often shares one
+    address. All addresses together are allowed thirty wrong guesses for one user name. Neither
+    limit of thirty applies to a user who has logged in from the same address since the hub started.
+    A classmate who guesses passwords therefore cannot lock that user out.
     """
 
-    REMEMBERED = 10_000  # the maximum number of pairs of name and address in `known`
+    REMEMBERED = 10_000  # the maximum number of (name, address) pairs in `known`
 
     def __init__(self):
         self.pair = Limit(5, seconds=60)
@@ -28,7 +28,7 @@ class Guesses:
         self.known: dict[tuple[str, str], None] = {}  # ordered by last log-in
 
     def wait(self, name: str, address: str) -> int:
-        """Return the number of seconds until the next guess is allowed, which is usually 0."""
+        """Return the number of seconds until the next guess is allowed, usually 0."""
         waits = [self.pair.wait((name, address))]
         if (name, address) not in self.known:
             waits += [self.address.wait(address), self.name.wait(name)]
@@ -42,7 +42,7 @@ class Guesses:
             self.name.count(name)
 
     def right(self, name: str, address: str) -> None:
-        """Remember that a name has logged in from an address; forget its earlier wrong guesses."""
+        """Record a successful log-in from an address, and forget earlier wrong guesses."""
         self.pair.forget((name, address))
         self.known.pop((name, address), None)
         self.known[name, address] = None

@@ -1,4 +1,4 @@
-"""End users' sessions when they log out, are shut out, or get a new password."""
+"""End a user's sessions when the user logs out, is blocked, or gets a new password."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jupyterhub import orm
 from jupyterhub.handlers import LogoutHandler
 from sqlalchemy.orm import Session
 
-# The OAuth client of tokens that scripts and servers use, not browsers.
+# The OAuth client ID of tokens for scripts and servers. Tokens for browsers have other client IDs.
 HUB = "jupyterhub"
 
 
@@ -22,15 +22,17 @@ class Keep(Enum):
 
 
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
-    """End a user's sessions in all browsers; keep only the tokens that `keep` describes.
+    """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 
-    The hub refuses the old cookies immediately. A learner's server refuses them within ten seconds,
-    when it next asks the hub (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
+    The hub rejects the old cookies immediately. A learner's server rejects the old cookies within
+    ten seconds, at its next check with the hub
+    (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Users can put a server's note on any token, but cannot choose a token's creation time.
+        # Also check the creation time, because users can choose a token's note but not its creation
+        # time.
         starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
         for token in user.api_tokens:
             of_server = (token.note or "").startswith("Server at ") and any(
@@ -50,13 +52,13 @@ def end_sessions(db: Session, name: str, keep: Keep) -> None:
 def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHandler]:
     """Return a log-out page that ends the user's sessions in all browsers.
 
-    JupyterHub's own log-out page only removes the cookies from one browser; a copy of the cookies
-    would remain valid.
+    JupyterHub's own log-out page removes the cookies from one browser only, so copies of the
+    cookies would remain valid.
     """
 
     class Page(page):
         async def handle_logout(self) -> None:
-            """End the sessions; JupyterHub calls this after it has removed the cookies."""
+            """End the sessions. JupyterHub calls this method after removing the cookies."""
             await super().handle_logout()
             if self.current_user:
                 end_sessions(self.db, self.current_user.name, Keep.SCRIPTS)

@@ -1,4 +1,4 @@
-"""Configure the accounts of the hub in containers from its settings."""
+"""Configure the containerised hub's accounts from the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfcourse.hub.classroom import announcement, instructors
 
 
 def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
-    """Configure who may log in; `has_home` returns whether a name already has files."""
+    """Configure who can log in; `has_home` returns whether files exist for a user name."""
     c.JupyterHub.template_vars["announcement"] = announcement.render
     instructors.configure(c)
     if kind() != "native":
@@ -25,31 +25,31 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
         return
     from tfcourse.hub.accounts.native import CourseAuthenticator
 
-    settings.TRUSTED_PROXIES()  # fail now, not when the first learner arrives
+    settings.TRUSTED_PROXIES()  # report an invalid setting at startup
     c.JupyterHub.authenticator_class = CourseAuthenticator
-    c.JupyterHub.template_vars["sign_up"] = True  # for the links in the navigation bar
+    c.JupyterHub.template_vars["sign_up"] = True  # show sign-up links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
-    # Set these options on our class only. Otherwise, an operator's own authenticator would let
-    # everyone in.
+    # Set these options only on our class. Otherwise, an operator's own authenticator would admit
+    # everyone.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
-    # Everyone who has signed up and is approved may log in; the authenticator checks this.
+    # Allow all users here, because the authenticator itself checks whether they have been approved.
     c.CourseAuthenticator.allow_all = True
-    c.CourseAuthenticator.auth_refresh_age = 30  # seconds until a shut-out user is logged out
+    c.CourseAuthenticator.auth_refresh_age = 30  # seconds until a blocked user is logged out
     c.NativeAuthenticator.open_signup = open_signup()
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True
 
 
 def first_password(hub: Path, name: str) -> str:
-    """Return an administrator's first password; each administrator has a different one."""
+    """Return an administrator's initial password, which is different for each administrator."""
     return state.password(hub / f"first-password-of-{name}")
 
 
 def kind() -> str:
-    """Return COURSE_ACCOUNTS; exit if a setting for another kind of account is set."""
+    """Return COURSE_ACCOUNTS; exit with a message if a setting for another account type is set."""
     chosen = settings.ACCOUNTS()
     theirs = {
         "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
@@ -64,7 +64,7 @@ def kind() -> str:
 
 
 def administrators(names: str, default: str = "") -> set[str]:
-    """Return COURSE_ADMIN as a set; exit with a message if it cannot be a user name."""
+    """Return COURSE_ADMIN as a set; exit with a message if it is not a valid user name."""
     name = settings.ADMIN() or default
     if name and not re.match(names, name):
         sys.exit(
@@ -75,7 +75,7 @@ def administrators(names: str, default: str = "") -> set[str]:
 
 
 def open_signup() -> bool:
-    """Return whether learners may log in as soon as they have signed up."""
+    """Return whether learners can log in immediately after signing up."""
     return settings.SIGNUP() == "open"
 
 
@@ -84,7 +84,7 @@ def class_code() -> str:
     code = settings.CLASS_CODE()
     if code and open_signup():
         sys.exit(
-            "COURSE_SIGNUP=open lets everybody in, even without the code in COURSE_CLASS_CODE:\n"
+            "COURSE_SIGNUP=open admits everyone, even without the code in COURSE_CLASS_CODE:\n"
             "set only one of the two."
         )
     return code
@@ -92,19 +92,20 @@ def class_code() -> str:
 
 def configure_sign_on(c: Any, kind: str) -> None:
     """Configure log-in with `oauth` or `lti`."""
-    # A user name can be an e-mail address. Volume names derived from such names do not collide.
+    # User names can be e-mail addresses. The volume names derived from them do not collide.
     c.Authenticator.username_pattern = sign_on.NAMES
-    # By default, nobody is an administrator, because any default name could belong to a user of
-    # that service.
+    # By default, there is no administrator, because any default name could belong to another user
+    # of the log-in service.
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
-    # The maximum number of connections that the hub opens at the same time, including those to
-    # servers and the proxy. The default is ten, and a request that waits 20 seconds for a
-    # connection fails. Twenty log-ins a second cause such failures (docs/kubernetes.md). The limit
-    # is no higher than 500 because some systems allow only 1,024 open files.
+    # Raise the limit on the hub's simultaneous outgoing connections, which include those to servers
+    # and the proxy. With the default limit of ten, requests fail after waiting 20 seconds for a
+    # connection if twenty users log in per second (docs/kubernetes.md). The limit is no higher than
+    # 500 because some systems allow only 1,024 open files.
     AsyncHTTPClient.configure(None, max_clients=500)
-    # The hub checks only at log-in whether users are still allowed, so require a log-in every day.
+    # The hub checks only at log-in whether a user is still allowed, so require users to log in
+    # daily.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
-    service = import_module(f"tfcourse.hub.accounts.{kind}")  # takes a while to import
+    service = import_module(f"tfcourse.hub.accounts.{kind}")  # slow to import
     service.configure(c)

@@ -1,7 +1,7 @@
-"""Single sign-on for the hub in containers: OAuth with OpenID Connect, and LTI 1.3.
+"""Single sign-on for the containerised hub, using OpenID Connect or LTI 1.3.
 
-The packages oauthenticator and ltiauthenticator do most of the work. This module decides which of a
-service's names are safe user names, decides who is an administrator, and explains errors to people.
+The oauthenticator and ltiauthenticator packages do most of the work. This module rejects unsafe
+user names, decides who is an administrator, and explains errors to users.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tornado import web
 from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.classroom import announcement
 
-# Valid user names: e-mail addresses, or whatever else a service uses as names.
+# A pattern for valid user names, including e-mail addresses and other names that services use.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 
 LONGEST_STATE = 2000  # characters
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:
-    """Return the user name in a service's claims.
+    """Return the user name from a service's claims.
 
     Raises
     ------
     HTTPError
-        403, with a message for the user, if the name is missing or not safe.
+        With status 403 and a message for the user, if the name is missing or unsafe.
     """
     value = claims.get(claim)
     if not isinstance(value, str) or not value:
@@ -36,8 +36,8 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             403,
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
-    # Case matters only in an identifier (`sub`). Check the original value for ASCII, because some
-    # non-ASCII letters have an ASCII lowercase form.
+    # Only identifiers (`sub`) are case-sensitive. Check that the original value is ASCII, because
+    # some non-ASCII letters become ASCII in lowercase.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
         raise web.HTTPError(
@@ -49,24 +49,24 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 class ShortState:
-    """A mixin that limits the size of the state cookie on the page where a log-in begins.
+    """A mixin for log-in pages that limits the size of the state cookie.
 
-    The state cookie contains the URL that the visitor opened. With a very long URL, the browser's
-    requests would become so large that the hub's proxy would refuse all of them.
+    The state cookie contains the URL that the visitor requested. A very long URL would make all of
+    the browser's requests so large that the hub's proxy would reject them.
     """
 
     def set_state_cookie(self, value: str) -> None:
-        """Set the state cookie, unless it is too large."""
+        """Set the state cookie, or raise HTTP 400 if it is too large."""
         if len(value) > LONGEST_STATE:
-            raise web.HTTPError(400, "This address is too long. Open the hub's first page.")
+            raise web.HTTPError(400, "This URL is too long. Open the hub's home page.")
         super().set_state_cookie(value)
 
 
 class SignOn:
-    """A mixin for an authenticator whose names come from another service.
+    """A mixin for authenticators that get user names from another service.
 
-    Only the people in `admin_users` are administrators: rights that the hub stored earlier do not
-    count. A log-out ends a person's sessions in all browsers. Instructors can post announcements.
+    Only users in `admin_users` are administrators, even if the hub has stored rights for others.
+    Logging out ends a user's sessions in all browsers. Instructors can post announcements.
     """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:

@@ -1,1 +1,1 @@
-"""The instructors of a class, and the announcements that they make."""
+"""A class's instructors and their announcements."""

@@ -1,6 +1,6 @@
-"""An announcement that an instructor puts on every page, such as "The server restarts at 18:00".
+"""The announcement that every page shows, such as "The server restarts at 18:00".
 
-The text is kept in a file, so it survives a restart of the hub, and changing it needs no restart.
+The text is stored in a file. It survives hub restarts and can be changed without a restart.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LONGEST = 300  # characters
 
 
 def file() -> Path:
-    """Return the path of the file that holds the announcement."""
+    """Return the path of the announcement file."""
     return state_folder() / "hub" / "announcement.json"
 
 
 def current() -> dict[str, str]:
     """Return the announcement's `text`, author (`by`) and time (`when`), or an empty dict.
 
-    A missing or damaged file must not break a page, because every page shows the announcement.
+    Do not raise an error if the file is missing or damaged, because that would break every page.
     """
     try:
         said = json.loads(file().read_bytes())
@@ -41,8 +41,8 @@ def current() -> dict[str, str]:
 def render(user: Any) -> str:
     """Return the announcement as HTML for a visitor.
 
-    The templates call this function (`c.JupyterHub.template_vars`). Visitors who are not logged in
-    do not see the instructor's name.
+    Templates call this function through `c.JupyterHub.template_vars`. Visitors who are not logged
+    in do not see the instructor's name.
     """
     said = current()
     if not said:
@@ -56,13 +56,13 @@ def render(user: Any) -> str:
 
 
 def handlers(app: Any) -> dict[str, type]:
-    """Return the page's handler by its path, and show a link to it in the navigation bar."""
+    """Return the page's handler, keyed by its path, and add the page to the navigation bar."""
     app.template_vars["announcement_page"] = True
     return {"/announcement": AnnouncementHandler}
 
 
 class AnnouncementHandler(BaseHandler):
-    """The page where an instructor posts and removes the announcement."""
+    """The page where instructors post and remove the announcement."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -72,7 +72,7 @@ class AnnouncementHandler(BaseHandler):
 
     @needs_instructor
     async def post(self) -> None:
-        """Post the announcement, or remove the current one if the text is empty."""
+        """Post an announcement, or remove the current one if the text is empty."""
         text = " ".join(self.get_body_argument("text", "").split())
         if len(text) > LONGEST:
             raise web.HTTPError(400, f"An announcement can have at most {LONGEST} characters.")

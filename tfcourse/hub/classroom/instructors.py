@@ -1,7 +1,7 @@
-"""The instructors of a class: a group of users with some of the administrators' rights.
+"""A class's instructors: a group of users with some administrator rights.
 
-Instructors let learners in and shut them out, make announcements, and write to the folder that all
-learners can read. Only administrators manage servers, passwords and other people's rights.
+Instructors approve and block learners, post announcements, and write to the folder that all
+learners can read. Only administrators can manage servers, passwords and other users' rights.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 from jupyterhub.scopes import define_custom_scopes, needs_scope
 from jupyterhub.user import User
 
-# Administrators add people to this group on the Admin page.
+# Administrators add users to this group on the Admin page.
 GROUP = "instructors"
 
 SCOPE = "custom:instruct"
 define_custom_scopes(
-    {SCOPE: {"description": "Let learners in, shut them out, and post announcements."}}
+    {SCOPE: {"description": "Approve and block learners, and post announcements."}}
 )
-# A decorator for handler methods that only instructors and administrators may call.
+# A decorator that restricts handler methods to instructors and administrators.
 needs_instructor = needs_scope(SCOPE, "admin:users")
 
 
 def configure(c: Any) -> None:
-    """Create the group of instructors and give it its rights."""
+    """Create the instructors' group and grant its rights."""
     c.JupyterHub.load_groups = {GROUP: {"users": []}}
     c.JupyterHub.load_roles.append({"name": "instructor", "scopes": [SCOPE], "groups": [GROUP]})
     c.JupyterHub.template_vars["instruct"] = SCOPE

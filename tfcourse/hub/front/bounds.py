@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub store: request bodies, log entries, notes on tokens."""
+"""Limit the size of request bodies and token notes, and the size and rate of log entries."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from tornado.web import HTTPError
 
 from tfcourse.hub.limits import Limit
 
-# The largest legitimate requests contain a few thousand names that an administrator adds, or a
-# learning platform's signed message. Tornado's own limit is 100 MB, and Tornado keeps a whole body
-# in memory.
+# The largest legitimate requests add a few thousand users or carry a learning platform's signed
+# message. Tornado would allow 100 MB by default, and keep the entire body in memory.
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # the time-out for receiving a body
 
-# Strangers can cause warnings, and log entries about requests without a log-in. At this rate, a log
-# of 50 MB lasts for weeks.
+# Limits for warnings and for requests without a log-in, which anyone can trigger. At this rate, a
+# 50 MB log lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
-# All other log entries are about users who are logged in. Two thousand users can log in within
-# minutes.
+# Limits for all other log entries, which concern logged-in users. This rate allows two thousand
+# users to log in within minutes.
 OTHERS_AT_ONCE = 3000
 SECONDS_PER_OTHER = 1
 LONGEST_ENTRY = 2000  # characters
 
-LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
+LONGEST_NOTE = 200  # characters; the limit is 1023 in PostgreSQL, and SQLite has none
 
 
 def configure(c: Any) -> None:
-    """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
+    """Set the limits, including those for the hub's own port, which learners' servers can reach."""
     HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
     c.JupyterHub.tornado_settings.update({"log_function": Requests()})
     c.JupyterHub.logging_config = {
@@ -46,16 +45,16 @@ def configure(c: Any) -> None:
 
 
 class Requests:
-    """Log requests as JupyterHub does, but limit log entries about visitors not logged in.
+    """Log requests as JupyterHub does, but limit entries for visitors who are not logged in.
 
-    Anyone can make any number of requests, and Docker removes the oldest entries of a full log.
+    Otherwise, anyone could fill the log with requests, and Docker would delete the oldest entries.
     """
 
     def __init__(self):
         self.limit = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
 
     def __call__(self, handler: BaseHandler) -> None:
-        """Log the request that a handler has answered; Tornado calls this."""
+        """Log a completed request. Tornado calls this method with the request's handler."""
         if not user_of(handler):
             if self.limit.wait("visitors"):
                 prometheus_log_method(handler)
@@ -73,9 +72,9 @@ def user_of(handler: BaseHandler) -> Any:
 
 
 class Entries(logging.Filter):
-    """Shorten long log entries, and limit how often each place in the code can log.
+    """Shorten long log entries, and limit the rate of entries from each line of code.
 
-    Some log entries repeat what visitors sent, such as an unknown user name.
+    Some log entries contain visitors' input, such as an unknown user name.
     """
 
     def __init__(self):
@@ -87,12 +86,12 @@ class Entries(logging.Filter):
         """Return whether to log an entry, after shortening it."""
         place = record.pathname, record.lineno
         limit = self.warnings if record.levelno >= logging.WARNING else self.others
-        if record.funcName != "log_request":  # requests have their own limit, above
+        if record.funcName != "log_request":  # `Requests` limits request entries
             if limit.wait(place):
                 return False
             limit.count(place)
             if limit.wait(place):
-                record.msg = f"{record.getMessage()} [More like this are left out for a while.]"
+                record.msg = f"{record.getMessage()} [Similar entries are omitted for a while.]"
                 record.args = ()
         text = record.getMessage()
         if len(text) > LONGEST_ENTRY:
@@ -102,5 +101,5 @@ class Entries(logging.Filter):
 
 
 def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
-    """Return a token's note, shortened; SQLAlchemy calls this before it sets the note."""
+    """Return a shortened token note. SQLAlchemy calls this function before it sets a note."""
     return note and note[:LONGEST_NOTE]

@@ -1,8 +1,8 @@
 """Run Caddy, which provides HTTPS in front of the proxy: `python -m tfcourse.hub.front.https`.
 
-`make up` starts this module if COURSE_HOST is set. Caddy gets a certificate for that name and
-renews it, or uses the one in COURSE_CERTIFICATE and COURSE_KEY. docker/.env.example lists the
-settings.
+`make up` runs this module if COURSE_HOST is set. Caddy obtains and renews a certificate for that
+host name, or uses the certificate in COURSE_CERTIFICATE with the key in COURSE_KEY.
+docker/.env.example lists the settings.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tfcourse.hub import settings, state
 
-# Where compose.yaml mounts the operator's files.
+# The paths at which compose.yaml mounts the operator's files.
 CERTIFICATE, KEY = Path("/srv/certificate.pem"), Path("/srv/key.pem")
 ACME_ROOT = Path("/srv/acme-root.pem")
 ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # unless COURSE_ACME_ROOT is set
 
 
 def configure(c: Any) -> None:
-    """Tell the hub its public address, if browsers reach it through HTTPS."""
+    """Configure the hub's public URL if browsers reach the hub through HTTPS."""
     if not host():
         return
-    # Links, redirects and cookies use this address, whatever a request claims.
+    # JupyterHub uses this URL for links, redirects and cookies, regardless of a request's headers.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # JupyterHub's XSRF cookies lack the attribute `secure`. Learners' servers learn from the public
-    # address above that their own cookies need the attribute, too (tfcourse/prefix).
+    # By default, JupyterHub's XSRF cookies lack the `secure` attribute. Learners' servers set it on
+    # their own cookies because of the public URL above (tfcourse/prefix).
     c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
-    # Log the visitor's address, not the address of one of the two proxies.
+    # Log visitors' addresses instead of the addresses of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()
         c.JupyterHub.subdomain_hook = name_of
-        # The prefix keeps a learner's page from replacing the hub's cookie. Use the prefix only
-        # with subdomains: browsers send such a cookie to all servers with the same host name, and
-        # without subdomains, all servers share one host name.
+        # The cookie prefix prevents a learner's page from replacing the hub's cookie. Use the
+        # prefix only with subdomains, because browsers send such a cookie to every server with the
+        # same host name.
         c.JupyterHub.cookie_host_prefix_enabled = True
 
 
 def host() -> str:
-    """Return the host name that browsers use, or an empty string without HTTPS."""
+    """Return the host name that browsers use, or an empty string if HTTPS is off."""
     return settings.HOST()
 
 
 def web_ports() -> tuple[int, int]:
-    """Return the port for HTTPS and the port for HTTP, which redirects to HTTPS."""
+    """Return the HTTPS port and the HTTP port, which redirects to HTTPS."""
     return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
 def public_url() -> str:
-    """Return the hub's address as browsers see it."""
+    """Return the hub's public URL without a trailing slash."""
     port = web_ports()[0]
     return f"https://{host()}" + (f":{port}" if port != 443 else "")
 
@@ -68,8 +68,8 @@ def subdomains() -> bool:
     wanted = settings.SUBDOMAINS()
     if wanted and not (host() and settings.CERTIFICATE.is_set):
         sys.exit(
-            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST and a\n"
-            "certificate for all names below it (a wildcard) in COURSE_CERTIFICATE and COURSE_KEY."
+            "COURSE_SUBDOMAINS is on, but that needs COURSE_HOST, and a wildcard\n"
+            "certificate for its subdomains in COURSE_CERTIFICATE and COURSE_KEY."
         )
     return wanted
 
@@ -77,16 +77,16 @@ def subdomains() -> bool:
 def name_of(name: str, domain: str, kind: str) -> str:
     """Return the host name of a learner's server, or the hub's host name for a service.
 
-    Services are our own programs, so they can share the hub's host name.
+    Services are trusted programs, so they can share the hub's host name.
     """
-    # Import this function here, because only the hub needs it and the proxy starts faster.
+    # Import this function here because only the hub needs it. The proxy starts faster without it.
     from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)
 
 
 def names() -> list[str]:
-    """Return the host names that the certificate has to cover."""
+    """Return the host names that the certificate must cover."""
     return [host(), f"*.{host()}"] if subdomains() else [host()]
 
 
@@ -116,14 +116,14 @@ def check_certificate(certificate: Path, key: Path, wanted: list[str]) -> None:
         except OSError as error:
             sys.exit(f"{variable} cannot be read: {error.strerror}. It has to belong to root.")
     try:
-        # The first certificate is the server's; the others are its chain.
+        # The first certificate in the file is the server's, and the others are its chain.
         leaf = x509.load_pem_x509_certificates(content["COURSE_CERTIFICATE"])[0]
     except ValueError:
         sys.exit("COURSE_CERTIFICATE is not a certificate in PEM format.")
     try:
         private = load_pem_private_key(content["COURSE_KEY"], password=None)
     except (ValueError, TypeError):
-        sys.exit("COURSE_KEY is not a private key in PEM format without a password.")
+        sys.exit("COURSE_KEY is not an unencrypted private key in PEM format.")
     if private.public_key() != leaf.public_key():
         sys.exit("COURSE_KEY does not match COURSE_CERTIFICATE: it is another certificate's key.")
     now = datetime.now(UTC)

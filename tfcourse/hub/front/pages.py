@@ -1,4 +1,4 @@
-"""What the hub's pages look like, and what they say while a server starts or fails to start."""
+"""The design of the hub's pages, and their messages while a server starts or fails to start."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
 LOGO = TEMPLATES / "logo.svg"
 
-USUAL = 10  # seconds; how long one process or container takes to start on a quiet machine
+USUAL = 10  # the seconds that a server needs to start on an idle machine
 LONG = 30
 
 
 async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
-    """Every second, yield the progress of a server's start and a message for the learner.
+    """Yield a starting server's progress and a message for the learner every second.
 
-    Processes and containers do not report their progress, so the bar grows with time, but ever more
-    slowly. The bar is full when the server answers. Spawners use this function as a method.
+    Processes and containers do not report their progress. The progress bar therefore advances with
+    time, at a decreasing rate, and is full once the server responds. Spawners use this function as
+    a method.
     """
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
         now = utcnow(with_tz=False)
-        # A clock that is set back during the start must not break the progress page.
+        # The time would be negative if the clock were set back while the server is starting.
         seconds = max(0, (now - (spawner.orm_spawner.started or now)).total_seconds())
         if seconds < LONG:
             message = f"Starting your server. This usually takes about {USUAL} seconds."
@@ -42,7 +43,7 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
 
 
 def refusal(sentence: str) -> web.HTTPError:
-    """Return an error that shows this message to the learner, on pages and in the REST API."""
+    """Return an HTTP 503 error with a message for the learner, on pages and in the REST API."""
     error = web.HTTPError(503, sentence)
     error.jupyterhub_message = sentence
     return error

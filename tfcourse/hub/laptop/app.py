@@ -1,4 +1,4 @@
-"""JupyterHub with messages for a person at a terminal."""
+"""JupyterHub with status messages on the terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfcourse.hub.state import state_folder
 
 
 class CourseHub(JupyterHub):
-    """A JupyterHub that announces when it is ready and how to log in."""
+    """A JupyterHub that prints when it is ready and how to log in."""
 
     name = "jupyterhub"
 
     async def init_users(self) -> None:
-        """Log out each new administrator, because until now the name belonged to a learner."""
+        """End a new administrator's sessions, because a learner may have used that name before."""
         for user in self.db.query(orm.User).filter(~orm.User.admin):
             if user.name in self.authenticator.admin_users:
                 user.cookie_id = orm.new_token()
@@ -41,13 +41,13 @@ JupyterHub is ready.
         say(f"\nAccounts, work and this password are kept in {state_folder()}.")
         if os.geteuid() == 0:
             say(
-                "You are root, so everyone who logs in can do what root can. That is fine in a\n"
-                "container. Anywhere else, start the hub as an ordinary user."
+                "You are root, so everyone who logs in has root privileges. Outside a container,\n"
+                "start the hub as an ordinary user instead."
             )
         say("Press Ctrl-C to stop.")
 
     async def shutdown_cancel_tasks(self, sig: signal.Signals | None = None) -> None:
-        """Announce that the hub and the learners' servers are stopping, then stop them."""
+        """Print that the hub and the learners' servers are stopping, then stop them."""
         for number in (signal.SIGINT, signal.SIGTERM):  # ignore a second Ctrl-C
             signal.signal(number, signal.SIG_IGN)
         say("\nStopping JupyterHub and the learners' servers ...")

@@ -1,1 +1,1 @@
-"""An operator's commands for the hub in containers."""
+"""Operators' commands for the containerised hub."""

@@ -1,7 +1,7 @@
-"""Run an operator's command, as `python3 -m tfcourse.hub.operations up` or `make up`.
+"""Run an operator's command, such as `make up` or `python3 -m tfcourse.hub.operations up`.
 
-Settings are in docker/.env; environment variables take precedence. Only `values` needs more than
-Python's standard library and Docker.
+Settings come from docker/.env, but environment variables take precedence. All commands except
+`values` need only Docker and Python's standard library.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(plain(f"{error.filename} was not found."))
     except OSError as error:
         sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
-    except SystemExit as end:  # a message can quote a file or a visitor, so escape it
+    except SystemExit as end:  # the message can contain text from files or visitors
         sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command (as `command`) and its options."""
+    """Parse the arguments. The result contains the command (as `command`) and its options."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tfcourse.hub.operations",
-        description="Run a hub for a class on this machine, in containers.",
+        description="Run a hub for a class in containers on this machine.",
         epilog="docker/.env.example lists the settings; docs/operators.md explains the rest.",
     )
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -82,7 +82,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def up(_: argparse.Namespace) -> None:
-    """Start the hub, wait until it answers, and print how to log in."""
+    """Start the hub, wait until it responds, and print how to log in."""
     settings.check()
     for setting, kind, is_one in (
         (settings.CERTIFICATE, "file", Path.is_file),
@@ -109,23 +109,23 @@ def down(_: argparse.Namespace) -> None:
 
 
 def status(_: argparse.Namespace) -> None:
-    """Show the hub's containers, and how many learners' servers are running."""
+    """Show the hub's containers and the number of running learners' servers."""
     compose("ps", everything=True)
     print(f"Learners' servers running: {len(homes.servers())}")
 
 
 def logs(_: argparse.Namespace) -> None:
-    """Show the log, and follow it."""
+    """Show the log and follow it."""
     show_log("--follow", "--tail", "100")
 
 
 def show_log(*options: str) -> None:
-    """Show the log, but escape characters from visitors that could control the terminal."""
+    """Show the log with terminal control characters escaped, because visitors can write to it."""
     compose("logs", *options, check=False, everything=True, each_line=plain)
 
 
 def password(options: argparse.Namespace) -> None:
-    """Give a user a new password."""
+    """Set a new password for a user."""
     service = "--filter=label=com.docker.compose.service=hub"
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     if not output("ps", "--quiet", service, project):
@@ -137,8 +137,8 @@ def password(options: argparse.Namespace) -> None:
 def build() -> None:
     """Build the images, unless they come from a registry.
 
-    Keep the week of Debian's updates that the images already contain. Only `make images` fetches
-    newer updates, because that takes minutes.
+    Reuse the Debian updates in the existing images. Only `make images` installs newer updates,
+    because that takes minutes.
     """
     if not settings.has_registry():
         images = ["make", "--no-print-directory", "images", "KINDS=cpu hub", "PULL="]
@@ -149,7 +149,7 @@ def build() -> None:
 
 
 def updated() -> str:
-    """Return the week of Debian's updates in the hub's image, or "" if there is no such image."""
+    """Return the week of the Debian updates in the hub's image, or "" if there is no image."""
     label = '{{index .Config.Labels "tensorflow-course.updated"}}'
     is_there = output("image", "ls", "--quiet", image_of_hub())
     return output("image", "inspect", "--format", label, image_of_hub()) if is_there else ""
@@ -158,8 +158,8 @@ def updated() -> str:
 def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
-    Docker would restart such services only after a minute. Restart the hub, too, because it might
-    otherwise exit when it cannot reach the proxy. Do not restart a proxy that is running.
+    Docker would wait a minute before restarting such services. Also restart the hub, because it
+    might otherwise exit while the proxy is unreachable. Do not restart a running proxy.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
@@ -168,7 +168,7 @@ def restart_what_waits() -> None:
         compose("restart", "hub")
 
 
-# --- Accounts and work, which outlive the hub
+# --- Accounts and work
 
 
 def save(options: argparse.Namespace) -> None:
@@ -185,14 +185,14 @@ def restore(options: argparse.Namespace) -> None:
 
 
 def recover(options: argparse.Namespace) -> None:
-    """Recover the accounts from the last good copy, or start without any."""
+    """Restore the accounts from the last good copy, or start without accounts."""
     compose("stop", "hub")
     backup.database("recover", *(["--empty"] if options.empty else []))
     print("Now start the hub: make up")
 
 
 def values(options: argparse.Namespace) -> None:
-    """Write the values for Zero to JupyterHub's chart."""
+    """Write the values for the Zero to JupyterHub chart."""
     try:
         from tfcourse.hub.operations import values
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""Back up the hub in containers to one file, and restore it: `make backup` and `make restore`.
+"""Back up the containerised hub to one file, and restore it: `make backup` and `make restore`.
 
-This module runs outside the containers, and needs only Docker. The file is a tar archive with one
-folder for each of the hub's volumes (`state`, `secrets` and `certificates`), one for the class's
-shared folder (`shared`), and one for each learner's home (`home-NAME`). Temporary containers read
-and write the volumes and homes as root, because a learner may have made a file unreadable for
+This module runs on the host and needs only Docker. The file is a tar archive with one folder for
+each of the hub's volumes (`state`, `secrets` and `certificates`), one for the class's shared folder
+(`shared`), and one for each learner's home directory (`home-NAME`). Temporary containers read and
+write the volumes and home directories as root, because a learner may have made files unreadable for
 everyone else.
 """
 
@@ -30,23 +30,25 @@ from tfcourse.hub.operations import homes
 from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
 from tfcourse.hub.state import ROOT, sync, unused
 
-FORMAT = 1  # version of the archive's format
+FORMAT = 1  # the version of the archive format
 
 MANIFEST = "manifest.json"  # the archive's first member
-LARGEST = 2**24  # bytes in a manifest, which is enough for a hundred thousand learners' names
+LARGEST = 2**24  # the maximum size of a manifest in bytes, enough for a hundred thousand learners
 
-# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+# A pattern for folder names in the archive: a Compose volume's name, `shared`, or `home-` and a
+# learner's name.
 VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
 
-# The live database. The archive contains a copy instead, made just before the backup (database.py).
+# The live database's files. Instead of these files, the archive contains a copy of the database,
+# made just before the backup (database.py).
 LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
 
 
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the folder of backups. The path is always new, even if the clock has
-    gone back.
+    Only its owner can open the backup folder. The path is always unused, even if the clock was set
+    back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ def default_file(note: str = "") -> Path:
 def backup(file: Path) -> None:
     """Write a backup to the file, or to stdout if the file is `-`.
 
-    The hub can run and learners can work during the backup.
+    The hub can stay up, and learners can keep working, during the backup.
     """
     if file.is_dir():
         sys.exit(f"{file} is a folder. Give the name of a file in it.")
@@ -91,21 +93,21 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         try:
             with whole(file) as target:
                 shutil.copyfileobj(process.stdout, target, 2**20)
-                # Exit code 1 means that a file changed or vanished while learners were working.
+                # Exit code 1 means that a file changed or disappeared during the backup.
                 if process.wait() > 1:
                     sys.exit("The backup failed and was not kept.")
         except OSError as error:
             sys.exit(f"The backup cannot be written to {file}: {error.strerror}.")
         finally:
-            process.kill()  # otherwise, after an error, tar would wait for a reader
+            process.kill()  # otherwise, tar would wait for a reader after an error
     print(plain(f"The backup is complete: {file}"), file=sys.stderr)
 
 
 @contextlib.contextmanager
 def whole(file: Path) -> Iterator[IO[bytes]]:
-    """Yield a compressed file that only its owner can read; it gets its name once it is complete.
+    """Yield a compressed file that only its owner can read; rename it to `file` once complete.
 
-    `-` means stdout without compression, for a program that compresses its input itself.
+    For `-`, yield stdout without compression, because the receiving program may compress the data.
     """
     if str(file) == "-":
         yield sys.stdout.buffer
@@ -114,7 +116,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
     part.unlink(missing_ok=True)  # left by a killed run
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            # Use the fastest level, because pictures and models hardly compress.
+            # Use the fastest compression level, because images and models hardly compress.
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw) as target:
                 yield target
             raw.flush()
@@ -126,7 +128,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return what the archive contains, and which versions wrote it."""
+    """Return the archive's manifest, which lists its contents and the versions that wrote it."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
@@ -147,7 +149,7 @@ def manifest(names: list[str]) -> dict[str, object]:
 
 
 def restore(file: Path, replace: bool) -> None:
-    """Restore everything in the file; change nothing unless the file is complete."""
+    """Restore everything in the file, but change nothing unless the file is complete."""
     names = check(file)
     check_stopped()
     database("vacant", check=not replace)
@@ -178,13 +180,13 @@ def restore(file: Path, replace: bool) -> None:
         shutil.copyfileobj(source, process.stdin, 2**20)
         process.stdin.close()
     if process.returncode:
-        sys.exit("The restore stopped half-way. Fix what is reported above, then run it again.")
+        sys.exit("The restore stopped half-way. Fix the problem shown above, then try again.")
     database("recover", *(["--replace"] if replace else []))
     print("Everything is restored. `make up` starts the hub.", file=sys.stderr)
 
 
 def check_stopped() -> None:
-    """Exit with a message if anything that uses the volumes is running."""
+    """Exit with a message if a container that uses the volumes is running."""
     if output("ps", "--quiet", f"--filter=label=com.docker.compose.project={settings.NAME()}"):
         sys.exit("The hub is running. Stop it first: make down")
     if running := homes.servers():
@@ -197,7 +199,7 @@ def check_stopped() -> None:
 def check(file: Path) -> list[str]:
     """Return the names of the volumes in the file.
 
-    Exit with a message unless the file is a complete backup that this module wrote.
+    Exit with a message unless the file is a complete backup in this module's format.
     """
     if file.is_dir():
         sys.exit(f"{file} is a folder, not a backup.")
@@ -207,15 +209,15 @@ def check(file: Path) -> list[str]:
             with tarfile.open(fileobj=source, mode="r|", bufsize=2**20) as archive:
                 about = read_manifest(archive)
                 found = folders(archive) if about else set()
-            while source.read(2**20):  # read to the end, where the checksum is
+            while source.read(2**20):  # read to the end to verify the checksum
                 pass
     except (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
     except OSError as error:
         sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
-    except (ValueError, OverflowError, MemoryError):  # meaningless numbers in a header
+    except (ValueError, OverflowError, MemoryError):  # invalid numbers in a header
         about = None
-    # A volume that the manifest names but the archive lacks would be emptied and not restored.
+    # Refuse a manifest that lists a missing volume, because the existing volume would be emptied.
     if about is None or found != set(about["volumes"]):
         sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
     said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
@@ -224,7 +226,7 @@ def check(file: Path) -> list[str]:
 
 
 def folders(archive: tarfile.TarFile) -> set[str]:
-    """Return the names of the top-level folders of all members that have not been read yet."""
+    """Return the names of the top-level folders of the archive's remaining members."""
     found = set()
     while member := archive.next():
         found.add(member.name.partition("/")[0])
@@ -233,7 +235,7 @@ def folders(archive: tarfile.TarFile) -> set[str]:
 
 
 def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
-    """Return the manifest of a backup, or None if this version does not understand it."""
+    """Return a backup's manifest, or None if this version does not support it."""
     first = archive.next()
     if first is None or first.name != MANIFEST or not first.isreg() or first.size > LARGEST:
         return None
@@ -245,9 +247,10 @@ def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
 
 
 def is_manifest(content: Any) -> bool:
-    """Return whether the content is a valid manifest. A backup can come from anywhere.
+    """Return whether the content is a valid manifest.
 
-    A volume's name becomes part of a path, and everything at that path is replaced.
+    Check untrusted backups strictly: a volume's name becomes part of a path, and everything at that
+    path is replaced.
     """
     if not isinstance(content, dict) or type(content.get("format")) is not int:
         return False
@@ -266,9 +269,9 @@ def is_manifest(content: Any) -> bool:
 
 
 def volumes() -> dict[str, str]:
-    """Return the volumes and folders for a backup, keyed by their names in the archive.
+    """Return the volumes and folders to back up, keyed by their names in the archive.
 
-    A backup does not contain the volumes for metrics.
+    Backups exclude the volumes for metrics.
     """
     pattern = rf"{re.escape(settings.NAME())}_((?!monitoring|prometheus|grafana)[a-z]+)"
     found = homes.old_volumes()
@@ -284,9 +287,10 @@ def volumes() -> dict[str, str]:
 
 
 def make_volume(name: str) -> str:
-    """Create a volume unless it exists; return its name, or the path of a folder.
+    """Create a volume if it is missing, and return its name; for a folder, return the path.
 
-    `name` is the name in the archive. Docker creates a missing folder when mounting it.
+    `name` is the volume's or folder's name in the archive. Docker creates a missing folder when
+    mounting it.
     """
     if name == "shared":
         return f"{settings.homes()}/shared"
@@ -306,7 +310,7 @@ def not_empty(found: dict[str, str]) -> list[str]:
 def throw_away(
     found: dict[str, str], mode: str, rights: list[str], command: list[str]
 ) -> list[str]:
-    """Return the command for a temporary container with these volumes and folders.
+    """Return the command that runs a temporary container with these volumes and folders.
 
     The container's root user has only the capabilities in `rights`.
     """
@@ -319,22 +323,22 @@ def throw_away(
 
 
 def database(action: str, *options: str, check: bool = True) -> None:
-    """Run database.py in a temporary container, because the hub's container may be down."""
+    """Run database.py in a temporary container, because the hub may not be running."""
     run = [
         *(settings.DOCKER(), *run_command(), "--network=host"),
         *("--env=COURSE_SPAWNER=docker", "--env=COURSE_DATABASE"),
         *(f"--volume={make_volume(name)}:/srv/{name}" for name in ("state", "secrets")),
         *(image_of_hub(), "python", "-m", "tfcourse.hub.database", action, *options),
     ]
-    # The output must not end up in a backup that is written to stdout.
+    # Print to stderr, because the backup may be written to stdout.
     run = subprocess.run(run, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if check and run.returncode:
-        sys.exit(1)  # the program has printed the reason
+        sys.exit(1)  # the program has already printed the reason
 
 
 @contextlib.contextmanager
 def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
-    """Report which volume tar is working on, and pass on tar's other output."""
+    """Print which volume tar is processing, and pass through tar's other output."""
 
     def read() -> None:
         done = 0

@@ -1,4 +1,4 @@
-"""Run Docker and Compose for an operator's commands, using only the standard library."""
+"""Run Docker and Compose for operators' commands, using only the standard library."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def compose(
     check
         Whether to exit if Compose fails.
     everything
-        Whether to include COURSE_MONITOR's services, even if that setting is off now.
+        Whether to include the monitoring services even if COURSE_MONITOR is off.
     each_line
-        A function that changes each line of Compose's output before it is printed (default: print
-        the lines unchanged).
+        A function that transforms each line of Compose's output before it is printed (default: no
+        change).
     """
     docker = settings.DOCKER()
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
@@ -41,7 +41,7 @@ def compose(
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
         COURSE_HOMES=settings.homes(),
-        # The hub has to be in the group that can write to Docker's socket.
+        # Add the hub to the group that can write to Docker's socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="https,monitor" if everything or settings.MONITOR() else "https",
         CHECKSUM=hashlib.sha256(content).hexdigest(),
@@ -61,7 +61,7 @@ def compose(
 
 
 def output(*command: str) -> str:
-    """Return Docker's output; exit with its error message if it fails."""
+    """Return Docker's output; exit with Docker's error message if the command fails."""
     run = subprocess.run(
         [settings.DOCKER(), *command],
         stdin=subprocess.DEVNULL,
@@ -75,7 +75,7 @@ def output(*command: str) -> str:
 
 
 def compose_volume(name: str) -> str:
-    """Create one of Compose's volumes unless it exists; return its name on this machine."""
+    """Create a Compose volume if it is missing; return its full name."""
     # Without these labels, Compose would not treat the volume as its own.
     labels = {"project": settings.NAME(), "volume": name}
     options = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
@@ -88,8 +88,8 @@ def image_of_hub() -> str:
 
 
 def run_command() -> list[str]:
-    """Return Docker's arguments for running a temporary container."""
-    # Do not look in a registry for an image that was built on this machine.
+    """Return the Docker arguments for running a temporary container."""
+    # Do not try to pull an image that was built on this machine.
     pull = "missing" if settings.has_registry() else "never"
     return [
         *("run", "--rm", "--interactive", "--log-driver=none"),

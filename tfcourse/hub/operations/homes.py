@@ -1,4 +1,4 @@
-"""Prepare the server's folder of learners' homes, and move homes there from Docker volumes."""
+"""Prepare the folder for learners' home directories, and migrate them from Docker volumes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tfcourse.hub.operations.engine import (
 
 
 def prepare() -> None:
-    """Prepare the folder of homes, and move an earlier version's homes there; exit on failure."""
+    """Prepare the folder, and migrate an earlier version's home directories; exit on failure."""
     state = f"--volume={compose_volume('state')}:/srv/state"
     options = ["--cap-add=CHOWN", "--cap-add=DAC_OVERRIDE", "--cap-add=FOWNER", state]
     in_folder("prepare", settings.homes(), settings.NAME(), options=options)
     take_over(old_volumes())
     if size := settings.HOME_QUOTA():
-        # The seccomp profiles of older Docker engines do not allow quotactl_fd(2).
+        # The seccomp profiles of older Docker engines block quotactl_fd(2).
         rights = ["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"]
         options = [*(f"--cap-add={right}" for right in rights), "--security-opt=seccomp=unconfined"]
         in_folder("limit", str(size), options=options)
 
 
 def take_over(volumes: dict[str, str]) -> None:
-    """Copy each volume into the folder of homes, then remove the volume.
+    """Copy each volume into the folder for home directories, then remove the volume.
 
-    If this run is killed, the next run resumes with the volume whose copy was not complete.
+    If this run is killed, the next run resumes with the volume that was not completely copied.
     """
     if not volumes:
         return
@@ -54,18 +54,18 @@ def take_over(volumes: dict[str, str]) -> None:
 
 
 def in_folder(*command: str, options: list[str]) -> None:
-    """Run a command of spawners/homes.py as root in a temporary container; exit if it fails."""
+    """Run a spawners/homes.py command as root in a temporary container; exit if it fails."""
     run = [
         *(settings.DOCKER(), *run_command(), "--network=none", "--user=0", *options),
         f"--volume={settings.homes()}:/srv/homes",
         *(image_of_hub(), "python", "-m", "tfcourse.hub.spawners.homes", *command),
     ]
     if subprocess.run(run, check=False, stdin=subprocess.DEVNULL).returncode:
-        sys.exit(1)  # the program has printed the reason
+        sys.exit(1)  # the program has already printed the reason
 
 
 def old_volumes() -> dict[str, str]:
-    """Return an earlier version's volumes, keyed by `shared` or `home-NAME`, as in a backup."""
+    """Return an earlier version's volumes, keyed as in a backup (`shared` or `home-NAME`)."""
     pattern = rf"{re.escape(settings.NAME())}-(home-.+|shared)"
     found = output("volume", "ls", "--quiet").split()
     return {match[1]: match[0] for volume in found if (match := re.fullmatch(pattern, volume))}

@@ -1,7 +1,7 @@
-"""Give an account a new password: `make password NAME=instructor`.
+"""Set a new password for an account: `make password NAME=instructor`.
 
-This module writes to the hub's database. A running hub does not read the database again, so
-`make password` then restarts the hub. On a cluster, an operator runs this module in the hub's pod
+This module writes to the hub's database. A running hub does not reread the database, so `make
+password` restarts the hub afterwards. On a cluster, an operator runs this module in the hub's pod
 (docs/kubernetes.md).
 """
 
@@ -19,7 +19,7 @@ from tfcourse.hub.accounts import setup as accounts
 
 
 def main() -> None:
-    """Create the password, show it once, and log the account's owner out."""
+    """Create a password, print it once, and end the user's sessions."""
     if accounts.kind() != "native":
         sys.exit("This hub has no passwords, because people log in with another service.")
     parser = argparse.ArgumentParser(prog="python -m tfcourse.hub.operations.password")
@@ -29,7 +29,7 @@ def main() -> None:
     name = options.name
     where = options.database or database.url(state.state_folder() / "hub")
     db = orm.new_session_factory(where)()
-    # No account's name has bytes that are not text, and a query with such bytes would fail.
+    # No account's name has undecodable bytes, which would also make the query fail.
     info = UserInfo.find(db, name) if name.isprintable() else None
     if info is None:
         sys.exit(f"There is no account {name!r}. Give its name: make password NAME=instructor")
@@ -40,7 +40,7 @@ def main() -> None:
   Name      {name}
   Password  {password}
 
-The password is not shown again. It works once the hub has restarted, which takes a few seconds.""")
+The password is not shown again. You can use it in a few seconds, after the hub has restarted.""")
 
 
 if __name__ == "__main__":

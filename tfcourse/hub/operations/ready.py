@@ -1,4 +1,4 @@
-"""Wait until the hub in containers is ready, then print how to log in.
+"""Wait until the containerised hub is ready, then print how to log in.
 
 `make up` runs this module in the hub's container: `python -m tfcourse.hub.operations.ready`.
 """
@@ -47,7 +47,7 @@ JupyterHub is ready.
 
 
 def how_to_come_in() -> str:
-    """Return how the administrator and learners log in."""
+    """Return log-in instructions for the administrator and the learners."""
     name = settings.ADMIN()
     if accounts.kind() != "native":
         learners = {
@@ -59,7 +59,7 @@ def how_to_come_in() -> str:
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
         info = UserInfo.find(db, name)
     if info is None or has_own_authenticator():
-        return "People log in as your own settings say (docker/jupyterhub_config.d).\n"
+        return "Your own settings (docker/jupyterhub_config.d) determine how people log in.\n"
     password = accounts.first_password(state.state_folder() / "hub", name)
     if passwords.matches(password.encode(), info.password):
         known = f"  Password  {password} (until you change it)"
@@ -68,23 +68,23 @@ def how_to_come_in() -> str:
     learners = "Learners sign up at that address"
     if not accounts.open_signup():
         with_code = ", with the class code" if accounts.class_code() else ""
-        learners += f"{with_code}; let them in on the page Who may come in"
+        learners += f'{with_code}; approve them on the "Who may come in" page'
     return f"  Admin     {name}\n{known}\n\n{learners}."
 
 
 def has_own_authenticator() -> bool:
-    """Return whether the operator's own settings choose how people log in."""
+    """Return whether the operator's own settings configure an authenticator."""
     return any("authenticator_class" in path.read_text() for path in state.own_config())
 
 
 def answers(address: str) -> bool:
-    """Return whether the hub answers at this address, as it would to a browser."""
+    """Return whether the hub responds to a browser's request at this address."""
     port = https.web_ports()[0] if https.host() else settings.ports()[0]
     connection = http.client.HTTPConnection(address, port, timeout=5)
     try:
         connection.connect()
         if https.host():
-            # Do not verify the certificate: it only has to exist, and browsers will verify it.
+            # Accept any certificate here, because browsers verify it.
             context = ssl._create_unverified_context()  # noqa: S323
             connection.sock = context.wrap_socket(connection.sock, server_hostname=https.host())
         connection.request("GET", "/hub/health", headers={"Host": https.host() or address})
@@ -96,24 +96,25 @@ def answers(address: str) -> bool:
 
 
 def trouble() -> str | None:
-    """Return a message if the hub can no longer become ready, or None."""
+    """Return an error message if the hub cannot become ready, or None."""
     labels = {"label": f"com.docker.compose.project={settings.NAME()}"}
     for container in docker.from_env().containers.list(filters=labels, ignore_removed=True):
         service = container.labels["com.docker.compose.service"]
-        # Monitoring services restart until the hub has written their settings. That is normal.
+        # Ignore monitoring services, which normally restart until the hub has written their
+        # settings.
         if container.status == "restarting" and service in ("hub", "proxy", "https"):
             return f"The service `{service}` exits as soon as it starts. Its log is below."
         if service == "https" and (reason := why_no_certificate(container.logs().decode())):
             return (
                 f"There is no certificate for {https.host()}: {reason}\n"
-                "Does that name point to this server, and do firewalls let others reach its ports\n"
-                "80 and 443? Once they do, run `make down`, then `make up`."
+                "Check that this name points to this server, and that firewalls allow access to\n"
+                "its ports 80 and 443. Then run `make down` and `make up`."
             )
     return None
 
 
 def why_no_certificate(log: str) -> str | None:
-    """Return why Caddy got no certificate, according to the end of its log, or None."""
+    """Return the last certificate error in Caddy's log, or None."""
     for line in reversed(log.splitlines()):
         # Each line of Caddy's log has a time, level, logger, message and fields.
         parts = line.split("\t")

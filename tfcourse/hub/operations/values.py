@@ -1,9 +1,9 @@
-"""Make and check one file of values for Zero to JupyterHub: `make values`.
+"""Generate and check a values file for Zero to JupyterHub: `make values`.
 
-The values come from kubernetes/values.yaml, the overlay of a size, the profiles in profiles.py and
-the site's own file. The chart's own schema checks keys and types; Helm applies that schema (with
-`--chart`, and at each `helm upgrade`). This module checks what the schema cannot: secrets, the
-pods' isolation, who may log in, traits of JupyterHub's classes, and contradictory numbers.
+The values come from kubernetes/values.yaml, the overlay for a cluster size, the profiles in
+profiles.py and the site's own file. Helm checks keys and types against the chart's schema, with
+`--chart` and at each `helm upgrade`. This module checks what the schema cannot: secrets, the pods'
+isolation, who can log in, traits of JupyterHub's classes, and contradictory numbers.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from tfcourse.hub.spawners import pods, profiles
 from tfcourse.hub.spawners.profiles import Profile
 from tfcourse.hub.state import ROOT
 
-CHART = "4.4.0"  # the chart's version that this module supports
+CHART = "4.4.0"  # the supported version of the chart
 CHART_FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
-OURS = "course"  # the part of a site's file that is not for the chart
-CHANGE_ME = "CHANGE-ME"  # the example's placeholder for values that only the site knows
-STATE_FOLDER = "/srv/jupyterhub"  # the folder that outlives the chart's hub
+OURS = "course"  # the section of a site's file that is not for the chart
+CHANGE_ME = "CHANGE-ME"  # a placeholder in the example for values that the site must provide
+STATE_FOLDER = "/srv/jupyterhub"  # the persistent folder of the chart's hub
 
-# Traits that our values set. Setting these traits differently in hub.config would weaken the pods'
+# Traits that our values set. Overriding these traits in hub.config would weaken the pods'
 # isolation.
 PROTECTED = {
     "allow_privilege_escalation",
@@ -63,8 +63,9 @@ PROTECTED = {
     "uid",
 }
 
-# The limits that `course.profiles` can change, and the smallest value of each. Integers are memory
-# in bytes. A server without a kernel takes 100 MiB, and `memory: 3` would mean three bytes.
+# The limits that `course.profiles` can change, with their minimum values. Integers are memory in
+# bytes. The minimum for memory catches mistakes such as `memory: 3`, which would mean three bytes.
+# Even a server without a kernel uses 100 MiB.
 LIMITS = {
     "memory": 256 * MIB,
     "guaranteed_memory": 256 * MIB,
@@ -73,7 +74,7 @@ LIMITS = {
     "guaranteed_cpus": 0.01,
 }
 
-# Pairs of a limit and its guarantee, as the chart and Kubernetes call them.
+# The names that the chart and Kubernetes use for a limit and the corresponding guarantee.
 PAIRS = (
     ("limit", "guarantee"),
     ("limits", "requests"),
@@ -88,21 +89,21 @@ UNITS = {"m": 1e-3, "": 1} | {
 
 
 class ValuesError(ValueError):
-    """An error in the values; its text is a message for the operator."""
+    """An error in the values, with a message for the operator."""
 
 
 class Dumper(yaml.SafeDumper):
     """A YAML dumper that writes no anchors, so that the values are easier to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write repeated values out in full."""
+        """Write repeated values in full instead of using aliases."""
         return True
 
 
 def write(size: str, image: str, site: Path, output: Path | None, chart: str = "") -> None:
-    """Print the values or write them to a file; exit with a message if something is wrong.
+    """Print the values or write them to a file; exit with a message if the values are invalid.
 
-    If `chart` is not empty, Helm first checks the values with that chart's schema and templates.
+    If `chart` is not empty, Helm first checks the values against that chart's schema and templates.
     """
     try:
         values = make(size, image, site)
@@ -123,7 +124,7 @@ def write(size: str, image: str, site: Path, output: Path | None, chart: str = "
 
 
 def check_with_helm(text: str, chart: str) -> None:
-    """Let Helm apply the chart's schema and templates; exit with Helm's message if that fails."""
+    """Check the values against a chart with Helm; exit with Helm's message if the check fails."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
@@ -136,12 +137,12 @@ def check_with_helm(text: str, chart: str) -> None:
 
 
 def make(size: str, image: str, site: Path) -> dict[str, Any]:
-    """Return the checked values for the chart.
+    """Return the validated values for the chart.
 
     Raises
     ------
     ValuesError
-        If the values are invalid; the message names the file and the key.
+        If the values are invalid. The message names the file and the key.
     """
     if size not in SIZES:
         raise ValuesError(
@@ -195,7 +196,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check_finite(path: Path, content: Any) -> None:
-    """Raise ValuesError if a key is not text, or if aliases make the content endless or huge."""
+    """Raise ValuesError if a key is not a string, or if aliases make the content infinite."""
     left, parts = [content], 0
     while left:
         part = left.pop()
@@ -211,7 +212,7 @@ def check_finite(path: Path, content: Any) -> None:
 
 
 def merge(first: Any, second: Any) -> Any:
-    """Merge the values as Helm does: the second one wins, but maps are merged key by key."""
+    """Merge maps key by key, as Helm does. Otherwise, return the second value."""
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
         return second
     merged = {key: merge(value, second.get(key, value)) for key, value in first.items()}
@@ -219,7 +220,7 @@ def merge(first: Any, second: Any) -> Any:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value that is not a map, with the path of keys to it."""
+    """Yield each leaf value with its key path."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from leaves(value, f"{path}.{key}" if path else str(key))
@@ -231,7 +232,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def ends(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the path of keys to each value that is not a map; a list counts as one value."""
+    """Yield the key path of each leaf value, treating a list as a single value."""
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
@@ -240,11 +241,11 @@ def ends(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield here
 
 
-# --- The values that are made for the site
+# --- Values generated for the site
 
 
 def check_course(name: str, course: Any) -> None:
-    """Check the part of the site's file that is not for the chart."""
+    """Check the `course` section of the site's file, which is not for the chart."""
     if not isinstance(course, Mapping):
         raise ValuesError(f"{name}: {OURS} has to be a map of gpus, hub and profiles.")
     for key in course:
@@ -261,7 +262,7 @@ def check_course(name: str, course: Any) -> None:
 
 
 def profile_table(name: str, course: Mapping[str, Any]) -> list[Profile]:
-    """Return the profiles that the site offers, with its limits."""
+    """Return the profiles that the site offers, with the site's limits."""
     changes = course.get("profiles") or {}
     slugs = [profile.slug for profile in profiles.PROFILES]
     for slug in changes:
@@ -303,7 +304,7 @@ def site_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
                 raise ValuesError(
                     f"{here}.{guarantee} is {changes[guarantee]!r}, more than the limit ({limit})."
                 )
-            # The site has lowered only the limit, so lower the guarantee, too.
+            # The site has lowered only the limit, so also lower the guarantee.
             changed = replace(changed, **{guarantee: getattr(changed, limit)})
     return changed
 
@@ -311,7 +312,7 @@ def site_limits(name: str, profile: Profile, changes: Mapping[str, Any]) -> Prof
 def generated(
     course: Mapping[str, Any], values: Mapping[str, Any], image: str, name: str
 ) -> dict[str, Any]:
-    """Return the values that come from the profiles and from the traits of every pod."""
+    """Return the values derived from the profiles and from the traits of all pods."""
     table = profile_table(name, course)
     tolerated = values["singleuser"].get("extraTolerations") or []
     pod, first = pods.POD, table[0]
@@ -337,10 +338,10 @@ def generated(
             "uid": pod["uid"],
             "fsGid": pod["fs_gid"],
             "allowPrivilegeEscalation": pod["allow_privilege_escalation"],
-            # A placeholder pod reserves the same amount.
+            # Placeholder pods reserve the same amount.
             "memory": {"limit": default["mem_limit"], "guarantee": default["mem_guarantee"]},
             "cpu": {"limit": default["cpu_limit"], "guarantee": default["cpu_guarantee"]},
-            # The chart has only one volume for shared memory for all profiles.
+            # In the chart, all profiles use the same volume for shared memory.
             "storage": {
                 "extraVolumes": {"shm": pods.shared_memory(max(p.shared_memory for p in table))}
             },
@@ -359,7 +360,7 @@ def generated(
 
 
 def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return the values that make the chart's hub run our image with the settings it needs."""
+    """Return the values that make the chart's hub use our image, with the settings for it."""
     cull = values["cull"]
     return {
         "image": {"name": image, "tag": "hub"},
@@ -372,10 +373,10 @@ def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
 
 
 def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the traits that KubeSpawner changes for the profile.
+    """Return the KubeSpawner traits that the profile overrides.
 
-    The spawner may have had another profile before. KubeSpawner replaces lists but merges maps, so
-    a profile without a GPU has to remove the GPU explicitly (with None).
+    The spawner may have been used with another profile before. KubeSpawner replaces lists but
+    merges maps, so a profile without a GPU has to remove the GPU explicitly (with None).
     """
     traits = pods.traits_of(profile)
     return {
@@ -390,7 +391,7 @@ def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> d
 
 
 def megabytes(size: int) -> str:
-    """Return the size as text, because Helm would write the number as 3.221225472e+09."""
+    """Return the size as a string, because Helm would write a number as 3.221225472e+09."""
     return f"{size // MIB}M"
 
 
@@ -404,7 +405,7 @@ def nearest(word: Any, known: Iterable[str]) -> str:
 
 
 def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Refuse keys that `make values` itself sets."""
+    """Reject keys that `make values` itself sets."""
     for key in sorted({*ends(tree)} & {*ends(made)}):
         raise ValuesError(
             f"{name}: {key} is set by `make values`. To change limits, use {OURS}.profiles."
@@ -418,7 +419,7 @@ def check_keys(name: str, tree: Mapping[str, Any], made: Mapping[str, Any]) -> N
 
 
 def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse secrets in the values, because other people can read the stored values."""
+    """Reject secrets in the values, because other people can read the stored values."""
     for path, value in leaves(tree):
         ours = settings.TABLE.get(path.removeprefix("hub.extraEnv."))
         named = re.search(r"(secret|password|token)$", path, re.I) and "existing" not in path
@@ -430,7 +431,7 @@ def check_secrets(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
-    """Refuse the example's placeholders if the site has not filled them in."""
+    """Reject placeholders from the example that the site has not replaced."""
     for path, value in leaves(tree):
         if value == CHANGE_ME:
             raise ValuesError(
@@ -440,7 +441,7 @@ def check_placeholders(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
-    """Check that the site's file does not turn our maps, numbers and switches into other types."""
+    """Check that the site's file does not change the types of our maps, integers and booleans."""
     if isinstance(base, Mapping) and base:
         if not isinstance(own, Mapping):
             raise ValuesError(f"{name}: {path} is {own!r}, but it has to be a map of keys.")
@@ -452,7 +453,7 @@ def check_kinds(name: str, base: Any, own: Any, path: str = "") -> None:
 
 
 def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> None:
-    """Check the settings of our hub image in hub.extraEnv."""
+    """Check our hub image's settings in hub.extraEnv."""
     for key, value in (values["hub"].get("extraEnv") or {}).items():
         here = f"{name}: hub.extraEnv.{key}"
         if not key.startswith("COURSE_"):
@@ -471,7 +472,7 @@ def check_course_hub(name: str, values: Mapping[str, Any], course_hub: bool) -> 
 
 
 def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) -> None:
-    """Refuse values that would admit everyone or no one."""
+    """Reject values that would admit everyone or no one."""
     config = values["hub"]["config"]
     chosen = (config.get("JupyterHub") or {}).get("authenticator_class")
     if course_hub and chosen is None:
@@ -486,12 +487,12 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
     if chosen in (None, "dummy") or str(chosen).endswith(".DummyAuthenticator"):
         raise ValuesError(
             f"{name}: hub.config.JupyterHub.authenticator_class is missing, or it is 'dummy',\n"
-            "which lets everybody in. Say how people log in, as kubernetes/site.example.yaml does."
+            "which admits everyone. Say how people log in, as kubernetes/site.example.yaml does."
         )
     traits = [item for kind in config if "Auth" in kind for item in (config[kind] or {}).items()]
     if not any(value for trait, value in traits if trait.startswith("allow")):
         raise ValuesError(
-            f"{name}: hub.config lets nobody in. Set allow_all: true beside your provider, as\n"
+            f"{name}: hub.config admits nobody. Set allow_all: true beside your provider, as\n"
             "kubernetes/site.example.yaml does, or allowed_users."
         )
 
@@ -499,7 +500,7 @@ def check_authenticator(name: str, values: Mapping[str, Any], course_hub: bool) 
 def check_database(name: str, database: Mapping[str, Any]) -> None:
     """Check that accounts are stored permanently, and that the URL contains no password.
 
-    Without a URL, accounts would be kept in the hub's container.
+    Without a URL, accounts would be stored in the hub's container.
     """
     kinds = ("sqlite-pvc", "postgres")
     if database["type"] not in kinds:
@@ -527,7 +528,7 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
     known = classes(chosen)
     for kind, traits in config.items():
         if kind not in known:
-            # A class that only the chart's hub has installed cannot be checked on this machine.
+            # Skip the authenticator's class if it is installed only in the chart's hub.
             if chosen.endswith(f".{kind}"):
                 continue
             raise ValuesError(
@@ -541,12 +542,13 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
 
 
 def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]) -> None:
-    """Check that the class has these traits, and that they accept these values."""
+    """Check that the class has these traits and that their values are valid."""
     known = kind.class_traits(config=True)
     for trait, value in traits.items():
         if trait not in known:
             raise ValuesError(f"{where}.{trait} does not exist{nearest(trait, known)}.")
-        # None means the default. A class may be installed only in the chart's hub.
+        # None means the default. Do not validate class names, because a class may be installed only
+        # in the chart's hub.
         if value is None or isinstance(known[trait], Type) or not hasattr(known[trait], "validate"):
             continue
         try:
@@ -557,7 +559,7 @@ def check_traits(where: str, kind: type[Configurable], traits: Mapping[str, Any]
 
 
 def classes(authenticator: str) -> dict[str, type[Configurable]]:
-    """Return the classes that can be configured by name, including the authenticator's."""
+    """Return the configurable classes by name, including the authenticator's base classes."""
     found = [JupyterHub, ConfigurableHTTPProxy, Spawner, KubeSpawner, Authenticator, OAuthenticator]
     points = entry_points(group="jupyterhub.authenticators", name=authenticator)
     try:
@@ -594,6 +596,6 @@ def check_numbers(name: str, tree: Mapping[str, Any]) -> None:
 
 
 def quantity(value: Any) -> float:
-    """Return an amount as a number, or 0 if the value is not an amount."""
+    """Convert an amount to a number, or return 0 if the value is not an amount."""
     found = AMOUNT.fullmatch(str(value))
     return float(found[1]) * UNITS[found[2]] if found else 0

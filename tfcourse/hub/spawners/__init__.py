@@ -1,1 +1,1 @@
-"""Learners' servers (processes, containers or pods) and the resources that they may use."""
+"""Learners' servers (processes, containers or pods) and the resources that they can use."""

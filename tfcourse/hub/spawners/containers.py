@@ -27,34 +27,34 @@ from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
-# The host options that all learners' containers share.
+# Docker host options shared by all learners' containers.
 HOST_CONFIG = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
-    # When the machine runs short of memory, the kernel kills a learner's program, not the hub.
+    # If the host runs out of memory, the kernel kills a learner's program instead of the hub.
     "oom_score_adj": 500,
-    # Without this, a program that crashes would write all of its memory to the learner's disk.
+    # Disable core dumps, which would write a crashed program's entire memory to the learner's disk.
     "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
 
 
 def configure(c: Any, hub: Path) -> None:
-    """Set up a hub for a class on one machine; `hub` is the folder with the hub's own files."""
-    name = settings.NAME()  # names the hub's objects in Docker
+    """Configure a hub for a class on one machine; `hub` is the folder with the hub's own files."""
+    name = settings.NAME()  # used in the names of the hub's Docker objects
     client = engine()
     work = homes.path_on_server()
     database.configure(c, hub, homes.names())
 
-    # --- Addresses. The proxy and the hub are in the host's network (see network.WALLS)
+    # --- Addresses. The proxy and the hub use the host's network (see network.WALLS).
 
     port, hub_port, _ = settings.ports()
     addresses = network.ensure(client, name)
     c.JupyterHub.bind_url = f"http://127.0.0.1:{port}"
     c.JupyterHub.hub_bind_url = f"http://{addresses['Gateway']}:{hub_port}"
 
-    # Nobody can reach the hub without the learners' network, but `docker network prune` removes the
-    # network if no learner's server is running.
+    # The hub is unreachable without the learners' network, which `docker network prune` removes if
+    # no learner's server is running.
     rounds.regularly(partial(network.keep, client, name, addresses), seconds=5)
 
     https.configure(c)
@@ -85,17 +85,17 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
 
-    # Docker's events tell the hub that a container has died. If the hub misses an event, it notices
-    # the death at its next poll.
+    # Docker's events notify the hub when a container dies. If the hub misses an event, its next
+    # poll detects the dead container.
     c.Spawner.poll_interval = 10  # seconds
 
-    # Each start creates a new container, so a new image takes effect with the next start. The
-    # learner's work is in a folder outside the container.
+    # Each start of a server creates a new container, so a new image is used from the next start.
+    # The learner's work is in a folder outside the container.
     c.DockerSpawner.remove = True
     c.Spawner.pre_spawn_hook = partial(mount_folders, work)
     c.ContainerSpawner.home_quota = settings.HOME_QUOTA() or 0
 
-    # By default, the spawner would look on Docker Hub for an image that is missing here.
+    # By default, the spawner would try to pull a missing image from Docker Hub.
     c.DockerSpawner.pull_policy = "ifnotpresent" if settings.has_registry() else "never"
 
     idle.configure(c)
@@ -107,7 +107,7 @@ def configure(c: Any, hub: Path) -> None:
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
-    """Return the spawner's traits that the profile sets."""
+    """Return the spawner traits for the profile."""
     return {
         "image": profile.image,
         "gpu": profile.gpu,
@@ -115,7 +115,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
         "cpu_limit": profile.cpus,
         "extra_host_config": {
             **HOST_CONFIG,
-            # No swap: a server that is short of memory must not slow down the others.
+            # Disable swap, so that a server that runs out of memory does not slow down the others.
             "memswap_limit": profile.memory,
             "pids_limit": profile.processes,
             "shm_size": profile.shared_memory,
@@ -124,7 +124,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
 
 
 def engine() -> docker.DockerClient:
-    """Return a client for the Docker engine; exit with a message if it cannot be used."""
+    """Return a client for the Docker engine; exit with a message if the engine cannot be used."""
     try:
         client = docker.from_env()
         facts = client.info()
@@ -133,27 +133,28 @@ def engine() -> docker.DockerClient:
             f"The hub cannot use Docker: {error}.\n"
             "Is the engine running, and may this user write to /var/run/docker.sock?"
         )
-    # Newer engines do not report BridgeNfIptables, because they set up bridge filtering themselves.
+    # Newer engines do not report BridgeNfIptables, because they configure bridge filtering
+    # themselves.
     if not facts.get("BridgeNfIptables", True):
         sys.exit(
             "On this server, learners' servers could reach each other: the kernel does not pass\n"
-            "bridged traffic to the firewall. Run `modprobe br_netfilter` as root, add a line to\n"
-            "/etc/modules so that it is loaded at boot, too, then start the hub again."
+            "bridged traffic to the firewall. Run `modprobe br_netfilter` as root, add the line\n"
+            "`br_netfilter` to /etc/modules to load it at boot, then start the hub again."
         )
     return client
 
 
 def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
-    """Return the running container of one of Compose's services, such as `proxy`."""
+    """Return the running containers of a Compose service, such as `proxy`."""
     labels = {"project": name, "service": which}
     filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
     return client.containers.list(filters={"label": filters}, ignore_removed=True)
 
 
 def remove_unstarted(client: docker.DockerClient, name: str) -> None:
-    """Remove containers that a hub created but did not start because it was killed.
+    """Remove containers that a killed hub had created but not started.
 
-    Such a container may hold a GPU.
+    Such a container may occupy a GPU.
     """
     left = {"label": f"{LABEL}={name}", "status": "created"}
     for container in client.containers.list(all=True, filters=left, ignore_removed=True):
@@ -161,15 +162,16 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
 
 
 def has_home(username: str) -> bool:
-    """Return whether a home with this user name exists."""
+    """Return whether a home directory exists for this user name."""
     return DockerSpawner._escape(username) in homes.names()
 
 
 async def mount_folders(work: str, spawner: DockerSpawner) -> None:
-    """Mount the learner's home, and the folder that instructors write to and learners read.
+    """Mount the learner's home directory and the shared folder.
 
-    The hub calls this function before each start (as `c.Spawner.pre_spawn_hook`). `work` is the
-    path, on the server, of the folder that contains the home and the shared folder.
+    JupyterHub calls this function before each start of a server (as `c.Spawner.pre_spawn_hook`).
+    `work` is the host path of the folder that contains the home directories and the shared folder.
+    Only instructors can write to the shared folder.
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
@@ -183,9 +185,9 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
 
 
 def limit_home(work: str, size: int, home: str) -> None:
-    """Set the quota of a new home; raise HTTP 503 with a message if that fails.
+    """Set the quota of a new home directory; raise HTTP 503 with a message if that fails.
 
-    The hub has no permission to set quotas, so a temporary container sets the quota.
+    The hub has no permission to set quotas, so this function uses a temporary container.
     """
     command = ["python", "-m", "tfcourse.hub.spawners.homes", "limit", str(size), home]
     try:
@@ -195,7 +197,7 @@ def limit_home(work: str, size: int, home: str) -> None:
             user="root",
             cap_drop=["ALL"],
             cap_add=["SYS_ADMIN", "FOWNER", "DAC_READ_SEARCH"],
-            # The seccomp profiles of older Docker engines do not allow quotactl_fd(2).
+            # The seccomp profiles of older Docker engines block quotactl_fd(2).
             security_opt=["no-new-privileges", "seccomp=unconfined"],
             network_mode="none",
             volumes=[f"{work}:{homes.MOUNT}"],
@@ -210,33 +212,35 @@ def limit_home(work: str, size: int, home: str) -> None:
 
 
 class ContainerSpawner(DockerSpawner):
-    """DockerSpawner with GPUs, quotas, chosen addresses and error messages for learners."""
+    """A DockerSpawner that adds GPUs, quotas, fixed addresses and error messages for learners."""
 
-    # As in `processes.LocalSpawner`, a REST request can contain any JSON, and `apply_user_options`
-    # refuses invalid options.
+    # Accept any JSON from REST requests, as in `processes.LocalSpawner`; `apply_user_options`
+    # rejects invalid options.
     user_options = traitlets.Any({})
 
     progress = pages.progress
 
-    home_quota = traitlets.Int(0, help="The maximum size of a new home, in bytes.", config=True)
+    home_quota = traitlets.Int(
+        0, help="The maximum size of a new home directory, in bytes.", config=True
+    )
     gpu = traitlets.Bool(False, help="Whether the container gets a GPU for itself.")
     gpu_ids = traitlets.List(traitlets.Unicode(), help="The GPUs for learners.", config=True)
 
     name_key = traitlets.Unicode(
-        help="The secret key that containers' names are computed with.", config=True
+        help="The secret key for computing containers' names.", config=True
     )
 
-    # Threads for calls to Docker. Stopping a server can take ten seconds, which must not block
-    # other learners' calls.
+    # Call Docker in several threads, because stopping a server can take ten seconds and must not
+    # delay calls for other learners.
     _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")
 
-    # Shared by all spawners of this hub: servers' addresses, and the spawner of each container.
+    # All spawners of this hub share the servers' addresses and the table of containers' spawners.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
 
     @property
     def owner(self) -> str:
-        """Return the user's name, with the server's name if it has one."""
+        """Return the user's name, followed by the server's name if the server has one."""
         return f"{self.user.name}/{self.name}" if self.name else self.user.name
 
     @traitlets.default("object_name")
@@ -248,14 +252,14 @@ class ContainerSpawner(DockerSpawner):
 
     @classmethod
     def died(cls, name: str) -> None:
-        """Poll a server immediately, because its container has died."""
+        """Poll a server as soon as its container has died."""
         spawner = cls.known.get(name)
         if spawner and spawner.active and not spawner.pending:
             spawner.log.info("The container of %s has died.", spawner.user.name)
             IOLoop.current().add_callback(spawner.poll_and_notify)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Load the state, but compute the container's name again instead of loading it.
+        """Load the state, but recompute the container's name.
 
         The name in a restored database may belong to another hub's container on this machine.
         """
@@ -264,8 +268,8 @@ class ContainerSpawner(DockerSpawner):
     async def get_url(self) -> str:
         """Return the server's URL.
 
-        If the hub was killed while the server was starting, the database has no address for the
-        server, so ask Docker.
+        If the hub was killed while the server was starting, the server's address is not in the
+        database, so ask Docker for it.
         """
         if self.server.ip:
             return self.server.url
@@ -273,12 +277,12 @@ class ContainerSpawner(DockerSpawner):
         return f"http://{ip}:{port}{self.server.base_url}"
 
     async def create_object(self) -> dict[str, Any]:
-        """Create the container; if it needs a GPU, give it one that no other container holds.
+        """Create the container, with a free GPU if the container needs one.
 
         Raises
         ------
         HTTPError
-            503, with a message for the learner, if all GPUs are in use.
+            With status 503 and a message for the learner, if all GPUs are in use.
         """
         before = self.extra_host_config, self.extra_create_kwargs
         labels = {**before[1].get("labels", {}), USER: self.owner}
@@ -301,7 +305,7 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     async def address(self) -> dict[str, Any]:
-        """Return Docker's options for an address that no container has used recently."""
+        """Return Docker options that assign an address that no container has used recently."""
         routes = await JupyterHub.instance().proxy.get_all_routes()
         with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
         address = await asyncio.to_thread(
@@ -314,7 +318,7 @@ class ContainerSpawner(DockerSpawner):
         return {"networking_config": networking}
 
     async def start(self) -> tuple[str, int]:
-        """Start the container; turn a Docker error into a message for the learner."""
+        """Start the container; convert a Docker error to a message for the learner."""
         try:
             return await super().start()
         except docker.errors.ImageNotFound as error:

@@ -1,6 +1,6 @@
-"""Run a command that ends with its parent process, even if the parent is killed.
+"""Run a command that exits when its parent process does, even if the parent is killed.
 
-`python die_with_parent.py COMMAND ...` replaces itself with the command.
+`python die_with_parent.py COMMAND ...` replaces its own process with the command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h; the setting survives exec
 
 
 def main(command: list[str]) -> None:
-    """Replace this process with the command, which (on Linux only) ends with its parent."""
+    """Replace this process with the command, which (on Linux only) exits when its parent does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.execv(command[0], command)  # noqa: S606 - the command comes from the configuration

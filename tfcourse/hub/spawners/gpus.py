@@ -1,8 +1,7 @@
-"""Find this machine's GPUs, and find out which of them are free.
+"""Find this machine's GPUs, and determine which of them are free.
 
-A label on each container says which GPU it holds, so the Docker engine keeps the records. A GPU is
-free again when its container has ended, for whatever reason, and a restarted hub still knows which
-GPUs are taken.
+A label on each container records which GPU the container uses. A GPU therefore becomes free
+whenever its container stops for any reason, and a restarted hub still knows which GPUs are in use.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ import requests
 TIMEOUT = 60  # seconds for the driver to list its GPUs
 
 LABEL = "tensorflow-course.gpu"
-# The states of a container that has ended but that the engine has not removed yet.
+# The states of containers that have stopped but have not been removed yet.
 ENDED = {"exited", "removing", "dead"}
 
 
 def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
-    """Return the ids of this machine's GPUs and, if there are none, a message that says why.
+    """Return the IDs of this machine's GPUs and, if there are none, a message that explains why.
 
-    A temporary container asks the driver, which takes a second or two.
+    A temporary container queries the driver, which takes a second or two.
     """
     container = None
     try:
-        client.images.get(image)  # otherwise, Docker would look in a registry
+        client.images.get(image)  # otherwise, Docker would search a registry
         container = client.containers.create(
             image,
             ["--query-gpu=uuid", "--format=csv,noheader"],
             entrypoint=["nvidia-smi"],
             network_mode="none",
             device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
-            log_config={"Type": "json-file"},  # Docker can always read this kind of log
+            log_config={"Type": "json-file"},  # Docker can always read logs of this type
         )
         container.start()
         failed = container.wait(timeout=TIMEOUT)["StatusCode"]
@@ -53,12 +52,12 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
 @functools.cache
 def lock() -> asyncio.Lock:
-    """Return the lock to hold while choosing a free GPU and creating the container for it."""
+    """Return the lock to hold while choosing a free GPU and creating a container with it."""
     return asyncio.Lock()
 
 
 def free(ids: Iterable[str]) -> list[str]:
-    """Return the GPUs that no container of any hub on this machine holds."""
+    """Return the GPUs that are not used by a container of any hub on this machine."""
     client = docker.from_env()
     try:
         having = {"label": LABEL}
@@ -70,6 +69,6 @@ def free(ids: Iterable[str]) -> list[str]:
 
 
 def host_config(identifier: str) -> dict[str, Any]:
-    """Return the host configuration that gives a container only this GPU."""
+    """Return the host configuration that gives a container access to this GPU only."""
     request = {"driver": "nvidia", "device_ids": [identifier], "capabilities": [["gpu"]]}
     return {"device_requests": [request]}

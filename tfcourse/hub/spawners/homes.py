@@ -1,9 +1,10 @@
-"""Learners' homes on the hub in containers: one folder for each learner, all in COURSE_HOMES.
+"""Learners' home directories on the containerised hub, which are all in COURSE_HOMES.
 
-COURSE_HOMES is a folder on the server. It contains `homes` with the learners' folders, `shared`,
-and a note that says which hub the folder belongs to. The hub's container mounts it at MOUNT.
-`make up` runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container to prepare
-the folder, to move homes there that an earlier version kept in Docker volumes, and to set quotas.
+COURSE_HOMES is a folder on the host, which the hub's container mounts at MOUNT. It contains `homes`
+with the learners' home directories, `shared`, and a marker file that identifies the hub that owns
+the folder. `make up` runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container.
+These commands prepare the folder, migrate home directories from an earlier version's Docker
+volumes, and set quotas.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from tfcourse.hub.state import state_folder
 
 MOUNT = Path("/srv/homes")  # in the hub's container
 MARKER = "tensorflow-course.json"
-UID = 1000  # the user jovyan in our images
+UID = 1000  # the ID of the user jovyan in our images
 SKELETON = Path("/etc/skel")
-OLD = Path("/old")  # where a temporary container mounts an earlier version's volume
+OLD = Path("/old")  # the path at which a temporary container mounts an earlier version's volume
 
 
 def names() -> list[str]:
-    """Return the names of the folders that hold learners' work."""
+    """Return the names of the learners' home directories."""
     return [path.name for path in (MOUNT / "homes").iterdir() if path.name[0] != "."]
 
 
 def path_on_server() -> str:
-    """Return the path of COURSE_HOMES on the server; exit with a message if it is not prepared."""
+    """Return COURSE_HOMES' path on the host; exit with a message if the folder is not prepared."""
     note = read_note()
     if not note:
         sys.exit("The folder of learners' homes is not prepared: start the hub with `make up`.")
@@ -49,9 +50,9 @@ def path_on_server() -> str:
 
 
 def make(name: str, limit: Callable[[str], None] | None = None) -> None:
-    """Create a learner's folder unless it exists; it gets its name only once it is complete.
+    """Create a learner's home directory if it is missing; rename it into place once complete.
 
-    Before the folder gets its name, `limit` is called with the folder's path relative to MOUNT.
+    Before the directory is renamed, `limit` is called with its path relative to MOUNT.
     """
     target = MOUNT / "homes" / name
     if target.exists():
@@ -67,9 +68,9 @@ def make(name: str, limit: Callable[[str], None] | None = None) -> None:
 
 
 def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
-    """Create a learner's folder unless it exists; return why it cannot be used, or None.
+    """Create a learner's home directory if needed; return a message if it cannot be used.
 
-    The message is for the learner, and says what the operator has to do.
+    The message tells the learner what the operator has to do.
     """
     target = MOUNT / "homes" / name
     place = f"{path_on_server()}/homes/{name}"
@@ -90,14 +91,15 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
 
 
 def part_of(target: Path) -> Path:
-    """Return the path of a folder that is not complete yet. No learner's folder has a dot."""
+    """Return the temporary path of an incomplete folder. No home directory starts with a dot."""
     return target.with_name(f".{target.name}.part")
 
 
 def read_note() -> dict[str, str] | None:
-    """Return the hub's name (`hub`) and the folder's path on the server (`path`).
+    """Return the marker file's content: the hub's name (`hub`) and the folder's host path (`path`).
 
-    Return None if there is no note, and an empty dict if it is damaged, as after a power cut.
+    Return None if the file is missing, or an empty dict if it is damaged, for example by a power
+    cut.
     """
     try:
         note = json.loads((MOUNT / MARKER).read_bytes())
@@ -134,7 +136,7 @@ def main() -> None:
 
 
 def prepare(path: str, hub: str) -> None:
-    """Create what is missing in MOUNT; exit with a message if the folder is not this hub's."""
+    """Create missing files in MOUNT; exit with a message if this hub cannot use the folder."""
     note, last = read_note(), state_folder() / "homes-path"
     if note is None and last.exists():
         before = last.read_text(errors="replace") or "another folder"
@@ -162,7 +164,7 @@ def prepare(path: str, hub: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that everyone can read; it gets its name only once it is complete."""
+    """Atomically write a file that everyone can read."""
     path.parent.mkdir(exist_ok=True)
     state.write(path, text.encode(), mode=0o644)
 
@@ -170,8 +172,8 @@ def write(path: Path, text: str) -> None:
 def take(name: str, volume: str) -> None:
     """Copy the volume at OLD, unless an earlier run has already copied it.
 
-    The volume can be removed afterwards. Exit with a message if the learner's folder already has
-    other files. If an earlier run was killed, its container may still be copying, so wait for it.
+    The volume can be removed afterwards. Exit with a message if the target folder already contains
+    other files. If an earlier run was killed, wait for its container, which may still be copying.
     """
     target = MOUNT / ("shared" if name == "shared" else f"homes/{name.removeprefix('home-')}")
     part, done = part_of(target), MOUNT / ".taken" / name
@@ -186,7 +188,7 @@ def take(name: str, volume: str) -> None:
                 )
             copy_volume(part)
             write(done, volume)
-        # From here on, the copy is complete, or already has its final name.
+        # At this point, the copy is complete and may already have been renamed.
         if part.exists():
             if target.exists():
                 target.rmdir()
@@ -194,7 +196,7 @@ def take(name: str, volume: str) -> None:
 
 
 def copy_volume(part: Path) -> None:
-    """Copy the volume at OLD; exit with a message if the copy is not complete."""
+    """Copy the volume at OLD; exit with a message if the copy is incomplete."""
     shutil.rmtree(part, ignore_errors=True)
     try:
         subprocess.run(["/bin/cp", "--archive", OLD, part], check=True)
@@ -204,9 +206,9 @@ def copy_volume(part: Path) -> None:
 
 
 def limit(size: int, chosen: list[Path]) -> None:
-    """Limit the chosen homes (or all homes) to `size` bytes; exit with a message on failure."""
+    """Set the quota of the chosen home directories (default: all), in bytes; exit on failure."""
     with open(MOUNT / MARKER) as note:
-        fcntl.flock(note, fcntl.LOCK_EX)  # two homes must not get the same project
+        fcntl.flock(note, fcntl.LOCK_EX)  # two home directories must not share a project
         try:
             quotas.check(MOUNT)
         except OSError as error:
@@ -219,7 +221,7 @@ def limit(size: int, chosen: list[Path]) -> None:
 
 
 def set_limit(home: Path, size: int) -> None:
-    """Set a home's quota; exit with a message if that fails."""
+    """Set a home directory's quota; exit with a message if that fails."""
     while True:
         try:
             quotas.set_limit(home, folders(), size)
@@ -227,18 +229,19 @@ def set_limit(home: Path, size: int) -> None:
         except FileNotFoundError as error:
             if not home.exists():
                 sys.exit(f"There is no folder {error.filename}.")
-            # The hub has just renamed another, newly complete home, so list the homes again.
+            # The hub has just renamed another home directory into place, so list the directories
+            # again.
         except OSError as error:
             sys.exit(f"The quota of {home.name} was not set: {error.strerror}: {error.filename}")
 
 
 def folders() -> list[Path]:
-    """Return the folders of all homes, including incomplete homes with temporary names."""
+    """Return all home directories, including incomplete ones with temporary names."""
     parent = MOUNT / "homes"
     while True:
         names = sorted(parent.iterdir())
         found = [path for path in names if path.is_dir() and not path.is_symlink()]
-        if sorted(parent.iterdir()) == names:  # otherwise, a home was just renamed
+        if sorted(parent.iterdir()) == names:  # otherwise, a directory was just renamed
             return found
 
 

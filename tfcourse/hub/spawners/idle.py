@@ -1,4 +1,4 @@
-"""Stop idle servers and kernels, on every hub except a laptop's."""
+"""Stop idle servers and kernels, on every hub except the one that `make hub` starts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jupyterhub.utils import utcnow
 
 from tfcourse.hub import rounds, settings
 
-# JupyterHub accepts reports of activity that are this far in the future, because clocks differ.
+# JupyterHub accepts activity times up to this far in the future, because clocks differ.
 AHEAD = timedelta(hours=1)
 
 
 def configure(c: Any) -> None:
     """Stop servers and kernels that have been idle for COURSE_IDLE_MINUTES.
 
-    A browser tab that is left open does not keep a server running, but a computation does: see
-    `front.proxy.Proxy` and tfcourse/prefix/etc/jupyter/jupyter_server_config.py.
+    A computation keeps a server running, but an open browser tab does not (see `front.proxy.Proxy`
+    and tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     idle = round(60 * settings.IDLE_MINUTES())  # seconds
     often = max(1, idle // 10) if idle else 300
@@ -45,14 +45,14 @@ def configure(c: Any) -> None:
             "--MappingKernelManager.cull_connected=True",
         ]
     )
-    # How often servers report their activity to the hub.
+    # Set how often servers report their activity to the hub.
     c.Spawner.environment.update({"JUPYTERHUB_ACTIVITY_INTERVAL": str(often)})
 
 
 def forget_the_future(app: JupyterHub) -> None:
-    """Correct activity times that are in the future; until then, a server would not be idle.
+    """Correct activity times in the future, which would delay the stopping of idle servers.
 
-    Such times were recorded while the clock was ahead.
+    Activity times are in the future if they were recorded while the clock was ahead.
     """
     now = utcnow(with_tz=False)
     for user in app.users.values():
@@ -62,5 +62,5 @@ def forget_the_future(app: JupyterHub) -> None:
 
 
 def not_later(moment: datetime | None, now: datetime) -> datetime | None:
-    """Return the moment, or `now` if the moment is too far in the future."""
+    """Return the timestamp, or `now` if the timestamp is implausibly far in the future."""
     return now if moment and moment > now + AHEAD else moment

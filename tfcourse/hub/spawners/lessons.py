@@ -1,14 +1,14 @@
 #!/usr/bin/python3 -IS
-"""Copy the course's lessons to a learner's home; keep edited files, and restore deleted ones.
+"""Copy the course's lessons to a learner's home directory, but keep the learner's edits.
 
-A note in the learner's folder lists the files that were last copied, and their hashes. A newer
-version replaces a file that the learner has not edited. Without the note, every file that differs
-counts as edited, so nothing is lost. Every file is written atomically, so a run can be killed at
-any moment, and the next run continues.
+A record in the learner's folder lists the files that were last copied, with their hashes. A newer
+version replaces a file that the learner has not edited, and deleted files are restored. Without the
+record, every file that differs from the course's version counts as edited, so no work is lost.
+Every file is written atomically. If a run is killed, the next run resumes.
 
 `make hub` calls `bring`. In an image, this file is the command `update-lessons`, which prints a
-message for the learner about each problem. The command runs none of the learner's programs and
-imports nothing from the learner's home, so it uses only the standard library.
+message to the learner about each problem. The command uses only the standard library, so that it
+neither runs the learner's programs nor imports anything from the learner's home directory.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from time import strftime
 
-FOLDER = "tensorflow-course"  # the folder of lessons in the learner's home
-RECORD = ".lessons"  # the note: a hash and a path for each file that was last copied
+FOLDER = "tensorflow-course"  # the folder of lessons in the home directory
+RECORD = ".lessons"  # the record: the hash and path of each file that was last copied
 PART = ".lessons.part"  # the temporary name of a file that is being written
-# Files that learners do not get: solutions, compiled modules, and digits that somebody has drawn.
+# Files that are not copied to learners: solutions, compiled modules and hand-drawn digits.
 NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
 # The folder of modules that lessons import. A new lesson would not work with old modules.
 MODULES = "interactive"
-IN_IMAGE = "/opt/course/share/lessons"  # unless the command is given another folder
+IN_IMAGE = "/opt/course/share/lessons"  # the default source of the command
 
-LARGEST = 64 * 2**20  # bytes; a larger file counts as edited, because reading it would be slow
+LARGEST = 64 * 2**20  # bytes; larger files count as edited, because reading them would be slow
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
 TIMEOUT = 5  # seconds for git to read the repository
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -39,7 +39,7 @@ FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 class TakenError(Exception):
-    """The name of a course file or folder is taken by something that must not be replaced."""
+    """Raised if a course file or folder would replace something that must be kept."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -48,17 +48,17 @@ class TakenError(Exception):
 def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list[str]:
     """Copy the lessons in `source` to the learner's folder; return a message for each problem.
 
-    The messages are for the learner. If there is no note, `old` has the hashes of the files that
-    were last copied.
+    The messages are for the learner. If there is no record, `old` provides the hashes of the files
+    that were last copied.
     """
     lessons = find(source)
     if not lessons:
-        return ["Your lessons are not up to date: the server has none. Tell your instructor."]
+        return ["Your lessons are not up to date: the server has no lessons. Tell your instructor."]
     problems: dict[Path, OSError | TakenError] = {}
     try:
         folder = real_folder(folder)
         if hash_of(folder / PART) is not None:
-            (folder / PART).unlink()  # left by a run that was killed
+            (folder / PART).unlink()  # left by a killed run
         noted = read_note(folder)
     except (OSError, TakenError) as error:
         path = error.path if isinstance(error, TakenError) else folder
@@ -70,7 +70,7 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
             if name in lessons:
                 brought[name] = bring_file(lessons[name], folder, name, last.get(name))
             elif not remove(folder, name, last[name]):
-                brought[name] = last[name]  # the next start tries again
+                brought[name] = last[name]  # retry at the next start
         except (OSError, TakenError) as error:
             problems[error.path if isinstance(error, TakenError) else folder / name] = error
             if name in last:
@@ -85,7 +85,7 @@ def bring(source: Path, folder: Path, old: dict[str, str] | None = None) -> list
 
 
 def find(source: Path) -> dict[str, Path]:
-    """Return the files that learners get, keyed by their paths in `source`."""
+    """Return the files to copy to learners, keyed by their paths relative to `source`."""
     found = {}
     for path in source.rglob("*"):
         relative = path.relative_to(source)
@@ -97,9 +97,10 @@ def find(source: Path) -> dict[str, Path]:
 
 
 def real_folder(folder: Path) -> Path:
-    """Create the learner's folder unless it exists; return its real path.
+    """Create the learner's folder if it is missing; return its real path.
 
-    A learner may have moved the folder elsewhere in the home, and put a symbolic link in its place.
+    A learner may have moved the folder elsewhere in the home directory and created a symbolic link
+    in its place.
     """
     if folder.is_symlink():
         home, real = (Path(os.path.realpath(path)) for path in (folder.parent, folder))
@@ -113,9 +114,9 @@ def real_folder(folder: Path) -> Path:
 
 
 def read_note(folder: Path) -> dict[str, str] | None:
-    """Return the hashes of the files that were last copied, by path, or None without a valid note.
+    """Return the hashes of the last copied files, keyed by path, or None without a valid record.
 
-    A learner can write anything to the note, so only paths in the folder count.
+    A learner can write anything to the record, so paths outside the folder are ignored.
     """
     try:
         status = os.lstat(folder / RECORD)
@@ -128,18 +129,18 @@ def read_note(folder: Path) -> dict[str, str] | None:
 
 
 def only_inside(entries: Iterable[list[str]]) -> dict[str, str]:
-    """Return the entries for files in the lessons' folder: hashes, keyed by paths."""
+    """Return the hashes of files in the lessons' folder, keyed by path."""
     return {entry[1]: entry[0] for entry in entries if len(entry) == 2 and is_inside(entry[1])}
 
 
 def is_inside(name: str) -> bool:
-    """Return whether a name is the path of a file in the lessons' folder."""
+    """Return whether a name is a valid path within the lessons' folder."""
     parts = PurePosixPath(name).parts
     return bool(parts) and parts[0][0] != "/" and ".." not in parts and name.isprintable()
 
 
 def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
-    """Copy a lesson's file, unless the learner has edited it; return the hash for the note."""
+    """Copy a lesson file without overwriting edits; return the hash for the record."""
     path = folder / name
     content = source.read_bytes()
     new = blob(content)
@@ -155,10 +156,10 @@ def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
 
 
 def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
-    """Keep a file that the learner has edited, and copy the course's new version, too.
+    """Copy the course's new version of a file, but also keep the learner's edited version.
 
-    The versions are not merged, because a notebook merged line by line would be neither of the two.
-    The new version of a notebook gets another name. With a module, the edited version gets one.
+    The two versions are not merged, because merging notebooks line by line can break them. For a
+    notebook, the new version gets another name. For a module, the edited version is renamed.
     """
     path = PurePosixPath(name)
     if path.parts[0] == MODULES:
@@ -172,7 +173,7 @@ def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
 
 
 def free_name(path: Path, word: str) -> Path:
-    """Return a name for a file beside the one at `path`, with the word and today's date."""
+    """Return an unused path next to `path`, with the word and today's date in the file name."""
     beside = path.with_stem(f"{path.stem}_{word}_{strftime('%Y-%m-%d')}")
     if os.path.lexists(beside):
         beside = beside.with_stem(f"{beside.stem}_{strftime('%H%M%S')}")
@@ -182,7 +183,7 @@ def free_name(path: Path, word: str) -> Path:
 def remove(folder: Path, name: str, last: str) -> bool:
     """Remove a file that is no longer in the course, unless the learner has edited it.
 
-    Return False if the next start has to try again.
+    Return False if the removal failed and has to be retried at the next start.
     """
     path = folder / name
     try:
@@ -190,7 +191,7 @@ def remove(folder: Path, name: str, last: str) -> bool:
         if hash_of(path) == last:
             path.unlink()
     except TakenError:
-        return True  # something else has the name now
+        return True  # something else now has this name
     except OSError:
         return False
     for parent in path.relative_to(folder).parents[:-1]:
@@ -202,7 +203,7 @@ def remove(folder: Path, name: str, last: str) -> bool:
 
 
 def check_parents(folder: Path, name: str, *, create: bool = False) -> None:
-    """Raise an error if one of the file's parents is a symbolic link or not a folder."""
+    """Raise TakenError if a parent of the file is a symbolic link or not a folder."""
     for parent in reversed(PurePosixPath(name).parents[:-1]):
         path = folder / parent
         try:
@@ -215,7 +216,7 @@ def check_parents(folder: Path, name: str, *, create: bool = False) -> None:
 
 
 def hash_of(path: Path) -> str | None:
-    """Return a file's hash, or None if there is no such file."""
+    """Return a file's hash, or None if the file does not exist."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -234,7 +235,7 @@ def is_hash_of(path: Path, wanted: str) -> bool:
 
 
 def blob(content: bytes) -> str:
-    """Return git's hash of a file's content; earlier versions recorded lessons with git."""
+    """Return git's hash of a file's content, because earlier versions recorded lessons with git."""
     head = b"blob %d\0" % len(content)
     return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
 
@@ -249,8 +250,8 @@ def write(
 ) -> None:
     """Write a file in the folder atomically; never leave a partial file behind.
 
-    Without `replace`, a file that already has the name is kept. With `aside`, a file that is
-    replaced is renamed to that path.
+    Without `replace`, an existing file is kept. With `aside`, an existing file is first renamed to
+    that path.
     """
     path, part = folder / name, folder / PART
     try:
@@ -267,9 +268,9 @@ def write(
 
 
 def rename_if_free(part: Path, path: Path) -> None:
-    """Give the file its name, unless the name is taken."""
+    """Rename the file, unless the new name already exists."""
     try:
-        os.link(part, path)  # unlike a rename, this never replaces a file
+        os.link(part, path)  # unlike a rename, a link never replaces a file
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links
@@ -289,7 +290,7 @@ def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[st
 
 
 def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
-    """Return what is wrong and what the learner can do about it."""
+    """Return a description of the problem and what the learner can do about it."""
     if isinstance(error, TakenError):
         return "something else has a lesson's name. Rename it, then restart your server."
     if error.errno in NO_SPACE:
@@ -309,7 +310,7 @@ def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Return the first names as text, and the number of names that are left out."""
+    """Return the first few names as text, with the number of omitted names."""
     more = f" and {len(names) - 2} more" if len(names) > 3 else ""
     return ", ".join(names[: 2 if more else 3]) + more
 
@@ -318,7 +319,7 @@ def listed(names: list[str]) -> str:
 
 
 def main() -> None:
-    """Copy the image's lessons to the learner's home; print a message about each problem."""
+    """Copy the image's lessons to the home directory; print a message about each problem."""
     home = Path.home()
     folder = home / FOLDER
     known = os.path.lexists(folder / RECORD)
@@ -329,10 +330,10 @@ def main() -> None:
 
 
 def brought_by_git(repository: Path) -> dict[str, str]:
-    """Return the hashes of the files that an earlier version last copied, from its git repository.
+    """Return the hashes of files last copied by an earlier version, from its git repository.
 
-    The repository is not changed. Git runs without the learner's settings, and this git command
-    runs no hooks or filters. The repository can contain anything, so git has a time-out.
+    The repository is not changed. Git ignores the learner's configuration, and this git command
+    runs no hooks or filters. Git has a time-out, because the repository can contain anything.
     """
     if not (repository / "HEAD").is_file():
         return {}

@@ -1,7 +1,7 @@
-"""Metrics of the hub in containers, and the configuration of Prometheus and Grafana.
+"""Metrics for the containerised hub, and the configuration of Prometheus and Grafana.
 
-JupyterHub has its own metrics at /hub/metrics. This module adds metrics of each learner's memory
-and processor time, of the GPUs, and of the machine.
+JupyterHub provides its own metrics at /hub/metrics. This module adds metrics for each learner's
+memory and processor time, for the GPUs, and for the host.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tfcourse.hub.state import ROOT, password, state_folder
 SOURCE = ROOT / "docker" / "monitoring"
 
 INTERVAL = 15  # seconds; Prometheus queries at the same interval (prometheus.yml)
-TOGETHER = 32  # the number of servers that are measured at the same time
+TOGETHER = 32  # the maximum number of servers measured at the same time
 
 
 def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]) -> None:
-    """Let Prometheus query the hub, and let Grafana show the metrics to administrators."""
+    """Allow Prometheus to query the hub, and Grafana to show the metrics to administrators."""
     _, hub_port, proxy_port = settings.ports()
     prometheus_port, grafana_port = proxy_port + 1, proxy_port + 2
     tokens = {
@@ -67,9 +67,9 @@ def configure(c: Any, hub: Path, name: str, gateway: str, gpu_ids: Iterable[str]
 
 
 class Metrics(Collector):
-    """The metrics that JupyterHub itself does not provide.
+    """Metrics that JupyterHub itself does not provide.
 
-    A separate thread measures them, so that the hub does not wait for Docker's figures.
+    A separate thread collects these metrics, so that the hub does not wait for Docker.
     """
 
     def __init__(self, hub: str, gpu_ids: Iterable[str]):
@@ -82,7 +82,7 @@ class Metrics(Collector):
         threading.Thread(target=self.measure_for_ever, daemon=True).start()
 
     def measure_for_ever(self) -> None:
-        """Keep measuring; if Docker does not answer, report no figures instead of old ones."""
+        """Measure repeatedly; if Docker does not respond, report no metrics instead of old ones."""
         client = docker.from_env(max_pool_size=TOGETHER)
         while True:
             try:
@@ -94,7 +94,7 @@ class Metrics(Collector):
                     *machine(),
                 ]
             except Exception:  # keep measuring after any error
-                JupyterHub.instance().log.exception("Servers could not be measured.")
+                JupyterHub.instance().log.exception("The servers' metrics could not be collected.")
                 self.measured = []
             time.sleep(INTERVAL)
 
@@ -103,7 +103,7 @@ class Metrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the latest measurements, and what the hub itself knows."""
+        """Yield the latest measurements and the number of servers that are starting."""
         yield from self.measured
         hub = JupyterHub.instance()
         starting = hub.users.count_active_users()["spawn_pending"]
@@ -113,12 +113,12 @@ class Metrics(Collector):
 
 
 def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
-    """Return the memory and processor time of each learner's server."""
+    """Return metrics for the memory and processor time of each learner's server."""
     names = ["learner"]
     memory = GaugeMetricFamily("course_server_memory_bytes", "Memory in use", labels=names)
     limit = GaugeMetricFamily("course_server_memory_limit_bytes", "Memory limit", labels=names)
     cpu = CounterMetricFamily("course_server_cpu_seconds", "Processor time used", labels=names)
-    # Only learners' servers are in the network with the hub's name.
+    # Only learners' servers are connected to the network that is named after the hub.
     running = client.containers.list(filters={"network": hub}, ignore_removed=True)
     with ThreadPoolExecutor(TOGETHER) as pool:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
@@ -126,7 +126,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
                 continue  # the server has just stopped
             # An earlier version of the course named containers after their learners.
             learner = [container.labels.get(USER) or container.name]
-            # As in `docker stats`, cached files that the kernel can drop do not count as memory.
+            # Subtract cached files that the kernel can drop, as `docker stats` does.
             details = stats["memory_stats"]["stats"]
             files = details.get("inactive_file", details.get("total_inactive_file", 0))
             memory.add_metric(learner, stats["memory_stats"]["usage"] - files)
@@ -136,7 +136,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
 
 
 def stats_of(container: Container) -> dict[str, Any]:
-    """Return Docker's figures for a container; an engine may take a second to answer."""
+    """Return Docker's statistics for a container, which can take a second."""
     try:
         return container.stats(stream=False, one_shot=True)
     except docker.errors.NotFound:
@@ -144,7 +144,7 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return metrics of this machine's memory, processors and disks, which containers can see."""
+    """Return metrics for the host's memory, processors and disks, which containers can read."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
@@ -158,7 +158,7 @@ def machine() -> list[Metric]:
 
 
 def disks(**folders: Path) -> list[Metric]:
-    """Return the size of the disk with each folder, and how much of it is free."""
+    """Return metrics for the size and free space of each folder's disk."""
     size = GaugeMetricFamily("course_disk_bytes", "Size of a disk", labels=["holds"])
     free = GaugeMetricFamily("course_disk_free_bytes", "Free space on a disk", labels=["holds"])
     for name, folder in folders.items():
@@ -176,7 +176,7 @@ def gauge(name: str, documentation: str, value: float) -> Metric:
 def write(folder: Path, **values: Any) -> None:
     """Copy docker/monitoring to the folder that Prometheus and Grafana read.
 
-    Each `${name}` in a file is replaced by the value of that name.
+    Replace each `${name}` in a file with the value of that name.
     """
     for path in filter(Path.is_file, SOURCE.rglob("*")):
         copy = folder / path.relative_to(SOURCE)

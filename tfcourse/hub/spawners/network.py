@@ -1,4 +1,4 @@
-"""The learners' network in Docker, and the address of each server in it."""
+"""The learners' Docker network and its servers' addresses."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import requests
 from docker.models.networks import Network
 from traitlets.log import get_logger
 
-# From the network, servers can reach only this machine, where the hub runs. They cannot reach the
+# Servers in the network can reach only the host, where the hub runs. They cannot reach the
 # internet, a cloud's metadata service, or other learners' servers.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# The label of a network in which we choose the servers' addresses. Docker allows that only in a
-# network that was created with an explicit range of addresses.
+# The label of networks in which the hub assigns the servers' addresses. Docker allows that only in
+# networks that were created with an explicit address range.
 LABEL = "tensorflow-course.addresses"
 
 
 def ensure(
     client: docker.DockerClient, name: str, addresses: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Create the learners' network if it is missing; return its subnet and this machine's address.
+    """Create the learners' network if it is missing; return its subnet and gateway.
 
-    Exit with a message if a network of that name lets learners reach each other or the internet.
+    Exit with a message if an existing network lets learners reach each other or the internet.
     """
     try:
         network = client.networks.get(name)
@@ -50,7 +50,7 @@ def ensure(
 
 
 def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | None) -> Network:
-    """Create the learners' network, with these addresses or with a range that Docker chooses."""
+    """Create the learners' network with these addresses, or with a range that Docker chooses."""
     if addresses is None:
         network = client.networks.create(name, driver="bridge", **WALLS)
         network.reload()
@@ -66,9 +66,10 @@ def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | N
 
 
 def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
-    """Recreate the learners' network if it was removed, with the address that the hub listens on.
+    """Recreate the learners' network with the same addresses if it was removed.
 
-    If another network has taken that address, stop the hub; Docker restarts it with a new address.
+    If another network has taken the hub's address, stop the hub. Docker then restarts the hub with
+    a new address.
     """
     try:
         found = ensure(client, name, addresses)
@@ -78,29 +79,29 @@ def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> N
     except (docker.errors.DockerException, requests.RequestException):
         return  # the engine is restarting
     if found != addresses:
-        get_logger().error("The learners' network has changed: the hub restarts.")
+        get_logger().error("The learners' network has changed, so the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Addresses:
-    """The addresses of a network, which are assigned in turn.
+    """A network's addresses, which are assigned in turn.
 
-    The proxy knows a server by its address. Docker reuses a free address immediately, so requests
-    for a server that has just died could reach another learner's server. This class reuses an
-    address only after all others, and not while the proxy still has a route to the address.
+    The proxy identifies a server by its address. Docker would reuse a free address immediately, so
+    requests for a server that has just died could reach another learner's server. This class reuses
+    an address only after all others, and never while the proxy still has a route to the address.
     """
 
     def __init__(self, addresses: dict[str, str]):
         subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = subnet.num_addresses - 2  # without network and broadcast addresses
+        self.count = subnet.num_addresses - 2  # excluding the network and broadcast addresses
         self.gateway = addresses["Gateway"]
         self.turns = turns(subnet)
 
     def free(self, client: docker.APIClient, name: str, with_routes: Collection[str]) -> str | None:
-        """Return the next address that is free, or None if Docker has to choose one.
+        """Return the next free address, or None if Docker has to choose an address.
 
-        Docker has to choose if an earlier version of the course created the network and learners'
-        servers are still in it.
+        Docker has to choose an address if an earlier version of the course created the network and
+        learners' servers are still connected to it.
 
         Parameters
         ----------
@@ -120,9 +121,9 @@ class Addresses:
 
 
 def turns(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Iterator[str]:
-    """Yield the addresses of a subnet's hosts forever, in order, starting at a random address.
+    """Cycle through a subnet's host addresses forever, starting at a random address.
 
-    A restarted hub therefore does not begin with the addresses that it assigned most recently.
+    A restarted hub is therefore unlikely to assign recently used addresses first.
     """
     size = subnet.num_addresses - 2
     for number in itertools.count(secrets.randbelow(size)):

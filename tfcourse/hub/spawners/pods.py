@@ -1,8 +1,8 @@
-"""Define a learner's pod on a cluster, and add the course's parts to the hub there.
+"""Define learners' pods on a cluster, and add the course's features to the cluster's hub.
 
-On a cluster, the hub comes from Zero to JupyterHub, a Helm chart. `make values`
-(operations/values.py) writes the pod's traits into the chart's values. If the chart's hub runs our
-hub image, it loads kubernetes/jupyterhub_config.d/course.py, which calls `configure`.
+On a cluster, the Helm chart Zero to JupyterHub runs the hub. `make values` (operations/values.py)
+writes the pods' traits to the chart's values. If the chart's hub runs our hub image, it loads
+kubernetes/jupyterhub_config.d/course.py, which calls `configure`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from tfcourse.hub.spawners.homes import UID
 
 GPU = "nvidia.com/gpu"
 
-# Tolerations for the chart's taints on learners' nodes. Some clouds allow no slash in a key.
+# Tolerations for the chart's taints on learners' nodes. Some clouds do not allow a slash in a key.
 DEDICATED = [
     {"key": key, "operator": "Equal", "value": "user", "effect": "NoSchedule"}
     for key in ("hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated")
 ]
-# Nodes with GPUs are usually tainted, too, so that nothing else runs on them.
+# Nodes with GPUs usually have another taint, so that nothing else runs on them.
 GPU_NODES = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 
-# KubeSpawner's traits for every learner's pod.
+# KubeSpawner traits for all learners' pods.
 POD: dict[str, Any] = {
-    # The image's own entry point runs first and updates the lessons (docker/start-course).
+    # The image's entry point (docker/start-course) runs before this command and updates the
+    # lessons.
     "cmd": ["jupyterhub-singleuser"],
     "uid": UID,
     "gid": UID,
-    "fs_gid": UID,  # the group of new volumes, which belong to root
-    # Do not change owners at each start: with a hundred thousand files, that takes minutes.
+    "fs_gid": UID,  # the group for new volumes, which root owns
+    # Do not change file owners at each start, which takes minutes for a hundred thousand files.
     "pod_security_context": {"fsGroupChangePolicy": "OnRootMismatch"},
     "allow_privilege_escalation": False,
     "container_security_context": {
@@ -52,27 +53,27 @@ POD: dict[str, Any] = {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     },
-    # If a pod could use the cluster's API, a learner might reach other learners' pods.
+    # Otherwise, a learner might reach other learners' pods through the cluster's API.
     "automount_service_account_token": False,
-    # The version is part of an image's name, so the same name always means the same image.
+    # An image's name contains the version, so a name always refers to the same image.
     "image_pull_policy": "IfNotPresent",
 }
 
-# Messages for a waiting learner, keyed by the reason in the cluster's last event about the pod.
+# Messages for waiting learners, keyed by the reason of the cluster's last event for the pod.
 EVENT_MESSAGES = {
     "FailedScheduling": "There is no room for your server yet. The cluster may be adding a "
     "machine, which takes a few minutes.",
-    "FailedAttachVolume": "Your files are on their way to another machine. This takes a minute "
+    "FailedAttachVolume": "Your files are being moved to another machine. This takes a minute "
     "or so.",
-    "Pulling": "Your server's machine is fetching the course for the first time. This takes a few "
-    "minutes.",
+    "Pulling": "Your server's machine is downloading the course for the first time. This takes a "
+    "few minutes.",
 }
 EVENT_MESSAGES["TriggeredScaleUp"] = EVENT_MESSAGES["FailedScheduling"]
 
 # KubeSpawner's label on learners' volumes.
 VOLUMES = "component=singleuser-storage"
 
-# The address of the cluster's API in a pod, and the folder with the pod's credentials.
+# The address at which pods reach the cluster's API, and the folder with a pod's credentials.
 API = "https://kubernetes.default.svc"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -96,24 +97,24 @@ def configure(c: Any) -> None:
         "idle_minutes": round(settings.IDLE_MINUTES()),
     }
     c.JupyterHub.spawner_class = PodSpawner
-    # If the operator lists other profiles, keep KubeSpawner's own picker.
+    # If the operator has configured other profiles, keep KubeSpawner's own profile picker.
     chosen = {profile.get("slug") for profile in c.KubeSpawner.profile_list}
     offered = [profile for profile in profiles.PROFILES if profile.slug in chosen]
     if len(offered) == len(chosen):
         profiles.configure(c, nothing, offered, {})
 
-    # If the operator names an authenticator in the chart's values, keep it. Replace the chart's
-    # default, which lets everybody in.
+    # Keep any authenticator that the operator has set in the chart's values. Replace the chart's
+    # default, which admits everyone.
     if c.JupyterHub.get("authenticator_class", "dummy") == "dummy":
         accounts.configure(c, hub, has_home)
-        # The chart's proxy is a pod whose address changes when it is replaced.
+        # The chart's proxy runs in a pod, whose address changes when the pod is replaced.
         rounds.regularly(find_proxy, seconds=10)
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
-    """Return the spawner's traits that the profile sets.
+    """Return the spawner traits for the profile.
 
-    No trait limits the number of processes: only a node can do that (the kubelet's podPidsLimit).
+    No trait limits the number of processes. Only a node's kubelet can do that (podPidsLimit).
     """
     return {
         "mem_limit": profile.memory,
@@ -131,8 +132,8 @@ def nothing(_: profiles.Profile) -> dict[str, Any]:
 
 
 def shared_memory(size: int) -> dict[str, Any]:
-    """Return the volume for /dev/shm, whose contents count as the pod's memory."""
-    # Write the size as text, because Helm would write the number as 2.68435456e+08.
+    """Return the volume for /dev/shm, whose contents count towards the pod's memory limit."""
+    # Give the size as a string, because Helm would write a number as 2.68435456e+08.
     limit = f"{size // settings.MIB}Mi"
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
 
@@ -140,7 +141,7 @@ def shared_memory(size: int) -> dict[str, Any]:
 def has_home(username: str) -> bool:
     """Return whether a volume for this user name exists.
 
-    A volume that was restored without its labels is recognised by its name.
+    Recognise volumes that were restored without labels by their names.
     """
     label = safe_slug(username, is_valid=is_valid_label)  # as KubeSpawner writes it
     name = f"metadata.name=claim-{safe_slug(username, max_length=48)}"
@@ -150,18 +151,18 @@ def has_home(username: str) -> bool:
 
 
 def owner(claim: dict[str, Any]) -> str:
-    """Return the name of the volume's owner, according to KubeSpawner's annotation."""
+    """Return the volume owner's name from KubeSpawner's annotation."""
     return claim["metadata"].get("annotations", {}).get("hub.jupyter.org/username", "")
 
 
 def find_proxy() -> None:
-    """Tell `accounts.addresses` the addresses of the pods that run the chart's proxy."""
+    """Update `addresses.own_proxies` with the addresses of the chart's proxy pods."""
     found = ask("pods", labelSelector="component=proxy")
     addresses.own_proxies = {pod["status"]["podIP"] for pod in found if "podIP" in pod["status"]}
 
 
 def ask(kind: str, **options: str) -> list[dict[str, Any]]:
-    """Return the objects of this kind in the hub's namespace that the options select."""
+    """Return objects of this kind from the hub's namespace, filtered by the options."""
     namespace = (ACCOUNT / "namespace").read_text().strip()
     answer = requests.get(
         f"{API}/api/v1/namespaces/{namespace}/{kind}",
@@ -176,21 +177,21 @@ def ask(kind: str, **options: str) -> list[dict[str, Any]]:
 
 
 class PodSpawner(KubeSpawner):
-    """The chart's spawner, with messages for learners instead of the cluster's events."""
+    """The chart's spawner, which shows messages for learners instead of the cluster's events."""
 
-    # A REST request can contain any JSON; `profiles.apply_user_options` refuses invalid options.
+    # Accept any JSON from REST requests; `profiles.apply_user_options` rejects invalid options.
     user_options = traitlets.Any({})
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
-        """Yield a start's progress. KubeSpawner itself would show the cluster's events."""
+        """Yield the progress of a server's start, with messages instead of the cluster's events."""
         async for event in pages.progress(self):
             last = self.events[-1].get("reason") if self.events else None
             yield {**event, "message": EVENT_MESSAGES.get(last, event["message"])}
 
     async def start(self) -> tuple[str, int]:
-        """Start the pod; turn the cluster's refusal into a message for the learner."""
+        """Start the pod; convert a cluster error to a message for the learner."""
         try:
-            # Give up a little sooner than JupyterHub, which would say only "Timeout".
+            # Give up slightly before JupyterHub, whose error message would be only "Timeout".
             return await asyncio.wait_for(super().start(), self.start_timeout - 2)
         except ApiException as error:
             self.log.error("The cluster refused %s: %s", self.pod_name, error)
@@ -207,13 +208,13 @@ class PodSpawner(KubeSpawner):
         except TimeoutError as error:
             self.log.error("%s did not start: %s", self.pod_name, error)
             raise pages.refusal(
-                "There was no room for your server, or its image could not be fetched. Try again "
+                "There was no room for your server, or its image could not be pulled. Try again "
                 "in a few minutes."
             ) from None
 
 
 def reason(error: ApiException) -> str:
-    """Return the cluster's own explanation, such as an exceeded quota."""
+    """Return the cluster's own explanation of an error, such as an exceeded quota."""
     try:
         return json.loads(error.body)["message"]
     except (KeyError, TypeError, ValueError):

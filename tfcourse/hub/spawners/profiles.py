@@ -1,4 +1,4 @@
-"""The environments that a learner can choose from, and the form for choosing one."""
+"""The environments that learners can choose, and the form for choosing an environment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tornado import web
 from tfcourse.hub import settings
 from tfcourse.hub.settings import GIB, MIB
 
-# The form's only field. It must not be called `image`, because DockerSpawner reads that field.
+# The name of the form's only field. It must not be `image`, because DockerSpawner reads a field of
+# that name.
 FIELD = "profile"
 
-# The name that all images share; tags distinguish the images.
+# The name of all images, which differ only in their tags.
 IMAGE = settings.IMAGE()
 
 
@@ -33,7 +34,7 @@ class Profile:
     slug
         The environment's name in forms, links (`/hub/spawn?profile=slug`) and the REST API.
     name, description
-        The text that the learner reads.
+        The text shown to learners.
     tag
         The tag of the environment's image.
     memory
@@ -41,14 +42,15 @@ class Profile:
     cpus
         The number of processors that a server can use; TensorFlow starts that many threads.
     processes
-        The maximum number of processes in a server. Threads count, too: a kernel with TensorFlow
-        has a hundred threads.
+        The maximum number of processes and threads in a server. A kernel with TensorFlow has a
+        hundred threads.
     shared_memory
         The size of /dev/shm, in bytes. Docker's default of 64 MiB is too small for data loaders
         with several processes.
     guaranteed_memory, guaranteed_cpus
-        The memory and processors that a server always has. Kubernetes fills its nodes according to
-        these values. A lesson takes at most 1.5 GiB, and a learner spends most of the time reading.
+        The memory and processors that a server is guaranteed. Kubernetes uses these values to
+        assign servers to nodes. A lesson uses at most 1.5 GiB, and learners spend most of their
+        time reading.
     gpu
         Whether a server has a GPU to itself.
     """
@@ -87,7 +89,7 @@ PROFILES = (
         description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
         "It trains large models faster, but you do not need it for the lessons.",
         tag="gpu",
-        memory=6 * GIB,  # CUDA's libraries need some of it
+        memory=6 * GIB,  # CUDA's libraries use part of this memory
         gpu=True,
     ),
 )
@@ -99,11 +101,11 @@ def configure(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set up the picker, and the validation of choices from its form, links and the REST API.
+    """Configure the profile picker, and validate choices from forms, links and the REST API.
 
-    `traits_of` returns the spawner's traits that a profile sets. Every profile sets the same
-    traits, because a spawner is reused for the next profile. `unavailable` says which profiles
-    cannot be chosen, and why.
+    `traits_of` returns the spawner traits for a profile. Every profile sets the same traits,
+    because a spawner can be reused with another profile. `unavailable` maps the slugs of profiles
+    that cannot be chosen to the reasons.
     """
     profiles = [with_limits(profile) for profile in profiles]
     c.Spawner.options_form = render_form(profiles, unavailable)
@@ -114,29 +116,29 @@ def configure(
 
 
 def with_limits(profile: Profile) -> Profile:
-    """Return the profile with the operator's limits; exit with a message if one is invalid."""
+    """Return the profile with the operator's limits; exit with a message if a limit is invalid."""
     memory = (settings.GPU_MEMORY if profile.gpu else settings.MEMORY)() or profile.memory
     cpus = (settings.GPU_CPUS if profile.gpu else settings.CPUS)() or profile.cpus
     return replace(
         profile,
         memory=memory,
         cpus=cpus,
-        # Kubernetes refuses a guarantee that exceeds the limit.
+        # Kubernetes rejects a guarantee that exceeds the limit.
         guaranteed_memory=min(memory, profile.guaranteed_memory),
         guaranteed_cpus=min(cpus, profile.guaranteed_cpus),
     )
 
 
 def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> str:
-    """Return the picker as HTML: one radio button for each profile, with the first one selected.
+    """Return the profile picker as HTML, with one radio button per profile and the first selected.
 
-    The hub puts this HTML into its own form, which has a start button. A profile whose slug is in
-    `unavailable` cannot be chosen; the picker shows the reason given there.
+    JupyterHub inserts this HTML into its own form, which has a start button. Profiles whose slugs
+    are in `unavailable` cannot be chosen. Instead, the picker shows the reasons.
     """
     rows = []
     for number, profile in enumerate(profiles):
         identifier = escape(f"{FIELD}-{profile.slug}")
-        # With the focus on the default, a keyboard user only has to press Enter.
+        # Focus the default, so that keyboard users only have to press Enter.
         state = "" if number else " checked autofocus"
         reason = ""
         if profile.slug in unavailable:
@@ -157,16 +159,16 @@ def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> 
 def choose_profile(
     user_options: Any, profiles: Iterable[Profile], unavailable: Mapping[str, str]
 ) -> Profile:
-    """Return the profile that a form, a link or a REST request asks for; the default is the first.
+    """Return the profile that a form, link or REST request asks for; the default is the first one.
 
     Raises
     ------
     ValueError
-        If the request asks for anything else; the message is for the learner.
+        If the request is invalid. The message is for the learner.
     """
     known = {profile.slug: profile for profile in profiles}
     choices = ", ".join(slug for slug in known if slug not in unavailable)
-    # The message repeats the request in shortened form, because requests can have any length.
+    # Shorten the request in messages, because requests can have any length.
     if not isinstance(user_options, Mapping):
         raise ValueError(
             f"The options are {reprlib.repr(user_options)}, not an object with {FIELD!r} in it."
@@ -195,19 +197,20 @@ def apply_user_options(
     profiles: Iterable[Profile],
     unavailable: Mapping[str, str],
 ) -> None:
-    """Set up the spawner for the chosen profile, or refuse with HTTP 400 and a message.
+    """Configure the spawner for the chosen profile, or raise HTTP 400 with a message.
 
-    The hub calls this function as `c.Spawner.apply_user_options`, for forms, links and the REST API
-    alike.
+    JupyterHub calls this function as `c.Spawner.apply_user_options` for forms, links and REST
+    requests.
     """
     try:
         profile = choose_profile(user_options, profiles, unavailable)
     except ValueError as error:
-        # The hub stored the options before it called this function, and reuses them when a later
-        # request has none. Clear the options, so that one refusal does not cause the next.
+        # JupyterHub has already stored the options, and would reuse them for a later request
+        # without options. Clear the stored options, so that the later request does not fail because
+        # of this one.
         spawner.orm_spawner.user_options = None
         refusal = web.HTTPError(400, str(error))
-        refusal.jupyterhub_message = str(error)  # the message alone, for a page to show
+        refusal.jupyterhub_message = str(error)  # the message that pages show
         raise refusal from None
     for trait, value in traits_of(profile).items():
         setattr(spawner, trait, value)

@@ -1,9 +1,9 @@
-"""Limit the size of learners' homes on a file system with project quotas (XFS or ext4).
+"""Limit the size of home directories on a file system with project quotas (XFS or ext4).
 
-Each home belongs to a project, which is a number that new files in the home inherit. The file
-system counts and limits the space of each project. Sources: linux/fs.h (`fsxattr`), linux/quota.h
-(`if_dqblk`), linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2) and
-xfs_quota(8). The functions in this module need root's rights.
+Each home directory has a project ID, which new files in the directory inherit. The file system
+tracks and limits the disk space that each project uses. Sources: linux/fs.h (`fsxattr`),
+linux/quota.h (`if_dqblk`), linux/dqblk_xfs.h (`fs_quota_statv`) and the manual pages quotactl(2)
+and xfs_quota(8). The functions in this module require root privileges.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-FIRST = 1_000_000  # the first home's project; an operator's own projects are usually below it
+FIRST = 1_000_000  # the first home directory's project ID; operators' own IDs are usually lower
 
 GET, SET = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR
 FSXATTR = struct.Struct("=5I8x")  # flags, extsize, nextents, project, cowextsize
 INHERIT = 0x200  # FS_XFLAG_PROJINHERIT
 
-QUOTACTL_FD = 443  # the system call's number on every architecture, since Linux 5.14
+QUOTACTL_FD = 443  # the system call number on all architectures, since Linux 5.14
 SET_QUOTA = 0x800008 << 8 | 2  # Q_SETQUOTA for PRJQUOTA
 DQBLK = struct.Struct("=8QI4x")
 BLOCK_LIMITS = 1  # QIF_BLIMITS
 KIB = 1024  # bytes; the unit of limits
-GET_STATE = 0x5808 << 8 | 2  # Q_XGETQSTATV for PRJQUOTA; ext4 knows it, too
+GET_STATE = 0x5808 << 8 | 2  # Q_XGETQSTATV for PRJQUOTA; ext4 also supports this command
 STATV = struct.Struct("=bxH156x")  # version, flags
 STATV_VERSION = 1  # FS_QSTATV_VERSION1
 ENFORCED = 0x20  # FS_QUOTA_PDQ_ENFD
@@ -38,9 +38,9 @@ ENFORCED = 0x20  # FS_QUOTA_PDQ_ENFD
 
 @contextmanager
 def opened(path: Path | str, parent: int | None = None) -> Iterator[int]:
-    """Yield a descriptor of the file or folder; raise OSError if it is a symbolic link.
+    """Open a file or folder and yield its descriptor; raise OSError for a symbolic link.
 
-    A relative path starts at the folder with the descriptor `parent`.
+    A relative path is resolved in the folder with the descriptor `parent`.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, dir_fd=parent)
@@ -51,7 +51,7 @@ def opened(path: Path | str, parent: int | None = None) -> Iterator[int]:
 
 
 def project(path: Path) -> int:
-    """Return the project that a file or folder belongs to, or 0 for none."""
+    """Return a file or folder's project ID, or 0 if it has none."""
     with opened(path) as descriptor:
         return FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))[3]
 
@@ -69,7 +69,7 @@ def assign(path: Path | str, number: int, parent: int | None = None) -> None:
 def assign_all(folder: Path, number: int) -> None:
     """Assign a folder and everything in it to a project, as `xfs_quota`'s `project -s` does.
 
-    The owner's programs may be running, so a file can vanish, or a link can take its place.
+    The owner's programs may be running, so files can disappear or be replaced by links.
     """
     assign(folder, number)
     for _, folders, files, parent in os.fwalk(folder):
@@ -82,12 +82,12 @@ def assign_all(folder: Path, number: int) -> None:
 
 
 def quotactl(folder: Path, command: int, number: int, values: ctypes.Array[ctypes.c_char]) -> None:
-    """Run a command of quotactl_fd(2) for a project in the folder's file system.
+    """Run a quotactl_fd(2) command for a project in the folder's file system.
 
     Raises
     ------
     OSError
-        If the kernel or the file system has no project quotas, or they are off.
+        If the kernel or the file system does not support project quotas, or if they are off.
     """
     system = ctypes.CDLL(None, use_errno=True)
     with opened(folder) as descriptor:
@@ -96,13 +96,13 @@ def quotactl(folder: Path, command: int, number: int, values: ctypes.Array[ctype
 
 
 def limit(folder: Path, number: int, size: int) -> None:
-    """Limit the project in the folder's file system to `size` bytes; 0 removes the limit."""
+    """Limit a project in the folder's file system to `size` bytes; 0 removes the limit."""
     values = DQBLK.pack(size // KIB, 0, 0, 0, 0, 0, 0, 0, BLOCK_LIMITS)
     quotactl(folder, SET_QUOTA, number, ctypes.create_string_buffer(values, DQBLK.size))
 
 
 def check(folder: Path) -> None:
-    """Raise an OSError unless the folder's file system has project quotas, and enforces them."""
+    """Raise OSError unless the folder's file system enforces project quotas."""
     state = ctypes.create_string_buffer(STATV.pack(STATV_VERSION, 0), STATV.size)
     quotactl(folder, GET_STATE, 0, state)
     if not STATV.unpack(state)[1] & ENFORCED:
@@ -110,16 +110,18 @@ def check(folder: Path) -> None:
 
 
 def set_limit(folder: Path, others: list[Path], size: int) -> None:
-    """Limit the folder's project; give the folder its own project if it has none.
+    """Set the quota of the folder's project; assign the folder its own project if it has none.
 
-    `others` are the folders whose projects it must not share. Learners can change the project of
-    their own files (outside a user namespace), so this function checks every folder's project.
+    The folder must not share a project with any of the folders in `others`. Learners can change the
+    project of their own files (outside a user namespace), so this function checks every folder's
+    project.
     """
     taken = {project(other) for other in others if other != folder}
     number = project(folder)
     if number < FIRST or number in taken:
         number = next(number for number in count(FIRST) if number not in taken)
-    # ext4 refuses to assign files that exceed the project's limit, so first lift any old limit.
+    # Remove any old limit first, because ext4 refuses to assign files that exceed a project's
+    # limit.
     limit(folder, number, 0)
     assign_all(folder, number)
     limit(folder, number, size)
