@@ -18,7 +18,7 @@ from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 for success, 1 if a notebook was not stored, 2 for an error, 130 after Ctrl-C.
+    The exit code is 0 on success, 1 if a notebook was not stored, 2 on an error, 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
     try:
@@ -81,13 +81,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_execute(options: argparse.Namespace) -> int:
-    """Execute the named notebooks, or all of them if none is named."""
+    """Execute the given notebooks, or all notebooks if none are given."""
     paths = find_notebooks(options.notebooks, find(Path.cwd()))
     return 0 if all([renew(path, options.accept, options.kernel) for path in paths]) else 1
 
 
 def run_probe(options: argparse.Namespace) -> int:
-    """Write a probe into a cell's metadata."""
+    """Add a probe to a cell's metadata."""
     if not options.notebook.exists():
         raise NotebookError(f"there is no file {str(options.notebook)!r}")
     try:
@@ -102,7 +102,7 @@ def run_probe(options: argparse.Namespace) -> int:
             else (f"no cell of {label(options.notebook)} is")
         )
         raise NotebookError(f"{shown} shown as [{options.cell}]")
-    tags_of(cells[0])  # raises an error for malformed metadata, which would otherwise be lost
+    tags_of(cells[0])  # raise an error for malformed metadata instead of overwriting it
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

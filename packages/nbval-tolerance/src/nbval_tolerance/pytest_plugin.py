@@ -1,7 +1,7 @@
-"""The entry point, which adds the options and loads the plugin if it is turned on.
+"""pytest's entry point: add the options, and load the plugin if it is turned on.
 
-pytest loads this module in every session of an environment with this package, so the module imports
-nothing that takes time.
+If this package is installed, pytest loads this module in every session, so the module avoids slow
+imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REPLACED = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options, each of which has an equivalent in pytest's configuration file."""
+    """Add our options, which can also be set in pytest's configuration file."""
     group = parser.getgroup("nbval-tolerance", "Jupyter Notebook validation with tolerances")
 
     def add(name: str, about: str, kind: str = "bool", **how: object) -> None:
@@ -69,14 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def setting(config: pytest.Config, name: str) -> object:
-    """Return an option from the command line, or else from the configuration file."""
+    """Return an option's value from the command line or, failing that, the configuration file."""
     name = f"nbval_tolerance{'_' * bool(name)}{name}"
     given = getattr(config.known_args_namespace, name, None)
     return config.getini(name) if given is None else given
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path from the command line, or one relative to the configuration file."""
+    """Return a path option. Unless given on the command line, it is relative to the config file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent

@@ -1,4 +1,4 @@
-"""Find the variables that code may read or change. Pure functions of its syntax tree."""
+"""Find the variables that a syntax tree may read or change. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def made(tree: ast.AST) -> set[str]:
 
 
 def used(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that the code uses in one context."""
+    """Return the names that the code uses in one context, such as `ast.Load`."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if isinstance(node.ctx, context)}
 
@@ -27,7 +27,7 @@ def used(tree: ast.AST, context: type) -> set[str]:
 def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
     """Return the global variables that the code reads, and those to which it assigns.
 
-    Local names of functions and comprehensions are left out.
+    Local names in functions and comprehensions are excluded.
     """
     try:
         tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
@@ -67,7 +67,7 @@ def taken(tree: ast.Module) -> set[str]:
 
 
 def changed(tree: ast.AST) -> set[str]:
-    """Return the names that the code defines, and those whose value it may change."""
+    """Return the names that the code defines, and the variables whose values it may change."""
     _, found = scoped(tree)
     for node in ast.walk(tree):
         match node:
