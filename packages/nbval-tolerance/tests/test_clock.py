@@ -1,4 +1,4 @@
-"""A cell's source tells whether the cell reads the clock or may have read it."""
+"""Test how a cell's source shows whether the cell reads, or may have read, the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options do nothing unless given, have an equivalent setting, and are never silently ignored."""
+"""Test that options are off by default, have equivalent settings, and are never ignored."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_nbvals_choice_of_a_kernel_is_honoured(run, notebook, option):
 
 
 def test_the_entry_point_imports_nothing_heavy():
-    """Pytest loads the entry point in every session, even if nobody uses the plugin."""
+    """Pytest loads the entry point in every session, even if the plugin is not used."""
     code = (
         "import sys, pytest; before = set(sys.modules); import nbval_tolerance.pytest_plugin; "
         "print(*set(sys.modules) - before)"
