@@ -12,8 +12,8 @@ text", "new text"], …]` defines an edit. Each old text must occur exactly once
 code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw random numbers
 without a seed. These cells count neither as false alarms nor as catches.
 
-The script caches runs in the folder `--output`. It always repeats our tool's comparison of outputs,
-because that takes only seconds.
+The script caches runs in the folder `--output`. The comparison of our tool's outputs is always
+repeated, because it takes only seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test how a cell's source shows whether the cell reads, or may have read, the clock."""
+"""Test the detection of cells that read, or may have read, the clock."""
 
 from __future__ import annotations
 

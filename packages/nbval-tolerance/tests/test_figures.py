@@ -391,7 +391,7 @@ def with_faint_texts(ax):
     ax.tick_params(labelcolor="lightgray")
 
 
-# Maps each look to the options that draw it. The comparison must detect changed text in all looks.
+# Maps each look to the options that draw it. The comparison must detect changed text in every look.
 LOOKS = {
     **{
         style: {"style": style}

@@ -117,7 +117,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data=small.ipynb",
-            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too",
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: also add that",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-dir=",
@@ -214,7 +214,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
             for key in ("notebooks", "training", "skip", "environment")
             for empty in ("['']", "[' ']")
         ),
-        ("words = { loss = ['_'] }", "words.loss: '_' holds no letter"),
+        ("words = { loss = ['_'] }", "words.loss: '_' contains no letter"),
         ("words = { loss = ['hits'], accuracy = ['Hits'] }", "words: 'Hits' names loss and acc"),
         ("tolerances = { fit = { setting = [0, 1] } }", "tolerances.fit.setting: a setting is a c"),
         ("tolerances = { fit = { integer = [0, 1] } }", "tolerances.fit.integer: an integer must"),

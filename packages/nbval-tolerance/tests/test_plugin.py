@@ -1,4 +1,4 @@
-"""Test the plugin with small notebooks in a real kernel. They avoid TensorFlow, to save time."""
+"""Test the plugin with small notebooks in a real kernel, without TensorFlow, to save time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test detecting, from code, which cells train, what they show, and which use random numbers."""
+"""Test the detection of cells that train, show numbers or draw random numbers."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
             ["def a():\n    m.fit()\ndef b():\n    a()", "[b() for _ in range(3)]"],
             [UNTRAINED, FIT],
         ),
-        # The order of definitions does not matter. They may also be in the same cell, or
-        # coroutines.
+        # The order of definitions does not matter, and training functions may be coroutines.
         (["def train():\n    return m.fit()\nloss = train()", "print(1)"], [FIT, TRAINED]),
         (["def b():\n    a()\ndef a():\n    m.fit()", "b()"], [UNTRAINED, FIT]),
         (["def b():\n    a()", "def a():\n    m.fit()", "b()"], [UNTRAINED, UNTRAINED, FIT]),

@@ -1,4 +1,4 @@
-"""Test that comparing SVGs reports visible differences, and ignores those between any two runs."""
+"""Test that the comparison of SVGs reports visible changes and ignores what varies by run."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The exit code is 0 on success, 1 if a notebook was not stored, 2 on an error, 130 after Ctrl-C.
+    Return 0 on success, 1 if a notebook was not stored, 2 on an error, and 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
     try:
@@ -45,12 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what would change in their outputs, and store the outputs",
-        description="Run notebooks in fresh kernels, top to bottom. Show what would change in "
-        "their outputs, and store the new outputs once you accept them.",
-        epilog="If a notebook's new outputs match the stored ones, the stored ones are kept. If "
-        "the notebook fails, or if you do not accept its outputs, its file stays as it was, and "
-        "the exit code is 1.",
+        help="run notebooks, show how their outputs would change, and store the outputs",
+        description="Run notebooks in fresh kernels, from top to bottom. Show how the outputs would "
+        "change, and store the new outputs once you accept them.",
+        epilog="If a notebook's new outputs match the stored outputs, the stored outputs are "
+        "kept. If a notebook fails, or if you do not accept its outputs, its file is left "
+        "unchanged, and the exit code is 1.",
     )
     execute.add_argument(
         "notebooks",

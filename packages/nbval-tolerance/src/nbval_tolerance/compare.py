@@ -1,4 +1,4 @@
-"""Decide whether a new text matches the stored one. Pure functions, without pytest or Jupyter.
+"""Decide whether a new text matches the stored one. The functions are pure.
 
 A text is treated as a template with numbers in it. The template is compared exactly, and each
 number is compared according to its kind. Integers (counts, shapes, labels) must be equal. A float
@@ -60,14 +60,14 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. `make prove-regression` measured the tolerances on lessons
-# 06 to 09 with different thread counts and instruction sets, oneDNN on and off, XLA, no op
-# determinism, and other versions of Python and Matplotlib. The comment after each tolerance gives
-# the largest measured change. Most of the largest changes came from XLA, where Dropout drops
-# different units. Some tolerances are more than twice the value in their comment, because another
-# network, on another processor (AMD Zen), changed more: its training loss by 3.2% and its test loss
-# by 5.7%. The absolute part of a tolerance applies to numbers of order 1; `floor` reduces it for
-# small numbers.
+# Maps each kind of number to its (absolute, relative) tolerance. The tolerances were measured by
+# `make prove-regression` on lessons 06 to 09: with different thread counts and instruction sets,
+# with and without oneDNN, with XLA, without op determinism, and with other versions of Python and
+# Matplotlib. The comment after each tolerance gives the largest measured change. Most of the
+# largest changes came from XLA, where Dropout drops different units. Some tolerances are more than
+# twice the value in their comment, because another network, on another processor (AMD Zen), changed
+# more: its training loss by 3.2% and its test loss by 5.7%. The absolute part of a tolerance
+# applies to numbers of order 1; `floor` reduces it for small numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
         # Measured float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor.
@@ -143,19 +143,19 @@ class Rules:
         Kind of number, or the words before a number on its line -> minimum and maximum. The number
         is checked against that range, not against the stored value.
     result
-        The kind of number in the cell's result, such as `accuracy` for `model.score(x, y)`. This
-        kind applies if no word in the output names one. It is derived from the source code, and is
-        empty if the code does not reveal it.
+        The kind of the numbers in the output that no word names, such as `accuracy` for
+        `model.score(x, y)`. The kind is derived from the source code, and is empty if the code does
+        not reveal it.
     clock
         Whether the cell's code reads the clock. If true, every value that could be a time is
         treated as one measured during the run. If false, the code cannot have timed anything, so
-        durations are treated as data. If None, the words around a time decide.
+        durations are treated as data. If None, the words around a time decide whether it is data.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
         words match, regardless of case. A space also matches an underscore.
     tolerances
-        Tolerances that replace those in `TOLERANCES`. Their absolute part is not reduced for small
-        numbers.
+        Tolerances that replace those in `TOLERANCES`. The absolute part of such a tolerance is not
+        reduced for small numbers.
     skip
         MIME types that are not compared.
     """
@@ -186,7 +186,7 @@ class Rules:
 class Difference:
     """One difference between a new output and the stored one.
 
-    `about` is `text`, `number`, `figure` or `probe`. It determines how an author can allow the
+    `about` (`text`, `number`, `figure` or `probe`) determines how an author can allow the
     difference.
     """
 
@@ -259,7 +259,7 @@ class Comparison:
 
 
 def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> Comparison:
-    """Compare two texts as a reader sees them, line by line.
+    """Compare two texts line by line, as a reader sees them.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
         How strictly to compare.
     label
         A name for the text, such as the name of a probe. If no word in the text names a number's
-        kind, the words in the label determine it. The label may also contain keys of
+        kind, the words in the label determine the kind. The label may also contain keys of
         `rules.between`.
 
     Returns
@@ -277,7 +277,7 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
     Comparison
         The comparison, which has no differences if the texts match. White space matters only as a
         separator: NumPy pads columns to their widest entry and wraps long arrays, so one changed
-        digit can shift the rest. The ruled lines of tables are ignored. With `rules.exact`,
+        digit can shift the rest. Horizontal rules in tables are ignored. With `rules.exact`,
         everything matters except colours and trailing white space.
     """
     if rules.exact:
@@ -437,9 +437,10 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 
     After training, rounding can often change that digit. Before training, float32 rounding changes
     a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row. A
-    number with three digits or fewer is rarely close enough to a rounding boundary. A number
-    outside arrays and rows (`alone`) needs six digits if it has an exponent, as constants and
-    p-values do, or if its number of decimals has changed, which indicates a different format.
+    number with three or fewer digits is rarely close enough to a rounding boundary for that to
+    happen. For a number outside arrays and rows (`alone`), the result is false below six digits if
+    the number has an exponent, as constants and p-values do, or if its number of decimals has
+    changed, which indicates a different format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -484,7 +485,7 @@ def within(computed: str, key: str, between: tuple[float, float], line: int) -> 
     allowed = (high - low) / 2
     if low <= here <= high:
         moved = min(moved, allowed)
-    elif not moved > allowed:  # NaN, or a rounding error at the end of the range
+    elif not moved > allowed:  # NaN, or a rounding error at an end of the range
         moved = math.inf
     return Number(line, key, computed, computed, moved, allowed, between)
 
@@ -522,7 +523,7 @@ def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
 
 
 def numbers_of(text: str) -> list[re.Match]:
-    """Return a match for each compared number in a text, with a group `number`."""
+    """Return a regex match, with the group `number`, for each compared number in a text."""
     return [
         NUMBER.match(line.text, token.start)
         for line in lines_of(text)

@@ -14,8 +14,8 @@ from pathlib import Path
 from nbval_tolerance.compare import TOLERANCES, Phase
 
 TABLE = "nbval-tolerance"
-# The kinds of numbers that the table accepts. They do not distinguish between training data and
-# held-out data.
+# The kinds of numbers that the table accepts. These kinds do not distinguish between training data
+# and held-out data.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
 FIXED = {
     "setting": "a setting is a constant and must be equal",
@@ -42,7 +42,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Config:
-    """A project's settings. Each field corresponds to a key of the table, written with `-` for `_`.
+    """A project's settings. Each field corresponds to a key of the table, with `_` instead of `-`.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ def table_of(file: Path) -> object:
     Raises
     ------
     ConfigError
-        If the table has a similar but wrong name, under which it would be ignored.
+        If the table's name is misspelled, so that the table would be ignored.
     """
     content = read(file)
     tools = content.get("tool")
@@ -240,7 +240,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
         found[kind] = texts(listed, f"{where}.{kind}")
         for word in found[kind]:
             if not re.search(r"[^\W_]", word):
-                raise ConfigError(f"{where}.{kind}: {word!r} holds no letter, so it is not a word")
+                raise ConfigError(f"{where}.{kind}: {word!r} contains no letter or digit")
             if names.setdefault(word.casefold(), kind) != kind:
                 both = f"{names[word.casefold()]} and {kind}"
                 raise ConfigError(f"{where}: {word!r} names {both}; choose one")

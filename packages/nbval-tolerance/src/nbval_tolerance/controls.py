@@ -56,7 +56,7 @@ KNOWN = (
     f"{PREFIX}exact, {PREFIX}wider-KIND=FACTOR (KIND: {', '.join(KINDS)}), {PREFIX}no-figure, "
     f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}stderr, {PREFIX}seconds=N"
 )
-# Name of a tag -> the fields of `Rules` that it sets.
+# Maps each tag's name to the fields of `Rules` that the tag sets.
 FLAGS = {
     "exact": {"exact": True},
     "no-figure": {"figures": False},
@@ -74,14 +74,14 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's tags and comments that disable a check. The third is an old name for the second.
+# nbval's tags and comments that disable a check. The third pattern is an old name for the second.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """Tags or metadata are invalid. The message does not name the cell."""
+    """Tags or metadata are invalid; the message does not name the cell."""
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
@@ -178,7 +178,7 @@ def check_notebook(notebook: NotebookNode) -> None:
 
 
 def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return an error for each text cell with our tags or metadata, which need a code cell."""
+    """Return errors for text cells with our tags or metadata, which affect only code cells."""
     found = {}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -271,7 +271,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our part of a cell's or notebook's metadata, or nothing if it is malformed."""
+    """Return our entry in a cell's or notebook's metadata, or {} if the entry is malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 

@@ -78,7 +78,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
     print(f"changes {counted(len(changes), 'cell')}:", *changes, sep="\n\n")
     if accept or agreed():
         return store(computed, path, before, "stored")
-    print("\nNot written. To store them, run this again with --accept.")
+    print("\nNot written. To store the outputs, run the command again with --accept.")
     return False
 
 
@@ -91,7 +91,7 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Replace the new outputs and probe values with the stored ones, which come from one run."""
+    """Copy the stored outputs and probe values to the new notebook; they all come from one run."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
         alt.put(new)  # store the author's new alt texts, even for pictures that are not compared
@@ -156,7 +156,7 @@ def execute(
     Parameters
     ----------
     notebook
-        The notebook, which is changed in place. Its code cells get outputs, execution counts from 1
+        The notebook, which is changed in place. The code cells get outputs, execution counts from 1
         to n, hashes of their sources and the values of their probes. Nothing records who ran the
         notebook or when. The metadata of the notebook's kernel is kept.
     folder

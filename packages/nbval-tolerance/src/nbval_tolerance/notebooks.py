@@ -1,4 +1,4 @@
-"""Find the notebooks that a user names, and read their files."""
+"""Find and read the notebooks that a user names."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def parse(text: bytes) -> NotebookNode:
 def check(notebook: Mapping) -> None:
     """Raise `NotebookError` if a notebook's JSON lacks a part that this package needs.
 
-    nbformat's own schema is stricter. For example, it rejects notebooks with unknown keys or with a
-    kernel without a display name, although they run.
+    nbformat's own schema is stricter: it rejects, for example, notebooks with unknown keys or with
+    a kernel without a display name, although such notebooks run.
     """
     check_node(notebook, NOTEBOOK, "the notebook")
     check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")

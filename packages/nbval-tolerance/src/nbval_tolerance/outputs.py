@@ -37,7 +37,7 @@ EMBEDDED = re.compile(
 )
 # Matches a picture's plain-text representation, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-# The prefix of widgets' MIME types. Their data contain model ids that change with every run.
+# The prefix of widgets' MIME types, whose data contain model ids that change with every run.
 WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
@@ -89,11 +89,11 @@ def compare_outputs(
 ) -> Comparison:
     """Compare two lists of notebook outputs, in order.
 
-    Streams, results, displays and errors must come in the same order and with the same MIME types.
-    MIME types in `rules.skip`, and the view of a live widget that has another representation, are
-    ignored. The order of stdout and stderr is also ignored, because it is random. Texts, HTML (as a
-    reader sees it), JSON and pictures are compared by content. Content of any other type must be
-    present but is not compared.
+    Streams, results, displays and errors must appear in the same order and with the same MIME
+    types. MIME types in `rules.skip`, and the view of a live widget that has another
+    representation, are ignored. The order of stdout and stderr is also ignored, because it is
+    random. Texts, HTML (as a reader sees it), JSON and pictures are compared by content. Content of
+    any other type must be present but is not compared.
 
     Parameters
     ----------
@@ -166,14 +166,14 @@ def without_view(data: Mapping) -> dict:
 def compare_data(
     kind: str, stored: NotebookNode, computed: NotebookNode, rules: Rules
 ) -> Comparison:
-    """Compare two displays' data of one MIME type other than `text/plain`."""
+    """Compare the data that two displays have for a MIME type other than `text/plain`."""
     if kind in PICTURES:
         return compare_pictures(kind, stored[kind], computed[kind], rules)
     if kind not in ("text/html", "text/markdown"):
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text names the numbers better
+        rules = replace(rules, seeded=False)  # the plain text labels the numbers more clearly
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
@@ -312,7 +312,7 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # This also marks empty cells.
+            self.parts.append(" │ ")  # The bar also marks empty cells.
         elif tag == "img":  # Data URLs are not compared here, but other URLs must match.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PARTS = ("plugin", "report", "changed")
-# Options that cannot be combined with `--nbval-tolerance`, each with the reason.
+# Maps each option that cannot be combined with `--nbval-tolerance` to the reason.
 REPLACED = {
     "nbdime": "nbdime shows every difference, even those that a tolerance allows",
 }
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add(
         "nbval-tolerance-changed",
-        "leave out the notebooks that passed before with the same source, outputs, data and "
+        "skip the notebooks that have already passed with the same source, outputs, data and "
         "packages",
     )
     add(
@@ -76,7 +76,7 @@ def setting(config: pytest.Config, name: str) -> object:
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path option. Unless given on the command line, it is relative to the config file."""
+    """Return a path; one in the configuration file is relative to that file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent
@@ -115,7 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{need} the comparison: add --nbval-tolerance")
     if "--nbval-tolerance-data" in given and not setting(config, "changed"):
         raise pytest.UsageError(
-            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too"
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: also add that option"
         )
     if setting(config, "") and validates:
         for name, why in REPLACED.items():

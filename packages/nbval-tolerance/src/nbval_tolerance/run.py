@@ -2,9 +2,9 @@
 
 `execute`, which stores outputs, and the plugin, which compares them, both use this module, so
 stored and new outputs are produced in the same way. The cells are run by nbclient, because nbval's
-own loop ignores `clear_output` and display updates. That loop also runs cells without history, so
-`plt.plot(x);` shows what the semicolon should hide, and always waits 5 s for outputs, regardless of
-the options.
+own loop ignores `clear_output` and display updates. nbval's loop also runs cells without history,
+so `plt.plot(x);` shows what the semicolon should hide, and always waits 5 s for outputs, regardless
+of the options.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# Hide the log of nbclient and the kernel manager, because they also raise an exception for
-# everything that they log.
+# Hide the log of nbclient and the kernel manager: every logged problem also raises an exception.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -75,7 +74,7 @@ def chance_state(variables):
     """Return a string that changes when a random number is drawn or a variable is created.
 
     The kernel executes only the source of this function (see `STATE`), so the function must be
-    self-contained. It reads the libraries' global random generators and the generators in
+    self-contained. The function reads the libraries' global random generators and the generators in
     variables.
 
     Parameters
@@ -220,7 +219,7 @@ class Runner:
         self.process = self.client.km.provisioner.process
 
     def stop(self) -> None:
-        """Stop the kernel. Do nothing if it has already stopped or died."""
+        """Stop the kernel unless it has already stopped or died."""
         self.stack.close()
 
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
@@ -285,7 +284,7 @@ class Runner:
             If an expression terminates the kernel's process.
         """
         values = {}
-        for name, expression in expressions.items():  # one by one, to know which probe fails
+        for name, expression in expressions.items():  # one at a time, to know which probe fails
             reply, printed = self._ask(name, expression)
             if printed:
                 raise ProbeError(f"probe {name!r} prints: {printed[:200]!r}")

@@ -1,4 +1,4 @@
-"""Check that a notebook's stored outputs are a valid reference. Pure functions, without a kernel.
+"""Check that a notebook's stored outputs are a valid reference. Pure functions that need no kernel.
 
 The check takes milliseconds.
 """
@@ -273,7 +273,7 @@ def passing_problems(
 
 
 def alt_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield a complaint if the alternative texts in a cell's metadata are not in its figures."""
+    """Yield a complaint if the figures' alternative texts differ from those in the metadata."""
     if "alt" not in cell.metadata:
         return
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)

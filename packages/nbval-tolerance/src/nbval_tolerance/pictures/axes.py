@@ -16,14 +16,15 @@ BLOCK = 8  # The side of a block in pixels, about the size of a letter in a 10-p
 GRAIN = 6
 
 # Axes are detected by straight lines that differ in colour from the figure's background: spines,
-# grid lines, or every line of axes with a coloured background. These limits are in pixels.
+# grid lines, or all rows and columns of axes with a coloured background. The limits below are in
+# pixels.
 SPINE = 40  # The minimum length of such a line; no stroke of a letter is that long.
 GRID = 4  # The maximum width of a background-coloured grid line that crosses a spine or an area.
 TICK = 8  # How far two lines may stop short of or extend past their corner: one tick.
 LABELS = 16  # The maximum distance between the axes and the nearest labels.
 FULL = 0.8  # The minimum share of coloured pixels in a line of a coloured area with a grid.
 ROUND = 0.9  # A round shape covers less than this share of its bounding box. A circle covers 0.8.
-CELLS = 50_000  # Searching more marked cells of 2 by 2 pixels would take too long.
+CELLS = 50_000  # If more cells of 2 by 2 pixels are marked, a search would take too long.
 LINES, RECTANGLES = 500, 100  # Only the longest lines and largest rectangles are used.
 
 
@@ -41,7 +42,7 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels both on the left and below or above.
+    """Find axes: rectangles of long lines with ticks or labels on the left and above or below.
 
     A legend, a colour bar, a table and a frame around the figure have no ticks or labels on these
     sides. Two kinds of panels count as axes even without ticks and labels: those that share their
@@ -167,7 +168,7 @@ def reach(strip: np.ndarray) -> int:
 
 
 def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Return whether a coloured area has four corners. For a rectangle of lines, return true."""
+    """Return false for a coloured area without four corners, and true for other rectangles."""
     part = mask[top : bottom + 1, left : right + 1]
     corners = [
         part[y, x]

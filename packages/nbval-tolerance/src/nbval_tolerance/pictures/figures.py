@@ -16,9 +16,9 @@ dark themes.
 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
-pixels, a changed line style or small marker, a point far from its old place, and a changed short
-word inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also
-misses a changed word, thin line or small part. Print the numbers behind a figure, so that they are
+pixels, a changed line style or small marker, a point that moved far away, and a changed short word
+inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also misses
+a changed word, thin line or small part. Print the numbers behind a figure, so that they are
 compared as text.
 """
 
@@ -37,17 +37,17 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
 # The average number of levels, beyond `GRAIN`, by which a block's pixels may be outside the range
-# of their neighbours' colours. The value applies to black on white. The limit is lower for less
-# contrast. With four combinations of instruction set and thread count, the figures in lessons 02 to
-# 07 reached 1.4, except for figure 06-17, whose points move. The limit is also lower outside the
-# axes of a figure drawn before training, because that area contains only text: a 6 that becomes an
-# 8 reaches 3 at 100 dpi.
+# of their neighbours' colours. The limit applies to black on white, and is lower for less contrast.
+# With four combinations of instruction set and thread count, the figures in lessons 02 to 07
+# reached 1.4, except for figure 06-17, whose points move. The limit is also lower outside the axes
+# of a figure drawn before training, because that area contains only text: a 6 that becomes an 8
+# reaches 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
-FAINT = 32  # in levels; a lower contrast is treated as this one
+FAINT = 32  # the minimum contrast to assume, in levels
 
-# How far away, in pixels, to search for a match for a block. Matplotlib 3.10 draws the x label of
-# figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations of instruction
-# set and thread count, the band of figure 06-17 moved by 6 pixels.
+# The maximum distance, in pixels, at which to search for a block's match. Matplotlib 3.10 draws the
+# x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations of
+# instruction set and thread count, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
 # If a larger share of the blocks differs, the pictures are treated as unrelated, and the slow
@@ -61,20 +61,20 @@ SEARCHED = 1 / 2
 # text, the limit is lower for faint text. With two versions of Matplotlib, whose FreeType versions
 # draw strokes differently, all but one of the lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # The side of a block with surroundings: two letters are more distinctive than one.
+CONTEXT = 16  # A block with its surroundings fits two letters, which are more distinctive than one.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many adjacent blocks may differ. Inside the axes of a figure drawn after training, a point of
-# figure 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or
-# image changed 24 or more. With another version of Matplotlib, patches may be anywhere in the
-# figure: the boxes of figure 02-34 changed 5 blocks, and an added line changed 19.
+# figure 06-17 that moved past the mean line changed 12 blocks, and a changed curve, bar or image
+# changed 24 or more. With another version of Matplotlib, patches may be anywhere in the figure: the
+# boxes of figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
 # Matplotlib's resolution, in dpi, for a standard (non-retina) screen.
 SHOWN_DPI = 100
 
-# The maximum number of pixels in a picture. The largest picture in lessons 02 to 07 has a hundredth
-# of this number.
+# The maximum number of pixels in a picture. The largest picture in lessons 02 to 07 is a hundred
+# times smaller.
 PIXELS = 30_000_000
 
 
@@ -162,7 +162,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's position: the ninth of the picture that contains it, and coordinates."""
+    """Describe where a block is: a part of the picture, such as the upper left, and coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -211,7 +211,7 @@ def drawn_by(picture: Image.Image) -> str:
 
 
 def on_grounds(old: Image.Image, new: Image.Image) -> list[tuple[Image.Image, Image.Image]]:
-    """Return both pictures on white and, if either has transparent pixels, on black as well."""
+    """Return both pictures on white, and also on black if either has transparent pixels."""
     clear = not (is_opaque(old) and is_opaque(new))
     return [same_canvas(old, new, ground) for ground in ("white", "black")[: 1 + clear]]
 
@@ -243,7 +243,7 @@ Pair = tuple[Image.Image, Image.Image]
 def differences(
     old: Image.Image, new: Image.Image, *, trained: bool, wider: float
 ) -> list[tuple[np.ndarray, np.ndarray, Pair]]:
-    """Return how much each block differs on each background on which pictures are compared.
+    """Return how much each block differs, for each background on which pictures are compared.
 
     Returns
     -------
@@ -277,7 +277,7 @@ def excess_of(
     Parameters
     ----------
     old, new
-        RGB pictures of the same size, a whole number of blocks.
+        RGB pictures of the same size, which is a whole number of blocks.
     inside, beside
         Boolean arrays (rows, columns) of the blocks inside axes and outside them.
     moves, other
@@ -308,7 +308,7 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return how much blocks at the same place differ, in levels scaled to black on white.
+    """Return how much blocks differ without moving, in levels scaled to black-on-white contrast.
 
     `blocks` is an (n, 2) array of rows and columns.
     """

@@ -41,7 +41,7 @@ PLACES |= {"width", "height", "viewBox", "transform"}
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 TOKEN = re.compile(rf"(?P<colour>#(?:[0-9a-fA-F]{{6}}|[0-9a-fA-F]{{3}})\b)|(?P<number>{NUMBER})")
 FUNCTION = re.compile(r"(\w+)\s*\(([^)]*)\)")
-STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one line in absolute coordinates
+STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one polyline in absolute coordinates
 EMBEDDED = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
 
@@ -191,7 +191,7 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
         raise UnreadableError(f"it has {len(svg):,} characters")
     if "<!ENTITY" in svg:
         raise UnreadableError("it declares entities")
-    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
+    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in SVGs embedded in HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
     # The standard parser is safe, because the SVG declares no entities that could expand.
     builder = ElementTree.TreeBuilder(insert_comments=True)
@@ -262,7 +262,7 @@ class Drawing:
 
 
 def local(name: str) -> str:
-    """Return an element's or attribute's name without its namespace. For a comment, return ""."""
+    """Return an element's or attribute's name without namespace, or "" for a comment."""
     return name.rpartition("}")[2] if isinstance(name, str) else ""
 
 

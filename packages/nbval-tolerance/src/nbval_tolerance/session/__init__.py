@@ -1,1 +1,1 @@
-"""Extend a pytest session with test items that compare outputs, advice and reports."""
+"""Extend a pytest session with test items, advice and reports."""

@@ -1,4 +1,4 @@
-"""Skip unchanged notebooks that have already passed. This is for authors; CI runs all notebooks."""
+"""Skip unchanged notebooks that have already passed, to save authors time, but never in CI."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def wanted(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reject the option where it cannot work, such as in CI, and start recording results."""
+    """Reject the option if it cannot work, as in CI, and start to record which notebooks pass."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
@@ -104,7 +104,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
 
 
 class Outcomes:
-    """Records the notebooks whose tests all passed. With xdist, only the main process does this."""
+    """Records the notebooks whose tests all passed. With xdist, only the main process does so."""
 
     def __init__(self, config: pytest.Config):
         self.config = config

@@ -56,7 +56,7 @@ def check_folder(config: pytest.Config) -> None:
 
 
 def check_patterns(config: pytest.Config) -> None:
-    """Reject a `--nbval-sanitize-with` file that is unreadable, malformed or without effect."""
+    """Reject a `--nbval-sanitize-with` file that is unreadable, malformed or ineffective."""
     name = config.option.nbval_sanitize_with or config.option.sanitize_with
     if not name:
         return

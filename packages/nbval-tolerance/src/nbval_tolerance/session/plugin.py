@@ -178,7 +178,7 @@ class StoredState(pytest.Item):
         return f"{self.path.name}: {excinfo.value}"
 
     def reportinfo(self):
-        """Return the notebook as the location."""
+        """Return the notebook as the test item's location."""
         return self.path, 0, f"{self.path.name}::{self.name}"
 
 
@@ -187,7 +187,7 @@ class CellError(Exception):
 
 
 class CannotRunError(CellError):
-    """A cell cannot be run to completion, or an earlier cell cannot."""
+    """A cell, or a cell before it, cannot be run to completion."""
 
 
 class Cell(IPyNbCell):

@@ -1,4 +1,4 @@
-"""Report the share of its tolerance that each cell used, and write pictures of differences.
+"""Report how much of its tolerance each cell used, and write pictures of differences.
 
 JUnit reports include these shares.
 """
@@ -89,7 +89,7 @@ def temporary() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """List the share of its tolerance that each compared cell used, if requested."""
+    """If requested, list how much of its tolerance each compared cell used."""
     if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")

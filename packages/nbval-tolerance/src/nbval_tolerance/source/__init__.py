@@ -33,9 +33,9 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
     """Return the phase of each code cell, in order.
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
-    the first such cell are `TRAINED`. Before it, the first cell that runs a solver and the cells
-    that follow are `FITTED`. Closed-form estimators and hand-written training steps in NumPy vary
-    only by rounding, so they do not change the phase.
+    the first training cell are `TRAINED`. Before the first training cell, the first cell that runs
+    a solver and all later cells are `FITTED`. Closed-form estimators and hand-written training
+    steps in NumPy vary only by rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -56,7 +56,7 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     -------
     list
         Kinds of numbers, such as `accuracy` for `model.score(x, y)`, or `duration` and `id` for
-        values that depend on the run. A string is empty if the source reveals no kind or several
+        values that depend on the run. An entry is empty if the source reveals no kind or several
         kinds.
     """
     kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
@@ -86,9 +86,9 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 def uses(notebook: NotebookNode) -> list[set[int]]:
     """Return, for each code cell, its number and the numbers of the cells whose variables it uses.
 
-    A variable belongs to the cell that assigned it, to the cells that may have changed it
-    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells whose variables it was computed
-    from.
+    A variable belongs to the cell that assigned it, to the cells that may have changed it (`x[0] =
+    1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
+    computed.
     """
     found: list[set[int]] = []
     made_in: dict[str, set[int]] = {}

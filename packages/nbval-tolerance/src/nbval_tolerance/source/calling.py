@@ -114,7 +114,7 @@ class Caller(ABC):
     def begin(self) -> None:
         """Start reading the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # the parts of a training step in this loop
+        self.steps: set[str] = set()  # the parts of a training step found in this loop
         self.returned: list[Value] = []
         self.entered: list[str] = []  # The functions being read.
         self.results: dict = {}  # The cached results of the functions that the cell has called.
@@ -123,7 +123,7 @@ class Caller(ABC):
 
     @abstractmethod
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and record what it does."""
+        """Return the possible values of an expression, and record what it does."""
 
     @abstractmethod
     def block(self, statements: Iterable[ast.stmt]) -> None:
@@ -131,7 +131,7 @@ class Caller(ABC):
 
     @abstractmethod
     def put(self, target: ast.expr, value: Value) -> None:
-        """Put a value into a container."""
+        """Add a value to a container."""
 
     def reach(self, phase: Phase | None) -> None:
         """Record that the cell trains a network, or fits another model."""
@@ -148,7 +148,7 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return all attributes of a notebook's class or instance, including inherited ones."""
+        """Return all attributes, including inherited ones, of a class defined in the notebook."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
@@ -245,7 +245,7 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names, but the bases of any instance of a notebook's class."""
+        """Return the names of objects, replacing instances of notebook classes by their bases."""
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -318,7 +318,7 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models. Its kind is determined by `scoring` or by the models."""
+        """Return the score of models. The score's kind is determined by `scoring` or the models."""
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}

@@ -17,7 +17,7 @@ from nbval_tolerance.source.values import UNKNOWN, is_object
 
 @dataclass(frozen=True)
 class Call:
-    """The information that is known about a call.
+    """Describes a call in a notebook's code.
 
     Attributes
     ----------
@@ -173,7 +173,7 @@ def scoring_of(node: ast.AST) -> str:
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the last name in an expression for a variable, function or method."""
+    """Return the final name in an expression that denotes a variable, function or method."""
     match node:
         case ast.Attribute():
             return node.attr
@@ -197,5 +197,5 @@ def is_none(node: ast.expr) -> bool:
 
 
 def is_named(node: ast.expr, names: tuple[str, ...]) -> bool:
-    """Return whether `names` contains the called function's final component or dotted name."""
+    """Return whether `names` lists a called function by its final component or dotted name."""
     return bool(names) and any(f".{ast.unparse(node)}".endswith(f".{name}") for name in names)

@@ -1,4 +1,4 @@
-"""Detect from a cell's source whether it might have read the clock. If in doubt, assume so.
+"""Detect whether a cell's source might have read the clock, assuming so when in doubt.
 
 Pure functions.
 """
@@ -24,8 +24,8 @@ CLOCKLESS = listed(
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
-# Names of attributes and functions that read the clock or a file's timestamp, run another program
-# or unanalysed code, or may print a duration. They match on any object.
+# Matches names, on any object, of attributes and functions that read the clock or a file's
+# timestamp, run another program or unanalysed code, or may print a duration.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"

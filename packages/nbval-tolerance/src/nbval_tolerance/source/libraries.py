@@ -156,7 +156,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name with its canonical prefix; Keras has several prefixes."""
+    """Return a dotted name with a canonical library prefix; Keras, for example, has several."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 
@@ -178,7 +178,7 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` if the named call returns one; otherwise an empty string."""
+    """Return `duration` or `id` if the named call returns one, or else an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
@@ -218,7 +218,7 @@ def effort(names: Set[str]) -> Phase | None:
 
 @dataclass(frozen=True)
 class Chance:
-    """Calls whose result differs from run to run.
+    """Calls whose results differ from run to run.
 
     Attributes
     ----------

@@ -200,7 +200,7 @@ class Reader(Caller):
                     self.bind(each, items[position] if exact else value.each)
 
     def put(self, target: ast.expr, value: Value) -> None:
-        """Put a value into a container."""
+        """Add a value to a container."""
         if isinstance(target, ast.Name | ast.Attribute):
             old = self.value(target)
             items = (union((*old.items, value)) if old.items else value,)
@@ -209,7 +209,7 @@ class Reader(Caller):
     # Expressions
 
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and record what it does."""
+        """Return the possible values of an expression, and record what it does."""
         self.left -= 1
         method = getattr(self, f"_value_{type(node).__name__.lower()}", None)
         if method and self.left > 0:
@@ -234,7 +234,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return what a called expression may be. Its name reveals only the kind of its result."""
+        """Return what a called expression may be. The name only reveals the kind of the result."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING

@@ -32,7 +32,7 @@ class Value:
 
     @property
     def all(self) -> frozenset[str]:
-        """The names of the value and of everything in it."""
+        """The names of the value and of all values in it."""
         return self.names.union(*(item.all for item in self.items or ()))
 
     @property
@@ -104,7 +104,7 @@ def imported(name: str) -> Value:
 
 
 def told_by(identifier: str, value: Value) -> Value:
-    """Return a value. If it is unknown, return a number of the kind that `identifier` indicates."""
+    """Return the value, or, if unknown, a number of the kind that the identifier indicates."""
     unknown = value.names and all(name.startswith(UNKNOWN) for name in value.names)
     if unknown and value.items is None and (kind := libraries.kind_of(identifier)):
         return number(kind)

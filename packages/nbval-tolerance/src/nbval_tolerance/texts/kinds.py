@@ -112,7 +112,7 @@ def phrase(words: str) -> str:
 
 
 def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str:
-    """Return the kind of a number from the text around it.
+    """Determine the kind of a number from the text around it.
 
     Parameters
     ----------
@@ -146,14 +146,14 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
 
 
 def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:
-    """Return the kind that a word on the number's line, in a table header or in the label names."""
+    """Return the kind named by a word on the number's line, in a table header or in the label."""
     kind = nearest_word(line, line, token, named.words)
     if kind:
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, whose word names the next
-    # number.
+    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, where the word names the
+    # next number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -171,7 +171,7 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 
 
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
-    """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
+    """Return the kind named by the last word before a number, as in `accuracy: 0.93`.
 
     `text` is the number's line, or a table header above it. In a table header, words above the
     number's column take precedence over words above the row names and over a word before several
@@ -184,7 +184,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # if no other column has results, the columns may be models, with and without dropout
+    ):  # if no other column has results, columns may be models with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(

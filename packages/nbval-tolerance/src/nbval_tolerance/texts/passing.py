@@ -1,8 +1,8 @@
 """Find the parts of a line that are ignored: ids, clock times and durations of the run.
 
 A line is split into tokens. The text around a token determines its meaning: the same `3.2 s` is a
-duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. Pure functions of
-one line and the lines around it.
+duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. The functions are
+pure, and take one line and the lines around it.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def tokens_of(
     line
         One line of text, or the lines of one array.
     above
-        The lines above `line` that may be the head of a table, from top to bottom.
+        The lines above `line` that may be table headers, from top to bottom.
     around
         The lines before and after `line`. A time is data if one of these lines has a time at the
         same position.
@@ -349,8 +349,8 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
     Whether a duration belongs to the run depends on the words between the previous duration and
     this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
     treated like the previous one. A weak word (`training`, `in`) does not count for days, or if
-    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without any
-    such word is data, unless the code reads the clock.
+    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without a
+    strong or weak word is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]

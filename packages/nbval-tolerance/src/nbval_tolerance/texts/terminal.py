@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
 FARTHEST = 2000  # The maximum rows or columns per move: a real terminal stops at its edge.
-# Maps codes to the attribute that they set, if several codes set it, as for colours.
+# Maps each code to its attribute, for attributes that several codes set, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
@@ -49,7 +49,8 @@ def rendered(text: str) -> str:
 def last_frame(text: str) -> str:
     """Return the text to store, which looks like `text` but contains no earlier frames.
 
-    The visible text keeps its colours. `rendered` returns the same text for both.
+    The visible text keeps its colours. `rendered` returns the same text for the argument and the
+    result.
     """
     if not is_moved(text):
         return text
