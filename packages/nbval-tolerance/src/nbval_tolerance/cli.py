@@ -1,4 +1,4 @@
-"""The `nbval-tolerance` command, which stores outputs and adds probes."""
+"""Implement the `nbval-tolerance` command, which stores outputs and adds probes."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
     execute = commands.add_parser(
         "execute",
         help="run notebooks, show how their outputs would change, and store the outputs",
-        description="Run notebooks in fresh kernels, from top to bottom. Show how the outputs would "
-        "change, and store the new outputs once you accept them.",
+        description="Run notebooks in fresh kernels, from top to bottom. Show how the outputs "
+        "would change, and store the new outputs once you accept them.",
         epilog="If a notebook's new outputs match the stored outputs, the stored outputs are "
         "kept. If a notebook fails, or if you do not accept its outputs, its file is left "
         "unchanged, and the exit code is 1.",

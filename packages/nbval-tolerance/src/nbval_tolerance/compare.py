@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Phase(Enum):
-    """The position of a cell relative to the training in its notebook."""
+    """Whether a cell comes before, during or after the training in its notebook."""
 
     UNTRAINED = "before any training"
     FITTED = "after fitting a model other than a network"
@@ -128,7 +128,7 @@ class Rules:
     Attributes
     ----------
     phase
-        The position of the cell relative to the training in its notebook.
+        Whether the cell comes before, during or after the training in its notebook.
     exact
         Whether the output must be identical, including every digit and all times.
     wider

@@ -89,12 +89,12 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings of the nearest `pyproject.toml` that has our table, or the defaults.
+    """Return the settings in the nearest `pyproject.toml` that has our table, or the defaults.
 
     Parameters
     ----------
     start
-        The absolute path of the notebook or its folder.
+        The absolute path of the notebook or of its folder.
 
     Raises
     ------

@@ -44,7 +44,7 @@ LENIENT = f"the tag {STDERR!r} does nothing: it is for projects that set `strict
 
 
 def source_hash(cell: NotebookNode) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of a cell's source and probes.
+    """Return the first 16 hexadecimal digits of the SHA-256 hash of a cell's source and probes.
 
     Line endings, and white space at the end of the source, are ignored, because editors and
     formatters change them without affecting any output.

@@ -217,7 +217,7 @@ def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
     left = set(map(tuple, np.argwhere(marked).tolist()))
     while left:
         patch = [left.pop()]
-        for row, column in patch:  # the list grows during the loop
+        for row, column in patch:  # the loop extends this list
             around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & left
             left -= around
             patch += around

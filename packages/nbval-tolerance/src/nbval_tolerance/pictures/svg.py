@@ -158,7 +158,7 @@ def compare_shapes(
 
 
 def described(shape: Shape | None) -> str:
-    """Describe a shape and its place for a message."""
+    """Describe a shape and its location for a message."""
     if shape is None:
         return "nothing"
     return f"<{shape.tag}>" + (f" in {shape.where!r}" if shape.where else "")

@@ -35,7 +35,7 @@ def advice(
     kinds
         What differs, as returned by `kinds_of`.
     strict
-        Whether the project is strict. In that case, nbval's own tags need a reason.
+        Whether the project is strict. In a strict project, nbval's own tags need a reason.
     """
     near = [draw for draw in draws if draw.cell in used]
     causes = near if kinds == {"text"} else draws
@@ -54,13 +54,13 @@ def advice(
 
 
 def cause(draw: Draw) -> str:
-    """Describe a draw in a sentence."""
+    """Return a sentence that describes a draw."""
     does = "and nothing before it sets a seed" if draw.seed else "which cannot be seeded"
     return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
 
 
 def remedy(kinds: Set[str], strict: bool) -> str:
-    """Describe how to allow random differences."""
+    """Return advice on how to allow random differences of these kinds."""
     if "text" in kinds:  # 'regression:unseeded' still compares text
         return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
     named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}

@@ -110,9 +110,9 @@ def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]
 def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether that cell or an earlier one may have read the clock.
 
-    False means that, according to the source, no cell up to this one reads the clock, is timed,
-    trains or fits a model (which may print a duration), runs other programs, or uses an unknown
-    module. Libraries' log lines, such as TensorFlow's on stderr, are disregarded.
+    False means that, according to the source, no cell so far reads the clock, is timed, trains or
+    fits a model (which may print a duration), runs other programs, or uses an unknown module.
+    Libraries' log lines, such as TensorFlow's on stderr, are disregarded.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))

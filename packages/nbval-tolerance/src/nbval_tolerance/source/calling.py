@@ -308,7 +308,7 @@ class Caller(ABC):
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object also counts
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # includes loss objects
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING

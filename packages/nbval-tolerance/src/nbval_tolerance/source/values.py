@@ -52,7 +52,7 @@ ANYTHING = Value(frozenset({UNKNOWN}))
 
 
 def named(*names: str) -> Value:
-    """Return a value with these names."""
+    """Return a value with the given names."""
     return Value(frozenset(names))
 
 

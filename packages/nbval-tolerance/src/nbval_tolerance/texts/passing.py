@@ -47,11 +47,11 @@ class Token:
         return self.what not in ("number", "time")
 
 
-# ---- Ids and addresses: the group `id`, or the whole match.
+# ---- Ids and addresses. The token is the group `id` or, without one, the whole match.
 
-PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
+PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path, from its start
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
-RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
+RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a `tempfile` name with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
 # Each entry contains the type of token, strings at least one of which occurs in any matching line,
 # and the pattern.
@@ -256,7 +256,7 @@ PHYSICAL = re.compile(
       | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
 )
-# A duration without a unit.
+# Matches a duration without a unit.
 UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
@@ -293,7 +293,7 @@ def tokens_of(
     if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
     found: list[Token] = []
-    taken = bytearray(len(line))  # a number inside an ignored part does not count
+    taken = bytearray(len(line))  # to skip numbers inside ignored parts
     for token in (*candidates(line, above, around, clock), *map(number, NUMBER.finditer(line))):
         if not any(taken[token.start : token.end]):
             taken[token.start : token.end] = b"x" * (token.end - token.start)
@@ -348,9 +348,9 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 
     Whether a duration belongs to the run depends on the words between the previous duration and
     this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
-    treated like the previous one. A weak word (`training`, `in`) does not count for days, or if
-    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without a
-    strong or weak word is data, unless the code reads the clock.
+    treated like the previous one. A weak word (`training`, `in`) is ignored if the duration is in
+    days, or if another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration
+    without a strong or weak word is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
@@ -374,7 +374,7 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date: times of the run, and data.
+    """Yield the times of day in a line, with or without a date, as times of the run or as data.
 
     A time at the start of a log line, or one written in words, belongs to the run. A time may
     belong to the run if it stands alone, follows a word such as `saved at`, or has fractions of a
