@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
 
 
 def check(path: Path, edits: dict) -> Iterator[str]:
-    """Yield a line for each text that does not occur exactly once in the notebook's code."""
+    """Yield a message for each old text that does not occur exactly once in the notebook's code."""
     code = "\0".join(cell.source for cell in cells(nbformat.read(path, as_version=4)))
     for name, changes in edits.items():
         for text, _ in changes if name != "random" else []:

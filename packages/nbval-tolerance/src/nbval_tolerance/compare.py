@@ -438,9 +438,9 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
     After training, rounding can often change that digit. Before training, float32 rounding changes
     a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row. A
     number with three or fewer digits is rarely close enough to a rounding boundary for that to
-    happen. For a number outside arrays and rows (`alone`), the result is false below six digits if
-    the number has an exponent, as constants and p-values do, or if its number of decimals has
-    changed, which indicates a different format.
+    happen. A number outside arrays and rows (`alone`) must have at least six digits if it has an
+    exponent, as constants and p-values do, or if its number of decimals has changed, which
+    indicates a different format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()

@@ -234,7 +234,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return the possible values of a called expression, regardless of what its name suggests."""
+        """Return the possible values of a called expression, whose name says nothing about them."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING

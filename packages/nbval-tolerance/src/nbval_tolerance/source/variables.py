@@ -14,7 +14,7 @@ def read(tree: ast.AST) -> set[str]:
 
 
 def made(tree: ast.AST) -> set[str]:
-    """Return the names to which the code assigns."""
+    """Return the names that the code assigns."""
     return used(tree, ast.Store)
 
 
@@ -25,7 +25,7 @@ def used(tree: ast.AST, context: type) -> set[str]:
 
 
 def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the global variables that the code reads, and those to which it assigns.
+    """Return the global variables that the code reads, and those that it assigns.
 
     Local names in functions and comprehensions are excluded.
     """
@@ -46,7 +46,7 @@ def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def taken(tree: ast.Module) -> set[str]:
-    """Return the variables that the code reads without having assigned them before.
+    """Return the variables that the code reads without assigning them first.
 
     A variable that is assigned in a branch or a loop still counts as taken, because the assignment
     may not run.

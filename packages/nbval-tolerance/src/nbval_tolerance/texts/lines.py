@@ -79,7 +79,7 @@ class Line:
 
     @cached_property
     def rows(self) -> dict[int, float]:
-        """The largest magnitude of the line's floats, by their number of decimals."""
+        """Maps each number of decimals to the largest magnitude among the line's floats that have it."""
         found: dict[int, float] = {}
         for token in self.compared:
             if token.what == "number" and not is_integer(token.text):
@@ -93,7 +93,7 @@ class Line:
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Return whether a number is neither in an array nor after another one in a table row."""
+        """Return whether a number is outside arrays and does not follow another in a table row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])
