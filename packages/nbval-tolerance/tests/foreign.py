@@ -5,12 +5,12 @@
 FOLDER contains executed notebooks and the files that they read. The script first re-runs each
 notebook unchanged. Any cell that fails is a false alarm. The script then runs each notebook with
 careless edits to its code. An edit is caught if it makes a passing cell fail. Plain nbval and
-nbmake are tested on the same notebooks and edits.
+nbmake are evaluated on the same notebooks and edits.
 
-The edits are listed in a TOML file with a table for each notebook. In a table, `name = [["old
-text", "new text"], …]` defines an edit. Each old text must occur exactly once in the notebook's
-code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw random numbers
-without a seed. These cells count neither as false alarms nor as catches.
+The edits are listed in a TOML file with a table for each notebook. In a table,
+`name = [["old text", "new text"], …]` defines an edit. Each old text must occur exactly once in the
+notebook's code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw
+random numbers without a seed. These cells count neither as false alarms nor as catches.
 
 The script caches runs in the folder `--output`. The comparison of our tool's outputs is always
 repeated, because it takes only seconds.

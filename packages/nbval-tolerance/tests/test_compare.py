@@ -64,7 +64,7 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
     ("stored", "computed"),
     [
         ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32 number
-        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads numbers to the widest one.
+        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads numbers to the widest one
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
         ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside arrays, this is a constant
         ("-1.234567e-05", "-1.234568e-05"),

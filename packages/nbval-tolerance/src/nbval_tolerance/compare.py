@@ -77,10 +77,10 @@ TOLERANCES = {
         "percentage": (2e-6, 2e-5),
         "float": (2e-6, 2e-5),
     },
-    # The tolerances after fitting are 50 times the untrained ones. In tests/measure_estimators.py,
-    # coefficients changed by 26 times the untrained tolerance in linear algebra on float32 data, by
-    # 3 times in solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the
-    # untrained tolerance.
+    # The tolerances after fitting are 50 times those before training. In
+    # tests/measure_estimators.py, coefficients changed by 26 times the untrained tolerance in
+    # linear algebra on float32 data, by 3 times in solvers on float64 data, and by 87 times in
+    # LinearSVC. Scores stayed within the untrained tolerance.
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
         "accuracy": (1e-6, 0.0),

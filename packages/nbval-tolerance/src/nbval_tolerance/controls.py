@@ -324,7 +324,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return the tags and comments of a cell that match `of`, one of the patterns above."""
+    """Return a cell's tags and comments that match `of`, one of the patterns above."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -96,7 +96,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Reject command-line options that would have no effect.
 
-    Settings in the configuration file are ignored until the comparison is turned on.
+    Settings in the configuration file are ignored unless the comparison is turned on.
     """
     options = config.known_args_namespace
     given = {

@@ -362,7 +362,7 @@ class Runner:
             return f"The kernel's process ended (exit code {code})."
         what = f"The kernel's process was ended by {signal.Signals(-code).name}."
         if code == -signal.SIGKILL:
-            what += " Unless someone killed it, the machine ran out of memory."
+            what += " Unless someone killed it, the host ran out of memory."
         return what
 
     # nbval's coverage measurement needs the following members.

@@ -287,9 +287,9 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 def readable(output: NotebookNode) -> str:
     """Return the text that readers see in an output, from all of its representations.
 
-    If a display has other representations, plain text that only names an object, such as `<Styler
-    at 0x7f…>`, is not shown. Any other plain text next to a picture is intended for readers who
-    cannot see the picture.
+    If a display has other representations, plain text that only names an object, such as
+    `<Styler at 0x7f…>`, is not shown. Any other plain text next to a picture is intended for
+    readers who cannot see the picture.
     """
     data = output.get("data", {})
     named = len(data) > 1 and text_of(output).startswith("<")

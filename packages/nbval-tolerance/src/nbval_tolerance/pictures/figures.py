@@ -334,7 +334,7 @@ def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is outside the range of colours around it in `other`.
+    """Return how far each pixel of `one` is outside the range of colours nearby in `other`.
 
     The arguments are (n, 10, 10, 3) arrays of blocks with a border of one pixel. The result is an
     (n, 8, 8) array of values from 0 to 255.

@@ -26,7 +26,7 @@ LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython does not show the value of such a cell
+QUIET = re.compile(r";\s*(?:#.*)?\Z")  # a final semicolon makes IPython hide the cell's value
 
 
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
@@ -86,8 +86,8 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 def uses(notebook: NotebookNode) -> list[set[int]]:
     """Return, for each code cell, its number and the numbers of the cells whose variables it uses.
 
-    A variable belongs to the cell that assigned it, to the cells that may have changed it (`x[0] =
-    1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
+    A variable belongs to the cell that assigned it, to the cells that may have changed it
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
     computed.
     """
     found: list[set[int]] = []

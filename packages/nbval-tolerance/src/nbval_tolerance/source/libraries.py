@@ -131,7 +131,7 @@ PARTS = listed(
     "best_estimator_ estimator estimator_ estimators_ model named_estimators_ named_steps steps"
 )
 
-# Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
+# Maps kinds to the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
     # These words name settings and log densities rather than a model's results.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"

@@ -18,11 +18,11 @@ class Value:
     Attributes
     ----------
     names
-        The names that the value may have: a dotted name, as in `libraries`; `def f 3` and `class
-        Net` for functions and classes of the notebook, and `class Net()` for an object; `=accuracy`
-        for numbers of a kind; `?` for anything, and `?:helpers.train` for something from an unknown
-        module. Empty for a value that cannot vary between machines: a text, an integer or a
-        constant.
+        The names that the value may have: a dotted name, as in `libraries`; `def f 3` and
+        `class Net` for functions and classes of the notebook, and `class Net()` for an object;
+        `=accuracy` for numbers of a kind; `?` for anything, and `?:helpers.train` for something
+        from an unknown module. Empty for a value that cannot vary between machines: a text, an
+        integer or a constant.
     items
         The values in a container. A single item may represent many.
     """

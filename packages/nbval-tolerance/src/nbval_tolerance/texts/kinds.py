@@ -61,8 +61,8 @@ WORDS = re.compile(
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
 OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
-# If this pattern follows a number, the number labels the numbers after it, as in `dropout 0.5:
-# accuracy 0.93` or `{0.1: 0.93}`.
+# If this pattern follows a number, the number labels the numbers after it, as in `{0.1: 0.93}` or
+# `dropout 0.5: accuracy 0.93`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 
@@ -235,9 +235,9 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
     """Return whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
 
-    The word names the first number after it and, if that number is in brackets, as in `Adam(1e-3,
-    0.9)`, the other numbers in the same brackets. In a table header, the word names the first
-    number in its column.
+    The word names the first number after it and, if that number is in brackets, as in
+    `Adam(1e-3, 0.9)`, the other numbers in the same brackets. In a table header, the word names the
+    first number in its column.
     """
     if text is not line:
         if end != token.end:  # the column was found by counting cells

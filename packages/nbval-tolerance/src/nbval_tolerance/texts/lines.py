@@ -79,7 +79,7 @@ class Line:
 
     @cached_property
     def rows(self) -> dict[int, float]:
-        """Maps each number of decimals to the largest magnitude among the line's floats that have it."""
+        """The largest magnitude of the line's floats, keyed by number of decimals."""
         found: dict[int, float] = {}
         for token in self.compared:
             if token.what == "number" and not is_integer(token.text):

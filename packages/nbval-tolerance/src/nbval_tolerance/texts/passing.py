@@ -344,7 +344,7 @@ def part(match: re.Match, what: str) -> Token:
 
 
 def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
-    """Yield the durations of the run in a line.
+    """Yield the durations in a line that were measured during the run.
 
     Whether a duration belongs to the run depends on the words between the previous duration and
     this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-# An escape sequence: one that ends in a letter (CSI), a title or link (OSC), or any other.
+# Matches an escape sequence: one that ends in a letter (CSI), a title or link (OSC), or another.
 ESCAPE = (
     r"\x1b\[ (?P<values> [0-9;?]* ) [\ -/]* (?P<command> [@-~] )"
     r" | \x1b\] [^\x07\x1b]* (?: \x07 | \x1b\\ ) | \x1b [()] [0-9A-Za-z]"
