@@ -185,7 +185,7 @@ from sklearn.tree import DecisionTreeClassifier
         ("import xgboost as xgb\nxgb.XGBClassifier().fit(x, y)", FITTED),
         ("import xgboost as xgb\nxgb.train(params, data)", FITTED),
         ("import lightgbm as lgb\nlgb.LGBMRegressor().fit(x, y)", FITTED),
-        # A class from an unknown library is imported without, then with, a deep-learning library.
+        # The class's library is unknown. Only the second notebook imports a deep-learning library.
         ("import sklearn\nfrom mine import Model\nModel().fit(x)", FITTED),
         ("import sklearn, torch\nfrom mine import Model\nModel().fit(x)", FIT),
         # Rounding errors do not grow in hand-written NumPy code.

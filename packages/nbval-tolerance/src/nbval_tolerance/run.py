@@ -294,7 +294,7 @@ class Runner:
         return values
 
     def evaluate_twice(self, expressions: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of expressions as `evaluate` does, and check for side effects.
+        """Like `evaluate`, return the values of expressions, but also check for side effects.
 
         Raises
         ------

@@ -104,7 +104,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
 
 
 class Outcomes:
-    """Records the notebooks whose tests all passed. With xdist, only the main process does so."""
+    """Records, in xdist's main process only, the notebooks whose tests all passed."""
 
     def __init__(self, config: pytest.Config):
         self.config = config

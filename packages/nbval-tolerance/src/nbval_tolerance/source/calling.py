@@ -31,7 +31,7 @@ DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
 STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-# Maps methods that add to a container to whether they add several values.
+# Methods that add to a container, and whether each adds several values at once.
 GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 

@@ -156,7 +156,7 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name with a canonical library prefix; Keras, for example, has several."""
+    """Return a dotted name in canonical form: Keras, for example, has several import names."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 

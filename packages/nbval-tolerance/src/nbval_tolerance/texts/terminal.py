@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-# Matches an escape sequence: one that ends in a letter (CSI), a title or link (OSC), or another.
+# Matches escape sequences: those that end in a letter (CSI), titles and links (OSC), and others.
 ESCAPE = (
     r"\x1b\[ (?P<values> [0-9;?]* ) [\ -/]* (?P<command> [@-~] )"
     r" | \x1b\] [^\x07\x1b]* (?: \x07 | \x1b\\ ) | \x1b [()] [0-9A-Za-z]"
