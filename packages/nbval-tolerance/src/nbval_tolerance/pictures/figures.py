@@ -61,7 +61,7 @@ SEARCHED = 1 / 2
 # text, the limit is lower for faint text. With two versions of Matplotlib, whose FreeType versions
 # draw strokes differently, all but one of the lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # A block with its surroundings holds two letters, which are more distinctive than one.
+CONTEXT = 16  # A block with surroundings holds two letters, which are more distinctive than one.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many adjacent blocks may differ. Inside the axes of a figure drawn after training, a point of
