@@ -1,19 +1,19 @@
-"""Measure how well the comparison, stock nbval and nbmake work on unfamiliar notebooks.
+"""Measure how well this package, plain nbval and nbmake work on unfamiliar notebooks.
 
     python foreign.py FOLDER --edits edits.toml
 
-FOLDER holds notebooks that were executed once, and the files that they read. The script first runs
-each notebook again unchanged; any cell that fails is a false alarm. Then the script runs each
-notebook with careless edits to its code. An edit is caught if it makes a passing cell fail. Stock
-nbval and nbmake perform the same runs.
+FOLDER contains executed notebooks and the files that they read. The script first re-runs each
+notebook unchanged. Any cell that fails is a false alarm. The script then runs each notebook with
+careless edits to its code. An edit is caught if it makes a passing cell fail. Plain nbval and
+nbmake are evaluated on the same notebooks and edits.
 
-The edits are a TOML file with a table for each notebook. In the table,
-`name = [["old text", "new text"], …]` defines an edit; each old text occurs exactly once in the
-notebook's code. `random = [1, 6]` lists the code cells (from 0) that draw random numbers without a
-seed. These cells count neither as false alarms nor as catches.
+The edits are listed in a TOML file with a table for each notebook. In a table,
+`name = [["old text", "new text"], …]` defines an edit. Each old text must occur exactly once in the
+notebook's code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw
+random numbers without a seed. These cells count neither as false alarms nor as catches.
 
-The script caches results in `--output`. Only the comparison of our tool's computed outputs is
-repeated each time, which takes seconds.
+The script caches runs in the folder `--output`. The comparison of our tool's outputs is always
+repeated, because it takes only seconds.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from nbval_tolerance import compare_notebooks
 from nbval_tolerance.stored import problems
 
 TOOLS = ("ours", "nbval", "nbmake")
-LIMIT = 900  # Seconds for one run of one notebook.
-# Our messages about a cell that could not be compared.
+LIMIT = 900  # the time limit in seconds for one run of a notebook
+# Matches our tool's messages about cells that could not be compared.
 BROKEN = re.compile(r"shown as \[\d*\]: (?:still running|the kernel died|could not be run)")
 HEAD = (
     "notebook | cells | random cells | complaints about the stored state | false alarms: ours "
@@ -50,7 +50,7 @@ HEAD = (
 
 
 def main() -> int:
-    """Perform missing runs, compare all runs and print the table; return 1 if an edit is wrong."""
+    """Run and compare all notebooks, and print the table. Return 1 if an edit is invalid."""
     options = parse()
     tables = tomllib.loads(options.edits.read_text(encoding="utf-8")) if options.edits else {}
     paths = [
@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
 
 
 def check(path: Path, edits: dict) -> Iterator[str]:
-    """Yield a line for each text that does not occur exactly once in the notebook's code."""
+    """Yield a message for each old text that does not occur exactly once in the notebook's code."""
     code = "\0".join(cell.source for cell in cells(nbformat.read(path, as_version=4)))
     for name, changes in edits.items():
         for text, _ in changes if name != "random" else []:
@@ -115,7 +115,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's failed cells with messages, its duration, and whether it raised new errors."""
+    """Return a run's failed cells with messages, its duration, and whether it had new errors."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:
@@ -140,7 +140,7 @@ def result(tool: str, path: Path, name: str, changes: list, options: argparse.Na
 
 
 def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) -> None:
-    """Run a notebook with one tool; write `result.json` and, for our tool, `computed.ipynb`."""
+    """Run a notebook with one tool. Write `result.json` and, for our tool, `computed.ipynb`."""
     shutil.rmtree(folder, ignore_errors=True)
     work, kept = folder / "work", folder / "kept"
     work.mkdir(parents=True)
@@ -173,14 +173,14 @@ def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) ->
 
 
 def runner() -> str:
-    """Return a hash of the code that runs cells, without the code that only compares them."""
+    """Return a hash of the code that runs cells, excluding code that only compares outputs."""
     folder = Path(nbval_tolerance.__file__).parent
     files = [folder / "session" / "plugin.py", folder / "run.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[list, list[str]]:
-    """Return a notebook's row of the table, and messages about its failed cells and misses."""
+    """Return a notebook's table row, and messages about its failed cells and its missed edits."""
     notebook = nbformat.read(path, as_version=4)
     complaints = problems(notebook)
     usual = {
@@ -192,7 +192,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares nothing and fails only if a cell raises an error, which our run records.
+    # nbmake compares no outputs: it fails only if a cell raises an error, which our run records.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]

@@ -4,10 +4,10 @@
 
 The script needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are
 installed. The script fits each model on a small data set, in float64 and float32, with several BLAS
-kernels, vector units and numbers of threads. Two more runs change the data by one unit in the last
-place, to stand in for processors and compilers that we do not have. Each column gives the largest
-share of the tolerance before any training, `2e-6 + 2e-5·|x|`, that the numbers use. A cell whose
-share is above 1 would fail.
+kernels, vector instruction sets and thread counts. In two more runs, the data change by one unit in
+the last place, to simulate processors and compilers that we do not have. Each column contains the
+largest share that any number uses of the tolerance before training, `2e-6 + 2e-5·|x|`. A notebook
+cell with a share above 1 would fail.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FITTED = (
 
 
 def regressors() -> Iterator:
-    """Yield the regressors that lessons use."""
+    """Yield regressors that are common in lessons."""
     from sklearn import ensemble, linear_model, neighbors, svm, tree
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.neural_network import MLPRegressor
@@ -78,7 +78,7 @@ def regressors() -> Iterator:
 
 
 def classifiers() -> Iterator:
-    """Yield the classifiers that lessons use, and models that cluster or embed without labels."""
+    """Yield classifiers that are common in lessons, and models for clustering and embedding."""
     from sklearn import (
         cluster,
         decomposition,
@@ -137,7 +137,7 @@ def classifiers() -> Iterator:
 
 
 def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the names and results of fits without a scikit-learn estimator."""
+    """Yield the names and results of fits that do not call an estimator's `fit`."""
     from scipy.optimize import curve_fit, minimize
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import cross_val_score
@@ -159,7 +159,7 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(1000):
         w -= 0.1 * x.T @ (x @ w - y + y.mean()) / len(y)
     yield "NumPy, linear regression by gradient descent", w
-    for rate in (0.1, 0.3):  # the second rate is close to one that no longer converges
+    for rate in (0.1, 0.3):  # the second rate almost prevents convergence
         yield f"NumPy, network by gradient descent, rate {rate}", network(x, y, rate)
     try:
         import statsmodels.api as sm
@@ -174,12 +174,12 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def summary(fit) -> np.ndarray:
-    """Return the numbers that the summary of a statsmodels result shows."""
+    """Return the numbers shown in the summary of a statsmodels result."""
     return np.concatenate([fit.params, fit.bse, fit.pvalues, [fit.llf]])
 
 
 def network(x: np.ndarray, y: np.ndarray, rate: float) -> np.ndarray:
-    """Train a hand-written network with one hidden layer for 3000 steps; return its outputs."""
+    """Train a hand-written network with one hidden layer for 3000 steps, and return its outputs."""
     random = np.random.default_rng(0)
     a = random.normal(size=(x.shape[1], 30)).astype(x.dtype) / 3
     b = random.normal(size=30).astype(x.dtype) / 5
@@ -193,7 +193,7 @@ def network(x: np.ndarray, y: np.ndarray, rate: float) -> np.ndarray:
 
 
 def name_of(estimator) -> str:
-    """Return the names of an estimator and of its parts, with their solvers."""
+    """Return a name that lists an estimator, its components and their solvers."""
     if hasattr(estimator, "steps"):
         return " + ".join(name_of(step) for _, step in estimator.steps)
     parameters = estimator.get_params(deep=False)
@@ -204,7 +204,7 @@ def name_of(estimator) -> str:
 
 
 def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
-    """Fit all models; return name -> kind (`score`, `labels`, `numbers`) -> numbers."""
+    """Fit all models, and return the numbers by name and kind (`score`, `labels`, `numbers`)."""
     from sklearn import datasets
 
     data = []
@@ -231,7 +231,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on the first half; return what a lesson prints about the model and the other half."""
+    """Fit on the first half, and return the values that a lesson would print, by kind."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator
@@ -256,7 +256,7 @@ def used(old: list[float], new: list[float]) -> float:
 
 
 def row(stored: dict, runs: dict[str, dict], names: list[str]) -> str:
-    """Return the table cells of one model and data type: score, numbers, labels, worst run."""
+    """Return the table cells for a model and data type: score, numbers, labels and worst run."""
     moves = {
         run: [used(stored.get(what, []), runs[run].get(what, [])) for what in ("score", "numbers")]
         for run in names
@@ -270,7 +270,7 @@ def row(stored: dict, runs: dict[str, dict], names: list[str]) -> str:
 
 
 def short(number: float) -> str:
-    """Return a share with two digits, or an empty text if it is negligible."""
+    """Return a share with two digits, or an empty string if it is negligible."""
     return "" if number < 0.01 else f"{number:.2g}" if number < 100 else f"{math.ceil(number):,}"
 
 

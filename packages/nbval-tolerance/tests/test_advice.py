@@ -1,4 +1,4 @@
-"""The advice names the random numbers and clocks that may explain why a cell differs."""
+"""Test that advice names the random numbers and clocks that may explain why a cell differs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
         ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
-        # A difference in text is explained only by a draw that the text depends on.
+        # A difference in text is explained only by draws in the cell and in cells that it uses.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
         ([RANDOM], {0, 1}, {"text"}, ["random.random"]),
@@ -91,7 +91,7 @@ def test_what_no_seed_helps():
 
 
 def figures(one: int, other: int) -> Comparison:
-    """Compare two figures of these grey levels."""
+    """Compare two plain figures with the given grey levels."""
 
     def shown(level: int) -> nbformat.NotebookNode:
         file = io.BytesIO()

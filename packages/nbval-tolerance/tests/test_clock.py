@@ -1,4 +1,4 @@
-"""A cell's source tells whether the cell reads the clock or may have read it."""
+"""Test the detection of cells that read, or may have read, the clock."""
 
 from __future__ import annotations
 

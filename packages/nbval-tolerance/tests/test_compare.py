@@ -1,4 +1,4 @@
-"""The comparison of texts, as pure functions: which differences pass and which fail."""
+"""Test which differences between texts pass and which fail. Only pure functions are tested."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_text_equals_itself(text, phase):
         ("1/9 ...\r5/9 ...\r9/9 done", "1/9 ...\r9/9 done"),
         ("\x1b[1mbold\x1b[0m", "bold"),
         ("[ 1. 10.]", "[1.  10.]"),
-        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # an array's width decides where its lines break
+        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # the width of an array determines its line breaks
         ("array([[1, 2]], dtype=int8)", "array([[1, 2]],\n      dtype=int8)"),
         (TABLE, TABLE.replace("     ", "       ").replace("━━━", "━━━━━")),
     ],
@@ -63,20 +63,20 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
 @pytest.mark.parametrize(
     ("stored", "computed"),
     [
-        ("loss 2.5816898", "loss 2.5816901"),  # The last digit of a float32.
-        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads to the widest entry.
+        ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32 number
+        ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads numbers to the widest one
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
-        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside an array, that is a constant
+        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside arrays, this is a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
-        ("0.5712049603462219", "0.571204960346222"),  # each text is the shortest form of its float
+        ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of a float
         ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),
-        ("[0.5 1.e-08]", "[0.5 3.e-08]"),  # noise scales with an array's largest number
+        ("[0.5 1.e-08]", "[0.5 3.e-08]"),  # noise scales with the array's largest number
         ("[[0.99999 1.2e-09]\n [0.1 0.9]]", "[[0.99999 1.9e-09]\n [0.1 0.9]]"),
         ("[0.00000000e+00 -4.44089210e-16]", "[4.44089210e-16 0.00000000e+00]"),
-        ("0.0", "4.440892098500626e-16"),  # a difference that is zero except for rounding
+        ("0.0", "4.440892098500626e-16"),  # zero, except for a rounding error
         ("2.9802322e-08", "5.9604645e-08"),
     ],
 )
@@ -104,7 +104,7 @@ def test_rounding_passes_before_training(stored, computed):
         ("loss 0.5", "loss nan"),
         ("loss inf", "loss 0.5"),
         ("loss inf", "loss -inf"),
-        ("0.25 min 0.10 max", "0.25 min 0.20 max"),  # `0.25 min` is not a time
+        ("0.25 min 0.10 max", "0.25 min 0.20 max"),  # `0.25 min` is not a duration
         ("x[0:10]", "x[0:20]"),
         ("an open ( only\nends there )", "an open ( only ends there )"),
         ("learning rate 0.001", "learning rate 0.002"),  # training does not change a setting
@@ -122,7 +122,7 @@ def test_rounding_passes_before_training(stored, computed):
         ("p-value: 0.0004123", "p-value: 0.0009456"),
         ("-3.2e-07", "3.2e-07"),
         ("alpha=0.1: 0.93", "alpha=0.2: 0.93"),
-        ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # a number in a name is not a result
+        ("dropout 0.5: 0.93", "dropout 0.4: 0.93"),  # the first number is a setting
         ("betas: (0.9, 0.999)", "betas: (0.9, 0.99)"),
         ("model  accuracy  dropout\na      0.90       0.2",
          "model  accuracy  dropout\na      0.90       0.3"),
@@ -148,7 +148,7 @@ def test_what_a_learner_would_notice_fails(stored, computed, phase):
         ("score 0.91", "score 0.99", False),
         ("R2 0.97", "R2 0.88", False),
         ("largest value 1.211", "largest value 1.295", True),
-        # Small numbers have small tolerances, unless they stand beside larger ones.
+        # Small numbers have small tolerances, unless they are next to larger numbers.
         ("loss 0.0020", "loss 0.0025", True),
         ("loss 0.00002", "loss 0.00100", False),
         ("spread: 0.004", "spread: 0.019", False),
@@ -222,7 +222,7 @@ def test_an_unseeded_cell_compares_the_form():
 
 def test_the_head_room_is_the_share_of_the_tolerance():
     result = compare_text("score 0.50", "score 0.52", TRAINED)
-    allowed = 0.02 + 0.01  # plus one unit in the last digit
+    allowed = 0.02 + 0.01  # the tolerance, plus one unit in the last place
     assert result.worst.used == pytest.approx(0.02 / allowed)
     assert result.worst.kind == "probability"
     assert compare_text("label 5", "label 6", TRAINED).worst.used == math.inf
@@ -243,11 +243,12 @@ def test_the_head_room_is_the_share_of_the_tolerance():
         ("learning rate 0.001, loss 0.3", ["setting", "loss"]),
         ("val_acc: 0.95 train_auc 0.97", ["held-out accuracy", "accuracy"]),
         ("lr=0.001 weight_decay: 0.004 Dropout(0.2) 'rate': 0.2 SGD(0.01)", ["setting"] * 5),
-        ("dropout 0.35", ["float"]),  # this text may be a row of a table
+        ("dropout 0.35", ["float"]),  # this may be a table row
         ("0.975 accuracy", ["accuracy"]),
         ("reached 0.98 test accuracy", ["held-out accuracy"]),
         ("0.3 accuracy: 0.9", ["float", "accuracy"]),
-        # A setting is one number or one bracket of numbers; what follows is a result.
+        # A setting's value is one number, or the numbers in one pair of brackets. Later numbers are
+        # results.
         ("lr=0.1: 0.9312", ["setting", "float"]),
         ("dropout: 0.2 {'l2': 0.001, 'eps': 1e-7} threshold: 0.5 beta_1: 0.9", ["setting"] * 5),
         ("validation_split=0.2 clipnorm 1.5 label_smoothing=0.1 L2(1e-4)", ["setting"] * 4),
@@ -293,7 +294,7 @@ weighted avg       0.98      0.98      0.98       450
     ("text", "kinds"),
     [
         (REPORT, ["accuracy"] * 13),
-        # Columns are right-aligned, left-aligned, centred, or not aligned at all.
+        # Columns may be right-aligned, left-aligned, centred or unaligned.
         ("       accuracy  loss\nA          0.93  0.25", ["accuracy", "loss"]),
         ("model  accuracy  loss\nA      0.93      0.25", ["accuracy", "loss"]),
         ("    loss     accuracy\n 0.25          0.93   ", ["loss", "accuracy"]),

@@ -1,4 +1,4 @@
-"""An author's controls: what each tag does, and which tags are errors."""
+"""Test what an author's tags and metadata do, and which ones are errors."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     del notebook.metadata["regression"]["reason"]
     for each in notebook.cells:
         each.execution_count = 1
-    (problem,) = problems(notebook)[:-1]  # the last problem is that both cells are shown as [1]
+    (problem,) = problems(notebook)[:-1]  # the last problem: both cells are shown as [1]
     assert problem.startswith("The notebook: 'regression:trained' makes the check")
 
 
@@ -171,7 +171,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     [
         ({"probs": {"scores": "x"}}, "'probs' is not known; the keys are probes"),
         ({"betwen": {"loss": [1, 2]}}, "'betwen' is not known"),
-        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # a cell's tags do not belong here
+        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # a cell's tags belong elsewhere
         ({"probes": ["model(x)"]}, "the probes must be"),
         ({"probes": {"scores": 3}}, "the probes must be"),
         ({"probes": {"scores": " "}}, "the probes must be"),

@@ -1,4 +1,4 @@
-"""`nbval-tolerance execute` runs small notebooks in a real kernel."""
+"""Test `nbval-tolerance execute` with small notebooks in a real kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOURCES = [
     "class Model:\n    def fit(self): print('test accuracy: 0.975')\nModel().fit()",
 ]
 
-# Code that edits the first cell of the notebook `name`, as another window would.
+# Code that edits the first cell of the notebook `name`, as if it were open in another window.
 EDIT = """notebook = nbformat.read(name, as_version=4)
 notebook.cells[0].source = {!r}
 nbformat.write(notebook, name)"""
@@ -54,7 +54,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Return a copy of the executed lesson, in a project's folder, for a test to change."""
+    """Return a copy of the executed lesson, in a project folder, that a test can change."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")
@@ -66,7 +66,7 @@ def read(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def edit(path: Path, number: int, old: str, new: str, output: bool = False) -> None:
-    """Replace a text in a cell's source or in its stored output."""
+    """Replace some text in a cell's source or in its stored output."""
     notebook = nbformat.read(path, as_version=4)
     where = notebook.cells[number].outputs[0] if output else notebook.cells[number]
     key = "text" if output else "source"
@@ -329,7 +329,7 @@ def test_an_alternative_text_goes_from_the_metadata_to_the_figure(lesson):
     notebook.cells[0].metadata["alt"] = "A line that rises and falls."
     nbformat.write(notebook, lesson)
     assert main(["execute", "07", "--accept"]) == 0
-    (output,) = read(lesson)[0].outputs  # the semicolon hides the other output
+    (output,) = read(lesson)[0].outputs  # the semicolon hides any other output
     assert output.metadata["image/png"]["alt"] == "A line that rises and falls."
 
 
@@ -348,7 +348,7 @@ def test_new_words_for_a_figure_that_is_not_compared_are_stored(lesson):
     assert output.metadata["image/png"]["alt"] == words
 
 
-# A widget with a text, as ipywidgets and anywidget send it, and a widget with only a name.
+# Displays of a widget that also has text, as in ipywidgets, and of a widget that only has a name.
 WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
 about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
 display({"text/plain": "answer 3", **view}, metadata=about, raw=True)
@@ -407,12 +407,13 @@ def test_ctrl_c_writes_nothing_and_says_so(lesson):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Under `nohup` or `&`, this process ignores SIGINT, and a child would inherit that.
+        # Under `nohup` or `&`, this process ignores SIGINT, and child processes inherit that
+        # setting.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not [child for child in psutil.Process(process.pid).children() if child.status()]:
         time.sleep(0.1)
-    time.sleep(3)  # now the kernel is starting, or the cell is sleeping
+    time.sleep(3)  # by now, the kernel is starting or the cell is sleeping
     os.killpg(process.pid, signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "")

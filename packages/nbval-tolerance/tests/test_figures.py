@@ -1,4 +1,4 @@
-"""The comparison of pictures: a difference fails if a learner would notice it."""
+"""Test that a difference between pictures fails if a learner would notice it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIGURES = Path(__file__).parent / "figures"
 
 
 def png(figure: Figure) -> bytes:
-    """Draw a figure as a notebook does."""
+    """Return a figure as a PNG, drawn as in a notebook."""
     file = io.BytesIO()
     figure.savefig(file, bbox_inches="tight")
     return file.getvalue()
@@ -34,7 +34,7 @@ def curves(
     move=0.0,
     **axes,
 ) -> bytes:
-    """Draw curves like lesson 05's, which come from trained networks."""
+    """Draw curves like those in lesson 05, which show the losses of trained networks."""
     values = np.array(
         [
             [0.51 + move, 0.36 + move, 0.305 + move, 0.28 + move, 0.26 + move],
@@ -54,7 +54,7 @@ def curves(
 
 
 def classes(names="ABCDEFGHIJ", turn=lambda matrix: matrix, cmap="Greys") -> bytes:
-    """Draw a confusion matrix with names on both axes."""
+    """Draw a confusion matrix with class names on both axes."""
     matrix = turn(np.random.default_rng(1).gamma(0.6, 0.5, (10, 10)))
     figure = Figure(figsize=(5, 4))
     ax = figure.subplots()
@@ -65,7 +65,7 @@ def classes(names="ABCDEFGHIJ", turn=lambda matrix: matrix, cmap="Greys") -> byt
 
 
 def seeds(values=(97.49, 97.60, 97.55, 97.69, 97.59), marker="o", mean=True) -> bytes:
-    """Draw points like lesson 06's, whose test accuracies vary from machine to machine."""
+    """Draw points like the test accuracies in lesson 06, which vary between machines."""
     figure = Figure(figsize=(7, 2.8))
     ax = figure.subplots()
     middle = np.mean(values)
@@ -84,7 +84,7 @@ def panels(
     below="epoch",
     move=0.0,
 ) -> bytes:
-    """Draw two panels with words between them, outside both panels."""
+    """Draw two panels with text between them."""
     figure = Figure(figsize=(9, 3.3))
     for ax, title, label in zip(figure.subplots(1, 2), titles, labels, strict=True):
         ax.plot(range(9), 1 / np.arange(1, 10) + move, "o-")
@@ -94,7 +94,7 @@ def panels(
 
 
 def pictures(titles=("Shirt", "Coat", "Shirt", "Bag"), rolled=0) -> bytes:
-    """Draw pictures with titles and without axes."""
+    """Draw pictures with titles but without axes."""
     figure = Figure(figsize=(5, 4))
     random = np.random.default_rng(2)
     for ax, title in zip(figure.subplots(2, 2).flat, titles, strict=True):
@@ -107,7 +107,7 @@ def pictures(titles=("Shirt", "Coat", "Shirt", "Bag"), rolled=0) -> bytes:
 def bars(
     names=("shirt", "coat", "bag"), spines=("left", "bottom"), values=(0.3, 0.2, 0.1)
 ) -> bytes:
-    """Draw bars with only these spines."""
+    """Draw bars with only the given spines."""
     figure = Figure(figsize=(5, 2.5))
     ax = figure.subplots()
     ax.barh(names, values)
@@ -119,7 +119,7 @@ def bars(
 
 BASE = {draw: draw() for draw in (curves, classes, seeds, panels, pictures, bars)}
 
-# Change -> (figure, options, whether a figure drawn after training fails because of the change).
+# Maps each change to a figure, its options, and whether the change also fails after training.
 CHANGES = {
     "a word of the title": (curves, {"title": "Same model, same data, five optimizers"}, True),
     "the x label": (curves, {"labels": ("batch", "validation loss")}, True),
@@ -237,7 +237,7 @@ def test_the_size_counts_even_if_only_white_is_added(trained):
 
 
 def test_a_trained_figure_may_move_as_measured():
-    # Test accuracies of lesson 06 with ONEDNN_MAX_CPU_ISA=AVX2 on one thread.
+    # These are the test accuracies in lesson 06 with ONEDNN_MAX_CPU_ISA=AVX2 on one thread.
     moved = seeds(values=(97.49, 97.59, 97.63, 97.68, 97.59))
     assert compare_figures(BASE[seeds], moved, trained=True).what is None
     assert compare_figures(BASE[seeds], moved, trained=False).what
@@ -339,7 +339,7 @@ def test_side_by_side_takes_any_sizes():
 
 
 def styled(style="default", projection=None, save=None, after=lambda ax: None, **options) -> bytes:
-    """Draw a curve with a legend outside its axes, in any style."""
+    """Draw a curve with a legend outside the axes, in the given style."""
     texts = {"title": "Loss over six epochs", "xlabel": "epoch", "ylabel": "validation loss"}
     texts |= {name: options[name] for name in texts if name in options}
     ticks, move = options.get("ticks", "abcdefg"), options.get("move", 0)
@@ -391,7 +391,7 @@ def with_faint_texts(ax):
     ax.tick_params(labelcolor="lightgray")
 
 
-# Look -> how to draw it. For every look, the comparison must report a changed text.
+# Maps each look to the options that draw it. The comparison must detect changed text in every look.
 LOOKS = {
     **{
         style: {"style": style}

@@ -1,4 +1,4 @@
-"""Notebooks are found by name, and other files are refused. The tests need no kernel."""
+"""Test that notebooks are found by name and other files are rejected. No kernel is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbval_tolerance.config import Config, find
 
 @pytest.fixture
 def lesson(tmp_path: Path, monkeypatch) -> Path:
-    """Return a notebook in the folder in which the command runs."""
+    """Return the path of a notebook in the current working directory."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\n")
@@ -29,7 +29,7 @@ CELL = '{"cell_type": "code", "metadata": {}, "source": "x", "outputs": %s, "exe
 
 
 def with_cells(*cells: str, metadata: str = "{}") -> str:
-    """Return the JSON text of a notebook with these cells."""
+    """Return the JSON text of a notebook with the given cells."""
     listed = ", ".join(cells)
     head = '"nbformat": 4, "nbformat_minor": 2'
     return f'{{{head}, "metadata": {metadata}, "cells": [{listed}]}}'

@@ -1,4 +1,4 @@
-"""Options do nothing unless given, have an equivalent setting, and are never silently ignored."""
+"""Test that options are off by default, have equivalent settings, and are never ignored."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_lax_means_lax(run, pytester, notebook):
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-data=small.ipynb",
-            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too",
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: also add that",
         ),
         (
             "--nbval --nbval-tolerance --nbval-tolerance-dir=",
@@ -214,7 +214,7 @@ def test_a_wrong_table_is_named_with_what_it_takes(run, pytester, notebook, tabl
             for key in ("notebooks", "training", "skip", "environment")
             for empty in ("['']", "[' ']")
         ),
-        ("words = { loss = ['_'] }", "words.loss: '_' holds no letter"),
+        ("words = { loss = ['_'] }", "words.loss: '_' contains no letter"),
         ("words = { loss = ['hits'], accuracy = ['Hits'] }", "words: 'Hits' names loss and acc"),
         ("tolerances = { fit = { setting = [0, 1] } }", "tolerances.fit.setting: a setting is a c"),
         ("tolerances = { fit = { integer = [0, 1] } }", "tolerances.fit.integer: an integer must"),
@@ -304,7 +304,7 @@ def test_nbvals_choice_of_a_kernel_is_honoured(run, notebook, option):
 
 
 def test_the_entry_point_imports_nothing_heavy():
-    """Pytest loads the entry point in every session, even if nobody uses the plugin."""
+    """Pytest loads the entry point in every session, even if the plugin is not used."""
     code = (
         "import sys, pytest; before = set(sys.modules); import nbval_tolerance.pytest_plugin; "
         "print(*set(sys.modules) - before)"

@@ -1,4 +1,4 @@
-"""Lists of notebook outputs are compared in order."""
+"""Test the comparison of lists of notebook outputs."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def table(value: str):
 @pytest.mark.parametrize(
     ("stored", "computed"),
     [
-        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # A stream may be split anywhere.
-        # Either stream may arrive first.
+        ([stream("a\n"), stream("b\n")], [stream("a\nb\n")]),  # A stream can be split anywhere.
+        # Either stream can arrive first.
         ([stream("a\n"), stream("w", "stderr"), stream("b\n")],
          [stream("w", "stderr"), stream("a\nb\n")]),
         ([picture(0)], [picture(0)]),
@@ -72,7 +72,7 @@ def test_the_same_said_again_passes(stored, computed):
         ([new_output("error", ename="ValueError", evalue="no 3")],
          [new_output("error", ename="ValueError", evalue="no 4")]),
         ([picture(0)], [picture(120)]),
-        # The HTML differs, and the plain text stays the same.
+        # The HTML differs, but the plain text is the same.
         ([display(html="<b>1</b>", plain="<HTML>")], [display(html="<b>2</b>", plain="<HTML>")]),
         ([display(html=table("0.5"), plain="<H>")], [display(html=table("0.9"), plain="<H>")]),
         ([display(html="<b>right 981</b>", plain="Report()")],
@@ -122,7 +122,7 @@ def test_html_is_compared_as_it_is_read():
     ],
 )
 def test_the_end_of_html_swallows_no_text(html):
-    """Text after the last tag may look like the beginning of an entity or a tag."""
+    """Text after the last tag may look like the start of an entity or a tag."""
     old, new = ([display(html=html.format(number), plain="<H>")] for number in (0.97, 0.12))
     assert compare_outputs(old, new, TRAINED).differences
     assert "0.97" in html_text(html.format(0.97))
@@ -181,7 +181,7 @@ def test_the_name_of_a_picture_is_not_compared_and_the_picture_is():
     assert not compare_outputs([one], [same], Rules()).differences
     (difference,) = compare_outputs([one], [other], Rules()).differences
     assert difference.what.startswith("the figure differs")
-    # A plain text is compared unless it is only a name beside a picture.
+    # Plain text is compared unless it only names an object and accompanies a picture.
     assert compare_outputs([picture(0, "0.5 <b>")], [picture(0, "0.7 <b>")], Rules()).differences
     names = [display(plain=f"<Model with {units} units>") for units in (64, 128)]
     assert compare_outputs(names[:1], names[1:], Rules()).differences

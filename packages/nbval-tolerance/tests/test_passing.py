@@ -1,4 +1,4 @@
-"""Which parts of a text depend on the run (ids, clocks, durations), and which are data."""
+"""Test which parts of a text vary by run (ids, clock times, durations), and which are data."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ INDEX = "                     conc\n2026-04-01 09:00:12   0.1\n2026-04-01 10:00:
         ("2012-04-11 08:38:37", "2012-04-12 09:39:38"),  # earlier than any run
         ("event: 2026-04-11 08:38:37", "event: 2026-04-11 09:39:38"),
         ("2026-01-01 00:00:00", "2026-01-02 00:00:00"),
-        ("2026-01-01 10:11:12", "2026-01-05 10:11:12"),  # A clock would show another second.
-        ("2026-01-05 10:11:12", "2025-06-05 11:12:13"),  # A clock does not go back.
+        ("2026-01-01 10:11:12", "2026-01-05 10:11:12"),  # on a clock, the seconds would differ
+        ("2026-01-05 10:11:12", "2025-06-05 11:12:13"),  # a clock does not run backwards
         ("on 2012-01-01", "on 2012-01-02"),
         ("time of row 0: 09:30:00", "time of row 0: 10:30:00"),
         ("0 days 00:01:30", "0 days 00:02:31"),

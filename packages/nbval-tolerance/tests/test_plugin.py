@@ -1,4 +1,4 @@
-"""Small notebooks are re-run in a real kernel; without TensorFlow, this takes only seconds."""
+"""Test the plugin with small notebooks in a real kernel, without TensorFlow, to save time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ CELLS = {
     "training": "class Model:\n    def fit(self): print('loss: 0.300')\nModel().fit()",
     "trained": "print('test accuracy 0.975')\nprint('mistakes', 262)",
 }
-WHOLE = len(CELLS) + 1  # one test for each cell and one for the stored state
+WHOLE = len(CELLS) + 1  # a test for each cell, and one for the stored state
 
 Change = Callable[[NotebookNode], None]
 
 
 def make(path: Path, *sources: str, ids: list[str] | None = None) -> Path:
-    """Execute and store a new notebook in the same way as `make execute`."""
+    """Create a notebook, then execute and store it as `make execute` does."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     for cell, name in zip(cells, ids or [], strict=False):
         cell.id = name
@@ -57,10 +57,11 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def lesson(executed: str, pytester: pytest.Pytester) -> Path:
-    """Return a copy of the executed notebook for a test to change."""
+    """Return a copy of the executed notebook that a test can change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # Without this setting, the notebook's `fit`, which only prints, would not count as training.
+    # Without this setting, the notebook's `fit` would not count as training, because it only
+    # prints.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path
@@ -68,9 +69,9 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch):
-    """Return a function that runs the plugin on notebooks, as another course would.
+    """Return a function that runs pytest with the plugin, as another course would.
 
-    The plugin runs in this process, because importing everything that Jupyter needs takes seconds.
+    The plugin runs in this process, because importing Jupyter takes seconds.
     """
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
@@ -83,7 +84,7 @@ def run(pytester: pytest.Pytester, monkeypatch):
 
 
 def change(path: Path, name: str, **new) -> None:
-    """Change a stored cell; `text=(old, new)` replaces text in its output."""
+    """Change a stored cell. `text=(old, new)` replaces text in its output."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (cell for cell in notebook.cells if cell.id == name)
     if text := new.pop("text", None):
@@ -153,7 +154,7 @@ def test_each_change_fails_alone_and_is_named(run, lesson, changes, reports):
     for name, new in changes.items():
         change(lesson, name, **new)
     result = run(lesson)
-    if "display" in changes:  # this cell imports what later cells use
+    if "display" in changes:  # this cell imports names for later cells
         result.assert_outcomes(passed=WHOLE - 6, failed=6)
     else:
         result.assert_outcomes(passed=WHOLE - len(changes), failed=len(changes))
@@ -345,7 +346,7 @@ def test_unchanged_notebooks_are_left_out(run, lesson, monkeypatch):
             "failed": 1,
         }
     change(lesson, "trained", text=("263", "262"))
-    # A notebook is not left out after a run that compared nothing.
+    # A notebook is not skipped after a run that compared no outputs.
     for arguments in (["--nbval-lax"], ["--setup-plan"], ["--collect-only"]):
         run(lesson, *arguments)
         found = run(lesson, "--nbval-tolerance-changed").parseoutcomes()
@@ -387,7 +388,7 @@ def test_the_plugin_needs_no_tensorflow():
 
 
 def edit(path: Path, number: int, **metadata) -> None:
-    """Change a cell's metadata and stamp the cells with their hashes."""
+    """Change a cell's metadata, and store each cell's hash."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[number].metadata |= metadata
     stamp(notebook)
@@ -482,7 +483,7 @@ def test_what_the_shell_says_changes_no_notebook(run, pytester, monkeypatch, nam
 
 def test_a_home_that_cannot_be_written_prints_no_warning(run, pytester, monkeypatch):
     make(pytester.path / "shown.ipynb", FIGURE)
-    (pytester.path / "home").touch()  # not a folder, so not even root can write into it
+    (pytester.path / "home").touch()  # a file, so even root cannot write into it
     monkeypatch.setenv("HOME", str(pytester.path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     run("shown.ipynb").assert_outcomes(passed=2)
@@ -572,7 +573,7 @@ def test_the_nearest_table_counts(run, pytester):
             "clock = __import__('time')\nprint('took 3.25 s')",
         )
     table = pytester.path / "below" / "pyproject.toml"
-    table.write_text("[tool.other]\nx = 1")  # not our table, so the one above counts
+    table.write_text("[tool.other]\nx = 1")  # not our table, so the one above applies
     result = run("-k", "stored")
     result.assert_outcomes(failed=2, deselected=2)
     table.write_text("[tool.nbval-tolerance]\nstrict = false")
@@ -623,7 +624,8 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
             [RANDOM, f"{CLOCK}\nprint('score', x)"],
             "Cell 1 calls time.perf_counter, which reads the clock. Cell 0 calls random.random, ",
         ),
-        # The advice names the cell's own clock and omits random numbers that the cell does not use.
+        # The advice names the clock call in the cell, but no random numbers that the cell does not
+        # use.
         (
             [RANDOM, f"{CLOCK}\nprint('score', began)"],
             "Cell 1 calls time.perf_counter, which reads the clock. "

@@ -1,4 +1,4 @@
-"""A notebook's code tells which cells train, what they show, and which draw random numbers."""
+"""Test the detection of cells that train, show numbers or draw random numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
     [
         (["model(x)", "model.fit(x, y)", "print(1)"], [UNTRAINED, FIT, TRAINED]),
         (["# model.fit(x)\nprint('.fit(')", "x = fit"], [UNTRAINED, UNTRAINED]),
-        # A training function counts as training where it is called, directly or by another
+        # A cell trains if it calls a training function, either directly or through another
         # function.
         (
             ["def train(m):\n    m.fit()", "x = 1", "train(m)", "print(1)"],
@@ -47,14 +47,14 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
             ["def a():\n    m.fit()\ndef b():\n    a()", "[b() for _ in range(3)]"],
             [UNTRAINED, FIT],
         ),
-        # The same rule applies within one cell, in any order, and to coroutines.
+        # The order of definitions does not matter, and training functions may be coroutines.
         (["def train():\n    return m.fit()\nloss = train()", "print(1)"], [FIT, TRAINED]),
         (["def b():\n    a()\ndef a():\n    m.fit()", "b()"], [UNTRAINED, FIT]),
         (["def b():\n    a()", "def a():\n    m.fit()", "b()"], [UNTRAINED, UNTRAINED, FIT]),
         (["async def train():\n    m.fit()", "await train()"], [UNTRAINED, FIT]),
         (["async for x in y:\n    m.fit()"], [FIT]),
         (["async with run() as r:\n    m.fit()"], [FIT]),
-        # The rule also applies to recursive functions, closures and methods.
+        # Training functions may also be recursive functions, closures or methods.
         (["def a(n):\n    a(n - 1)\n    m.fit()", "a(3)"], [UNTRAINED, FIT]),
         (
             ["def make():\n    def go():\n        m.fit()\n    return go", "go = make()", "go()"],
@@ -103,7 +103,7 @@ def test_phases(sources, expected):
         ("tree = DecisionTreeClassifier()\ncross_val_score(tree, x, y)", UNTRAINED),
         ("make_pipeline(StandardScaler(), DecisionTreeClassifier()).fit(x, y)", UNTRAINED),
         ("GridSearchCV(KNeighborsClassifier(), {'n_neighbors': [1, 2]}).fit(x, y)", UNTRAINED),
-        # Estimators that use solvers or linear algebra.
+        # These estimators use solvers or linear algebra.
         ("model = Ridge(alpha=1)\nmodel.fit(x, y)", FITTED),
         ("Ridge().fit(x, y)", FITTED),
         ("pipe = make_pipeline(StandardScaler(), LogisticRegression())\npipe.fit(x, y)", FITTED),
@@ -133,12 +133,12 @@ def test_phases(sources, expected):
         ),
         ("clone(SVC()).fit(x, y)", FITTED),
         ("from unknown import make_model\nmake_model().fit(x, y)", FITTED),
-        # Two estimators that amplify rounding errors.
+        # These two estimators amplify rounding errors.
         ("MLPClassifier(random_state=0).fit(x, y)", FIT),
         ("make_pipeline(StandardScaler(), MLPRegressor()).fit(x, y)", FIT),
         ("cross_val_score(MLPClassifier(), x, y)", FIT),
         ("TSNE(random_state=0).fit_transform(x)", FIT),
-        # The notebook's own estimator is judged by what its methods do.
+        # An estimator defined in the notebook is classified by what its methods do.
         (
             "class Centre(BaseEstimator, TransformerMixin):\n    def fit(self, x, y=None):\n"
             "        self.mean_ = x.mean()\n        return self\nCentre().fit_transform(x)",
@@ -185,16 +185,16 @@ from sklearn.tree import DecisionTreeClassifier
         ("import xgboost as xgb\nxgb.XGBClassifier().fit(x, y)", FITTED),
         ("import xgboost as xgb\nxgb.train(params, data)", FITTED),
         ("import lightgbm as lgb\nlgb.LGBMRegressor().fit(x, y)", FITTED),
-        # A class from an unknown library, first without and then with a neural-network library.
+        # The class's library is unknown. Only the second notebook imports a deep-learning library.
         ("import sklearn\nfrom mine import Model\nModel().fit(x)", FITTED),
         ("import sklearn, torch\nfrom mine import Model\nModel().fit(x)", FIT),
-        # Hand-written NumPy code, in which rounding errors do not grow.
+        # Rounding errors do not grow in hand-written NumPy code.
         ("for _ in range(9):\n    w -= rate * x.T @ (x @ w - y)", UNTRAINED),
         (
             "for _ in range(9):\n    g = x.T @ (x @ w - y)\n    w = w - rate * g",
             UNTRAINED,
         ),
-        # scikit-learn in a notebook that imports Keras.
+        # The notebook uses scikit-learn and also imports Keras.
         (KERAS + "from sklearn.svm import SVC\nSVC().fit(x, y)", FITTED),
         (KERAS + "from sklearn.preprocessing import StandardScaler as S\nS().fit(x)", UNTRAINED),
         (
@@ -269,8 +269,8 @@ def test_networks_are_trained_in_many_ways(source):
 @pytest.mark.parametrize(
     "source",
     [
-        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # These only set a mode.
-        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # This only shows a gradient.
+        TORCH + "model.train()\nmodel.train(False)\nmodel.eval()",  # These calls only set a mode.
+        TORCH + "loss = f(w)\nloss.backward()\nprint(w.grad)",  # This code only shows a gradient.
         TORCH + "for x in xs:\n    f(x).backward()\n    print(x.grad)",
         TORCH + "for x in xs:\n    f(x).backward()\n    count += 1",
         TORCH + "scheduler = torch.optim.lr_scheduler.StepLR(o, 1)\nscheduler.step()",
@@ -405,7 +405,7 @@ logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
         ("text = 'got {:.3f}'.format(logistic.score(x, y))\nprint(text)", "accuracy"),
         ("'got %.3f' % logistic.score(x, y)", "accuracy"),
         ("' '.join(names)", ""),
-        # A word names the loss, so the loss does not affect the kind of the other number.
+        # The loss is named in the text, so it does not affect the kind of the other number.
         ("print('MSE', mean_squared_error(y, p), 'and', logistic.score(x, y))", "accuracy"),
         ("100 * accuracy_score(y, p)", "percentage"),
         ("1 - accuracy_score(y, p)", "accuracy"),
@@ -568,7 +568,7 @@ def test_unseeded(source, call, seed):
         (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
         (["x = []", "print(x, random())", "x"], {0, 2}),
         (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
-        # A name that a cell defines itself does not refer to the cells before it.
+        # If a cell defines a name, the name does not refer to earlier cells.
         (["[i for i in x]", "print(i)"], {1}),
         (["i = 1", "[i for i in x]"], {1}),
         (["i = 1", "for i in x:\n    print(i)"], {1}),

@@ -1,4 +1,4 @@
-"""The problems of a stored notebook are found without a kernel."""
+"""Test that problems with a stored notebook are found without a kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def picture(plain: str = "<Figure at 0x7f001122>") -> nbformat.NotebookNode:
 
 
 def lesson(*cells: tuple | nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return a stamped notebook of cells (source, output, …) that were executed in order."""
+    """Return a notebook with hashes, and with cells (source, output, …) executed in order."""
     made = [new_markdown_cell("# A lesson")]
     for cell in cells:
         source, *outputs = cell if isinstance(cell, tuple) else (cell,)
@@ -376,7 +376,7 @@ def test_a_stamp_keeps_a_reason():
         ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
         ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
         ([("y = f()",), ("plot(y)", picture())], "y"),
-        # It is enough to print the numbers after the figure, or the numbers they are computed from.
+        # The numbers may be printed after the figure, or the numbers from which they were computed.
         ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
         ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
         # Only other numbers are printed.

@@ -1,4 +1,4 @@
-"""Comparing SVGs ignores what differs in every run and reports what a reader would notice."""
+"""Test that the comparison of SVGs reports visible changes and ignores what varies by run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbval_tolerance.pictures.svg import DEEPEST, LONGEST, compare_svg
 def curve(
     title="Loss", label="epoch", legend="adam", move=0.0, color="C0", points=9, turn=1, **settings
 ):
-    """Draw a curve as SVG."""
+    """Draw a curve as an SVG."""
     with matplotlib.rc_context({f"svg.{name}": value for name, value in settings.items()}):
         figure = Figure(figsize=(4, 3))
         ax = figure.subplots()

@@ -1,4 +1,4 @@
-"""A notebook stores the text that a terminal would finally show."""
+"""Test that a notebook stores the text that a terminal would show in the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from nbval_tolerance.texts.terminal import has_frames, last_frame, rendered
 
-# The progress bars of Keras 3.15, tqdm 4.67 and rich 14, shortened.
+# Shortened progress bars of Keras 3.15, tqdm 4.67 and rich 14.
 BOLD, GREEN, GREY, RED, PINK, END = (f"\x1b[{n}m" for n in (1, 32, 37, 91, 35, 0))
 KERAS = (
     "Epoch 1/2\n"

@@ -1,4 +1,4 @@
-"""Re-run notebooks that train models with nbval, and compare their outputs as a reader would.
+"""Use nbval to re-run notebooks that train models, and compare outputs as a reader would.
 
 `pytest --nbval --nbval-tolerance` turns on the plugin. Without pytest, the pure functions
 `compare_text` and `compare_outputs` decide whether a new output matches the stored one.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on first use, because pytest imports this package even if nothing uses it."""
+    """Import a public name on first use, because pytest imports this package in every session."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nbval_tolerance import compare, outputs

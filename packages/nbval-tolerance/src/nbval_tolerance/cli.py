@@ -1,4 +1,4 @@
-"""The `nbval-tolerance` command, which stores outputs and adds probes."""
+"""Implement the `nbval-tolerance` command, which stores outputs and adds probes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbval_tolerance.notebooks import NotebookError, find_notebooks, label, read
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 for success, 1 if a notebook was not stored, 2 for an error, 130 after Ctrl-C.
+    Return 0 on success, 1 if a notebook was not stored, 2 on an error, and 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
     try:
@@ -45,12 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser(
         "execute",
-        help="run notebooks, show what would change in their outputs, and store the outputs",
-        description="Run notebooks in fresh kernels, top to bottom. Show what would change in "
-        "their outputs, and store the new outputs once you accept them.",
-        epilog="If a notebook's new outputs match the stored ones, the stored ones are kept. If "
-        "the notebook fails, or if you do not accept its outputs, its file stays as it was, and "
-        "the exit code is 1.",
+        help="run notebooks, show how their outputs would change, and store the outputs",
+        description="Run notebooks in fresh kernels, from top to bottom. Show how the outputs "
+        "would change, and store the new outputs once you accept them.",
+        epilog="If a notebook's new outputs match the stored outputs, the stored outputs are "
+        "kept. If a notebook fails, or if you do not accept its outputs, its file is left "
+        "unchanged, and the exit code is 1.",
     )
     execute.add_argument(
         "notebooks",
@@ -81,13 +81,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_execute(options: argparse.Namespace) -> int:
-    """Execute the named notebooks, or all of them if none is named."""
+    """Execute the given notebooks, or all notebooks if none are given."""
     paths = find_notebooks(options.notebooks, find(Path.cwd()))
     return 0 if all([renew(path, options.accept, options.kernel) for path in paths]) else 1
 
 
 def run_probe(options: argparse.Namespace) -> int:
-    """Write a probe into a cell's metadata."""
+    """Add a probe to a cell's metadata."""
     if not options.notebook.exists():
         raise NotebookError(f"there is no file {str(options.notebook)!r}")
     try:
@@ -102,7 +102,7 @@ def run_probe(options: argparse.Namespace) -> int:
             else (f"no cell of {label(options.notebook)} is")
         )
         raise NotebookError(f"{shown} shown as [{options.cell}]")
-    tags_of(cells[0])  # raises an error for malformed metadata, which would otherwise be lost
+    tags_of(cells[0])  # raise an error for malformed metadata instead of overwriting it
     about = {**notes(cells[0])}
     about["probes"] = {**expressions(about), options.name: options.expression}
     expressions(about)

@@ -1,11 +1,11 @@
-"""Decide whether a new text matches the stored one. Pure functions, without pytest or Jupyter.
+"""Decide whether a new text matches the stored one. The functions are pure.
 
 A text is treated as a template with numbers in it. The template is compared exactly, and each
 number is compared according to its kind. Integers (counts, shapes, labels) must be equal. A float
-may differ only as much as it varies between machines that work correctly. Before any training, only
-float32 rounding is allowed. In a training log and after training, the limit is based on measured
-changes between instruction sets, thread counts and compilers. Parts that come from the run itself
-(clock times, durations, process ids, memory addresses) are ignored; see `passing`.
+may differ only as much as correct results vary between machines. Before any training, only float32
+rounding is allowed. In training logs and after training, the limit is based on differences measured
+between instruction sets, thread counts and compilers. Values that change with every run (clock
+times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Phase(Enum):
-    """The position of a cell relative to the training in its notebook."""
+    """Whether a cell comes before, during or after the training in its notebook."""
 
     UNTRAINED = "before any training"
     FITTED = "after fitting a model other than a network"
@@ -60,27 +60,27 @@ class Phase(Enum):
     TRAINED = "after training"
 
 
-# kind -> (absolute, relative) tolerance. `make prove-regression` measured the tolerances on lessons
-# 06 to 09 with different thread counts and instruction sets, oneDNN on and off, XLA, no op
-# determinism, and other versions of Python and Matplotlib. The comment after each tolerance gives
-# the largest change measured. Most of the largest changes came from XLA, where Dropout drops
-# different units. Some tolerances are more than twice the value in their comment, because another
-# network on another processor (AMD Zen) changed more: its training loss by 3.2%, its test loss by
-# 5.7%. The absolute part of a tolerance applies to numbers of order 1; `floor` reduces it for small
-# numbers.
+# Maps each kind of number to its (absolute, relative) tolerance. The tolerances were measured by
+# `make prove-regression` on lessons 06 to 09: with different thread counts and instruction sets,
+# with and without oneDNN, with XLA, without op determinism, and with other versions of Python and
+# Matplotlib. The comment after each tolerance gives the largest measured change. Most of the
+# largest changes came from XLA, where Dropout drops different units. Some tolerances are more than
+# twice the value in their comment, because another network, on another processor (AMD Zen), changed
+# more: its training loss by 3.2% and its test loss by 5.7%. The absolute part of a tolerance
+# applies to numbers of order 1; `floor` reduces it for small numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
-        # float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor
+        # Measured float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor.
         "loss": (2e-6, 2e-5),
         "accuracy": (1e-6, 0.0),
         "probability": (2e-6, 2e-5),
         "percentage": (2e-6, 2e-5),
         "float": (2e-6, 2e-5),
     },
-    # The tolerances after fitting are 50 times the untrained ones. In tests/measure_estimators.py,
-    # coefficients changed by 26 times the untrained tolerance in linear algebra on float32 data, by
-    # 3 times in solvers on float64 data, and by 87 times in LinearSVC. Scores stayed within the
-    # untrained tolerance.
+    # The tolerances after fitting are 50 times those before training. In
+    # tests/measure_estimators.py, coefficients changed by 26 times the untrained tolerance in
+    # linear algebra on float32 data, by 3 times in solvers on float64 data, and by 87 times in
+    # LinearSVC. Scores stayed within the untrained tolerance.
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
         "accuracy": (1e-6, 0.0),
@@ -108,53 +108,53 @@ TOLERANCES = {
     },
 }
 
-# With at least this many decimals, a float may also differ by one unit of the last digit, because
-# rounding can flip that digit. Before training, a `1.` or `0.5` gets no such unit, since a unit
-# would allow 0 or 0.4.
+# A float printed with at least this many decimals may also differ by one unit in the last place,
+# because rounding can change the last digit. Before training, `1.` and `0.5` have too few decimals:
+# one unit would allow 0 or 0.4.
 DIGITS = {Phase.UNTRAINED: 4, Phase.FITTED: 4, Phase.FIT: 1, Phase.TRAINED: 1}
 
-# A kind that has no tolerance -> the kind whose tolerance it uses.
+# Maps each kind without a tolerance to the kind whose tolerance it uses.
 JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
-MOST_NUMBERS = 4  # The maximum number of values from one line that a message names.
-MOST_LINES = 2000  # Longer texts are not aligned line by line to find the new lines.
+MOST_NUMBERS = 4  # A message lists at most this many numbers from one line.
+MOST_LINES = 2000  # Longer texts are not aligned to find added and missing lines.
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How strictly a cell is compared.
+    """How strictly to compare a cell.
 
     Attributes
     ----------
     phase
-        The position of the cell relative to the training in its notebook.
+        Whether the cell comes before, during or after the training in its notebook.
     exact
-        Whether everything must be printed identically, including each digit and all times.
+        Whether the output must be identical, including every digit and all times.
     wider
-        Kind of number (`loss`, `accuracy`, …) -> factor by which its tolerance is wider.
+        Kind of number (`loss`, `accuracy`, …) -> factor that multiplies its tolerance.
     seeded
         If false, the numbers are random, and only the text around them is compared.
     figures
-        If false, pictures only have to be present.
+        If false, a picture must be present but may show anything.
     seconds
         The time limit of the cell; if None, the runner's default applies.
     between
-        The kind of a number, or the words before it on its line -> its minimum and maximum. The
-        number is checked against that range, not against the stored value.
+        Kind of number, or the words before a number on its line -> minimum and maximum. The number
+        is checked against that range, not against the stored value.
     result
-        The kind of the cell's result if no word names the kind, such as `accuracy` for
-        `model.score(x, y)`. The kind is derived from the source, and is empty if the source does
+        The kind of the numbers in the output that no word names, such as `accuracy` for
+        `model.score(x, y)`. The kind is derived from the source code, and is empty if the code does
         not reveal it.
     clock
-        Whether the cell's code reads the clock. If true, anything that could be a time of the run
-        counts as one. If false, the code cannot have timed anything, so durations are data. If
-        None, the words around a time decide.
+        Whether the cell's code reads the clock. If true, every value that could be a time is
+        treated as one measured during the run. If false, the code cannot have timed anything, so
+        durations are treated as data. If None, the words around a time decide whether it is data.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
-        words match, in upper or lower case. A space in a word also matches `_`.
+        words match, regardless of case. A space also matches an underscore.
     tolerances
-        Tolerances that replace those in `TOLERANCES`. The absolute part of these tolerances is not
+        Tolerances that replace those in `TOLERANCES`. The absolute part of such a tolerance is not
         reduced for small numbers.
     skip
         MIME types that are not compared.
@@ -186,7 +186,7 @@ class Rules:
 class Difference:
     """One difference between a new output and the stored one.
 
-    `about` is `text`, `number`, `figure` or `probe`, and decides how an author can allow the
+    `about` (`text`, `number`, `figure` or `probe`) determines how an author can allow the
     difference.
     """
 
@@ -201,10 +201,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Number:
-    """One printed number, its new value, how far it moved, and how far it may move.
+    """A compared number: its stored value, its new value, its change, and the allowed change.
 
-    If the number is checked against a range, `kind` is the key of the range, and `moved` is the
-    distance from the middle of the range.
+    If the number is checked against a range, `kind` is the range's key in `Rules.between`, and
+    `moved` is the distance from the middle of the range.
     """
 
     line: int
@@ -217,7 +217,7 @@ class Number:
 
     @property
     def used(self) -> float:
-        """The share of the tolerance that was used; above 1, the number fails."""
+        """The share of the tolerance that was used. The number fails if this share exceeds 1."""
         if self.moved == 0:
             return 0.0
         return self.moved / self.allowed if self.allowed else math.inf
@@ -235,9 +235,9 @@ class Number:
 
 @dataclass
 class Comparison:
-    """The differences, how far each number moved, and a PNG for each figure that differs.
+    """A comparison's result: differences, compared numbers, and a PNG for each differing figure.
 
-    `ranged` holds the keys of `Rules.between` that match a stored number.
+    `ranged` contains the keys of `Rules.between` that match a stored number.
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -259,25 +259,26 @@ class Comparison:
 
 
 def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> Comparison:
-    """Compare two texts as a reader sees them, line by line.
+    """Compare two texts line by line, as a reader sees them.
 
     Parameters
     ----------
     stored, computed
-        The text in the notebook, and the text that its cell prints now.
+        The text stored in the notebook, and the text that the cell prints now.
     rules
         How strictly to compare.
     label
-        The name of what is printed, such as a probe's name. The words of the label give the kind of
-        a number that no word in the text names. The name may also contain keys of `rules.between`.
+        A name for the text, such as the name of a probe. If no word in the text names a number's
+        kind, the words in the label determine the kind. The label may also contain keys of
+        `rules.between`.
 
     Returns
     -------
     Comparison
-        The comparison has no differences if the texts match. White space counts only as a
-        separator, because NumPy pads columns to their widest entry and may wrap arrays elsewhere,
-        so one changed digit can shift the rest. The ruled lines of tables are ignored. With
-        `rules.exact`, everything counts except colours and white space at the ends of lines.
+        The comparison, which has no differences if the texts match. White space matters only as a
+        separator: NumPy pads columns to their widest entry and wraps long arrays, so one changed
+        digit can shift the rest. Horizontal rules in tables are ignored. With `rules.exact`,
+        everything matters except colours and trailing white space.
     """
     if rules.exact:
         return compare_exactly(stored, computed)
@@ -296,13 +297,13 @@ def compare_text(stored: str, computed: str, rules: Rules, label: str = "") -> C
 
 
 def named_by(text: str, rules: Rules, label: str = "") -> Named:
-    """Return the context that helps to tell the kinds of a text's numbers."""
+    """Return the context that helps to determine the kind of each number in a text."""
     lone = len(NUMBER.findall(text)) == 1
     return Named(frozen(rules.words), label, rules.result, lone, timed=rules.clock is not False)
 
 
 def compare_exactly(stored: str, computed: str) -> Comparison:
-    """Compare two texts exactly, except for colours and white space at the ends of lines."""
+    """Compare two texts exactly, except for colours and trailing white space."""
     old, new = (
         [Line(number, line.rstrip()) for number, line in enumerate(text.splitlines(), start=1)]
         for text in (rendered(stored).rstrip(), rendered(computed).rstrip())
@@ -319,7 +320,7 @@ def compare_exactly(stored: str, computed: str) -> Comparison:
 
 
 def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Comparison:
-    """Compare two lines: first their form, then their times and numbers."""
+    """Compare two lines: first their templates and number formats, then their times and numbers."""
     keys = keys_of(stored, rules.between, KINDS, named)
     result = Comparison(ranged=set(filter(None, keys)))
     if stored.template != computed.template or has_other_format(stored, computed):
@@ -354,7 +355,7 @@ def compare_line(stored: Line, computed: Line, rules: Rules, named: Named) -> Co
 
 
 def distance(stored: str, computed: str, kind: str) -> float:
-    """Return how far a number moved; infinity for a change from or to NaN or infinity."""
+    """Return how much a number changed, or infinity if it changed from or to NaN or infinity."""
     if stored == computed or (kind != "spread" and are_noise(stored, computed)):
         return 0.0
     if math.isfinite(value(stored)) and math.isfinite(value(computed)):
@@ -365,16 +366,16 @@ def distance(stored: str, computed: str, kind: str) -> float:
 def tolerance(
     stored: str, computed: str, kind: str, rules: Rules, scale: float = 0.0, alone: bool = True
 ) -> float:
-    """Return how far a number may move, given its kind.
+    """Return how much a number of the given kind may change.
 
-    The result includes one unit of the last printed digit if `has_unit` is true. NumPy strips
-    trailing zeros, so the longer of the two numbers decides which digit is the last. `scale` is the
-    same as in `floor`. `alone` is true outside arrays and table rows.
+    The result includes one unit in the last printed place if `has_unit` returns true. NumPy strips
+    trailing zeros, so the number with more decimals determines that place. `scale` has the same
+    meaning as in `floor`. `alone` is true outside arrays and table rows.
     """
     if kind == "integer" or not math.isfinite(value(stored)):
         return 0.0
     size = abs(value(stored))
-    if kind == "setting":  # only float32 rounding changes a constant
+    if kind == "setting":  # a constant may change only by float32 rounding
         return 1e-6 * size
     phase = rules.phase
     known = {**TOLERANCES[phase], **rules.tolerances.get(phase, {})}
@@ -383,27 +384,29 @@ def tolerance(
     kind = JUDGED_AS.get(kind, kind)
     factor = rules.wider.get(kind.removeprefix("held-out "), 1.0)
     if kind.endswith(("accuracy", "probability")) and size > 1:
-        # The number is not a share between 0 and 1, but an accuracy in per cent or another score.
+        # The number is not a fraction between 0 and 1, but an accuracy in per cent or another
+        # score.
         kind = "percentage" if kind.endswith("accuracy") and size <= 100 else "float"
     absolute, relative = known[kind]
     if kind not in rules.tolerances.get(phase, {}):
         absolute = floor(absolute, kind, phase, stored, scale)
     digits = max(decimals(stored), decimals(computed))
-    # The slack lets 0.13 and 0.12 differ by one unit, since as floats they differ by slightly more.
+    # The slack is needed because the floats 0.13 and 0.12 differ by slightly more than one unit.
     unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase, scale, alone) else 0.0
     return unit + factor * (absolute + relative * size)
 
 
 def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -> float:
-    """Return the absolute part of one number's tolerance, which is smaller for small numbers.
+    """Return the absolute part of a number's tolerance, reduced for small numbers.
 
     Parameters
     ----------
     absolute
-        How far a number of order 1 may move.
+        How much a number of order 1 may change.
     scale
         The largest magnitude among the numbers that were computed together with this one, such as
-        those in its array. Rounding noise in an array is proportional to its largest number.
+        those in the same array. Rounding noise in an array is proportional to the array's largest
+        number.
     """
     size = abs(value(stored))
     if size == 0 or size > 1e-20 * scale:  # a smaller number is a constant, not noise
@@ -411,8 +414,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
     if phase is Phase.UNTRAINED:
         return min(absolute, 1e-5 * size)
     if kind.endswith(("accuracy", "probability")):
-        return absolute  # A small share in [0, 1] can differ as much as a large one.
-    if kind == "percentage":  # The spread of a share of n grows with the root of the share.
+        return absolute  # A small fraction in [0, 1] can change as much as a large one.
+    if kind == "percentage":  # A percentage's standard deviation grows with its square root.
         return min(absolute, 0.35 * max(size, 10.0 ** -decimals(stored)) ** 0.5)
     if kind == "float" and 0 < size < 1e-4:  # printed with an exponent: a constant or a p-value
         return 0.0
@@ -420,23 +423,24 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
 
 
 def magnitude(line: Line, token: Token, kind: str) -> float:
-    """Return the largest magnitude of the numbers beside a number, in its array or row.
+    """Return the largest magnitude among the numbers in the same array or row.
 
-    Only a percentage or an unnamed number has a row, which consists of the numbers on the same line
-    that are printed with the same number of decimals.
+    Rows matter only for percentages and unnamed numbers. A row consists of the numbers on the same
+    line that are printed with the same number of decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
 
 
 def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool) -> bool:
-    """Tell whether rounding may flip the last printed digit of a number.
+    """Return whether rounding can change the last printed digit of a number.
 
-    After training, rounding can often flip a digit. Before training, float32 rounding moves a
-    number by 1e-7 of its value, or of `scale`, the largest number beside it. A number with three
-    digits or fewer is hardly ever close enough to a rounding boundary to flip. A number that stands
-    `alone` needs six digits if it has an exponent, as constants and p-values do, or if its number
-    of decimals has changed, which indicates another format.
+    After training, rounding can often change that digit. Before training, float32 rounding changes
+    a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row. A
+    number with three or fewer digits is rarely close enough to a rounding boundary for that to
+    happen. A number outside arrays and rows (`alone`) must have at least six digits if it has an
+    exponent, as constants and p-values do, or if its number of decimals has changed, which
+    indicates a different format.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -452,10 +456,10 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 
 
 def has_other_format(stored: Line, computed: Line) -> bool:
-    """Tell whether a number on a line is printed in another format, such as `1,200` for `1200`.
+    """Return whether the format of a number has changed, for example from `1200` to `1,200`.
 
-    Trailing zeros count as a format only outside arrays and tables, because arrays and tables strip
-    them from all numbers together.
+    Trailing zeros count only outside arrays and tables, because an array or a table drops them from
+    all of its numbers at once.
     """
     for one, other in zip(stored.compared, computed.compared, strict=True):
         old, new = one.text, other.text
@@ -474,20 +478,20 @@ def has_other_format(stored: Line, computed: Line) -> bool:
 
 
 def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
-    """Compare a number with a range; at the ends of the range, all of the tolerance is used."""
+    """Compare a number with a range. At either end of the range, the whole tolerance is used."""
     low, high = between
     here = value(computed)
     moved = abs(here - (low + high) / 2)
     allowed = (high - low) / 2
     if low <= here <= high:
         moved = min(moved, allowed)
-    elif not moved > allowed:  # NaN, or a rounding error at the end of the range
+    elif not moved > allowed:  # NaN, or a rounding error at an end of the range
         moved = math.inf
     return Number(line, key, computed, computed, moved, allowed, between)
 
 
 def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
-    """Say which lines are gone and which are new; for very long texts, only count the lines."""
+    """Describe the missing and added lines. For very long texts, only count the lines."""
     if max(len(old), len(new)) > MOST_LINES:  # aligning lines takes quadratic time
         return [Difference("the text differs", f"{len(old)} lines", f"{len(new)} lines")]
     matcher = difflib.SequenceMatcher(
@@ -512,14 +516,14 @@ def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
 
 
 def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
-    """Say which numbers in a text are outside the range that `rules.between` gives for them."""
+    """Return a message for each number in a text that is outside its range in `rules.between`."""
     result = compare_text(text, text, rules, label)
     outside = (number for number in result.numbers if number.between and number.used > 1)
     return [f"line {number.line}: {number}" for number in outside]
 
 
 def numbers_of(text: str) -> list[re.Match]:
-    """Return a match for each compared number in a text, with a group `number`."""
+    """Return a regex match, with the group `number`, for each compared number in a text."""
     return [
         NUMBER.match(line.text, token.start)
         for line in lines_of(text)
@@ -551,7 +555,7 @@ class Passing:
 
 
 def passing(text: str, rules: Rules) -> list[Passing]:
-    """Return the parts that `compare_text` ignores: clock times, durations, addresses, ids."""
+    """Return the parts that `compare_text` ignores: clock times, durations, addresses and ids."""
     named = named_by(text, rules)
     found = []
     for line in lines_of(text, named.words, rules.clock):

@@ -1,4 +1,4 @@
-"""The settings for a project's notebooks, `[tool.nbval-tolerance]` in `pyproject.toml`."""
+"""Read a project's settings from the table `[tool.nbval-tolerance]` in `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from nbval_tolerance.compare import TOLERANCES, Phase
 
 TABLE = "nbval-tolerance"
-# The kinds of numbers that the table accepts. These kinds do not distinguish training data from
-# held-out data.
+# The kinds of numbers that the table accepts. These kinds do not distinguish between training data
+# and held-out data.
 KINDS = (*TOLERANCES[Phase.TRAINED], "setting")
 FIXED = {
     "setting": "a setting is a constant and must be equal",
@@ -27,7 +27,7 @@ MIME_TYPE = re.compile(
     r"/[A-Za-z0-9][\w!#$&^.+-]*",
     re.ASCII,
 )
-# The image types that Python itself knows, without those that this machine adds.
+# The image types that Python itself knows, excluding types registered on the host.
 IMAGES = {
     kind
     for types in mimetypes.MimeTypes(()).types_map
@@ -37,23 +37,24 @@ IMAGES = {
 
 
 class ConfigError(ValueError):
-    """The settings are wrong; the message names the file, the key and the accepted values."""
+    """The settings are invalid; the message names the file, the key and the accepted values."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A project's settings. Each field is a key of the table, with `-` for `_`.
+    """A project's settings. Each field corresponds to a key of the table, with `_` instead of `-`.
 
     Attributes
     ----------
     notebooks
-        Glob patterns, relative to the file, for the notebooks that `nbval-tolerance execute` runs
-        or searches when it is given no path.
+        Glob patterns for notebooks, relative to the file. `nbval-tolerance execute` runs these
+        notebooks by default, and looks up names among them.
     training
-        Calls that train a model in a way that depends on chance or amplifies rounding, in addition
-        to the built-in ones. Each entry is the name of a function or method, such as `train_epoch`.
+        Calls, in addition to the built-in ones, that train a model in a way that depends on random
+        numbers or amplifies rounding errors. Each entry is the name of a function or method, such
+        as `train_epoch`.
     deterministic
-        Calls that look like training but give the same result on every machine, except for
+        Calls that look like training but produce the same result on every machine, except for
         rounding.
     words
         Kind of number -> words that name it, in addition to the built-in ones.
@@ -66,7 +67,7 @@ class Config:
     environment
         Environment variables that kernels inherit, in addition to those in `run.INHERITED`. Each
         entry is a name, in which `*` matches any characters, or `NAME=value`, which sets the
-        variable. Unless it is inherited or set, `PYTHONHASHSEED` is 0.
+        variable. `PYTHONHASHSEED` defaults to 0.
     strict
         Whether stderr, times, addresses and frames of progress bars are forbidden in outputs.
     """
@@ -80,7 +81,7 @@ class Config:
     skip: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     strict: bool = False
-    folder: Path | None = None  # the folder of the file; set by `load`
+    folder: Path | None = None  # the folder that contains the file; set by `load`
 
 
 DEFAULTS = Config()
@@ -88,12 +89,12 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings of the nearest `pyproject.toml` that has our table, or the defaults.
+    """Return the settings in the nearest `pyproject.toml` that has our table, or the defaults.
 
     Parameters
     ----------
     start
-        The absolute path of the notebook or its folder.
+        The absolute path of the notebook or of its folder.
 
     Raises
     ------
@@ -108,12 +109,12 @@ def find(start: Path) -> Config:
 
 
 def load(file: Path) -> Config:
-    """Return the settings in one TOML file.
+    """Return the settings in a TOML file.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key or value of the table is unknown.
+        If the file cannot be read, or the table contains an invalid key or value.
     """
     table = table_of(file)
     here = f"{file}, [tool.{TABLE}]"
@@ -144,7 +145,7 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Return the reason why a string cannot be the name of a call, or an empty string if it can."""
+    """Return why a string cannot name a called function, or an empty string if it can."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
@@ -152,7 +153,7 @@ def wrong_call(text: str) -> str:
 
 
 def wrong_type(text: str) -> str:
-    """Return the reason why a string cannot be a MIME type, or an empty string if it can."""
+    """Return why a string is not a known MIME type, or an empty string if it is one."""
     if not MIME_TYPE.fullmatch(text):
         return "is not a MIME type; write one in full, such as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
@@ -161,7 +162,7 @@ def wrong_type(text: str) -> str:
 
 
 def wrong_variable(text: str) -> str:
-    """Return why a string is no environment variable, or an empty string if it is one."""
+    """Return why a string cannot select an environment variable, or an empty string if it can."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
@@ -169,11 +170,11 @@ def wrong_variable(text: str) -> str:
 
 
 def wrong_pattern(text: str) -> str:
-    """Return the reason why a pattern cannot match a notebook, or an empty string if it can."""
+    """Return why a pattern cannot match a notebook, or an empty string if it can."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
-# Key of the table -> the function that says why one of its strings is wrong.
+# Maps keys of the table to the functions that validate their strings.
 CHECKS = {
     "notebooks": wrong_pattern,
     "training": wrong_call,
@@ -184,12 +185,12 @@ CHECKS = {
 
 
 def table_of(file: Path) -> object:
-    """Return this package's table in a TOML file; None if the file has no such table.
+    """Return this package's table in a TOML file, or None if the file has no such table.
 
     Raises
     ------
     ConfigError
-        If the file has the table under a similar name, which would be ignored.
+        If the table's name is misspelled, so that the table would be ignored.
     """
     content = read(file)
     tools = content.get("tool")
@@ -230,7 +231,7 @@ def items(value: object, where: str) -> list[tuple[str, object]]:
 
 
 def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
-    """Return words by kind; raise `ConfigError` if a kind is unknown or a word names two kinds."""
+    """Return the words of each kind; raise `ConfigError` for unknown kinds and ambiguous words."""
     found: dict[str, tuple[str, ...]] = {}
     names: dict[str, str] = {}  # word -> its kind
     for kind, listed in items(value, where):
@@ -239,7 +240,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
         found[kind] = texts(listed, f"{where}.{kind}")
         for word in found[kind]:
             if not re.search(r"[^\W_]", word):
-                raise ConfigError(f"{where}.{kind}: {word!r} holds no letter, so it is not a word")
+                raise ConfigError(f"{where}.{kind}: {word!r} contains no letter or digit")
             if names.setdefault(word.casefold(), kind) != kind:
                 both = f"{names[word.casefold()]} and {kind}"
                 raise ConfigError(f"{where}: {word!r} names {both}; choose one")
@@ -247,7 +248,7 @@ def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def tolerances(value: object, where: str) -> dict[Phase, dict[str, tuple[float, float]]]:
-    """Return tolerances by phase and kind; raise `ConfigError` if a tolerance is wrong."""
+    """Return the tolerances by phase and kind; raise `ConfigError` if a tolerance is invalid."""
     phases = {phase.name.lower(): phase for phase in Phase}
     found: dict[Phase, dict[str, tuple[float, float]]] = {}
     for name, table in items(value, where):

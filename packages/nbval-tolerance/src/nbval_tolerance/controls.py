@@ -1,11 +1,11 @@
-"""The tags and metadata with which an author controls the comparison of a cell or a notebook.
+"""Read the tags and metadata with which authors control how cells and notebooks are compared.
 
 Tags, in JupyterLab's property inspector:
 
 | Tag | In this cell … | Needs a reason |
 |---|---|---|
-| `regression:exact` | every digit and space must be the same, and times are compared, too | no |
-| `regression:wider-KIND=FACTOR` | numbers of that kind may differ FACTOR times as much | yes |
+| `regression:exact` | the output must match exactly, including spaces and times | no |
+| `regression:wider-KIND=FACTOR` | FACTOR multiplies the tolerance for that kind of number | yes |
 | `regression:no-figure` | a picture must be present but may show anything | yes |
 | `regression:unseeded` | numbers are random, so only the text around them is compared | yes |
 | `regression:trained` | numbers are compared like those of a trained model | yes |
@@ -25,8 +25,9 @@ Metadata, in JupyterLab's advanced tools:
 | `reason` | a sentence that says why the check is weaker here |
 | `tags` | only in the notebook's own metadata: tags for all of its cells |
 
-`alt`, beside `regression`, is a figure's alternative text, or a list of texts for several figures.
-`nbval-tolerance execute` adds `source`, a hash, and `values`, the values of the probes.
+The key `alt`, next to `regression`, contains a figure's alternative text, or a list of texts for
+several figures. `nbval-tolerance execute` adds `source`, a hash of the cell's source, and `values`,
+the values of the probes.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ KEYS = {
     "notebook": ("tags", "reason"),
 }
 LONGEST = 24 * 3600.0  # seconds
-WIDEST = 10.0  # A wider tolerance is meaningless; print something comparable instead.
+WIDEST = 10.0  # the maximum FACTOR: a wider tolerance would be meaningless
 KNOWN = (
     f"{PREFIX}exact, {PREFIX}wider-KIND=FACTOR (KIND: {', '.join(KINDS)}), {PREFIX}no-figure, "
     f"{PREFIX}unseeded, {PREFIX}trained, {PREFIX}untrained, {PREFIX}stderr, {PREFIX}seconds=N"
 )
-# Name of a tag -> the fields of `Rules` that it sets.
+# Maps each tag's name to the fields of `Rules` that the tag sets.
 FLAGS = {
     "exact": {"exact": True},
     "no-figure": {"figures": False},
@@ -65,7 +66,7 @@ FLAGS = {
     "stderr": {},
 }
 WEAKER = {"wider", "no-figure", "unseeded", "trained", "stderr"}
-# Pairs of controls in which the first makes the second pointless.
+# Contradictory controls: the first of each pair makes the second pointless.
 IDLE = (
     ("exact", "unseeded"),
     ("exact", "wider"),
@@ -73,20 +74,21 @@ IDLE = (
     ("unseeded", "wider"),
     ("no-figure", "wider-figure"),
 )
-# nbval's tags and comments that drop a check; the third is an old name for the second.
+# nbval's tags and comments that disable a check. The third pattern is an old name for the second.
 DROPPED = re.compile(r"nbval[-_]skip|nbval[-_]ignore[-_]output|pytest_validate_ignore_output", re.I)
 SKIPPED = re.compile(r"nbval[-_]skip|skip-execution", re.I)
 RAISES = re.compile(r"(?:nbval[-_])?raises[-_]exception", re.I)
 
 
 class ControlError(ValueError):
-    """Tags or metadata are wrong; the message is a sentence that does not name the cell."""
+    """Tags or metadata are invalid; the message does not name the cell."""
 
 
 def rules_of(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Rules]:
     """Return each code cell's rules, derived from its phase, its tags and the notebook's tags.
 
-    A cell with wrong tags gets the strict rules, and the stored-state test reports the error.
+    A cell with invalid tags is compared as if it had no tags. The stored-state test reports the
+    error.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     told = (source(notebook, config) for source in (phases, results, reads_clock, clock_read))
@@ -118,14 +120,14 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     start
         The rules that apply unless the cell or the notebook changes them.
     notebook
-        The notebook. Its tags apply to all cells, and each cell's own tags are applied after them.
+        The cell's notebook, whose tags are applied before the cell's tags.
 
     Raises
     ------
     ControlError
-        If a tag with our prefix is unknown or has a wrong value; if two tags contradict each other;
-        if a tag would have no effect; if a tag that weakens the check has no reason; or if `probes`
-        or `between` is malformed.
+        If a tag with our prefix is unknown or has an invalid value; if two tags contradict each
+        other; if a tag would have no effect; if a tag that weakens the check has no reason; or if
+        `probes` or `between` is malformed.
     """
     found = start
     for node in filter(None, (notebook, cell)):
@@ -141,7 +143,7 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
 
 
 def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
-    """Raise `ControlError` if one of a cell's controls makes another one pointless."""
+    """Raise `ControlError` if one of a cell's controls makes another pointless."""
     controls = {
         "exact": found.exact,
         "unseeded": not found.seeded,
@@ -165,7 +167,7 @@ def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
 
 
 def check_notebook(notebook: NotebookNode) -> None:
-    """Like `rules`, raise `ControlError` if a notebook's own tags or metadata are wrong."""
+    """Raise `ControlError` if the tags or metadata of the notebook itself are invalid."""
     apply(tags_of(notebook), notes(notebook), Rules())
     check_keys(notebook)
     outside = notebook.metadata.get("tags", [])
@@ -192,7 +194,7 @@ def text_cell_errors(notebook: NotebookNode) -> dict[str, str]:
 
 
 def check_keys(node: NotebookNode) -> None:
-    """Raise `ControlError` if a cell's or notebook's metadata is wrong or has no effect."""
+    """Raise `ControlError` if the metadata of a cell or notebook is invalid or has no effect."""
     known = KEYS["notebook" if "cells" in node else "cell"]
     about = notes(node)
     for key in about:
@@ -215,7 +217,7 @@ def check_keys(node: NotebookNode) -> None:
 
 
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
-    """Return the rules after applying some tags; raise `ControlError` as in `rules`."""
+    """Apply tags to rules and return the result; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
     seen: dict[str, str] = {}  # name of a tag without its value -> the tag
     for tag in tags:
@@ -242,7 +244,7 @@ def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
 
 
 def need_reason(weaker: list[str], about: Mapping) -> None:
-    """Raise `ControlError` if something weakens the check and the metadata gives no reason."""
+    """Raise `ControlError` if the check is weakened but the metadata gives no reason."""
     reason = about.get("reason")
     if weaker and (not isinstance(reason, str) or len(reason.split()) < 3):  # "flaky" is no reason
         listed, s = " and ".join(map(repr, weaker)), "s" * (len(weaker) == 1)
@@ -253,7 +255,7 @@ def need_reason(weaker: list[str], about: Mapping) -> None:
 
 
 def tags_of(node: NotebookNode) -> list[str]:
-    """Return the tags of a cell, or those that a notebook gives to all of its cells.
+    """Return a cell's tags, or the tags that a notebook applies to all of its cells.
 
     Raises
     ------
@@ -269,7 +271,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our part of the metadata of a cell or notebook; empty if that part is malformed."""
+    """Return our entry in a cell's or notebook's metadata, or {} if the entry is malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 
@@ -293,7 +295,7 @@ def expressions(about: Mapping) -> dict[str, str]:
 
 
 def between(about: Mapping) -> dict[str, tuple[float, float]]:
-    """Return a cell's ranges, by kind or words; raise `ControlError` if they are malformed."""
+    """Return a cell's ranges by key; raise `ControlError` if they are malformed."""
     ranges = about.get("between", {})
     if not isinstance(ranges, Mapping):
         raise ControlError(f'between must be {{"accuracy": [0.1, 0.6]}}, not {ranges!r}')
@@ -322,7 +324,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return the tags and comments of a cell that match `of`, one of the patterns above."""
+    """Return a cell's tags and comments that match `of`, one of the patterns above."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -1,4 +1,4 @@
-"""Run notebooks in fresh kernels and store their outputs. No other code writes outputs."""
+"""Run notebooks in fresh kernels and store their outputs. No other module stores outputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from nbval_tolerance.texts.numbers import counted
 
 
 class OutputError(Exception):
-    """A notebook's outputs must not be stored; the message says why and where."""
+    """A notebook's outputs cannot be stored; the message says why and where."""
 
 
 def renew(path: Path, accept: bool, kernel: str = "") -> bool:
@@ -48,7 +48,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
     -------
     bool
         Whether the stored outputs are now up to date. If the notebook raises an exception, or its
-        outputs must not be stored, the file is left as it was.
+        outputs cannot be stored, the file is left unchanged.
     """
     config = find(path.resolve())
     print(f"{label(path)} ...", end=" ", flush=True)
@@ -78,7 +78,7 @@ def renew(path: Path, accept: bool, kernel: str = "") -> bool:
     print(f"changes {counted(len(changes), 'cell')}:", *changes, sep="\n\n")
     if accept or agreed():
         return store(computed, path, before, "stored")
-    print("\nNot written. To store them, run this again with --accept.")
+    print("\nNot written. To store the outputs, run the command again with --accept.")
     return False
 
 
@@ -91,7 +91,7 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Replace the new outputs and values with the stored ones, which all come from one run."""
+    """Copy the stored outputs and probe values to the new notebook; they all come from one run."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
         alt.put(new)  # store the author's new alt texts, even for pictures that are not compared
@@ -103,13 +103,14 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
 
 
 def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
-    """Return a description of what a reader would see change, for each cell that changed.
+    """Return, for each changed cell, a description of the changes that a reader would see.
 
-    Figures are drawn side by side in a file. If a cell was edited since its output was stored,
-    every change is reported, because edits are intentional.
+    Stored and new figures are drawn side by side in a file. If a cell's source was edited after its
+    output was stored, even changes within the tolerance are reported, because the edit was
+    intentional.
     """
     changes = []
-    stamped = any("source" in notes(cell) for cell in code(stored))  # otherwise, edits go unnoticed
+    stamped = any("source" in notes(cell) for cell in code(stored))  # else edits cannot be detected
     cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
     for number, (old, new, found_rules) in enumerate(cells):
         edited = stamped and notes(old).get("source") != source_hash(old)
@@ -140,7 +141,7 @@ def code(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def without_counts(outputs: list[NotebookNode]) -> list[dict]:
-    """Return outputs without their execution count."""
+    """Return outputs without their execution counts."""
     return [
         {key: value for key, value in output.items() if key != "execution_count"}
         for output in merge_streams(outputs)
@@ -155,9 +156,9 @@ def execute(
     Parameters
     ----------
     notebook
-        The notebook to change in place. The notebook gets outputs, execution counts 1…n, the hash
-        of each cell's source and the values of its probes, but no trace of who ran it or when. The
-        metadata of its own kernel is kept.
+        The notebook, which is changed in place. The code cells get outputs, execution counts from 1
+        to n, hashes of their sources and the values of their probes. Nothing records who ran the
+        notebook or when. The metadata of the notebook's kernel is kept.
     folder
         The kernel's working directory.
     config
@@ -168,13 +169,13 @@ def execute(
     Raises
     ------
     OutputError
-        If a tag or the metadata is wrong; if a cell raises an exception, hangs, or kills the
+        If a tag or the metadata is invalid; if a cell raises an exception, hangs, or kills the
         kernel; if a later cell changes the output of an earlier one; or if the stored state would
-        be wrong.
+        be invalid.
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # the outputs of each cell at the time when it ended
+    left: dict[int, list] = {}  # each cell's outputs when the cell finished
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):
@@ -207,7 +208,7 @@ def execute(
 
 
 def refuse_wrong_controls(notebook: NotebookNode) -> None:
-    """Raise `OutputError` for wrong tags and metadata, before any cell runs."""
+    """Raise `OutputError` if tags or metadata are invalid. Call this before running any cell."""
     if wrong := control_errors(notebook):
         raise OutputError("\n".join(f"{where}: {error}" for where, error in wrong.items()))
 
@@ -231,7 +232,7 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join a cell's chunks of output, and drop what is no longer visible once its kernel has ended.
+    """Join chunks of output, and drop anything that is not visible after the kernel has stopped.
 
     Only the last frame of a progress bar is kept. The view of a live widget is dropped if the
     output has another representation.
@@ -247,7 +248,7 @@ def tidy(cell: NotebookNode) -> None:
 
 
 def store(notebook: NotebookNode, path: Path, before: bytes, done: str) -> bool:
-    """Write a notebook unless its file has changed since it was read, and print what was done.
+    """Write a notebook unless its file has changed since it was read, and print the outcome.
 
     The notebook is written to a temporary file, which is then renamed, so an interrupted run leaves
     the old file intact.

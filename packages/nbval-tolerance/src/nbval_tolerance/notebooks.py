@@ -1,4 +1,4 @@
-"""Find the notebooks that a user names, and read their files."""
+"""Find and read the notebooks that a user names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from nbval_tolerance.config import Config
 
-# For each node, the keys that this package, nbval and nbclient read, with the required types.
+# The keys that this package, nbval and nbclient read from each node, with the required types.
 TEXT = (str, list)  # A string or a list of lines.
 NOTEBOOK = {"metadata": dict, "cells": list}
 CELL = {"cell_type": str, "metadata": dict, "source": TEXT}
@@ -27,22 +27,22 @@ OUTPUTS = {
 
 
 class NotebookError(Exception):
-    """A notebook does not exist, or its file is not a valid notebook; the message is a sentence."""
+    """A notebook does not exist, or its file is not a valid notebook."""
 
 
 def find_notebooks(names: list[str], config: Config) -> list[Path]:
-    """Return the notebooks that `names` select, in the given order; all if `names` is empty.
+    """Return the notebooks that `names` select, in order, or all notebooks if `names` is empty.
 
-    Hidden files and folders, whose names begin with a dot, are left out unless the given name
-    includes the dot, because a Jupyter server briefly writes `.~lesson.ipynb` while it saves.
+    Hidden files and folders, whose names start with a dot, are skipped unless the given name
+    includes the dot. Jupyter, for example, creates a temporary file `.~lesson.ipynb` while saving.
 
     Parameters
     ----------
     names
-        Paths of notebooks or folders, or, for the notebooks in `config.notebooks`, a name or the
-        start of a name, with or without the folder, such as `05`, `05_loss` or `solutions/05`.
-        Whole words take precedence, so `05` selects `05b` only if no name begins with the word
-        `05`.
+        Paths of notebooks or folders. Notebooks that match `config.notebooks` can also be selected
+        by their name or its start, with or without the folder, such as `05`, `05_loss` or
+        `solutions/05`. Whole words take precedence, so `05` selects `05b` only if no name starts
+        with the word `05`.
 
     Raises
     ------
@@ -88,24 +88,24 @@ def named(name: str, known: list[Path]) -> list[Path]:
 
 
 def is_named(path: Path, given: Path) -> bool:
-    """Tell whether `given` is a notebook's full name with `.ipynb`, or the start of its name."""
+    """Return whether `given` is a notebook's full name with `.ipynb`, or the start of its name."""
     same = path.name == given.name if given.suffix == ".ipynb" else path.stem.startswith(given.name)
     return same and given.parent in (Path(), path.parent, Path(path.parent.name))
 
 
 def ends_word(path: Path, given: Path) -> bool:
-    """Tell whether the given start of a notebook's name ends at the end of a word."""
+    """Return whether the given start of a notebook's name ends at a word boundary."""
     return not path.stem[len(given.name) :][:1].isalnum()
 
 
 def label(path: Path) -> str:
-    """Return a notebook's path as a user would write it."""
+    """Return a notebook's path for display, relative to the working directory if possible."""
     here = Path.cwd()
     return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
 
 
 def read(path: Path) -> NotebookNode:
-    """Return the notebook in a file, in nbformat 4; raise `NotebookError` if it is unreadable."""
+    """Read a notebook file and convert it to nbformat 4; raise `NotebookError` if this fails."""
     return parse(content(path))
 
 
@@ -118,7 +118,7 @@ def content(path: Path) -> bytes:
 
 
 def parse(text: bytes) -> NotebookNode:
-    """Return the notebook in a file's content, in nbformat 4.
+    """Parse a notebook file's content and convert it to nbformat 4.
 
     Raises
     ------
@@ -154,10 +154,10 @@ def parse(text: bytes) -> NotebookNode:
 
 
 def check(notebook: Mapping) -> None:
-    """Raise `NotebookError` if a notebook's JSON lacks a part that the package reads.
+    """Raise `NotebookError` if a notebook's JSON lacks a part that this package needs.
 
-    nbformat's own schema rejects more notebooks, such as those with unknown keys, or with a kernel
-    without a display name. Such notebooks still run.
+    nbformat's own schema is stricter: it rejects, for example, notebooks with unknown keys or with
+    a kernel without a display name, although such notebooks run.
     """
     check_node(notebook, NOTEBOOK, "the notebook")
     check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")
@@ -187,7 +187,7 @@ def check_output(output: Mapping, where: str) -> None:
 
 
 def check_node(node: object, wanted: Mapping[str, type | tuple], where: str) -> None:
-    """Raise `NotebookError` if a part of a notebook lacks a key or has a value of a wrong type."""
+    """Raise `NotebookError` if part of a notebook lacks a key or has a value of the wrong type."""
     if not isinstance(node, Mapping):
         raise NotebookError(f"{where} has the wrong type")
     for key, kind in wanted.items():

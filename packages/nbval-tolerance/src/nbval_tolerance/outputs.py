@@ -1,4 +1,4 @@
-"""Compare a cell's new outputs with its stored ones, both as lists of notebook outputs."""
+"""Compare the new outputs and probe values of notebook cells with the stored ones."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ EMBEDDED = re.compile(
     r"|(?P<svg><svg\b.*?</svg\s*>)",
     re.DOTALL,
 )
-# The plain-text representation of a picture, which a reader does not see.
+# Matches a picture's plain-text representation, which a reader does not see.
 OBJECT = re.compile(r"\s*<[^<>\n]*>\s*")
-# An output whose MIME type starts with this prefix names a widget's model differently in each run.
+# The prefix of widgets' MIME types, whose data contain model ids that change with every run.
 WIDGET = "application/vnd.jupyter.widget-"
 VIEW = f"{WIDGET}view+json"
 
@@ -50,7 +50,7 @@ def compare_notebooks(
     Returns
     -------
     dict
-        The number of each code cell, starting at 0 -> its comparison.
+        Maps the number of each code cell, starting at 0, to its comparison.
     """
     old, new = (
         [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -70,7 +70,7 @@ def compare_notebooks(
 def compare_values(
     stored: Mapping[str, str], computed: Mapping[str, str], rules: Rules
 ) -> Comparison:
-    """Compare the values of probes; a probe's name says what kind of number its value is."""
+    """Compare the values of probes. A probe's name indicates the kind of number in its value."""
     result = Comparison()
     for name in dict.fromkeys([*stored, *computed]):
         old, new = (values.get(name, "nothing") for values in (stored, computed))
@@ -89,16 +89,16 @@ def compare_outputs(
 ) -> Comparison:
     """Compare two lists of notebook outputs, in order.
 
-    Streams, results, displays and errors must come in the same order and with the same MIME types.
-    MIME types in `rules.skip`, and the view of a live widget that has another representation, are
-    ignored. The order of stdout and stderr is also ignored, because it is random. Texts, HTML (as a
-    reader sees it), JSON and pictures are compared by content. Any other content only has to be
-    present.
+    Streams, results, displays and errors must appear in the same order and with the same MIME
+    types. MIME types in `rules.skip`, and the view of a live widget that has another
+    representation, are ignored. The order of stdout and stderr is also ignored, because it is
+    random. Texts, HTML (as a reader sees it), JSON and pictures are compared by content. Content of
+    any other type must be present but is not compared.
 
     Parameters
     ----------
     stored, computed
-        Outputs in nbformat's form.
+        Lists of outputs in nbformat's format.
     rules
         How strictly to compare.
     """
@@ -121,7 +121,7 @@ def compare_outputs(
 def compare_named(
     name: str, stored: str, computed: str, rules: Rules, label: str = ""
 ) -> Comparison:
-    """Compare two texts, and put a name at the beginning of each difference."""
+    """Compare two texts, and prefix each difference with a name."""
     result = compare_text(stored, computed, rules, label)
     result.differences = [
         replace(difference, what=f"{name}, {difference.what}") for difference in result.differences
@@ -132,8 +132,8 @@ def compare_named(
 def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[NotebookNode]:
     """Return outputs without the parts that are not compared.
 
-    The omitted parts are the MIME types in `skip`, the plain-text name of a picture, and the view
-    of a live widget that has another representation.
+    The omitted parts are the MIME types in `skip`, the plain-text representation of a picture, and
+    the view of a live widget that has another representation.
     """
     left = []
     for output in outputs:
@@ -152,12 +152,11 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
 
 
 def without_view(data: Mapping) -> dict:
-    """Return an output's data without the view of a live widget, if another representation is left.
+    """Return an output's data without a live widget's view if another representation remains.
 
-    The view refers to a model in the kernel that created it, so it means nothing in a stored
-    notebook. JupyterLab would show an error in place of the view and would not fall back to the
-    other representations. A plain text that only names an object, such as `<Widget at 0x7f…>`, does
-    not count as a representation.
+    The view refers to a model in the kernel that created it, so it is useless in a stored notebook.
+    JupyterLab would show an error instead of falling back to another representation. Plain text
+    that only names an object, such as `<Widget at 0x7f…>`, does not count as a representation.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -167,14 +166,14 @@ def without_view(data: Mapping) -> dict:
 def compare_data(
     kind: str, stored: NotebookNode, computed: NotebookNode, rules: Rules
 ) -> Comparison:
-    """Compare one MIME type of a display; `text/plain` has been compared already."""
+    """Compare the data that two displays have for a MIME type other than `text/plain`."""
     if kind in PICTURES:
         return compare_pictures(kind, stored[kind], computed[kind], rules)
     if kind not in ("text/html", "text/markdown"):
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text names the numbers better
+        rules = replace(rules, seeded=False)  # the plain text labels the numbers more clearly
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
@@ -186,7 +185,7 @@ def without_pictures(text: str) -> str:
 
 
 def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare the pictures inside two HTML or Markdown texts; their number and types must agree."""
+    """Compare the pictures inside two HTML or Markdown texts; their number and types must match."""
     old, new = (list(EMBEDDED.finditer(text)) for text in (stored, computed))
     kinds = [[one["kind"] or SVG for one in found] for found in (old, new)]
     if kinds[0] != kinds[1]:
@@ -200,7 +199,7 @@ def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
-    """Tell whether a display's plain text contains every number of its HTML, as a table's does."""
+    """Return whether a display's plain text contains all numbers in its HTML, as for a table."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (
@@ -212,7 +211,7 @@ def plain_has_numbers(data: NotebookNode) -> bool:
 
 
 def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare two pictures, base64 or SVG; if they differ and are not SVG, draw a report."""
+    """Compare two pictures, base64 or SVG. If base64 pictures differ, draw a report."""
     if not rules.figures:
         return Comparison()
     how = {
@@ -237,12 +236,12 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return the share of its tolerance that a figure used, as a `Number`."""
+    """Return a `Number` for the share of its tolerance that a figure used."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join neighbouring chunks of one stream, because the kernel splits them at random."""
+    """Join adjacent chunks of a stream, because the kernel splits streams at random."""
     merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" and describe(merged[-1]) == describe(output):
@@ -253,7 +252,7 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def by_stream(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join the text of each stream between two other outputs: stdout first, then stderr."""
+    """Join adjacent stream outputs into one stdout output followed by one stderr output."""
     joined: list[NotebookNode] = []
     for streams, run in groupby(outputs, lambda output: output.output_type == "stream"):
         found = list(run)
@@ -271,7 +270,7 @@ def describe(output: NotebookNode) -> str:
 
 
 def outline(outputs: list[NotebookNode]) -> str:
-    """Return the kinds of all outputs and their texts, for a message."""
+    """Return a message that lists the kind and text of each output."""
     return "; ".join(f"{describe(o)} {text_of(o).strip()[:200]!r}" for o in outputs) or "nothing"
 
 
@@ -285,12 +284,12 @@ def text_of(output: NotebookNode) -> str:
 
 
 def alt_text(output: NotebookNode, kind: str) -> str:
-    """Return the alternative text of a picture; empty if there is none."""
+    """Return the alternative text of a picture, or an empty string if there is none."""
     return str(output.get("metadata", {}).get(kind, {}).get("alt", ""))
 
 
 def rich_text(kind: str, content: str | dict | list) -> str:
-    """Return the text to compare for a MIME type other than plain text; empty if there is none."""
+    """Return the text to compare for a MIME type other than plain text, or an empty string."""
     if kind == "text/html":
         return html_text(content)
     if kind in ("text/markdown", "text/latex"):
@@ -301,7 +300,7 @@ def rich_text(kind: str, content: str | dict | list) -> str:
 
 
 class _Text(HTMLParser):
-    """Collects the text between tags: a line for each row, and a bar before each cell."""
+    """Collects the text in HTML, with a line for each table row and a bar before each cell."""
 
     def __init__(self):
         super().__init__()
@@ -313,8 +312,8 @@ class _Text(HTMLParser):
         if tag in ("tr", "br", "p", "div", "li", "table", "h1", "h2", "h3"):
             self.parts.append("\n")
         elif tag in ("td", "th"):
-            self.parts.append(" │ ")  # Even an empty cell counts.
-        elif tag == "img":  # An embedded picture only has to be present. Others need the same URL.
+            self.parts.append(" │ ")  # The bar also marks empty cells.
+        elif tag == "img":  # Data URLs are not compared here, but other URLs must match.
             source = dict(attrs).get("src") or ""
             self.parts.append(" picture " + ("" if source.startswith("data:") else source))
 
@@ -328,9 +327,9 @@ class _Text(HTMLParser):
 
 
 def html_text(html: str) -> str:
-    """Return the text that a reader sees in a piece of HTML, without style and script."""
+    """Return the text that a reader sees in a piece of HTML, without styles and scripts."""
     parser = _Text()
     parser.feed(html)
-    parser.close()  # an unfinished entity at the end, such as `R&D`, holds back the text before it
+    parser.close()  # flush text that ends in an unfinished entity, such as `R&D`
     lines = (line.strip() for line in "".join(parser.parts).splitlines())
     return "\n".join(line for line in lines if line)

@@ -1,7 +1,7 @@
-"""The entry point, which adds the options and loads the plugin if it is turned on.
+"""pytest's entry point: add the options, and load the plugin if it is turned on.
 
-pytest loads this module in every session of an environment with this package, so the module imports
-nothing that takes time.
+If this package is installed, pytest loads this module in every session, so the module avoids slow
+imports.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 PARTS = ("plugin", "report", "changed")
-# Options that cannot be combined with `--nbval-tolerance`, each with the reason.
+# Maps each option that cannot be combined with `--nbval-tolerance` to the reason.
 REPLACED = {
     "nbdime": "nbdime shows every difference, even those that a tolerance allows",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options, each of which has an equivalent in pytest's configuration file."""
+    """Add our options, which can also be set in pytest's configuration file."""
     group = parser.getgroup("nbval-tolerance", "Jupyter Notebook validation with tolerances")
 
     def add(name: str, about: str, kind: str = "bool", **how: object) -> None:
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add(
         "nbval-tolerance-changed",
-        "leave out the notebooks that passed before with the same source, outputs, data and "
+        "skip the notebooks that have already passed with the same source, outputs, data and "
         "packages",
     )
     add(
@@ -69,14 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def setting(config: pytest.Config, name: str) -> object:
-    """Return an option from the command line, or else from the configuration file."""
+    """Return an option's value from the command line or, failing that, the configuration file."""
     name = f"nbval_tolerance{'_' * bool(name)}{name}"
     given = getattr(config.known_args_namespace, name, None)
     return config.getini(name) if given is None else given
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path from the command line, or one relative to the configuration file."""
+    """Return a path; one in the configuration file is relative to that file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent
@@ -96,7 +96,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Reject command-line options that would have no effect.
 
-    Settings in the configuration file are ignored until the comparison is turned on.
+    Settings in the configuration file are ignored unless the comparison is turned on.
     """
     options = config.known_args_namespace
     given = {
@@ -115,7 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{need} the comparison: add --nbval-tolerance")
     if "--nbval-tolerance-data" in given and not setting(config, "changed"):
         raise pytest.UsageError(
-            "--nbval-tolerance-data works only with --nbval-tolerance-changed: add that, too"
+            "--nbval-tolerance-data works only with --nbval-tolerance-changed: also add that option"
         )
     if setting(config, "") and validates:
         for name, why in REPLACED.items():

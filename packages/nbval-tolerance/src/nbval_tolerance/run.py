@@ -1,8 +1,8 @@
 """Run a notebook's cells, one at a time, in a fresh kernel with a clean environment.
 
-`execute` stores the resulting outputs and the plugin compares them, so a notebook is tested in the
-same way in which its outputs were stored. The cells are run by nbclient rather than nbval, whose
-own loop ignores `clear_output` and updates of displays. That loop also runs cells without history,
+`execute`, which stores outputs, and the plugin, which compares them, both use this module, so
+stored and new outputs are produced in the same way. The cells are run by nbclient, because nbval's
+own loop ignores `clear_output` and display updates. nbval's loop also runs cells without history,
 so `plt.plot(x);` shows what the semicolon should hide, and always waits 5 s for outputs, regardless
 of the options.
 """
@@ -33,13 +33,13 @@ from nbval_tolerance import alt
 
 CELL_TIMEOUT = 300.0  # Seconds.
 STARTUP_TIMEOUT = 60.0  # Seconds.
-# The time limit from a cell's end to its last output. nbclient's default of 4 s is too short on a
-# busy machine.
+# How long to wait for a cell's last output after the cell has finished. nbclient's default of 4 s
+# is too short on a busy machine.
 OUTPUT_TIMEOUT = 30.0  # seconds
 
 # The environment variables that a kernel inherits. These variables locate programs, data and
-# certificates, and control how this machine computes. Other variables of a shell, an editor or a CI
-# service could change what a notebook shows: MPLBACKEND=agg suppresses every figure,
+# certificates, and affect how libraries compute. Other variables, set by a shell, an editor or a CI
+# service, could change what a notebook shows: MPLBACKEND=agg suppresses every figure,
 # PYTEST_CURRENT_TEST makes ipykernel capture other output, and COLUMNS changes where lines break.
 INHERITED = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LC_*"),
@@ -65,8 +65,7 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# Everything that nbclient and the kernel manager log is also raised as an exception, so hide the
-# log.
+# Hide the log of nbclient and the kernel manager: every logged problem also raises an exception.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -74,8 +73,8 @@ LOG.setLevel(logging.CRITICAL)
 def chance_state(variables):
     """Return a string that changes when a random number is drawn or a variable is created.
 
-    A kernel runs this function's source on its own (see `STATE`), so the function must be
-    self-contained. The function reads the random generators of the libraries, and those in
+    The kernel executes only the source of this function (see `STATE`), so the function must be
+    self-contained. The function reads the libraries' global random generators and the generators in
     variables.
 
     Parameters
@@ -127,7 +126,7 @@ class NoKernelError(Exception):
 
 
 class KernelDiedError(Exception):
-    """The kernel's process ended before or during a cell; the message says how."""
+    """The kernel's process terminated before or during a cell; the message says how."""
 
 
 class ProbeError(Exception):
@@ -135,7 +134,7 @@ class ProbeError(Exception):
 
 
 class Runner:
-    """A kernel that runs the cells of one notebook; it starts when the first cell is run.
+    """Runs the cells of one notebook in a kernel, which starts when the first cell is run.
 
     Parameters
     ----------
@@ -146,12 +145,12 @@ class Runner:
     kernel_name
         The kernel to use instead of the one that the notebook names.
     cell_timeout, startup_timeout, output_timeout
-        Time limits in seconds for a cell, for the kernel's start, and from a cell's end to its last
-        output.
+        Time limits in seconds: for a cell, for the kernel's start, and for the last output to
+        arrive after a cell has finished.
     threads
         How many threads the kernel's libraries may use; if None, the libraries choose.
     environment
-        Additional variables that the kernel inherits, in the form of `Config.environment`.
+        Additional variables that the kernel inherits, in the format of `Config.environment`.
     """
 
     def __init__(
@@ -193,16 +192,18 @@ class Runner:
         Raises
         ------
         NoKernelError
-            If no kernel has that name.
+            If no kernel has the requested name.
         KernelDiedError
             If the kernel does not start, or does not answer in time.
         """
         if self.process is not None:
             return
-        # IPython would otherwise read personal settings and write its history beside them.
+        # Otherwise, IPython would read the user's settings and write its history to the same
+        # folder.
         own = self.stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         environment = {"IPYTHONDIR": own, "MPLCONFIGDIR": matplotlib_folder(own)}
-        # Output that bypasses Jupyter, such as TensorFlow's log, would mix with our own output.
+        # Output that bypasses Jupyter, such as TensorFlow's log, would otherwise mix with our
+        # output.
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
@@ -218,7 +219,7 @@ class Runner:
         self.process = self.client.km.provisioner.process
 
     def stop(self) -> None:
-        """Stop the kernel. Do nothing if it has already stopped or died."""
+        """Stop the kernel unless it has already stopped or died."""
         self.stack.close()
 
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
@@ -236,9 +237,9 @@ class Runner:
         Raises
         ------
         TimeoutError
-            If the cell does not end in time, or its outputs do not arrive.
+            If the cell does not finish in time, or its outputs do not arrive.
         KernelDiedError
-            If the kernel's process ends.
+            If the kernel's process terminates.
         """
         self.start()
         self.seconds = seconds or self.cell_timeout
@@ -256,8 +257,8 @@ class Runner:
                 f"still running after {self.seconds:g} s, and was interrupted"
             ) from None
         except KeyboardInterrupt:
-            # nbclient's tasks would go on while the kernel is stopped, and asyncio would print the
-            # exception with which they then end, because nobody asks for it.
+            # Otherwise, nbclient's tasks would continue while the kernel stops, and asyncio would
+            # print their exceptions because no code retrieves them.
             for task in asyncio.all_tasks(ensure_event_loop()):
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 task.cancel()
@@ -278,12 +279,12 @@ class Runner:
         ProbeError
             If an expression raises an exception or prints something.
         TimeoutError
-            If an expression does not end within the time limit of the last cell that was run.
+            If an expression does not finish within the time limit of the last cell that was run.
         KernelDiedError
-            If an expression ends the kernel's process.
+            If an expression terminates the kernel's process.
         """
         values = {}
-        for name, expression in expressions.items():  # one by one, to know which probe fails
+        for name, expression in expressions.items():  # one at a time, to know which probe fails
             reply, printed = self._ask(name, expression)
             if printed:
                 raise ProbeError(f"probe {name!r} prints: {printed[:200]!r}")
@@ -293,14 +294,14 @@ class Runner:
         return values
 
     def evaluate_twice(self, expressions: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of expressions as `evaluate` does, and check for side effects.
+        """Like `evaluate`, return the values of expressions, but also check for side effects.
 
         Raises
         ------
         ProbeError
-            For the same reasons as in `evaluate`, and also if a second evaluation returns another
-            value, or if the first one drew random numbers or created a variable. Later cells would
-            then not print what a learner sees.
+            For the same reasons as in `evaluate`, and also if a second evaluation returns a
+            different value, or if the first evaluation drew random numbers or created a variable.
+            Such side effects would change the output of later cells.
         """
         before, _ = self._ask("", STATE)
         values = self.evaluate(expressions)
@@ -322,7 +323,7 @@ class Runner:
         return values
 
     def _ask(self, name: str, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to a probe's expression, and the text that it printed."""
+        """Return the kernel's reply to a probe's expression, and any text that it printed."""
         try:
             return self._reply(expression)
         except CellTimeoutError:
@@ -336,7 +337,7 @@ class Runner:
 
     @run_sync
     async def _reply(self, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to an expression, and the text that it printed."""
+        """Return the kernel's reply to an expression, and any text that it printed."""
         kernel = self.client.kc
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}
@@ -355,16 +356,16 @@ class Runner:
         return replies.get("", unknown), printed
 
     def epitaph(self) -> str:
-        """Say how the kernel's process ended."""
+        """Return a message that says how the kernel's process terminated."""
         code = self.process.poll()
         if code is None or code >= 0:
             return f"The kernel's process ended (exit code {code})."
         what = f"The kernel's process was ended by {signal.Signals(-code).name}."
         if code == -signal.SIGKILL:
-            what += " Unless someone killed it, the machine ran out of memory."
+            what += " Unless someone killed it, the host ran out of memory."
         return what
 
-    # The interface that nbval's coverage measurement needs.
+    # nbval's coverage measurement needs the following members.
 
     @property
     def kc(self):
@@ -390,7 +391,7 @@ def kernel_environment(
     Parameters
     ----------
     ours
-        The variables of this process.
+        The environment variables of this process.
     more
         Names or `NAME=value`, in addition to `INHERITED`. In a name, `*` matches any characters.
     threads
@@ -407,10 +408,10 @@ def kernel_environment(
 
 
 def matplotlib_folder(otherwise: str) -> str:
-    """Return a folder for Matplotlib's font cache, without personal settings.
+    """Return a folder for Matplotlib's font cache that contains no user settings.
 
-    The font cache takes seconds to create, so the folder is kept. Matplotlib warns if its folder is
-    not writable; in that case, the result is `otherwise`.
+    Building the font cache takes seconds, so the folder is kept. If the folder is not writable,
+    return `otherwise`, because Matplotlib would print a warning.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"
@@ -423,5 +424,5 @@ def matplotlib_folder(otherwise: str) -> str:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Check that a notebook's stored outputs are a valid reference. Pure functions, without a kernel.
+"""Check that a notebook's stored outputs are a valid reference. Pure functions that need no kernel.
 
 The check takes milliseconds.
 """
@@ -44,10 +44,10 @@ LENIENT = f"the tag {STDERR!r} does nothing: it is for projects that set `strict
 
 
 def source_hash(cell: NotebookNode) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of a cell's source and probes.
+    """Return the first 16 hexadecimal digits of the SHA-256 hash of a cell's source and probes.
 
-    Line endings, and white space at the end of the source, do not count, because editors and
-    formatters change them and no output depends on them.
+    Line endings, and white space at the end of the source, are ignored, because editors and
+    formatters change them without affecting any output.
     """
     return hash_of(cell.source, notes(cell).get("probes"))
 
@@ -63,7 +63,7 @@ def hash_of(source: str, probes: Mapping | None) -> str:
 def stamp(notebook: NotebookNode) -> None:
     """Store in each code cell a hash of its source, in `metadata.regression.source`.
 
-    Call this function right after executing all cells, so that each hash belongs to the cell's
+    Call this function right after executing all cells, so that each hash corresponds to the cell's
     output.
     """
     for _, cell in code_cells(notebook):
@@ -78,7 +78,7 @@ def code_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
 
 
 def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
-    """Return everything that is wrong with a notebook's stored state.
+    """Return the problems with a notebook's stored state, which must meet these conditions.
 
     - Every code cell that is not empty was executed once and in order, as [1], [2], … [n].
     - Each output belongs to the source above it (see `stamp`). This condition is not checked if no
@@ -94,8 +94,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     Returns
     -------
     list of str
-        Sentences that name the cell and say what to do next, in the order of the cells; empty if
-        nothing is wrong.
+        Messages in the order of the cells. Each message names a cell and says what to do next. The
+        list is empty if there are no problems.
     """
     cells = list(code_cells(notebook))
     stamped = any("source" in notes(cell) for _, cell in cells)
@@ -128,7 +128,7 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
 
 
 def control_errors(notebook: NotebookNode) -> dict[str, str]:
-    """Return the errors in tags and metadata by the name of the cell, or `NOTEBOOK`."""
+    """Return the errors in tags and metadata, keyed by the cell's name or by `NOTEBOOK`."""
     found = text_cell_errors(notebook)
     shared: NotebookNode | None = notebook
     try:
@@ -157,7 +157,7 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
 
 
 def edited(cell: NotebookNode) -> str:
-    """Say what was edited in a cell after its output was stored, as far as the hash can tell."""
+    """Describe what was edited in a cell after its output was stored, as far as the hash shows."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
     # Malformed metadata is reported elsewhere.
@@ -170,7 +170,7 @@ def edited(cell: NotebookNode) -> str:
     before = {name: expression for name, expression in probes.items() if name in values}
     if noted == hash_of(cell.source, before):
         return "its probes changed after their values were stored"
-    # The hash cannot tell whether the source or the probes changed.
+    # The hash does not show whether the source or the probes changed.
     return "its source or its probes changed after its output was stored"
 
 
@@ -196,7 +196,7 @@ def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
 
 
 def has_picture(cell: NotebookNode) -> bool:
-    """Tell whether a cell shows a picture, either directly or inside HTML or Markdown."""
+    """Return whether a cell shows a picture, either directly or inside HTML or Markdown."""
     shown = [item for output in cell.outputs for item in output.get("data", {}).items()]
     return any(
         kind.startswith("image/")
@@ -206,7 +206,7 @@ def has_picture(cell: NotebookNode) -> bool:
 
 
 def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
-    """Yield the tags of a cell that apply to something that the cell does not show."""
+    """Yield a complaint for each tag that applies to something that the cell does not show."""
     if marks(cell, DROPPED):
         return  # an output that is not compared may be anything
     own = rules(cell, Rules())
@@ -227,7 +227,7 @@ def idle_stderr(cell: NotebookNode, strict: bool) -> Iterator[str]:
 
 
 def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
-    """Yield a complaint if a cell drops a check without a reason."""
+    """Yield a complaint if a cell disables a check without giving a reason."""
     try:
         need_reason(dropped, notes(cell))
     except ControlError as error:
@@ -246,9 +246,9 @@ def error_problems(cell: NotebookNode) -> Iterator[str]:
 def passing_problems(
     cell: NotebookNode, found: Rules, notebook: NotebookNode | None
 ) -> Iterator[str]:
-    """Yield what a strict project must not store: stderr, and text that differs from run to run.
+    """Yield complaints about what strict projects forbid: stderr, and text that varies by run.
 
-    The line of a progress bar may contain its time. The tags of `notebook` apply to all its cells.
+    A progress bar's line may contain its duration. The tags of `notebook` apply to all its cells.
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
@@ -273,7 +273,7 @@ def passing_problems(
 
 
 def alt_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield a complaint if the alternative texts in a cell's metadata differ from its figures'."""
+    """Yield a complaint if the figures' alternative texts differ from those in the metadata."""
     if "alt" not in cell.metadata:
         return
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)
@@ -287,9 +287,9 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 def readable(output: NotebookNode) -> str:
     """Return the text that readers see in an output, from all of its representations.
 
-    If a display has other representations, a plain text that only names an object, such as
-    `<Styler at 0x7f…>`, is not shown. Any other plain text beside a picture is for readers who
-    cannot see the picture.
+    If a display has other representations, plain text that only names an object, such as
+    `<Styler at 0x7f…>`, is not shown. Any other plain text next to a picture is intended for
+    readers who cannot see the picture.
     """
     data = output.get("data", {})
     named = len(data) > 1 and text_of(output).startswith("<")
@@ -303,13 +303,13 @@ def readable(output: NotebookNode) -> str:
 
 
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
-    """Return the figures whose data no cell prints as numbers.
+    """Return a message for each figure whose data no cell prints as numbers.
 
     Such data are checked poorly, because pictures are compared only coarsely. The source is only
-    analysed, never run. A figure is assumed to show those of its cell's variables from earlier
-    cells that were assigned last. One of these variables, or of the variables that they were
-    computed from, must occur in a cell whose stored text contains a number. This function cannot
-    know whether the printed numbers are the drawn ones.
+    analysed, never run. Of the earlier cells' variables that a figure's cell uses, the figure is
+    assumed to show those that were assigned last. At least one of these variables, or of the
+    variables from which they were computed, must occur in a cell whose stored text contains a
+    number. This function cannot determine whether the printed numbers are the plotted data.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}

@@ -1,1 +1,1 @@
-"""Compare pictures, PNG and similar formats in blocks, and SVG by its elements. Pure functions."""
+"""Compare pictures: raster formats block by block, and SVG element by element. Pure functions."""

@@ -1,4 +1,4 @@
-"""Find the axes of a figure in its pixels, on any background. Pure functions."""
+"""Find the axes in a figure's pixels, on a background of any colour. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from PIL import Image
 
 BLOCK = 8  # The side of a block in pixels, about the size of a letter in a 10-point label.
 
-# A single pixel may always differ by this many of 255 levels, because rounding can move its colour
-# by one step of a colour map. A step of hsv is 6 levels, and a step of viridis is about half that.
+# A single pixel may always differ by this many of the 255 colour levels, because rounding can
+# change its colour by one step of a colour map. One step is 6 levels in hsv and about half that in
+# viridis.
 GRAIN = 6
 
-# Axes are found by straight lines that differ from the figure's background: spines, a grid, or the
-# whole area of coloured axes. These limits are in pixels.
+# Axes are detected by straight lines that differ in colour from the figure's background: spines,
+# grid lines, or all rows and columns of axes with a coloured background. The limits below are in
+# pixels.
 SPINE = 40  # The minimum length of such a line; no stroke of a letter is that long.
 GRID = 4  # The maximum width of a background-coloured grid line that crosses a spine or an area.
-TICK = 8  # How far two lines may miss or overshoot their corner, which is the length of a tick.
+TICK = 8  # How far two lines may stop short of or extend past their corner: one tick.
 LABELS = 16  # The maximum distance between the axes and the nearest labels.
-FULL = 0.8  # The minimum coloured share of a line that is crossed by an area's grid.
-ROUND = 0.9  # A round shape covers less of its bounding rectangle (a circle: 0.8).
-CELLS = 50_000  # The maximum number of marked cells of 2 by 2 pixels; each takes time.
-LINES, RECTANGLES = 500, 100  # The maximum numbers of lines and rectangles, largest first.
+FULL = 0.8  # The minimum share of coloured pixels in a line of a coloured area with a grid.
+ROUND = 0.9  # A round shape covers less than this share of its bounding box. A circle covers 0.8.
+CELLS = 50_000  # If more cells of 2 by 2 pixels are marked, a search would take too long.
+LINES, RECTANGLES = 500, 100  # Only the longest lines and largest rectangles are used.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
@@ -40,13 +42,13 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels on the left, and below or above.
+    """Find axes: rectangles of long lines with ticks or labels on the left and above or below.
 
     A legend, a colour bar, a table and a frame around the figure have no ticks or labels on these
     sides. Two kinds of panels count as axes even without ticks and labels: those that share their
-    rows or columns with labelled axes, and those in a row or column with others of the same size.
-    If a figure drawn after training has none of these, the search includes polar and
-    three-dimensional axes. Axes without spines, grid or colour are not found.
+    rows or columns with labelled axes, and those that form a row or column with other panels of the
+    same size. If a figure drawn after training has none of these, the search includes polar and
+    three-dimensional axes. Axes without spines, a grid or a coloured background are not found.
 
     Returns
     -------
@@ -96,13 +98,13 @@ def round_axes(mask: np.ndarray) -> np.ndarray:
 
 
 def between(drawn: np.ndarray) -> np.ndarray:
-    """Return a mask of everything between the first and the last mark in each row."""
+    """Return a mask of all pixels between the first and last marked pixel in each row."""
     since = np.logical_or.accumulate(drawn, axis=1)
     return since & np.logical_or.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
 
 
 def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
-    """Tell whether a rectangle is aligned with labelled axes or with panels of the same size."""
+    """Return whether a rectangle is aligned with labelled axes or with panels of the same size."""
     near = abs(labelled - one) <= GRID
     if (near[:, :2].all(axis=1) | near[:, 2:].all(axis=1)).any():
         return True
@@ -118,16 +120,16 @@ def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
 
 
 def rectangles(mask: np.ndarray) -> np.ndarray:
-    """Return the rectangles that long straight lines form as spines or as a grid.
+    """Return the rectangles that are formed by long straight lines, either spines or grid lines.
 
-    Spines, or the sides of an area, meet in the lower left corner. The lines of a grid cross, and
-    each has a parallel line with the same ends.
+    Spines, or the sides of an area, meet at the lower left corner. Grid lines cross, and each one
+    has a parallel line with the same end points.
 
     Returns
     -------
     numpy.ndarray
-        An (n, 4) array: each rectangle's first and last row, and first and last column. The largest
-        rectangle comes first.
+        An (n, 4) array with each rectangle's first row, last row, first column and last column,
+        sorted by size with the largest rectangle first.
     """
     flat, upright = runs(mask), runs(mask.T)
     y, left, right = flat.T[:, None]
@@ -142,13 +144,13 @@ def rectangles(mask: np.ndarray) -> np.ndarray:
 
 
 def has_twin(lines: np.ndarray) -> np.ndarray:
-    """Tell, for each line, whether a parallel line at some distance has the same ends."""
+    """Return, for each line, whether a parallel line far enough away has the same end points."""
     apart = abs(lines[:, None] - lines)
     return ((apart[..., 0] >= SPINE) & (apart[..., 1:] <= GRID).all(axis=2)).any(axis=1)
 
 
 def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
-    """Return a rectangle extended across the grid of a coloured area to the ends of that area."""
+    """Extend a rectangle across the grid lines of a coloured area to the edges of the area."""
     top, bottom, left, right = sides
     for turned in (False, True):
         lines = mask.T if turned else mask
@@ -161,12 +163,12 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return the number of rows in a strip up to its last nearly full row."""
+    """Return the number of rows in a strip up to and including its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 
 def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Tell whether a coloured area has four corners. Rectangles of lines always count as whole."""
+    """Return false for a coloured area without four corners, and true for other rectangles."""
     part = mask[top : bottom + 1, left : right + 1]
     corners = [
         part[y, x]
@@ -177,7 +179,7 @@ def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> 
 
 
 def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Tell whether a rectangle has ticks or labels on its left, and below or above."""
+    """Return whether a rectangle has ticks or labels on its left and either below or above."""
 
     def several(band: np.ndarray) -> bool:
         return np.count_nonzero(np.diff(np.r_[False, band].astype(np.int8)) == 1) > 1
@@ -190,10 +192,10 @@ def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
-    """Return the long straight lines in the rows of a mask, each as row, first and last column.
+    """Return the long horizontal lines in a mask, each as (row, first column, last column).
 
-    Of neighbouring lines with the same ends, only the first and the last are returned. If there are
-    too many lines, only the longest are returned.
+    Of adjacent lines with the same end points, only the first and the last are returned. If there
+    are too many lines, only the longest are returned.
     """
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
@@ -211,11 +213,11 @@ def runs(mask: np.ndarray) -> np.ndarray:
 
 
 def patches(marked: np.ndarray) -> Iterator[list[tuple[int, int]]]:
-    """Yield the groups of marked blocks that touch, including those that touch at corners."""
+    """Yield the groups of adjacent marked blocks, including blocks that touch only at corners."""
     left = set(map(tuple, np.argwhere(marked).tolist()))
     while left:
         patch = [left.pop()]
-        for row, column in patch:  # the list grows during the loop
+        for row, column in patch:  # the loop extends this list
             around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & left
             left -= around
             patch += around

@@ -1,24 +1,25 @@
-"""Decide whether a new picture matches the stored one. Pure functions of two files.
+"""Decide whether a new picture matches the stored one. Pure functions.
 
-Pictures are compared in blocks of 8 by 8 pixels. A pixel agrees if its colour is within the range
+Pictures are compared in blocks of 8 by 8 pixels. A pixel matches if its colour is within the range
 of the colours at the same place, or one pixel away, in the other picture. An edge may therefore be
-smoothed differently or snap to the next pixel, but nothing may appear, disappear or change its
-colour. All blocks must agree.
+smoothed differently or snap to the next pixel, but nothing may appear, disappear or change colour.
+All blocks must match.
 
 This comparison is too strict once a network has been trained, or if another version of Matplotlib
-drew the text. In these cases, a block also agrees if the other picture has a match for it nearby. A
-small patch may still differ. Inside the axes of a figure drawn after training, the patch may be as
-large as a point that moved; titles, labels and ticks must not differ. With another version of
-Matplotlib, the patch may be as large as the change when a box grows with its text.
+drew the text. In these cases, a block also matches if the other picture has a similar block nearby,
+and a small patch may still differ. Inside the axes of a figure drawn after training, the patch may
+be as large as a point that moved. Titles, labels and ticks must match. With another version of
+Matplotlib, the patch may be as large as the change caused by a box that grows with its text.
 
-Transparent pictures are compared on white and on black, because a notebook may be read on either.
+Transparent pictures are compared on white and on black, because notebooks are read in light and
+dark themes.
 
 Some differences cannot be detected. In any figure, a small square marker looks like a round one of
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
-pixels, a changed line style or small marker, a point far from its old place, and a changed short
-word inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also
-misses a changed word, thin line or small part. The numbers behind a figure should therefore be
-printed, so that they are compared as text.
+pixels, a changed line style or small marker, a point that moved far away, and a changed short word
+inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also misses
+a changed word, thin line or small part. Print the numbers behind a figure, so that they are
+compared as text.
 """
 
 from __future__ import annotations
@@ -35,44 +36,45 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
-# By how many levels beyond `GRAIN` a block's pixels may, on average, be outside the range of their
-# neighbours' colours. The value applies to black on white. The limit is lower for less contrast.
-# With four combinations of instruction set and threads, lessons 02 to 07 reached 1.4, except for
-# figure 06-17, whose points move. The limit is also lower beside the axes of a figure drawn before
-# training, where there is only text: a 6 that becomes an 8 reaches 3 at 100 dpi.
+# The average number of levels, beyond `GRAIN`, by which a block's pixels may be outside the range
+# of their neighbours' colours. The limit applies to black on white, and is lower for less contrast.
+# With four combinations of instruction set and thread count, the figures in lessons 02 to 07
+# reached 1.4, except for figure 06-17, whose points move. The limit is also lower outside the axes
+# of a figure drawn before training, because that area contains only text: a 6 that becomes an 8
+# reaches 3 at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
-FAINT = 32  # in levels; any lower contrast counts as this value
+FAINT = 32  # the minimum contrast to assume, in levels
 
-# The maximum distance, in pixels, at which a block's match is searched for. Matplotlib 3.10 draws
-# the x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations
-# of instruction set and threads, the band of figure 06-17 moved by 6 pixels.
+# The maximum distance, in pixels, at which to search for a block's match. Matplotlib 3.10 draws the
+# x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations of
+# instruction set and thread count, the band of figure 06-17 moved by 6 pixels.
 REACH = 8
 
-# If a larger share of the blocks differs, the pictures are unrelated, and the slow search is
-# skipped. Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a wall of
-# photographs that was shifted by half a pixel.
+# If a larger share of the blocks differs, the pictures are treated as unrelated, and the slow
+# search is skipped. Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a grid
+# of photographs that was shifted by half a pixel.
 SEARCHED = 1 / 2
 
-# By how many levels a block, including its surroundings, may differ on average from the most
-# similar place nearby. With the same version of Matplotlib, a moved curve like lesson 06's reached
-# 5.9, and a changed word reached 9 or more. Beside the axes, where there is only text, the limit is
-# lower for faint text. With two versions of Matplotlib, whose FreeType draws different strokes, all
-# but one of the lessons' figures stayed within 16.6.
+# The average number of levels by which a block and its surroundings may differ from the most
+# similar place nearby. With the same version of Matplotlib, a moved curve like the one in lesson 06
+# reached 5.9, and a changed word reached 9 or more. Outside the axes, in areas that contain only
+# text, the limit is lower for faint text. With two versions of Matplotlib, whose FreeType versions
+# draw strokes differently, all but one of the lessons' figures stayed within 16.6.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # The side of a block with surroundings. Two letters are more distinctive than one.
+CONTEXT = 16  # A block with surroundings holds two letters, which are more distinctive than one.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
-# How many touching blocks may differ. Inside the axes of a figure drawn after training, a point of
-# figure 06-17 that moved past the line of the mean changed 12 blocks, and a changed curve, bar or
-# image changed 24 or more. With another version of Matplotlib, patches may be anywhere: the boxes
-# of figure 02-34 changed 5 blocks, and an added line changed 19.
+# How many adjacent blocks may differ. Inside the axes of a figure drawn after training, a point of
+# figure 06-17 that moved past the mean line changed 12 blocks, and a changed curve, bar or image
+# changed 24 or more. With another version of Matplotlib, patches may be anywhere in the figure: the
+# boxes of figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
-# Matplotlib's resolution, in dpi, for a screen that is not high-density (retina).
+# Matplotlib's resolution, in dpi, for a standard (non-retina) screen.
 SHOWN_DPI = 100
 
-# The maximum number of pixels in a picture, a hundred times that of the largest in lessons 02 to
-# 07.
+# The maximum number of pixels in a picture. The largest picture in lessons 02 to 07 is a hundred
+# times smaller.
 PIXELS = 30_000_000
 
 
@@ -90,7 +92,7 @@ class FigureComparison:
         The share of the tolerance that was used. The limit is 1. Infinity means that the pictures
         cannot be compared.
     what
-        How and where the pictures differ; None if they agree.
+        How and where the pictures differ, or None if they match.
     """
 
     used: float
@@ -105,17 +107,18 @@ def compare_figures(
     Parameters
     ----------
     stored, computed
-        The picture in the notebook, and the one that its cell draws now.
+        The picture stored in the notebook, and the picture that its cell draws now.
     trained
         Whether the figure's data come from a trained network and thus vary between machines.
     wider
-        The factor by which blocks inside the axes may differ more than usual from their nearby
+        The factor that multiplies how much a block inside the axes may differ from its nearby
         match. If no axes are found, the factor applies everywhere.
 
     Returns
     -------
     FigureComparison
-        This function never raises. A picture that cannot be read counts as a difference.
+        This function never raises an exception. A picture that cannot be read counts as a
+        difference.
     """
     if stored == computed:
         return FigureComparison(0.0, None)
@@ -141,7 +144,7 @@ def compare_figures(
 
 
 def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparison:
-    """Compare the part of a figure in which `allowed` permits patches of `patch` blocks."""
+    """Compare the part of a figure in which patches of up to `patch` blocks may differ."""
     excess = np.where(allowed == patch, excess, 0)
     if patch:
         largest = max(patches(excess > 1), key=len, default=[])
@@ -159,7 +162,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe a block's position: which ninth of the picture it is in, and its coordinates."""
+    """Describe where a block is: a part of the picture, such as the upper left, and coordinates."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -169,8 +172,8 @@ def place(row: float, column: float, shape: tuple[int, ...]) -> str:
 def read(data: bytes) -> Image.Image:
     """Decode a picture file to RGBA, with the frames of an animation stacked vertically.
 
-    A figure at 200 dpi, which Jupyter calls retina, is shrunk to the size at which it is shown,
-    because the limits above are in pixels at 100 dpi.
+    A figure at 200 dpi, which Jupyter calls retina, is scaled down to its display size, because the
+    limits above are in pixels at 100 dpi.
 
     Raises
     ------
@@ -208,13 +211,13 @@ def drawn_by(picture: Image.Image) -> str:
 
 
 def on_grounds(old: Image.Image, new: Image.Image) -> list[tuple[Image.Image, Image.Image]]:
-    """Return both pictures on white and, if either has transparent pixels, also on black."""
+    """Return both pictures on white, and also on black if either has transparent pixels."""
     clear = not (is_opaque(old) and is_opaque(new))
     return [same_canvas(old, new, ground) for ground in ("white", "black")[: 1 + clear]]
 
 
 def is_opaque(picture: Image.Image) -> bool:
-    """Tell whether an RGBA picture has no transparent pixel."""
+    """Return whether an RGBA picture has no transparent pixels."""
     return picture.getchannel("A").getextrema()[0] == 255
 
 
@@ -240,13 +243,14 @@ Pair = tuple[Image.Image, Image.Image]
 def differences(
     old: Image.Image, new: Image.Image, *, trained: bool, wider: float
 ) -> list[tuple[np.ndarray, np.ndarray, Pair]]:
-    """Return how much each block differs, on each background colour that matters.
+    """Return how much each block differs, for each background on which pictures are compared.
 
     Returns
     -------
     list
-        For each background, the differences as a share of the limit, as an array (rows, columns) of
-        blocks; whether each block is inside axes; and both pictures on this background.
+        For each background: an array (rows, columns) with each block's difference as a share of the
+        limit, a Boolean array that marks the blocks inside axes, and both pictures on this
+        background.
     """
     other = drawn_by(old) != drawn_by(new)
     pairs = on_grounds(old, new)
@@ -273,12 +277,12 @@ def excess_of(
     Parameters
     ----------
     old, new
-        RGB pictures of the same size, a whole number of blocks.
+        RGB pictures of the same size, which is a whole number of blocks.
     inside, beside
-        Which blocks are inside axes, and which are beside them: (rows, columns).
+        Boolean arrays (rows, columns) of the blocks inside axes and outside them.
     moves, other
-        Whether blocks are also searched for nearby, and whether the two pictures come from
-        different versions of Matplotlib.
+        Whether to search for matches nearby, and whether the two pictures come from different
+        versions of Matplotlib.
     """
     shape = old.height // BLOCK, old.width // BLOCK
     excess = np.zeros(shape)
@@ -304,9 +308,9 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return how much blocks differ, in levels for black on white.
+    """Return how much blocks differ without moving, in levels scaled to black-on-white contrast.
 
-    `blocks` holds rows and columns, (n, 2).
+    `blocks` is an (n, 2) array of rows and columns.
     """
     one, other = (windows(picture, blocks, 1) for picture in (old, new))
     outside = np.maximum(outside_neighbours(one, other), outside_neighbours(other, one))
@@ -316,7 +320,7 @@ def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarr
 
 
 def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray:
-    """Return blocks with a border around them, (n, side, side, 3); side is 8 plus two borders."""
+    """Return blocks with a border: an (n, side, side, 3) array, with side = 8 + two borders."""
     framed = np.pad(np.asarray(picture), [(border, border)] * 2 + [(0, 0)], mode="edge")
     side = BLOCK + 2 * border
     rows, columns = BLOCK * blocks.T
@@ -324,16 +328,16 @@ def windows(picture: Image.Image, blocks: np.ndarray, border: int) -> np.ndarray
 
 
 def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the difference between the lightest and darkest pixel of two windows: (n, 3)."""
+    """Return the range of each colour channel over each pair of windows, as an (n, 3) array."""
     low = np.minimum(one, other).min(axis=(1, 2))
     return np.maximum(one, other).max(axis=(1, 2)).astype(float) - low
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is outside the range of colours around it in `other`.
+    """Return how far each pixel of `one` is outside the range of colours nearby in `other`.
 
-    The arguments are windows of blocks with a border of one pixel, (n, 10, 10, 3). The result is
-    (n, 8, 8), from 0 to 255.
+    The arguments are (n, 10, 10, 3) arrays of blocks with a border of one pixel. The result is an
+    (n, 8, 8) array of values from 0 to 255.
     """
     one = one[:, 1:-1, 1:-1]
     low, high = around(other, np.minimum), around(other, np.maximum)
@@ -355,15 +359,16 @@ def best_match(
     Parameters
     ----------
     blocks
-        Rows and columns, (n, 2).
+        An (n, 2) array of rows and columns.
     good
-        Limits in levels, (n,). The search for a block ends when the difference is less than half of
-        the block's limit.
+        An array of one limit per block, in levels. The search for a block ends when the difference
+        is less than half of the block's limit.
 
     Returns
     -------
     numpy.ndarray
-        Mean absolute differences of the blurred surroundings, in levels, (n,).
+        An array of one difference per block: the mean absolute difference between the blurred
+        surroundings, in levels.
     """
     border = REACH + (CONTEXT - BLOCK) // 2
     views = []
@@ -390,10 +395,10 @@ def side_by_side(
 ) -> bytes:
     """Draw the stored picture, the computed one and their difference side by side, as a PNG.
 
-    The third panel shows the computed picture in pale colours, everything new or missing in dark
-    colours, and a frame around each group of blocks that do not agree. If a picture cannot be read,
-    its panel says so. Transparent pictures are shown on white or black, whichever shows the larger
-    difference.
+    The third panel shows the computed picture in pale colours, anything new or missing in dark
+    colours, and a frame around each group of blocks that differ. If a picture cannot be read, its
+    panel shows a message. Transparent pictures are shown on white or black, whichever shows the
+    larger difference.
     """
     pictures = []
     for data in (stored, computed):
@@ -430,7 +435,7 @@ def difference_panel(old: Image.Image, new: Image.Image, excess: np.ndarray) -> 
     one, other = (np.asarray(picture, dtype=np.int16) for picture in (old, new))
     changed = abs(one - other).max(axis=2)
     light = other.mean(axis=2)
-    if np.median(light) < 128:  # show a dark canvas as a negative
+    if np.median(light) < 128:  # invert a dark canvas
         light = 255 - light
     pale = 255 - (255 - light) / 4
     panel = Image.fromarray(np.minimum(pale, 255 - changed).astype(np.uint8)).convert("RGB")

@@ -1,11 +1,11 @@
-"""Decide whether a new SVG matches the stored one. Pure functions of two texts.
+"""Decide whether a new SVG matches the stored one. Pure functions.
 
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
-coordinates. Names (`id`) count only where something refers to them, because Matplotlib chooses them
-at random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
-and, once a network has been trained, by as many pixels as a curve in a PNG figure. Two lines agree
-if no point of either is farther than this limit from the other line, because Matplotlib omits
-points on straight parts of a line.
+coordinates. An `id` matters only where something refers to it, because Matplotlib generates ids at
+random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
+errors and, once a network has been trained, by as many pixels as a curve may move in a PNG figure.
+Lines are not compared point by point, because Matplotlib omits points on straight parts of a line.
+Two lines match if no point of either is farther than this limit from the other line.
 
 An SVG that cannot be read, is very long or declares entities is compared character by character.
 """
@@ -26,14 +26,14 @@ import numpy as np
 from nbval_tolerance.compare import Difference, Phase, Rules, compare_text
 from nbval_tolerance.pictures.figures import REACH, compare_figures
 
-LONGEST = 5_000_000  # Characters. A scatter plot of 10,000 points has a million characters.
-DEEPEST = 200  # Nested elements.
+LONGEST = 5_000_000  # in characters; a scatter plot of 10,000 points has a million
+DEEPEST = 200  # nested elements
 POINTS = 4_000_000  # The maximum number of point-line pairs to measure for one path.
 
-# How far a point may move, in pixels. Rounding in float32 moves a point by 2e-5 of a figure's size.
+# How far a point may move, in pixels. Float32 rounding moves a point by 2e-5 of a figure's size.
 # After training, a curve may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # In colour levels of 255. A step of a colour map can be 16 levels.
+SHADE = {False: 1, True: 16}  # Levels of 255. One step of a colour map can be 16 levels.
 UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}
@@ -41,7 +41,7 @@ PLACES |= {"width", "height", "viewBox", "transform"}
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 TOKEN = re.compile(rf"(?P<colour>#(?:[0-9a-fA-F]{{6}}|[0-9a-fA-F]{{3}})\b)|(?P<number>{NUMBER})")
 FUNCTION = re.compile(r"(\w+)\s*\(([^)]*)\)")
-STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one line in absolute coordinates
+STRAIGHT = re.compile(r"\s*M[^A-Za-z]*(?:L[^A-Za-z]*)*\s*")  # one polyline in absolute coordinates
 EMBEDDED = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
 
@@ -62,7 +62,7 @@ class Shape:
     scale
         The size of one coordinate unit in pixels.
     defined
-        Whether the element is only defined at this place and drawn elsewhere.
+        Whether the element is only a definition, which is drawn elsewhere.
     glyph
         Whether the element draws letters whose text is known.
     """
@@ -91,18 +91,19 @@ def compare_svg(
     Parameters
     ----------
     stored, computed
-        The SVG in the notebook, and the one that its cell draws now.
+        The SVG stored in the notebook, and the SVG that its cell draws now.
     rules
         How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
     trained
         Whether the drawing's data come from a trained network and thus vary between machines.
     wider
-        The factor by which coordinates may move farther than usual after training.
+        The factor that multiplies how far coordinates may move after training.
 
     Returns
     -------
     SvgComparison
-        This function never raises. Unreadable SVGs agree only if their texts are identical.
+        This function never raises an exception. Unreadable SVGs match only if their texts are
+        identical.
     """
     if stored == computed:
         return SvgComparison(0.0, [])
@@ -128,7 +129,7 @@ def compare_svg(
 def compare_shapes(
     old: list[Shape], new: list[Shape], allowed: float, moves: bool
 ) -> SvgComparison:
-    """Compare, in order, the shapes of two drawings whose words agree."""
+    """Compare the shapes of two drawings, in order. Their words already match."""
     counts = [Counter(one.tag for one in shapes) for shapes in (old, new)]
     if counts[0] != counts[1]:
         pairs = ((tag, counts[0][tag], counts[1][tag]) for tag in sorted(counts[0] | counts[1]))
@@ -157,7 +158,7 @@ def compare_shapes(
 
 
 def described(shape: Shape | None) -> str:
-    """Describe a shape and its place for a message."""
+    """Describe a shape and its location for a message."""
     if shape is None:
         return "nothing"
     return f"<{shape.tag}>" + (f" in {shape.where!r}" if shape.where else "")
@@ -183,14 +184,14 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
     Raises
     ------
     UnreadableError
-        If the text is not XML, declares entities, or is so large or deeply nested that reading it
+        If the text is not XML, declares entities, or is so large or deeply nested that parsing it
         could take very long.
     """
     if len(svg) > LONGEST:
         raise UnreadableError(f"it has {len(svg):,} characters")
     if "<!ENTITY" in svg:
         raise UnreadableError("it declares entities")
-    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in an SVG inside HTML
+    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in SVGs embedded in HTML
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
     # The standard parser is safe, because the SVG declares no entities that could expand.
     builder = ElementTree.TreeBuilder(insert_comments=True)
@@ -206,7 +207,7 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
 
 
 class Drawing:
-    """Collects shapes and words; `names` maps each `id` to its replacement."""
+    """Collects shapes and words. `names` maps each `id` to its replacement."""
 
     def __init__(self, names: dict[str | None, str]):
         self.names = names
@@ -214,7 +215,7 @@ class Drawing:
         self.words: list[str] = []
 
     def add(self, element: ElementTree.Element, around: Shape, depth: int) -> None:
-        """Add an element and everything in it."""
+        """Add an element and its descendants."""
         if depth > DEEPEST:
             raise UnreadableError(f"more than {DEEPEST} elements are nested")
         tag = local(element.tag)
@@ -249,19 +250,19 @@ class Drawing:
             self.say(child.tail)
 
     def say(self, text: str | None) -> None:
-        """Add the words of a text, if it has any, as one line."""
+        """Add a text as one line, unless it is blank."""
         if text and text.strip():
             self.words.append(" ".join(text.split()))
 
     def renamed(self, value: str) -> str:
-        """Return a value in which references to elements use numbers instead of names."""
+        """Return a value with the ids in its references replaced by numbers."""
         return re.sub(
             r"#([^\s\"'(){},;.]+)", lambda match: "#" + self.names.get(match[1], match[1]), value
         )
 
 
 def local(name: str) -> str:
-    """Return the name of an element or attribute without its namespace; empty for a comment."""
+    """Return an element's or attribute's name without namespace, or "" for a comment."""
     return name.rpartition("}")[2] if isinstance(name, str) else ""
 
 
@@ -302,7 +303,7 @@ def compare_values(
     allowed
         How far coordinates may move, in pixels.
     moves
-        Whether the shapes may move, as after training or with another version of Matplotlib.
+        Whether the shapes may move, because of training or another version of Matplotlib.
     """
     if old is None or new is None:
         return inf
@@ -358,7 +359,7 @@ def vertices(path: str) -> np.ndarray:
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the greatest distance from a point of one line to the other line; both are (n, 2)."""
+    """Return the greatest distance between a point of either (n, 2) line and the other line."""
     if min(len(one), len(other)) < 2 or len(one) * len(other) > POINTS:
         return inf
     farthest = 0.0
@@ -373,7 +374,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def decoded(text: str) -> bytes:
-    """Return the bytes that a base64 text encodes; empty if the text is malformed."""
+    """Return the bytes that a base64 text encodes, or no bytes if the text is malformed."""
     try:
         return base64.b64decode(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Everything that the comparison adds to a pytest session: test items, advice and reports."""
+"""Extend a pytest session with test items, advice and reports."""

@@ -1,4 +1,4 @@
-"""Advice for cells that differ because of random numbers or the time. Pure functions."""
+"""Give advice on cells that differ because of random numbers or the clock. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbval_tolerance.source import Draw
 
 
 def kinds_of(result: Comparison) -> set[str]:
-    """Return what differs, out of `number`, `range` (outside its range), `figure` and `text`."""
+    """Return what differs: `number`, `range` (a number outside its range), `figure` or `text`."""
     found = {
         "figure" if number.kind == "figure" else "range" if number.between else "number"
         for number in result.numbers
@@ -21,12 +21,12 @@ def kinds_of(result: Comparison) -> set[str]:
 def advice(
     draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
 ) -> list[str]:
-    """Say which draws could make a cell differ, and how to fix that; return [] if there are none.
+    """Return advice on which draws could make a cell differ, and how to fix that.
 
     Parameters
     ----------
     draws
-        The draws of the cell and of the cells before it.
+        The calls, in the cell and in earlier cells, that draw random numbers or read the clock.
     cell
         The cell's number.
     used
@@ -35,7 +35,7 @@ def advice(
     kinds
         What differs, as returned by `kinds_of`.
     strict
-        Whether the project is strict, so that nbval's own tags need a reason.
+        Whether the project is strict. In a strict project, nbval's own tags need a reason.
     """
     near = [draw for draw in draws if draw.cell in used]
     causes = near if kinds == {"text"} else draws
@@ -46,7 +46,7 @@ def advice(
         return draw.cell != cell, draw.cell not in used, draw.clock, not draw.seed
 
     named = [min(causes, key=farther)]
-    if named[0].clock:  # the call may do no more than time the cell
+    if named[0].clock:  # the call might only time the cell
         named += [draw for draw in near if not draw.clock][:1]
     seed = next((draw.seed for draw in named if draw.seed), "")
     mend = f"set one, {seed}, or " if seed else ""
@@ -54,14 +54,14 @@ def advice(
 
 
 def cause(draw: Draw) -> str:
-    """Describe a draw in one sentence."""
+    """Return a sentence that describes a draw."""
     does = "and nothing before it sets a seed" if draw.seed else "which cannot be seeded"
     return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
 
 
 def remedy(kinds: Set[str], strict: bool) -> str:
-    """Say how to allow the random differences."""
-    if "text" in kinds:  # 'regression:unseeded' compares text
+    """Return advice on how to allow random differences of these kinds."""
+    if "text" in kinds:  # 'regression:unseeded' still compares text
         return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
     named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}
     listed = " and ".join(tag for kind, tag in named.items() if kind in kinds)

@@ -1,4 +1,4 @@
-"""Skip unchanged notebooks that passed before, on an author's machine but never in CI."""
+"""Skip unchanged notebooks that have already passed, to save authors time, but never in CI."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ VARIABLES = (
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Tell whether to skip unchanged notebooks."""
+    """Return whether to skip unchanged notebooks."""
     return bool(setting(config, "changed"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to skip any notebooks in CI."""
+    """Reject the option if it cannot work, as in CI, and start to record which notebooks pass."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the notebooks that have not changed since they passed."""
+    """Deselect the notebooks that have not changed since they last passed."""
     if not wanted(config):
         return
     passed = config.cache.get(CACHE, {})
@@ -65,20 +65,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def data_of(config: pytest.Config) -> tuple[Path, ...]:
-    """Return the files and folders that notebooks read, according to the author."""
+    """Return the files and folders that the author has declared as the notebooks' data."""
     names = [Path(os.path.expandvars(name)).expanduser() for name in setting(config, "data")]
     return tuple(config.rootpath / name for name in names)
 
 
 def fingerprint(path: Path, config: pytest.Config) -> str:
-    """Return a hash of everything that a notebook's result depends on."""
+    """Return a hash of all inputs that can affect a notebook's result."""
     digest = hashlib.sha256(surroundings(data_of(config)).encode())
     option = config.option
     chosen = (option.nbval_kernel_name, option.nbval_current_env, settings(path, config))
     digest.update(repr(chosen).encode())
     if option.nbval_sanitize_with:
         digest.update(Path(option.nbval_sanitize_with).read_bytes())
-    modules = set(path.parent.glob("*.py"))  # modules that the notebook may import
+    modules = set(path.parent.glob("*.py"))  # modules that the notebook might import
     for package in path.parent.glob("*/__init__.py"):
         modules |= set(package.parent.rglob("*.py"))
     for part in [path, *sorted(modules)]:
@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of the data, packages, Python, the machine and the code of the comparison."""
+    """Return a hash of the data, the packages, Python, the host, and the code of this package."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]
@@ -104,7 +104,7 @@ def surroundings(data: tuple[Path, ...]) -> str:
 
 
 class Outcomes:
-    """Records which notebooks passed completely; with xdist, only the main process does this."""
+    """Records, in xdist's main process only, the notebooks whose tests all passed."""
 
     def __init__(self, config: pytest.Config):
         self.config = config
@@ -112,15 +112,15 @@ class Outcomes:
         self.outcomes: dict[Path, dict[str, bool]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record one step of one cell."""
+        """Record the outcome of one phase (setup, call or teardown) of a cell's test."""
         path = self.config.rootpath / report.nodeid.partition("::")[0]
         if path.suffix == ".ipynb":
             cells = self.outcomes.setdefault(path, {})
-            if report.failed or report.when == "call":  # the set-up alone does not run a cell
+            if report.failed or report.when == "call":  # setup alone does not run a cell
                 cells[report.nodeid] = cells.get(report.nodeid, True) and not report.failed
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Remember the notebooks whose cells all passed, unless they were edited during the run."""
+        """Save the notebooks whose cells all passed, unless they were edited during the run."""
         passed = self.config.cache.get(CACHE, {})
         complete = all(root.exists() for root in data_of(self.config))
         for path, cells in self.outcomes.items():

@@ -1,4 +1,4 @@
-"""Read and check the options and the project's table before anything runs."""
+"""Read and validate the options and the project's settings before any test runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbval_tolerance.run import OUTPUT_TIMEOUT
 
 
 def check(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` if an option or the project's table is wrong."""
+    """Raise `pytest.UsageError` if an option or the project's settings are invalid."""
     output_timeout(config)
     for name in ("cell-timeout", "kernel-startup-timeout"):
         seconds = getattr(config.option, f"nbval_{name.replace('-', '_')}")
@@ -24,19 +24,19 @@ def check(config: pytest.Config) -> None:
     check_folder(config)
     check_patterns(config)
     try:
-        settings(config.rootpath, config)  # a notebook in a subfolder may have other settings
+        settings(config.rootpath, config)  # notebooks in subfolders may have other settings
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
 
 
 def settings(path: Path, config: pytest.Config) -> Config:
-    """Return the settings of a notebook's project; raise `ConfigError` if they are wrong."""
+    """Return the settings of a notebook's project; raise `ConfigError` if they are invalid."""
     file = path_setting(config, "config")
     return load(file) if file else find(path)
 
 
 def check_folder(config: pytest.Config) -> None:
-    """Create the folder for reports before anything runs; raise an error if that fails."""
+    """Create the folder for reports before any test runs; raise an error if that fails."""
     folder = path_setting(config, "dir")
     if not folder:
         return
@@ -48,7 +48,7 @@ def check_folder(config: pytest.Config) -> None:
         there = Path(error.filename)
         there = next(path for path in (there, *there.parents) if path.exists())
         raise pytest.UsageError(f"--nbval-tolerance-dir: {there} is not a folder") from None
-    except (OSError, ValueError) as error:  # a name with a zero byte raises `ValueError`
+    except (OSError, ValueError) as error:  # a name with a null byte raises `ValueError`
         why = getattr(error, "strerror", None) or error
         raise pytest.UsageError(
             f"--nbval-tolerance-dir: {folder} cannot be written: {why}"
@@ -56,7 +56,7 @@ def check_folder(config: pytest.Config) -> None:
 
 
 def check_patterns(config: pytest.Config) -> None:
-    """Reject a file for `--nbval-sanitize-with` that cannot be read or would have no effect."""
+    """Reject a `--nbval-sanitize-with` file that is unreadable, malformed or ineffective."""
     name = config.option.nbval_sanitize_with or config.option.sanitize_with
     if not name:
         return

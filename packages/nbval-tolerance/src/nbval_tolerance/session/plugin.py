@@ -1,4 +1,4 @@
-"""Run nbval's test items with nbclient and compare outputs with tolerances. Nothing is patched."""
+"""Run nbval's test items with nbclient and compare outputs with tolerances."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FIRST = 6
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Report wrong options before anything runs."""
+    """Report invalid options before any test runs."""
     check(config)
 
 
@@ -63,7 +63,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
 
 
 def is_passing(path: Path) -> bool:
-    """Tell whether a file is a temporary copy or a checkpoint that Jupyter makes while saving."""
+    """Return whether a file is a temporary copy or a checkpoint that Jupyter creates on saving."""
     return path.name.startswith(".") or ".ipynb_checkpoints" in path.parts
 
 
@@ -71,7 +71,7 @@ def is_passing(path: Path) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Never split a notebook between workers, because its cells share one kernel."""
     if config.option.dist in ("each", "loadfile", "loadscope"):
-        return None  # these modes also keep a file together
+        return None  # these modes do not split a file
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
@@ -79,16 +79,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start with the notebooks that train most, so that all workers end at about the same time."""
+    """Put notebooks with more training first, so that workers finish at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
 
 class Notebook(IPyNbFile):
-    """A notebook with its stored state and its cells, which share one kernel."""
+    """Collects a notebook's test items: its stored state, and its cells, which share one kernel."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield the check of the stored state, and a `Cell` for each of nbval's items."""
+        """Yield the stored-state test, then a `Cell` for each of nbval's items."""
         try:
             read(self.path)
             self.settings = settings(self.path, self.config)
@@ -140,7 +140,7 @@ class Notebook(IPyNbFile):
             yield cell
 
     def setup(self) -> None:
-        """Do not start a kernel yet, because the stored state needs none."""
+        """Do not start a kernel yet, because the stored-state test does not need one."""
 
     def start_kernel(self) -> None:
         """Start the kernel unless it is already running, and measure coverage if requested."""
@@ -163,31 +163,31 @@ class StoredStateError(Exception):
 
 
 class StoredState(pytest.Item):
-    """Tests, without a kernel, that a notebook's outputs come from one run from top to bottom."""
+    """Tests that a notebook's outputs come from one run from top to bottom. Needs no kernel."""
 
     def runtest(self) -> None:
-        """Raise `StoredStateError` with everything that is wrong."""
+        """Raise `StoredStateError` with a list of all problems."""
         found = problems(self.parent.nb, self.parent.settings)
         if found:
             raise StoredStateError("\n".join(found))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the notebook and everything that is wrong."""
+        """Return a message with the notebook's name and all problems."""
         if not isinstance(excinfo.value, StoredStateError):
             return super().repr_failure(excinfo)
         return f"{self.path.name}: {excinfo.value}"
 
     def reportinfo(self):
-        """Return the notebook as the location."""
+        """Return the notebook as the test item's location."""
         return self.path, 0, f"{self.path.name}::{self.name}"
 
 
 class CellError(Exception):
-    """A cell's result differs from the stored one; the message is all that a reader needs."""
+    """A cell's result differs from the stored one. The message is shown without a traceback."""
 
 
 class CannotRunError(CellError):
-    """A cell, or an earlier cell, cannot be run to the end."""
+    """A cell, or a cell before it, cannot be run to completion."""
 
 
 class Cell(IPyNbCell):
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Say which random numbers could make the cell differ, and what to do about them."""
+        """Return advice on the random numbers that could make the cell differ."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
@@ -244,7 +244,8 @@ class Cell(IPyNbCell):
         Raises
         ------
         CannotRunError
-            If the cell raises an exception that no tag allows, does not end, or kills the kernel.
+            If the cell raises an exception that no tag allows, does not finish, or kills the
+            kernel.
         """
         name = "" if cell is self else f"{cell.name} "
         kernel = self.parent.kernel
@@ -284,8 +285,8 @@ class Cell(IPyNbCell):
                     raise CannotRunError(f"could not be run: {error}") from None
 
     def compare(self, outputs: list[NotebookNode]) -> Comparison:
-        """Compare new outputs, and the values of probes, with the stored ones."""
-        self.test_outputs = outputs  # nbval's attribute, for other plugins
+        """Compare the new outputs and probe values with the stored ones."""
+        self.test_outputs = outputs  # an attribute of nbval that other plugins read
         result = Comparison()
         if self.check:
             old, new = self.cell.outputs, outputs
@@ -317,7 +318,7 @@ class Cell(IPyNbCell):
         return compare_values({name: stored[name] for name in values}, values, self.rules)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
-        """Name the notebook and the cell, say what is wrong, and show the cell's source."""
+        """Return a message that names the notebook and cell, the failure, and the cell's source."""
         if not isinstance(excinfo.value, CellError):
             return super().repr_failure(excinfo)
         count = self.cell.execution_count or " "

@@ -1,6 +1,6 @@
-"""Report what a run found: each cell's share of its tolerance, and pictures of the differences.
+"""Report how much of its tolerance each cell used, and write pictures of differences.
 
-JUnit reports get the same shares.
+JUnit reports include these shares.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Report:
 
     For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, the files are
     `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
-    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder that
-    `--nbval-tolerance-dir` names, at the notebook's path relative to pytest's root.
+    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder given by
+    `--nbval-tolerance-dir`, in a subfolder with the notebook's path relative to pytest's root
+    directory.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
@@ -49,12 +50,12 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note that says where the computed notebook is, unless it is in the documented place."""
+        """A note with the path of the executed notebook, unless it is in a documented folder."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
     def add(self, item: pytest.Item, result: Comparison) -> list[Path]:
-        """Add a cell's comparison; return the files with the pictures of its differing figures."""
+        """Add a cell's comparison, and return the paths of pictures of differing figures."""
         shown_as = item.cell.execution_count
         for number in result.numbers:
             self.entries.append(
@@ -74,7 +75,7 @@ class Report:
         return pictures
 
     def write(self, computed: NotebookNode) -> None:
-        """Write the computed notebook and the numbers, if requested or if a cell failed."""
+        """Write the executed notebook and the numbers, if requested or if a cell failed."""
         if self.always or self.failed:
             nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
             text = json.dumps(self.entries, indent=1)
@@ -88,7 +89,7 @@ def temporary() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """List the share of its tolerance that each compared cell used, if requested."""
+    """If requested, list how much of its tolerance each compared cell used."""
     if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")

@@ -1,4 +1,4 @@
-"""Tell from a notebook's code which cells train, what they show, and which draw random numbers.
+"""Detect from a notebook's code which cells train, what they show, and which use random numbers.
 
 The source is only analysed (see `reading`), never run.
 """
@@ -19,23 +19,23 @@ from nbval_tolerance.source.calling import Cell, Draw
 from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
-# Magics that run the Python code after them. After a cell magic, the rest of the first line holds
+# Magics that run the Python code that follows. After a cell magic, the rest of its line contains
 # only options. Line magics look like `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
 CELL_MAGIC = re.compile(r"\A\s*%%(?:time|timeit|capture|prun|memit)\b.*")
 LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
     re.M,
 )
-QUIET = re.compile(r";\s*(?:#.*)?\Z")  # IPython does not show the value of such a cell
+QUIET = re.compile(r";\s*(?:#.*)?\Z")  # a final semicolon makes IPython hide the cell's value
 
 
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
     """Return the phase of each code cell, in order.
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
-    the first such cell are `TRAINED`. Before that cell, the first cell that runs a solver and the
-    cells after it are `FITTED`. Closed-form estimators and hand-written steps in NumPy vary only by
-    rounding, so they do not change the phase.
+    the first training cell are `TRAINED`. Before the first training cell, the first cell that runs
+    a solver and all later cells are `FITTED`. Closed-form estimators and hand-written training
+    steps in NumPy vary only by rounding, so they do not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -50,13 +50,14 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
 
 def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
-    """Return, for each code cell, the kind of the numbers that the cell shows without a name.
+    """Return, for each code cell, the kind of the unnamed numbers that the cell shows.
 
     Returns
     -------
     list
         Kinds of numbers, such as `accuracy` for `model.score(x, y)`, or `duration` and `id` for
-        values that depend on the run. A kind is empty if the source reveals none or several.
+        values that depend on the run. An entry is empty if the source reveals no kind or several
+        kinds.
     """
     kinds = {*TOLERANCES[Phase.TRAINED], *OF_THE_RUN}
     found = []
@@ -67,13 +68,13 @@ def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
 
 
 def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Draw, ...]]:
-    """Return, for each code cell, the unseeded random draws in it and in the cells before it.
+    """Return, for each code cell, the unseeded random draws in that cell and in earlier cells.
 
     Returns
     -------
     list
-        The draws that a cell's numbers may depend on, nearest first. The draws in the cell itself
-        precede those in the cells before it.
+        The draws that can affect a cell's numbers. Draws in the cell itself come first, followed by
+        those in earlier cells, nearest first.
     """
     found: list[tuple[Draw, ...]] = []
     for cell in cells(notebook, config):
@@ -83,11 +84,11 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 
 
 def uses(notebook: NotebookNode) -> list[set[int]]:
-    """Return, for each code cell, its own number and those of the cells whose variables it uses.
+    """Return, for each code cell, its number and the numbers of the cells whose variables it uses.
 
     A variable belongs to the cell that assigned it, to the cells that may have changed it
-    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells whose variables it was computed
-    from.
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
+    computed.
     """
     found: list[set[int]] = []
     made_in: dict[str, set[int]] = {}
@@ -109,9 +110,9 @@ def reads_clock(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]
 def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether that cell or an earlier one may have read the clock.
 
-    False means that, according to the source, no cell up to this one reads the clock, is timed,
-    trains or fits a model (which may print a duration), leaves Python, or uses an unknown module.
-    Log lines of libraries, such as TensorFlow's lines on stderr, do not count.
+    False means that, according to the source, no cell so far reads the clock, is timed, trains or
+    fits a model (which may print a duration), runs other programs, or uses an unknown module.
+    Libraries' log lines, such as TensorFlow's on stderr, are disregarded.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))
@@ -133,7 +134,7 @@ def sources_of(notebook: NotebookNode) -> tuple[str, ...]:
     return tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-@lru_cache(maxsize=4)  # callers ask for a notebook's phases, results and draws in turn
+@lru_cache(maxsize=4)  # callers request a notebook's phases, results and draws in turn
 def read(
     sources: tuple[str, ...], training: tuple[str, ...], deterministic: tuple[str, ...]
 ) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""Read the calls in a notebook's code, both to its own functions and to libraries."""
+"""Analyse the calls in a notebook's code, both to functions that it defines and to libraries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
 STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-# Methods that add to a container -> whether they add several values.
+# Methods that add to a container, and whether each adds several values at once.
 GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
@@ -43,8 +43,8 @@ class Draw:
     Attributes
     ----------
     cell
-        The number (from 0) of the code cell that contains the call, or that calls the function
-        containing it.
+        The number, starting at 0, of the code cell that contains the call, or that calls the
+        function containing it.
     call
         The called expression as written in the source, such as `np.random.rand`.
     seed
@@ -62,15 +62,16 @@ class Draw:
 
 @dataclass
 class Cell:
-    """What one code cell does.
+    """What a code cell does: train or fit a model, show numbers, and draw random numbers.
 
     Attributes
     ----------
     phase
-        `FIT` if the cell trains a network, `FITTED` if it fits another model, or else `UNTRAINED`.
+        `FIT` if the cell trains a network, `FITTED` if it fits another model, and `UNTRAINED`
+        otherwise.
     shown
-        The kinds of the numbers that the cell shows without a word that names them. The kinds
-        include `?` if some numbers may be of any kind.
+        The kinds of the numbers that the cell shows without naming them in words. `?` stands for
+        numbers of an unknown kind.
     draws
         The cell's unseeded random draws, and its calls that read the clock.
     """
@@ -82,20 +83,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the notebook, and the variables that it can access."""
+    """A function defined in the notebook, and the variables that it can access."""
 
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
     scope: ChainMap
 
 
 class Caller(ABC):
-    """Tracks what is known about a notebook and what the calls in it do.
+    """Tracks the values of a notebook's variables, and what its calls do.
 
     Parameters
     ----------
     training, deterministic
-        Names of calls that train, and of calls that only look like training: the last part of the
-        name (`train_epoch`), or more of the dotted name (`optimizer.step`).
+        Names of calls that train, and of calls that only look like training: either the final
+        component of a name (`train_epoch`) or several components (`optimizer.step`).
     """
 
     def __init__(self, training: tuple[str, ...] = (), deterministic: tuple[str, ...] = ()) -> None:
@@ -105,15 +106,15 @@ class Caller(ABC):
         self.methods: set[str] = set()  # The names of the functions that are methods.
         self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
         self.attributes: dict[str, Value] = {}  # The attributes of all objects, by name.
-        self.metrics: list[Value] | None = None  # The metrics of the last `compile`.
+        self.metrics: list[Value] | None = None  # The metrics passed to the last `compile`.
         self.roots: set[str] = set()  # The names of the imported libraries.
         self.seeded: set[str] = set()  # The names of the seeded generators.
         self.cell, self.index = Cell(), -1
 
     def begin(self) -> None:
-        """Begin the next cell."""
+        """Start reading the next cell."""
         self.cell, self.index = Cell(), self.index + 1
-        self.steps: set[str] = set()  # the parts of a training step in this loop
+        self.steps: set[str] = set()  # the parts of a training step found in this loop
         self.returned: list[Value] = []
         self.entered: list[str] = []  # The functions being read.
         self.results: dict = {}  # The cached results of the functions that the cell has called.
@@ -122,7 +123,7 @@ class Caller(ABC):
 
     @abstractmethod
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and record what it does."""
+        """Return the possible values of an expression, and record what it does."""
 
     @abstractmethod
     def block(self, statements: Iterable[ast.stmt]) -> None:
@@ -130,7 +131,7 @@ class Caller(ABC):
 
     @abstractmethod
     def put(self, target: ast.expr, value: Value) -> None:
-        """Put a value into a container."""
+        """Add a value to a container."""
 
     def reach(self, phase: Phase | None) -> None:
         """Record that the cell trains a network, or fits another model."""
@@ -139,7 +140,7 @@ class Caller(ABC):
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """Read a loop; if it computes gradients and updates variables, it trains a network."""
+        """Read a loop. A loop that computes gradients and updates variables trains a network."""
         outside, self.steps = self.steps, set()
         yield
         if {"gradient", "update"} <= self.steps:
@@ -147,12 +148,12 @@ class Caller(ABC):
         self.steps |= outside
 
     def defined(self, name: str) -> dict[str, Value]:
-        """Return all attributes of a notebook's class or its object, including inherited ones."""
+        """Return all attributes, including inherited ones, of a class defined in the notebook."""
         _, own = self.classes.get(name.removesuffix("()"), (NOTHING, {}))
         return self.inherited(name) | own
 
     def inherited(self, name: str) -> dict[str, Value]:
-        """Return the attributes that a class of the notebook inherits from its bases."""
+        """Return the attributes that a class in the notebook inherits from its bases."""
         name = name.removesuffix("()")
         bases, _ = self.classes.get(name, (NOTHING, {}))
         found: dict[str, Value] = {}
@@ -167,7 +168,7 @@ class Caller(ABC):
         self.cell.shown |= self.told(printed(node.args)).kinds
 
     def told(self, parts: Iterable[Part]) -> Value:
-        """Return the numbers in a text, except those that it names and those without a kind."""
+        """Return the numbers in a printed text, except named numbers, integers and percentages."""
         values = [(part, self.value(part.node)) for part in parts if part.node is not None]
         return union(
             Value(value.all)
@@ -191,7 +192,7 @@ class Caller(ABC):
         keywords: dict[str, Value],
         node: ast.AST,
     ) -> Value:
-        """Return what a call returns, and record what it does.
+        """Return the possible results of a call, and record what it does.
 
         Parameters
         ----------
@@ -224,7 +225,7 @@ class Caller(ABC):
                 self.reach(calls.phase_of(call))
                 self.steps |= calls.steps_of(call)
                 found.append(self.returns(call, receiver, arguments, given))
-        # For an estimator that the notebook defines, read its `fit` method.
+        # If the notebook defines the estimator, read its `fit` method.
         if method in libraries.FITS or any(map(libraries.FITTING_CALL.match, function.names)):
             for name in sorted(receiver.all | given):
                 for fit in self.defined(name).get("fit", NOTHING).names - function.names:
@@ -244,7 +245,7 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the objects among names; for an object of a notebook's class, return its bases."""
+        """Return the names of objects, replacing instances of notebook classes by their bases."""
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -257,7 +258,7 @@ class Caller(ABC):
     def returns(
         self, call: Call, receiver: Value, arguments: list[Value], given: frozenset[str]
     ) -> Value:
-        """Return what a call returns if its function is not defined in the notebook."""
+        """Return the possible results of calling a function that is not defined in the notebook."""
         method, root = call.method, call.name.partition(".")[0]
         first = arguments[0] if arguments else NOTHING
         functions = given & self.functions.keys()
@@ -282,7 +283,8 @@ class Caller(ABC):
             case "cross_val_score" | "permutation_test_score":
                 return self.scored(call.node, self.models(given))
         if method in libraries.FITS and call.owner:
-            # scikit-learn returns the model itself, Keras a history, statsmodels a result.
+            # scikit-learn returns the model itself, Keras a history, and statsmodels a results
+            # object.
             scikit = root in ("sklearn", "xgboost", "lightgbm") or call.is_foreign
             return Value(receiver.names) if scikit else named(f"{call.name}()")
         foreign = call.is_foreign or call.name.startswith(UNKNOWN)
@@ -296,9 +298,9 @@ class Caller(ABC):
         return self.library(call, given)
 
     def library(self, call: Call, given: frozenset[str]) -> Value:
-        """Return what a call to a library returns: a number, or an object.
+        """Return the result of a call to a library: a number or an object.
 
-        The object also stands for the objects and functions that were passed to the call.
+        The object also represents the objects and functions that were passed to the call.
         """
         last = last_of(call.name)
         if kind := libraries.kind_of_the_run(call.name):
@@ -306,7 +308,7 @@ class Caller(ABC):
         kind = libraries.kind_of(last)
         if call.owner.startswith("sklearn.metrics") and last[:1].islower():
             return number(kind or ("loss" if last.endswith(("error", "loss")) else ""))
-        if kind and (last[:1].islower() or call.name.endswith("()")):  # a loss object also counts
+        if kind and (last[:1].islower() or call.name.endswith("()")):  # includes loss objects
             return number(kind)
         if call.name.count("(") > 2:
             return ANYTHING
@@ -316,21 +318,21 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models; its kind comes from `scoring` or from the models."""
+        """Return the score of models. The score's kind is determined by `scoring` or the models."""
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}
         return number(told.pop() if len(told) == 1 else libraries.score_kind(models))
 
     def construct(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Return an object of a class of the notebook, after reading its `__init__`."""
+        """Read the `__init__` of a class in the notebook, and return an instance of the class."""
         found = named(f"{name}()")
         for made in self.defined(name).get("__init__", NOTHING).names & self.functions.keys():
             self.enter(made, [found, *arguments], keywords)
         return found
 
     def enter(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Read a function of the notebook with the arguments of a call, and return its result."""
+        """Read a notebook's function with a call's arguments, and return its possible results."""
         key = (name, tuple(arguments), tuple(keywords.items()), self.muted > 0)
         if key in self.results:
             found, steps = self.results[key]
@@ -357,7 +359,7 @@ class Caller(ABC):
     def parameters(
         self, spec: ast.arguments, arguments: list[Value], keywords: dict[str, Value]
     ) -> None:
-        """Assign the arguments of a call, or else the defaults, to a function's parameters."""
+        """Assign a call's arguments to a function's parameters, using defaults for missing ones."""
         ordered = [each.arg for each in (*spec.posonlyargs, *spec.args)]
         defaults = dict(zip(reversed(ordered), reversed(spec.defaults), strict=False))
         defaults |= {

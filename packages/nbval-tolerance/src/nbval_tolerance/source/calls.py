@@ -17,7 +17,7 @@ from nbval_tolerance.source.values import UNKNOWN, is_object
 
 @dataclass(frozen=True)
 class Call:
-    """What is known about one call.
+    """Describes a call in a notebook's code.
 
     Attributes
     ----------
@@ -28,8 +28,8 @@ class Call:
     node
         The call, or the function to which a decorator is applied.
     models
-        The objects whose method is called; an object of a notebook's class is replaced by its
-        bases.
+        The objects whose method is called. Instances of the notebook's classes are replaced by
+        their bases.
     given
         The names of all arguments of the call.
     roots
@@ -45,7 +45,7 @@ class Call:
 
     @property
     def owner(self) -> str:
-        """The object or module whose method or function is called; empty if there is none."""
+        """The object or module whose method or function is called, or an empty string."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -55,7 +55,7 @@ class Call:
 
     @property
     def receiver(self) -> str:
-        """The variable whose method is called; empty if there is none."""
+        """The variable whose method is called, or an empty string."""
         return name_of(self.written.value) if isinstance(self.written, ast.Attribute) else ""
 
     @property
@@ -70,7 +70,7 @@ class Call:
 
 
 def phase_of(call: Call) -> Phase | None:
-    """Return the phase that a call implies, ignoring nested calls; None if it implies none."""
+    """Return the phase that a call implies, ignoring nested calls, or None if it implies none."""
     method, owner = call.method, call.owner
     if method in libraries.FITS and owner:
         unknown = (
@@ -102,7 +102,7 @@ def steps_of(call: Call) -> set[str]:
     """Return the parts of a training step (`gradient`, `update`) that a call performs."""
     found = set()
     root = call.name.partition(".")[0]
-    if call.name.endswith("()"):  # a function that, for example, `jax.grad` returned
+    if call.name.endswith("()"):  # a function returned by `jax.grad`, for example
         if root in libraries.DEEP and libraries.GRADIENT.match(last_of(call.name)):
             found.add("gradient")
     elif libraries.GRADIENT_METHOD.match(call.method) and (
@@ -139,7 +139,7 @@ def drawn_by(
     roots
         The libraries that the notebook has imported.
     seeded
-        The generators that have a seed.
+        The generators that have been seeded.
     """
     arguments = {each.arg or "**": each.value for each in node.keywords}
     for name in sorted(names):
@@ -165,7 +165,7 @@ def drawn_by(
 
 
 def scoring_of(node: ast.AST) -> str:
-    """Return the `scoring` argument of a call; empty if there is none."""
+    """Return the `scoring` argument of a call, or an empty string if there is none."""
     for keyword in getattr(node, "keywords", []):
         if keyword.arg == "scoring" and isinstance(keyword.value, ast.Constant):
             return str(keyword.value.value or "")
@@ -173,7 +173,7 @@ def scoring_of(node: ast.AST) -> str:
 
 
 def name_of(node: ast.AST) -> str:
-    """Return the last name in an expression for a variable, function or method."""
+    """Return the final name in an expression that denotes a variable, function or method."""
     match node:
         case ast.Attribute():
             return node.attr
@@ -192,10 +192,10 @@ def last_of(name: str) -> str:
 
 
 def is_none(node: ast.expr) -> bool:
-    """Tell whether an expression is None."""
+    """Return whether an expression is None."""
     return isinstance(node, ast.Constant) and node.value is None
 
 
 def is_named(node: ast.expr, names: tuple[str, ...]) -> bool:
-    """Tell whether a project lists a called function, by its last name or a dotted name."""
+    """Return whether `names` lists a called function by its final component or dotted name."""
     return bool(names) and any(f".{ast.unparse(node)}".endswith(f".{name}") for name in names)

@@ -1,4 +1,4 @@
-"""Tell from a cell's source whether it may have read the clock; if in doubt, the answer is yes.
+"""Detect whether a cell's source might have read the clock, assuming so when in doubt.
 
 Pure functions.
 """
@@ -24,8 +24,8 @@ CLOCKLESS = listed(
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
-# Names of attributes and functions, of any object, that read the clock or the time of a file, run
-# another program or code that is not analysed, or may print a duration.
+# Matches names, on any object, of attributes and functions that read the clock or a file's
+# timestamp, run another program or unanalysed code, or may print a duration.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"
@@ -41,7 +41,7 @@ MAGICS = listed("matplotlib config autoreload precision pinfo pinfo2 pylab psear
 
 
 def marked(cells: Iterable[tuple[str, ast.Module]]) -> list[bool]:
-    """Return, for each cell, whether its source contains anything that may read the clock.
+    """Return, for each cell, whether any part of its source might read the clock.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ def called(tree: ast.AST) -> set[str]:
 
 
 def may_read(origin: str) -> bool:
-    """Tell whether an imported module or function may read the clock."""
+    """Return whether an imported module or function might read the clock."""
     root, last = origin.partition(".")[0], origin.rpartition(".")[2]
     known = libraries.is_known(root) or root in CLOCKLESS
     return root in CLOCKS or not known or bool(READS.match(last))
 
 
 def leaves_python(tree: ast.AST) -> bool:
-    """Tell whether the code runs another program, or a magic not known to be harmless."""
+    """Return whether the code runs another program, or a magic that is not known to be harmless."""
     asked = harmless = 0
     for node in ast.walk(tree):
         asked += isinstance(node, ast.Name) and node.id == "get_ipython"
@@ -97,7 +97,7 @@ def leaves_python(tree: ast.AST) -> bool:
 
 
 def reads(node: ast.AST) -> bool:
-    """Tell whether a syntax node itself, apart from its child nodes, may read the clock."""
+    """Return whether a syntax node, excluding its children, might read the clock."""
     match node:
         case ast.Attribute() | ast.Name():
             name = name_of(node)
@@ -110,5 +110,5 @@ def reads(node: ast.AST) -> bool:
 
 
 def is_comment(source: str) -> bool:
-    """Tell whether a source contains only comments and blank lines."""
+    """Return whether a source contains only comments and blank lines."""
     return all(line.strip()[:1] in ("", "#") for line in source.splitlines())

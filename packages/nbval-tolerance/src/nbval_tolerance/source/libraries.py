@@ -1,4 +1,4 @@
-"""Facts about libraries: which calls train, what kind of numbers they return, and which are random.
+"""Facts about libraries: which calls train, which kinds of numbers they return, which are random.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
 that a call returns, so `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
@@ -28,12 +28,12 @@ DEEP = listed(
     "stable_baselines3 tensorflow tensorflow_hub tensorflow_probability tflearn timm torch "
     "torch_geometric torchaudio torchtext torchvision transformers trl ultralytics umap"
 )
-# Libraries whose models depend only on their data, rounding, and the point where a solver stops.
+# Libraries whose models depend only on their data, on rounding, and on when a solver stops.
 CLASSICAL = listed(
     "arch catboost cvxpy hmmlearn imblearn lifelines lightgbm linearmodels lmfit mlxtend numpy "
     "pmdarima prophet scipy sklearn statsforecast statsmodels xgboost"
 )
-# Other libraries whose calls are known by name.
+# Other libraries whose calls are recognized by name.
 OTHERS = listed(
     "collections copy datetime emcee functools gensim itertools math matplotlib os pandas pymc "
     "multiprocessing pymc3 random secrets seaborn statistics tempfile threading time timeit "
@@ -43,14 +43,15 @@ OTHERS = listed(
 # On float32 data, scikit-learn's MLPs and t-SNE amplify rounding as deep networks do (measured by
 # tests/measure_estimators.py).
 CHAOTIC = re.compile(r"sklearn\.(neural_network\.MLP\w+|manifold\.TSNE)\(\)\Z")
-# These estimators only compare, count and scale, so they stay within the tolerance before training.
+# These estimators only compare, count and scale, so their results stay within the tolerance that
+# applies before training.
 EXACT = re.compile(
     r"(Scaler|Normalizer|Binarizer|Encoder|Imputer|Discretizer|Vectorizer|FunctionTransformer"
     r"|PolynomialFeatures|SplineTransformer|SelectKBest|SelectPercentile|VarianceThreshold"
     r"|Neighbors\w*|NearestCentroid|Dummy\w+|DecisionTree\w+|ExtraTree\w+|RandomForest\w+"
     r"|IsolationForest|DBSCAN|AgglomerativeClustering|BaseEstimator|\w+Mixin)\(\)\Z"
 )
-# These estimators wrap others, and count as whatever they contain.
+# These estimators wrap others, and are classified by the estimators that they contain.
 WRAPPER = re.compile(
     r"(\w*[Pp]ipeline|\w+SearchCV|ColumnTransformer|make_column_transformer|FeatureUnion|Bagging\w+"
     r"|Voting\w+|Stacking\w+|OneVs\w+|MultiOutput\w+|Calibrated\w+|RFE(CV)?|clone"
@@ -61,13 +62,13 @@ WRAPPER = re.compile(
 FITS = listed("fit partial_fit fit_transform fit_predict fit_resample fit_regularized")
 # Methods that train a network.
 TRAINS = listed("apply_gradients fine_tune fit_generator fit_one_cycle lr_find train_on_batch")
-# Methods of optimizers, patterns for their classes, and names of variables that hold optimizers.
+# Optimizer methods, and patterns for optimizer classes and for variables that hold optimizers.
 STEPS = {"step", "apply", "minimize"}
 OPTIMIZER = re.compile(
     r"(torch\.optim\.(?!lr_scheduler)|keras\.optimizers|tensorflow\..*optimizers?)"
 )
 OPTIMIZERS = re.compile(r"optim|\bopt\b|\bopt_|_opt\b|\bsgd\b|\badam", re.I)
-# Names of variables whose `train()` method trains.
+# Variable names on which `.train()` runs training, rather than only switching to training mode.
 TRAINERS = re.compile(r"trainer|learner|tuner|agent", re.I)
 # Names of training functions in unknown modules, such as `train_one_epoch`, but not
 # `train_test_split`.
@@ -75,7 +76,8 @@ TRAINING_NAME = re.compile(
     r"_*(train|fit|training|run_training)(_?(a|one|single|full|my|the|and|multi|step|epochs?|loop"
     r"|model|net|network|batch|classifier|evaluate|eval|test|validate|fn))*(_\w*(fn|step))?\Z"
 )
-# Library functions and methods that train, and those that fit the model that they are given.
+# Library functions and methods that train a model, and those that fit a model or function passed as
+# an argument.
 TRAINING_CALL = re.compile(
     r"(ignite|pyro|numpyro)\..*\(\)\.(run|step)\Z|(lightning|pytorch_lightning)\..*\(\)\.tune\Z"
     r"|(transformers|trl|sentence_transformers|ultralytics|detectron2)\..*\(\)\.train\Z"
@@ -96,14 +98,14 @@ GRADIENT = re.compile(r"\w*grad\w*\Z|vjp\Z")
 GRADIENT_METHOD = re.compile(r"(manual_)?backward\Z|gradient\Z|grad\Z")
 UPDATES = listed("assign assign_add assign_sub add_ copy_ map sub_ tree_map")
 
-# Calls whose results contain no numbers that depend on the machine, only counts, texts or types.
+# Calls that return only counts, texts or types, and no numbers that vary between machines.
 PLAIN = listed(
     "argmax argmin argsort bincount bool classification_report columns confusion_matrix count "
     "count_params device dir dtype enumerate format get_params hasattr id index int isinstance "
     "join keys len lower name names ndim nunique range replace repr shape size split str strip "
     "summary title type unique upper value_counts"
 )
-# Calls whose results are of the same kind as their input.
+# Calls that return numbers of the same kind as their input.
 PASSES = listed(
     "DataFrame Series abs absolute amax amin around array asarray astype average compute "
     "concatenate copy cpu cumsum deepcopy describe detach display fabs flatten float head item "
@@ -129,9 +131,9 @@ PARTS = listed(
     "best_estimator_ estimator estimator_ estimators_ model named_estimators_ named_steps steps"
 )
 
-# Kinds, and the words in identifiers that indicate them. The first kind that matches is used.
+# Maps kinds to the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # These words name settings and logarithms of densities, not results of a model.
+    # These words name settings and log densities rather than a model's results.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -154,17 +156,17 @@ REGRESSOR = re.compile(
 
 
 def canonical(name: str) -> str:
-    """Return a dotted name under its library's usual name; Keras, for example, has several."""
+    """Return a dotted name in canonical form: Keras, for example, has several import names."""
     return re.sub(r"\A(tensorflow\.(python\.)?keras|tf_keras)\b", "keras", name)
 
 
 def is_known(root: str) -> bool:
-    """Tell whether a library's calls are known by name."""
+    """Return whether a library's calls are recognized by name."""
     return root in DEEP or root in CLASSICAL or root in OTHERS
 
 
 def kind_of(identifier: str) -> str:
-    """Return the kind of number that an identifier indicates; empty if it indicates none.
+    """Return the kind of number that an identifier indicates, or an empty string.
 
     >>> kind_of("val_acc"), kind_of("CrossEntropyLoss"), kind_of("weights"), kind_of("plot_loss")
     ('accuracy', 'loss', '', '')
@@ -176,14 +178,14 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` if the named call returns one; otherwise an empty string."""
+    """Return `duration` or `id` if the named call returns one, or else an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
 def score_kind(names: Set[str]) -> str:
-    """Return the kind of the estimators' `score()`, accuracy or R²; empty for other estimators.
+    """Return the kind of number that the estimators' `score()` returns, or an empty string.
 
-    A score that may be accuracy or R² counts as R², whose tolerance is wider.
+    A score that may be accuracy or R² is treated as R², whose tolerance is wider.
     """
     classes = [name for name in names if name.endswith("()")]
     classifiers = [one for one in classes if CLASSIFIER.search(one)]
@@ -195,7 +197,7 @@ def score_kind(names: Set[str]) -> str:
 
 
 def effort(names: Set[str]) -> Phase | None:
-    """Return the phase that fitting these objects implies; None if none of them is known."""
+    """Return the phase that fitting these objects implies, or None if no object is known."""
     phases = set()
     for name in names:
         root = name.partition(".")[0]
@@ -216,16 +218,16 @@ def effort(names: Set[str]) -> Phase | None:
 
 @dataclass(frozen=True)
 class Chance:
-    """Calls whose result differs from run to run.
+    """Calls whose results differ from run to run.
 
     Attributes
     ----------
     calls
         A pattern for the names of the calls.
     seed
-        The code that seeds the calls; empty if they cannot be seeded.
+        The code that seeds the calls. Empty if they cannot be seeded.
     streams
-        The generators from which the calls draw; empty if each call has its own.
+        The generators from which the calls draw. Empty if the calls do not share a generator.
     keyword
         The argument that seeds one call.
     positional
@@ -236,7 +238,7 @@ class Chance:
     clock
         Whether the calls read the clock.
     most
-        The maximum number of arguments; with more, the result is the same in each run.
+        The maximum number of arguments. With more arguments, the result is the same in each run.
     """
 
     calls: re.Pattern
@@ -341,7 +343,7 @@ CHANCES = (
     chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
     chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
     chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
-    # The error bars of seaborn's plots come from resampling, and only the argument `seed` seeds it.
+    # Error bars in seaborn's plots come from resampling, which only the argument `seed` can seed.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
         r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"

@@ -13,7 +13,7 @@ PERCENT = re.compile(r"%[-+# 0]*[\d*]*(?:\.[\d*]+)?([a-zA-Z])")
 
 @dataclass(frozen=True)
 class Part:
-    """A printed expression with its format and the words before it, or words alone."""
+    """A printed expression with its format and the words before it, or only words."""
 
     words: str
     node: ast.expr | None = None
@@ -21,7 +21,7 @@ class Part:
 
 
 def printed(arguments: list[ast.expr]) -> Iterator[Part]:
-    """Yield the parts of the arguments of `print`, without the words after the last number."""
+    """Yield the parts of `print` arguments, without the words after the last expression."""
     words = ""
     for argument in arguments:
         for part in parts(argument):

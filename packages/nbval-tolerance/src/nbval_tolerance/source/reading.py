@@ -1,8 +1,7 @@
-"""Read a notebook's code in the order in which it runs, without running it.
+"""Analyse a notebook's code in execution order, without running it.
 
-The reader remembers what is known about the values of variables from cell to cell. A loop and each
-branch of an `if` are read once. A function of the notebook is read at each place where it is
-called.
+The reader keeps track of the variables' possible values from cell to cell. A loop and each branch
+of an `if` are read once. A function defined in the notebook is read at each call.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Reader(Caller):
-    """Reads cells one after another."""
+    """Reads the cells of a notebook, one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
-        """Return what the next cell does; if `silent`, the value of its last line is not shown."""
+        """Return what the next cell does. If `silent`, the value of its last line is not shown."""
         self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -71,7 +70,7 @@ class Reader(Caller):
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Read alternative blocks; afterwards, a variable may have its value from any block."""
+        """Read alternative blocks. Afterwards, a variable may have its value from any block."""
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -140,7 +139,7 @@ class Reader(Caller):
     _run_asyncfunctiondef = _run_functiondef
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> Value:
-        """Return the value of a function of the notebook."""
+        """Return a value that represents a function in the notebook."""
         name = f"def {getattr(node, 'name', 'lambda')} {len(self.functions)}"
         self.functions[name] = Function(node, self.scope)
         return named(name)
@@ -201,7 +200,7 @@ class Reader(Caller):
                     self.bind(each, items[position] if exact else value.each)
 
     def put(self, target: ast.expr, value: Value) -> None:
-        """Put a value into a container."""
+        """Add a value to a container."""
         if isinstance(target, ast.Name | ast.Attribute):
             old = self.value(target)
             items = (union((*old.items, value)) if old.items else value,)
@@ -210,7 +209,7 @@ class Reader(Caller):
     # Expressions
 
     def value(self, node: ast.AST) -> Value:
-        """Return what an expression may be, and record what it does."""
+        """Return the possible values of an expression, and record what it does."""
         self.left -= 1
         method = getattr(self, f"_value_{type(node).__name__.lower()}", None)
         if method and self.left > 0:
@@ -235,7 +234,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return what a called expression may be; its name reveals only the kind of its result."""
+        """Return the possible values of a called expression, whose name says nothing about them."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING
@@ -304,7 +303,7 @@ class Reader(Caller):
         return self.comprehension(node.generators, node.value)
 
     def comprehension(self, generators: list[ast.comprehension], element: ast.expr) -> Value:
-        """Return the container that a comprehension makes."""
+        """Return the container that a comprehension creates."""
         outside, self.scope = self.scope, self.scope.new_child()
         with self.loop():
             for each in generators:
@@ -380,7 +379,7 @@ class Reader(Caller):
 
 
 def is_step(target: ast.expr, value: ast.expr) -> bool:
-    """Tell whether a variable is computed from itself, as in `w = w - g` or `w = step(w)`."""
+    """Return whether a variable is computed from itself, as in `w = w - g` or `w = step(w)`."""
     difference = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub)
     if not difference and not isinstance(value, ast.Call | ast.ListComp):
         return False

@@ -1,4 +1,4 @@
-"""Represent the possible values of an expression in a notebook by names. Pure functions."""
+"""Represent the possible values of a notebook's expression as a set of names. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Value:
         The names that the value may have: a dotted name, as in `libraries`; `def f 3` and
         `class Net` for functions and classes of the notebook, and `class Net()` for an object;
         `=accuracy` for numbers of a kind; `?` for anything, and `?:helpers.train` for something
-        from an unknown module. Empty for a value that cannot depend on the machine: a text, an
-        integer, a constant.
+        from an unknown module. Empty for a value that cannot vary between machines: a text, an
+        integer or a constant.
     items
-        The values in a container; a single item may stand for many.
+        The values in a container. A single item may represent many.
     """
 
     names: frozenset[str] = frozenset()
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def all(self) -> frozenset[str]:
-        """The names of the value and of everything in it."""
+        """The names of the value and of all values in it."""
         return self.names.union(*(item.all for item in self.items or ()))
 
     @property
@@ -42,7 +42,7 @@ class Value:
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of the numbers in the value; includes `?` if some may be of any kind."""
+        """The kinds of the numbers in the value, including `?` if some kinds are unknown."""
         found = {name.removeprefix("=") for name in self.all if name.startswith("=")}
         return found | ({UNKNOWN} if any(is_unknown(name) for name in self.all) else set())
 
@@ -52,17 +52,17 @@ ANYTHING = Value(frozenset({UNKNOWN}))
 
 
 def named(*names: str) -> Value:
-    """Return a value with these names."""
+    """Return a value with the given names."""
     return Value(frozenset(names))
 
 
 def number(kind: str) -> Value:
-    """Return a number of a kind, or a value that may be anything if the kind is empty."""
+    """Return a number of the given kind, or a value that may be anything if the kind is empty."""
     return named(f"={kind}") if kind else ANYTHING
 
 
 def container(*items: Value) -> Value:
-    """Return a list or tuple of values; a single item may also stand for many such values."""
+    """Return a list or tuple of values. A single item may represent many values."""
     return Value(items=items)
 
 
@@ -82,15 +82,14 @@ def union(values: Iterable[Value]) -> Value:
 
 
 def is_object(name: str) -> bool:
-    """Tell whether a name stands for an object that a library or class returned."""
+    """Return whether a name stands for an object that a library or class returned."""
     return name.endswith("()") and not name.startswith((UNKNOWN, "="))
 
 
 def is_unknown(name: str) -> bool:
-    """Tell whether a name may stand for numbers of an unknown kind.
+    """Return whether a name may stand for numbers of an unknown kind.
 
-    The name of an object of a class is excluded, because such an object is displayed as its name
-    and settings.
+    Class instances are excluded, because they are displayed as a class name and settings.
     """
     if name.startswith(("=", "def ", "class ", "scored ")):
         return False
@@ -99,13 +98,13 @@ def is_unknown(name: str) -> bool:
 
 
 def imported(name: str) -> Value:
-    """Return the value of an imported name; a name from an unknown module may be anything."""
+    """Return the value of an imported name. A name from an unknown module may be anything."""
     known = libraries.is_known(name.partition(".")[0])
     return named(libraries.canonical(name) if known else f"{UNKNOWN}:{name}")
 
 
 def told_by(identifier: str, value: Value) -> Value:
-    """Return a value, or, if it is unknown, a number of the kind that its identifier indicates."""
+    """Return the value, or, if unknown, a number of the kind that the identifier indicates."""
     unknown = value.names and all(name.startswith(UNKNOWN) for name in value.names)
     if unknown and value.items is None and (kind := libraries.kind_of(identifier)):
         return number(kind)

@@ -1,4 +1,4 @@
-"""Find the variables that code may read or change. Pure functions of its syntax tree."""
+"""Find the variables that a syntax tree may read or change. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def read(tree: ast.AST) -> set[str]:
 
 
 def made(tree: ast.AST) -> set[str]:
-    """Return the names to which the code assigns."""
+    """Return the names that the code assigns."""
     return used(tree, ast.Store)
 
 
 def used(tree: ast.AST, context: type) -> set[str]:
-    """Return the names that the code uses in one context."""
+    """Return the names that the code uses in one context, such as `ast.Load`."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if isinstance(node.ctx, context)}
 
 
 def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the global variables that the code reads, and those to which it assigns.
+    """Return the global variables that the code reads, and those that it assigns.
 
-    Local names of functions and comprehensions are left out.
+    Local names in functions and comprehensions are excluded.
     """
     try:
         tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
@@ -46,9 +46,9 @@ def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def taken(tree: ast.Module) -> set[str]:
-    """Return the variables that the code reads without having assigned them before.
+    """Return the variables that the code reads without assigning them first.
 
-    A variable that is assigned in a branch or a loop still counts as taken, because the assignment
+    A variable that is assigned in a branch or a loop still counts as read, because the assignment
     may not run.
     """
     found: set[str] = set()
@@ -67,7 +67,7 @@ def taken(tree: ast.Module) -> set[str]:
 
 
 def changed(tree: ast.AST) -> set[str]:
-    """Return the names that the code defines, and those whose value it may change."""
+    """Return the names that the code defines, and the variables whose values it may change."""
     _, found = scoped(tree)
     for node in ast.walk(tree):
         match node:

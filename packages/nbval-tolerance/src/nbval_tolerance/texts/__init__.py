@@ -1,1 +1,1 @@
-"""Parse a printed text: lines, numbers, kinds, and the parts to ignore. Pure functions."""
+"""Parse printed text: lines, numbers, kinds of numbers, and parts to ignore. Pure functions."""

@@ -1,4 +1,4 @@
-"""Tell the kind of a printed number from the words around it. Pure functions of texts."""
+"""Determine the kind of a printed number from the words around it. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from nbval_tolerance.texts.tables import GAP, column, corner_end
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 
-# Words before a number, or above it in a table, tell its kind. A setting, such as a learning rate,
-# does not depend on training, so the strictest tolerance applies everywhere. Words that also name
-# results are not settings: a temperature may have been fitted, and a step size may have been found.
-# IoU, specificity and scikit-learn's `test_score` are shares of correct answers, like accuracy. R²
-# is 1 minus a loss that may move by 8%, so it may move farther than an accuracy. A spread or a
-# p-value is small compared with other numbers, whose size says nothing about it. The words `error`
-# and `perplexity` are not listed, so their numbers stay floats. An error may be a rounding error,
-# and a perplexity grows faster than its loss.
+# Words before a number, or above it in a table, determine its kind. A setting, such as a learning
+# rate, does not depend on training, so the strictest tolerance applies in every phase. Words that
+# may also name results are not listed as settings: a temperature may have been fitted, and a step
+# size may have been found by a search. IoU, specificity and scikit-learn's `test_score` are
+# fractions of correct answers, like accuracy. R² is 1 minus a loss that may change by 8%, so it may
+# change more than an accuracy. A spread or a p-value is small compared with the numbers around it,
+# whose size says nothing about its tolerance. The words `error` and `perplexity` are not listed, so
+# numbers with these names are treated as `float`. An error may be a rounding error, and a
+# perplexity grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -60,8 +61,8 @@ WORDS = re.compile(
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
 OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
-# If this pattern follows a number, the number is a name for later numbers, as in
-# `dropout 0.5: accuracy 0.93` or `{0.1: 0.93}`.
+# If this pattern follows a number, the number labels the numbers after it, as in `{0.1: 0.93}` or
+# `dropout 0.5: accuracy 0.93`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 
@@ -76,20 +77,20 @@ class Word:
 
 @dataclass(frozen=True)
 class Named:
-    """The context that helps to tell the kinds of numbers, besides the words on their lines.
+    """Context that helps to determine the kinds of numbers, in addition to words on their lines.
 
     Attributes
     ----------
     words
         Words in addition to `WORDS`.
     label
-        The name of what is printed, such as a probe's name.
+        A name for the text, such as the name of a probe.
     result
-        The kind of a number that nothing names.
+        The kind of numbers that no word names.
     lone
-        Whether the text has only one number. An integer beside other numbers is a count.
+        Whether the text contains only one number. An integer next to other numbers is a count.
     timed
-        Whether a word may mark a number as a duration of the run.
+        Whether words can mark a number as a duration measured during the run.
     """
 
     words: Words = ()
@@ -100,18 +101,18 @@ class Named:
 
 
 def frozen(words: Mapping[str, Sequence[str]]) -> Words:
-    """Return words by kind in a hashable form."""
+    """Return the words for each kind in a hashable form."""
     return tuple((kind, tuple(of)) for kind, of in words.items())
 
 
 def phrase(words: str) -> str:
-    """Return a pattern that matches whole words; a space in them also matches `_`."""
+    """Return a pattern that matches whole words, in which a space also matches an underscore."""
     parts = map(re.escape, re.split(r"[\s_]+", words.strip(" _")))
     return r"(?<![^\W_])" + r"[\s_]+".join(parts) + r"(?![^\W_])"
 
 
 def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str:
-    """Return the kind of a number from the text around it.
+    """Determine the kind of a number from the text around it.
 
     Parameters
     ----------
@@ -120,10 +121,10 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
     token
         The number's position in the line.
     above
-        The lines before `line` that name a kind, from top to bottom; one may be the head of a
-        table.
+        The lines before `line` that name a kind, from top to bottom. One of them may be a table
+        header.
     named
-        Additional context that helps to tell the kinds of numbers.
+        Additional context that helps to determine the kinds of numbers.
 
     Returns
     -------
@@ -145,14 +146,14 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
 
 
 def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> str | None:
-    """Return the kind that a word names on a number's line, in the head above or in the label."""
+    """Return the kind named by a word on the number's line, in a table header or in the label."""
     kind = nearest_word(line, line, token, named.words)
     if kind:
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, whose word names the next
-    # number.
+    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, where the word names the
+    # next number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -170,11 +171,11 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
 
 
 def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None:
-    """Return the kind that the last word before a number names, as in `accuracy: 0.93`.
+    """Return the kind named by the last word before a number, as in `accuracy: 0.93`.
 
-    `text` is the number's own line, or a line above it that is the head of a table. In a table's
-    head, the words of the number's column count first, then those above the row names and a `loss:`
-    before several columns.
+    `text` is the number's line, or a table header above it. In a table header, words above the
+    number's column take precedence over words above the row names and over a word before several
+    columns, such as `loss:`.
     """
     found = words_of(text, words)
     if text is line:
@@ -183,7 +184,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # if no other column has results, the columns may be models, with and without dropout
+    ):  # if no other column has results, columns may be models with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
@@ -194,7 +195,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
 def last_word(
     found: Sequence[Word], begin: int, end: int, text: str, line: str, token: Token
 ) -> str | None:
-    """Return the kind of the last word that begins between two positions in the text."""
+    """Return the kind of the last word that starts between two positions in the text."""
     for word in reversed(found):
         if begin <= word.start < end and (
             word.kind != "setting" or is_set(word, text, line, token, end)
@@ -232,11 +233,11 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 
 
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
-    """Tell whether a setting's word names this number; `lr=0.1: 0.93` has one setting, not two.
+    """Return whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
 
-    The word names the first number after it and, if that number is in a bracket, as in
-    `Adam(1e-3, 0.9)`, the other numbers in that bracket. In the head of a table, it names the first
-    number in its column.
+    The word names the first number after it and, if that number is in brackets, as in
+    `Adam(1e-3, 0.9)`, the other numbers in the same brackets. In a table header, the word names the
+    first number in its column.
     """
     if text is not line:
         if end != token.end:  # the column was found by counting cells

@@ -14,7 +14,7 @@ from nbval_tolerance.texts.passing import SOMETIMES, Token, tokens_of
 from nbval_tolerance.texts.tables import cells, is_row
 from nbval_tolerance.texts.terminal import rendered
 
-# The ruled line of a table, which consists only of box-drawing characters.
+# A horizontal rule in a table, drawn with box-drawing characters.
 RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")
 BOX = re.compile(r"\s*[─-╿]+\s*")
 MOST_ABOVE = 50  # maximum number of earlier lines that may name a number
@@ -45,8 +45,8 @@ class Line:
     def template(self) -> str:
         """The text with a placeholder for each token, such as `loss # of § at …`.
 
-        White space beside brackets and in padding is ignored, so `[ 1. 10.]` and `[1. 9.]` have the
-        same template. Table cells and progress bars of different widths also have the same
+        White space next to brackets and in padding is ignored, so `[ 1. 10.]` and `[1. 9.]` have
+        the same template. Table cells and progress bars of different widths also have the same
         template.
         """
         parts, at = [], 0
@@ -63,7 +63,7 @@ class Line:
 
     @cached_property
     def arrays(self) -> dict[int, float]:
-        """The start of each number in an array -> the largest magnitude in that array."""
+        """Maps the start of each number in an array to the largest magnitude in that array."""
         found: dict[int, float] = {}
         depth, opened = 0, 0
         for bracket in re.finditer(r"[\[\]]", self.text):
@@ -79,7 +79,7 @@ class Line:
 
     @cached_property
     def rows(self) -> dict[int, float]:
-        """The largest magnitude of the line's floats, by their number of decimals."""
+        """The largest magnitude of the line's floats, keyed by number of decimals."""
         found: dict[int, float] = {}
         for token in self.compared:
             if token.what == "number" and not is_integer(token.text):
@@ -89,11 +89,11 @@ class Line:
 
     @cached_property
     def floats(self) -> int:
-        """How many of the line's numbers are not integers."""
+        """The count of numbers on the line that are not integers."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Tell whether a number is neither in an array nor after another number in a table row."""
+        """Return whether a number is outside arrays and does not follow another in a table row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])
@@ -109,20 +109,21 @@ def mark(token: Token) -> str:
 
 
 def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterator[Line]:
-    """Yield the lines of a text as a terminal shows it; the lines of one array count as one line.
+    """Yield the lines of a text as a terminal shows them, with the lines of each array joined.
 
     Parameters
     ----------
     text
         The text as it was printed.
     words
-        A project's words for kinds. The word that names a number may be on a line above.
+        The project's words for kinds of numbers. The word that names a number may be on an earlier
+        line.
     clock
-        Whether the code that printed the text reads the clock; None if unknown.
+        Whether the code that printed the text reads the clock, or None if this is unknown.
     """
     numbered = list(logical_lines(rendered(text)))
     above: list[str] = []  # The lines that name a kind, since the last blank line.
-    heads: list[str] = []  # The heads of a table that continues after a blank line.
+    heads: list[str] = []  # The headers of a table that continues after a blank line.
     for index, (number, line) in enumerate(numbered):
         if not line.strip():
             before = index and numbered[index - 1][1].strip()
@@ -144,13 +145,13 @@ def lines_of(text: str, words: Words = (), clock: bool | None = None) -> Iterato
 
 @lru_cache(maxsize=1000)
 def is_head(line: str) -> bool:
-    """Tell whether a line may be the head of a table, which names columns and has no floats."""
+    """Return whether a line may be a table header, which names columns and contains no floats."""
     floats = (match for match in NUMBER.finditer(line) if not is_integer(match[0]))
     return len(cells(line)) > 1 and not any(floats)
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and text of each line; the lines of one array count as one."""
+    """Yield each line's number (from 1) and text, with the lines of each array joined."""
     begun, parts, depth, call, said = 0, [], 0, 0, False
     for number, line in enumerate(text.rstrip().splitlines(), start=1):
         first = not line.strip() and not said
@@ -165,5 +166,5 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
         if depth <= 0 and (call <= 0 or not parts[-1].endswith(",")):
             yield begun, "\n".join(parts)
             begun, parts, depth, call = 0, [], 0, 0
-    if parts:  # a bracket that never closes does not begin an array
+    if parts:  # an unclosed bracket does not start an array
         yield from enumerate(parts, start=begun)

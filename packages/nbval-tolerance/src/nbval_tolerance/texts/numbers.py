@@ -1,4 +1,4 @@
-"""Parse printed numbers: recognize them, and count their digits. Pure functions of texts."""
+"""Recognize printed numbers, and count their digits. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMBER = re.compile(
 
 
 def is_integer(number: str) -> bool:
-    """Tell whether a printed number is an integer, with neither a point nor an exponent."""
+    """Return whether a printed number is an integer, without a decimal point or an exponent."""
     return not set(number) & set(".eEnN")
 
 
@@ -42,19 +42,19 @@ def decimals(number: str) -> int:
 
 
 def significant(number: str) -> int:
-    """Return how many digits of a number are printed, starting at the first nonzero digit."""
+    """Return the number of digits in a printed number, starting at the first nonzero digit."""
     mantissa = number.lower().partition("e")[0]
     return len(re.sub(r"\D", "", mantissa).lstrip("0"))
 
 
 def largest(numbers: Iterable[str]) -> float:
-    """Return the largest magnitude of the finite numbers; 0 if there are none."""
+    """Return the largest magnitude of the finite numbers, or 0 if there are none."""
     sizes = (abs(value(number)) for number in numbers)
     return max((size for size in sizes if math.isfinite(size)), default=0.0)
 
 
 def are_noise(*numbers: str) -> bool:
-    """Tell whether numbers are zero except for the rounding error of a subtraction.
+    """Return whether all numbers are zero except for the rounding error of a subtraction.
 
     Such an error is a small multiple of the last bit of the operands, so it is a tiny number with
     few significant bits, such as 4.440892098500626e-16, which is 2**-51. A constant or a p-value
@@ -69,7 +69,7 @@ def are_noise(*numbers: str) -> bool:
 
 
 def has_few_bits(number: str) -> bool:
-    """Tell whether a number has at most six significant bits; it must have at least six digits."""
+    """Return whether a number has at most six significant bits, and at least six digits."""
     digits = significant(number)
     mantissa = 64 * abs(math.frexp(value(number))[0])
     return digits >= 6 and abs(mantissa - round(mantissa)) <= 64 * 10.0 ** (1 - digits)

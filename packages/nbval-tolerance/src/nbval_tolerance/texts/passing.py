@@ -1,8 +1,8 @@
 """Find the parts of a line that are ignored: ids, clock times and durations of the run.
 
-A line is cut into tokens. The text around a token decides what it is: the same `3.2 s` is a
-duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. Pure functions of
-one line and the lines around it.
+A line is split into tokens. The text around a token determines its meaning: the same `3.2 s` is a
+duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. The functions are
+pure, and take one line and the lines around it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Token:
         `number`; `time` for a time of day, with or without a date, that is data; or, for parts that
         are ignored, `id`, `address`, `clock`, `duration` or `bar`.
     maybe
-        Whether a `time` looks as if the run had read it from the clock; see `is_clock`.
+        Whether a `time` may have been read from the clock during the run; see `is_clock`.
     """
 
     start: int
@@ -47,14 +47,14 @@ class Token:
         return self.what not in ("number", "time")
 
 
-# ---- Ids and addresses: the group `id`, or the whole match.
+# ---- Ids and addresses. The token is the group `id` or, without one, the whole match.
 
-PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path from its beginning
+PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path, from its start
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
-RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a name from `tempfile` with a digit
+RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a `tempfile` name with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# Each entry contains what is found, strings of which one occurs in every matching line, and the
-# pattern.
+# Each entry contains the type of token, strings at least one of which occurs in any matching line,
+# and the pattern.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
@@ -86,14 +86,14 @@ IDS = [
     ("id", ["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:"],  # a port that the system chose
      r"(?: 127\.0\.0\.1 | localhost | 0\.0\.0\.0 | \[::1\] ) :"
      r"(?P<id> (?: 3[3-9] | [4-6]\d ) \d{3} ) (?! \d )"),
-    # The heads of log lines from absl and glog, PyTorch, and Chromium.
+    # The prefixes of log lines from absl and glog, PyTorch, and Chromium.
     ("clock", [":"],
      r"\A \s* [IWEF] (?P<id> \d{4} (?: \d{4} )? \s+ \d\d:\d\d:\d+ (?: \.\d+ )? \s+ \d+ )"
      r"(?= \s+ [^\s:]+:\d+\] )"),
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process id in the head of a log line, as in `[17113] INFO` or `kernel[17113]: started`.
+    # A process id in the prefix of a log line, as in `[17113] INFO` or `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -185,7 +185,7 @@ LOG_AFTER = re.compile(
     re.VERBOSE,
 )
 
-# ---- Durations, rates and the counts behind them.
+# ---- Durations, processing rates, and counts of timed loops.
 
 UNIT = r"""(?: [nuµμm]?s | [nuµμm]?secs? | (?: nano | micro | milli )? seconds?
     | (?<! \s ) min | min (?= \s \d+ \s? s \b ) | min (?! \s* [-+.\d] )  # not `0.2 min 0.7`
@@ -256,7 +256,7 @@ PHYSICAL = re.compile(
       | \b half[\s-]li[fv]e | \b (?: period | pulse | velocity | acceleration ) \b""",
     re.VERBOSE,
 )
-# A duration without a unit.
+# Matches a duration without a unit.
 UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
@@ -278,12 +278,12 @@ def tokens_of(
     line
         One line of text, or the lines of one array.
     above
-        The lines above `line` that may be the head of a table, from top to bottom.
+        The lines above `line` that may be table headers, from top to bottom.
     around
         The lines before and after `line`. A time is data if one of these lines has a time at the
-        same place.
+        same position.
     clock
-        Whether the code that printed the line reads the clock; None if unknown.
+        Whether the code that printed the line reads the clock, or None if this is unknown.
 
     Returns
     -------
@@ -293,7 +293,7 @@ def tokens_of(
     if "tmp" not in line and not any(character.isdigit() for character in line):
         return [number(match) for match in NUMBER.finditer(line)]  # nan and inf
     found: list[Token] = []
-    taken = bytearray(len(line))  # a number inside an ignored part does not count
+    taken = bytearray(len(line))  # to skip numbers inside ignored parts
     for token in (*candidates(line, above, around, clock), *map(number, NUMBER.finditer(line))):
         if not any(taken[token.start : token.end]):
             taken[token.start : token.end] = b"x" * (token.end - token.start)
@@ -309,7 +309,7 @@ def number(match: re.Match) -> Token:
 def candidates(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield ignored parts and times that are data; if two overlap, the first one counts."""
+    """Yield ignored parts and times that are data. If two overlap, the first takes precedence."""
     lower = line.lower()
     for what, texts, pattern in IDS:
         if any(text in lower for text in texts):
@@ -344,13 +344,13 @@ def part(match: re.Match, what: str) -> Token:
 
 
 def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
-    """Yield the durations of the run in a line.
+    """Yield the durations in a line that were measured during the run.
 
     Whether a duration belongs to the run depends on the words between the previous duration and
     this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
-    treated like the previous one. A weak word (`training`, `in`) does not count for days, or if
-    another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration without any
-    such word is data, unless the code reads the clock.
+    treated like the previous one. A weak word (`training`, `in`) is ignored if the duration is in
+    days, or if another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration
+    without a strong or weak word is data, unless the code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
@@ -374,12 +374,12 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date, whether they are the run's or data.
+    """Yield the times of day in a line, with or without a date, as times of the run or as data.
 
-    A time in the head of a log line, or one written in words, belongs to the run. A time may belong
-    to the run if it stands alone, follows a word such as `saved at`, or has fractions of a second.
-    A time in a table is data. Times at the same place in neighbouring lines are also data, unless
-    the code reads the clock.
+    A time at the start of a log line, or one written in words, belongs to the run. A time may
+    belong to the run if it stands alone, follows a word such as `saved at`, or has fractions of a
+    second. A time in a table is data. Times at the same position in adjacent lines are also data,
+    unless the code reads the clock.
     """
     at = 0
     found = list(CLOCK.finditer(line))
@@ -408,14 +408,14 @@ def clocks(
 
 
 def is_log(before: str, after: str, match: re.Match) -> bool:
-    """Tell whether a time is in the head of a log line."""
+    """Return whether a time is at the start of a log line."""
     if not LOG_BEFORE.search(before):
         return False
     return bool(LOG_AFTER.match(after)) or bool(re.search(r",\d{3}\Z", match[0]))
 
 
 def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Match]) -> bool:
-    """Tell whether a time is in a table, an index or an array."""
+    """Return whether a time is in a table, an index or an array."""
     if DATA.search(line):
         return True
     if len(found) > 1 and "[" in line[: match.start()] and "]" in line[match.end() :]:
@@ -425,7 +425,7 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
     if not re.search(r"[A-Za-z]", line[: match.start()]) and re.match(
         r"\s+[-+.\d]", line[match.end() :]
     ):
-        return True  # a row with the time followed by numbers
+        return True  # a row in which numbers follow the time
     return any(
         other.start() == match.start() or other.end() == match.end()
         for neighbour in around
@@ -434,12 +434,11 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
 
 
 def is_clock(stored: Token, computed: Token) -> bool:
-    """Tell whether two different times are the clock times of two runs.
+    """Return whether two different times are the clock times of two runs.
 
-    Both times must look as if they came from the clock. Since the stored run, the clock must have
-    moved forward, or be at most a day behind because of another time zone. The clock must not show
-    the same time of day again, nor a full minute in both runs. A change in data violates one of
-    these conditions.
+    Both times must look like clock times. The new time must be later than the stored one, or at
+    most a day earlier because of a different time zone. The two times of day must differ, and must
+    not both be full minutes. A change in data violates one of these conditions.
     """
     if not (stored.maybe and computed.maybe and any(map(looks_read, (stored, computed)))):
         return False
@@ -450,7 +449,7 @@ def is_clock(stored: Token, computed: Token) -> bool:
 
 
 def looks_read(token: Token) -> bool:
-    """Tell whether a time may come from the clock and is not a full minute."""
+    """Return whether a time may come from the clock and is not a full minute."""
     moment = parts_of(token.text)
     if moment:
         return token.maybe and bool(moment.second or moment.microsecond)
@@ -458,7 +457,7 @@ def looks_read(token: Token) -> bool:
 
 
 def parts_of(text: str) -> datetime | None:
-    """Return a date with a time as a `datetime`; None for a time without a date."""
+    """Return a date with a time as a `datetime`, or None if the text has no date."""
     numbers = re.findall(r"\d+", text.partition("+")[0])
     if not re.match(r"\D*\d{4}\D", text) or len(numbers) < 5:
         return None

@@ -1,4 +1,4 @@
-"""Find the numbers that must lie in an author's range instead of matching the stored value.
+"""Find the numbers that are checked against an author's range, not against the stored value.
 
 Pure functions.
 """
@@ -15,18 +15,18 @@ from nbval_tolerance.texts.passing import Token
 
 
 def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Named) -> list[str]:
-    """Return the key of the range for each compared token of a line, or an empty string.
+    """Return, for each compared token of a line, the key of its range or an empty string.
 
     Parameters
     ----------
     line
         The stored line.
     keys
-        Kinds of number, and words that come before a number.
+        The keys of the ranges: kinds of numbers, and words before a number.
     kinds
         The known kinds; all other keys are words.
     named
-        The context that helps to tell the kinds of numbers.
+        The context that helps to determine the kinds of numbers.
     """
     words = [key for key in keys if key not in kinds]
     return [
@@ -38,7 +38,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
 
 
 def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
-    """Return the key whose words come last before a number or its array, or occur in the label."""
+    """Return the key whose words most closely precede a number or array, or are in the label."""
     before = line.text[: token.start]
     opened: list[int] = []  # brackets around the number
     for bracket in re.finditer(r"[\[\]]", before):
@@ -62,8 +62,8 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
     """Return the key that names a number's kind; `accuracy` also matches a held-out accuracy.
 
-    A percentage also has the kind that its word names, as in `accuracy 11.3 %`. The same applies to
-    the first integer after such a word.
+    A percentage also has the kind named by the word before it, as in `accuracy 11.3 %`. The same
+    applies to the first integer after such a word.
     """
     kind = number_kind(line.text, token, line.above, named)
     kinds = [kind, kind.removeprefix("held-out ")]

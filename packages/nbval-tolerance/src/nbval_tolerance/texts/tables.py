@@ -1,11 +1,11 @@
-"""Find the table column that contains a number. Pure functions of two lines."""
+"""Find the table column that contains a number. Pure functions."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-# Cells are separated by two spaces, or by a vertical bar (typed or drawn) between spaces.
+# Cells are separated by at least two spaces, by a tab, or by a vertical bar between spaces.
 RULE = re.compile(r"(?:\A|(?<=\s))[|│┃](?=\s|\Z)")
 GAP = re.compile(r"\s{2,}|\t")
 
@@ -21,19 +21,19 @@ def cells(line: str) -> tuple[tuple[int, int], ...]:
         gaps = [match.span() for match in GAP.finditer(line, begin)]
         edges = [begin, *(at for gap in gaps for at in gap), len(line)]
     found = list(zip(edges[::2], edges[1::2], strict=True))
-    # There may be nothing before the first bar and after the last one.
+    # The first and last cells are empty if the line starts and ends with a bar.
     first, last = (line[slice(*found[n])].strip() for n in (0, -1))
     return tuple(found[0 if first else 1 : len(found) if last or not first else -1])
 
 
 def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
-    """Return the position in `head` of the column with the text `line[start:end]`.
+    """Return the position in `head` of the column that contains `line[start:end]`.
 
-    A text that begins or ends at the same position as a word of the head counts as below that word.
-    Otherwise, or between vertical bars, cells are counted, because a head may be aligned
-    differently from its numbers. Both lines must then have the same number of cells, or the line
-    must have one more, for its own name. If this fails, the position in the line decides, and the
-    column extends from the beginning of the line.
+    Text that starts or ends at the same position as a word in the header belongs to that word's
+    column. Otherwise, or if vertical bars separate the cells, the cells are counted, because
+    headers may be aligned differently from numbers. Counting requires both lines to have the same
+    number of cells, or the line to have one additional cell with the row's name. If counting fails,
+    the column extends from the start of the line to `end`.
     """
     heads, own = cells(head), cells(line)
     more = len(own) - len(heads)
@@ -52,20 +52,20 @@ def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
 
 
 def corner_end(head: str, line: str) -> int:
-    """Return where the cell above the row names ends; 0 if there is no such cell."""
+    """Return the end of the cell above the row names, or 0 if there is no such cell."""
     heads, own = cells(head), cells(line)
     named = len(heads) == len(own) > 1 and re.search(r"[^\W\d_]", line[slice(*own[0])])
     return heads[0][1] if named else 0
 
 
 def cell_of(head: str, line: str, start: int, end: int) -> str:
-    """Return the text of the head's cell above the text from `start` to `end` in `line`."""
+    """Return the text of the header cell above `line[start:end]`."""
     _, at = column(head, line, start, end)
     return next((head[left:right] for left, right in reversed(cells(head)) if left < at), "")
 
 
 def is_row(head: str, line: str) -> bool:
-    """Tell whether a line may be a row below a table's head, even with blank lines between them."""
+    """Return whether a line may be a row below a table header, even with blank lines in between."""
     heads, own = cells(head), cells(line)
     aligned = len(head.rstrip()) == len(line.rstrip())
     return len(heads) > 1 and len(own) > 1 and (aligned or len(own) - len(heads) in (0, 1))

@@ -1,11 +1,11 @@
-"""Render a text as a terminal would, by executing its control characters. Pure functions."""
+"""Render a text as a terminal would, by interpreting its control characters. Pure functions."""
 
 from __future__ import annotations
 
 import re
 from itertools import groupby
 
-# An escape sequence: one that ends in a letter (CSI), a title or link (OSC), or any other.
+# Matches escape sequences: those that end in a letter (CSI), titles and links (OSC), and others.
 ESCAPE = (
     r"\x1b\[ (?P<values> [0-9;?]* ) [\ -/]* (?P<command> [@-~] )"
     r" | \x1b\] [^\x07\x1b]* (?: \x07 | \x1b\\ ) | \x1b [()] [0-9A-Za-z]"
@@ -15,13 +15,13 @@ STEP = re.compile(rf"{ESCAPE} | (?P<lone> [\r\n\b\x1b] ) | [^\r\n\b\x1b]+", re.V
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
-FARTHEST = 2000  # The maximum rows or columns per move. A real terminal stops at its edge.
-# Code -> the attribute that it sets, for attributes that several codes set, such as colours.
+FARTHEST = 2000  # The maximum rows or columns per move: a real terminal stops at its edge.
+# Maps each code to its attribute, for attributes that several codes set, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
 }
-# Code -> the attributes that it ends.
+# Maps codes to the attributes that they reset.
 ENDS = {
     22: {"1", "2"}, 23: {"3"}, 24: {"4"}, 25: {"5"}, 27: {"7"}, 28: {"8"}, 29: {"9"},
     39: {"foreground"}, 49: {"background"},
@@ -31,15 +31,15 @@ Style = tuple[tuple[str, str], ...]  # attribute, code
 
 
 def has_frames(text: str) -> bool:
-    """Tell whether a text contains overwritten parts, such as earlier frames of a progress bar."""
+    """Return whether a text contains overwritten parts, such as old frames of a progress bar."""
     return bool(FRAME.search(text))
 
 
 def rendered(text: str) -> str:
     """Return what a terminal would show, with cursor movements executed and colours removed.
 
-    Only the last frame of a progress bar remains. If any control character was executed, spaces at
-    the ends of lines are also removed, because they only overwrite a longer frame.
+    Only the last frame of a progress bar remains. If the text contains cursor movements, trailing
+    spaces are also removed, because they only overwrite a longer frame.
     """
     if not is_moved(text):
         return ANSI.sub("", text)
@@ -49,7 +49,8 @@ def rendered(text: str) -> str:
 def last_frame(text: str) -> str:
     """Return the text to store, which looks like `text` but contains no earlier frames.
 
-    The visible text keeps its colours. `rendered` returns the same text for both.
+    The visible text keeps its colours. `rendered` returns the same text for the argument and the
+    result.
     """
     if not is_moved(text):
         return text
@@ -70,7 +71,7 @@ def last_frame(text: str) -> str:
 
 
 def is_moved(text: str) -> bool:
-    """Tell whether a text has control characters other than line ends and colours."""
+    """Return whether a text contains control characters other than newlines and colours."""
     return "\r" in text or "\b" in text or "\x1b" in COLOUR.sub("", text)
 
 
@@ -136,7 +137,7 @@ def move(rows: list, row: int, column: int, command: str, values: str) -> tuple[
 
 
 def restyled(style: Style, values: str) -> Style:
-    """Return the style after codes such as `1;31`; no code or `0` resets all attributes."""
+    """Return the style after codes such as `1;31`. No code, or `0`, resets all attributes."""
     found = dict(style)
     codes = [code or "0" for code in values.split(";")]
     while codes:
