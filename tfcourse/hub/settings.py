@@ -637,7 +637,7 @@ def in_file() -> dict[str, str]:
 
 
 def read(text: str) -> dict[str, str]:
-    """Parse a settings file as Compose does, without quotes and comments."""
+    """Parse a settings file as Compose does, stripping quotes and comments."""
     pattern = (
         r"""^\s*(?:export\s+)?(\w+)\s*=[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|(.*?))[ \t]*(?:\ #.*)?$"""
     )
