@@ -209,7 +209,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # The test deletes this container directly, so the hub does not know that it no longer exists.
+        # The test deletes this container directly, so the hub does not know that it is gone.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)
