@@ -57,7 +57,7 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_scaled_image_link = False  # the linked file would show little more detail
+html_scaled_image_link = False  # the full-size image shows little more detail
 # Set each page's colour mode. Otherwise, the theme leaves it empty and then logs a warning.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # offer lesson.ipynb for download, not lesson.ipynb.txt

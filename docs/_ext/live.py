@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# Bundle everything into a classic script, because browsers do not load modules from `file:` URLs.
+# Bundle the modules into a classic script, because browsers do not load modules from `file:` URLs.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),

@@ -1,7 +1,7 @@
 """Test that `make data` provides the data sets, and that each of their sources works.
 
-The tests use real files, real processes and a real server on the loopback interface. They copy the
-files that `make data` has saved in KERAS_HOME, so only tests marked `network` download packages.
+The tests use real files and processes, and a real server on the loopback interface. They copy the
+files that `make data` has saved in KERAS_HOME. Only the tests marked `network` download packages.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def filled() -> Path:
     """Return the folder in which `make data` saved the data sets; tests must not change it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # damaged files must make the tests fail
+    if missing:  # skip only if files are missing, not if they are damaged
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
@@ -154,7 +154,7 @@ def everything(folder: Path) -> dict[str, tuple]:
 
 
 def assert_complete(home: Path) -> None:
-    """Assert that the folder contains all files, intact, and no others."""
+    """Assert that the folder contains exactly the expected files, all intact."""
     for dataset in DATASETS:
         assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
     found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
@@ -601,7 +601,7 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """If KERAS_HOME is not writable, Keras uses /tmp/.keras, so even intact files are an error."""
+    """If KERAS_HOME is not writable, the run fails, because Keras would use /tmp/.keras instead."""
     outside = Path(tempfile.mkdtemp())  # other users cannot access pytest's folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
@@ -708,7 +708,7 @@ def test_fashion_mnist_from_debian(
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
-        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these needs no root
+        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these lists does not require root
     fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"

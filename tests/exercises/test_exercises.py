@@ -102,7 +102,7 @@ def function_among(names: dict) -> FunctionType:
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield the global names that a function uses, directly or through functions in our cells."""
+    """Yield the global names that a function uses, directly or through other functions."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
@@ -149,8 +149,8 @@ def test_every_check_accepts_its_solution(path, run_of):
 
 @each_notebook
 def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
-    # The other tests run the checks with every name overwritten; this test also covers the code
-    # that those runs do not execute.
+    # The other tests run the checks with every name overwritten; this test also covers code paths
+    # that those runs do not reach.
     run = run_of(path.stem[:2])
     assert all(isinstance(value, Overwritten) for value in run.overwritten.values())
     for name, source in run.checks.items():
@@ -213,7 +213,8 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Alternative correct answers to lesson 00's exercises, as functions that return an expression.
+# Alternative correct answers to lesson 00's exercises. Each is a function that returns the given
+# expression.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),

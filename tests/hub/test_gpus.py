@@ -74,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # hundreds of megabytes, owned by root
+        shutil.rmtree(folder / "data")  # root owns these hundreds of megabytes
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -88,7 +88,7 @@ def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
 
 
 def stand_in_image(engine: docker.DockerClient) -> bytes:
-    """Return a `docker save` archive of the base image with a stand-in for nvidia-smi."""
+    """Build the base image with a stand-in for nvidia-smi; return it as a `docker save` archive."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, text, mode in [
@@ -145,7 +145,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
         spawner.gpu = gpu
         return spawner
 
-    gpus.lock.cache_clear()  # each event loop needs its own lock
+    gpus.lock.cache_clear()  # discard the lock of an earlier event loop
     yield new
     for container in engine_with_gpus.containers.list(all=True):
         container.remove(force=True)

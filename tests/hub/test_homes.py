@@ -56,7 +56,7 @@ def test_before_that_the_hub_says_what_to_do(folder):
 
 
 def test_a_hub_does_not_serve_the_homes_of_another(prepared, monkeypatch):
-    """If Compose starts the hub without `make up`, it may mount the wrong folder."""
+    """If Compose starts the hub without `make up`, Compose might mount the wrong folder."""
     monkeypatch.setenv("COURSE_NAME", "another")
     with pytest.raises(SystemExit, match="holds the homes of the hub 'course', not 'another'"):
         homes.path_on_server()
@@ -282,7 +282,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
     assert (old / "work.ipynb").exists()
     homes.take("home-bob", "of 2025")
     with pytest.raises(SystemExit, match="Nothing was changed"):
-        homes.take("home-bob", "of 2026")  # this volume may be from an old backup
+        homes.take("home-bob", "of 2026")  # this volume might come from an old backup
 
 
 # --- With Docker
@@ -394,7 +394,7 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
     told = " ".join(json.loads(settings)["courseNotices"])
     for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
         assert name in told
-    beside = {"path": "tensorflow-course"}  # no kernel can start in a folder with random.py
+    beside = {"path": "tensorflow-course"}  # random.py in the home directory would break the kernel
     kernel = carol.api("POST", "/user/{name}/api/kernels", json=beside).json()["id"]
     assert run_cell(carol, kernel, "print(6 * 7)") == "42\n"
     carol.stop_server()

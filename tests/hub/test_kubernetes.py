@@ -142,7 +142,7 @@ def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(rende
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
-    """The plan assumes that each node reserves half a CPU core and an eighth of its memory."""
+    """The guide's node counts assume that a node reserves half a core and 1/8 of its memory."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
     assert len(rows) >= 4

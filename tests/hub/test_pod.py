@@ -176,7 +176,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
         api = f"http://127.0.0.1:{hub}/hub/api"
         spawner = pods.spawner(KubeSpawner, pods.chart(made), api, port=port)
         spawner.api_token = TOKEN
-        # A real hub takes this prefix from its database.
+        # A real hub would get this prefix from its database.
         spawner.environment = {
             **spawner.environment,
             "JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/",

@@ -127,7 +127,7 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # aB3 is a different person from ab3.
+        ({"sub": "aB3"}, "sub"),  # User aB3 is not user ab3.
         ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # In lower case, it is "kate".
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),

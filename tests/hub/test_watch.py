@@ -193,7 +193,7 @@ MONITORING = ROOT / "docker" / "monitoring"
 
 
 def program(name: str) -> str:
-    """Return the path of a Prometheus program; skip the test if it is not installed."""
+    """Return the path of a Prometheus executable; skip the test if it is not installed."""
     path = shutil.which(name)
     if not path:
         pytest.skip(f"{name} is not installed; on Debian, run `apt install prometheus`")
@@ -235,7 +235,7 @@ def monitored(new_hub, registry) -> ClassHub:
 
 
 def ask(hub: ClassHub, query: str) -> list[dict]:
-    """Query Prometheus; return the results, or an empty list while it is starting."""
+    """Query Prometheus; return the results, or an empty list while Prometheus is starting."""
     url = f"http://127.0.0.1:{hub.port + 3}/api/v1/query"
     try:
         answer = requests.get(url, params={"query": query}, timeout=10).json()
