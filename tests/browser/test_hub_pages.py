@@ -120,7 +120,7 @@ def student(page: Page, class_hub: ClassHub) -> Visitor:
 
 @pytest.fixture
 def instructor(student: Visitor) -> Iterator[Visitor]:
-    """Log in as the instructor and open the page on which learners are approved."""
+    """Log in as the instructor and open the page for approving learners."""
     student.visit("/hub/login?next=/hub/authorize")
     student.log_in("instructor", student.hub.admin_password)
     expect(student.page).to_have_url(f"{student.hub.url}/hub/authorize")
@@ -324,7 +324,7 @@ def test_a_start_that_fails_says_so_and_leads_back(student):
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
     student.start()
-    # Depending on timing, the alert appears in the picker or replaces the progress bar.
+    # Depending on timing, the alert appears in the environment picker or replaces the progress bar.
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")
     student.visit("/user/unlucky/lab")
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")

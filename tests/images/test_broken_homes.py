@@ -159,11 +159,11 @@ def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
         f"{IPYTHON.format(loop, 'startup/mine.py')}\n"
         f"{PACKAGES.format(loop, 'usercustomize.py')}"
     )
-    notices = look(start_in(script, seconds=100))  # the hub would wait 120 seconds
+    notices = look(start_in(script, seconds=100))  # the hub waits 120 seconds
     assert len(notices) == 3
 
 
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):
     container = start_in(SETTINGS.format("c.ServerApp.log_level = 10", OURS))
     container.stop(timeout=30)
-    assert container.wait()["StatusCode"] == 0  # it exited before Docker killed it
+    assert container.wait()["StatusCode"] == 0  # Docker did not have to kill it

@@ -75,7 +75,7 @@ class Home:
             (self.image / f"{name}.ipynb").write_text(text)
 
     def found(self) -> dict[str, str]:
-        """Return the learner's lessons by name; `+` replaces the date in the name of an updated copy."""
+        """Return the learner's lessons by name, with `+` for the date in an updated copy's name."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()

@@ -10,8 +10,8 @@ from pathlib import Path
 # The hash that Keras' load_data() checks.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 # These are hashes of the decompressed contents, because the headers of Debian's .gz files differ
-# from the originals: they have no file name and a different time stamp. Keras does not verify these
-# files.
+# from the original headers: the file name is missing, and the time stamp is different. Keras does
+# not verify these files.
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
