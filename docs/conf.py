@@ -45,9 +45,9 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_heading_slug_func = "anchors.jupyterlab"
-# Exercises are not in a table of contents, because the lessons link to them. A test reports pages
-# without incoming links. MyST-NB does not know the MIME types of our pads and films, which the
-# `live` extension handles.
+# The exercises are not in any table of contents; the lessons link to them instead. A test reports
+# any page that nothing links to. MyST-NB does not know the MIME types of our pads and films, which
+# the `live` extension handles.
 suppress_warnings = ["toc.not_included", "mystnb.unknown_mime_type"]
 
 # Browsers render MathML without scripts, and screen readers can read it.
@@ -57,8 +57,8 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_scaled_image_link = False  # the linked file would show little more detail
-# Set each page's colour mode, because the theme leaves it empty and then logs a warning.
+html_scaled_image_link = False  # the full-size image shows little more detail
+# Set each page's colour mode. Otherwise, the theme leaves it empty and then logs a warning.
 html_js_files = [(None, {"body": "document.documentElement.dataset.mode ||= 'auto';"})]
 html_sourcelink_suffix = ""  # offer lesson.ipynb for download, not lesson.ipynb.txt
 html_show_copyright = False

@@ -16,7 +16,7 @@ import pytest
 from hubs import IMAGE, ROOT, ClassHub, Hub, free_ports
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
-# A test gets a marker if it uses any of the marker's fixtures.
+# A test gets a marker if it uses any of the fixtures listed for that marker.
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
@@ -69,9 +69,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Ensure that processes started by a test respond to SIGINT (Ctrl-C) and SIGHUP.
+    """Ensure that the processes that a test starts respond to SIGINT (Ctrl-C) and SIGHUP.
 
-    A process started with `nohup` or `&` may ignore these signals, and its children inherit that.
+    If pytest was started with `nohup` or `&`, it and its child processes might ignore these
+    signals.
     """
     ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
@@ -142,7 +143,7 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Return a blank page with its own cookies."""
+    """Return a blank page in a new browser context, which shares no cookies with other pages."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
     page.set_default_timeout(60_000)
     yield page

@@ -1,4 +1,4 @@
-"""Real hubs for tests, like those that `make hub` and `make up` start, and their learners."""
+"""Start real hubs for tests, as `make hub` and `make up` do, and act as their learners."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IMAGE = os.environ.get("COURSE_TEST_IMAGE") or "course-test"
 
 
 class Site:
-    """A hub on a local port, with methods that act like a browser."""
+    """A hub on a local port, with methods that send requests as a browser would."""
 
     password: str  # The password that learners log in with.
     landing = "/hub/spawn"  # The page that learners see after they log in.
@@ -96,7 +96,7 @@ class Hub(Site):
         self.state = state
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the hub's command; return the process, whose output is piped."""
+        """Start the hub with its output piped; return the process."""
         # The hub must not inherit variables that are meant for the tests.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COURSE_"))}
         self.process = subprocess.Popen(
@@ -182,7 +182,7 @@ class ClassHub(Site):
         return run.stdout + run.stderr
 
     def begin(self, target: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `make TARGET` in a new process group; return the process, whose output is piped."""
+        """Start `make TARGET` in a new process group, with its output piped; return the process."""
         return subprocess.Popen(
             ["make", target],
             cwd=ROOT,
@@ -212,7 +212,7 @@ class ClassHub(Site):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
-        if self.homes.exists():  # its files belong to other users
+        if self.homes.exists():  # this user does not own its files
             delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
@@ -271,7 +271,7 @@ class Learner:
     """A learner who is logged in and has a token for the REST API."""
 
     def __init__(self, hub: Site, name: str, password: str | None = None):
-        """Log in. If no password is given, first call `admit` for a new learner."""
+        """Log in. If no password is given, call `admit` first, because the learner is new."""
         self.hub, self.name = hub, name
         if not password:
             hub.admit(name)

@@ -1,4 +1,4 @@
-"""Check that the course teaches each claim in course_map.toml where the file says it does."""
+"""Check that the course teaches each claim in course_map.toml in the places that the file lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The first three words of each claim in course_map.toml, so that a missing row is noticed.
+# The first three words of each claim in course_map.toml. The list reveals any missing row.
 BEGINNINGS = [
     "You log in",
     "Python 2's `from",
@@ -56,7 +56,7 @@ def lessons() -> dict[str, dict[str, nbformat.NotebookNode]]:
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
-    """Return a cell's stored output as text."""
+    """Return the text of a cell's stored output."""
     outputs = cell.get("outputs", [])
     return "\n".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
 

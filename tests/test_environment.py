@@ -91,7 +91,7 @@ def test_packages_are_not_changed_under_a_running_hub(clone, commands):
 
 
 def test_a_folder_of_another_user_gets_a_sentence(clone, commands, monkeypatch):
-    (clone / ".course").touch()  # blocks the set-up, as a folder owned by root would
+    (clone / ".course").touch()  # this file blocks the set-up, as a folder owned by root would
     monkeypatch.setattr(sys, "argv", ["environment.py"])
     with pytest.raises(SystemExit, match="belong to another user"):
         environment.main()

@@ -31,7 +31,7 @@ def cells(lesson: Path) -> list[str]:
 
 
 def running_text(lesson: Path) -> str:
-    """Return a lesson's running text, without its opening (title and aims) and its summary."""
+    """Return a lesson's running text, excluding the opening (title and aims) and the summary."""
     ends = ("## In this lesson", "## Check yourself")
     text = "\n\n".join(cell for cell in cells(lesson)[1:] if not cell.startswith(ends))
     return LINK_OR_ASIDE.sub(lambda found: found[1] or "", text)

@@ -34,7 +34,7 @@ def test_every_notebook_keeps_the_rules(notebook):
     assert found == []
 
 
-# Changes that break a valid lesson, each with the complaint that it must cause.
+# Changes that break a rule in a valid lesson, each with the message that the linter must print.
 MISTAKES = {
     "a level left out": (("## Set up", "#### Set up"), "Heading levels"),
     "a title twice": (("## Set up", "# Set up"), "first-line-h1|Multiple top-level"),

@@ -1,6 +1,6 @@
 """Generate `notebooks/exercises` from `notebooks/solutions`.
 
-An author writes `notebooks/solutions/NN_name.ipynb` and marks the parts to remove for learners.
+Authors write `notebooks/solutions/NN_name.ipynb` and mark the parts to remove for learners.
 Otter-Grader also supports the first two of these markers:
 
     # BEGIN SOLUTION          a block: the lines between the marks become `...`
@@ -36,7 +36,7 @@ LINE = re.compile(r"^(?P<start>.* = ).*  # SOLUTION$", re.M)
 
 
 def main() -> int:
-    """Regenerate all exercises; print the names of the changed ones."""
+    """Regenerate all exercises; print the file names of those that changed."""
     EXERCISES.mkdir(exist_ok=True)
     made = {path.name: exercise(path) for path in sorted(SOLUTIONS.glob("*.ipynb"))}
     for path in EXERCISES.glob("*.ipynb"):
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Read a notebook of solutions; return it without the solutions and outputs."""
+    """Return a solutions notebook without its solutions and outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:

@@ -1,9 +1,9 @@
 """Measure how long validating the course takes: `make bench`.
 
-Run the same lessons alternately with this plugin and with other tools, and print medians and
-ratios. The "floor" is the time for running the lessons' code as plain scripts, without Jupyter. The
-floor is measured twice: with one script at a time on all cores, and with one single-threaded script
-per plugin worker.
+Take turns running the same lessons with this plugin and with other tools, and print median times
+and ratios. The "floor" is the time for running the lessons' code as plain scripts, without Jupyter.
+The floor is measured twice: with one script at a time on all cores, and with as many
+single-threaded scripts at a time as the plugin has workers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEFORE = "import matplotlib; matplotlib.use('agg')\nfrom IPython.display import 
 
 
 def main() -> None:
-    """Measure all ways to run the lessons, and print a Markdown table."""
+    """Measure each method of running the lessons, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("lessons", nargs="*", help="notebooks (default: all lessons)", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each way (default: 3)")
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
-    """Run each way once per round; return the wall-clock times in seconds for each way."""
+    """Run each method once per round; return the wall-clock times of each method in seconds."""
     times = {name: [] for name in ways}
     for number in range(1, rounds + 1):
         for name, way in ways.items():
@@ -87,7 +87,7 @@ def measure(ways: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def tools(notebooks: list[Path]) -> dict:
-    """Return functions that validate or run the notebooks in different ways, by name."""
+    """Return a dictionary of functions, each of which runs or validates the notebooks."""
     other = others()
     # Use an empty configuration, as in a project without this plugin.
     pytest = ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider"]
@@ -123,7 +123,7 @@ def inert(folder: Path) -> dict:
     without."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # exits once plugins are loaded
+    pytest += ["-p", "no:cacheprovider", "--help"]  # exits after loading the plugins
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
         "pytest with this plugin, not used": lambda: run(pytest),
@@ -138,7 +138,7 @@ def run(command: list) -> None:
 
 
 def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: str = "") -> None:
-    """Run the notebooks' code as scripts, starting with the notebooks that train the most."""
+    """Run the notebooks' code as scripts, starting with those that call `fit` most often."""
 
     def script(notebook: Path) -> None:
         cells = nbformat.read(notebook, as_version=4).cells
@@ -164,7 +164,7 @@ def scripts(notebooks: list[Path], at_once: int, environment: dict, leave_out: s
 
 
 def others() -> Path:
-    """Create an environment with the course's packages and the other tools; return its Python."""
+    """Create an environment with the course's packages and the other tools; return its `python`."""
     folder = ROOT / ".course" / "bench"
     uv = ROOT / ".venv" / "bin" / "uv"
     locks = [ROOT / "requirements" / name for name in ("cpu.txt", "test.txt")]

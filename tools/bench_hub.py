@@ -47,7 +47,7 @@ from hubs import (
 
 from tfcourse.hub.spawners import processes
 
-# Only the settings that the documentation of JupyterHub and DockerSpawner requires.
+# Only the settings that JupyterHub's and DockerSpawner's documentation requires.
 STOCK = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://{gateway}:{hub_port}"
@@ -70,7 +70,7 @@ c.Spawner.http_timeout = 120
 
 
 class StockHub(Site):
-    """A hub on this host, configured as the JupyterHub documentation describes."""
+    """A hub on this host, configured as JupyterHub's documentation describes."""
 
     password = "any"
     landing = "/hub/home"
@@ -168,7 +168,7 @@ def running(make: Callable[[], Site]) -> Iterator[Site]:
 
 
 def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
-    """Measure one hub; return the results by name."""
+    """Measure one hub; return a dictionary of the results."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
     for count in together:
@@ -188,7 +188,7 @@ def present(hub: Site) -> list:
 
 
 def start(learners: list[Learner]) -> dict[str, list[float]]:
-    """Start servers concurrently; return seconds and CPU-seconds per server, and the failures."""
+    """Start servers concurrently; return each start's seconds and CPU-seconds, and the failures."""
     usual = idle_load()
     began, used = time.monotonic(), busy()
     with ThreadPoolExecutor(len(learners)) as pool:
@@ -204,7 +204,7 @@ def start(learners: list[Learner]) -> dict[str, list[float]]:
 
 
 def seconds_until_ready(learner: Learner) -> float | None:
-    """Start a server as the hub's page does; return the seconds until it is ready, or None."""
+    """Start a server as the hub's page does; return the seconds it took, or None on failure."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         learner.api("POST", "/hub/api/users/{name}/server")
@@ -219,7 +219,7 @@ def seconds_until_ready(learner: Learner) -> float | None:
 
 
 def use(learner: ClassLearner) -> dict[str, list[float]]:
-    """Return a server's memory use, idle and with a model, and the import time of TensorFlow."""
+    """Return a server's memory use, idle and with a model, and TensorFlow's import time."""
     idle = memory(learner)
     began = time.monotonic()
     kernel = learner.start_kernel()
@@ -235,7 +235,7 @@ def use(learner: ClassLearner) -> dict[str, list[float]]:
 
 
 def memory(learner: ClassLearner) -> float:
-    """Return a container's memory use in MiB, without reclaimable cache."""
+    """Return the memory use of a learner's container in MiB, excluding reclaimable cache."""
     figures = learner.container.stats(stream=False)["memory_stats"]
     cache = figures["stats"].get("total_inactive_file", figures["stats"].get("inactive_file", 0))
     return (figures["usage"] - cache) / 2**20
@@ -255,7 +255,7 @@ def idle_load(seconds: float = 10) -> float:
 
 
 def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
-    """Print a table with a row for each measurement, summarising all rounds."""
+    """Print a table in which each row summarises one measurement over all rounds."""
     print(f"\n{os.cpu_count()} cores; median, or p50/p90 of seconds until ready\n")
     print("| |", " | ".join(results), "|\n|---|" + "---|" * len(results))
     for what in next(iter(results.values()))[0]:

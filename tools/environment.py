@@ -1,8 +1,8 @@
 """Create `.venv` from the pinned packages; `make environment` runs this script.
 
 The script runs before any package is installed, so it imports only the standard library. Its syntax
-is also valid in Python versions that are too old for the course, so that learners with such a
-version get a clear message instead of a traceback.
+is also valid in Python versions that are too old for the course, so that learners with an old
+version get a clear message instead of a syntax error.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "requirements"
-# Our own packages, which are not on a package index.
+# The project's own packages, which are not on a package index.
 PACKAGES = [ROOT, ROOT / "packages" / "nbval-tolerance"]
 LOCKS = ["build.txt", "cpu.txt", "hub.txt", "test.txt"]
-# Keep in sync with requires-python in pyproject.toml, which old versions of Python cannot read
-# because they lack tomllib.
+# Keep in sync with requires-python in pyproject.toml. Old versions of Python lack tomllib, so the
+# script cannot read that file.
 PYTHONS = [(3, 13), (3, 12), (3, 11)]
 DISK_SPACE = 4 * 2**30  # bytes; the environment takes 2.6 GB
 
@@ -132,7 +132,7 @@ def make():
 
 @contextlib.contextmanager
 def exclusive_lock():
-    """Hold this clone's set-up lock; first wait for any other process that holds it.
+    """Hold this clone's set-up lock, after waiting until no other process holds it.
 
     The operating system releases the lock when this process exits.
     """
@@ -148,7 +148,7 @@ def exclusive_lock():
 
 
 def hub_is_running():
-    """Return whether `make hub` is running in this clone, so that its packages are in use."""
+    """Return whether `make hub` is running in this clone, and therefore using its packages."""
     lock = ROOT / ".course" / "hub" / "lock"
     if not lock.exists():
         return False
@@ -161,7 +161,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command for a supported Python version: the current one, or else one on PATH."""
+    """Return the command that runs a supported Python: the current one, or else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:
@@ -197,7 +197,7 @@ def install_proxy():
 
 
 def lock(upgrade):
-    """Resolve each `.in` file into a lock file with hashes; all lock files use the same versions.
+    """Resolve each `.in` file into a lock file with hashes, using the same versions in all of them.
 
     Each lock file is valid for all platforms and all supported Python versions, and does not
     contain the URL of a package index.
@@ -229,8 +229,8 @@ def lock(upgrade):
 
 
 def fingerprint():
-    """Return a hash of the environment's path and of all files from which it is created."""
-    digest = hashlib.sha256(str(ROOT).encode())  # scripts in .venv contain this path
+    """Return a hash of the environment's path and of all files that determine its contents."""
+    digest = hashlib.sha256(str(ROOT).encode())  # scripts in .venv contain ROOT
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
     # These files are also installed in the prefix, next to the JupyterLab extension.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
@@ -248,7 +248,7 @@ def run(*command, **options):
 
 
 def step(number, text):
-    """Print the number and the title of a step."""
+    """Print the number and title of a set-up step."""
     print(f"[{number}/3] {text} ...", flush=True)
 
 

@@ -1,9 +1,9 @@
 """Check notebooks against the rules in CONTRIBUTING: `python tools/lint_lessons.py NOTEBOOK ...`.
 
-Established linters do most of the work. This script runs PyMarkdown, which checks the Markdown
-(order of headings, lists, bare URLs, pictures without alternative text, …). Separately, pre-commit
-runs Ruff for the code and codespell for the spelling. This script itself implements only the rules
-that are specific to this course.
+Established linters do most of the work. This script runs PyMarkdown to check the Markdown (heading
+levels, lists, bare URLs, pictures without alternative text, …). Separately, pre-commit runs Ruff
+for the code and codespell for the spelling. The script itself implements only the rules that are
+specific to this course.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # per visible code cell, not counting blank lines
+MOST_LINES = 16  # in each visible code cell, not counting blank lines
 # `interactive` is a package in the lessons' folder.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
-WORDS, LINES = 200, 10  # the reading speed per minute: words of text, lines of code
+WORDS, LINES = 200, 10  # the assumed reading speed: words of text and lines of code per minute
 MOST_MINUTES = 25
 ROOTS = "home|root|tmp|usr|var|opt|mnt|media|srv|work|data|content|kaggle|Users|Volumes"
 PATH = re.compile(rf"(?<![\w.:/<])(?:/(?:{ROOTS})/\w|[A-Z]:[\\/]\w|file:///?\w)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-# Names that are capitalised in headings, which otherwise use sentence case.
+# Proper names, which remain capitalised in headings that otherwise use sentence case.
 NAMES = {"Dense", "Dropout", "Fashion-MNIST", "Flatten", "JupyterLab", "Keras", "MNIST"}
 NAMES |= {"NumPy", "TensorFlow"}
 PARTS = ["When you have finished, you can", "## In this lesson", "**New words.**"]
@@ -63,7 +63,7 @@ def is_lesson(path: Path) -> bool:
 
 
 def complaints(notebook: NotebookNode, lesson: bool = True) -> list[str]:
-    """Return a message for each violation of a rule in a notebook."""
+    """Return a message for each rule violation in a notebook."""
     found = [*markdown(notebook), *headings(notebook), *code(notebook), *stored(notebook)]
     found += paths(notebook)
     return [*found, *frame(notebook), *quiz(notebook)] if lesson else found
@@ -111,7 +111,7 @@ def code(notebook: NotebookNode) -> Iterator[str]:
 
 
 def paths(notebook: NotebookNode) -> Iterator[str]:
-    """Check that no text, code or output contains an absolute path from one computer."""
+    """Check that no text, code or output contains a path that exists on only one computer."""
     for cell in notebook.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
@@ -123,7 +123,7 @@ def paths(notebook: NotebookNode) -> Iterator[str]:
 
 
 def stored(notebook: NotebookNode) -> Iterator[str]:
-    """Check that the outputs come from one clean run, and that figures have alternative texts."""
+    """Check that the outputs come from one clean run, and that figures have alternative text."""
     yield from problems(notebook, load(ROOT / "pyproject.toml"))
     for where, cell in code_cells(notebook):
         if "source" not in cell.metadata.get("regression", {}):
@@ -161,8 +161,7 @@ def frame(notebook: NotebookNode) -> Iterator[str]:
 
 
 def quiz(notebook: NotebookNode) -> Iterator[str]:
-    """Check that each question has collapsed answers with explanations, only one of them
-    correct."""
+    """Check that each question has collapsed, explained answers, exactly one of them correct."""
     page = "\n\n".join(cell.source for cell in text_cells(notebook))
     questions = page.partition("\n## Check yourself\n")[2].partition("\n**Next:**")[0]
     _, *parts = re.split(r"^\*\*\d\. .+\*\*$", questions, flags=re.M)

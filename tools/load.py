@@ -1,10 +1,10 @@
 """Measure how many learners a single hub can serve: `make bench-load`, on an idle machine.
 
-The hub uses the configuration of Zero to JupyterHub and of our image (tests/chart.py). The hub, its
+The hub uses Zero to JupyterHub's configuration and our image's (see tests/chart.py). The hub, its
 proxy, its database and an OpenID provider are real, and all run on this host. Simulated learners
-log in one after another, start a server, work, reconnect once, and stop the server. The servers are
-stand-ins (stand_in_servers.py), because two thousand real ones would need far more memory than we
-have.
+log in one after another, start a server, work, reconnect once, and stop the server. The learners'
+servers are simulated (see stand_in_servers.py), because two thousand real ones would need far more
+memory than we have.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ c.JupyterHub.authenticate_prometheus = False
 {more}
 """
 
-# Seconds between the requests of an open tab. JupyterLab 4.6 made 154 requests in three minutes
-# while lesson 00 was open and the learner only read.
+# Seconds between the requests of an open tab. While a learner only read lesson 00, JupyterLab 4.6
+# made 154 requests in three minutes.
 TAB = 180 / 154
 CELL = 30.0  # seconds between the cells that a learner runs
 
@@ -77,8 +77,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], help="lines for the hub's configuration")
     options = parser.parse_args()
-    # The hub stops its idle culler with SIGINT, but shells make background processes ignore that
-    # signal, so restore the handler.
+    # The hub stops its idle culler with SIGINT. Shells make background processes ignore that
+    # signal, so restore its handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     columns = {}
     for learners, database in itertools.product(options.learners, options.database):
@@ -173,8 +173,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # Include child processes, of which PostgreSQL has one per connection and the
-                    # hub one per service.
+                    # Include child processes: PostgreSQL has one per connection, and the hub has
+                    # one per service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -183,9 +183,9 @@ class Meter:
             await asyncio.sleep(5)
 
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
-        """Return how many processors a process used: the average, and the maximum over 30 s."""
+        """Return a process's average CPU use, in processors, and its maximum over 30 seconds."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # the period is too short
+        if not samples:  # no sample was taken in this period
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])
@@ -260,7 +260,7 @@ class Load:
         self.seconds[name].append(time.monotonic() - began)
 
     def figures(self) -> dict[str, str]:
-        """Return the measurements, formatted as text, by name."""
+        """Return a dictionary of the measurements, formatted as text."""
         found = {}
         for step, seconds in self.seconds.items():
             cuts = (
@@ -293,7 +293,7 @@ class Load:
 
 
 def hub_metrics(url: str) -> tuple[float, float]:
-    """Return how many requests the hub has received, and how often its event loop has stalled."""
+    """Return the number of requests to the hub, and how often the hub's event loop has stalled."""
     text = requests.get(f"{url}/hub/metrics", timeout=60).text
     samples: Counter[tuple[str, str | None]] = Counter()
     for family in text_string_to_metric_families(text):
@@ -305,18 +305,18 @@ def hub_metrics(url: str) -> tuple[float, float]:
 
 
 class FailedError(Exception):
-    """Raised if a simulated learner's step, such as logging in, fails."""
+    """Raised if a simulated learner fails at a step, such as logging in."""
 
 
 class Learner:
-    """A simulated learner with a browser."""
+    """A simulated learner, whose requests are those of a browser."""
 
     def __init__(self, load: Load, number: int):
         self.load, self.url, self.name = load, load.hub.url, f"learner{number}"
         self.server = f"{self.url}/user/{self.name}"
         self.chance = random.Random(number)
         self.parts: set[str] = set()  # cached scripts, styles and images
-        self.settled = asyncio.Event()  # has a server, or has failed
+        self.settled = asyncio.Event()  # set once the server is ready or has failed
 
     async def run(self) -> None:
         """Log in, start a server, work, reconnect once, and stop the server."""
@@ -343,7 +343,7 @@ class Learner:
                 await self.stop()
 
     async def log_in(self) -> None:
-        """Open the hub, log in through the OpenID provider, and load the picker."""
+        """Open the hub, log in through the OpenID provider, and load the environment picker."""
         with self.load.step("log-in"):
             await self.page("GET", f"{self.url}/hub/")
             async with self.session.get(
@@ -353,7 +353,7 @@ class Learner:
             await self.page("POST", provider, data={"sub": self.name}, ends="/hub/spawn")
 
     async def start_server(self) -> None:
-        """Start a server from the picker, and wait until JupyterLab loads."""
+        """Start a server from the environment picker, and wait until JupyterLab has loaded."""
         with self.load.step("start"):
             form = {"params": {"_xsrf": self.xsrf()}, "data": {"profile": "tensorflow-cpu"}}
             while wait := await self.page("POST", f"{self.url}/hub/spawn", **form):
@@ -375,7 +375,7 @@ class Learner:
         raise FailedError("the server did not start")
 
     async def work(self, seconds: float) -> None:
-        """Work in a notebook for a number of seconds, or until the class ends."""
+        """Simulate work in a notebook for the given number of seconds, or until the class ends."""
         load, end = self.load, time.monotonic() + seconds
         address = f"{self.server}/api/kernels/{self.name}/channels"
         with load.step("WebSocket"):
@@ -399,7 +399,7 @@ class Learner:
                         raise FailedError("it was closed")
 
     async def stop(self) -> None:
-        """Stop the server as the button on the hub's page does."""
+        """Stop the server as the button on the hub's home page does."""
         await asyncio.sleep(self.chance.uniform(0, self.load.options.leave))
         server = f"{self.url}/hub/api/users/{self.name}/server"
         with self.load.step("stop"):

@@ -1,14 +1,14 @@
-"""Show that the comparison of lessons causes no false alarms and misses no mistakes.
+"""Show that comparing the lessons' outputs raises no false alarms and misses no mistakes.
 
 `python tools/prove.py` runs each lesson many times, each time with one change, and compares the
-results with the stored outputs. The changes in `variations.toml` are harmless, such as another
-number of threads or another instruction set; all of these runs must pass. The changes in
-`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label; all of these runs
-must fail.
+results with the stored outputs. The changes in `variations.toml` are harmless, such as a different
+number of threads or another instruction set; every run with one of them must pass. The changes in
+`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label; every run with one
+of them must fail.
 
 Each result is saved immediately, so an interrupted proof resumes where it stopped. A run is
-repeated only if its code or its packages have changed. If the comparison, the tags or the stored
-outputs have changed, the computed outputs from earlier runs are compared again.
+repeated only if its code or its packages have changed. If only the comparison, the cells' tags or
+the stored outputs have changed, the outputs of the earlier run are compared again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from nbval_tolerance.outputs import compare_notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# Environment variables for the number of threads of TensorFlow and OpenBLAS. With several runs at a
-# time, one thread each is fastest.
+# Environment variables that set the number of TensorFlow's and OpenBLAS's threads. When several
+# runs share a machine, one thread per run is fastest.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 LOCKS = ("build", "cpu", "test")  # the lock files in requirements/ to install for a run
 PREPARING = threading.Lock()  # two runs can need the same package
@@ -64,11 +64,11 @@ class Variant:
     install
         Requirements for pip. These packages take precedence over those in the environment.
     python
-        The Python version for which to create an environment; empty for the Python that runs this
-        script.
+        The Python version for which to create an environment. If empty, the run uses the Python
+        that runs this script.
     argued
-        The reason why the mutation cannot be distinguished from a harmless variation; empty if it
-        can.
+        The reason why the mutation cannot be distinguished from a harmless variation; otherwise
+        empty.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class Variant:
 
 @dataclass(eq=False)
 class Job:
-    """A lesson, and the variant in which to run it."""
+    """A lesson to run, and the variant in which to run it."""
 
     lesson: Path
     variant: Variant
@@ -91,15 +91,14 @@ class Job:
     def key(self) -> str:
         """Return a hash of the run's inputs: packages, code and variant."""
         variant = asdict(self.variant)
-        del variant["argued"]  # does not affect the outputs
+        del variant["argued"]  # `argued` does not affect the outputs
         code = [cell.source for cell in read(self.lesson).cells if cell.cell_type == "code"]
         parts = [*locks(), *code, json.dumps(variant, sort_keys=True)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def judge(self) -> str:
-        """Return a hash of the comparison's code and of the lesson's file, including its
-        outputs."""
+        """Return a hash of the code that compares outputs and of the lesson's file."""
         return hashlib.sha256((comparison() + digest(self.lesson)).encode()).hexdigest()
 
     @property
@@ -128,8 +127,8 @@ class Result:
     message
         After a failure, the cell's first difference; otherwise, the line with the largest share.
     used
-        The largest share of a tolerance that was used: 1.0 is the whole tolerance; None if the
-        share is unknown.
+        The largest share of its tolerance that any number used: 1.0 for the whole tolerance, or
+        None if unknown.
     seconds
         The duration of the run, in seconds.
     judged
@@ -303,12 +302,12 @@ def read(lesson: Path) -> NotebookNode:
 
 @cache
 def read_once(lesson: Path) -> NotebookNode:
-    """Return a lesson, reading its file only once; the caller must not change it."""
+    """Return a lesson, which the caller must not change; read its file only once."""
     return nbformat.read(lesson, as_version=4)
 
 
 def edit(notebook: NotebookNode, edits: list) -> None:
-    """Change a lesson's code in place, but not its stored outputs.
+    """Edit a lesson's code in place, but leave its stored outputs unchanged.
 
     Parameters
     ----------
@@ -322,7 +321,7 @@ def edit(notebook: NotebookNode, edits: list) -> None:
     Raises
     ------
     PlanError
-        If a text does not occur exactly once.
+        If one of these texts does not occur exactly once.
     """
     for change in edits:
         match change:
@@ -371,7 +370,7 @@ def locks() -> list[str]:
 
 @cache
 def comparison() -> str:
-    """Return a hash of the comparison's code."""
+    """Return a hash of the code that compares outputs."""
     files = sorted(Path(nbval_tolerance.__file__).parent.rglob("*.py"))
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
@@ -460,7 +459,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
 
 
 def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
-    """Compare a job's stored outputs again; return whether `known` now has a current result.
+    """Compare a job's saved outputs again; return whether its result in `known` is now current.
 
     The current comparison is applied to the outputs that the job's last run computed. A mutation's
     run stops at the first cell that catches the mutation. If that cell no longer catches it, the
@@ -479,7 +478,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     except FileNotFoundError:
         return False
     if probes(notebook) != probes(computed):
-        return False  # the last run had other probes
+        return False  # the last run recorded other probes
     numbers = cell_names(read(job.lesson), notebook)
     results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
@@ -505,7 +504,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
 
 
 def probes(notebook: NotebookNode) -> list[dict[str, str] | None]:
-    """Return the probes of each code cell."""
+    """Return each code cell's probes, the expressions whose values are compared."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [cell.metadata.get("regression", {}).get("probes") for cell in cells]
 
@@ -522,14 +521,14 @@ def environment(variant: Variant, place: Place, jobs: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Place:
-    """A Python executable, and folders with packages that take precedence over its own."""
+    """A Python executable, and folders with packages that take precedence over those installed."""
 
     python: str
     packages: tuple[Path, ...] = ()
 
 
 def prepare(variant: Variant, output: Path) -> Place:
-    """Return the Python and the packages for a variant; install them if necessary.
+    """Return the Python and the package folders for a variant; install them if necessary.
 
     Raises
     ------
@@ -583,7 +582,7 @@ def cell_names(original: NotebookNode, edited: NotebookNode) -> dict[str, str]:
 
 
 def first_failure(report: Path) -> tuple[str, str]:
-    """Return the first failed test in a JUnit report: its name, and its message's first line."""
+    """Return the name of the first failed test in a JUnit report, and its message's first line."""
     for case in ElementTree.parse(report).iter("testcase"):
         failure = case.find("failure")
         failure = case.find("error") if failure is None else failure
@@ -593,12 +592,12 @@ def first_failure(report: Path) -> tuple[str, str]:
 
 
 def headline(text: str) -> str:
-    """Return the first line of a message, without the names of the lesson and the cell."""
+    """Return the first line of a message, without the prefix that names the lesson and the cell."""
     return re.sub(r"^\S+\.ipynb, Cell \d+, shown as \[\d*\]: ", "", text.partition("\n")[0])
 
 
 def largest_share(report: Path) -> tuple[float | None, str, str]:
-    """Return the largest share of a tolerance that a number used, its cell, and its line."""
+    """Return the largest share of its tolerance that any number used, with its cell and line."""
     if not report.exists():
         return None, "", ""
     moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]
@@ -610,7 +609,7 @@ def largest_share(report: Path) -> tuple[float | None, str, str]:
 
 
 def read_results(file: Path) -> dict[str, Result]:
-    """Return all stored results, by key."""
+    """Return all stored results, keyed by `Job.key`."""
     if not file.exists():
         return {}
     results = {}
@@ -652,7 +651,7 @@ def sentence(result: Result) -> str:
 
 
 def where(result: Result) -> str:
-    """Format a result's cell and message."""
+    """Format the cell and message of a result."""
     return ": ".join(part for part in (result.cell, result.message[:160]) if part)
 
 

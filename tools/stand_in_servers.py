@@ -1,6 +1,6 @@
-"""Simulate learners' pods for tools/load.py, because we cannot run two thousand real ones.
+"""Simulate learners' pods for tools/load.py, because we cannot run two thousand real pods.
 
-A single process simulates all pods. For the hub and the proxy, the process behaves like the
+A single process simulates all pods. To the hub and the proxy, the process appears to be the
 JupyterLab server in each pod: it authenticates the learner with JupyterHub's code, reports activity
 to the hub, responds to an open tab's requests, and keeps the tab's WebSocket open. It does not run
 notebooks.
@@ -52,8 +52,8 @@ class StandInSpawner(PodSpawner):
             for made in (await self.get_pod_manifest(), self.get_pvc_manifest()):
                 json.dumps(client.sanitize_for_serialization(made))
         running = await self.known()
-        # Wait here rather than in the stand-in process, because the hub does not have enough
-        # connections for so many pending requests.
+        # Wait here rather than in the stand-in process, because the hub's HTTP client limits the
+        # number of pending requests.
         await asyncio.sleep(random.uniform(*TAKES))
         await call("PUT", self.user.name, self.get_env())
         running.add(self.user.name)
@@ -69,7 +69,7 @@ class StandInSpawner(PodSpawner):
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return the names of learners with a running server; request them only once."""
+        """Return the names of learners with a running server; request the list only once."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
@@ -91,7 +91,7 @@ servers: dict[str, Server] = {}
 
 
 class Server:
-    """The state of a learner's simulated server."""
+    """A learner's simulated server, which reports activity to the hub."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment

@@ -1,4 +1,4 @@
-"""Refuse to build a wheel of the course, which would lack docker/, kubernetes/ and notebooks/.
+"""Prevent building a wheel of the course, which would lack docker/, kubernetes/ and notebooks/.
 
 `make environment` and conda use an editable install, whose wheel only refers to the clone.
 """

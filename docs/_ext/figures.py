@@ -1,8 +1,8 @@
 """Set each figure's size and alternative text from the metadata stored in its lesson.
 
-Image files have twice the displayed resolution, for high-resolution screens. The alternative text
-is for readers who cannot see the figure. MyST-NB 1.4 does not support image sizes, and supports
-only one alternative text per cell.
+Image files have twice the displayed resolution, for high-resolution screens. Readers who cannot see
+a figure rely on its alternative text. MyST-NB 1.4 does not support image sizes, and supports only
+one alternative text per cell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def describe(app: Sphinx, doctree: nodes.document) -> None:
-    """Set the size and alternative text of each image on a page; warn if an image has no text."""
+    """Set the size and alternative text of each image on a page; warn if the text is missing."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     stored = stored_metadata(source) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):

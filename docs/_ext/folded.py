@@ -1,4 +1,4 @@
-"""Collapse the same code in the book as in JupyterLab, such as the checks of an exercise."""
+"""Collapse the code cells in the book that JupyterLab collapses, such as an exercise's checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def fold(app: Sphinx, name: str, source: list[str]) -> None:
-    """Tag the cells that are collapsed in JupyterLab so that MyST-NB also collapses them."""
+    """Tag each cell that JupyterLab collapses, so that MyST-NB collapses it in the book."""
     if app.env.doc2path(name).suffix != ".ipynb":
         return
     notebook = json.loads(source[0])

@@ -1,8 +1,8 @@
-"""Make drawing pads and films interactive in the book, using the data stored in the lessons.
+"""Make drawing pads and films (animations) interactive in the book, using the lessons' stored data.
 
-A cell's output contains both a picture and JSON data. The scripts in `notebooks/interactive` use
-the data to show an interactive version, which does not need Python. The picture is shown in print
-and in browsers without JavaScript.
+A pad's or film's output contains both a picture and JSON data. From the data, the scripts in
+`notebooks/interactive` create an interactive version, which does not need Python. The picture is
+shown in print and in browsers without JavaScript.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "interactive"
 SCRIPT, STYLE = "live.js", "interactive.css"
 PREFIX, SUFFIX = "application/vnd.tensorflow-course.", "+json"
 KINDS = ("pad", "film")
-# Bundle everything into a classic script, because browsers do not load modules from `file:` URLs.
+# Bundle the modules into a classic script, because browsers do not load modules from `file:` URLs.
 START = """
 const kinds = {
   pad: (content, el) => pad.render({ model: offline.padModel(content), el }),
@@ -53,7 +53,7 @@ class Live(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the nodes for the pad or film and its picture."""
+        """Return the Docutils nodes for the pad or film, which surround its picture."""
         relative, path = self.env.relfn2path(self.arguments[0])
         self.env.note_dependency(relative)
         for kind, content, output in lively(Path(path)):
@@ -68,7 +68,7 @@ class Live(SphinxDirective):
 
 
 def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
-    """Insert the JSON of each pad and film next to its picture."""
+    """Insert the JSON data of each pad and film next to its picture."""
     source = Path(app.env.doc2path(app.env.current_document.docname))
     if source.suffix != ".ipynb":
         return
@@ -79,7 +79,7 @@ def bring_to_life(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def lively(notebook: Path) -> Iterator[tuple[str, dict, dict]]:
-    """Yield the kind, the JSON and the whole output of each pad and film in a notebook."""
+    """Yield the kind, JSON data and complete output of each pad and film in a notebook."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             for kind in KINDS:

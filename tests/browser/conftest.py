@@ -13,7 +13,7 @@ from tfcourse.hub.state import ROOT
 
 @dataclass
 class Account:
-    """The URL of a hub and an account with which the browser logs in."""
+    """A hub's URL, with the user name and password of an account that the browser logs in to."""
 
     url: str
     user: str
@@ -40,7 +40,7 @@ def screenshot(request: pytest.FixtureRequest, page: Page) -> Callable[..., None
             if middle:
                 middle.evaluate("element => element.scrollIntoView({ block: 'center' })")
                 middle.hover()  # waits until the element stops moving
-            page.mouse.move(640, 799)  # to the status bar, which does not react to the mouse
+            page.mouse.move(640, 799)  # over the status bar, which ignores the mouse
             page.screenshot(
                 path=ROOT / "notebooks" / "images" / f"{name}.png",
                 clip={"x": 0, "y": 0, "width": 1280, "height": height},

@@ -27,7 +27,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 FRONT = "docs/index.html"
 PAD = "application/vnd.tensorflow-course.pad+json"
 LESSON = "notebooks/07_evaluate_and_predict"
-# Between them, these pages contain Keras' coloured tables, figures, formulas and definitions.
+# These pages contain examples of Keras' coloured tables, figures, formulas and definitions.
 LOOKED_AT = [
     FRONT,
     "notebooks/03_build_a_model.html",
@@ -38,7 +38,7 @@ LOOKED_AT = [
 
 
 class Reader(HTMLParser):
-    """Collect a page's links, anchors and images, and the URLs of the files that it loads."""
+    """Collect a page's links, anchors and images, and the URLs of the files that the page loads."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -195,7 +195,7 @@ def test_axe_finds_nothing_serious(page: Page, book, name, scheme):
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(book.url + name)
     expect(page.locator("html")).to_have_attribute("data-theme", scheme)
-    # Disable transitions, because axe would measure colours that are still changing.
+    # Disable transitions; otherwise, axe would measure colours that are still changing.
     page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
     found = Axe().run(page).response
     assert found["passes"]

@@ -1,4 +1,4 @@
-"""Test that Chromium starts without access to netlink, from which it learns about networks."""
+"""Test that Chromium starts without netlink sockets, which it uses to detect network changes."""
 
 from __future__ import annotations
 

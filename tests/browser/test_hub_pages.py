@@ -16,7 +16,7 @@ COURSE = "TensorFlow in notebooks"
 
 
 class Visitor:
-    """A visitor to a hub, whose browser records all requests and page errors."""
+    """A visitor to a hub. The visitor's browser records all requests and page errors."""
 
     def __init__(self, page: Page, hub: Site):
         self.page, self.hub = page, hub
@@ -27,8 +27,8 @@ class Visitor:
         page.on("console", self.hear)
 
     def hear(self, message) -> None:
-        # Ignore the error that the browser logs whenever it shows an error page. Also ignore errors
-        # of JupyterLab, which can arrive after the next page has been opened.
+        # Ignore the error that the browser logs whenever it shows an error page. Also ignore
+        # JupyterLab's errors, which can arrive after the next page has been opened.
         lab, url = f"{self.hub.url}/user/", message.location["url"]
         if message.type == "error" and url != self.page.url and not url.startswith(lab):
             self.complaints.append(message.text)
@@ -51,7 +51,7 @@ class Visitor:
         self.press("Enter")
 
     def start(self) -> None:
-        """Press Enter in the open picker to start the server."""
+        """Press Enter in the open environment picker to start the server."""
         expect(self.page.get_by_role("radio", name="TensorFlow (CPU)")).to_be_focused()
         self.press("Enter")
 
@@ -59,9 +59,9 @@ class Visitor:
         self.page.keyboard.press(key)
 
     def type(self, *texts: str) -> None:
-        """Type one text into each field, starting with the focused one."""
+        """Type the texts into consecutive fields, starting with the focused one."""
         for text in texts:
-            # Wait until the page has focused an empty field.
+            # Wait until an empty field has the focus.
             expect(self.page.locator("input:focus")).to_have_value("")
             self.page.keyboard.type(text)
             self.press("Tab")
@@ -75,14 +75,14 @@ class Visitor:
         pytest.fail(f"the Tab key does not reach {name!r}")
 
     def look(self, title: str) -> None:
-        """Check that the open page is accessible, fits a phone, and loads only the hub's files."""
+        """Check that the page is accessible, fits a phone, and loads files only from the hub."""
         expect(self.page).to_have_title(f"{title} | {COURSE}")
         expect(self.page.get_by_role("heading", level=1)).to_have_count(1)
         elsewhere = (self.hub.url, "data:")
         assert not [url for url in self.asked if not url.startswith(elsewhere)]
         assert not self.complaints
         for scheme in ("dark", "light"):
-            # Reduce motion, because otherwise axe might measure colours during a transition.
+            # Reduce motion; otherwise, axe might measure colours during a transition.
             self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             # Axe requests style sheets that do not exist; discard the resulting errors.
             found = Axe().run(self.page).response
@@ -100,13 +100,13 @@ class Visitor:
 
 @pytest.fixture
 def visitor(page: Page, hub: Hub) -> Visitor:
-    """Return a visitor to a hub of the kind that `make hub` starts."""
+    """Return a visitor to a hub like the one that `make hub` starts."""
     return Visitor(page, hub)
 
 
 @pytest.fixture(scope="module")
 def class_hub(new_hub) -> ClassHub:
-    """Start a hub as `make up` does."""
+    """Start a hub with `make up`."""
     hub = new_hub()
     hub.up()
     return hub
@@ -120,7 +120,7 @@ def student(page: Page, class_hub: ClassHub) -> Visitor:
 
 @pytest.fixture
 def instructor(student: Visitor) -> Iterator[Visitor]:
-    """Log in as the instructor and open the page on which learners are approved."""
+    """Log in as the instructor and open the page for approving learners."""
     student.visit("/hub/login?next=/hub/authorize")
     student.log_in("instructor", student.hub.admin_password)
     expect(student.page).to_have_url(f"{student.hub.url}/hub/authorize")
@@ -147,7 +147,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
     expect(bar).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("usually takes about 10 seconds")
     before = bar.evaluate("bar => bar.value")
-    # Wait until the bar has grown, or has disappeared because the server is ready.
+    # Wait until the progress bar has advanced, or has disappeared because the server is ready.
     grown = "before => !(document.querySelector('progress')?.value <= before)"
     page.wait_for_function(grown, arg=before)
     page.wait_for_url("**/lab/tree/**", timeout=120_000)
@@ -171,7 +171,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """Simulate the failure event of a slow server, because the hub's own time-out takes minutes."""
+    """Simulate the event of a failed start, because the hub's own time-out takes minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"
@@ -271,7 +271,7 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
     instructor.press("Enter")  # on the button Discard
     expect(page.get_by_text("learner-5", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name="Let in learner-6")).to_be_focused()
-    # Approve everyone who is still waiting. The heading then shows that no one is left.
+    # Approve every learner who is still waiting. The heading then shows a count of 0.
     for name in page.locator("#Waiting > li > span").all_text_contents():
         page.get_by_role("button", name=f"Let in {name}", exact=True).press("Enter")
         expect(page.get_by_role("status")).to_have_text(f"{name} may come in now.")
@@ -324,7 +324,7 @@ def test_a_start_that_fails_says_so_and_leads_back(student):
     student.visit("/hub/login")
     student.log_in("unlucky", PASSWORD)
     student.start()
-    # Depending on timing, the alert appears in the picker or replaces the progress bar.
+    # Depending on timing, the alert appears in the environment picker or replaces the progress bar.
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")
     student.visit("/user/unlucky/lab")
     expect(page.get_by_role("alert")).to_contain_text("Your home cannot be used.")

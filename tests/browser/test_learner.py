@@ -20,7 +20,7 @@ def test_a_learner_logs_in_starts_an_environment_and_runs_a_lesson(page, account
     said = "".join(text for cell in cells for text in texts(cell))
     for shape in SHAPES:
         assert shape in said
-    # The page also shows the output that was saved.
+    # The saved output is also visible on the page.
     seen = page.locator(".jp-OutputArea-output", has_text=SHAPES[0]).first
     seen.scroll_into_view_if_needed()
     expect(seen).to_be_visible()

@@ -45,7 +45,7 @@ class Lab:
         return json.loads(run_cell(self.learner, kernel, code))
 
     def same(self, pad: Pad, name: str = "pad") -> bool:
-        """Return whether the drawing and the image are the same in Python as on the screen."""
+        """Return whether the drawing and the image on the screen match those in Python."""
         image = f"np.rint(255 * {name}.image).ravel().tolist()"
         return [pad.strokes(), pad.pixels()] == self.python(f"[{name}.strokes, {image}]")
 
@@ -69,7 +69,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, hub: Hub) -> Lab:
-    """Open the lesson, with a film and lesson 16's collector added, without running any cell."""
+    """Add a film and lesson 16's digit collector to the lesson; open it, but run no cells."""
     learner = Learner(hub, "artist", hub.password)
     learner.start_server()
     lesson, last = (json.loads((NOTEBOOKS / name).read_bytes()) for name in (LESSON, CAPSTONE))
@@ -90,7 +90,7 @@ def opened(page: Page, hub: Hub) -> Lab:
 
 @pytest.fixture(scope="module")
 def lab(opened: Lab) -> Lab:
-    """Run all cells of the lesson, which `opened` has edited so that training is short."""
+    """Run all cells of the lesson. The `opened` fixture has shortened the lesson's training."""
     wait_for_kernel(opened.page)
     menu(opened.page, "Run", "Run All Cells")
     expect(opened.page.locator(".course-film")).to_be_visible(timeout=180_000)
@@ -142,7 +142,7 @@ def test_the_temperature_changes_the_scores_and_no_logit(lab):
     assert pad.numbers("logit") == logits
     assert max(pad.numbers("score")) < max(scores)
     assert pad.numbers("score") == pytest.approx(lab.python("pad.scores.tolist()"), abs=0.00051)
-    slider.press("ArrowLeft")  # JupyterLab also has a shortcut for this key
+    slider.press("ArrowLeft")  # JupyterLab also uses this key as a shortcut
     expect(pad.root.locator(".now")).to_have_text("9.55")
     slider.press("Home")
     expect(pad.root.locator(".now")).to_have_text("0.10")

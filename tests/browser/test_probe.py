@@ -1,4 +1,4 @@
-"""Test that an author can add a probe to a cell with JupyterLab's metadata editor."""
+"""Test that an author can add a probe (an expression to compare) in the metadata editor."""
 
 from __future__ import annotations
 

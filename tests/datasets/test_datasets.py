@@ -1,7 +1,7 @@
 """Test that `make data` provides the data sets, and that each of their sources works.
 
-The tests use real files, real processes and a real server on the loopback interface. They copy the
-files that `make data` has saved in KERAS_HOME, so only tests marked `network` download packages.
+The tests use real files and processes, and a real server on the loopback interface. They copy the
+files that `make data` has saved in KERAS_HOME. Only the tests marked `network` download packages.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def filled() -> Path:
     """Return the folder in which `make data` saved the data sets; tests must not change it."""
     folder = Path(os.environ.get("KERAS_HOME") or ROOT / ".course/keras") / "datasets"
     missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:  # damaged files must make the tests fail
+    if missing:  # skip only if files are missing, not if they are damaged
         pytest.skip(f"not in {folder}: {', '.join(missing)}; run `make data` first")
     return folder
 
@@ -130,8 +130,7 @@ def server(filled: Path) -> Iterator[Server]:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return environment variables that make npm and apt-get fail immediately, without a
-    network."""
+    """Return environment variables that make npm and apt-get fail immediately, as if offline."""
     nowhere = {"PATH": "/nonexistent", "npm_config_registry": NOWHERE}
     return {**os.environ, "KERAS_HOME": str(home), **nowhere, **variables}
 
@@ -155,7 +154,7 @@ def everything(folder: Path) -> dict[str, tuple]:
 
 
 def assert_complete(home: Path) -> None:
-    """Assert that the folder contains all files, intact, and no others."""
+    """Assert that the folder contains exactly the expected files, all intact."""
     for dataset in DATASETS:
         assert files.faults(home / "datasets" / dataset.folder, dataset.hashes) == {}
     found = [p for p in (home / "datasets").rglob("*") if p.name != "fashion-mnist"]
@@ -253,7 +252,7 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With its original gzip header (name and time stamp), a file has Zalando's published MD5."""
+    """With its original gzip header restored, each file has the MD5 that Zalando published."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
     if not contents[3]:  # Debian's gzip headers contain no name
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
@@ -322,7 +321,7 @@ def test_neither_tensorflow_nor_numpy_is_imported() -> None:
 
 @pytest.mark.parametrize("case", ["all there", "no home", "one missing", "one damaged"])
 def test_offline_only_looks(home: Path, case: str) -> None:
-    """Run with an audit hook that exits on any attempt to use the network or start a process."""
+    """Run with `--offline` under an audit hook that forbids network access and child processes."""
     image = home / "datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
     if case == "no home":
         shutil.rmtree(home)
@@ -354,7 +353,7 @@ def test_all_comes_from_keras_source(empty: Path, filled: Path, server: Server) 
     assert result.returncode == 0, result.stderr
     assert_complete(empty)
     assert sorted(server.requests) == sorted(Path(name).name for name in FILES)
-    for name in server.requests:  # a log gets one line per file
+    for name in server.requests:  # one progress line per file
         assert result.stdout.count(f"  {name}: ") == 1
     assert "\r" not in result.stdout
     assert "  mnist.npz: 11.5 of 11.5 MB\n" in result.stdout
@@ -391,10 +390,10 @@ def test_a_terminal_sees_the_download_move(empty: Path, server: Server) -> None:
     os.close(theirs)
     seen = b""
     with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
-        while block := terminal.read(4096):  # raises OSError when the process exits
+        while block := terminal.read(4096):  # raises OSError once the process has exited
             seen += block
     assert process.wait(timeout=60) == 0
-    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # fewer than one per block (44)
+    assert 3 <= seen.count(b"\r  mnist.npz: ") <= 25  # the file has 44 blocks
     assert b"\r  mnist.npz: 11.5 of 11.5 MB\r\n" in seen
 
 
@@ -517,7 +516,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
     # The next run ignores the killed run's temporary folder.
     assert run(empty, "--source", server.address).returncode == 0
     (left,) = folder.glob(".tfcourse-*")
-    # Once the temporary folder is too old to be in use, another run removes it.
+    # Once the temporary folder is too old to be in use, the next run removes it.
     for path in left, *left.iterdir():
         os.utime(path, (time.time() - 2 * fetch.ABANDONED,) * 2)
     assert run(empty, "--source", server.address).returncode == 0
@@ -525,7 +524,7 @@ def test_killed_half_way(empty: Path, server: Server) -> None:
 
 
 def test_a_folder_in_use_is_not_removed(tmp_path: Path) -> None:
-    """The folder's time stamp is old, but a file inside the folder has just been written."""
+    """A folder with an old time stamp is still in use if a file inside it has just been written."""
     aside = tmp_path / ".tfcourse-abc"
     aside.mkdir()
     (aside / "mnist.npz").write_bytes(b"half")
@@ -602,7 +601,7 @@ def test_a_file_where_keras_home_should_be(empty: Path) -> None:
 
 
 def test_a_home_that_may_not_be_written(home: Path) -> None:
-    """If KERAS_HOME is not writable, Keras uses /tmp/.keras, so even intact files are an error."""
+    """If KERAS_HOME is not writable, the run fails, because Keras would use /tmp/.keras instead."""
     outside = Path(tempfile.mkdtemp())  # other users cannot access pytest's folders
     outside.chmod(0o755)
     home = Path(shutil.move(home, outside))
@@ -709,7 +708,7 @@ def test_fashion_mnist_from_debian(
         pytest.skip(f"no answer from Debian's archive: {error}")
     if lists == "none":
         shutil.rmtree(tmp_path / "apt/lists")
-        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these needs no root
+        monkeypatch.setattr(os, "geteuid", lambda: 0)  # updating these lists does not require root
     fetch.provide(FASHION_MNIST, empty / "datasets", NOWHERE)
     assert ("running `apt-get update` first" in capsys.readouterr().out) == (lists == "none")
     folder = empty / "datasets/fashion-mnist"

@@ -41,12 +41,12 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 
 def is_text(node: ast.AST) -> bool:
-    """Return whether a node is a string, such as a docstring; strings do not affect the result."""
+    """Return whether a node is a string literal, which should not be mutated."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def changes(node: ast.AST) -> Iterator:
-    """Yield functions, each of which introduces one mistake into a node."""
+    """Yield functions, each of which introduces one mistake into the syntax-tree node."""
     if (isinstance(node, ast.BinOp) and type(node.op) in OTHER) or isinstance(node, ast.BoolOp):
         yield lambda: setattr(node, "op", OTHER[type(node.op)]())
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER:

@@ -50,7 +50,7 @@ each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.ste
 
 
 class Run:
-    """Run a notebook's code cells in order, and record the variables before each answer.
+    """Run a notebook's code cells in order, and record the variables before each answer cell.
 
     Learners' answers can reassign any name. Before the first answer, the run therefore overwrites
     every global name that the checks could use, including Python's built-ins.
@@ -59,9 +59,9 @@ class Run:
     def __init__(self, notebook: nbformat.NotebookNode):
         self.names = {"__name__": "__main__"}
         self.overwritten = {}  # the checks' globals
-        self.before = {}  # exercise -> variables before its answer
-        self.checks = {}  # exercise -> source of its check
-        self.said = {}  # exercise -> its check's verdict
+        self.before = {}  # exercise -> variables before its answer cell
+        self.checks = {}  # exercise -> source code of its check
+        self.said = {}  # exercise -> mistake that its check reports
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 name, _, role = cell.id.rpartition("-")
@@ -76,7 +76,7 @@ class Run:
                     exec(cell.source, self.names)
 
     def overwrite(self) -> None:
-        """Overwrite every global of the checks, and give the answers a copy of the originals."""
+        """Overwrite the checks' global names; give the answers a copy of the original globals."""
         self.overwritten = self.names
         self.names = self.names["apart"](function_among(self.names)).__globals__
         self.overwritten.update(dict.fromkeys([*self.names, *dir(builtins)], Overwritten()))
@@ -102,7 +102,7 @@ def function_among(names: dict) -> FunctionType:
 
 
 def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
-    """Yield the global names that a function uses, directly or through functions in our cells."""
+    """Yield the global names that a function uses, directly or through other functions."""
     waiting, known = [function], []
     while waiting:
         each = waiting.pop()
@@ -127,7 +127,7 @@ def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
 
 @pytest.fixture(scope="module")
 def run_of():
-    """Return a cached function that runs the solutions of the lesson with a given number."""
+    """Return a function that runs a lesson's solutions by lesson number and caches the result."""
     runs = {}
 
     def run(number: str) -> Run:
@@ -149,8 +149,8 @@ def test_every_check_accepts_its_solution(path, run_of):
 
 @each_notebook
 def test_no_name_that_a_learner_uses_breaks_a_check(path, run_of):
-    # The other tests run the checks with every name overwritten; this test also covers the code
-    # that those runs do not execute.
+    # The other tests run the checks with every name overwritten; this test also covers code paths
+    # that those runs do not reach.
     run = run_of(path.stem[:2])
     assert all(isinstance(value, Overwritten) for value in run.overwritten.values())
     for name, source in run.checks.items():
@@ -213,7 +213,8 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Alternative correct answers to lesson 00's exercises, as functions that return an expression.
+# Alternative correct answers to lesson 00's exercises. Each is a function that returns the given
+# expression.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),
@@ -246,7 +247,7 @@ def test_the_device_is_named_on_a_machine_with_a_gpu_as_well(kind, run_of, monke
 
 @each_notebook
 def test_no_check_takes_nan_for_an_answer(path, run_of):
-    # All comparisons with nan are false, so a carelessly written check would accept it.
+    # `<`, `>` and `==` are false for nan, so a carelessly written check would accept it.
     run = run_of(path.stem[:2])
     for name, check in run.checks.items():
         (answer,) = re.findall(r"\((\w+)\)", check)
@@ -305,7 +306,7 @@ def test_a_small_mistake_in_the_solution_is_rejected(path, run_of, monkeypatch):
         accepted[name] = []
         for line, source in mutants.mutants(cells[f"{name}-answer"]):
             names = dict(run.before[name])
-            if "tf" in names:  # train each mutant with the same random numbers
+            if "tf" in names:  # train each mutant from the same random seed
                 names["tf"].keras.utils.set_random_seed(1)
             try:
                 exec(source, names)

@@ -118,7 +118,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     path = folder / "jupyterhub.sqlite"
     (good,) = database.copies(folder)
-    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than the good copy
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # named as newer than the good copy
     overwrite(good.with_name("2026-01-01-x.sqlite"))
     path.write_bytes(b"damaged")
     database.recover(folder, replace=False, empty=False)
@@ -246,7 +246,7 @@ def test_a_clock_that_was_wrong_for_a_while_costs_no_copies(folder, off):
         database.look_after(where, folder)
         (copy, _) = sorted(database.copies(folder))[::-1]
         os.utime(copy, (now + off, now + off))
-        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # named according to the wrong clock
+        copy.rename(copy.with_name("2028-01-01-x.sqlite"))  # the date according to the wrong clock
     rename(path, "afterwards")
     database.look_after(where, folder)
     assert names(database.copies(folder)[0]) == {"afterwards"}
@@ -394,8 +394,8 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert "Traceback" not in str(failed.value)
     hub.make("recover")
     hub.up()
-    # The copy was made before Ada signed up, but her home directory tells the hub that her name is
-    # in use.
+    # The copy was made before Ada signed up, but her home directory shows the hub that her user
+    # name is taken.
     assert "once your instructor lets you in" in hub.sign_up("ada", "another horse 9")
     assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
@@ -416,7 +416,7 @@ def test_a_database_of_a_newer_hub_gets_a_sentence(folder):
     ):
         database.prepare(folder)
     assert path.read_bytes() == before
-    # To go back to the older hub, restore the copy that was made before the upgrade.
+    # Before returning to the older hub, restore the copy that was made before the upgrade.
     database.recover(folder, replace=False, empty=False)
     assert names(path) == {"ada"}
     assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [before]
@@ -462,7 +462,7 @@ asyncio.run(main())
 @pytest.mark.network
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
-    """The schema last changed in JupyterHub 5.0, so a database from 5.4 needs no upgrade."""
+    """JupyterHub 5.0 last changed the database schema, so a database from 5.4 needs no upgrade."""
     python = tmp_path / "environment" / "bin" / "python"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "--quiet", python.parent.parent], check=True)
@@ -494,7 +494,7 @@ def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):
     headers = {"Authorization": f"token {token}"}
     user = requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
     assert user.json()["name"] == "grace"
-    if upgraded:  # the hub keeps a copy that it made before the upgrade
+    if upgraded:  # the hub makes a copy before the upgrade
         assert "-0eee8c825d24.sqlite" in in_state(hub, "ls /srv/state/hub/copies")
 
 
@@ -511,7 +511,7 @@ def server(engine) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def kept(new_hub, server) -> ClassHub:
-    """Return a hub that keeps its accounts on the PostgreSQL server."""
+    """Return a hub that stores its accounts on the PostgreSQL server."""
     hub = new_hub()
     hub.environment["COURSE_DATABASE"] = server.url
     with pytest.raises(AssertionError) as failed:

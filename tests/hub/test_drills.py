@@ -1,7 +1,7 @@
 """Break parts of a containerised hub while a class is working, and check what survives.
 
-Some drills print how long learners had to wait before they could continue to work. To see these
-times, run `pytest tests/hub/test_drills.py -rP`.
+Some drills print how long learners had to wait before they could resume work. To see these times,
+run `pytest tests/hub/test_drills.py -rP`.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def test_a_container_that_is_deleted_by_hand_is_started_anew(hub, working):
 
 
 def test_stop_and_start_at_once(working):
-    """A learner who has read that a restart helps may restart the server several times."""
+    """A learner who has read that a restart helps might restart the server several times."""
     learner = working[0]
     for _ in range(3):
         learner.api("DELETE", "/hub/api/users/{name}/server").raise_for_status()
@@ -193,7 +193,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("killed", [("hub", "proxy"), ("hub",)], ids=" ".join)
 def test_a_power_cut_that_leaves_empty_files_is_survived(hub, killed):
-    """The hub and the proxy agree on a new token, and nobody can log in with an empty password."""
+    """The hub and the proxy switch to a new token, and nobody can log in with an empty password."""
     learner = ClassLearner(hub, f"cut{len(killed)}")
     learner.start_server()
     save(learner, "kept").raise_for_status()

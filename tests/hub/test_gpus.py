@@ -39,7 +39,7 @@ done
 
 @pytest.fixture(scope="module")
 def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
-    """Return a client for a second Docker engine, which has the stand-ins and its own folder."""
+    """Start a second Docker engine that uses the stand-ins; return a client for it."""
     dockerd = shutil.which("dockerd")
     if not dockerd or os.geteuid() != 0:
         pytest.skip("a private Docker engine needs root and `dockerd` on PATH")
@@ -48,7 +48,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ncat >/dev/null\necho called >>{folder}/hook\n")
     hook.chmod(0o755)
-    (folder / "daemon.json").write_text("{}")  # so that the engine ignores /etc/docker/daemon.json
+    (folder / "daemon.json").write_text("{}")  # used instead of /etc/docker/daemon.json
     process = subprocess.Popen(
         [
             # The engine runs in its own network namespace, because an engine with `--bridge=none`
@@ -74,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # hundreds of megabytes, owned by root
+        shutil.rmtree(folder / "data")  # root owns these hundreds of megabytes
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
@@ -88,7 +88,7 @@ def wait_for_engine(address: str, log: Path) -> docker.DockerClient:
 
 
 def stand_in_image(engine: docker.DockerClient) -> bytes:
-    """Return a `docker save` archive of the base image with a stand-in for nvidia-smi."""
+    """Build the base image with a stand-in for nvidia-smi; return it as a `docker save` archive."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, text, mode in [
@@ -115,7 +115,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """A spawner that does not need the addresses and tokens of a running hub."""
+        """A spawner that works without a running hub's addresses and tokens."""
 
         _client = None
 
@@ -145,14 +145,14 @@ def new_spawner(engine_with_gpus, monkeypatch):
         spawner.gpu = gpu
         return spawner
 
-    gpus.lock.cache_clear()  # each event loop needs its own lock
+    gpus.lock.cache_clear()  # discard the lock of an earlier event loop
     yield new
     for container in engine_with_gpus.containers.list(all=True):
         container.remove(force=True)
 
 
 def visible(spawner: ContainerSpawner) -> list[str]:
-    """Return the GPUs that Docker requested from NVIDIA's runtime for the learner's server."""
+    """Return the GPUs that Docker requested from NVIDIA's runtime for a learner's server."""
     client = docker.from_env()
     container = client.containers.get(spawner.container_name)
     environment = run_in(container, "cat", "/proc/1/environ")
@@ -173,7 +173,7 @@ def test_the_probe_says_why_there_are_none(engine, image):
     reason = "Not available: this server has no NVIDIA GPU that Docker can use."
     cpu = image("cpu")
     assert gpus.probe(engine, cpu) == ([], reason)
-    # If Docker cannot start a container, the container remains, so the probe must remove it.
+    # If Docker cannot start the probe's container, it leaves the container for the probe to remove.
     left = engine.containers.list(all=True, filters={"ancestor": cpu}, ignore_removed=True)
     assert "nvidia-smi" not in {container.attrs["Path"] for container in left}
     reason = "Not available: the image for GPUs is not on this server."
@@ -209,8 +209,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # The test deletes this container manually, so the hub does not know that it no longer
-        # exists.
+        # The test deletes this container directly, so the hub does not know that it is gone.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)

@@ -1,7 +1,7 @@
 """Check that kubectl and Helm accept the commands in the Kubernetes guide.
 
-These tests run without a cluster. A command that needs a cluster fails because it cannot connect,
-and the test checks that the command has no other errors.
+These tests run without a cluster. A command that needs a cluster fails because it cannot connect;
+the tests check that this is its only error.
 """
 
 import json

@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def prepared(folder) -> Path:
-    """Return a folder for home directories that is prepared for a hub."""
+    """Prepare the folder in which a hub creates home directories; return the folder's path."""
     homes.prepare("/srv/course", "course")
     return folder
 
@@ -56,7 +56,7 @@ def test_before_that_the_hub_says_what_to_do(folder):
 
 
 def test_a_hub_does_not_serve_the_homes_of_another(prepared, monkeypatch):
-    """If Compose starts the hub without `make up`, it may mount the wrong folder."""
+    """If Compose starts the hub without `make up`, Compose might mount the wrong folder."""
     monkeypatch.setenv("COURSE_NAME", "another")
     with pytest.raises(SystemExit, match="holds the homes of the hub 'course', not 'another'"):
         homes.path_on_server()
@@ -147,7 +147,7 @@ def test_a_new_home_is_for_its_learner_alone(prepared):
 def test_a_home_that_its_learner_can_use_is_ready(prepared):
     assert homes.ready("ada") is None
     home = prepared / "homes" / "ada"
-    home.chmod(0o500)  # a learner can set this mode
+    home.chmod(0o500)  # learners can remove their own write permission
     assert homes.ready("ada") is None
     assert home.stat().st_mode & 0o777 == 0o700
 
@@ -172,7 +172,7 @@ def test_a_home_that_is_no_folder_gets_a_sentence(prepared):
 
 
 def test_a_home_that_was_not_complete_is_made_anew(prepared, monkeypatch):
-    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)  # as if the hub were killed
+    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)  # as if the hub were killed here
     with pytest.raises(ZeroDivisionError):
         homes.make("ada")
     assert homes.names() == []
@@ -282,7 +282,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
     assert (old / "work.ipynb").exists()
     homes.take("home-bob", "of 2025")
     with pytest.raises(SystemExit, match="Nothing was changed"):
-        homes.take("home-bob", "of 2026")  # this volume may be from an old backup
+        homes.take("home-bob", "of 2026")  # this volume might come from an old backup
 
 
 # --- With Docker
@@ -290,7 +290,7 @@ def test_a_home_of_other_origin_is_not_replaced(prepared, old):
 
 @pytest.fixture(scope="module")
 def hub(new_hub) -> ClassHub:
-    """Return a hub whose home directories are in Docker volumes, as in an earlier version."""
+    """Return a hub whose home directories are in Docker volumes, as in earlier versions."""
     hub = new_hub()
     hub.up()
     ada = ClassLearner(hub, "ada")
@@ -323,7 +323,7 @@ def old_volumes(hub: ClassHub) -> list[str]:
 
 def test_make_up_upgrades_a_hub_people_work_and_sessions(hub):
     assert old_volumes(hub) == ["home-ada", "shared"]
-    # A learner's server is still using a volume.
+    # A learner's server is still using one of the volumes.
     label = {"tensorflow-course.hub": hub.name}
     mount = [f"{hub.name}-home-ada:/home/jovyan"]
     server = hub.engine.containers.run(
@@ -394,7 +394,7 @@ for name in random json tornado; do echo 'raise SystemExit' >~/$name.py; done
     told = " ".join(json.loads(settings)["courseNotices"])
     for name in ("~/.jupyter", "~/.local/lib", "~/.ipython", "05_loss.ipynb"):
         assert name in told
-    beside = {"path": "tensorflow-course"}  # no kernel can start in a folder with random.py
+    beside = {"path": "tensorflow-course"}  # random.py in the home directory would break the kernel
     kernel = carol.api("POST", "/user/{name}/api/kernels", json=beside).json()["id"]
     assert run_cell(carol, kernel, "print(6 * 7)") == "42\n"
     carol.stop_server()
@@ -432,8 +432,8 @@ def test_a_take_over_that_is_killed_goes_on(hub):
         part = hub.homes / "homes" / ".large.part"
         wait_until(lambda: part.exists(), "the copy has begun")
         os.killpg(process.pid, signal.SIGKILL)
-    # The signal killed only the commands. The migration's container is still copying, and the next
-    # migration waits until that container has finished.
+    # The signal killed `make up`, but not the migration's container, which is still copying. The
+    # next migration waits until that container has finished.
     assert "home-large" in old_volumes(hub)
     hub.up()
     assert old_volumes(hub) == []

@@ -106,7 +106,7 @@ def test_a_pod_has_the_limits_of_its_profile(render, profile):
 
 
 def test_the_images_own_entry_runs(render):
-    """The image's entry point copies the lessons to the learner; a `command` would bypass it."""
+    """A `command` in the pod would bypass the image's entry point, which copies the lessons."""
     (container,) = render(CPU)[0]["spec"]["containers"]
     assert "command" not in container
     assert container["args"][0] == "jupyterhub-singleuser"
@@ -142,7 +142,7 @@ def test_it_may_run_on_nodes_for_learners_and_with_a_gpu_on_those_for_gpus(rende
 
 
 def test_the_plan_follows_from_what_a_pod_is_guaranteed():
-    """The plan assumes that each node reserves half a CPU core and an eighth of its memory."""
+    """The guide's node counts assume that a node reserves half a core and 1/8 of its memory."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d,]+) GiB \|", text, re.M)
     assert len(rows) >= 4
@@ -160,7 +160,7 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
 
 @pytest.fixture
 def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
-    """Return a stand-in for a cluster with one learner's volume, and point the hub to it."""
+    """Simulate a cluster with one learner's volume, and let the hub use this cluster."""
     with Cluster(tmp_path) as known:
         known.add_home("ada.lovelace")
         monkeypatch.setattr(our_pods, "API", known.url)
@@ -169,7 +169,7 @@ def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
 
 
 def test_the_hub_knows_whose_work_is_there(known):
-    """Signing up with a name that already has files requires the instructor's approval."""
+    """Signing up under a name that already has files requires the instructor's approval."""
     assert our_pods.has_home("ada.lovelace")
     assert not our_pods.has_home("grace")
 

@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def files(folder):
-    """Return a dictionary from the relative path of each visible file to the file's text."""
+    """Return a dictionary that maps each visible file's relative path to the file's text."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     return {str(path.relative_to(folder)): path.read_text() for path in found}
 
@@ -102,7 +102,7 @@ def killable(change, calls, killed_at):
 def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     source, folder, monkeypatch, killed_at
 ):
-    """Kill the run before each file operation, with new, changed, removed and conflicting files."""
+    """Kill an update of new, changed, removed and conflicting files at each file operation."""
     module = source / "interactive" / "pad.py"
     module.parent.mkdir()
     module.write_text("old")
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     assert {found[n] for n in ("01_b.ipynb", "02_c.ipynb", "interactive/pad.py")} == {"new"}
     assert sorted(found.values()) == ["mine", "my own", *["new"] * 4]
     assert not list(folder.rglob("*.part"))
-    assert killed or killed_at > 15  # the values of `killed_at` cover the whole run
+    assert killed or killed_at > 15  # the values of `killed_at` cover the whole update
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Check that tools/load.py, which load-tests a hub, counts failures and reports measurements."""
+"""Check that the load test, tools/load.py, counts failures and reports measurements."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("cluster")]
 cluster = pods.cluster  # a fixture
 
 TOKEN = "of the learner"
-# These settings work with both cgroups v1 and v2.
+# Podman settings that work with both cgroups v1 and cgroups v2.
 SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -115,7 +115,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
 
 @pytest.fixture(scope="module")
 def learner_image(podman, image) -> str:
-    """Copy the learner's image with pytest from Docker to Podman; return the image's base name."""
+    """Copy the learners' image, extended with pytest, to Podman; return the image's base name."""
     name = image("test")
     save = subprocess.Popen(
         [os.environ.get("DOCKER", "docker"), "save", name], stdout=subprocess.PIPE
@@ -149,7 +149,7 @@ def volumes(podman, tmp_path) -> Iterator[Callable[[dict], None]]:
                 podman("volume", "create", name)
                 mounted = podman("volume", "inspect", "--format={{.Mountpoint}}", name)
                 path = Path(mounted.stdout.strip())
-                (path / "lost+found").mkdir(mode=0o700)  # new file systems contain this folder
+                (path / "lost+found").mkdir(mode=0o700)  # as on a newly formatted disk
                 os.chown(path, 0, group)
                 path.chmod(0o2775)
             else:
@@ -176,7 +176,7 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
         api = f"http://127.0.0.1:{hub}/hub/api"
         spawner = pods.spawner(KubeSpawner, pods.chart(made), api, port=port)
         spawner.api_token = TOKEN
-        # A real hub takes this prefix from its database.
+        # A real hub would get this prefix from its database.
         spawner.environment = {
             **spawner.environment,
             "JUPYTERHUB_SERVICE_PREFIX": "/user/ada.lovelace/",
@@ -186,8 +186,8 @@ def pod(podman, learner_image, hub, volumes, tmp_path) -> tuple[str, str]:
 
     manifest, _ = asyncio.run(render())
     volumes(manifest)
-    # A cluster does not expose a container's ports, but Podman would expose them to this machine's
-    # network.
+    # Remove the container's ports, which a cluster would not expose, but Podman would expose to
+    # this machine's network.
     (container,) = manifest["spec"]["containers"]
     del container["ports"]
     path = tmp_path / "pod.yaml"
@@ -236,7 +236,8 @@ def test_a_rendered_pod_serves_a_learner_and_lesson_00_holds_in_it(pod, podman):
     assert inspected["Memory"] == PROFILES[0].memory
     assert inside("df --output=size --block-size=1 /dev/shm").split()[-1] == str(256 * MIB)
 
-    # The chart's hub is slightly older than the learner's JupyterHub, but the two are compatible.
+    # The chart's JupyterHub is slightly older than the one in the learner's image, but the two are
+    # compatible.
     assert "could cause failure" not in podman("logs", container).stdout
 
     inside("mkdir /tmp/rerun")

@@ -33,7 +33,7 @@ NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
-    """The profile form as a browser parses it: the start tags, their attributes and the text."""
+    """The profile form as a browser parses it: its start tags, their attributes and its text."""
 
     def __init__(self, html: str):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Check that tfcourse/hub has no import cycles and no imports from a higher "floor"."""
+"""Check that modules in tfcourse/hub import neither in cycles nor from a higher "floor" (layer)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hubs import ROOT
 
 HUB = ROOT / "tfcourse" / "hub"
-# The subpackages ("rooms") on each floor, starting with the first. Modules outside these
+# The subpackages ("rooms") on each floor, starting with the first floor. Modules outside these
 # subpackages are on the ground floor.
 FLOORS = [
     {"front", "classroom"},

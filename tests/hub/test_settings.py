@@ -136,7 +136,7 @@ def test_the_environment_comes_before_the_file(tmp_path, monkeypatch):
     for name in settings.OPERATORS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COURSE_NAME", "of-the-shell")
-    monkeypatch.setenv("COURSE_SIGNUP", "")  # an empty value means the default
+    monkeypatch.setenv("COURSE_SIGNUP", "")  # an empty value selects the default
     settings.load()
     assert (settings.NAME(), settings.CPUS(), settings.SIGNUP()) == ("of-the-shell", 3, "approval")
     for name in settings.OPERATORS:  # remove the variables that load() has set

@@ -87,7 +87,7 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
 
 
 def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """A lower connection limit makes log-ins fail under load, as `make bench-load` showed."""
+    """With a lower connection limit, log-ins failed under load in `make bench-load`."""
     for variable, value in PROVIDER.items():
         monkeypatch.setenv(variable, value)
     saved = AsyncHTTPClient._save_configuration()
@@ -127,8 +127,8 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # aB3 is a different person from ab3.
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # It becomes "kate" in lower case.
+        ({"sub": "aB3"}, "sub"),  # User aB3 is not user ab3.
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # In lower case, it is "kate".
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),
@@ -172,7 +172,7 @@ class OAuthHub(ClassHub):
     """A hub whose learners log in through an OpenID provider."""
 
     def admit(self, name: str) -> None:
-        """Do nothing, because the provider manages the learners' accounts."""
+        """Do nothing, because the OpenID provider manages the learners' accounts."""
 
     def login(self, user: str, password: str | None = None) -> requests.Response:
         """Log in as a browser does: submit the name to the provider, then return to the hub."""
@@ -192,7 +192,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither the address nor a group matches our domain
+        sub="tricky",  # neither the address nor either group is in our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,
@@ -239,7 +239,7 @@ def oauth_hub(new_hub, provider) -> OAuthHub:
 
 @pytest.fixture(scope="module")
 def ada(oauth_hub) -> ClassLearner:
-    """Return a learner with a running server, whose user name is an e-mail address."""
+    """Return a learner whose user name is an e-mail address and whose server is running."""
     ada = ClassLearner(oauth_hub, "ada@example.org")
     ada.start_server()
     return ada
@@ -309,7 +309,7 @@ def test_the_provider_is_asked_again_each_day(oauth_hub):
     for seconds in ({}, {"expires_in": 10 * 24 * 3600}):
         token = post(session, tokens, json=seconds)
         expires = token.ok and datetime.fromisoformat(token.json()["expires_at"]).timestamp()
-        assert expires < day  # `expires` is False if the token was refused
+        assert expires < day  # if the hub refused the token, `expires` is False
 
 
 def test_who_logs_out_is_out(oauth_hub):

@@ -15,7 +15,7 @@ from tfcourse.hub import plain, settings, state
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.operations import engine
 
-# Contents that a power cut can leave in a file.
+# Damaged contents that a file can have after a power cut.
 RUINS = [b"", b"\n", b"\0" * 20, b"abc", b"\xff\xfe" * 20, b"abcd efgh jkmn pqrs"]
 
 
@@ -57,7 +57,7 @@ def test_hub_and_proxy_agree_on_a_token_that_was_damaged(tmp_path, monkeypatch):
 def test_a_damaged_cookie_secret_is_made_anew_and_says_what_follows(tmp_path, capsys, ruin):
     file = tmp_path / "cookie_secret"
     state.cookie_secret(file)
-    assert not file.exists()  # JupyterHub generates its own secret
+    assert not file.exists()  # JupyterHub then generates a secret
     file.write_bytes(ruin)
     state.cookie_secret(file)
     made = file.read_text()

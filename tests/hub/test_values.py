@@ -58,8 +58,8 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
     assert made["hub"]["networkPolicy"]["enabled"] is True
     assert made["singleuser"]["networkPolicy"]["enabled"] is True
     rules = made["singleuser"]["networkPolicy"]["egressAllowRules"]
-    # The values must name each of these egress rules, because the chart may leave an unnamed rule
-    # open.
+    # The values must set each of these egress rules explicitly, because the chart may allow the
+    # traffic by default.
     assert rules.keys() >= {"cloudMetadataServer", "nonPrivateIPs", "privateIPs"}
     assert {
         rule for rule, is_open in rules.items() if is_open and not rule.startswith("dns")
@@ -68,7 +68,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Each size pulls images in advance, stops idle servers and allows many concurrent starts."""
+    """Each class size pulls images early, stops idle servers and allows many concurrent starts."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -112,7 +112,7 @@ def test_gpus_are_offered_where_there_are_some(site):
 
 
 def test_the_example_changes_no_limit():
-    """The example sets no limits, so copies of it follow later changes to the default limits."""
+    """The example file sets no limits, so copies of it use the current default limits."""
     course = yaml.safe_load(EXAMPLE.read_text())["course"]
     assert course == {"gpus": False, "hub": False}
 
@@ -120,7 +120,7 @@ def test_the_example_changes_no_limit():
 def test_the_site_sets_limits(site):
     path = site("course/profiles", {"tensorflow-cpu": {"memory": "1G", "cpus": 4}})
     made = make("class", IMAGE, path)["singleuser"]
-    # The site sets no memory guarantee, so the guarantee equals the limit.
+    # The site file sets no memory guarantee, so the guarantee equals the limit.
     assert made["memory"] == {"limit": "1024M", "guarantee": "1024M"}
     assert made["cpu"] == {"limit": 4.0, "guarantee": 0.5}
 
@@ -276,7 +276,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_that_names_it(site, keys, val
 
 @pytest.mark.parametrize("url", [None, "sqlite:///jupyterhub.sqlite"])
 def test_without_a_server_there_are_no_accounts_on_one(site, url):
-    """Without PostgreSQL, the chart would use a file that is lost with the hub's container."""
+    """Without PostgreSQL, the chart would use a database that is lost with the hub's container."""
     with pytest.raises(ValuesError, match="this size keeps accounts in PostgreSQL"):
         make("university", IMAGE, site("hub/db", {"url": url} if url else {}))
 
@@ -288,7 +288,7 @@ def test_without_a_server_there_are_no_accounts_on_one(site, url):
         ("hub/nodeSelector/pool", "core"),
         ("imagePullSecrets", [{"name": "course-registry"}]),
         ("singleuser/extraEnv/LANG", "de_DE.UTF-8"),
-        ("hub/extraEnv/DOCKER", "podman"),  # one of our settings, but not for clusters
+        ("hub/extraEnv/DOCKER", "podman"),  # one of our settings, but not used on clusters
         ("scheduling/corePods/tolerations", []),
     ],
 )

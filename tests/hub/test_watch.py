@@ -68,7 +68,8 @@ def test_lab_shows_the_servers_memory_and_warns_near_the_limit(page, ada):
     kernel = ada.start_kernel()
     run_cell(ada, kernel, f"fill = bytes([1]) * int({0.62 * MEMORY * 2**20})")
     expect(shown).to_have_css("background-color", light_red)
-    # There must be only one indicator, because a second one would also poll the server.
+    # JupyterLab must show only one memory indicator, because a second one would also poll the
+    # server.
     expect(page.get_by_text("Mem:")).to_have_count(1)
     ada.api("DELETE", f"/user/{{name}}/api/kernels/{kernel}").raise_for_status()
 
@@ -127,10 +128,10 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file as another learner; return whether the tab's server has stopped."""
+        """Save a file in the other server; return whether the tab's server has stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
-        page.wait_for_timeout(1000)  # the tab stays active in the meantime
+        page.wait_for_timeout(1000)  # meanwhile, the open tab sends requests
         return not away.server()
 
     wait_until(stopped, "the tab's server is stopped", seconds=300)
@@ -158,7 +159,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # the name is hidden, because it is half of the credentials
+    assert "<small><time" in login  # hides the author's name, which is half of the credentials
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -178,7 +179,7 @@ def test_nobody_else_announces_anything(class_hub, ada):
     too_long = announce(class_hub, admin, "x" * 301)
     assert too_long.status_code == 400
     assert "An announcement can have at most 300 characters." in too_long.text
-    # None of the refused announcements appears.
+    # None of the refused announcements appears on the page.
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     for text in ("I am the teacher", "forged", "xxx"):
         assert text not in login
@@ -192,7 +193,7 @@ MONITORING = ROOT / "docker" / "monitoring"
 
 
 def program(name: str) -> str:
-    """Return the path of a Prometheus program; skip the test if it is not installed."""
+    """Return the path of a Prometheus executable; skip the test if it is not installed."""
     path = shutil.which(name)
     if not path:
         pytest.skip(f"{name} is not installed; on Debian, run `apt install prometheus`")
@@ -201,7 +202,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(engine, image, tmp_path_factory) -> str:
-    """Build images of Debian's Prometheus and a stand-in for Grafana; return the registry's name.
+    """Build an image of Debian's Prometheus and one of a Grafana stand-in; return their registry.
 
     Both images are based on the hub's image and named as in compose.yaml, so nothing is pulled.
     """
@@ -225,7 +226,7 @@ def registry(engine, image, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def monitored(new_hub, registry) -> ClassHub:
-    """Return a hub with COURSE_MONITOR=on that Prometheus has started to scrape."""
+    """Return a hub with COURSE_MONITOR=on whose metrics Prometheus is already scraping."""
     hub = new_hub()
     said = hub.up(COURSE_MONITOR="on", COURSE_REGISTRY=registry)
     assert f"Metrics   {hub.url}/services/grafana/\n" in said
@@ -234,7 +235,7 @@ def monitored(new_hub, registry) -> ClassHub:
 
 
 def ask(hub: ClassHub, query: str) -> list[dict]:
-    """Query Prometheus; return the results, or an empty list while it is starting."""
+    """Query Prometheus; return the results, or an empty list while Prometheus is starting."""
     url = f"http://127.0.0.1:{hub.port + 3}/api/v1/query"
     try:
         answer = requests.get(url, params={"query": query}, timeout=10).json()
@@ -294,7 +295,7 @@ def test_metrics_are_for_prometheus_and_the_dashboard_for_administrators(monitor
     gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
     for port in (monitored.port + 3, monitored.port + 4):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
-        with pytest.raises(ConnectionRefusedError):  # learners' programs would use this address
+        with pytest.raises(ConnectionRefusedError):  # the address that learners' programs would use
             socket.create_connection((gateway, port), timeout=10)
 
 

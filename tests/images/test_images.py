@@ -1,4 +1,4 @@
-"""Test what the learners' images contain and omit, and whether they work."""
+"""Test which files the learners' images contain and omit, and whether the images work."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_every_cuda_library_of_tensorflows_is_there_and_loads(run, image):
         "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand",
         "libcusolver", "libcusparse", "libnccl", "libnvJitLink", "libnvrtc",
     }  # fmt: skip
-    # Only the driver may be missing, because the host provides it.
+    # Only the GPU driver may be missing, because the host provides it.
     assert all(reason.startswith("libcuda.so.1: ") for reason in failed.values()), failed
     assert len(failed) <= 1
     assert set(searched) >= {
         "cublas", "cuda_cupti", "cuda_runtime", "cudnn", "cufft", "cusolver", "cusparse", "nccl",
     }  # fmt: skip
-    assert set(searched) - set(folders) <= {"nvshmem"}  # needed only for multiple hosts
+    assert set(searched) - set(folders) <= {"nvshmem"}  # needed only for training on multiple hosts
     assert "release 12." in release
 
 
@@ -189,7 +189,7 @@ def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
 
 
 def test_the_hubs_image_is_what_the_chart_expects(run, image):
-    """The chart expects the working directory /srv/jupyterhub, and loads our configuration."""
+    """The hub's image uses /srv/jupyterhub as its working directory and contains our settings."""
     chart = """
 c.JupyterHub.authenticator_class = "dummy"
 c.KubeSpawner.profile_list = [{"slug": "tensorflow-cpu"}]

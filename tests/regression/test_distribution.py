@@ -33,8 +33,8 @@ CLASSIFIER = [
     "print(classification_report(y_test, model.predict(x_test)))",
     "print('log loss of the first flower', model.predict_log_proba(x_test)[0].round(4))",
 ]
-# A training loop in PyTorch's style, without PyTorch's hundreds of megabytes. By default, the
-# plugin does not recognise its method names.
+# A training loop in PyTorch's style that does not need PyTorch, which takes hundreds of megabytes.
+# By default, the plugin does not recognise this loop's method names.
 LOOP = [
     "import numpy as np\n\n\nclass Model:\n    weight = 0.0\n\n    def parameters(self):\n"
     "        return self.weight",
@@ -61,7 +61,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session", params=["newest", "lowest"])
 def python(request: pytest.FixtureRequest, built, tmp_path_factory) -> Path:
-    """Return the Python of a new environment with the newest or oldest supported dependencies."""
+    """Create an environment with the newest or oldest supported dependencies; return its Python."""
     folder = tmp_path_factory.mktemp(request.param) / "environment"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     executable = folder / "bin" / "python"

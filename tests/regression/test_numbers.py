@@ -28,7 +28,7 @@ def same(stored: str, computed: str, rules: Rules) -> bool:
 
 
 def stored_lines(phase: Phase) -> list[str]:
-    """Return the lines printed by all lesson cells in a given phase."""
+    """Return all lines that lesson cells print in a given phase, such as before training."""
     lines = []
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -45,7 +45,7 @@ def test_every_number_of_the_lessons_is_held(phase):
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)
-        moving = passing(line, Rules(phase))  # only times in progress bars may differ
+        moving = passing(line, Rules(phase))  # expect only the times in progress bars
         assert all(found.progress for found in moving), f"{line!r} holds a time or an address"
         times = {match["number"] for found in moving for match in numbers_of(found.text)}
         for match in numbers_of(line):

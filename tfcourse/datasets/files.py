@@ -7,10 +7,11 @@ import hashlib
 import zlib
 from pathlib import Path
 
-# The hash that Keras' load_data() requires.
+# The hash that Keras' load_data() checks.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-# These are hashes of the decompressed contents, because Debian's .gz files have different headers,
-# without a name and with another time stamp. Keras does not verify these files.
+# These are hashes of the decompressed contents, because the headers of Debian's .gz files differ
+# from the original headers: the file name is missing, and the time stamp is different. Keras does
+# not verify these files.
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -20,7 +21,7 @@ FASHION_MNIST_SHA256 = {
 
 
 class SourceError(Exception):
-    """Raised if one source, or every source, failed to provide the files."""
+    """Raised if a source fails to provide the files, or if every source fails."""
 
 
 def digest(path: Path) -> str:
@@ -39,7 +40,7 @@ def digest(path: Path) -> str:
 
 
 def faults(folder: Path, hashes: dict[str, str]) -> dict[str, str]:
-    """Return the fault ('missing' or 'damaged') of each file in `hashes` that is not intact.
+    """Return a dictionary of the files in `hashes` that are 'missing' or 'damaged'.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def npy(idx: bytes) -> bytes:
     Raises
     ------
     ValueError
-        If `idx` is not an IDX file of uint8, or its length does not match its header.
+        If `idx` is not an IDX file of type uint8, or if its length does not match its header.
     """
     if idx[:3] != b"\0\0\x08":
         raise ValueError("not an IDX file of unsigned bytes")
@@ -73,8 +73,8 @@ def npz(originals: dict[str, bytes]) -> bytes:
     Parameters
     ----------
     originals : dict of str to bytes
-        The contents of the IDX files by file name: images (60000, 28, 28) and (10000, 28, 28),
-        labels (60000,) and (10000,).
+        The contents of the IDX files, keyed by file name: images of shape (60000, 28, 28) and
+        (10000, 28, 28), and labels of shape (60000,) and (10000,).
 
     Returns
     -------
@@ -86,7 +86,7 @@ def npz(originals: dict[str, bytes]) -> bytes:
     KeyError
         If one of the four files is missing.
     ValueError
-        If one of the four files is not an IDX file of uint8.
+        If one of the four files is not an IDX file of type uint8.
     """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:
@@ -153,7 +153,7 @@ def unpack_fashion_mnist(folder: Path) -> None:
     try:
         run(*get, "download", DEBIAN_PACKAGE, folder=folder)
     except SourceError as error:
-        # A fresh container has no package lists, and outdated lists refer to packages that are no
+        # A fresh container has no package lists. Outdated lists refer to packages that are no
         # longer on the server.
         if "Unable to locate" not in str(error) and "404" not in str(error):
             raise
@@ -170,8 +170,8 @@ def unpack_fashion_mnist(folder: Path) -> None:
 def run(*command: str, folder: Path) -> None:
     """Run a package manager in `folder`; if it fails, raise SourceError with its error message.
 
-    Package managers show no progress unless their output is a terminal, so `wait` prints how much
-    they have downloaded.
+    Package managers show no progress unless their output is a terminal, so `wait` prints the amount
+    downloaded so far.
     """
     # Request English messages, because we search them for errors, and stop Node.js from caching
     # compiled JavaScript in /tmp.
@@ -189,7 +189,7 @@ def run(*command: str, folder: Path) -> None:
                 client.wait()
         if client.returncode:
             words.seek(0)
-            # Skip npm's error codes and any warnings, to find the error message.
+            # To find the error message, skip npm's error codes and any warnings.
             noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
             lines = [line for line in words.read().splitlines() if line.strip()]
             lines = [line for line in lines if not line.startswith(noise)]
