@@ -9,8 +9,8 @@ BIN := .venv/bin
 # Run one more worker than there are cores, because kernels are sometimes idle. Limit the number to
 # four, because each lesson needs up to 1.5 GB of memory.
 WORKERS ?= --numprocesses $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 4
-# tf.keras.datasets.*.load_data() reads its files from this folder in the lessons, the tests and the
-# hub.
+# In the lessons, the tests and the hub, tf.keras.datasets.*.load_data() reads the data files from
+# this folder.
 KERAS_HOME ?= .course/keras
 override KERAS_HOME := $(if $(filter /%,$(KERAS_HOME)),,$(CURDIR)/)$(KERAS_HOME)
 export KERAS_HOME
@@ -20,8 +20,8 @@ IMAGE ?= tensorflow-course
 KINDS ?= cpu gpu hub
 BASE = debian:$(shell sed -n 's/^ARG DEBIAN=//p' docker/Dockerfile)
 PULL ?= yes
-# Images contain Debian's fixes up to this week. A new week invalidates Docker's build cache, so the
-# first build of the week fetches new fixes.
+# Images contain Debian's security fixes up to this week. Changing this value invalidates Docker's
+# build cache, so the first build of each week downloads new fixes.
 UPDATED ?= $(shell date +%G-W%V)
 VERSION = $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' tfcourse/__init__.py)
 OPERATE = $(PYTHON) -m tfcourse.hub.operations
