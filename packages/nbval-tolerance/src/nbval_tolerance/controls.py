@@ -1,4 +1,4 @@
-"""Read the tags and metadata with which authors control how cells and notebooks are compared.
+"""Read the tags and metadata that control how cells and notebooks are compared.
 
 Tags, in JupyterLab's property inspector:
 
@@ -118,7 +118,7 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     cell
         The cell.
     start
-        The rules that apply unless the cell or the notebook changes them.
+        The rules that apply unless the tags of the cell or the notebook change them.
     notebook
         The cell's notebook, whose tags are applied before the cell's tags.
 
@@ -143,13 +143,14 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
 
 
 def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
-    """Raise `ControlError` if one of a cell's controls makes another pointless."""
+    """Raise `ControlError` if one of a cell's tags or metadata keys makes another pointless."""
     controls = {
         "exact": found.exact,
         "unseeded": not found.seeded,
         "wider": any(kind != "figure" for kind in found.wider),
         "between": bool(found.between),
-        "no-figure": start.figures and not found.figures,  # set by the tag, not by the project
+        # True only if a tag, not the project's settings, disables the comparison of figures.
+        "no-figure": start.figures and not found.figures,
         "wider-figure": "figure" in found.wider,
     }
     for one, other in IDLE:

@@ -76,7 +76,7 @@ def setting(config: pytest.Config, name: str) -> object:
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path; one in the configuration file is relative to that file."""
+    """Return an option's path. In the configuration file, paths are relative to that file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent

@@ -20,7 +20,7 @@ from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
-CACHE = "nbval-tolerance/passed"  # notebook -> its fingerprint when it passed
+CACHE = "nbval-tolerance/passed"  # maps each notebook to its fingerprint when it passed
 VARIABLES = (
     "TF_",
     "ONEDNN_",
@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of the data, the packages, Python, the host, and the code of this package."""
+    """Return a hash of the data, package versions, Python, the host, and this package's code."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]

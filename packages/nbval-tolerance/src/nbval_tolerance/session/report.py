@@ -1,6 +1,6 @@
 """Report how much of its tolerance each cell used, and write pictures of differences.
 
-JUnit reports include these shares.
+JUnit reports include the share of the tolerance that each cell used.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note with the path of the executed notebook, unless it is in a documented folder."""
+        """A note with the path of the executed notebook, unless the folder is a documented one."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
@@ -75,7 +75,7 @@ class Report:
         return pictures
 
     def write(self, computed: NotebookNode) -> None:
-        """Write the executed notebook and the numbers, if requested or if a cell failed."""
+        """Write the executed notebook and compared numbers, if requested or if a cell failed."""
         if self.always or self.failed:
             nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
             text = json.dumps(self.entries, indent=1)

@@ -1,4 +1,4 @@
-"""Facts about libraries: which calls train, which kinds of numbers they return, which are random.
+"""Describe library calls: which train, which are random, and which kinds of numbers they return.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
 that a call returns, so `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
@@ -133,7 +133,7 @@ PARTS = listed(
 
 # Maps kinds to the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # These words name settings and log densities rather than a model's results.
+    # These words name settings and log densities, which are not a model's results.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -178,7 +178,7 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` if the named call returns one, or else an empty string."""
+    """Return `duration` or `id` if the named function returns one, or else an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
@@ -193,7 +193,7 @@ def score_kind(names: Set[str]) -> str:
     if classifiers and not regressors:
         return "accuracy"
     either = regressors or all(WRAPPER.search(one) for one in classes)
-    return "probability" if either else ""  # it may be a likelihood or a distance
+    return "probability" if either else ""  # the score may be a likelihood or a distance
 
 
 def effort(names: Set[str]) -> Phase | None:
