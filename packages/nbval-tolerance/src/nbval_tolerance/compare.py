@@ -186,8 +186,7 @@ class Rules:
 class Difference:
     """One difference between a new output and the stored one.
 
-    `about` (`text`, `number`, `figure` or `probe`) determines how an author can allow the
-    difference.
+    `about` says what differs: `text`, `number`, `figure` or `probe`.
     """
 
     what: str
@@ -217,7 +216,7 @@ class Number:
 
     @property
     def used(self) -> float:
-        """The share of the tolerance that was used. The number fails if this share exceeds 1."""
+        """The change as a share of the allowed change. The number fails if this share exceeds 1."""
         if self.moved == 0:
             return 0.0
         return self.moved / self.allowed if self.allowed else math.inf
@@ -438,10 +437,9 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
     After training, rounding often changes the last printed digit. Before training, float32 rounding
     changes a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row.
     A number with three or fewer digits is rarely close enough to a rounding boundary for this
-    change to show. Outside arrays and rows (`alone`), the result is false for numbers with fewer
-    than six digits in two cases: if they have an exponent, because they may be constants or
-    p-values, and if the number of decimals has changed, because the format is then probably
-    different.
+    change to show. Outside arrays and rows (`alone`), the result is false for a number with fewer
+    than six digits in two cases. If the number has an exponent, it may be a constant or a p-value.
+    If the number of decimals has changed, the format has probably changed too.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()

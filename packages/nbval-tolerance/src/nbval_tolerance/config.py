@@ -145,7 +145,7 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Return an error message if a text is not the name of a function, or an empty string."""
+    """Return what is wrong with a function's name, or an empty string if it is valid."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
@@ -153,7 +153,7 @@ def wrong_call(text: str) -> str:
 
 
 def wrong_type(text: str) -> str:
-    """Return an error message if a text is not a known MIME type, or an empty string if it is."""
+    """Return what is wrong with a MIME type, or an empty string if it is known."""
     if not MIME_TYPE.fullmatch(text):
         return "is not a MIME type; write one in full, such as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
@@ -162,7 +162,7 @@ def wrong_type(text: str) -> str:
 
 
 def wrong_variable(text: str) -> str:
-    """Return an error message if a text selects no environment variable, or an empty string."""
+    """Return what is wrong with an entry of `environment`, or an empty string if it is valid."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
@@ -170,7 +170,7 @@ def wrong_variable(text: str) -> str:
 
 
 def wrong_pattern(text: str) -> str:
-    """Return an error message if a pattern cannot match a notebook, or an empty string."""
+    """Return what is wrong with a pattern for notebooks, or an empty string if it is valid."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 

@@ -220,7 +220,7 @@ def check_keys(node: NotebookNode) -> None:
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
     """Apply tags to rules and return the result; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
-    seen: dict[str, str] = {}  # name of a tag without its value -> the tag
+    seen: dict[str, str] = {}  # maps a tag's name, without its value, to the tag
     for tag in tags:
         if not tag.strip().lower().startswith(PREFIX):
             continue
@@ -272,7 +272,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our entry in a cell's or notebook's metadata, or {} if the entry is malformed."""
+    """Return the entry `regression` in a cell's or notebook's metadata, or {} if malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 

@@ -159,7 +159,7 @@ def execute(
     notebook
         The notebook, which is changed in place. The code cells get outputs, execution counts from 1
         to n, hashes of their sources and the values of their probes. Nothing records who ran the
-        notebook or when. The metadata of the notebook's kernel is kept.
+        notebook or when. The metadata about the notebook's kernel is not changed.
     folder
         The kernel's working directory.
     config
@@ -176,7 +176,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # each cell's outputs when the cell finished
+    left: dict[int, list] = {}  # each cell's outputs right after it ran
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):

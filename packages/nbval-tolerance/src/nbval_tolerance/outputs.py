@@ -29,7 +29,7 @@ from nbval_tolerance.pictures.svg import compare_svg, decoded
 
 SVG = "image/svg+xml"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)
-# Pictures inside HTML and Markdown, as data URLs or as SVG elements.
+# Matches pictures inside HTML and Markdown: data URLs and SVG elements.
 EMBEDDED = re.compile(
     r"data:(?P<kind>image/(?:png|jpeg|gif|webp|svg\+xml));base64,(?P<data>[A-Za-z0-9+/=\s]+)"
     r"|(?P<svg><svg\b.*?</svg\s*>)",
@@ -133,7 +133,7 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
     """Return outputs without the parts that are not compared.
 
     The omitted parts are the MIME types in `skip`, the plain-text representation of a picture, and
-    the view of a live widget that has another representation.
+    a live widget's view if the output has another representation.
     """
     left = []
     for output in outputs:
@@ -199,7 +199,7 @@ def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
-    """Return whether an output's plain text contains all numbers in its HTML, as for a table."""
+    """Return whether an output's plain text contains all numbers in its HTML, as tables do."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (

@@ -199,12 +199,12 @@ class Runner:
         """
         if self.process is not None:
             return
-        # Otherwise, IPython would read the user's settings and write its history to the same
-        # folder.
+        # Use a temporary folder, because IPython would otherwise read the user's settings and write
+        # to the user's history.
         own = self.stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         environment = {"IPYTHONDIR": own, "MPLCONFIGDIR": matplotlib_folder(own)}
-        # Output that bypasses Jupyter, such as TensorFlow's log, would otherwise mix with our
-        # output.
+        # Discard output that bypasses Jupyter, such as TensorFlow's log, because it would mix with
+        # this program's own output.
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
@@ -258,8 +258,8 @@ class Runner:
                 f"still running after {self.seconds:g} s, and was interrupted"
             ) from None
         except KeyboardInterrupt:
-            # Otherwise, nbclient's tasks would continue while the kernel stops, and asyncio would
-            # print their exceptions because no code retrieves them.
+            # Cancel nbclient's tasks, which would otherwise continue while the kernel stops, and
+            # retrieve their exceptions, which asyncio would otherwise print.
             for task in asyncio.all_tasks(ensure_event_loop()):
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 task.cancel()
@@ -324,7 +324,7 @@ class Runner:
         return values
 
     def _ask(self, name: str, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to a probe's expression, and any text that it printed."""
+        """Return the kernel's reply to a probe's expression, and any text printed meanwhile."""
         try:
             return self._reply(expression)
         except CellTimeoutError:
@@ -338,7 +338,7 @@ class Runner:
 
     @run_sync
     async def _reply(self, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to an expression, and any text that it printed."""
+        """Return the kernel's reply to an expression, and any text printed meanwhile."""
         kernel = self.client.kc
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}

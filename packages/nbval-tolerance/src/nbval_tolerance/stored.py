@@ -83,13 +83,12 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     - Every code cell that is not empty was executed once and in order, as [1], [2], … [n].
     - Each output belongs to the source above it (see `stamp`). This condition is not checked if no
       cell has a hash.
-    - A cell stores an error if and only if a tag says that it raises one.
+    - A cell stores an error if and only if a tag says that the cell raises an exception.
     - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
       range matches a number, each figure has its alternative text, and a tag that widens a
       tolerance applies to something that the cell shows.
-    - In a project that sets `strict`, a cell stores nothing on stderr, and nothing that differs
-      from run to run, such as a time, an address, or the frames of a progress bar, unless a tag
-      allows it.
+    - In a project that sets `strict`, a cell stores no stderr and no text that differs from run to
+      run, such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
     Returns
     -------
@@ -309,8 +308,8 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
     The function only analyses the source and never runs it. If the figure's cell uses variables
     from several earlier cells, the figure is assumed to show those from the nearest of these cells.
     The message is omitted if one of these variables, or a variable from which they were computed,
-    occurs in a cell whose stored text contains a number. Whether the printed numbers are the
-    plotted data cannot be determined.
+    occurs in a cell whose stored text contains a number. The function cannot check that the printed
+    numbers are the plotted data.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}

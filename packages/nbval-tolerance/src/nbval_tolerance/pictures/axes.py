@@ -18,13 +18,13 @@ GRAIN = 6
 # Axes are detected by straight lines that differ in colour from the figure's background: spines,
 # grid lines, or all rows and columns of axes with a coloured background. The limits below are in
 # pixels.
-SPINE = 40  # The minimum length of such a line; no stroke of a letter is that long.
+SPINE = 40  # The minimum length of a straight line; the strokes of letters are shorter.
 GRID = 4  # The maximum width of a background-coloured grid line that crosses a spine or an area.
 TICK = 8  # How far a line may end before or after its corner: the length of a tick.
 LABELS = 16  # The maximum distance between the axes and the nearest labels.
 FULL = 0.8  # The minimum share of coloured pixels in a row or column of a coloured area.
 ROUND = 0.9  # A round shape covers less than this share of its bounding box. A circle covers 0.8.
-CELLS = 50_000  # If more cells of 2 by 2 pixels are marked, a search would take too long.
+CELLS = 50_000  # With more marked cells of 2 by 2 pixels, finding round axes would take too long.
 LINES, RECTANGLES = 500, 100  # Only the longest lines and largest rectangles are used.
 
 
@@ -44,11 +44,11 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Find axes: rectangles with ticks or labels on the left and either above or below.
 
-    A legend, a colour bar, a table and a frame around the figure have no ticks or labels on these
-    sides. Two kinds of panels are treated as axes even without ticks and labels: panels aligned
-    with labelled axes, and panels that form a row or column with others of the same size. If a
-    figure drawn after training has none of these, the search includes polar and three-dimensional
-    axes. Axes without spines, a grid or a coloured background are not found.
+    Legends, colour bars, tables and frames around a figure are not found, because they lack ticks
+    or labels on these sides. Two kinds of panels are treated as axes even without ticks and labels:
+    panels aligned with labelled axes, and panels that form a row or column with others of the same
+    size. If a figure drawn after training has no such axes, polar and three-dimensional axes are
+    searched for. Axes that have no spines, grid or coloured background are not found.
 
     Returns
     -------

@@ -19,7 +19,7 @@ Some differences cannot be detected. In any figure, a small square marker looks 
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
 pixels, a changed line style or small marker, a point that moved far away, and a changed short word
 inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also misses
-a changed word, thin line or small part. Print the numbers that a figure shows, so that they are
+a changed word, thin line or small detail. Print the numbers that a figure shows, so that they are
 compared as text.
 """
 
@@ -52,8 +52,8 @@ FAINT = 32  # the minimum contrast to assume, in levels
 REACH = 8
 
 # If a larger share of the blocks differs, the pictures are treated as unrelated, and the slow
-# search is skipped. Between Matplotlib 3.10 and 3.11, the largest share was 0.39: a grid of
-# photographs was shifted by half a pixel.
+# search is skipped. Between Matplotlib 3.10 and 3.11, the largest share was 0.39, in a grid of
+# photographs that was shifted by half a pixel.
 SEARCHED = 1 / 2
 
 # The average number of levels by which a block and its surroundings may differ from the most
@@ -63,7 +63,7 @@ SEARCHED = 1 / 2
 # versions draw strokes differently, all but one of the lessons' figures differed by at most 16.6
 # levels.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # A block and its surroundings show two letters, which are easier to identify.
+CONTEXT = 16  # A block and its surroundings contain two letters, which are easier to find.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
 # How many adjacent blocks may differ. After training, inside the axes, a point of figure 06-17 that
@@ -119,7 +119,7 @@ def compare_figures(
     Returns
     -------
     FigureComparison
-        This function never raises an exception. A picture that cannot be read counts as a
+        This function never raises an exception. A picture that cannot be read is reported as a
         difference.
     """
     if stored == computed:
@@ -164,7 +164,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe where a block is: a part of the picture, such as the upper left, and coordinates."""
+    """Describe the location of a block, such as `in the upper left (x 4, y 4)`."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -310,7 +310,7 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return how much blocks at the same place differ, in levels relative to black on white.
+    """Return how much blocks at the same place differ, in levels scaled to full contrast.
 
     `blocks` is an (n, 2) array of rows and columns.
     """
@@ -433,7 +433,7 @@ def font(size: int) -> ImageFont.ImageFont:
 
 
 def difference_panel(old: Image.Image, new: Image.Image, excess: np.ndarray) -> Image.Image:
-    """Return the computed picture in pale colours, with the differences dark and framed."""
+    """Return the new picture in pale colours, with dark and framed differences."""
     one, other = (np.asarray(picture, dtype=np.int16) for picture in (old, new))
     changed = abs(one - other).max(axis=2)
     light = other.mean(axis=2)

@@ -1,11 +1,11 @@
 """Decide whether a new SVG matches the stored one. Pure functions.
 
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
-coordinates. An `id` matters only where something refers to it, because Matplotlib generates ids at
-random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
-errors and, once a network has been trained, by as many pixels as a curve may move in a PNG figure.
-Lines are not compared point by point, because Matplotlib omits points on straight parts of a line.
-Two lines match if every point of each line is within this limit of the other line.
+coordinates. An `id` matters only if another element refers to it, because Matplotlib generates ids
+at random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
+errors. Once a network has been trained, they may differ by as many pixels as a curve may move in a
+PNG figure. Lines are not compared point by point, because Matplotlib omits points on straight parts
+of a line. Two lines match if every point of each line is close enough to the other line.
 
 An SVG is compared character by character if it cannot be parsed, is very long or declares entities.
 """
@@ -93,7 +93,7 @@ def compare_svg(
     stored, computed
         The SVG stored in the notebook, and the SVG that its cell draws now.
     rules
-        How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
+        How strictly to compare the words in the SVG; their phase is always `UNTRAINED`.
     trained
         Whether the drawing's data come from a trained network and thus vary between machines.
     wider

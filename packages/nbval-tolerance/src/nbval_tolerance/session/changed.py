@@ -38,7 +38,7 @@ def wanted(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reject the option if it cannot work, as in CI, and start to record which notebooks pass."""
+    """Reject the option where it cannot work, such as in CI, and record which notebooks pass."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):

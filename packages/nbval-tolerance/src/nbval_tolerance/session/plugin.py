@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Notebook(IPyNbFile):
-    """Collects a notebook's test items: its stored state, and its cells, which share one kernel."""
+    """Collects a notebook's test items: one for the stored state, and one for each code cell."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the stored-state test, then a `Cell` for each of nbval's items."""
@@ -187,7 +187,7 @@ class CellError(Exception):
 
 
 class CannotRunError(CellError):
-    """A cell, or a cell before it, cannot be run to completion."""
+    """The cell, or an earlier one, cannot be run to completion."""
 
 
 class Cell(IPyNbCell):
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Return advice on the random numbers that could make the cell differ."""
+        """Return advice on random numbers and clock calls that may have made the cell differ."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 

@@ -1,4 +1,4 @@
-"""Report how much of its tolerance each cell used, and write pictures of differences.
+"""Report how much of the tolerance each cell used, and write pictures of differences.
 
 JUnit reports include the share of the tolerance that each cell used.
 """
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note with the path of the executed notebook, unless the folder is a documented one."""
+        """A note with the executed notebook's folder, if that is a temporary folder."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
@@ -89,7 +89,7 @@ def temporary() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """If requested, list how much of its tolerance each compared cell used."""
+    """If requested, list how much of the tolerance each compared cell used."""
     if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")

@@ -19,8 +19,9 @@ from nbval_tolerance.source.calling import Cell, Draw
 from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
-# Magics that run the Python code that follows. After a cell magic, the rest of its line contains
-# only options. Line magics look like `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
+# Matches magics that run the Python code after them. After a cell magic, the rest of its line
+# contains only options. Line magics look like `%timeit -n 1 model.fit(x)` or
+# `seconds = %time model.fit(x)`.
 CELL_MAGIC = re.compile(r"\A\s*%%(?:time|timeit|capture|prun|memit)\b.*")
 LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
@@ -87,8 +88,8 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 def uses(notebook: NotebookNode) -> list[set[int]]:
     """Return, for each code cell, its number and the numbers of the cells whose variables it uses.
 
-    A variable belongs to the cell that assigned it, to the cells that may have changed it
-    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
+    A variable is attributed to the cell that assigned it, to the cells that may have changed it
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells of the variables from which it was
     computed.
     """
     found: list[set[int]] = []
@@ -131,11 +132,11 @@ def cells(notebook: NotebookNode, config: Config) -> tuple[Cell, ...]:
 
 
 def sources_of(notebook: NotebookNode) -> tuple[str, ...]:
-    """Return the code cells' sources."""
+    """Return the sources of the code cells."""
     return tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-@lru_cache(maxsize=4)  # one notebook is analysed several times in a row
+@lru_cache(maxsize=4)  # callers analyse a notebook several times in a row
 def read(
     sources: tuple[str, ...], training: tuple[str, ...], deterministic: tuple[str, ...]
 ) -> tuple[Cell, ...]:

@@ -28,10 +28,12 @@ from nbval_tolerance.source.values import (
 )
 
 DEPTH = 20  # The maximum nesting depth of calls to functions that the notebook defines.
-STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
+# The maximum number of expressions to analyse for each cell. Without a limit, nested calls could
+# take exponential time.
+STEPS = 100_000
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-# Maps methods that add to a container to whether they add several values at once.
+# Maps each method that adds to a container to whether it adds several values at once.
 GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
@@ -246,7 +248,10 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the names of objects, but base classes for instances of the notebook's classes."""
+        """Return the names of objects.
+
+        An instance of a class in the notebook is replaced by instances of the class's bases.
+        """
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -284,8 +289,8 @@ class Caller(ABC):
             case "cross_val_score" | "permutation_test_score":
                 return self.scored(call.node, self.models(given))
         if method in libraries.FITS and call.owner:
-            # scikit-learn returns the model itself, Keras a history, and statsmodels a results
-            # object.
+            # `fit` returns the model itself in scikit-learn, a history in Keras, and a results
+            # object in statsmodels.
             scikit = root in ("sklearn", "xgboost", "lightgbm") or call.is_foreign
             return Value(receiver.names) if scikit else named(f"{call.name}()")
         foreign = call.is_foreign or call.name.startswith(UNKNOWN)
@@ -319,7 +324,11 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models, whose kind depends on the `scoring` argument or models."""
+        """Return the score of models.
+
+        The kind of score depends on the argument `scoring` or, without this argument, on the
+        models.
+        """
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}

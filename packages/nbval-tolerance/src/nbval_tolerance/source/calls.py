@@ -133,7 +133,7 @@ def drawn_by(
     Parameters
     ----------
     names
-        The names that the called function may have.
+        The possible names of the called function.
     node
         The call.
     roots

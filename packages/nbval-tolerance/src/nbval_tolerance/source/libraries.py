@@ -20,7 +20,7 @@ def listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Libraries whose models are trained step by step in float32, so training amplifies rounding.
+# Libraries whose models are trained step by step in float32, which amplifies rounding errors.
 DEEP = listed(
     "autokeras catalyst chainer deepchem detectron2 diffusers equinox fastai flax gpytorch "
     "haiku ignite jax keras keras_cv keras_hub keras_nlp keras_tuner lightning mxnet numpyro "
@@ -367,7 +367,7 @@ CHANCES = (
         clock=True,
     ),
 )
-# Calls that seed generators. Keras 3 takes its seed from Python's `random`.
+# Calls that seed generators. Keras 3 draws its seeds from Python's module `random`.
 STREAMS = frozenset({"numpy", "random", "torch", "tensorflow", "keras"})
 SEEDS = {
     "numpy.random.seed": {"numpy"},

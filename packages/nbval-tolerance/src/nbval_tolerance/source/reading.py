@@ -36,7 +36,7 @@ class Reader(Caller):
     """Analyses the cells of a notebook, one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
-        """Return what the next cell does. If `silent`, the value of its last line is not shown."""
+        """Analyse the next cell. If `silent`, the value of its last line is not shown."""
         self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -70,7 +70,10 @@ class Reader(Caller):
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Analyse alternative blocks. A variable may then have its value from any of them."""
+        """Analyse alternative blocks, such as the branches of an `if`.
+
+        Afterwards, a variable may have any of the values that the blocks assign.
+        """
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -234,7 +237,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return the possible values of an expression, without guessing a number's kind by name."""
+        """Return the possible values of an expression, without inferring kinds from names."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING

@@ -32,7 +32,7 @@ class Value:
 
     @property
     def all(self) -> frozenset[str]:
-        """The names of the value and of all values in it."""
+        """The names of the value and of all values that it contains."""
         return self.names.union(*(item.all for item in self.items or ()))
 
     @property

@@ -185,7 +185,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # without a column of results, columns may be models, with dropout or not
+    ):  # otherwise, the columns may be models with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
@@ -234,14 +234,14 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 
 
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
-    """Return whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
+    """Return whether a word such as `lr` names this number: `lr=0.1: 0.93` has only one setting.
 
-    The word names the first number after it. If that number is in brackets, as in `Adam(1e-3,
-    0.9)`, the word also names the other numbers in those brackets. In a table header, the word
-    names the first number in its column.
+    The word names the first number after it. If that number is in brackets, as in
+    `Adam(1e-3, 0.9)`, the word also names the other numbers in the same brackets. In a table
+    header, the word names the first number in its column.
     """
     if text is not line:
-        if end != token.end:  # the cells were counted
+        if end != token.end:  # the column was found by counting cells
             return not GAP.search(text[word.end : end])
         first = next(match for match in NUMBER.finditer(line) if match.end() > word.start)
         return first.start() == token.start < word.end

@@ -114,7 +114,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Progress bars without box-drawing characters, whose width and filling are ignored.
+# Matches progress bars without box-drawing characters. Their width and content are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -248,8 +248,8 @@ TIMED_AFTER = re.compile(
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# A line that matches this pattern is about physics, so a weak word does not show that the run was
-# timed.
+# A line that matches this pattern is about physics, so a word such as `in` does not show that the
+# run was timed.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
@@ -349,9 +349,9 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
     Whether a duration was measured during the run is inferred from the words between it and the
     previous duration, and from the text after it. In a list such as `took 3.2 s, 4.1 s`, each
     duration is treated like the previous one. A weak word (`training`, `in`) is ignored if the
-    duration is in days, or if a quantity other than time is on the line, as in `falls 20 m in 2.02
-    s`. A duration without a strong or weak word is treated as data, unless the code reads the
-    clock.
+    duration is in days, or if the line contains a quantity other than time, as in
+    `falls 20 m in 2.02 s`. A duration without a strong or weak word is treated as data, unless the
+    code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]

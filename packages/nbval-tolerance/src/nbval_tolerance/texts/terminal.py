@@ -76,7 +76,7 @@ def is_moved(text: str) -> bool:
 
 
 def screen(text: str) -> list[list[tuple[str, Style]]]:
-    """Return the rows of characters, with their styles, that a terminal of any size would show."""
+    """Return the rows of styled characters that a terminal of unlimited size would show."""
     rows: list[list[tuple[str, Style]]] = [[]]
     row = column = 0
     style: Style = ()
