@@ -10,7 +10,8 @@ nbmake are evaluated on the same notebooks and edits.
 The edits are listed in a TOML file with a table for each notebook. In a table,
 `name = [["old text", "new text"], …]` defines an edit. Each old text must occur exactly once in the
 notebook's code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw
-random numbers without a seed. These cells count neither as false alarms nor as catches.
+random numbers without a seed. Failures of these cells are counted neither as false alarms nor as
+catches.
 
 The script caches runs in the folder `--output`. The script always repeats our tool's comparison of
 outputs, because it takes only seconds.
@@ -192,7 +193,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares no outputs: it fails only if a cell raises an error, which our run records.
+    # nbmake compares no outputs, so it catches an edit only if a cell raises an exception.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]

@@ -60,8 +60,8 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of the executed notebook that a test can change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # Without this setting, the notebook's `fit` would not count as training, because it only
-    # prints.
+    # Without this setting, the notebook's `fit` would not be recognized as training, because it
+    # only prints.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path

@@ -435,11 +435,11 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
     """Return whether rounding can change the last printed digit of a number.
 
     After training, rounding often changes the last printed digit. Before training, float32 rounding
-    changes a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row.
-    A number with three or fewer digits is rarely close enough to a rounding boundary for this
-    change to show. Outside arrays and rows (`alone`), the result is false for a number with fewer
-    than six digits in two cases. If the number has an exponent, it may be a constant or a p-value.
-    If the number of decimals has changed, the format has probably changed too.
+    changes a number by about 1e-7 times its value, or times `scale`, the largest magnitude in its
+    array or row. A number with three or fewer digits is rarely close enough to a rounding boundary
+    for this change to show. Outside arrays and rows (`alone`), the result is false for a number
+    with fewer than six digits in two cases. If the number has an exponent, it may be a constant or
+    a p-value. If the number of decimals has changed, the format has probably changed too.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()

@@ -89,7 +89,7 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings in the nearest `pyproject.toml` that has our table, or the defaults.
+    """Return the settings in the nearest `pyproject.toml` with our table, or the default settings.
 
     Parameters
     ----------

@@ -125,9 +125,9 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     Raises
     ------
     ControlError
-        If a tag with our prefix is unknown or has an invalid value; if two tags contradict each
-        other; if a tag would have no effect; if a tag that weakens the check has no reason; or if
-        `probes` or `between` is malformed.
+        If a tag with the prefix `regression:` is unknown or has an invalid value; if two tags
+        contradict each other; if a tag would have no effect; if a tag that weakens the check has no
+        reason; or if `probes` or `between` is malformed.
     """
     found = start
     for node in filter(None, (notebook, cell)):
@@ -261,7 +261,7 @@ def tags_of(node: NotebookNode) -> list[str]:
     Raises
     ------
     ControlError
-        If the tags or our metadata are malformed.
+        If the tags or the metadata `regression` are malformed.
     """
     if not isinstance(node.metadata.get(KEY, {}), Mapping):
         raise ControlError(f'the metadata must be {{"{KEY}": {{"reason": "…"}}}}')
@@ -325,7 +325,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return a cell's tags and comments that match `of`, one of the patterns above."""
+    """Return the tags and comments in a cell that match the pattern `of`."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -38,7 +38,7 @@ from nbval_tolerance.texts.numbers import counted
 
 
 class OutputError(Exception):
-    """A notebook's outputs cannot be stored; the message says why and where."""
+    """A notebook's outputs cannot be stored; the message gives the reason and the cell."""
 
 
 def renew(path: Path, accept: bool, kernel: str = "") -> bool:
@@ -157,9 +157,10 @@ def execute(
     Parameters
     ----------
     notebook
-        The notebook, which is changed in place. The code cells get outputs, execution counts from 1
-        to n, hashes of their sources and the values of their probes. Nothing records who ran the
-        notebook or when. The metadata about the notebook's kernel is not changed.
+        The notebook, which is changed in place. After the run, the code cells contain outputs,
+        execution counts from 1 to n, hashes of their sources, and the values of their probes.
+        Nothing records who ran the notebook or when. The metadata about the notebook's kernel is
+        not changed.
     folder
         The kernel's working directory.
     config

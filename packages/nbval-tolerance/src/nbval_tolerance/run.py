@@ -412,8 +412,8 @@ def kernel_environment(
 def matplotlib_folder(otherwise: str) -> str:
     """Return a folder that contains Matplotlib's font cache but no user settings.
 
-    Building the font cache takes seconds, so the folder is kept. If the folder is not writable,
-    return `otherwise`, because Matplotlib would print a warning.
+    Building the font cache takes seconds, so later runs reuse the folder. If the folder is not
+    writable, return `otherwise`, because Matplotlib would print a warning.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"

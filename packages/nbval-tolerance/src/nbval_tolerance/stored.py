@@ -1,6 +1,6 @@
-"""Check that a notebook's stored outputs are a valid reference. Pure functions that need no kernel.
+"""Check that a notebook's stored outputs are a valid reference. Pure functions.
 
-The check takes milliseconds.
+The check needs no kernel and takes milliseconds.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     """Return the problems with a notebook's stored state, which must meet these conditions.
 
     - Every code cell that is not empty was executed once and in order, as [1], [2], … [n].
-    - Each output belongs to the source above it (see `stamp`). This condition is not checked if no
+    - Each output was produced by the current source of its cell (see `stamp`). This condition is
+    not checked if no
       cell has a hash.
     - A cell stores an error if and only if a tag says that the cell raises an exception.
     - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
@@ -205,7 +206,7 @@ def has_picture(cell: NotebookNode) -> bool:
 
 
 def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
-    """Yield a complaint for each tag that applies to something that the cell does not show."""
+    """Yield a complaint for each tag about something that the cell's output does not contain."""
     if marks(cell, DROPPED):
         return  # an ignored output may contain anything
     own = rules(cell, Rules())
@@ -247,7 +248,8 @@ def passing_problems(
 ) -> Iterator[str]:
     """Yield complaints about stderr and text that varies by run, which strict projects forbid.
 
-    A progress bar's line may contain its duration. The tags of `notebook` apply to all its cells.
+    The line of a progress bar may contain a duration. The tags of `notebook` apply to all its
+    cells.
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
@@ -286,7 +288,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 def readable(output: NotebookNode) -> str:
     """Return the text that readers see in an output, from all of its representations.
 
-    If a display has other representations, plain text that only names an object, such as
+    If an output has other representations, plain text that only names an object, such as
     `<Styler at 0x7f…>`, is not shown. Any other plain text next to a picture is intended for
     readers who cannot see the picture.
     """

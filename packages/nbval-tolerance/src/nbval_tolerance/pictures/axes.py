@@ -122,8 +122,8 @@ def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
 def rectangles(mask: np.ndarray) -> np.ndarray:
     """Return the rectangles that are formed by long straight lines, either spines or grid lines.
 
-    Spines, or the sides of an area, meet at the lower left corner. Grid lines cross, and each one
-    has a parallel line with the same end points.
+    Spines, or the sides of a coloured area, meet at a rectangle's lower left corner. Grid lines
+    cross, and each one has a parallel line with the same end points.
 
     Returns
     -------

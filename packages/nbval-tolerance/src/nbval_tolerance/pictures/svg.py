@@ -262,7 +262,7 @@ class Drawing:
 
 
 def local(name: str) -> str:
-    """Return an element's or attribute's name without namespace, or "" for a comment."""
+    """Return the name of an element or attribute without its namespace, or "" for a comment."""
     return name.rpartition("}")[2] if isinstance(name, str) else ""
 
 
@@ -329,7 +329,7 @@ def compare_values(
 
 
 def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
-    """Yield each colour and number in a value, and how much it may differ."""
+    """Yield each colour and number in an attribute's value, and how much each may differ."""
     if name != "transform":
         yield from ((match[0], far) for match in TOKEN.finditer(value))
         return

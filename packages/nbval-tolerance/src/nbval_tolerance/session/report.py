@@ -33,7 +33,7 @@ class Report:
     def __init__(self, path: Path, config: pytest.Config):
         self.stem = path.stem
         inside = path.is_relative_to(config.rootpath)
-        # Two notebooks with the same name get separate folders.
+        # Reports on notebooks with the same name are written to separate folders.
         self.place = path.parent.relative_to(config.rootpath) if inside else Path()
         self.always = path_setting(config, "dir")
         self.cache = getattr(config, "cache", None)

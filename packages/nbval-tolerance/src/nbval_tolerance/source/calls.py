@@ -60,7 +60,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the called method belongs to an object from outside the known libraries."""
+        """Whether a method is called on an object that does not come from a known library."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property

@@ -118,7 +118,8 @@ APPLIES = listed(
     "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
     "submit timeit while_loop"
 )
-# Calls whose values depend on the run itself: times, durations, and ids of processes and threads.
+# Calls that return different values in each run: times, durations, and ids of processes and
+# threads.
 OF_THE_RUN = {
     "duration": re.compile(
         r"time\.(time|perf_counter|monotonic|process_time|thread_time)(_ns)?\Z"

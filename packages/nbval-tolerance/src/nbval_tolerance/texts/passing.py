@@ -1,4 +1,4 @@
-"""Find the parts of a line that are ignored: ids, clock times and durations of the run.
+"""Find parts of a line that vary by run and are ignored: ids, clock times and durations.
 
 A line is split into tokens. The meaning of a token depends on the text around it: `3.2 s` was
 measured during the run in `training took 3.2 s`, but is a result in `half-life 3.2 s`. The
@@ -213,7 +213,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# Before a duration, these words show that the run itself was timed.
+# If these words precede a duration, it was measured during the run.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -235,7 +235,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# After a duration, these words also show that the run itself was timed.
+# If these words follow a duration, it was also measured during the run.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -261,7 +261,7 @@ UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
 ELAPSED = re.compile(r"\b elapsed (?: [\s_] time )? \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
-# Lines that a tool prints only on some machines.
+# Matches lines that IPython's timing magics print only in some runs.
 SOMETIMES = re.compile(
     rf"\s* (?: The \s slowest \s run \s took .* | (?: Compiler | Parser ) \s* : \s* {ONE} \s* )",
     PATTERN,
@@ -377,7 +377,7 @@ def clocks(
 ) -> Iterator[Token]:
     """Yield the times of day in a line, with or without a date, each as a clock time or as data.
 
-    A time at the start of a log line, or one written in words, is a clock time of the run. A time
+    A time at the start of a log line, or one written in words, is treated as a clock time. A time
     may be a clock time if it is alone on its line, follows words such as `saved at`, or has
     fractions of a second. A time in a table is data. Times at the same position in adjacent lines
     are also data, unless the code reads the clock.

@@ -62,8 +62,8 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
     """Return the key that names a number's kind; `accuracy` also matches a held-out accuracy.
 
-    A percentage also has the kind named by the word before it, as in `accuracy 11.3 %`. The same
-    applies to the first integer after such a word.
+    A percentage also has the kind named by the word before it, as in `accuracy 11.3 %`. The first
+    integer after such a word also has that kind.
     """
     kind = number_kind(line.text, token, line.above, named)
     kinds = [kind, kind.removeprefix("held-out ")]
