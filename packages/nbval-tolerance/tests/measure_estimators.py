@@ -1,4 +1,6 @@
-"""Measure how models other than deep networks vary between machines. Run this by hand.
+"""Measure how much the results of models other than deep networks vary between machines.
+
+Run the script by hand:
 
     python measure_estimators.py
 
