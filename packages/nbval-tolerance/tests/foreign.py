@@ -1,4 +1,4 @@
-"""Measure how well this package, plain nbval and nbmake work on unfamiliar notebooks.
+"""Measure how well this package, plain nbval and nbmake test notebooks from other projects.
 
     python foreign.py FOLDER --edits edits.toml
 
@@ -10,10 +10,11 @@ nbmake are evaluated on the same notebooks and edits.
 The edits are listed in a TOML file with a table for each notebook. In a table,
 `name = [["old text", "new text"], …]` defines an edit. Each old text must occur exactly once in the
 notebook's code. `random = [1, 6]` lists the numbers, starting at 0, of the code cells that draw
-random numbers without a seed. These cells count neither as false alarms nor as catches.
+random numbers without a seed. Failures of these cells are counted neither as false alarms nor as
+catches.
 
-The script caches runs in the folder `--output`. The comparison of our tool's outputs is always
-repeated, because it takes only seconds.
+The script caches runs in the folder `--output`. The script always repeats our tool's comparison of
+outputs, because it takes only seconds.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def check(path: Path, edits: dict) -> Iterator[str]:
 
 
 def result(tool: str, path: Path, name: str, changes: list, options: argparse.Namespace) -> dict:
-    """Return a run's failed cells with messages, its duration, and whether it had new errors."""
+    """Return a run's failed cells with messages, its duration, and whether new errors occurred."""
     notebook = nbformat.read(path, as_version=4)
     for cell in cells(notebook):
         for text, other in changes:
@@ -173,14 +174,14 @@ def run(tool: str, path: Path, notebook: NotebookNode, folder: Path, options) ->
 
 
 def runner() -> str:
-    """Return a hash of the code that runs cells, excluding code that only compares outputs."""
+    """Return a hash of the modules that run cells, not of those that only compare outputs."""
     folder = Path(nbval_tolerance.__file__).parent
     files = [folder / "session" / "plugin.py", folder / "run.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[list, list[str]]:
-    """Return a notebook's table row, and messages about its failed cells and its missed edits."""
+    """Return a notebook's row of the table, and messages about failed cells and missed edits."""
     notebook = nbformat.read(path, as_version=4)
     complaints = problems(notebook)
     usual = {
@@ -192,7 +193,7 @@ def judge(path: Path, edits: dict, chance: set[str], results: dict) -> tuple[lis
         for tool, runs in results.items()
         if tool != "nbmake"
     }
-    # nbmake compares no outputs: it fails only if a cell raises an error, which our run records.
+    # nbmake compares no outputs, so it catches an edit only if a cell raises an exception.
     caught["nbmake"] = {name for name in edits if results["ours"][name]["raised"]}
     row = [path.stem, len(cells(notebook)), len(chance), len(complaints)]
     row += [len(usual[tool] - chance) for tool in TOOLS]

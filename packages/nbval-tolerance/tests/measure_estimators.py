@@ -1,13 +1,15 @@
-"""Measure how much models other than deep networks vary between machines. Run this by hand.
+"""Measure how much the results of models other than deep networks vary between machines.
+
+Run the script by hand:
 
     python measure_estimators.py
 
 The script needs scikit-learn and SciPy, and uses statsmodels, XGBoost and LightGBM if they are
 installed. The script fits each model on a small data set, in float64 and float32, with several BLAS
 kernels, vector instruction sets and thread counts. In two more runs, the data change by one unit in
-the last place, to simulate processors and compilers that we do not have. Each column contains the
-largest share that any number uses of the tolerance before training, `2e-6 + 2e-5·|x|`. A notebook
-cell with a share above 1 would fail.
+the last place, to simulate processors and compilers that we do not have. Each column shows the
+largest change of any number, as a share of the tolerance before training, `2e-6 + 2e-5·|x|`. A
+notebook cell with a share above 1 would fail.
 """
 
 from __future__ import annotations
@@ -159,7 +161,7 @@ def functions(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for _ in range(1000):
         w -= 0.1 * x.T @ (x @ w - y + y.mean()) / len(y)
     yield "NumPy, linear regression by gradient descent", w
-    for rate in (0.1, 0.3):  # the second rate almost prevents convergence
+    for rate in (0.1, 0.3):  # with 0.3, training barely converges
         yield f"NumPy, network by gradient descent, rate {rate}", network(x, y, rate)
     try:
         import statsmodels.api as sm
@@ -231,7 +233,7 @@ def results(dtype: str, jitter: int) -> dict[str, dict[str, list[float]]]:
 
 
 def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
-    """Fit on the first half, and return the values that a lesson would print, by kind."""
+    """Fit on half of the data, and return the values that a lesson would print, by kind."""
     half = len(x) // 2
     estimator.fit(x[:half], y[:half])
     last = estimator[-1] if hasattr(estimator, "steps") else estimator
@@ -250,7 +252,7 @@ def outcome(estimator, x: np.ndarray, y: np.ndarray) -> dict[str, list[float]]:
 
 
 def used(old: list[float], new: list[float]) -> float:
-    """Return the largest share of the tolerance that a number uses."""
+    """Return the largest change of a number, as a share of its tolerance."""
     shares = [abs(a - b) / (ABSOLUTE + RELATIVE * abs(a)) for a, b in zip(old, new, strict=True)]
     return max(shares, default=0.0)
 

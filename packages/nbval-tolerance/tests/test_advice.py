@@ -1,4 +1,4 @@
-"""Test that advice names the random numbers and clocks that may explain why a cell differs."""
+"""Test that advice names the random draws and clock calls that may have made a cell differ."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_a_text_equals_itself(text, phase):
         ("1/9 ...\r5/9 ...\r9/9 done", "1/9 ...\r9/9 done"),
         ("\x1b[1mbold\x1b[0m", "bold"),
         ("[ 1. 10.]", "[1.  10.]"),
-        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # the width of an array determines its line breaks
+        ("[[1 2]\n [3 4]]", "[[1 2] [3\n 4]]"),  # line breaks depend on the array's width
         ("array([[1, 2]], dtype=int8)", "array([[1, 2]],\n      dtype=int8)"),
         (TABLE, TABLE.replace("     ", "       ").replace("━━━", "━━━━━")),
     ],
@@ -66,7 +66,7 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
         ("loss 2.5816898", "loss 2.5816901"),  # the last digit of a float32 number
         ("[ 1.     10.2512]", "[1. 10.2513]"),  # NumPy pads numbers to the widest one
         ("array([0.1007, 0.1006])", "array([0.1006, 0.1006])"),
-        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # outside arrays, this is a constant
+        ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # a lone number like this is a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
         ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of a float

@@ -1,4 +1,4 @@
-"""Test what an author's tags and metadata do, and which ones are errors."""
+"""Test the effects of an author's tags and metadata, and which ones are rejected."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     del notebook.metadata["regression"]["reason"]
     for each in notebook.cells:
         each.execution_count = 1
-    (problem,) = problems(notebook)[:-1]  # the last problem: both cells are shown as [1]
+    (problem,) = problems(notebook)[:-1]  # without the problem that both cells are shown as [1]
     assert problem.startswith("The notebook: 'regression:trained' makes the check")
 
 
@@ -171,7 +171,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     [
         ({"probs": {"scores": "x"}}, "'probs' is not known; the keys are probes"),
         ({"betwen": {"loss": [1, 2]}}, "'betwen' is not known"),
-        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # a cell's tags belong elsewhere
+        ({"tags": ["regression:exact"]}, "'tags' is not known"),  # valid only for a notebook
         ({"probes": ["model(x)"]}, "the probes must be"),
         ({"probes": {"scores": 3}}, "the probes must be"),
         ({"probes": {"scores": " "}}, "the probes must be"),

@@ -348,7 +348,7 @@ def test_new_words_for_a_figure_that_is_not_compared_are_stored(lesson):
     assert output.metadata["image/png"]["alt"] == words
 
 
-# Displays of a widget that also has text, as in ipywidgets, and of a widget that only has a name.
+# Displays two widgets: one also has text, as in ipywidgets, and the other only has a name.
 WIDGETS = """view = {"application/vnd.jupyter.widget-view+json": {"model_id": "b4e5"}}
 about = {"application/vnd.jupyter.widget-view+json": {"colab": 1}, "text/plain": {"lang": "en"}}
 display({"text/plain": "answer 3", **view}, metadata=about, raw=True)

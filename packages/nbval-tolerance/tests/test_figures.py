@@ -119,7 +119,8 @@ def bars(
 
 BASE = {draw: draw() for draw in (curves, classes, seeds, panels, pictures, bars)}
 
-# Maps each change to a figure, its options, and whether the change also fails after training.
+# Maps each change to the function that draws the figure, the options that make the change, and
+# whether the comparison must also detect it after training.
 CHANGES = {
     "a word of the title": (curves, {"title": "Same model, same data, five optimizers"}, True),
     "the x label": (curves, {"labels": ("batch", "validation loss")}, True),
@@ -391,7 +392,8 @@ def with_faint_texts(ax):
     ax.tick_params(labelcolor="lightgray")
 
 
-# Maps each look to the options that draw it. The comparison must detect changed text in every look.
+# Maps each style of figure to the options that draw it. The comparison must detect changed text in
+# every style.
 LOOKS = {
     **{
         style: {"style": style}

@@ -60,8 +60,8 @@ def lesson(executed: str, pytester: pytest.Pytester) -> Path:
     """Return a copy of the executed notebook that a test can change."""
     path = pytester.path / "07_small.ipynb"
     path.write_text(executed)
-    # Without this setting, the notebook's `fit` would not count as training, because it only
-    # prints.
+    # Without this setting, the notebook's `fit` would not be recognized as training, because it
+    # only prints.
     pytester.makepyprojecttoml('[tool.nbval-tolerance]\ntraining = ["fit"]')
     find.cache_clear()
     return path
@@ -77,14 +77,14 @@ def run(pytester: pytest.Pytester, monkeypatch):
     monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run(*arguments: str | Path) -> pytest.RunResult:
-        changed.surroundings.cache_clear()  # the cache is valid for one session
+        changed.surroundings.cache_clear()  # the cached value applies to one session
         return pytester.runpytest_inprocess("--nbval", "--nbval-tolerance", "-ra", *arguments)
 
     return run
 
 
 def change(path: Path, name: str, **new) -> None:
-    """Change a stored cell. `text=(old, new)` replaces text in its output."""
+    """Change a stored cell. `text=(old, new)` replaces text in the cell's output."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (cell for cell in notebook.cells if cell.id == name)
     if text := new.pop("text", None):
@@ -573,7 +573,7 @@ def test_the_nearest_table_counts(run, pytester):
             "clock = __import__('time')\nprint('took 3.25 s')",
         )
     table = pytester.path / "below" / "pyproject.toml"
-    table.write_text("[tool.other]\nx = 1")  # not our table, so the one above applies
+    table.write_text("[tool.other]\nx = 1")  # not our table, so the parent folder's applies
     result = run("-k", "stored")
     result.assert_outcomes(failed=2, deselected=2)
     table.write_text("[tool.nbval-tolerance]\nstrict = false")

@@ -37,8 +37,7 @@ def notebook(*sources: str) -> nbformat.NotebookNode:
     [
         (["model(x)", "model.fit(x, y)", "print(1)"], [UNTRAINED, FIT, TRAINED]),
         (["# model.fit(x)\nprint('.fit(')", "x = fit"], [UNTRAINED, UNTRAINED]),
-        # A cell trains if it calls a training function, either directly or through another
-        # function.
+        # A cell trains if it calls a training function, either directly or indirectly.
         (
             ["def train(m):\n    m.fit()", "x = 1", "train(m)", "print(1)"],
             [UNTRAINED, UNTRAINED, FIT, TRAINED],
@@ -138,7 +137,7 @@ def test_phases(sources, expected):
         ("make_pipeline(StandardScaler(), MLPRegressor()).fit(x, y)", FIT),
         ("cross_val_score(MLPClassifier(), x, y)", FIT),
         ("TSNE(random_state=0).fit_transform(x)", FIT),
-        # An estimator defined in the notebook is classified by what its methods do.
+        # An estimator defined in the notebook is classified by the code of its methods.
         (
             "class Centre(BaseEstimator, TransformerMixin):\n    def fit(self, x, y=None):\n"
             "        self.mean_ = x.mean()\n        return self\nCentre().fit_transform(x)",
@@ -568,7 +567,7 @@ def test_unseeded(source, call, seed):
         (["x = []", "x[0] = random()\nx.name = 1", "x"], {0, 1, 2}),
         (["x = []", "print(x, random())", "x"], {0, 2}),
         (["x = 1\ndef f():\n    return x", "y = 1", "f()"], {0, 2}),
-        # If a cell defines a name, the name does not refer to earlier cells.
+        # A name that a cell defines itself does not refer to earlier cells.
         (["[i for i in x]", "print(i)"], {1}),
         (["i = 1", "[i for i in x]"], {1}),
         (["i = 1", "for i in x:\n    print(i)"], {1}),

@@ -376,10 +376,11 @@ def test_a_stamp_keeps_a_reason():
         ([("y = f()",), ("print(y)", printed("[1 2]")), ("plot(y)", picture())], None),
         ([("y = f()",), ("print(y)", printed("done")), ("plot(y)", picture())], "y"),
         ([("y = f()",), ("plot(y)", picture())], "y"),
-        # The numbers may be printed after the figure, or the numbers from which they were computed.
+        # A cell after the figure may print the plotted numbers, or the numbers from which they were
+        # computed.
         ([("y = f()",), ("plot(y)", picture()), ("print(y)", printed("3"))], None),
         ([("x = f()\nprint(x)", printed("3")), ("y = x / 2",), ("plot(y)", picture())], None),
-        # Only other numbers are printed.
+        # The notebook prints only other numbers.
         ([("x = f()\nprint(x)", printed("3")), ("y = g()",), ("plot(x, y)", picture())], "y"),
         ([("import numpy as np\nprint(np.pi)", printed("3.1")), ("y = np.exp(1)",),
           ("plot(y)", picture())], "y"),

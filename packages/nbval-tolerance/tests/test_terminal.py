@@ -1,4 +1,4 @@
-"""Test that a notebook stores the text that a terminal would show in the end."""
+"""Test that a notebook stores the text that a terminal would finally show."""
 
 from __future__ import annotations
 

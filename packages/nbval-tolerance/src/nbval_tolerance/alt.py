@@ -1,4 +1,4 @@
-"""Copy figures' alt texts from a cell's metadata, where authors write them, to its outputs."""
+"""Copy the alt texts that authors write in a cell's metadata to the cell's picture outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nbval_tolerance.outputs import PICTURES
 
 
 def pictures(cell: NotebookNode) -> list[tuple[NotebookNode, str]]:
-    """Return a cell's picture outputs, each with the MIME type of its picture."""
+    """Return each picture output of a cell, with the picture's MIME type."""
     return [
         (output, next(kind for kind in PICTURES if kind in output.data))
         for output in cell.outputs
@@ -17,7 +17,7 @@ def pictures(cell: NotebookNode) -> list[tuple[NotebookNode, str]]:
 
 
 def wanted(cell: NotebookNode) -> list[str]:
-    """Return the list of alt texts in a cell's metadata, where `alt` is a string or a list."""
+    """Return the list of alt texts in a cell's metadata, even if `alt` is a single string."""
     texts = cell.metadata.get("alt", [])
     return [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, list) else []
 

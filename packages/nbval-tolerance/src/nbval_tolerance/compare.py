@@ -1,11 +1,11 @@
 """Decide whether a new text matches the stored one. The functions are pure.
 
-A text is treated as a template with numbers in it. The template is compared exactly, and each
-number is compared according to its kind. Integers (counts, shapes, labels) must be equal. A float
-may differ only as much as correct results vary between machines. Before any training, only float32
-rounding is allowed. In training logs and after training, the limit is based on differences measured
-between instruction sets, thread counts and compilers. Values that change with every run (clock
-times, durations, process ids, memory addresses) are ignored; see `passing`.
+A text is split into numbers and a template, which is the text around them. The template is compared
+exactly, and each number is compared according to its kind. Integers (counts, shapes, labels) must
+be equal. A float may differ only as much as correct results vary between machines. Before any
+training, only float32 rounding is allowed. In training logs and after training, the limit is based
+on differences measured between instruction sets, thread counts and compilers. Values that change
+with every run (clock times, durations, process ids, memory addresses) are ignored; see `passing`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Phase(Enum):
-    """Whether a cell comes before, during or after the training in its notebook."""
+    """The phase in which a cell runs: before, during or after the training in its notebook."""
 
     UNTRAINED = "before any training"
     FITTED = "after fitting a model other than a network"
@@ -65,12 +65,12 @@ class Phase(Enum):
 # with and without oneDNN, with XLA, without op determinism, and with other versions of Python and
 # Matplotlib. The comment after each tolerance gives the largest measured change. Most of the
 # largest changes came from XLA, where Dropout drops different units. Some tolerances are more than
-# twice the value in their comment, because another network, on another processor (AMD Zen), changed
-# more: its training loss by 3.2% and its test loss by 5.7%. The absolute part of a tolerance
-# applies to numbers of order 1; `floor` reduces it for small numbers.
+# twice the value in their comment, because a different network changed more on a different
+# processor (AMD Zen): its training loss by 3.2% and its test loss by 5.7%. The absolute part of a
+# tolerance applies to numbers of order 1; `floor` reduces it for small numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
-        # Measured float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the other processor.
+        # Measured float32 rounding: 6e-8 in the lessons, and 4e-7 in a loss on the AMD processor.
         "loss": (2e-6, 2e-5),
         "accuracy": (1e-6, 0.0),
         "probability": (2e-6, 2e-5),
@@ -78,8 +78,8 @@ TOLERANCES = {
         "float": (2e-6, 2e-5),
     },
     # The tolerances after fitting are 50 times those before training. In
-    # tests/measure_estimators.py, coefficients changed by 26 times the untrained tolerance in
-    # linear algebra on float32 data, by 3 times in solvers on float64 data, and by 87 times in
+    # tests/measure_estimators.py, coefficients changed by up to 26 times the untrained tolerance
+    # for linear algebra on float32 data, 3 times for solvers on float64 data, and 87 times for
     # LinearSVC. Scores stayed within the untrained tolerance.
     Phase.FITTED: {
         "loss": (1e-4, 1e-3),
@@ -118,7 +118,7 @@ JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
 MOST_NUMBERS = 4  # A message lists at most this many numbers from one line.
-MOST_LINES = 2000  # Longer texts are not aligned to find added and missing lines.
+MOST_LINES = 2000  # If longer texts differ in length, only the line counts are reported.
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ class Rules:
         Kind of number, or the words before a number on its line -> minimum and maximum. The number
         is checked against that range, not against the stored value.
     result
-        The kind of the numbers in the output that no word names, such as `accuracy` for
-        `model.score(x, y)`. The kind is derived from the source code, and is empty if the code does
-        not reveal it.
+        The kind assumed for numbers in the output if no word names their kind, such as `accuracy`
+        for `model.score(x, y)`. The kind is inferred from the cell's source, and is empty if the
+        source does not reveal it.
     clock
         Whether the cell's code reads the clock. If true, every value that could be a time is
         treated as one measured during the run. If false, the code cannot have timed anything, so
@@ -186,8 +186,7 @@ class Rules:
 class Difference:
     """One difference between a new output and the stored one.
 
-    `about` (`text`, `number`, `figure` or `probe`) determines how an author can allow the
-    difference.
+    `about` says what differs: `text`, `number`, `figure` or `probe`.
     """
 
     what: str
@@ -217,7 +216,7 @@ class Number:
 
     @property
     def used(self) -> float:
-        """The share of the tolerance that was used. The number fails if this share exceeds 1."""
+        """The change as a share of the allowed change. The number fails if this share exceeds 1."""
         if self.moved == 0:
             return 0.0
         return self.moved / self.allowed if self.allowed else math.inf
@@ -235,7 +234,7 @@ class Number:
 
 @dataclass
 class Comparison:
-    """A comparison's result: differences, compared numbers, and a PNG for each differing figure.
+    """The result of a comparison: differences, compared numbers, and PNGs of differing figures.
 
     `ranged` contains the keys of `Rules.between` that match a stored number.
     """
@@ -391,7 +390,7 @@ def tolerance(
     if kind not in rules.tolerances.get(phase, {}):
         absolute = floor(absolute, kind, phase, stored, scale)
     digits = max(decimals(stored), decimals(computed))
-    # The slack is needed because the floats 0.13 and 0.12 differ by slightly more than one unit.
+    # The slack is needed because the floats 0.13 and 0.12 differ by slightly more than 0.01.
     unit = 10.0**-digits * (1 + 1e-9) if has_unit(stored, computed, phase, scale, alone) else 0.0
     return unit + factor * (absolute + relative * size)
 
@@ -425,8 +424,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
 def magnitude(line: Line, token: Token, kind: str) -> float:
     """Return the largest magnitude among the numbers in the same array or row.
 
-    Rows matter only for percentages and unnamed numbers. A row consists of the numbers on the same
-    line that are printed with the same number of decimals.
+    Rows are used only if the number is a percentage or has no named kind. A row consists of the
+    numbers on the same line that are printed with the same number of decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
@@ -435,12 +434,12 @@ def magnitude(line: Line, token: Token, kind: str) -> float:
 def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool) -> bool:
     """Return whether rounding can change the last printed digit of a number.
 
-    After training, rounding can often change that digit. Before training, float32 rounding changes
-    a number by 1e-7 of its value, or of `scale`, the largest magnitude in its array or row. A
-    number with three or fewer digits is rarely close enough to a rounding boundary for that to
-    happen. A number outside arrays and rows (`alone`) must have at least six digits if it has an
-    exponent, as constants and p-values do, or if its number of decimals has changed, which
-    indicates a different format.
+    After training, rounding often changes the last printed digit. Before training, float32 rounding
+    changes a number by about 1e-7 times its value, or times `scale`, the largest magnitude in its
+    array or row. A number with three or fewer digits is rarely close enough to a rounding boundary
+    for this change to show. Outside arrays and rows (`alone`), the result is false for a number
+    with fewer than six digits in two cases. If the number has an exponent, it may be a constant or
+    a p-value. If the number of decimals has changed, the format has probably changed too.
     """
     texts = (stored, computed)
     exponent = "e" in "".join(texts).lower()
@@ -458,8 +457,8 @@ def has_unit(stored: str, computed: str, phase: Phase, scale: float, alone: bool
 def has_other_format(stored: Line, computed: Line) -> bool:
     """Return whether the format of a number has changed, for example from `1200` to `1,200`.
 
-    Trailing zeros count only outside arrays and tables, because an array or a table drops them from
-    all of its numbers at once.
+    Trailing zeros are part of the format only outside arrays and tables, because printing an array
+    or a table strips them from all of its numbers at once.
     """
     for one, other in zip(stored.compared, computed.compared, strict=True):
         old, new = one.text, other.text
@@ -478,7 +477,7 @@ def has_other_format(stored: Line, computed: Line) -> bool:
 
 
 def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
-    """Compare a number with a range. At either end of the range, the whole tolerance is used."""
+    """Compare a number with a range, either end of which uses the whole tolerance."""
     low, high = between
     here = value(computed)
     moved = abs(here - (low + high) / 2)
@@ -491,7 +490,7 @@ def within(computed: str, key: str, between: tuple[float, float], line: int) -> 
 
 
 def missing_lines(old: list[Line], new: list[Line]) -> list[Difference]:
-    """Describe the missing and added lines. For very long texts, only count the lines."""
+    """Describe the missing and added lines. If a text is very long, only report the line counts."""
     if max(len(old), len(new)) > MOST_LINES:  # aligning lines takes quadratic time
         return [Difference("the text differs", f"{len(old)} lines", f"{len(new)} lines")]
     matcher = difflib.SequenceMatcher(
@@ -545,7 +544,7 @@ class Passing:
     what
         `id`, `address`, `clock` or `duration`.
     progress
-        Whether the part is in a progress bar, or in the line that Keras prints for an epoch.
+        Whether the part is in a progress bar or in Keras's line for an epoch.
     """
 
     line: int

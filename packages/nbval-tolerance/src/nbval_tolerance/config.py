@@ -27,7 +27,7 @@ MIME_TYPE = re.compile(
     r"/[A-Za-z0-9][\w!#$&^.+-]*",
     re.ASCII,
 )
-# The image types that Python itself knows, excluding types registered on the host.
+# The image MIME types built into Python, without those registered on the host.
 IMAGES = {
     kind
     for types in mimetypes.MimeTypes(()).types_map
@@ -48,7 +48,7 @@ class Config:
     ----------
     notebooks
         Glob patterns for notebooks, relative to the file. `nbval-tolerance execute` runs these
-        notebooks by default, and looks up names among them.
+        notebooks by default, and resolves notebook names to them.
     training
         Calls, in addition to the built-in ones, that train a model in a way that depends on random
         numbers or amplifies rounding errors. Each entry is the name of a function or method, such
@@ -89,7 +89,7 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings in the nearest `pyproject.toml` that has our table, or the defaults.
+    """Return the settings in the nearest `pyproject.toml` with our table, or the default settings.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def load(file: Path) -> Config:
 
 
 def wrong_call(text: str) -> str:
-    """Return why a string cannot name a called function, or an empty string if it can."""
+    """Return what is wrong with a function's name, or an empty string if it is valid."""
     parts = text.split(".")
     if all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
         return ""
@@ -153,7 +153,7 @@ def wrong_call(text: str) -> str:
 
 
 def wrong_type(text: str) -> str:
-    """Return why a string is not a known MIME type, or an empty string if it is one."""
+    """Return what is wrong with a MIME type, or an empty string if it is known."""
     if not MIME_TYPE.fullmatch(text):
         return "is not a MIME type; write one in full, such as image/png"
     if text.startswith("image/") and text not in IMAGES and not re.match("image/(x-|vnd)", text):
@@ -162,7 +162,7 @@ def wrong_type(text: str) -> str:
 
 
 def wrong_variable(text: str) -> str:
-    """Return why a string cannot select an environment variable, or an empty string if it can."""
+    """Return what is wrong with an entry of `environment`, or an empty string if it is valid."""
     name, equals, _ = text.partition("=")
     if VARIABLE.fullmatch(name) and not (equals and "*" in name) and "\0" not in text:
         return ""
@@ -170,7 +170,7 @@ def wrong_variable(text: str) -> str:
 
 
 def wrong_pattern(text: str) -> str:
-    """Return why a pattern cannot match a notebook, or an empty string if it can."""
+    """Return what is wrong with a pattern for notebooks, or an empty string if it is valid."""
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
@@ -231,7 +231,7 @@ def items(value: object, where: str) -> list[tuple[str, object]]:
 
 
 def words(value: object, where: str) -> dict[str, tuple[str, ...]]:
-    """Return the words of each kind; raise `ConfigError` for unknown kinds and ambiguous words."""
+    """Return the words that name each kind; raise `ConfigError` if a kind or word is invalid."""
     found: dict[str, tuple[str, ...]] = {}
     names: dict[str, str] = {}  # word -> its kind
     for kind, listed in items(value, where):

@@ -1,4 +1,4 @@
-"""Read the tags and metadata with which authors control how cells and notebooks are compared.
+"""Read the tags and metadata that control how cells and notebooks are compared.
 
 Tags, in JupyterLab's property inspector:
 
@@ -118,16 +118,16 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     cell
         The cell.
     start
-        The rules that apply unless the cell or the notebook changes them.
+        The rules that apply unless the tags of the cell or the notebook change them.
     notebook
         The cell's notebook, whose tags are applied before the cell's tags.
 
     Raises
     ------
     ControlError
-        If a tag with our prefix is unknown or has an invalid value; if two tags contradict each
-        other; if a tag would have no effect; if a tag that weakens the check has no reason; or if
-        `probes` or `between` is malformed.
+        If a tag with the prefix `regression:` is unknown or has an invalid value; if two tags
+        contradict each other; if a tag would have no effect; if a tag that weakens the check has no
+        reason; or if `probes` or `between` is malformed.
     """
     found = start
     for node in filter(None, (notebook, cell)):
@@ -143,13 +143,14 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
 
 
 def check_effect(cell: NotebookNode, start: Rules, found: Rules) -> None:
-    """Raise `ControlError` if one of a cell's controls makes another pointless."""
+    """Raise `ControlError` if one of a cell's tags or metadata keys makes another pointless."""
     controls = {
         "exact": found.exact,
         "unseeded": not found.seeded,
         "wider": any(kind != "figure" for kind in found.wider),
         "between": bool(found.between),
-        "no-figure": start.figures and not found.figures,  # set by the tag, not by the project
+        # True only if a tag, not the project's settings, disables the comparison of figures.
+        "no-figure": start.figures and not found.figures,
         "wider-figure": "figure" in found.wider,
     }
     for one, other in IDLE:
@@ -219,7 +220,7 @@ def check_keys(node: NotebookNode) -> None:
 def apply(tags: list[str], about: Mapping, found: Rules) -> Rules:
     """Apply tags to rules and return the result; raise `ControlError` as in `rules`."""
     weaker: list[str] = []
-    seen: dict[str, str] = {}  # name of a tag without its value -> the tag
+    seen: dict[str, str] = {}  # maps a tag's name, without its value, to the tag
     for tag in tags:
         if not tag.strip().lower().startswith(PREFIX):
             continue
@@ -260,7 +261,7 @@ def tags_of(node: NotebookNode) -> list[str]:
     Raises
     ------
     ControlError
-        If the tags or our metadata are malformed.
+        If the tags or the metadata `regression` are malformed.
     """
     if not isinstance(node.metadata.get(KEY, {}), Mapping):
         raise ControlError(f'the metadata must be {{"{KEY}": {{"reason": "…"}}}}')
@@ -271,7 +272,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return our entry in a cell's or notebook's metadata, or {} if the entry is malformed."""
+    """Return the entry `regression` in a cell's or notebook's metadata, or {} if malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 
@@ -324,7 +325,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return a cell's tags and comments that match `of`, one of the patterns above."""
+    """Return the tags and comments in a cell that match the pattern `of`."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -38,7 +38,7 @@ from nbval_tolerance.texts.numbers import counted
 
 
 class OutputError(Exception):
-    """A notebook's outputs cannot be stored; the message says why and where."""
+    """A notebook's outputs cannot be stored; the message gives the reason and the cell."""
 
 
 def renew(path: Path, accept: bool, kernel: str = "") -> bool:
@@ -91,7 +91,7 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Copy the stored outputs and probe values to the new notebook; they all come from one run."""
+    """Copy the stored outputs and probe values, all from one run, to the new notebook."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
         alt.put(new)  # store the author's new alt texts, even for pictures that are not compared
@@ -105,12 +105,13 @@ def keep(stored: NotebookNode, computed: NotebookNode) -> None:
 def show_changes(stored: NotebookNode, computed: NotebookNode, config: Config) -> list[str]:
     """Return, for each changed cell, a description of the changes that a reader would see.
 
-    Stored and new figures are drawn side by side in a file. If a cell's source was edited after its
-    output was stored, even changes within the tolerance are reported, because the edit was
-    intentional.
+    The stored and new versions of a figure are drawn side by side in a file. If a cell's source was
+    edited after its output was stored, even changes within the tolerance are reported, because the
+    edit was intentional.
     """
     changes = []
-    stamped = any("source" in notes(cell) for cell in code(stored))  # else edits cannot be detected
+    # Edits can be detected only if the notebook contains hashes of its sources.
+    stamped = any("source" in notes(cell) for cell in code(stored))
     cells = zip(code(stored), code(computed), rules_of(stored, config), strict=True)
     for number, (old, new, found_rules) in enumerate(cells):
         edited = stamped and notes(old).get("source") != source_hash(old)
@@ -156,15 +157,16 @@ def execute(
     Parameters
     ----------
     notebook
-        The notebook, which is changed in place. The code cells get outputs, execution counts from 1
-        to n, hashes of their sources and the values of their probes. Nothing records who ran the
-        notebook or when. The metadata of the notebook's kernel is kept.
+        The notebook, which is changed in place. After the run, the code cells contain outputs,
+        execution counts from 1 to n, hashes of their sources, and the values of their probes.
+        Nothing records who ran the notebook or when. The metadata about the notebook's kernel is
+        not changed.
     folder
         The kernel's working directory.
     config
         The project's settings for its notebooks.
     kernel
-        The name of the kernel to use instead of the one that the notebook names.
+        The name of the kernel to use instead of the kernel in the notebook's metadata.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def execute(
     """
     refuse_wrong_controls(notebook)
     runner = Runner(notebook, folder, kernel_name=kernel, environment=config.environment)
-    left: dict[int, list] = {}  # each cell's outputs when the cell finished
+    left: dict[int, list] = {}  # each cell's outputs right after it ran
     seconds = iter([found.seconds for found in rules_of(notebook, config)])
     try:
         for index, cell in enumerate(notebook.cells):
@@ -232,7 +234,7 @@ def run(runner: Runner, index: int, seconds: float | None) -> None:
 
 
 def tidy(cell: NotebookNode) -> None:
-    """Join chunks of output, and drop anything that is not visible after the kernel has stopped.
+    """Join chunks of output, and drop anything that a stored notebook cannot display.
 
     Only the last frame of a progress bar is kept. The view of a live widget is dropped if the
     output has another representation.

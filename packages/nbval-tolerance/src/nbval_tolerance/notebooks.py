@@ -40,9 +40,9 @@ def find_notebooks(names: list[str], config: Config) -> list[Path]:
     ----------
     names
         Paths of notebooks or folders. Notebooks that match `config.notebooks` can also be selected
-        by their name or its start, with or without the folder, such as `05`, `05_loss` or
-        `solutions/05`. Whole words take precedence, so `05` selects `05b` only if no name starts
-        with the word `05`.
+        by the full name or the start of the name, with or without the folder, such as `05`,
+        `05_loss` or `solutions/05`. Matches of whole words take precedence, so `05` selects `05b`
+        only if no name starts with the word `05`.
 
     Raises
     ------
@@ -156,8 +156,8 @@ def parse(text: bytes) -> NotebookNode:
 def check(notebook: Mapping) -> None:
     """Raise `NotebookError` if a notebook's JSON lacks a part that this package needs.
 
-    nbformat's own schema is stricter: it rejects, for example, notebooks with unknown keys or with
-    a kernel without a display name, although such notebooks run.
+    nbformat's own schema is too strict. For example, it rejects notebooks that have unknown keys or
+    whose kernel has no display name, although such notebooks can be run.
     """
     check_node(notebook, NOTEBOOK, "the notebook")
     check_node(notebook["metadata"].get("kernelspec", {}), {}, "the notebook's 'kernelspec'")

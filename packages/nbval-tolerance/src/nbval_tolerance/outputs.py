@@ -29,7 +29,7 @@ from nbval_tolerance.pictures.svg import compare_svg, decoded
 
 SVG = "image/svg+xml"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", SVG)
-# Pictures inside HTML and Markdown, as data URLs or as SVG elements.
+# Matches pictures inside HTML and Markdown: data URLs and SVG elements.
 EMBEDDED = re.compile(
     r"data:(?P<kind>image/(?:png|jpeg|gif|webp|svg\+xml));base64,(?P<data>[A-Za-z0-9+/=\s]+)"
     r"|(?P<svg><svg\b.*?</svg\s*>)",
@@ -90,10 +90,10 @@ def compare_outputs(
     """Compare two lists of notebook outputs, in order.
 
     Streams, results, displays and errors must appear in the same order and with the same MIME
-    types. MIME types in `rules.skip`, and the view of a live widget that has another
-    representation, are ignored. The order of stdout and stderr is also ignored, because it is
-    random. Texts, HTML (as a reader sees it), JSON and pictures are compared by content. Content of
-    any other type must be present but is not compared.
+    types. MIME types in `rules.skip` are ignored, and so is a live widget's view if the output has
+    another representation. The order of stdout and stderr relative to each other is also ignored,
+    because it is random. Texts, HTML (as a reader sees it), JSON and pictures are compared by
+    content. Content of any other type must be present but is not compared.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def compared(outputs: list[NotebookNode], skip: Collection[str]) -> list[Noteboo
     """Return outputs without the parts that are not compared.
 
     The omitted parts are the MIME types in `skip`, the plain-text representation of a picture, and
-    the view of a live widget that has another representation.
+    a live widget's view if the output has another representation.
     """
     left = []
     for output in outputs:
@@ -156,7 +156,7 @@ def without_view(data: Mapping) -> dict:
 
     The view refers to a model in the kernel that created it, so it is useless in a stored notebook.
     JupyterLab would show an error instead of falling back to another representation. Plain text
-    that only names an object, such as `<Widget at 0x7f…>`, does not count as a representation.
+    that only names an object, such as `<Widget at 0x7f…>`, is not regarded as a representation.
     """
     still = {kind: content for kind, content in data.items() if kind != VIEW}
     named = set(still) <= {"text/plain"} and OBJECT.fullmatch(still.get("text/plain", "<>"))
@@ -166,14 +166,14 @@ def without_view(data: Mapping) -> dict:
 def compare_data(
     kind: str, stored: NotebookNode, computed: NotebookNode, rules: Rules
 ) -> Comparison:
-    """Compare the data that two displays have for a MIME type other than `text/plain`."""
+    """Compare the data of two outputs for a MIME type other than `text/plain`."""
     if kind in PICTURES:
         return compare_pictures(kind, stored[kind], computed[kind], rules)
     if kind not in ("text/html", "text/markdown"):
         return compare_text(rich_text(kind, stored[kind]), rich_text(kind, computed[kind]), rules)
     result = compare_embedded(stored[kind], computed[kind], rules)
     if kind == "text/html" and all(plain_has_numbers(data) for data in (stored, computed)):
-        rules = replace(rules, seeded=False)  # the plain text labels the numbers more clearly
+        rules = replace(rules, seeded=False)  # the numbers are compared in the plain text
     texts = (rich_text(kind, without_pictures(data[kind])) for data in (stored, computed))
     result += compare_text(*texts, rules)
     return result
@@ -199,7 +199,7 @@ def compare_embedded(stored: str, computed: str, rules: Rules) -> Comparison:
 
 
 def plain_has_numbers(data: NotebookNode) -> bool:
-    """Return whether a display's plain text contains all numbers in its HTML, as for a table."""
+    """Return whether an output's plain text contains all numbers in its HTML, as tables do."""
     plain, html = (
         Counter(match["number"] for match in numbers_of(rendered(text)))
         for text in (
@@ -211,7 +211,7 @@ def plain_has_numbers(data: NotebookNode) -> bool:
 
 
 def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Comparison:
-    """Compare two pictures, base64 or SVG. If base64 pictures differ, draw a report."""
+    """Compare two pictures, in base64 or SVG. If base64 pictures differ, draw the difference."""
     if not rules.figures:
         return Comparison()
     how = {
@@ -236,7 +236,7 @@ def compare_pictures(kind: str, stored: str, computed: str, rules: Rules) -> Com
 
 
 def head_room(used: float) -> Number:
-    """Return a `Number` for the share of its tolerance that a figure used."""
+    """Return a `Number` that records how much of its tolerance a figure used."""
     return Number(0, "figure", "the figure", "another", used, 1.0)
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 PARTS = ("plugin", "report", "changed")
-# Maps each option that cannot be combined with `--nbval-tolerance` to the reason.
+# The options that cannot be combined with `--nbval-tolerance`, and the reasons.
 REPLACED = {
     "nbdime": "nbdime shows every difference, even those that a tolerance allows",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options, which can also be set in pytest's configuration file."""
+    """Add this package's options, which can also be set in pytest's configuration file."""
     group = parser.getgroup("nbval-tolerance", "Jupyter Notebook validation with tolerances")
 
     def add(name: str, about: str, kind: str = "bool", **how: object) -> None:
@@ -76,7 +76,7 @@ def setting(config: pytest.Config, name: str) -> object:
 
 
 def path_setting(config: pytest.Config, name: str) -> Path | None:
-    """Return a path; one in the configuration file is relative to that file."""
+    """Return an option's path. In the configuration file, paths are relative to that file."""
     given = getattr(config.known_args_namespace, f"nbval_tolerance_{name}", None)
     path = os.path.expandvars(str(given or setting(config, name)))
     folder = config.invocation_params.dir if given or not config.inipath else config.inipath.parent

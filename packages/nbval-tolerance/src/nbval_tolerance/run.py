@@ -65,7 +65,8 @@ INHERITED = (
 )
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
-# Hide the log of nbclient and the kernel manager: every logged problem also raises an exception.
+# Hide the log of nbclient and the kernel manager: every problem that they log also raises an
+# exception.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.CRITICAL)
 
@@ -74,8 +75,8 @@ def chance_state(variables):
     """Return a string that changes when a random number is drawn or a variable is created.
 
     The kernel executes only the source of this function (see `STATE`), so the function must be
-    self-contained. The function reads the libraries' global random generators and the generators in
-    variables.
+    self-contained. The result depends on the states of the libraries' global random generators and
+    of generators in variables.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def chance_state(variables):
         getters.append((torch.Generator, lambda each: each.get_state().tolist()))
     for name, value in sorted(variables.items()):
         for kind, state_of in getters:
-            # Avoid `isinstance`, which might run the object's own code.
+            # Do not use `isinstance`, because it might run code that the object defines.
             if issubclass(type(value), kind):
                 try:
                     states.append((name, state_of(value)))
@@ -143,10 +144,10 @@ class Runner:
     folder
         The kernel's working directory.
     kernel_name
-        The kernel to use instead of the one that the notebook names.
+        The kernel to use instead of the kernel in the notebook's metadata.
     cell_timeout, startup_timeout, output_timeout
-        Time limits in seconds: for a cell, for the kernel's start, and for the last output to
-        arrive after a cell has finished.
+        Time limits in seconds: for running a cell, for starting the kernel, and for receiving the
+        last output after a cell has finished.
     threads
         How many threads the kernel's libraries may use; if None, the libraries choose.
     environment
@@ -198,12 +199,12 @@ class Runner:
         """
         if self.process is not None:
             return
-        # Otherwise, IPython would read the user's settings and write its history to the same
-        # folder.
+        # Use a temporary folder, because IPython would otherwise read the user's settings and write
+        # to the user's history.
         own = self.stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         environment = {"IPYTHONDIR": own, "MPLCONFIGDIR": matplotlib_folder(own)}
-        # Output that bypasses Jupyter, such as TensorFlow's log, would otherwise mix with our
-        # output.
+        # Discard output that bypasses Jupyter, such as TensorFlow's log, because it would mix with
+        # this program's own output.
         setup = self.client.setup_kernel(
             stderr=subprocess.DEVNULL, env=environment | self.environment
         )
@@ -225,7 +226,7 @@ class Runner:
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
         """Run a cell and return it with its outputs, one of which may be an error.
 
-        Figures get the alternative texts in the cell's metadata.
+        The alternative texts in the cell's metadata are copied to its figures.
 
         Parameters
         ----------
@@ -237,7 +238,7 @@ class Runner:
         Raises
         ------
         TimeoutError
-            If the cell does not finish in time, or its outputs do not arrive.
+            If the cell does not finish in time, or its outputs do not arrive in time.
         KernelDiedError
             If the kernel's process terminates.
         """
@@ -257,8 +258,8 @@ class Runner:
                 f"still running after {self.seconds:g} s, and was interrupted"
             ) from None
         except KeyboardInterrupt:
-            # Otherwise, nbclient's tasks would continue while the kernel stops, and asyncio would
-            # print their exceptions because no code retrieves them.
+            # Cancel nbclient's tasks, which would otherwise continue while the kernel stops, and
+            # retrieve their exceptions, which asyncio would otherwise print.
             for task in asyncio.all_tasks(ensure_event_loop()):
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 task.cancel()
@@ -323,7 +324,7 @@ class Runner:
         return values
 
     def _ask(self, name: str, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to a probe's expression, and any text that it printed."""
+        """Return the kernel's reply to a probe's expression, and any text printed meanwhile."""
         try:
             return self._reply(expression)
         except CellTimeoutError:
@@ -337,12 +338,12 @@ class Runner:
 
     @run_sync
     async def _reply(self, expression: str) -> tuple[dict, str]:
-        """Return the kernel's reply to an expression, and any text that it printed."""
+        """Return the kernel's reply to an expression, and any text printed meanwhile."""
         kernel = self.client.kc
         request = kernel.execute(
             "", silent=True, store_history=False, user_expressions={"": expression}
         )
-        # nbclient supports time limits only for cells, so pass the expression as a cell.
+        # nbclient supports time limits only for cells, so wrap the expression in a cell.
         reply = await self.client.async_wait_for_reply(request, NotebookNode(source=expression))
         printed, idle = "", False
         while not idle:
@@ -362,7 +363,7 @@ class Runner:
             return f"The kernel's process ended (exit code {code})."
         what = f"The kernel's process was ended by {signal.Signals(-code).name}."
         if code == -signal.SIGKILL:
-            what += " Unless someone killed it, the host ran out of memory."
+            what += " Unless someone killed the process, the host ran out of memory."
         return what
 
     # nbval's coverage measurement needs the following members.
@@ -395,7 +396,8 @@ def kernel_environment(
     more
         Names or `NAME=value`, in addition to `INHERITED`. In a name, `*` matches any characters.
     threads
-        How many threads the usual libraries may use, unless a variable already sets this number.
+        How many threads numerical libraries may use, unless a variable in `THREADS` already sets
+        this number.
     """
     names = [*INHERITED, *(name for name in more if "=" not in name)]
     kernel = {k: v for k, v in ours.items() if any(fnmatchcase(k, name) for name in names)}
@@ -408,10 +410,10 @@ def kernel_environment(
 
 
 def matplotlib_folder(otherwise: str) -> str:
-    """Return a folder for Matplotlib's font cache that contains no user settings.
+    """Return a folder that contains Matplotlib's font cache but no user settings.
 
-    Building the font cache takes seconds, so the folder is kept. If the folder is not writable,
-    return `otherwise`, because Matplotlib would print a warning.
+    Building the font cache takes seconds, so later runs reuse the folder. If the folder is not
+    writable, return `otherwise`, because Matplotlib would print a warning.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "nbval-tolerance" / "matplotlib"

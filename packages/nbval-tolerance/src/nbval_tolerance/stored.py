@@ -1,6 +1,6 @@
-"""Check that a notebook's stored outputs are a valid reference. Pure functions that need no kernel.
+"""Check that a notebook's stored outputs are a valid reference. Pure functions.
 
-The check takes milliseconds.
+The check needs no kernel and takes milliseconds.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def problems(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
     """Return the problems with a notebook's stored state, which must meet these conditions.
 
     - Every code cell that is not empty was executed once and in order, as [1], [2], … [n].
-    - Each output belongs to the source above it (see `stamp`). This condition is not checked if no
+    - Each output was produced by the current source of its cell (see `stamp`). This condition is
+    not checked if no
       cell has a hash.
-    - A cell stores an error if and only if a tag says that it raises one.
+    - A cell stores an error if and only if a tag says that the cell raises an exception.
     - Tags and metadata are valid (see `controls`) and fit the outputs: each probe has a value, each
       range matches a number, each figure has its alternative text, and a tag that widens a
       tolerance applies to something that the cell shows.
-    - In a project that sets `strict`, a cell stores nothing on stderr, and nothing that differs
-      from run to run, such as a time, an address, or the frames of a progress bar, unless a tag
-      allows it.
+    - In a project that sets `strict`, a cell stores no stderr and no text that differs from run to
+      run, such as a time, an address, or the frames of a progress bar, unless a tag allows it.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def run_problems(cell: NotebookNode, before: int, stamped: bool) -> Iterator[str
 
 
 def edited(cell: NotebookNode) -> str:
-    """Describe what was edited in a cell after its output was stored, as far as the hash shows."""
+    """Describe what, according to the hash, was edited in a cell after its output was stored."""
     about = notes(cell)
     noted, probes, values = (about.get(key, {}) for key in ("source", "probes", "values"))
     # Malformed metadata is reported elsewhere.
@@ -175,7 +175,7 @@ def edited(cell: NotebookNode) -> str:
 
 
 def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
-    """Yield the contradictions between a cell's metadata and its outputs."""
+    """Yield a complaint for each contradiction between a cell's metadata and its outputs."""
     values = notes(cell).get("values", {})
     texts = [readable(output) for output in cell.outputs]
     matched, outside, kinds = set(), [], set()
@@ -188,7 +188,7 @@ def control_problems(cell: NotebookNode, found: Rules) -> Iterator[str]:
     for key in sorted(set(found.between) - matched):
         yield f"between: no number is {key!r}; give a kind, a probe's name, or the words before it"
     if "spread" in kinds:
-        kinds.add("float")  # a spread uses the tolerance of `float`
+        kinds.add("float")  # spreads use the tolerance for `float`
     if has_picture(cell):
         kinds.add("figure")
     yield from idle_problems(cell, kinds)
@@ -206,9 +206,9 @@ def has_picture(cell: NotebookNode) -> bool:
 
 
 def idle_problems(cell: NotebookNode, kinds: set[str]) -> Iterator[str]:
-    """Yield a complaint for each tag that applies to something that the cell does not show."""
+    """Yield a complaint for each tag about something that the cell's output does not contain."""
     if marks(cell, DROPPED):
-        return  # an output that is not compared may be anything
+        return  # an ignored output may contain anything
     own = rules(cell, Rules())
     for kind in sorted(set(own.wider) - kinds):
         yield f"the tag '{PREFIX}wider-{kind}' does nothing: the cell shows no {kind}"
@@ -235,7 +235,7 @@ def reason_problems(dropped: list[str], cell: NotebookNode) -> Iterator[str]:
 
 
 def error_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield the contradictions between a stored error and the cell's tags."""
+    """Yield a complaint for each contradiction between a stored error and the cell's tags."""
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and not marks(cell, RAISES):
         yield f"stores an error, {errors[0].ename}; fix it, or tag the cell 'raises-exception'"
@@ -246,9 +246,10 @@ def error_problems(cell: NotebookNode) -> Iterator[str]:
 def passing_problems(
     cell: NotebookNode, found: Rules, notebook: NotebookNode | None
 ) -> Iterator[str]:
-    """Yield complaints about what strict projects forbid: stderr, and text that varies by run.
+    """Yield complaints about stderr and text that varies by run, which strict projects forbid.
 
-    A progress bar's line may contain its duration. The tags of `notebook` apply to all its cells.
+    The line of a progress bar may contain a duration. The tags of `notebook` apply to all its
+    cells.
     """
     tags = {*map(str, cell.metadata.get("tags", [])), *(tags_of(notebook) if notebook else [])}
     red = "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
@@ -259,7 +260,7 @@ def passing_problems(
             f"{STDERR!r} with a reason"
         )
     if marks(cell, DROPPED) or found.exact:
-        return  # either nothing or everything is compared
+        return  # the output is ignored or compared exactly
     texts = [readable(output) for output in cell.outputs if output.get("name") != "stderr"]
     texts += [alt_text(output, kind) for output in cell.outputs for kind in output.get("data", {})]
     if any(map(has_frames, texts)):
@@ -287,7 +288,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
 def readable(output: NotebookNode) -> str:
     """Return the text that readers see in an output, from all of its representations.
 
-    If a display has other representations, plain text that only names an object, such as
+    If an output has other representations, plain text that only names an object, such as
     `<Styler at 0x7f…>`, is not shown. Any other plain text next to a picture is intended for
     readers who cannot see the picture.
     """
@@ -303,13 +304,14 @@ def readable(output: NotebookNode) -> str:
 
 
 def unprinted_figures(notebook: NotebookNode) -> list[str]:
-    """Return a message for each figure whose data no cell prints as numbers.
+    """Return a message for each figure whose data are not printed as numbers by any cell.
 
-    Such data are checked poorly, because pictures are compared only coarsely. The source is only
-    analysed, never run. Of the earlier cells' variables that a figure's cell uses, the figure is
-    assumed to show those that were assigned last. At least one of these variables, or of the
-    variables from which they were computed, must occur in a cell whose stored text contains a
-    number. This function cannot determine whether the printed numbers are the plotted data.
+    Such data are checked only coarsely, because pictures are compared less precisely than numbers.
+    The function only analyses the source and never runs it. If the figure's cell uses variables
+    from several earlier cells, the figure is assumed to show those from the nearest of these cells.
+    The message is omitted if one of these variables, or a variable from which they were computed,
+    occurs in a cell whose stored text contains a number. The function cannot check that the printed
+    numbers are the plotted data.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}

@@ -18,18 +18,18 @@ GRAIN = 6
 # Axes are detected by straight lines that differ in colour from the figure's background: spines,
 # grid lines, or all rows and columns of axes with a coloured background. The limits below are in
 # pixels.
-SPINE = 40  # The minimum length of such a line; no stroke of a letter is that long.
+SPINE = 40  # The minimum length of a straight line; the strokes of letters are shorter.
 GRID = 4  # The maximum width of a background-coloured grid line that crosses a spine or an area.
-TICK = 8  # How far two lines may stop short of or extend past their corner: one tick.
+TICK = 8  # How far a line may end before or after its corner: the length of a tick.
 LABELS = 16  # The maximum distance between the axes and the nearest labels.
-FULL = 0.8  # The minimum share of coloured pixels in a line of a coloured area with a grid.
+FULL = 0.8  # The minimum share of coloured pixels in a row or column of a coloured area.
 ROUND = 0.9  # A round shape covers less than this share of its bounding box. A circle covers 0.8.
-CELLS = 50_000  # If more cells of 2 by 2 pixels are marked, a search would take too long.
+CELLS = 50_000  # With more marked cells of 2 by 2 pixels, finding round axes would take too long.
 LINES, RECTANGLES = 500, 100  # Only the longest lines and largest rectangles are used.
 
 
 def background(picture: Image.Image) -> tuple[int, ...]:
-    """Return the most frequent colour in a picture's border, which is one block wide."""
+    """Return the most frequent colour in the outermost blocks of a picture."""
     width, height = picture.size
     wide, high = min(BLOCK, width), min(BLOCK, height)
     edges = [(0, 0, width, high), (0, height - high, width, height)]
@@ -42,19 +42,19 @@ def background(picture: Image.Image) -> tuple[int, ...]:
 
 
 def axes(picture: Image.Image, trained: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Find axes: rectangles of long lines with ticks or labels on the left and above or below.
+    """Find axes: rectangles with ticks or labels on the left and either above or below.
 
-    A legend, a colour bar, a table and a frame around the figure have no ticks or labels on these
-    sides. Two kinds of panels count as axes even without ticks and labels: those that share their
-    rows or columns with labelled axes, and those that form a row or column with other panels of the
-    same size. If a figure drawn after training has none of these, the search includes polar and
-    three-dimensional axes. Axes without spines, a grid or a coloured background are not found.
+    Legends, colour bars, tables and frames around a figure are not found, because they lack ticks
+    or labels on these sides. Two kinds of panels are treated as axes even without ticks and labels:
+    panels aligned with labelled axes, and panels that form a row or column with others of the same
+    size. If a figure drawn after training has no such axes, polar and three-dimensional axes are
+    searched for. Axes that have no spines, grid or coloured background are not found.
 
     Returns
     -------
     inside, beside : numpy.ndarray
-        Boolean arrays of blocks, (rows, columns). `inside` marks blocks inside axes; `beside` marks
-        blocks outside all rectangles, if there are axes.
+        Boolean arrays of blocks, (rows, columns). `inside` marks blocks inside axes. `beside` marks
+        blocks outside all rectangles, or no blocks if no rectangular axes are found.
     """
     pixels = np.asarray(picture)
     mask = np.zeros(pixels.shape[:2], dtype=bool)
@@ -122,8 +122,8 @@ def is_panel(one: np.ndarray, labelled: np.ndarray, found: np.ndarray) -> bool:
 def rectangles(mask: np.ndarray) -> np.ndarray:
     """Return the rectangles that are formed by long straight lines, either spines or grid lines.
 
-    Spines, or the sides of an area, meet at the lower left corner. Grid lines cross, and each one
-    has a parallel line with the same end points.
+    Spines, or the sides of a coloured area, meet at a rectangle's lower left corner. Grid lines
+    cross, and each one has a parallel line with the same end points.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return the number of rows in a strip up to and including its last nearly full row."""
+    """Return the number of rows in a strip up to its last nearly full row, including that row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 
@@ -179,7 +179,7 @@ def is_whole(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> 
 
 
 def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> bool:
-    """Return whether a rectangle has ticks or labels on its left and either below or above."""
+    """Return whether a rectangle has ticks or labels on the left and either above or below."""
 
     def several(band: np.ndarray) -> bool:
         return np.count_nonzero(np.diff(np.r_[False, band].astype(np.int8)) == 1) > 1

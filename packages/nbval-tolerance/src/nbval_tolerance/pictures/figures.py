@@ -1,15 +1,16 @@
 """Decide whether a new picture matches the stored one. Pure functions.
 
-Pictures are compared in blocks of 8 by 8 pixels. A pixel matches if its colour is within the range
-of the colours at the same place, or one pixel away, in the other picture. An edge may therefore be
+Pictures are compared in blocks of 8 by 8 pixels. A pixel matches if its colour lies in the range of
+colours that the other picture has within one pixel of the same place. An edge may therefore be
 smoothed differently or snap to the next pixel, but nothing may appear, disappear or change colour.
 All blocks must match.
 
 This comparison is too strict once a network has been trained, or if another version of Matplotlib
 drew the text. In these cases, a block also matches if the other picture has a similar block nearby,
-and a small patch may still differ. Inside the axes of a figure drawn after training, the patch may
-be as large as a point that moved. Titles, labels and ticks must match. With another version of
-Matplotlib, the patch may be as large as the change caused by a box that grows with its text.
+and a small patch may still differ. If a figure is drawn after training, a patch inside its axes may
+be as large as the change caused by a data point that moves. Titles, labels and ticks must match.
+With another version of Matplotlib, a patch may be as large as the change caused by a text box that
+grows.
 
 Transparent pictures are compared on white and on black, because notebooks are read in light and
 dark themes.
@@ -18,7 +19,7 @@ Some differences cannot be detected. In any figure, a small square marker looks 
 the same size. In a figure drawn after training, the comparison also misses movements of up to 8
 pixels, a changed line style or small marker, a point that moved far away, and a changed short word
 inside the axes, such as in a legend. Between two versions of Matplotlib, the comparison also misses
-a changed word, thin line or small part. Print the numbers behind a figure, so that they are
+a changed word, thin line or small detail. Print the numbers that a figure shows, so that they are
 compared as text.
 """
 
@@ -36,12 +37,12 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
-# The average number of levels, beyond `GRAIN`, by which a block's pixels may be outside the range
-# of their neighbours' colours. The limit applies to black on white, and is lower for less contrast.
-# With four combinations of instruction set and thread count, the figures in lessons 02 to 07
-# reached 1.4, except for figure 06-17, whose points move. The limit is also lower outside the axes
-# of a figure drawn before training, because that area contains only text: a 6 that becomes an 8
-# reaches 3 at 100 dpi.
+# How many levels beyond `GRAIN`, on average, the pixels of a block may be outside the range of
+# nearby colours in the other picture. The limit applies to black on white, and is lower for less
+# contrast. With four combinations of instruction set and thread count, the figures in lessons 02 to
+# 07 differed by at most 1.4 levels, except for figure 06-17, whose points move. Before training,
+# the limit is also lower outside the axes, where figures contain only text: an 8 instead of a 6
+# differs by only 3 levels at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # the minimum contrast to assume, in levels
 
@@ -51,22 +52,23 @@ FAINT = 32  # the minimum contrast to assume, in levels
 REACH = 8
 
 # If a larger share of the blocks differs, the pictures are treated as unrelated, and the slow
-# search is skipped. Between Matplotlib 3.10 and 3.11, up to 0.39 of the blocks differed, in a grid
-# of photographs that was shifted by half a pixel.
+# search is skipped. Between Matplotlib 3.10 and 3.11, the largest share was 0.39, in a grid of
+# photographs that was shifted by half a pixel.
 SEARCHED = 1 / 2
 
 # The average number of levels by which a block and its surroundings may differ from the most
-# similar place nearby. With the same version of Matplotlib, a moved curve like the one in lesson 06
-# reached 5.9, and a changed word reached 9 or more. Outside the axes, in areas that contain only
-# text, the limit is lower for faint text. With two versions of Matplotlib, whose FreeType versions
-# draw strokes differently, all but one of the lessons' figures stayed within 16.6.
+# similar nearby area. With the same version of Matplotlib, a moved curve like the one in lesson 06
+# differed by 5.9 levels, and a changed word by 9 or more. Outside the axes, in areas that contain
+# only text, the limit is lower for faint text. Between two versions of Matplotlib, whose FreeType
+# versions draw strokes differently, all but one of the lessons' figures differed by at most 16.6
+# levels.
 FOUND = {"same": 6, "other": 20}
-CONTEXT = 16  # A block with surroundings holds two letters, which are more distinctive than one.
+CONTEXT = 16  # A block and its surroundings contain two letters, which are easier to find.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
-# How many adjacent blocks may differ. Inside the axes of a figure drawn after training, a point of
-# figure 06-17 that moved past the mean line changed 12 blocks, and a changed curve, bar or image
-# changed 24 or more. With another version of Matplotlib, patches may be anywhere in the figure: the
+# How many adjacent blocks may differ. After training, inside the axes, a point of figure 06-17 that
+# moved past the mean line changed 12 blocks, whereas changes of a curve, bar or image affected at
+# least 24. With another version of Matplotlib, patches may be anywhere in the figure: the text
 # boxes of figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
@@ -111,13 +113,13 @@ def compare_figures(
     trained
         Whether the figure's data come from a trained network and thus vary between machines.
     wider
-        The factor that multiplies how much a block inside the axes may differ from its nearby
-        match. If no axes are found, the factor applies everywhere.
+        The factor that multiplies the allowed difference between a block inside the axes and its
+        nearby match. If no axes are found, the factor applies everywhere.
 
     Returns
     -------
     FigureComparison
-        This function never raises an exception. A picture that cannot be read counts as a
+        This function never raises an exception. A picture that cannot be read is reported as a
         difference.
     """
     if stored == computed:
@@ -162,7 +164,7 @@ def judge(excess: np.ndarray, allowed: np.ndarray, patch: int) -> FigureComparis
 
 
 def place(row: float, column: float, shape: tuple[int, ...]) -> str:
-    """Describe where a block is: a part of the picture, such as the upper left, and coordinates."""
+    """Describe the location of a block, such as `in the upper left (x 4, y 4)`."""
     vertical = ("upper", "middle", "lower")[int(3 * row / shape[0])]
     horizontal = ("left", "centre", "right")[int(3 * column / shape[1])]
     x, y = (int(BLOCK * (at + 0.5)) for at in (column, row))
@@ -172,8 +174,8 @@ def place(row: float, column: float, shape: tuple[int, ...]) -> str:
 def read(data: bytes) -> Image.Image:
     """Decode a picture file to RGBA, with the frames of an animation stacked vertically.
 
-    A figure at 200 dpi, which Jupyter calls retina, is scaled down to its display size, because the
-    limits above are in pixels at 100 dpi.
+    A figure at 200 dpi, which Jupyter calls retina, is scaled down to its display size, because
+    this module's limits are in pixels at 100 dpi.
 
     Raises
     ------
@@ -224,7 +226,7 @@ def is_opaque(picture: Image.Image) -> bool:
 def same_canvas(
     old: Image.Image, new: Image.Image, ground: str = "white"
 ) -> tuple[Image.Image, Image.Image]:
-    """Return both pictures without transparency, padded to the same whole number of blocks."""
+    """Return both pictures without transparency, padded to the same size in whole blocks."""
     size = [-(-max(pair) // BLOCK) * BLOCK for pair in zip(old.size, new.size, strict=True)]
     canvases, beyond = [], None
     for picture in (old, new):
@@ -243,7 +245,7 @@ Pair = tuple[Image.Image, Image.Image]
 def differences(
     old: Image.Image, new: Image.Image, *, trained: bool, wider: float
 ) -> list[tuple[np.ndarray, np.ndarray, Pair]]:
-    """Return how much each block differs, for each background on which pictures are compared.
+    """Return how much each block differs on a white and, if necessary, on a black background.
 
     Returns
     -------
@@ -308,7 +310,7 @@ def excess_of(
 
 
 def in_place(old: Image.Image, new: Image.Image, blocks: np.ndarray) -> np.ndarray:
-    """Return how much blocks differ without moving, in levels scaled to black-on-white contrast.
+    """Return how much blocks at the same place differ, in levels scaled to full contrast.
 
     `blocks` is an (n, 2) array of rows and columns.
     """
@@ -334,7 +336,7 @@ def contrast(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def outside_neighbours(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of `one` is outside the range of colours nearby in `other`.
+    """Return how far each pixel of `one` is outside the range of nearby colours in `other`.
 
     The arguments are (n, 10, 10, 3) arrays of blocks with a border of one pixel. The result is an
     (n, 8, 8) array of values from 0 to 255.
@@ -354,7 +356,7 @@ def around(pixels: np.ndarray, choose: np.ufunc) -> np.ndarray:
 def best_match(
     one: Image.Image, other: Image.Image, blocks: np.ndarray, good: np.ndarray
 ) -> np.ndarray:
-    """Return how much blocks of `one` differ from the most similar place nearby in `other`.
+    """Return how much blocks of `one` differ from the most similar nearby area of `other`.
 
     Parameters
     ----------
@@ -393,12 +395,12 @@ def best_match(
 def side_by_side(
     stored: bytes, computed: bytes, *, trained: bool = False, wider: float = 1.0
 ) -> bytes:
-    """Draw the stored picture, the computed one and their difference side by side, as a PNG.
+    """Return a PNG of the stored picture, the new picture and their difference, side by side.
 
-    The third panel shows the computed picture in pale colours, anything new or missing in dark
-    colours, and a frame around each group of blocks that differ. If a picture cannot be read, its
-    panel shows a message. Transparent pictures are shown on white or black, whichever shows the
-    larger difference.
+    The third panel shows the new picture in pale colours, with a frame around each group of blocks
+    that differ. Anything added or missing is dark. If a picture cannot be read, its panel shows a
+    message. Transparent pictures are shown on white or black, whichever shows the larger
+    difference.
     """
     pictures = []
     for data in (stored, computed):
@@ -431,7 +433,7 @@ def font(size: int) -> ImageFont.ImageFont:
 
 
 def difference_panel(old: Image.Image, new: Image.Image, excess: np.ndarray) -> Image.Image:
-    """Return the computed picture in pale colours, with the differences dark and framed."""
+    """Return the new picture in pale colours, with dark and framed differences."""
     one, other = (np.asarray(picture, dtype=np.int16) for picture in (old, new))
     changed = abs(one - other).max(axis=2)
     light = other.mean(axis=2)

@@ -1,13 +1,13 @@
 """Decide whether a new SVG matches the stored one. Pure functions.
 
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
-coordinates. An `id` matters only where something refers to it, because Matplotlib generates ids at
-random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
-errors and, once a network has been trained, by as many pixels as a curve may move in a PNG figure.
-Lines are not compared point by point, because Matplotlib omits points on straight parts of a line.
-Two lines match if no point of either is farther than this limit from the other line.
+coordinates. An `id` matters only if another element refers to it, because Matplotlib generates ids
+at random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
+errors. Once a network has been trained, they may differ by as many pixels as a curve may move in a
+PNG figure. Lines are not compared point by point, because Matplotlib omits points on straight parts
+of a line. Two lines match if every point of each line is close enough to the other line.
 
-An SVG that cannot be read, is very long or declares entities is compared character by character.
+An SVG is compared character by character if it cannot be parsed, is very long or declares entities.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EMBEDDED = re.compile(r"data:image/[\w.+-]+;base64,(.*)", re.DOTALL)
 
 
 class UnreadableError(ValueError):
-    """The text is not an SVG that can be compared as a drawing."""
+    """The text is not an SVG drawing, or is too complex to parse."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Shape:
     scale
         The size of one coordinate unit in pixels.
     defined
-        Whether the element is only a definition, which is drawn elsewhere.
+        Whether the element is only a definition, which other elements refer to.
     glyph
         Whether the element draws letters whose text is known.
     """
@@ -93,11 +93,11 @@ def compare_svg(
     stored, computed
         The SVG stored in the notebook, and the SVG that its cell draws now.
     rules
-        How strictly to compare the SVG's words; the phase is always `UNTRAINED`.
+        How strictly to compare the words in the SVG; their phase is always `UNTRAINED`.
     trained
         Whether the drawing's data come from a trained network and thus vary between machines.
     wider
-        The factor that multiplies how far coordinates may move after training.
+        The factor that multiplies the distance by which coordinates may move after training.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def read(svg: str) -> tuple[list[Shape], list[str], str]:
         raise UnreadableError(f"it has {len(svg):,} characters")
     if "<!ENTITY" in svg:
         raise UnreadableError("it declares entities")
-    if "xlink:" in svg and "xmlns:xlink" not in svg:  # as in SVGs embedded in HTML
+    if "xlink:" in svg and "xmlns:xlink" not in svg:  # SVGs in HTML may omit it
         svg = svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1)
     # The standard parser is safe, because the SVG declares no entities that could expand.
     builder = ElementTree.TreeBuilder(insert_comments=True)
@@ -215,7 +215,7 @@ class Drawing:
         self.words: list[str] = []
 
     def add(self, element: ElementTree.Element, around: Shape, depth: int) -> None:
-        """Add an element and its descendants."""
+        """Add the shapes and words of an element and its descendants."""
         if depth > DEEPEST:
             raise UnreadableError(f"more than {DEEPEST} elements are nested")
         tag = local(element.tag)
@@ -262,7 +262,7 @@ class Drawing:
 
 
 def local(name: str) -> str:
-    """Return an element's or attribute's name without namespace, or "" for a comment."""
+    """Return the name of an element or attribute without its namespace, or "" for a comment."""
     return name.rpartition("}")[2] if isinstance(name, str) else ""
 
 
@@ -290,7 +290,7 @@ def numbers(text: str) -> list[float]:
 def compare_values(
     name: str, old: str | None, new: str | None, shape: Shape, allowed: float, moves: bool
 ) -> float:
-    """Return how much two values of an attribute differ, as a share of the allowed difference.
+    """Return the difference between two values of an attribute, as a share of the allowed one.
 
     Parameters
     ----------
@@ -329,7 +329,7 @@ def compare_values(
 
 
 def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
-    """Yield each colour and number in a value, and how much it may differ."""
+    """Yield each colour and number in an attribute's value, and how much each may differ."""
     if name != "transform":
         yield from ((match[0], far) for match in TOKEN.finditer(value))
         return
@@ -340,7 +340,7 @@ def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
 
 
 def moved(old: str, new: str, far: float, moves: bool) -> float:
-    """Return how much two colours or numbers differ, as a share of the allowed difference."""
+    """Return the difference between two colours or numbers, as a share of the allowed one."""
     if old == new:
         return 0.0
     if "#" in old + new:

@@ -1,4 +1,4 @@
-"""Give advice on cells that differ because of random numbers or the clock. Pure functions."""
+"""Give advice on outputs that differ because of random numbers or the clock. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def kinds_of(result: Comparison) -> set[str]:
 def advice(
     draws: Sequence[Draw], cell: int, used: Set[int], kinds: Set[str], strict: bool
 ) -> list[str]:
-    """Return advice on which draws could make a cell differ, and how to fix that.
+    """Return advice on which calls may have made a cell's output differ, and on what to do.
 
     Parameters
     ----------
@@ -30,8 +30,9 @@ def advice(
     cell
         The cell's number.
     used
-        The cell itself and the cells whose variables it uses. If only text differs, only the draws
-        of these cells are considered, because random numbers rarely cause a difference in text.
+        The numbers of the cell itself and of the cells whose variables it uses. If only text
+        differs, only calls in these cells are considered, because random numbers rarely affect
+        text.
     kinds
         What differs, as returned by `kinds_of`.
     strict
@@ -54,13 +55,13 @@ def advice(
 
 
 def cause(draw: Draw) -> str:
-    """Return a sentence that describes a draw."""
+    """Return a sentence about a call that draws random numbers or reads the clock."""
     does = "and nothing before it sets a seed" if draw.seed else "which cannot be seeded"
     return f"Cell {draw.cell} calls {draw.call}, {'which reads the clock' if draw.clock else does}."
 
 
 def remedy(kinds: Set[str], strict: bool) -> str:
-    """Return advice on how to allow random differences of these kinds."""
+    """Return advice on how to allow the given kinds of differences."""
     if "text" in kinds:  # 'regression:unseeded' still compares text
         return f"tag the cell 'nbval-ignore-output'{' with a reason' * strict}"
     named = {"number": "'regression:unseeded'", "figure": "'regression:no-figure'"}

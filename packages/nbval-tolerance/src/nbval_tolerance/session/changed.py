@@ -20,7 +20,7 @@ from nbval_tolerance.session.options import settings
 
 OPTION = "--nbval-tolerance-changed"
 DATA = "--nbval-tolerance-data"
-CACHE = "nbval-tolerance/passed"  # notebook -> its fingerprint when it passed
+CACHE = "nbval-tolerance/passed"  # maps each notebook to its fingerprint when it passed
 VARIABLES = (
     "TF_",
     "ONEDNN_",
@@ -38,7 +38,7 @@ def wanted(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reject the option if it cannot work, as in CI, and start to record which notebooks pass."""
+    """Reject the option where it cannot work, such as in CI, and record which notebooks pass."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of the data, the packages, Python, the host, and the code of this package."""
+    """Return a hash of the data, package versions, Python, the host, and this package's code."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]

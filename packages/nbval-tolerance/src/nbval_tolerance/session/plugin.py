@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector):
-    """Replace nbval's file collector with our own."""
+    """Replace nbval's file collector with the one in this module."""
     collectors = yield
     passed_by = is_passing(file_path) and not parent.session.isinitpath(file_path)
     return [
@@ -71,7 +71,7 @@ def is_passing(path: Path) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Never split a notebook between workers, because its cells share one kernel."""
     if config.option.dist in ("each", "loadfile", "loadscope"):
-        return None  # these modes do not split a file
+        return None  # these modes never split a file
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # keep the order of `pytest_collection_modifyitems`
@@ -79,13 +79,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put notebooks with more training first, so that workers finish at about the same time."""
+    """Run notebooks with more training first, so that workers finish at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: -getattr(item.parent, "trainings", -1))
 
 
 class Notebook(IPyNbFile):
-    """Collects a notebook's test items: its stored state, and its cells, which share one kernel."""
+    """Collects a notebook's test items: one for the stored state, and one for each code cell."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the stored-state test, then a `Cell` for each of nbval's items."""
@@ -106,7 +106,7 @@ class Notebook(IPyNbFile):
         self.trainings = phases(self.nb, self.settings).count(Phase.FIT)
         option = self.config.option
         workers = getattr(self.config, "workerinput", {}).get("workercount")
-        # nbval's name for the kernel of this environment is not the name of a real kernel.
+        # nbval's placeholder for this environment's kernel is not the name of an installed kernel.
         here = "python3" if option.nbval_current_env else ""
         self.kernel = Runner(
             self.computed,
@@ -187,7 +187,7 @@ class CellError(Exception):
 
 
 class CannotRunError(CellError):
-    """A cell, or a cell before it, cannot be run to completion."""
+    """The cell, or an earlier one, cannot be run to completion."""
 
 
 class Cell(IPyNbCell):
@@ -234,7 +234,7 @@ class Cell(IPyNbCell):
             raise CellError("\n\n".join(said))
 
     def chance(self, result: Comparison) -> list[str]:
-        """Return advice on the random numbers that could make the cell differ."""
+        """Return advice on random numbers and clock calls that may have made the cell differ."""
         strict = self.parent.settings.strict
         return advice(self.draws, self.cell_num, self.used, kinds_of(result), strict)
 
@@ -274,7 +274,7 @@ class Cell(IPyNbCell):
         return ""
 
     def catch_up(self) -> None:
-        """Run the earlier cells that were not selected, since this cell may use their variables."""
+        """Run earlier cells that were not selected, because this cell may use their variables."""
         waiting = self.parent.waiting
         while self in waiting:
             cell = waiting.pop(0)

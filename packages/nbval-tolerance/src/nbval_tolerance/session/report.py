@@ -1,6 +1,6 @@
-"""Report how much of its tolerance each cell used, and write pictures of differences.
+"""Report how much of the tolerance each cell used, and write pictures of differences.
 
-JUnit reports include these shares.
+JUnit reports include the share of the tolerance that each cell used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Report:
     def __init__(self, path: Path, config: pytest.Config):
         self.stem = path.stem
         inside = path.is_relative_to(config.rootpath)
-        # Two notebooks with the same name get separate folders.
+        # Reports on notebooks with the same name are written to separate folders.
         self.place = path.parent.relative_to(config.rootpath) if inside else Path()
         self.always = path_setting(config, "dir")
         self.cache = getattr(config, "cache", None)
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note with the path of the executed notebook, unless it is in a documented folder."""
+        """A note with the executed notebook's folder, if that is a temporary folder."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 
@@ -75,7 +75,7 @@ class Report:
         return pictures
 
     def write(self, computed: NotebookNode) -> None:
-        """Write the executed notebook and the numbers, if requested or if a cell failed."""
+        """Write the executed notebook and compared numbers, if requested or if a cell failed."""
         if self.always or self.failed:
             nbformat.write(computed, self.folder / f"{self.stem}.computed.ipynb")
             text = json.dumps(self.entries, indent=1)
@@ -89,7 +89,7 @@ def temporary() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """If requested, list how much of its tolerance each compared cell used."""
+    """If requested, list how much of the tolerance each compared cell used."""
     if not setting(terminalreporter.config, "report"):
         return
     terminalreporter.section("share of the tolerance that was used")

@@ -1,6 +1,6 @@
 """Detect from a notebook's code which cells train, what they show, and which use random numbers.
 
-The source is only analysed (see `reading`), never run.
+The module `reading` only analyses the source and never runs it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from nbval_tolerance.source.calling import Cell, Draw
 from nbval_tolerance.source.libraries import OF_THE_RUN
 from nbval_tolerance.source.reading import Reader
 
-# Magics that run the Python code that follows. After a cell magic, the rest of its line contains
-# only options. Line magics look like `%timeit -n 1 model.fit(x)` or `seconds = %time model.fit(x)`.
+# Matches magics that run the Python code after them. After a cell magic, the rest of its line
+# contains only options. Line magics look like `%timeit -n 1 model.fit(x)` or
+# `seconds = %time model.fit(x)`.
 CELL_MAGIC = re.compile(r"\A\s*%%(?:time|timeit|capture|prun|memit)\b.*")
 LINE_MAGIC = re.compile(
     r"^([ \t]*|[^%#'\"\n]*=[ \t]*)%(?:time|timeit|prun|memit)\b(?:[ \t]+-\w+(?:[ \t]+\d+)?)*[ \t]*",
@@ -33,9 +34,10 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
     """Return the phase of each code cell, in order.
 
     A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
-    the first training cell are `TRAINED`. Before the first training cell, the first cell that runs
-    a solver and all later cells are `FITTED`. Closed-form estimators and hand-written training
-    steps in NumPy vary only by rounding, so they do not change the phase.
+    the first training cell are `TRAINED`. If a cell runs a solver before any training, that cell
+    and the following cells are `FITTED` until the first training cell. The results of closed-form
+    estimators and of hand-written training steps in NumPy vary only by rounding, so such code does
+    not change the phase.
     """
     found, reached = [], Phase.UNTRAINED
     for cell in cells(notebook, config):
@@ -50,7 +52,7 @@ def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
 
 
 def results(notebook: NotebookNode, config: Config = DEFAULTS) -> list[str]:
-    """Return, for each code cell, the kind of the unnamed numbers that the cell shows.
+    """Return, for each code cell, the kind of the numbers that it shows without naming them.
 
     Returns
     -------
@@ -86,8 +88,8 @@ def unseeded(notebook: NotebookNode, config: Config = DEFAULTS) -> list[tuple[Dr
 def uses(notebook: NotebookNode) -> list[set[int]]:
     """Return, for each code cell, its number and the numbers of the cells whose variables it uses.
 
-    A variable belongs to the cell that assigned it, to the cells that may have changed it
-    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells with the variables from which it was
+    A variable is attributed to the cell that assigned it, to the cells that may have changed it
+    (`x[0] = 1`, `shuffle(x)`, `x.append(1)`), and to the cells of the variables from which it was
     computed.
     """
     found: list[set[int]] = []
@@ -111,8 +113,8 @@ def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
     """Return, for each code cell, whether that cell or an earlier one may have read the clock.
 
     False means that, according to the source, no cell so far reads the clock, is timed, trains or
-    fits a model (which may print a duration), runs other programs, or uses an unknown module.
-    Libraries' log lines, such as TensorFlow's on stderr, are disregarded.
+    fits a model (which may print a duration), runs other programs, or uses an unknown module. Times
+    in libraries' log lines, such as TensorFlow's on stderr, are disregarded.
     """
     sources = sources_of(notebook)
     marked = clock.marked(zip(sources, map(parse, sources), strict=True))
@@ -125,16 +127,16 @@ def clock_read(notebook: NotebookNode, config: Config = DEFAULTS) -> list[bool]:
 
 
 def cells(notebook: NotebookNode, config: Config) -> tuple[Cell, ...]:
-    """Return what each code cell does."""
+    """Return what each code cell does: train, show numbers or draw random numbers."""
     return read(sources_of(notebook), tuple(config.training), tuple(config.deterministic))
 
 
 def sources_of(notebook: NotebookNode) -> tuple[str, ...]:
-    """Return the code cells' sources."""
+    """Return the sources of the code cells."""
     return tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
-@lru_cache(maxsize=4)  # callers request a notebook's phases, results and draws in turn
+@lru_cache(maxsize=4)  # callers analyse a notebook several times in a row
 def read(
     sources: tuple[str, ...], training: tuple[str, ...], deterministic: tuple[str, ...]
 ) -> tuple[Cell, ...]:

@@ -27,11 +27,13 @@ from nbval_tolerance.source.values import (
     union,
 )
 
-DEPTH = 20  # The maximum depth of nested calls of the notebook's functions.
-STEPS = 100_000  # The maximum number of expressions to read per cell, since nested calls multiply.
+DEPTH = 20  # The maximum nesting depth of calls to functions that the notebook defines.
+# The maximum number of expressions to analyse for each cell. Without a limit, nested calls could
+# take exponential time.
+STEPS = 100_000
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-# Methods that add to a container, and whether each adds several values at once.
+# Maps each method that adds to a container to whether it adds several values at once.
 GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
@@ -90,12 +92,12 @@ class Function:
 
 
 class Caller(ABC):
-    """Tracks the values of a notebook's variables, and what its calls do.
+    """Tracks the possible values of a notebook's variables, and the effects of its calls.
 
     Parameters
     ----------
     training, deterministic
-        Names of calls that train, and of calls that only look like training: either the final
+        Names of functions that train, and of functions that only seem to train: either the final
         component of a name (`train_epoch`) or several components (`optimizer.step`).
     """
 
@@ -112,22 +114,22 @@ class Caller(ABC):
         self.cell, self.index = Cell(), -1
 
     def begin(self) -> None:
-        """Start reading the next cell."""
+        """Prepare to analyse the next cell."""
         self.cell, self.index = Cell(), self.index + 1
         self.steps: set[str] = set()  # the parts of a training step found in this loop
         self.returned: list[Value] = []
-        self.entered: list[str] = []  # The functions being read.
+        self.entered: list[str] = []  # The functions being analysed.
         self.results: dict = {}  # The cached results of the functions that the cell has called.
         self.muted = 0  # Nonzero inside a call that the project lists as deterministic.
         self.left = STEPS
 
     @abstractmethod
     def value(self, node: ast.AST) -> Value:
-        """Return the possible values of an expression, and record what it does."""
+        """Return the possible values of an expression, and record its effects, such as training."""
 
     @abstractmethod
     def block(self, statements: Iterable[ast.stmt]) -> None:
-        """Read statements."""
+        """Analyse statements."""
 
     @abstractmethod
     def put(self, target: ast.expr, value: Value) -> None:
@@ -140,7 +142,7 @@ class Caller(ABC):
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """Read a loop. A loop that computes gradients and updates variables trains a network."""
+        """Analyse a loop, which trains a network if it computes gradients and updates variables."""
         outside, self.steps = self.steps, set()
         yield
         if {"gradient", "update"} <= self.steps:
@@ -153,7 +155,7 @@ class Caller(ABC):
         return self.inherited(name) | own
 
     def inherited(self, name: str) -> dict[str, Value]:
-        """Return the attributes that a class in the notebook inherits from its bases."""
+        """Return the attributes that a class in the notebook inherits from its base classes."""
         name = name.removesuffix("()")
         bases, _ = self.classes.get(name, (NOTHING, {}))
         found: dict[str, Value] = {}
@@ -177,7 +179,7 @@ class Caller(ABC):
         )
 
     def chance(self, function: Value, node: ast.Call) -> None:
-        """Record that a call seeds a generator, or draws from an unseeded one."""
+        """Record that a call seeds a random generator, or draws from an unseeded one."""
         self.seeded |= calls.seeded_by(function.names, node.func, node)
         for chance in calls.drawn_by(function.names, node, self.roots, self.seeded):
             draw = Draw(self.index, ast.unparse(node.func), chance.seed, chance.clock)
@@ -192,18 +194,18 @@ class Caller(ABC):
         keywords: dict[str, Value],
         node: ast.AST,
     ) -> Value:
-        """Return the possible results of a call, and record what it does.
+        """Return the possible results of a call, and record its effects, such as training.
 
         Parameters
         ----------
         function
-            The value that is called.
+            The possible values of the called expression.
         written
-            The called expression in the source.
+            The called expression, as a syntax node.
         arguments, keywords
             The arguments of the call; `**` stands for a dictionary of keywords.
         node
-            The call, or the function to which a decorator is applied.
+            The syntax node of the call, or of the function to which a decorator is applied.
         """
         given = union([*arguments, *keywords.values()]).all
         receiver = self.value(written.value) if isinstance(written, ast.Attribute) else NOTHING
@@ -225,7 +227,7 @@ class Caller(ABC):
                 self.reach(calls.phase_of(call))
                 self.steps |= calls.steps_of(call)
                 found.append(self.returns(call, receiver, arguments, given))
-        # If the notebook defines the estimator, read its `fit` method.
+        # If the notebook defines the estimator, analyse the estimator's `fit` method.
         if method in libraries.FITS or any(map(libraries.FITTING_CALL.match, function.names)):
             for name in sorted(receiver.all | given):
                 for fit in self.defined(name).get("fit", NOTHING).names - function.names:
@@ -235,7 +237,8 @@ class Caller(ABC):
             for name in sorted(given & self.functions.keys()):
                 with self.loop():
                     self.enter(name, [ANYTHING] * 3, {})
-                    # Other methods, such as `scan`, pass a variable from step to step.
+                    # Other methods, such as `scan`, update a variable that they pass from step to
+                    # step.
                     if method not in ("map", "apply", "run"):
                         self.steps.add("update")
         if method == "score" and any(
@@ -245,7 +248,10 @@ class Caller(ABC):
         return told_by(method, union(found))
 
     def models(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the names of objects, replacing instances of notebook classes by their bases."""
+        """Return the names of objects.
+
+        An instance of a class in the notebook is replaced by instances of the class's bases.
+        """
         found: set[str] = set()
         for name in names:
             if name.startswith("class "):
@@ -283,8 +289,8 @@ class Caller(ABC):
             case "cross_val_score" | "permutation_test_score":
                 return self.scored(call.node, self.models(given))
         if method in libraries.FITS and call.owner:
-            # scikit-learn returns the model itself, Keras a history, and statsmodels a results
-            # object.
+            # `fit` returns the model itself in scikit-learn, a history in Keras, and a results
+            # object in statsmodels.
             scikit = root in ("sklearn", "xgboost", "lightgbm") or call.is_foreign
             return Value(receiver.names) if scikit else named(f"{call.name}()")
         foreign = call.is_foreign or call.name.startswith(UNKNOWN)
@@ -318,21 +324,25 @@ class Caller(ABC):
         return named(f"{call.name}()", *inside, *scored)
 
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
-        """Return the score of models. The score's kind is determined by `scoring` or the models."""
+        """Return the score of models.
+
+        The kind of score depends on the argument `scoring` or, without this argument, on the
+        models.
+        """
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))
         told = {name.removeprefix("scored ") for name in models if name.startswith("scored ")}
         return number(told.pop() if len(told) == 1 else libraries.score_kind(models))
 
     def construct(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Read the `__init__` of a class in the notebook, and return an instance of the class."""
+        """Analyse `__init__` of a class in the notebook, and return an instance of the class."""
         found = named(f"{name}()")
         for made in self.defined(name).get("__init__", NOTHING).names & self.functions.keys():
             self.enter(made, [found, *arguments], keywords)
         return found
 
     def enter(self, name: str, arguments: list[Value], keywords: dict[str, Value]) -> Value:
-        """Read a notebook's function with a call's arguments, and return its possible results."""
+        """Return the possible results of calling a function that the notebook defines."""
         key = (name, tuple(arguments), tuple(keywords.items()), self.muted > 0)
         if key in self.results:
             found, steps = self.results[key]
@@ -359,7 +369,7 @@ class Caller(ABC):
     def parameters(
         self, spec: ast.arguments, arguments: list[Value], keywords: dict[str, Value]
     ) -> None:
-        """Assign a call's arguments to a function's parameters, using defaults for missing ones."""
+        """Assign a call's arguments, or default values, to the parameters of a function."""
         ordered = [each.arg for each in (*spec.posonlyargs, *spec.args)]
         defaults = dict(zip(reversed(ordered), reversed(spec.defaults), strict=False))
         defaults |= {

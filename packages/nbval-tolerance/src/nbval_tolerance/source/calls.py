@@ -22,14 +22,14 @@ class Call:
     Attributes
     ----------
     name
-        One of the names that the called value may have.
+        One of the possible names of the called function or class.
     written
-        The called expression in the source.
+        The called expression, as a syntax node.
     node
-        The call, or the function to which a decorator is applied.
+        The syntax node of the call, or of the function to which a decorator is applied.
     models
         The objects whose method is called. Instances of the notebook's classes are replaced by
-        their bases.
+        instances of their base classes.
     given
         The names of all arguments of the call.
     roots
@@ -50,7 +50,7 @@ class Call:
 
     @property
     def method(self) -> str:
-        """The last part of the call's name in the source."""
+        """The final component of the called expression, as written in the source."""
         return name_of(self.written)
 
     @property
@@ -60,7 +60,7 @@ class Call:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the called method belongs to an object from outside the known libraries."""
+        """Whether a method is called on an object that does not come from a known library."""
         return self.owner.startswith((UNKNOWN, "class ", "="))
 
     @property
@@ -70,7 +70,7 @@ class Call:
 
 
 def phase_of(call: Call) -> Phase | None:
-    """Return the phase that a call implies, ignoring nested calls, or None if it implies none."""
+    """Return the phase implied by a call, or None if there is none. Nested calls are ignored."""
     method, owner = call.method, call.owner
     if method in libraries.FITS and owner:
         unknown = (
@@ -92,7 +92,7 @@ def phase_of(call: Call) -> Phase | None:
         mode = not keywords and all(isinstance(each, ast.Constant) for each in arguments)
         trains = not mode or libraries.TRAINERS.search(call.receiver)
     elif libraries.TRAINING_NAME.match(method) and call.is_deep:
-        # The function is from a helper module, or wrapped, for example by `jax.jit`.
+        # The function comes from a helper module, or is wrapped, for example by `jax.jit`.
         elsewhere = call.name == UNKNOWN or call.name.startswith(f"{UNKNOWN}:")
         trains = elsewhere or is_object(call.name) or libraries.TRAINERS.search(call.receiver)
     return Phase.FIT if trains else None
@@ -133,7 +133,7 @@ def drawn_by(
     Parameters
     ----------
     names
-        The names that the called function may have.
+        The possible names of the called function.
     node
         The call.
     roots
@@ -187,7 +187,7 @@ def name_of(node: ast.AST) -> str:
 
 
 def last_of(name: str) -> str:
-    """Return the last part of a dotted name, such as `Ridge` for `sklearn.linear_model.Ridge()`."""
+    """Return a dotted name's final component: `Ridge` for `sklearn.linear_model.Ridge()`."""
     return name.removesuffix("()").rpartition(".")[2]
 
 

@@ -1,4 +1,4 @@
-"""Detect whether a cell's source might have read the clock, assuming so when in doubt.
+"""Detect whether a cell's code might read the clock; if this is unclear, assume that it does.
 
 Pure functions.
 """
@@ -24,8 +24,8 @@ CLOCKLESS = listed(
     "reprlib shlex shutil string struct sympy sys textwrap tokenize tomllib traceback typing "
     "types unicodedata warnings weakref xml zlib __future__"
 )
-# Matches names, on any object, of attributes and functions that read the clock or a file's
-# timestamp, run another program or unanalysed code, or may print a duration.
+# Matches the names of functions, methods and attributes that read the clock or a file's timestamp,
+# run another program or unanalysed code, or may print a duration.
 READS = re.compile(
     r"(now|today|utcnow|timestamp|perf_counter|monotonic|process_time|thread_time|ctime|gmtime"
     r"|localtime|asctime|strftime|default_timer|elapsed\w*|\w*[tT]imer|times|l?stat|scandir|get[acm]time"

@@ -1,4 +1,4 @@
-"""Facts about libraries: which calls train, which kinds of numbers they return, which are random.
+"""Describe library calls: which train, which are random, and which kinds of numbers they return.
 
 A name is a dotted path from a library's root, such as `sklearn.svm.SVC`. `()` stands for the value
 that a call returns, so `sklearn.svm.SVC()` is an object, and `sklearn.svm.SVC().fit` is one of its
@@ -20,7 +20,7 @@ def listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Libraries whose models are trained step by step in float32, so training amplifies rounding.
+# Libraries whose models are trained step by step in float32, which amplifies rounding errors.
 DEEP = listed(
     "autokeras catalyst chainer deepchem detectron2 diffusers equinox fastai flax gpytorch "
     "haiku ignite jax keras keras_cv keras_hub keras_nlp keras_tuner lightning mxnet numpyro "
@@ -118,7 +118,8 @@ APPLIES = listed(
     "Parallel apply fori_loop gather imap interact interactive map optimize run scan starmap "
     "submit timeit while_loop"
 )
-# Calls whose values depend on the run itself: times, durations, and ids of processes and threads.
+# Calls that return different values in each run: times, durations, and ids of processes and
+# threads.
 OF_THE_RUN = {
     "duration": re.compile(
         r"time\.(time|perf_counter|monotonic|process_time|thread_time)(_ns)?\Z"
@@ -133,7 +134,7 @@ PARTS = listed(
 
 # Maps kinds to the words in identifiers that indicate them. The first kind that matches is used.
 KINDS = {
-    # These words name settings and log densities rather than a model's results.
+    # These words name settings and log densities, which are not a model's results.
     "": r"learning rate|lr|momentum|epsilon|alpha|test size|train size|thresholds?|score samples|"
     r"log (probs?|probability|probabilities|likelihood)",
     "percentage": r"percent(age)?|pct",
@@ -178,7 +179,7 @@ def kind_of(identifier: str) -> str:
 
 
 def kind_of_the_run(name: str) -> str:
-    """Return `duration` or `id` if the named call returns one, or else an empty string."""
+    """Return `duration` or `id` if the named function returns one, or else an empty string."""
     return next((kind for kind, calls in OF_THE_RUN.items() if calls.match(name)), "")
 
 
@@ -193,7 +194,7 @@ def score_kind(names: Set[str]) -> str:
     if classifiers and not regressors:
         return "accuracy"
     either = regressors or all(WRAPPER.search(one) for one in classes)
-    return "probability" if either else ""  # it may be a likelihood or a distance
+    return "probability" if either else ""  # the score may be a likelihood or a distance
 
 
 def effort(names: Set[str]) -> Phase | None:
@@ -367,7 +368,7 @@ CHANCES = (
         clock=True,
     ),
 )
-# Calls that seed generators. Keras 3 takes its seed from Python's `random`.
+# Calls that seed generators. Keras 3 draws its seeds from Python's module `random`.
 STREAMS = frozenset({"numpy", "random", "torch", "tensorflow", "keras"})
 SEEDS = {
     "numpy.random.seed": {"numpy"},

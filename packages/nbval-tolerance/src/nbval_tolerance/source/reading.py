@@ -1,7 +1,7 @@
 """Analyse a notebook's code in execution order, without running it.
 
 The reader keeps track of the variables' possible values from cell to cell. A loop and each branch
-of an `if` are read once. A function defined in the notebook is read at each call.
+of an `if` are analysed once. A function defined in the notebook is analysed at each call.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Reader(Caller):
-    """Reads the cells of a notebook, one after another."""
+    """Analyses the cells of a notebook, one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
-        """Return what the next cell does. If `silent`, the value of its last line is not shown."""
+        """Analyse the next cell. If `silent`, the value of its last line is not shown."""
         self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -53,7 +53,7 @@ class Reader(Caller):
     # Statements
 
     def run(self, node: ast.AST) -> None:
-        """Read a statement."""
+        """Analyse a statement."""
         method = getattr(self, f"_run_{type(node).__name__.lower()}", None)
         if method:
             method(node)
@@ -65,12 +65,15 @@ class Reader(Caller):
                 self.run(child)
 
     def block(self, statements: Iterable[ast.stmt]) -> None:
-        """Read statements."""
+        """Analyse statements."""
         for statement in statements:
             self.run(statement)
 
     def branches(self, *blocks: list[ast.stmt]) -> None:
-        """Read alternative blocks. Afterwards, a variable may have its value from any block."""
+        """Analyse alternative blocks, such as the branches of an `if`.
+
+        Afterwards, a variable may have any of the values that the blocks assign.
+        """
         scope = self.scope.maps[0]
         before, after = dict(scope), []
         for block in blocks:
@@ -173,13 +176,13 @@ class Reader(Caller):
 
     def _run_augassign(self, node: ast.AugAssign) -> None:
         ascends = isinstance(node.op, ast.Add) and isinstance(node.value, ast.BinOp)
-        # This condition holds for `w -= g` and `w += rate * g`, but not for `total += 1`.
+        # Treat `w -= g` and `w += rate * g` as updates, but not `total += 1`.
         if ascends or isinstance(node.op, ast.Sub):
             self.steps.add("update")
         self.bind(node.target, arithmetic(node.op, self.value(node.target), self.value(node.value)))
 
     def _run_delete(self, node: ast.Delete) -> None:
-        """Keep the variable, because it may be deleted in only one of several branches."""
+        """Ignore the deletion, because it may be in only one of several branches."""
 
     def bind(self, target: ast.expr, value: Value) -> None:
         """Assign a value to the target of an assignment."""
@@ -209,7 +212,7 @@ class Reader(Caller):
     # Expressions
 
     def value(self, node: ast.AST) -> Value:
-        """Return the possible values of an expression, and record what it does."""
+        """Return the possible values of an expression, and record its effects, such as training."""
         self.left -= 1
         method = getattr(self, f"_value_{type(node).__name__.lower()}", None)
         if method and self.left > 0:
@@ -234,7 +237,7 @@ class Reader(Caller):
         return told_by(node.attr, self.called(node))
 
     def called(self, node: ast.expr) -> Value:
-        """Return the possible values of a called expression, whose name says nothing about them."""
+        """Return the possible values of an expression, without inferring kinds from names."""
         match node:
             case ast.Name():
                 unknown = named(node.id) if node.id in BUILTINS else ANYTHING

@@ -24,7 +24,7 @@ class Value:
         from an unknown module. Empty for a value that cannot vary between machines: a text, an
         integer or a constant.
     items
-        The values in a container. A single item may represent many.
+        The values in a container. A single item may represent many values.
     """
 
     names: frozenset[str] = frozenset()
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def all(self) -> frozenset[str]:
-        """The names of the value and of all values in it."""
+        """The names of the value and of all values that it contains."""
         return self.names.union(*(item.all for item in self.items or ()))
 
     @property
@@ -57,7 +57,7 @@ def named(*names: str) -> Value:
 
 
 def number(kind: str) -> Value:
-    """Return a number of the given kind, or a value that may be anything if the kind is empty."""
+    """Return a number of the given kind, or `ANYTHING` if the kind is empty."""
     return named(f"={kind}") if kind else ANYTHING
 
 
@@ -104,7 +104,7 @@ def imported(name: str) -> Value:
 
 
 def told_by(identifier: str, value: Value) -> Value:
-    """Return the value, or, if unknown, a number of the kind that the identifier indicates."""
+    """Return the value or, if it is unknown, a number of the kind that the identifier indicates."""
     unknown = value.names and all(name.startswith(UNKNOWN) for name in value.names)
     if unknown and value.items is None and (kind := libraries.kind_of(identifier)):
         return number(kind)
@@ -112,7 +112,7 @@ def told_by(identifier: str, value: Value) -> Value:
 
 
 def arithmetic(operation: ast.operator, left: Value, right: Value) -> Value:
-    """Return the result of an operation: a number of the operands' kinds if they are known."""
+    """Return an operation's result, which has the kinds of its operands if those are known."""
     kinds = left.kinds | right.kinds
     if kinds and UNKNOWN not in kinds:
         return named(*(f"={kind}" for kind in kinds))

@@ -48,7 +48,7 @@ def scoped(tree: ast.AST) -> tuple[set[str], set[str]]:
 def taken(tree: ast.Module) -> set[str]:
     """Return the variables that the code reads without assigning them first.
 
-    A variable that is assigned in a branch or a loop still counts as read, because the assignment
+    A variable that is assigned only in a branch or loop is still included, because the assignment
     may not run.
     """
     found: set[str] = set()

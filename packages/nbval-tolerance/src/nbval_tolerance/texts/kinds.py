@@ -17,11 +17,11 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]  # kind, its words
 # rate, does not depend on training, so the strictest tolerance applies in every phase. Words that
 # may also name results are not listed as settings: a temperature may have been fitted, and a step
 # size may have been found by a search. IoU, specificity and scikit-learn's `test_score` are
-# fractions of correct answers, like accuracy. R² is 1 minus a loss that may change by 8%, so it may
-# change more than an accuracy. A spread or a p-value is small compared with the numbers around it,
-# whose size says nothing about its tolerance. The words `error` and `perplexity` are not listed, so
-# numbers with these names are treated as `float`. An error may be a rounding error, and a
-# perplexity grows faster than its loss.
+# fractions of correct answers, like accuracy. R² is 1 minus a loss that may change by 8%, so R² may
+# change more than an accuracy. A spread or a p-value is usually much smaller than the numbers
+# around it, so their size does not determine its tolerance. The words `error` and `perplexity` are
+# not listed, so numbers with these names are treated as `float`. An error may be a rounding error,
+# and a perplexity grows faster than its loss.
 WORDS = re.compile(
     r"""
     (?P<setting> (?: learning | dropout | decay ) [\s_]* rate | weight [\s_]* decay | momentum
@@ -60,7 +60,7 @@ WORDS = re.compile(
 )
 KINDS = ("setting", "duration", "spread", "loss", "accuracy", "probability")
 SETTING_COLUMN = re.compile(r"(?:dropout|alpha|gamma|lambda|[lL][12]|C|threshold)")
-OF_THE_RUN = ("duration", "id")  # These kinds depend on the run and are ignored.
+OF_THE_RUN = ("duration", "id")  # Numbers of these kinds depend on the run and are ignored.
 # If this pattern follows a number, the number labels the numbers after it, as in `{0.1: 0.93}` or
 # `dropout 0.5: accuracy 0.93`.
 KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
@@ -68,7 +68,7 @@ KEY = re.compile(r"['\")\]]{0,2}\s?:\s")
 
 @dataclass(frozen=True)
 class Word:
-    """A word that names a kind, and its position."""
+    """A word that names a kind of number, and the word's position in its line."""
 
     start: int
     end: int
@@ -77,7 +77,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Named:
-    """Context that helps to determine the kinds of numbers, in addition to words on their lines.
+    """Information, besides the words on a line, that helps to determine the kinds of numbers.
 
     Attributes
     ----------
@@ -86,9 +86,10 @@ class Named:
     label
         A name for the text, such as the name of a probe.
     result
-        The kind of numbers that no word names.
+        The kind assumed for numbers that no word names.
     lone
-        Whether the text contains only one number. An integer next to other numbers is a count.
+        Whether the text contains only one number. An integer next to other numbers is treated as a
+        count.
     timed
         Whether words can mark a number as a duration measured during the run.
     """
@@ -101,7 +102,7 @@ class Named:
 
 
 def frozen(words: Mapping[str, Sequence[str]]) -> Words:
-    """Return the words for each kind in a hashable form."""
+    """Return the words for each kind as a tuple, which is hashable."""
     return tuple((kind, tuple(of)) for kind, of in words.items())
 
 
@@ -124,7 +125,7 @@ def number_kind(line: str, token: Token, above: Sequence[str], named: Named) -> 
         The lines before `line` that name a kind, from top to bottom. One of them may be a table
         header.
     named
-        Additional context that helps to determine the kinds of numbers.
+        Other information that helps to determine the kinds of numbers.
 
     Returns
     -------
@@ -152,8 +153,8 @@ def word_kind(line: str, token: Token, above: Sequence[str], named: Named) -> st
         return kind
     rest = line[token.end :]
     after = next((word for word in words_of(line, named.words) if word.start >= token.end), None)
-    # The condition holds for `0.93 accuracy`, but not for `0.93 lr: 0.1`, where the word names the
-    # next number.
+    # In `0.93 accuracy`, the word names the number before it. In `0.93 lr: 0.1`, it names the next
+    # number.
     if (
         after
         and not rest[: after.start - token.end].strip()
@@ -174,8 +175,8 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     """Return the kind named by the last word before a number, as in `accuracy: 0.93`.
 
     `text` is the number's line, or a table header above it. In a table header, words above the
-    number's column take precedence over words above the row names and over a word before several
-    columns, such as `loss:`.
+    number's column take precedence over words above the row names, and over words that apply to
+    several columns, such as `loss:`.
     """
     found = words_of(text, words)
     if text is line:
@@ -184,7 +185,7 @@ def nearest_word(text: str, line: str, token: Token, words: Words) -> str | None
     corner = corner_end(text, line)
     if SETTING_COLUMN.fullmatch(text[begin:end].strip()) and any(
         word.start >= corner and word.kind not in ("setting", "duration") for word in found
-    ):  # if no other column has results, columns may be models with and without dropout
+    ):  # otherwise, the columns may be models with and without dropout
         return "setting"
     shared = [word for word in found if word.start < corner or text[word.end :][:1] == ":"]
     return last_word(found, begin, end, text, line, token) or last_word(
@@ -233,11 +234,11 @@ def patterns(words: Words) -> list[tuple[str, re.Pattern]]:
 
 
 def is_set(word: Word, text: str, line: str, token: Token, end: int) -> bool:
-    """Return whether a setting's word names this number: `lr=0.1: 0.93` has one setting, not two.
+    """Return whether a word such as `lr` names this number: `lr=0.1: 0.93` has only one setting.
 
-    The word names the first number after it and, if that number is in brackets, as in
-    `Adam(1e-3, 0.9)`, the other numbers in the same brackets. In a table header, the word names the
-    first number in its column.
+    The word names the first number after it. If that number is in brackets, as in
+    `Adam(1e-3, 0.9)`, the word also names the other numbers in the same brackets. In a table
+    header, the word names the first number in its column.
     """
     if text is not line:
         if end != token.end:  # the column was found by counting cells

@@ -17,7 +17,7 @@ from nbval_tolerance.texts.terminal import rendered
 # A horizontal rule in a table, drawn with box-drawing characters.
 RULE = re.compile(r"[\s─-╿+|=-]*[─-╿][\s─-╿+|=-]*")
 BOX = re.compile(r"\s*[─-╿]+\s*")
-MOST_ABOVE = 50  # maximum number of earlier lines that may name a number
+MOST_ABOVE = 50  # the maximum number of earlier lines whose words may name a number
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Line:
     text
         The text of the line.
     above
-        The lines above this line that may name its numbers, from top to bottom.
+        Earlier lines whose words may name the numbers on this line, from top to bottom.
     tokens
         The parts that are not plain text, in order.
     """
@@ -93,7 +93,7 @@ class Line:
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Return whether a number is outside arrays and does not follow another in a table row."""
+        """Return whether a number is outside arrays and not preceded by others in a table row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])

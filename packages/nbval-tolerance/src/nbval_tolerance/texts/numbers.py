@@ -56,9 +56,9 @@ def largest(numbers: Iterable[str]) -> float:
 def are_noise(*numbers: str) -> bool:
     """Return whether all numbers are zero except for the rounding error of a subtraction.
 
-    Such an error is a small multiple of the last bit of the operands, so it is a tiny number with
-    few significant bits, such as 4.440892098500626e-16, which is 2**-51. A constant or a p-value
-    has so few significant bits in only about one case in a thousand.
+    Such an error is a small multiple of the last bit of the operands. It is therefore a tiny number
+    with few significant bits, such as 4.440892098500626e-16 (2**-51). A constant or a p-value has
+    so few significant bits in only about one case in a thousand.
     """
     longest = max(map(significant, numbers))
     limit = 1e-6 if longest < 10 else 1e-12  # for float32 and float64
@@ -76,5 +76,5 @@ def has_few_bits(number: str) -> bool:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as `1 cell` or `2 cells`."""
+    """Return a count followed by a singular or plural noun, such as `1 cell` or `2 cells`."""
     return f"{number} {noun}{'s' * (number != 1)}"

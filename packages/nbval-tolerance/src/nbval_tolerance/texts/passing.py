@@ -1,8 +1,8 @@
-"""Find the parts of a line that are ignored: ids, clock times and durations of the run.
+"""Find parts of a line that vary by run and are ignored: ids, clock times and durations.
 
-A line is split into tokens. The text around a token determines its meaning: the same `3.2 s` is a
-duration of the run in `training took 3.2 s` but a result in `half-life 3.2 s`. The functions are
-pure, and take one line and the lines around it.
+A line is split into tokens. The meaning of a token depends on the text around it: `3.2 s` was
+measured during the run in `training took 3.2 s`, but is a result in `half-life 3.2 s`. The
+functions are pure. Their arguments are one line and the lines around it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path, from its start
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a `tempfile` name with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
-# Each entry contains the type of token, strings at least one of which occurs in any matching line,
-# and the pattern.
+# Each entry contains the type of token, a list of strings, and the pattern. Every line that matches
+# the pattern contains at least one of the strings.
 IDS = [
     ("address", ["0x"], r"(?<! [\w.] ) 0x [0-9a-f]{9,16} (?! \w )"),
     ("address", ["0x"], r"\b (?: at | object | address | pointer | ptr | id ) [\s:=]{1,3}"
@@ -93,7 +93,7 @@ IDS = [
     ("clock", ["["],
      r"\A \s* \[ [IWEF] (?P<id> \d{3,4} \s \d\d:\d\d:\d\d\.\d+ ) (?= \s [^\s:]+:\d+\] )"),
     ("clock", ["["], r"\A \[ (?P<id> \d+:\d+:\d{4}/\d{6} (?: \.\d+ )? ) :"),
-    # A process id in the prefix of a log line, as in `[17113] INFO` or `kernel[17113]: started`.
+    # Process ids at the start of log lines, as in `[17113] INFO` or `kernel[17113]: started`.
     ("id", ["["], rf"\A [^\[\]]{{0,40}} \[ (?P<id> \d{{1,7}} ) \] [\s:]* \[? {LEVEL} \b"),
     ("id", ["["], r"\A [\w.:\s-]{0,60} [a-z_]\w* \[ (?P<id> \d{3,7} ) \] : \s+ (?= [a-z] )"),
     ("id", ["["], r"\A \[? \d{4}-\d\d-\d\d [T\s] \d\d:\d\d:\d\d \S* (?: \s [-+]\d{4} )? \]?"
@@ -114,7 +114,7 @@ BAR = re.compile(
     """,
     re.VERBOSE,
 )
-# Progress bars without box-drawing characters, whose width and filling are ignored.
+# Matches progress bars without box-drawing characters. Their width and content are ignored.
 FILLED = re.compile(r"(?<=%)\s?\|[^|\n]*\|(?=\s)|\[(?=[^\]]*[=#])[=#>.\- ]{8,}\]|\[\.{8,}\]")
 IN_BAR = re.compile(
     r"""
@@ -158,9 +158,9 @@ SUMMARY = re.compile(
         (?= \s{2,} \S | \s* \Z )""",
     re.VERBOSE,
 )  # the summaries of statsmodels.
-# No compared run is older than this year, so earlier dates are data.
+# Dates before this year are data, because no compared run is that old.
 EARLIEST = 2025
-# Words before a time that the run may have read from the clock.
+# Words that precede a time if the code may have read it from the clock.
 NOW = re.compile(
     r"""
     \b (?: now | today | current (?:ly)? | last \s (?: run | sav | updat | modif | chang ) \w*
@@ -213,7 +213,7 @@ RATE = re.compile(
 TIMEIT = re.compile(
     r"(?<! [\d,] ) (?P<id> [\d,]++ ) \s loops? (?: \s each | , \s best \s of )", PATTERN
 )
-# Before a duration, these words show that the run itself was timed.
+# If these words precede a duration, it was measured during the run.
 TIMED = r"""\b (?: took | takes? | taken | elapsed | latency | eta
     | (?: wall | cpu | run | execution | exec | training | train | fit | fitting | inference | total
         | prediction | score | computing | computation | compilation | compile | processing | load
@@ -235,7 +235,7 @@ WEAK = re.compile(
     """,
     PATTERN,
 )
-# After a duration, these words also show that the run itself was timed.
+# If these words follow a duration, it was also measured during the run.
 TIMED_AFTER = re.compile(
     rf"""
     \s* (?: / | per \s ) \s* (?: {WORK} | run | pass | prediction ) \b
@@ -248,8 +248,8 @@ TIMED_AFTER = re.compile(
 OTHER = r"""(?: [kcmµn]?m | mi | k?g | mg | [kM]?N | [kMm]?J | [kMm]?W | [kMG]?Hz | [kMh]?Pa
     | [kMm]?e?V | mol | rad | °C? | deg | bar | L | ml | km/h | [kMGT]i?B )"""
 OTHER_UNIT = re.compile(rf"\s? {OTHER} (?! \w )", re.VERBOSE)
-# A line that matches this pattern is about physics, so a weak word does not show that the run was
-# timed.
+# A line that matches this pattern is about physics, so a word such as `in` does not show that the
+# run was timed.
 PHYSICAL = re.compile(
     rf"""\d \s? {OTHER} (?! \w )
       | \d \s? [^\W\d_]++ (?: / | \s per \s ) s (?! \w )
@@ -261,7 +261,7 @@ UNITLESS = re.compile(
     rf"{TIMED} [\s'\":=~≈]{{1,12}} (?P<id> \d[\d.,]*\.\d+ (?: e[+-]\d+ )? ) (?! [\w%] )", PATTERN
 )
 ELAPSED = re.compile(r"\b elapsed (?: [\s_] time )? \W{1,3} (?P<id> \d+ ) (?! [\w.,:/%] )", PATTERN)
-# Lines that a tool prints only on some machines.
+# Matches lines that IPython's timing magics print only in some runs.
 SOMETIMES = re.compile(
     rf"\s* (?: The \s slowest \s run \s took .* | (?: Compiler | Parser ) \s* : \s* {ONE} \s* )",
     PATTERN,
@@ -346,11 +346,12 @@ def part(match: re.Match, what: str) -> Token:
 def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) -> Iterator[Token]:
     """Yield the durations in a line that were measured during the run.
 
-    Whether a duration belongs to the run depends on the words between the previous duration and
-    this one, and on the text after it. In a list such as `took 3.2 s, 4.1 s`, each duration is
-    treated like the previous one. A weak word (`training`, `in`) is ignored if the duration is in
-    days, or if another quantity on the line has a unit, as in `falls 20 m in 2.02 s`. A duration
-    without a strong or weak word is data, unless the code reads the clock.
+    Whether a duration was measured during the run is inferred from the words between it and the
+    previous duration, and from the text after it. In a list such as `took 3.2 s, 4.1 s`, each
+    duration is treated like the previous one. A weak word (`training`, `in`) is ignored if the
+    duration is in days, or if the line contains a quantity other than time, as in
+    `falls 20 m in 2.02 s`. A duration without a strong or weak word is treated as data, unless the
+    code reads the clock.
     """
     physical = bool(PHYSICAL.search(line))
     heads = [head for head in above if len(cells(head)) > 1 and not NUMBER.search(head)]
@@ -374,12 +375,12 @@ def durations(line: str, above: Sequence[str], bar: bool, clock: bool | None) ->
 def clocks(
     line: str, above: Sequence[str], around: Sequence[str], clock: bool | None
 ) -> Iterator[Token]:
-    """Yield the times of day in a line, with or without a date, as times of the run or as data.
+    """Yield the times of day in a line, with or without a date, each as a clock time or as data.
 
-    A time at the start of a log line, or one written in words, belongs to the run. A time may
-    belong to the run if it stands alone, follows a word such as `saved at`, or has fractions of a
-    second. A time in a table is data. Times at the same position in adjacent lines are also data,
-    unless the code reads the clock.
+    A time at the start of a log line, or one written in words, is treated as a clock time. A time
+    may be a clock time if it is alone on its line, follows words such as `saved at`, or has
+    fractions of a second. A time in a table is data. Times at the same position in adjacent lines
+    are also data, unless the code reads the clock.
     """
     at = 0
     found = list(CLOCK.finditer(line))
@@ -434,11 +435,12 @@ def is_data(line: str, match: re.Match, around: Sequence[str], found: list[re.Ma
 
 
 def is_clock(stored: Token, computed: Token) -> bool:
-    """Return whether two different times are the clock times of two runs.
+    """Return whether two different times can be the clock times of two runs of the same code.
 
     Both times must look like clock times. The new time must be later than the stored one, or at
     most a day earlier because of a different time zone. The two times of day must differ, and must
-    not both be full minutes. A change in data violates one of these conditions.
+    not both be full minutes. If the times are data, a change usually violates one of these
+    conditions.
     """
     if not (stored.maybe and computed.maybe and any(map(looks_read, (stored, computed)))):
         return False

@@ -26,7 +26,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
     kinds
         The known kinds; all other keys are words.
     named
-        The context that helps to determine the kinds of numbers.
+        Other information that helps to determine the kinds of numbers.
     """
     words = [key for key in keys if key not in kinds]
     return [
@@ -38,7 +38,7 @@ def keys_of(line: Line, keys: Collection[str], kinds: Collection[str], named: Na
 
 
 def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
-    """Return the key whose words most closely precede a number or array, or are in the label."""
+    """Return the key whose words precede a number or array most closely, or are in the label."""
     before = line.text[: token.start]
     opened: list[int] = []  # brackets around the number
     for bracket in re.finditer(r"[\[\]]", before):
@@ -62,8 +62,8 @@ def word_key(line: Line, token: Token, words: list[str], label: str) -> str:
 def kind_key(line: Line, token: Token, keys: Collection[str], named: Named) -> str:
     """Return the key that names a number's kind; `accuracy` also matches a held-out accuracy.
 
-    A percentage also has the kind named by the word before it, as in `accuracy 11.3 %`. The same
-    applies to the first integer after such a word.
+    A percentage also has the kind named by the word before it, as in `accuracy 11.3 %`. The first
+    integer after such a word also has that kind.
     """
     kind = number_kind(line.text, token, line.above, named)
     kinds = [kind, kind.removeprefix("held-out ")]

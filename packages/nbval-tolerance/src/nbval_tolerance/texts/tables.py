@@ -30,10 +30,10 @@ def column(head: str, line: str, start: int, end: int) -> tuple[int, int]:
     """Return the position in `head` of the column that contains `line[start:end]`.
 
     Text that starts or ends at the same position as a word in the header belongs to that word's
-    column. Otherwise, or if vertical bars separate the cells, the cells are counted, because
-    headers may be aligned differently from numbers. Counting requires both lines to have the same
-    number of cells, or the line to have one additional cell with the row's name. If counting fails,
-    the column extends from the start of the line to `end`.
+    column. If there is no such word, or if vertical bars separate the cells, the cells are counted,
+    because headers may be aligned differently from numbers. Counting works only if both lines have
+    the same number of cells, or if the line has one additional cell for the row's name. If counting
+    fails, the column extends from the start of the line to `end`.
     """
     heads, own = cells(head), cells(line)
     more = len(own) - len(heads)

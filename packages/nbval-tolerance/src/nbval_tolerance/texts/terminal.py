@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
 FARTHEST = 2000  # The maximum rows or columns per move: a real terminal stops at its edge.
-# Maps each code to its attribute, for attributes that several codes set, such as colours.
+# Maps codes to attributes that can be set by several codes, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
@@ -36,7 +36,7 @@ def has_frames(text: str) -> bool:
 
 
 def rendered(text: str) -> str:
-    """Return what a terminal would show, with cursor movements executed and colours removed.
+    """Return the text that a terminal would show after all cursor movements, without colours.
 
     Only the last frame of a progress bar remains. If the text contains cursor movements, trailing
     spaces are also removed, because they only overwrite a longer frame.
@@ -76,7 +76,7 @@ def is_moved(text: str) -> bool:
 
 
 def screen(text: str) -> list[list[tuple[str, Style]]]:
-    """Return the rows of characters, with their styles, that a terminal of any size would show."""
+    """Return the rows of styled characters that a terminal of unlimited size would show."""
     rows: list[list[tuple[str, Style]]] = [[]]
     row = column = 0
     style: Style = ()
