@@ -459,6 +459,21 @@ asyncio.run(main())
 """
 
 
+def test_a_clone_in_a_folder_with_a_percent_sign_has_a_database(tmp_path):
+    """Alembic takes a percent sign in its settings for a placeholder."""
+    code = """
+import sys
+from alembic.config import Config
+from jupyterhub import dbutil
+dbutil.ALEMBIC_DIR = "/home/ada/100% course/alembic"
+from tfcourse.hub import database
+dbutil.write_alembic_ini(sys.argv[1])
+print(Config(sys.argv[1]).get_main_option("script_location"), database.ALEMBIC, sep="\\n")
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code, tmp_path / "ini"], text=True)
+    assert printed.splitlines() == ["/home/ada/100% course/alembic"] * 2
+
+
 @pytest.mark.network
 @pytest.mark.parametrize(("version", "upgraded"), [("4.1", True), ("5.4", False)])
 def test_accounts_of_an_older_hub_go_on(new_hub, tmp_path, version, upgraded):

@@ -13,12 +13,14 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import requests
 from hubs import Learner, free_ports, post, wait_until
 
 import tfcourse.hub.laptop.__main__ as hub_command
+from tfcourse.hub.front import proxy
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners.lessons import FOLDER
 from tfcourse.hub.state import ROOT
@@ -281,8 +283,12 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
 
 
 def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
-    files = [word for word in proxy_command() if not word.startswith("--")]
+    words = [word for word in proxy_command() if not word.startswith("--")]
+    # Node.js takes a file for `--import` as a URL.
+    files = [unquote(word.removeprefix("file://")) for word in words]
     assert all(os.access(file, os.R_OK) for file in files)
+    monkeypatch.setattr(proxy, "__file__", "/home/ada/100% course/proxy.py")
+    assert "file:///home/ada/100%25%20course/patience.mjs" in proxy_command()
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(SystemExit, match="run `make environment`"):
         proxy_command()

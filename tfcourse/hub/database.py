@@ -34,6 +34,10 @@ from traitlets.log import get_logger
 from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import private_folder, state_folder, sync, unused
 
+ALEMBIC = dbutil.ALEMBIC_DIR
+# JupyterHub writes this path into a settings file in which % begins a placeholder.
+dbutil.ALEMBIC_DIR = ALEMBIC.replace("%", "%%")
+
 COPIES = 7  # the number of copies to keep; one is made per day and before each upgrade
 
 MINUTE, HOUR = 60, 3600  # seconds
@@ -257,7 +261,7 @@ def upgrade(where: str) -> None:
 
 def revisions() -> script.ScriptDirectory:
     """Return the schema revisions that this JupyterHub version supports."""
-    return script.ScriptDirectory(dbutil.ALEMBIC_DIR)
+    return script.ScriptDirectory(ALEMBIC)
 
 
 def is_known(revision: str | None) -> bool:
