@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -35,7 +37,20 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# This script prints each file's metadata and name, then the checksums of the files' contents.
+# This script creates a file whose path is longer than any program can open, with a second name.
+DEEP = r"""
+import os
+os.chdir(os.path.expanduser("~"))
+open("shallow", "w").close()
+home = os.open(".", os.O_RDONLY)
+for name in [*["d" * 250] * 9, *["\N{HERB}" * 60] * 9]:
+    os.mkdir(name)
+    os.chdir(name)
+os.link("shallow", "deep", src_dir_fd=home)
+"""
+
+# This script lists each file's type, mode, owner, time, size, target and name, then the checksums
+# of all contents.
 LISTING = r"""
 cd /home/jovyan && find . -printf '%y %m %U:%G %T+ %s %n %l %p\0' | sort -z | tr '\0' '\n'
 find . -type f ! -name sparse -print0 | sort -z | xargs -0 sha256sum
@@ -80,6 +95,7 @@ def ada(hub) -> ClassLearner:
     ada = ClassLearner(hub, "ada")
     ada.start_server()
     ada.run("sh", "-c", "echo saved >~/saved")
+    ada.run("python", "-c", DEEP)
     return ada
 
 
@@ -162,6 +178,7 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
     restored.hub, restored.name, restored.token = other, "ada", ada.token
     restored.start_server()
     assert restored.run("cat", "/home/jovyan/saved") == "saved\n"
+    restored.run("test", "-f", "/home/jovyan/shallow")
     # Compose recognises the volumes as its own.
     labels = {"label": f"com.docker.compose.project={other.name}"}
     its_own = {volume.name for volume in other.engine.volumes.list(filters=labels)}
@@ -223,16 +240,24 @@ def test_a_file_that_is_not_a_whole_backup_changes_nothing(
 GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ada", "state"]}
 
 
-def write_backup(path: Path, manifest: bytes, members: tuple[str, ...]) -> Path:
-    """Write an archive that contains the manifest and a folder for each member."""
+def member(name: str, kind: bytes = tarfile.DIRTYPE, **values: object) -> tarfile.TarInfo:
+    """Return a member of an archive, by default a folder."""
+    made = tarfile.TarInfo(name)
+    made.type = kind
+    for key, value in values.items():
+        setattr(made, key, value)
+    return made
+
+
+def write_backup(path: Path, manifest: bytes, members: Iterable[str | tarfile.TarInfo]) -> Path:
+    """Write an archive that contains the manifest and the members; a name stands for a folder."""
     with tarfile.open(path, "w:gz") as archive:
         first = tarfile.TarInfo("manifest.json")
         first.size = len(manifest)
         archive.addfile(first, io.BytesIO(manifest))
-        for name in members:
-            folder = tarfile.TarInfo(name)
-            folder.type = tarfile.DIRTYPE
-            archive.addfile(folder)
+        for each in members:
+            each = member(each) if isinstance(each, str) else each
+            archive.addfile(each, io.BytesIO(bytes(each.size)))
     return path
 
 
@@ -291,6 +316,8 @@ def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
                 {"volumes": ["--to-command=sh", "state"]},
                 {"volumes": ["home-" + "a" * 1000, "state"]},
                 {"volumes": ["home-ada", "state:/etc"]},
+                {"volumes": ["home-ada", "prometheus"]},
+                {"volumes": ["home-ada", "invented"]},
             )
         ),
         *(
@@ -319,6 +346,112 @@ def test_what_the_manifest_does_not_name_is_not_in_a_backup(tmp_path, member):
     )
     with pytest.raises(SystemExit, match="is not a backup that this version understands"):
         backup.check(file)
+
+
+FILE, HARD, SYMBOLIC = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("home-ada/x", tarfile.CHRTYPE)],
+        [member("home-ada/x", tarfile.BLKTYPE)],
+        [member("home-ada/x", b"V")],
+        [member("home-ada/../state/x", FILE)],
+        [member("home-ada/..")],
+        [member("home-ada//x", FILE)],
+        [member("home-ada/" + "x" * 256, FILE)],
+        ["home-ada/" + "/".join(["x" * 250] * depth) for depth in range(1, 18)],
+        [member("home-ada/x\0y", FILE, pax_headers={"path": "home-ada/x\0y"})],
+        [member("home-ada/x", HARD, linkname="/etc/passwd")],
+        [member("home-ada/x", HARD, linkname="home-ada/missing")],
+        [member("home-ada/x", HARD, linkname="home-ada/x")],
+        ["home-ada/x", member("home-ada/y", HARD, linkname="home-ada/x")],
+        [member("home-ada/x", FILE), "state", member("state/y", HARD, linkname="home-ada/x")],
+        [member("home-ada/x", SYMBOLIC)],
+        [member("home-ada/x", SYMBOLIC, linkname="x" * 4096)],
+        [member("home-ada/x/y", FILE)],
+        [member("home-ada/x", FILE), member("home-ada/x/y", FILE)],
+        [member("home-ada/x", SYMBOLIC, linkname="/etc"), member("home-ada/x/y", FILE)],
+        [member("home-ada/x", FILE), "home-ada/x"],
+        ["home-ada/x", member("home-ada/x", FILE)],
+        [member("home-ada/x", FILE, pax_headers={"path": "home-ada/x/"})],
+        ["state", member("home-ada/x", FILE)],
+    ],
+)
+def test_what_tar_cannot_restore_is_not_in_a_backup(tmp_path, members):
+    file = write_backup(
+        tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), ["home-ada", *members, "state"]
+    )
+    with pytest.raises(SystemExit, match=r"this version understands: .* (restore|piece)\. Nothing"):
+        backup.check(file)
+
+
+def test_what_tar_can_restore_is_in_a_backup(tmp_path):
+    """A valid backup must pass, or the test above proves nothing."""
+    members = [
+        "home-ada",
+        member("home-ada/x", FILE, size=1000, mtime=-5.5),
+        member("home-ada/x", FILE),  # a file that was replaced during the backup
+        member("home-ada/" + "x" * 255, HARD, linkname="home-ada/x"),
+        member("home-ada/\udcff", SYMBOLIC, linkname="../../etc"),
+        member("home-ada/hard", HARD, linkname="home-ada/\udcff"),
+        member("home-ada/pipe", tarfile.FIFOTYPE, uid=2**31),
+        "home-ada/" + "y" * 255,
+        "state",
+    ]
+    file = write_backup(tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), members)
+    assert backup.check(file) == GOOD["volumes"]
+
+
+def test_an_archive_does_not_end_at_an_unreadable_header(tmp_path):
+    file = write_backup(tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), ["home-ada", "state"])
+    content = gzip.decompress(file.read_bytes())
+    end = len(content.rstrip(b"\0")) // 512 * 512 + 512
+    file.write_bytes(gzip.compress(content[:end] + b"x" * 512 + content[end:]))
+    with pytest.raises(SystemExit, match="is damaged or not a backup: "):
+        backup.check(file)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, b"K"])
+@pytest.mark.parametrize("position", [0, 1])
+def test_checking_takes_little_memory(tmp_path, kind, position):
+    """A header of gigabytes takes megabytes in a file."""
+    size = 400 * 2**20
+    content = json.dumps(GOOD).encode()
+    first = member("manifest.json", FILE, size=len(content)).tobuf() + content.ljust(512, b"\0")
+    with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as file:
+        file.write(first * position + member("x", kind, size=size).tobuf())
+        for _ in range(size // 2**20):
+            file.write(bytes(2**20))
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from tfcourse.hub.operations import backup\n"
+        "backup.MEMORY = 200 * 2**20\n"
+        "try:\n"
+        "    backup.check(Path(sys.argv[1]))\n"
+        "except SystemExit as end:\n"
+        "    print(end, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "x.tar.gz"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "Nothing was changed." in said
+    assert int(said.split()[-1]) < 300 * 2**10
+
+
+def test_headers_of_headers_get_a_sentence(tmp_path):
+    with gzip.open(tmp_path / "x.tar.gz", "wb") as file:
+        file.write(member("x", tarfile.XHDTYPE).tobuf() * 10_000)
+    with pytest.raises(SystemExit, match="Nothing was changed"):
+        backup.check(tmp_path / "x.tar.gz")
+
+
+def test_what_tar_complains_about_does_not_command_the_terminal(tmp_path, capsys):
+    file = write_backup(tmp_path / "x.tar.gz", b"{}", [])
+    complain = r"cat >/dev/null; printf 'tar: \033[2J\342\200\256x: no\n' >&2; exit 2"
+    assert backup.give(file, ["sh", "-c", complain]) == 2
+    assert capsys.readouterr().err == "tar: \\x1b[2J\\u202ex: no\n"
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])

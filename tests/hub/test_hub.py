@@ -390,6 +390,16 @@ def test_what_no_lesson_needs_is_off(hub, working, path):
     assert working.api("GET", f"/user/{{name}}/{path}").status_code == 404
 
 
+def test_nobody_changes_what_jupyterlab_consists_of(working):
+    assert working.api("GET", "/user/{name}/lab/api/build").status_code == 405
+    assert working.api("POST", "/user/{name}/lab/api/build").status_code == 405
+    request = {"cmd": "disable", "plugin_name": "@jupyterlab/notebook-extension:tracker"}
+    response = working.api("POST", "/user/{name}/lab/api/plugins", json=request)
+    assert response.json().get("status") != "ok", response.text
+    page = working.session.get(f"{working.hub.url}/user/{working.name}/lab", timeout=60).text
+    assert '"buildAvailable": false' in page  # so JupyterLab does not ask
+
+
 def test_no_extension_is_installed_from_the_internet(working):
     request = {"cmd": "install", "extension_name": "jupyterlab-git"}
     response = working.api("POST", "/user/{name}/lab/api/extensions", json=request)

@@ -23,8 +23,12 @@ PACKAGES = (
 PACKAGES += ")/site-packages); mkdir -p $d; echo {!r} >$d/{}" + OURS
 IPYTHON = "mkdir -p .ipython/profile_default/startup; echo {!r} >.ipython/profile_default/{}" + OURS
 DATA = "mkdir -p .local/share/jupyter/{}"
+THEMES = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+WORKSPACE = "default-37a8.jupyterlab-workspace"
+STATE = "d=.jupyter/lab/{0}; mkdir -p $(dirname $d/{1}); {2} $d/{1}" + OURS
 
-# Load the JupyterLab page, run code in a kernel, list the home directory, and print the notices.
+# Load JupyterLab's page, settings, workspaces and kernels, run a cell in a kernel, list the home,
+# and print the page's notices.
 LOOK = r"""
 import contextlib, json, re, time, urllib.request
 from jupyter_client import BlockingKernelClient
@@ -33,6 +37,9 @@ def ask(path, data=None):
     request = urllib.request.Request("http://127.0.0.1:8888" + path, data, headers)
     return urllib.request.urlopen(request, timeout=60).read().decode()
 page = ask("/lab")
+for path in ("settings", "workspaces", "workspaces/default"):
+    ask("/lab/api/" + path)
+assert "python3" in json.loads(ask("/api/kernelspecs"))["kernelspecs"]
 (settings,) = re.findall(r'<script id="jupyter-config-data".*?>(.*?)</script>', page, re.S)
 kernel = json.loads(ask("/api/kernels", b'{"path": "tensorflow-course"}'))["id"]
 client = BlockingKernelClient(connection_file=f"/dev/shm/jupyter/kernel-{kernel}.json")
@@ -72,7 +79,70 @@ CASES = {
         "mkdir -p .jupyter/labconfig; echo '[1]' >.jupyter/labconfig/page_config.json" + OURS,
         ["labconfig/page_config.json."],
     ),
+    "settings for a page that is not there": (
+        SETTINGS.format("c.LabApp.app_dir = '/nowhere'", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "settings without the course's kernel": (
+        SETTINGS.format("c.KernelSpecManager.allowed_kernelspecs = {'x'}", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "settings with which kernels die": (
+        SETTINGS.format("c.KernelManager.ip = '8.8.8.8'", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "settings without JupyterLab's schemas": (
+        SETTINGS.format("c.LabApp.schemas_dir = '/nowhere'", OURS),
+        ["jupyter_server_config.py."],
+    ),
+    "overrides that are no object": (
+        "mkdir -p .jupyter/labconfig; echo [1] >.jupyter/labconfig/default_setting_overrides.json"
+        + OURS,
+        ["labconfig/default_setting_overrides.json."],
+    ),
     "root's settings": ("mkdir .jupyter", ["write to ~/.jupyter,"]),
+    "a pipe where Jupyter notes something": ("mkdir .jupyter; mkfifo .jupyter/migrated" + OURS, []),
+    "a folder where Jupyter notes something": ("mkdir -p .jupyter/migrated" + OURS, []),
+    "JupyterLab's settings, cut off": (
+        STATE.format("user-settings", THEMES, 'echo \'{"theme": "Jup\' >'),
+        [f"cannot read ~/.jupyter/lab/user-settings/{THEMES}, so ~/.jupyter/lab/user-settings is"],
+    ),
+    "JupyterLab's settings, no object": (
+        STATE.format("user-settings", THEMES, "echo 5 >"),
+        [f"cannot read ~/.jupyter/lab/user-settings/{THEMES}"],
+    ),
+    "JupyterLab's settings, a pipe": (
+        STATE.format("user-settings", THEMES, "mkfifo"),
+        [f"cannot read ~/.jupyter/lab/user-settings/{THEMES}"],
+    ),
+    "JupyterLab's settings, root's": (
+        STATE.format("user-settings", THEMES, "install -m 600 /dev/null")
+        + f"; chown root .jupyter/lab/user-settings/{THEMES}",
+        [f"cannot read ~/.jupyter/lab/user-settings/{THEMES}"],
+    ),
+    "JupyterLab's settings, right": (
+        STATE.format(
+            "user-settings", THEMES, 'echo \'{ // Theme\n "theme": "JupyterLab Dark", }\' >'
+        )
+        + "; touch .jupyter/lab/user-settings/x.jupyterlab-settings",
+        [],
+    ),
+    "a workspace, cut off": (
+        STATE.format("workspaces", WORKSPACE, "echo '{\"data\": {' >"),
+        [f"cannot read ~/.jupyter/lab/workspaces/{WORKSPACE}, so ~/.jupyter/lab/workspaces is"],
+    ),
+    "workspaces and settings, all of them pipes": (
+        STATE.format("workspaces", WORKSPACE, "mkfifo")
+        + "\n"
+        + STATE.format("user-settings", THEMES, "mkfifo"),
+        [f"cannot read ~/.jupyter/lab/{name}" for name in ("workspaces/", "user-settings/")],
+    ),
+    "a workspace, right": (
+        STATE.format(
+            "workspaces", WORKSPACE, 'echo \'{"data": {}, "metadata": {"id": "default"}}\' >'
+        ),
+        [],
+    ),
     "settings that are a file": ("touch .jupyter" + OURS, ["It is not a folder: rename it"]),
     "a link to nowhere": ("ln -s nowhere .local" + OURS, ["write to ~/.local,"]),
     "root's data": ("mkdir .local", ["write to ~/.local, so", "belongs to another user"]),
@@ -96,13 +166,65 @@ CASES = {
         + OURS,
         [],
     ),
+    "kernels without permission": (
+        DATA.format("kernels/mine") + OURS + "; chmod 0 .local/share/jupyter/kernels",
+        ["chmod u+rwx ~/.local/share/jupyter/kernels`"],
+    ),
+    "root's kernels": (
+        DATA.format("kernels")
+        + OURS
+        + "; cd .local/share/jupyter; chown root kernels; chmod 700 *",
+        ["~/.local/share/jupyter/kernels, so", "belongs to another user"],
+    ),
+    "IPython's kernels without permission": (
+        "mkdir -p .ipython/kernels" + OURS + "; chmod 0 .ipython/kernels",
+        ["chmod u+rwx ~/.ipython/kernels`"],
+    ),
     "usercustomize": (PACKAGES.format("raise SystemExit", "usercustomize.py"), ["~/.local/lib,"]),
     "pth": (PACKAGES.format("import os; os._exit(0)", "x.pth"), ["~/.local/lib,"]),
+    "usercustomize that puts broken packages first": (
+        PACKAGES.format("import sys; sys.path.insert(0, '/home/jovyan/mylibs')", "usercustomize.py")
+        + "; mkdir mylibs; echo raise ImportError | tee mylibs/zmq.py >mylibs/typing.py",
+        ["~/.local/lib, so that is left out"],
+    ),
     "packages that are right": (PACKAGES.format("x = 1", "usercustomize.py"), []),
+    "packages that start and print something": (
+        PACKAGES.format(
+            "import atexit, os, subprocess; subprocess.Popen(['sleep', '99']); "
+            "atexit.register(print, 'Bye.'); os.write(1, b'x' * 1_000_000)",
+            "usercustomize.py",
+        ),
+        [],
+    ),
     "root's IPython": ("mkdir .ipython", ["write to ~/.ipython,"]),
+    "IPython's profile is a file": (
+        "mkdir .ipython; touch .ipython/profile_default" + OURS,
+        ["write to ~/.ipython/profile_default,", "It is not a folder: rename it"],
+    ),
+    "IPython's profile without permission": (
+        "mkdir -p .ipython/profile_default/startup" + OURS + "; chmod 0 .ipython/profile_default",
+        ["chmod u+rwx ~/.ipython/profile_default`"],
+    ),
+    "root's profile of IPython": (
+        "mkdir -p .ipython/profile_default" + OURS + "; chown root .ipython/profile_default",
+        ["~/.ipython/profile_default, so", "belongs to another user"],
+    ),
+    "packages and a program that both end kernels": (
+        PACKAGES.format("raise SystemExit", "usercustomize.py")
+        + "\n"
+        + IPYTHON.format("import os; os._exit(0)", "startup/mine.py"),
+        ["~/.local/lib, so that is left out", "in ~/.ipython, so they are left out"],
+    ),
     "a program that ends kernels": (
         IPYTHON.format("import os; os._exit(0)", "startup/mine.py"),
         ["in ~/.ipython, so they are left out", "startup/mine.py."],
+    ),
+    "programs that start and print something": (
+        IPYTHON.format(
+            "import atexit, os; os.system('sleep 99 &'); atexit.register(print, 'Bye.')",
+            "startup/mine.py",
+        ),
+        [],
     ),
     "IPython's settings of a wrong type": (
         IPYTHON.format("c.IPKernelApp.hb_port = 'x'", "ipython_kernel_config.py"),
@@ -136,8 +258,16 @@ def start_in(start, image):
 
 
 def look(container: Container) -> list[str]:
-    """Return the notices; fail unless JupyterLab loads, a kernel runs code, and a folder opens."""
-    looked = container.exec_run(["python", "-sPc", LOOK], user="jovyan", workdir="/")
+    """Return the notices. Fail unless a kernel runs a cell, and a page and a folder open.
+
+    A server whose settings break its pages or kernels answers for a moment, and is then replaced.
+    """
+    deadline = time.monotonic() + 60
+    while True:
+        looked = container.exec_run(["python", "-sPc", LOOK], user="jovyan", workdir="/")
+        if looked.exit_code == 0 or time.monotonic() > deadline:
+            break
+        time.sleep(2)
     said = looked.output.decode()
     assert looked.exit_code == 0, said + container.logs().decode()
     assert "42\n" in said
@@ -154,13 +284,25 @@ def test_a_server_starts_in_a_broken_home(start_in, case):
 
 def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
     loop = "while True: pass"
+    many = "; for i in 1 2 3 4 5 6 7 8; do cp .jupyter/*_config.py .jupyter/a${i}_config.py; done"
     script = (
-        f"{SETTINGS.format(loop, OURS)}\n"
+        f"{SETTINGS.format(loop, OURS)}{many}\n"
+        f"{DATA.format('labextensions/x')}; mkfifo .local/*/*/labextensions/x/package.json\n"
         f"{IPYTHON.format(loop, 'startup/mine.py')}\n"
         f"{PACKAGES.format(loop, 'usercustomize.py')}"
     )
-    notices = look(start_in(script, seconds=100))  # the hub waits 120 seconds
-    assert len(notices) == 3
+    notices = look(start_in(script, seconds=80))  # the hub waits for 120 seconds
+    assert len(notices) == 4
+
+
+def test_a_server_that_its_settings_end_later_starts_without_them(start_in):
+    timer = "import os, threading; threading.Timer(20, os._exit, [0]).start()"
+    script = SETTINGS.format(f"import sys\nif 'jupyter_server' in sys.modules: {timer}", OURS)
+    container = start_in(script)
+    assert look(container) == []
+    time.sleep(20)
+    (notice,) = look(container)
+    assert "does not work with your settings in ~/.jupyter" in notice
 
 
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):

@@ -14,13 +14,14 @@ import gzip
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -35,9 +36,12 @@ FORMAT = 1  # the version of the archive format
 MANIFEST = "manifest.json"  # the archive's first member
 LARGEST = 2**24  # the maximum size of a manifest in bytes, enough for a hundred thousand learners
 
-# A pattern for folder names in the archive: a Compose volume's name, `shared`, or `home-` and a
-# learner's name.
-VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
+MEMORY = 2**31  # bytes that checking an archive can take
+LONGEST = 1000  # characters in the path of a file that is backed up
+
+COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from those for metrics
+# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+VOLUME = rf"home-[\w-][\w.-]{{0,250}}|{'|'.join(COMPOSE)}|shared"
 
 # The live database's files. Instead of these files, the archive contains a copy of the database,
 # made just before the backup (database.py).
@@ -79,6 +83,8 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         *("tar", "--create", "--verbose", "--format=posix", "--numeric-owner", "--sparse"),
         *("--pax-option=delete=atime,delete=ctime", "--anchored", "--no-wildcards"),
         *(f"--exclude={name}" for name in without),
+        # A nested folder's path can have more than 4096 bytes, and then tar could not restore it.
+        *("--wildcards", f"--exclude={'?' * LONGEST}*"),
         *("--", MANIFEST, *names),
     ]
     write = f'printf %s "$1" >{MANIFEST} && shift && exec "$@"'
@@ -151,6 +157,8 @@ def manifest(names: list[str]) -> dict[str, object]:
 def restore(file: Path, replace: bool) -> None:
     """Restore everything in the file, but change nothing unless the file is complete."""
     names = check(file)
+    if give(file, throw_away({}, "ro", [], ["sh", "-c", "exec tar --list >/dev/null"])):
+        sys.exit(f"{file} is a backup that tar cannot read. Nothing was changed.")
     check_stopped()
     database("vacant", check=not replace)
     full = not_empty(volumes())
@@ -171,18 +179,26 @@ def restore(file: Path, replace: bool) -> None:
     ]
     command = ["sh", "-c", 'find . -mindepth 2 -delete && exec "$@"', "sh", *tar]
     run = throw_away(found, "rw", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"], command)
+    if give(file, run, names):
+        sys.exit("The restore stopped half-way. Fix what is reported above, then run it again.")
+    database("recover", *(["--replace"] if replace else []))
+    print("Everything is restored. `make up` starts the hub.", file=sys.stderr)
+
+
+def give(file: Path, run: list[str], names: Sequence[str] = ()) -> int:
+    """Run a command with the archive as its stdin; return its exit code."""
     with (
-        contextlib.suppress(BrokenPipeError),  # tar prints the reason
-        subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        contextlib.suppress(BrokenPipeError),  # the command prints the reason
+        subprocess.Popen(
+            run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
         follow(process.stdout, names),
+        follow(process.stderr, ()),
         gzip.open(file) as source,
     ):
         shutil.copyfileobj(source, process.stdin, 2**20)
         process.stdin.close()
-    if process.returncode:
-        sys.exit("The restore stopped half-way. Fix the problem shown above, then try again.")
-    database("recover", *(["--replace"] if replace else []))
-    print("Everything is restored. `make up` starts the hub.", file=sys.stderr)
+    return process.returncode
 
 
 def check_stopped() -> None:
@@ -204,9 +220,10 @@ def check(file: Path) -> list[str]:
     if file.is_dir():
         sys.exit(f"{file} is a folder, not a backup.")
     print(plain(f"Checking {file} ..."), file=sys.stderr)
+    why = ""
     try:
-        with gzip.open(file) as source:
-            with tarfile.open(fileobj=source, mode="r|", bufsize=2**20) as archive:
+        with limited_memory(), gzip.open(file) as source:
+            with tarfile.open(fileobj=source, mode="r|", bufsize=2**20, tarinfo=Member) as archive:
                 about = read_manifest(archive)
                 found = folders(archive) if about else set()
             while source.read(2**20):  # read to the end to verify the checksum
@@ -215,23 +232,83 @@ def check(file: Path) -> list[str]:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
     except OSError as error:
         sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
-    except (ValueError, OverflowError, MemoryError):  # invalid numbers in a header
-        about = None
-    # Refuse a manifest that lists a missing volume, because the existing volume would be emptied.
+    # Meaningless numbers in a header, a header that is too large, or a header of headers.
+    except (ValueError, OverflowError, MemoryError, RecursionError) as error:
+        about, why = None, f": {error}" if str(error) else ""
+    # A volume that the manifest names but the archive lacks would be emptied and not restored.
     if about is None or found != set(about["volumes"]):
-        sys.exit(f"{file} is not a backup that this version understands. Nothing was changed.")
+        sys.exit(f"{file} is not a backup that this version understands{why}. Nothing was changed.")
     said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
     print(plain(said), file=sys.stderr)
     return about["volumes"]
 
 
+class Member(tarfile.TarInfo):
+    """A member of an archive. An unreadable header is an error, and not the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read the next member; raise `tarfile.ReadError` if it cannot be read."""
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
+@contextlib.contextmanager
+def limited_memory() -> Iterator[None]:
+    """Limit this process's memory. A few kilobytes in a file can describe a header of gigabytes."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = min([MEMORY, *(each for each in before if each != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 def folders(archive: tarfile.TarFile) -> set[str]:
-    """Return the names of the top-level folders of the archive's remaining members."""
-    found = set()
+    """Return the names of the top-level folders of all members that have not been read yet.
+
+    Raises
+    ------
+    ValueError
+        If tar could not restore a member on any disk. By then, it would have deleted everything.
+    """
+    found: set[str] = set()
+    seen: dict[int, bool] = {}  # in this top-level folder, by a name's hash: whether it is a folder
     while member := archive.next():
-        found.add(member.name.partition("/")[0])
+        top = member.name.partition("/")[0]
+        if top not in found:
+            found.add(top)
+            seen = {hash(top): True}
+        elif hash(top) not in seen:
+            raise ValueError(f"{top[:100]!r} is not in one piece")
+        check_member(member, seen)
         archive.members.clear()  # do not keep a million members in memory
     return found
+
+
+def check_member(member: tarfile.TarInfo, seen: dict[int, bool]) -> None:
+    """Raise ValueError if tar could not restore a member after those seen; add its name to them."""
+    name, target = os.fsencode(member.name), os.fsencode(member.linkname)
+    parts = name.split(b"/")
+    folder = member.name.rpartition("/")[0]
+    possible = (
+        (member.isreg() or member.isdir() or member.issym() or member.islnk() or member.isfifo())
+        and (member.isreg() or not member.size)
+        and (member.isdir() or not member.pax_headers.get("path", "").endswith("/"))
+        and b"\0" not in name + target
+        and not {b"", b".", b".."}.intersection(parts)
+        and max(map(len, parts)) < 2**8
+        and len(name) < 2**12
+        and (not folder or seen.get(hash(folder)))
+        and (not member.issym() or 0 < len(target) < 2**12)
+        and (not member.islnk() or seen.get(hash(member.linkname)) is False)
+        and seen.setdefault(hash(member.name), member.isdir()) is member.isdir()
+    )
+    if not possible:
+        raise ValueError(f"it contains {member.name[:100]!r}, which tar cannot restore")
 
 
 def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
@@ -239,6 +316,7 @@ def read_manifest(archive: tarfile.TarFile) -> dict[str, Any] | None:
     first = archive.next()
     if first is None or first.name != MANIFEST or not first.isreg() or first.size > LARGEST:
         return None
+    check_member(first, {})
     try:
         content = json.loads(archive.extractfile(first).read())
     except (ValueError, RecursionError):
@@ -273,7 +351,7 @@ def volumes() -> dict[str, str]:
 
     Backups exclude the volumes for metrics.
     """
-    pattern = rf"{re.escape(settings.NAME())}_((?!monitoring|prometheus|grafana)[a-z]+)"
+    pattern = rf"{re.escape(settings.NAME())}_({'|'.join(COMPOSE)})"
     found = homes.old_volumes()
     for volume in output("volume", "ls", "--quiet").split():
         if match := re.fullmatch(pattern, volume):
@@ -337,8 +415,8 @@ def database(action: str, *options: str, check: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def follow(lines: IO[bytes], names: list[str]) -> Iterator[None]:
-    """Print which volume tar is processing, and pass through tar's other output."""
+def follow(lines: IO[bytes], names: Sequence[str]) -> Iterator[None]:
+    """Report which volume tar is working on, and pass on tar's other output."""
 
     def read() -> None:
         done = 0

@@ -11,6 +11,7 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.base.handlers import APIHandler, FileFindHandler
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyterlab.handlers.build_handler import BuildHandler
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
@@ -91,8 +92,10 @@ c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsig
 
 # Notices for the learner from `start-course` or the hub, which our JupyterLab extension shows.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
-c.ServerApp.tornado_settings = {"page_config_data": {"courseNotices": notices}}
-# Mark XSRF cookies as `secure`, which JupyterHub does not do for learners' servers.
+c.ServerApp.tornado_settings = {
+    "page_config_data": {"courseNotices": notices, "buildAvailable": False}
+}
+# JupyterHub does not mark a server's XSRF cookies as `secure`.
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
     c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
@@ -100,9 +103,12 @@ if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
 # is installed for jupyter_lsp, and no extension for Notebook 6 or earlier needs notebook_shim.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
-# Disable features that access the internet and that no lesson needs: installing extensions, and
-# checking for news and updates.
+# Turn off features that no lesson needs: the extension manager installs from the internet,
+# JupyterLab looks for news and updates there, the plugin manager can turn off parts of JupyterLab,
+# and a build replaces its pages.
 c.LabApp.extension_manager = "readonly"
+c.LabApp.lock_all_plugins = True
+BuildHandler.SUPPORTED_METHODS = ()
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
