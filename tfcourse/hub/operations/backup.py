@@ -28,7 +28,7 @@ from typing import IO, Any
 from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import homes
 from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
-from tfcourse.hub.state import ROOT, sync, unused
+from tfcourse.hub.state import ROOT, remove_leftovers, sync, unused
 
 FORMAT = 1  # version of the archive's format
 
@@ -39,7 +39,7 @@ LARGEST = 2**24  # bytes in a manifest, which is enough for a hundred thousand l
 VOLUME = r"home-[\w-][\w.-]{0,250}|[a-z]{1,40}"
 
 # The live database. The archive contains a copy instead, made just before the backup (database.py).
-LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
+LIVE = [f"state/hub/jupyterhub.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")]
 
 
 def default_file(note: str = "") -> Path:
@@ -50,6 +50,7 @@ def default_file(note: str = "") -> Path:
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_leftovers(folder.glob("*.part"))
     return unused(folder, f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}", ".tar.gz")
 
 
