@@ -16,6 +16,7 @@ from tornado import web
 from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
+from tfcourse.hub import pools
 from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
@@ -110,10 +111,10 @@ class CourseAuthenticator(NativeAuthenticator):
         self.sign_ups.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people are waiting. Tell your instructor, and try again later."
-        stored = await asyncio.to_thread(hashed, password)
+        stored = await pools.run(pools.PASSWORDS, hashed, password)
         # If an account was lost but its files were not, the instructor has to check who signs up
-        # under its name. Look for files in a thread, because Docker can take a while to answer.
-        let_in = let_in and not await asyncio.to_thread(self.has_home, name)
+        # under its name.
+        let_in = let_in and not await pools.run(pools.HOMES, self.has_home, name)
         # Do not await anything from here on, because another request might then take the name.
         # The hub may know a name that has no account, and a newcomer must not get that name's
         # rights.
@@ -143,7 +144,8 @@ class CourseAuthenticator(NativeAuthenticator):
 
     async def set_password(self, name: str, password: str) -> None:
         """Give an account a new password, and end its earlier sessions and tokens."""
-        self.get_user(name).password = await asyncio.to_thread(hashed, password)
+        stored = await pools.run(pools.PASSWORDS, hashed, password)
+        self.get_user(name).password = stored
         end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
@@ -195,7 +197,7 @@ class CourseAuthenticator(NativeAuthenticator):
                 )
             info = self.get_user(name)
             stored = info.password if info else self.hash_of_nobody
-            is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
+            is_right = await pools.run(pools.PASSWORDS, matches, password[:LONGEST], stored)
             if not is_right or info is None or len(password) > LONGEST:
                 self.guesses.wrong(name, address)
                 return None
