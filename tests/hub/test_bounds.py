@@ -11,6 +11,11 @@ import pytest
 import requests
 from hubs import Learner, wait_until
 from jupyterhub import orm
+from jupyterhub.app import JupyterHub
+from sqlalchemy import event
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from traitlets.config import Config
 
 from tfcourse.hub import limits
 from tfcourse.hub.front import bounds
@@ -33,6 +38,22 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     now += 180
     limit.count("b")
     assert list(limit.paid_off) == ["b"]  # the limit eventually forgets `a`
+
+
+def test_slow_servers_do_not_use_up_the_connections_of_the_hub(monkeypatch):
+    """`make bench-load` showed how many log-ins fail with a lower limit on connections."""
+    monkeypatch.setattr(JupyterHub, "init_pycurl", JupyterHub.init_pycurl)
+    configured = [each._save_configuration() for each in (AsyncHTTPClient, HTTPServer)]
+    try:
+        bounds.configure(Config())
+        JupyterHub().init_pycurl()  # a hub does this after it has loaded its settings
+        client = AsyncHTTPClient(force_instance=True)
+    finally:
+        for each, saved in zip((AsyncHTTPClient, HTTPServer), configured, strict=True):
+            each._restore_configuration(saved)
+        event.remove(orm.APIToken.note, "set", bounds.shortened)
+    assert len(client._curls) == 500
+    client.close()
 
 
 def megabytes(hub) -> float:

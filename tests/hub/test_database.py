@@ -23,6 +23,7 @@ from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
 from postgres import Postgres
 
 from tfcourse.hub import database
+from tfcourse.hub.operations.backup import LIVE
 
 SQLITE = "/srv/state/hub/jupyterhub.sqlite"
 
@@ -124,6 +125,57 @@ def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     database.recover(folder, replace=False, empty=False)
     assert names(path) == {"ada"}
     assert [aside.read_bytes() for aside in folder.glob("jupyterhub.sqlite.*")] == [b"damaged"]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, overwrite])
+def test_nothing_of_the_old_database_is_applied_to_the_copy(folder, damage):
+    """SQLite keeps changes in files beside the database, in one of two ways."""
+    path = folder / "jupyterhub.sqlite"
+    damage(path)
+    database_and_others = {Path(name).name for name in LIVE}
+    assert len(database_and_others) == 4
+    for name in database_and_others - {path.name}:
+        (folder / name).write_bytes(b"changes")
+    database.recover(folder, replace=False, empty=False)
+    assert names(path) == {"ada"}
+    assert database_and_others & {each.name for each in folder.iterdir()} == {path.name}
+
+
+def test_a_write_ahead_log_is_not_applied_to_the_copy(folder):
+    path = folder / "jupyterhub.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("UPDATE users SET name = 'since'")
+        connection.commit()
+        left = {end: Path(f"{path}{end}").read_bytes() for end in ("-wal", "-shm")}
+    for end, content in left.items():  # as a power cut leaves them
+        Path(f"{path}{end}").write_bytes(content)
+    path.unlink()
+    database.recover(folder, replace=False, empty=False)
+    database.prepare(folder)
+    assert names(path) == {"ada"}
+
+
+def test_copies_that_were_killed_leave_nothing_for_ever(folder):
+    where = f"sqlite:///{folder / 'jupyterhub.sqlite'}"
+    for parent in (folder, folder / "copies"):
+        for name, age in {".part-old": 7200, ".part-running": 60}.items():
+            (parent / name).mkdir()
+            (parent / name / "jupyterhub.sqlite").write_bytes(b"half")
+            then = time.time() - age
+            os.utime(parent / name, (then, then))
+    database.copy(where, folder)
+    for parent in (folder, folder / "copies"):
+        assert [path.name for path in parent.glob(".*")] == [".part-running"]
+
+
+def test_a_copy_that_is_killed_leaves_what_the_next_one_removes(folder, monkeypatch):
+    """The temporary folder has the name that `remove_leftovers` is told to remove."""
+    path = folder / "jupyterhub.sqlite"
+    with database.replacing(path) as aside:
+        assert aside.parent.parent == folder
+        assert aside.parent in folder.glob(".part-*")
+        shutil.copy(path, aside)
 
 
 def test_a_damaged_database_never_replaces_a_copy(folder, caplog):

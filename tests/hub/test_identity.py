@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import docker
 import pytest
+import requests
 from docker.models.containers import Container
-from hubs import IMAGE, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, ROOT, ClassHub, ClassLearner, wait_until
+from tornado.web import HTTPError
 
+from tfcourse.hub import pools
 from tfcourse.hub.spawners import containers, network
+from tfcourse.hub.spawners.containers import ContainerSpawner
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
 ADDRESSES = {"Subnet": "172.31.255.0/29", "Gateway": "172.31.255.1"}  # five for learners
@@ -73,36 +85,76 @@ def subnet(hub: ClassHub) -> str:
     return hub.engine.networks.get(hub.name).attrs["IPAM"]["Config"][0]["Subnet"]
 
 
-class Engine:
-    """A stand-in for a Docker engine with one network."""
-
-    def __init__(self, *taken: str, labels: dict[str, str] | None = None):
-        ends = {address: {"IPv4Address": f"{address}/29"} for address in taken}
-        self.network = {"Labels": labels, "Containers": ends}
-
-    def inspect_network(self, name: str) -> dict:
-        return self.network
-
-
 def test_addresses_are_taken_in_turn():
     addresses = network.Addresses(ADDRESSES)
-    engine = Engine(labels={network.LABEL: "yes"})
-    given = [addresses.free(engine, "x", ()) for _ in range(10)]
+    given = [addresses.free(()) for _ in range(10)]
     assert len(set(given[:5])) == 5
     assert given[5:] == given[:5]
     assert ADDRESSES["Gateway"] not in given
 
 
-def test_an_address_with_a_route_or_a_container_is_left_out():
-    addresses = network.Addresses(ADDRESSES)
-    engine = Engine("172.31.255.2", labels={network.LABEL: "yes"})
-    routes = {f"172.31.255.{number}" for number in (3, 4, 6)}
-    assert [addresses.free(engine, "x", routes) for _ in range(3)] == ["172.31.255.5"] * 3
-    assert addresses.free(engine, "x", {*routes, "172.31.255.5"}) is None
+def test_starts_at_the_same_time_get_different_addresses():
+    addresses = network.Addresses({"Subnet": "172.30.0.0/16", "Gateway": "172.30.0.1"})
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            given = list(pool.map(lambda _: addresses.free(()), range(5000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(given)) == 5000
 
 
-def test_docker_chooses_in_a_network_of_an_earlier_version():
-    assert network.Addresses(ADDRESSES).free(Engine(), "x", ()) is None
+def address_for_a_start(
+    monkeypatch: pytest.MonkeyPatch, taken: list[str], routes: list[str], labels: dict | None
+) -> dict[str, Any]:
+    """Return Docker's options for the address of a new server in a network with these addresses."""
+
+    async def all_routes() -> dict[str, dict[str, str]]:
+        return {ip: {"target": f"http://{ip}:8888"} for ip in routes}
+
+    async def inspect(*_: str) -> dict[str, Any]:
+        ends = {ip: {"IPv4Address": f"{ip}/29"} for ip in taken}
+        return {"Labels": labels, "Containers": ends}
+
+    hub = SimpleNamespace(proxy=SimpleNamespace(get_all_routes=all_routes))
+    monkeypatch.setattr(containers, "JupyterHub", SimpleNamespace(instance=lambda: hub))
+    spawner = SimpleNamespace(
+        addresses=network.Addresses(ADDRESSES),
+        client=docker.APIClient("http://127.0.0.1:9", version="1.44"),  # asked for nothing
+        docker=inspect,
+        log=SimpleNamespace(error=lambda *_: None),
+        network_name="x",
+    )
+    return asyncio.run(ContainerSpawner.address(spawner))
+
+
+OURS = {network.LABEL: "yes"}
+IPS = [f"172.31.255.{number}" for number in (2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("free", IPS)
+@pytest.mark.parametrize("containers_have", range(5))
+def test_an_address_with_a_route_or_a_container_is_left_out(monkeypatch, free, containers_have):
+    others = [ip for ip in IPS if ip != free]
+    taken, routes = others[:containers_have], others[containers_have:]
+    options = address_for_a_start(monkeypatch, taken, routes, OURS)
+    (endpoint,) = options["networking_config"]["EndpointsConfig"].values()
+    assert endpoint["IPAMConfig"]["IPv4Address"] == free
+
+
+@pytest.mark.parametrize("containers_have", range(6))
+def test_without_a_free_address_a_start_is_refused(monkeypatch, containers_have):
+    """Docker would choose the address of a dead server to which the proxy still sends requests."""
+    taken, routes = IPS[:containers_have], IPS[containers_have:]
+    with pytest.raises(HTTPError, match="All addresses for servers are in use") as refused:
+        address_for_a_start(monkeypatch, taken, routes, OURS)
+    assert refused.value.status_code == 503
+    assert refused.value.jupyterhub_message
+
+
+def test_docker_chooses_in_a_network_of_an_earlier_version(monkeypatch):
+    assert address_for_a_start(monkeypatch, IPS, [], labels=None) == {}
 
 
 def test_an_empty_network_of_an_earlier_version_is_replaced(engine: docker.DockerClient):
@@ -175,19 +227,177 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
             container.remove(force=True)
 
 
-# --- Slow calls, a hanging hub and resource limits
+# --- Slow calls
 
 
-def test_docker_calls_that_take_long_keep_nobody_waiting():
-    """Three servers that ignored SIGTERM once delayed every other start by half a minute."""
+class Slow:
+    """A stand-in for a Docker engine that takes a minute for some calls."""
+
+    def __init__(self) -> None:
+        self.answer = threading.Event()
+
+    def stop(self, _: str) -> None:
+        self.answer.wait(60)
+
+    def start(self, _: str) -> str:
+        return "started"
+
+
+def test_servers_that_are_slow_to_stop_keep_nobody_waiting(spawner, monkeypatch):
+    """Three servers that ignored SIGTERM once made every start take half a minute."""
+    slow = Slow()
+    monkeypatch.setattr(ContainerSpawner, "_client", slow)
+
+    async def start() -> str:
+        stops = [spawner.docker("stop", "x") for _ in range(100)]
+        try:
+            return await asyncio.wait_for(spawner.docker("start", "x"), 20)
+        finally:
+            assert not any(stop.done() for stop in stops)
+            slow.answer.set()
+
+    assert asyncio.run(start()) == "started"
+
+
+@pytest.mark.parametrize("blocked", ["HOMES", "PLATFORM", "DOCKER", "DOCKER_STOP", "PASSWORDS"])
+def test_slow_calls_of_one_kind_do_not_delay_others(blocked):
+    """Six homes on a disk that did not answer once kept everybody from logging in."""
+    kinds = {name: pool for name, pool in vars(pools).items() if isinstance(pool, Executor)}
     answer = threading.Event()
-    calls = containers.ContainerSpawner._executor
-    slow = [calls.submit(answer.wait, 60) for _ in range(8)]
+    for _ in range(100):
+        kinds[blocked].submit(answer.wait, 60)
     try:
-        assert calls.submit(lambda: "started").result(timeout=20) == "started"
-        assert not any(call.done() for call in slow)
+        for name in kinds.keys() - {blocked}:
+            asyncio.run(asyncio.wait_for(pools.run(kinds[name], str), 20))
     finally:
         answer.set()
+
+
+def test_nothing_uses_the_few_threads_that_everything_would_share():
+    for path in (ROOT / "tfcourse" / "hub").rglob("*.py"):
+        if path.name != "pools.py":
+            assert not re.findall(r"to_thread\(|run_in_executor\(", path.read_text()), path
+
+
+# --- An engine that fails for a moment
+
+
+@pytest.fixture
+def spawner() -> ContainerSpawner:
+    spawner = ContainerSpawner(user=SimpleNamespace(name="ada"))
+    spawner.name_key = "key"
+    return spawner
+
+
+def error(status: int) -> docker.errors.APIError:
+    """Return the error that Docker's client raises for a status of the engine's answer."""
+    response = requests.Response()
+    response.status_code = status
+    kind = docker.errors.NotFound if status == 404 else docker.errors.APIError
+    return kind("the engine says no", response=response, explanation="context deadline exceeded")
+
+
+MOMENTARY = [
+    error(500),
+    error(503),
+    error(409),
+    requests.ConnectionError("the engine is restarting"),
+    requests.ReadTimeout("Read timed out."),
+]
+
+
+def answers(answer: Any, *_: Any) -> Any:
+    """Return an answer, or raise it if it is an exception."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class Asked(SimpleNamespace):
+    """A stand-in for Docker's API that gives one answer about containers."""
+
+    def inspect_container(self, _: str) -> Any:
+        return answers(self.answer)
+
+
+@pytest.mark.parametrize("answer", MOMENTARY, ids=repr)
+def test_a_server_does_not_end_because_the_engine_fails_for_a_moment(spawner, monkeypatch, answer):
+    """DockerSpawner took HTTP 500 for a server that is gone, and the hub stopped it."""
+    monkeypatch.setattr(ContainerSpawner, "_client", Asked(answer=answer))
+    assert asyncio.run(spawner.poll()) is None
+
+
+def test_a_server_has_ended_when_the_engine_says_so(spawner, monkeypatch):
+    monkeypatch.setattr(ContainerSpawner, "_client", Asked(answer=error(404)))
+    assert asyncio.run(spawner.poll()) == 0
+    state = {"Running": False, "ExitCode": 137, "Error": "", "FinishedAt": "now"}
+    spawner._client.answer = {"Id": "0123456789", "State": state}
+    assert "137" in asyncio.run(spawner.poll())
+    state["Running"] = True
+    assert asyncio.run(spawner.poll()) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "created", "restarts"),
+    [
+        *((each, None, False) for each in MOMENTARY),
+        (error(404), error(500), False),
+        (error(404), requests.ReadTimeout(), False),
+        (error(404), error(403), True),  # another network has taken the addresses
+    ],
+    ids=repr,
+)
+def test_only_a_lost_network_restarts_the_hub(monkeypatch, found, created, restarts):
+    killed = []
+    monkeypatch.setattr(network.os, "kill", lambda *arguments: killed.append(arguments))
+    networks = SimpleNamespace(
+        get=partial(answers, found), create=lambda *_, **__: answers(created)
+    )
+    network.keep(SimpleNamespace(networks=networks), "x", ADDRESSES)
+    assert killed == [(os.getpid(), signal.SIGTERM)] * restarts
+
+
+@pytest.mark.parametrize("failure", [error(500), MOMENTARY[-1]], ids=repr)
+def test_a_quota_that_is_not_set_in_time_gets_a_sentence(tmp_path, monkeypatch, failure):
+    def from_env() -> SimpleNamespace:
+        return SimpleNamespace(containers=SimpleNamespace(run=lambda *_, **__: answers(failure)))
+
+    monkeypatch.setattr(docker, "from_env", from_env)
+    with pytest.raises(HTTPError, match="its quota could not be set"):
+        containers.limit_home("/srv", 10**9, "homes/.ada.part")
+
+
+class Starting(SimpleNamespace):
+    """A server that is starting, and whose container has already died."""
+
+    pending, active = "spawn", True
+    user, log = SimpleNamespace(name="ada"), SimpleNamespace(info=lambda *_: None)
+    poll_once_ready = ContainerSpawner.poll_once_ready
+
+    async def poll(self) -> str:
+        return "ExitCode=1"
+
+    async def poll_and_notify(self) -> None:
+        self.noticed = self.pending
+
+
+def test_a_container_that_dies_during_the_start_is_noticed_at_its_end(monkeypatch):
+    monkeypatch.setattr(containers, "PENDING_SECONDS", 0.01)
+    server = Starting(noticed="nothing")
+    monkeypatch.setitem(ContainerSpawner.known, "course_1", server)
+
+    async def start() -> None:
+        ContainerSpawner.died("course_1")
+        await asyncio.sleep(0.1)
+        assert server.noticed == "nothing"
+        server.pending = None
+        await asyncio.sleep(0.1)
+
+    asyncio.run(start())
+    assert server.noticed is None
+
+
+# --- A hub that hangs, resource limits
 
 
 HANG = """
@@ -201,6 +411,28 @@ if not once.exists():
     watchdog.TIMEOUT, watchdog.INTERVAL = 3, 1
     asyncio.get_running_loop().call_later(10, time.sleep, 1_000_000)
 """
+
+
+HANGING_START = """
+import asyncio, time
+from tfcourse.hub import watchdog
+
+async def main():
+    watchdog.START_TIMEOUT = 1
+    watchdog.start()
+    time.sleep(1_000_000)
+
+asyncio.run(main())
+"""
+
+
+def test_a_hub_that_hangs_while_it_starts_is_ended():
+    run = subprocess.run(
+        [sys.executable, "-c", HANGING_START], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 70
+    assert "The hub did not answer for 1 seconds, and ends." in run.stderr
+    assert "in main" in run.stderr  # the traceback says where it hangs
 
 
 def test_a_hub_that_hangs_is_started_again(new_hub, tmp_path):

@@ -24,14 +24,13 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dockerspawner import DockerSpawner
 from hubs import ClassHub, ClassLearner, free_ports, post, run_in, wait_until
+from ltiauthenticator.lti13.validator import LTI13LaunchValidator
 from oidc_provider_mock import User
 from tornado import web
-from tornado.httpclient import AsyncHTTPClient
 from tornado.web import create_signed_value, decode_signed_value
 from traitlets.config import Config
 
 from tfcourse.hub.accounts import lti, oauth, sign_on
-from tfcourse.hub.accounts import setup as accounts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
 
@@ -84,19 +83,6 @@ def test_a_setting_of_oauth_that_cannot_be_gets_a_sentence(monkeypatch, settings
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()
     assert "do not show me" not in str(end.value)
-
-
-def test_a_slow_provider_does_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """With a lower connection limit, log-ins failed under load in `make bench-load`."""
-    for variable, value in PROVIDER.items():
-        monkeypatch.setenv(variable, value)
-    saved = AsyncHTTPClient._save_configuration()
-    try:
-        accounts.configure_sign_on(Config(), "oauth")
-        client = AsyncHTTPClient(force_instance=True)
-    finally:
-        AsyncHTTPClient._restore_configuration(saved)
-    assert client.max_clients == 500
 
 
 @pytest.mark.parametrize("kind", ["oauth", "lti"])
@@ -407,8 +393,11 @@ class Platform:
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
         keys = json.dumps({"keys": [{**public, "kid": "1", "use": "sig", "alg": "RS256"}]})
 
+        self.asked = asked = []  # the paths of all requests
+
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                asked.append(self.path)
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(keys.encode())
@@ -484,6 +473,21 @@ def lti_hub(new_hub, platform) -> ClassHub:
         COURSE_LTI_KEYS_URL=f"{platform.url}/keys",
     )
     return hub
+
+
+def test_the_platforms_keys_are_not_fetched_for_each_launch(platform, monkeypatch):
+    monkeypatch.setattr(jwt, "PyJWKClient", jwt.PyJWKClient)
+    for name in ("ISSUER", "AUTHORIZE_URL", "KEYS_URL"):
+        monkeypatch.setenv(f"COURSE_LTI_{name}", f"{platform.url}/{name}")
+    monkeypatch.setenv("COURSE_LTI_CLIENT_ID", CLIENT)
+    lti.configure(Config())
+    token = {"iss": platform.url, "aud": CLIENT, "iat": time.time(), "exp": time.time() + 60}
+    launch = jwt.encode(token, platform.key, algorithm="RS256", headers={"kid": "1"})
+    for _ in range(3):
+        LTI13LaunchValidator().verify_and_decode_jwt(
+            launch, platform.url, CLIENT, f"{platform.url}/once", ["RS256"]
+        )
+    assert platform.asked.count("/once") == 1
 
 
 def test_a_launch_opens_the_picker(lti_hub, platform):

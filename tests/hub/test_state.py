@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hubs import ROOT
 
 from tfcourse.hub import plain, settings, state
 from tfcourse.hub.classroom import announcement
-from tfcourse.hub.operations import engine
+from tfcourse.hub.operations import backup, engine
 
 # Damaged contents that a file can have after a power cut.
 RUINS = [b"", b"\n", b"\0" * 20, b"abc", b"\xff\xfe" * 20, b"abcd efgh jkmn pqrs"]
@@ -94,6 +95,21 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, wri
     write(file, b"content")
     assert done == [(".file.part", b"content", False), (tmp_path.name, False, True)]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_backups_that_were_killed_leave_nothing_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(backup, "ROOT", tmp_path)
+    folder = backup.default_file().parent
+    ages = {
+        "course-2026-01-01-120000.tar.gz.part": 7200,
+        "running.tar.gz.part": 60,
+        "a.tar.gz": 1e9,
+    }
+    for name, age in ages.items():
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    backup.default_file()
+    assert {path.name for path in folder.iterdir()} == {"running.tar.gz.part", "a.tar.gz"}
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

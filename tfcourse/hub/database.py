@@ -32,7 +32,13 @@ from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
 from tfcourse.hub import rounds, say, settings, unsaved
-from tfcourse.hub.state import private_folder, state_folder, sync, unused
+from tfcourse.hub.state import (
+    private_folder,
+    remove_leftovers,
+    state_folder,
+    sync,
+    unused,
+)
 
 ALEMBIC = dbutil.ALEMBIC_DIR
 # JupyterHub writes this path into a settings file in which % begins a placeholder.
@@ -315,7 +321,7 @@ def copies(folder: Path) -> list[Path]:
 def copy(where: str, folder: Path) -> Path:
     """Copy the database, even while it is in use, and return the copy's path.
 
-    Delete all but the newest copies.
+    Keep only the newest copies, and no temporary files of killed runs.
     """
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     path = private_folder(folder / "copies") / f"{day}-{state_of(where)}.sqlite"
@@ -324,6 +330,8 @@ def copy(where: str, folder: Path) -> Path:
         copy_file(source, aside) if source else copy_rows(where, aside)
     for old in copies(folder)[COPIES:]:
         old.unlink(missing_ok=True)
+    for parent in (folder, path.parent):
+        remove_leftovers(parent.glob(".part-*"))
     return path
 
 
@@ -403,17 +411,16 @@ def recover(folder: Path, replace: bool, empty: bool) -> None:
             "without accounts: `make recover EMPTY=1`. People whose files still exist then have\n"
             "to wait for the administrator's approval."
         )
-    # Rename the old SQLite file even if the accounts move to a server. Otherwise, the hub might
-    # later use the outdated file as its database.
-    if path.exists():
-        aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
-        try:
-            path.rename(aside)
-            # Also rename the journal, because SQLite would otherwise apply it to the copy.
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{path}-journal").rename(f"{aside}-journal")
-        except OSError as error:
-            sys.exit(f"The hub cannot write to its folder {folder}: {error.strerror}.")
+    # Move the old SQLite file aside even if the accounts move to a server. Otherwise, the hub might
+    # later use that file as its database. SQLite would apply the old file's journal to the copy.
+    aside = unused(folder, f"{path.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
+    old = [end for end in ("", "-journal", "-wal", "-shm") if Path(f"{path}{end}").exists()]
+    try:
+        for end in old:
+            Path(f"{path}{end}").rename(f"{aside}{end}")
+    except OSError as error:
+        sys.exit(f"The hub cannot write to its folder {folder}: {error.strerror}.")
+    if old:
         say(f"The old database is kept in {aside}.")
     if empty:
         create(where)
@@ -488,7 +495,7 @@ def replacing(path: Path) -> Iterator[Path]:
     not writable.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix=".", dir=path.parent)
+        folder = tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent)
     except OSError as error:
         sys.exit(f"The hub cannot write to its folder {path.parent}: {error.strerror}.")
     with folder as name:

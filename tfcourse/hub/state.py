@@ -8,9 +8,11 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +27,8 @@ NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
 # People read passwords aloud and type them, so the alphabet has no characters that look alike.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+LEFTOVER_AGE = 3600  # seconds after which nobody is still writing a temporary file
 
 
 def state_folder() -> Path:
@@ -170,6 +174,14 @@ def written_aside(path: Path, content: bytes, mode: int) -> Path:
         aside.unlink(missing_ok=True)
         raise
     return aside
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove temporary files and folders of killed programs: those unchanged for an hour."""
+    for path in paths:
+        with contextlib.suppress(OSError):  # another program removes it, too
+            if time.time() - path.lstat().st_mtime > LEFTOVER_AGE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def unused(folder: Path, name: str, suffix: str = "") -> Path:

@@ -10,34 +10,32 @@ import sys
 import threading
 import time
 
-TIMEOUT = 60  # seconds within which the event loop has to respond
+TIMEOUT = 60  # seconds that the event loop may take to answer
+START_TIMEOUT = 600  # seconds for the first answer: the hub may have to upgrade a large database
 INTERVAL = 10  # seconds between two checks
 
 
 def start() -> None:
-    """Monitor the running event loop from a new thread.
-
-    The first check has no time-out, because the hub is still starting.
-    """
+    """Watch the running event loop from a new thread; call this at the beginning of the start."""
     loop = asyncio.get_running_loop()
 
     def watch() -> None:
-        patience = None
+        patience = START_TIMEOUT
         while not loop.is_closed():
             answer = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop)
             try:
                 answer.result(patience)
             except concurrent.futures.TimeoutError:
-                end()
+                end(patience)
             patience = TIMEOUT
             time.sleep(INTERVAL)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
-def end() -> None:
-    """Print the traceback of each thread, then exit."""
+def end(seconds: float) -> None:
+    """Print the traceback of each thread, then end the process."""
     # Do not use logging, because the event loop might hang while it holds a logging lock.
-    print(f"The hub did not respond for {TIMEOUT} seconds and exits.", file=sys.stderr, flush=True)
+    print(f"The hub did not respond for {seconds} seconds and exits.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
     os._exit(70)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jwt
 from ltiauthenticator.lti13.auth import LTI13Authenticator
 from ltiauthenticator.lti13.error import ValidationError
 from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInitHandler
 from tornado import web
 
-from tfcourse.hub import settings
+from tfcourse.hub import pools, settings
 from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
+
+KEYS_TIMEOUT = 10  # seconds for the platform to answer with its keys
 
 
 def configure(c: Any) -> None:
@@ -34,6 +37,9 @@ def configure(c: Any) -> None:
     # Take the user name only from `sub` or `email`, because users can change their given names, and
     # teachers can set custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
+    # LTI13Authenticator makes a new client for each launch, which then fetches the platform's keys
+    # again. A client that is kept fetches them every five minutes, and when it meets a new key.
+    jwt.PyJWKClient = functools.cache(functools.partial(jwt.PyJWKClient, timeout=KEYS_TIMEOUT))
 
 
 class LaunchHandler(LTI13CallbackHandler):
@@ -42,8 +48,8 @@ class LaunchHandler(LTI13CallbackHandler):
     async def post(self) -> None:
         """Log the user in, or show why the log-in failed."""
         try:
-            # Use a thread, so that waiting for the platform's keys does not block the hub.
-            token = await asyncio.to_thread(self.decode_and_validate_launch_request)
+            # Waiting for the platform's keys must not block the hub.
+            token = await pools.run(pools.PLATFORM, self.decode_and_validate_launch_request)
         except (ValidationError, web.HTTPError, ValueError) as error:
             self.log.warning("A launch was refused: %s", error)
             raise refused(error) from None

@@ -16,6 +16,7 @@ from tornado import web
 from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
+from tfcourse.hub import pools
 from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
@@ -113,13 +114,13 @@ class CourseAuthenticator(NativeAuthenticator):
                 "Too many people are waiting for approval. Tell your instructor, and try again "
                 "later."
             )
-        stored = await asyncio.to_thread(hashed, password)
-        # If files exist for a name without an account, an instructor has to approve anyone who
-        # signs up under that name. Look for files in a thread, because the lookup can be slow.
-        let_in = let_in and not await asyncio.to_thread(self.has_home, name)
-        # Do not await anything below, because another request might take the name in the meantime.
-        # JupyterHub may already have a user of this name without an account. A newcomer must not
-        # inherit that user's rights.
+        stored = await pools.run(pools.PASSWORDS, hashed, password)
+        # If an account was lost but its files were not, the instructor has to check who signs up
+        # under its name.
+        let_in = let_in and not await pools.run(pools.HOMES, self.has_home, name)
+        # Do not await anything from here on, because another request might then take the name.
+        # The hub may know a name that has no account, and a newcomer must not get that name's
+        # rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -145,8 +146,9 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Set an account's password, end its sessions, and revoke its tokens."""
-        self.get_user(name).password = await asyncio.to_thread(hashed, password)
+        """Give an account a new password, and end its earlier sessions and tokens."""
+        stored = await pools.run(pools.PASSWORDS, hashed, password)
+        self.get_user(name).password = stored
         end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
@@ -198,7 +200,7 @@ class CourseAuthenticator(NativeAuthenticator):
                 )
             info = self.get_user(name)
             stored = info.password if info else self.hash_of_nobody
-            is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
+            is_right = await pools.run(pools.PASSWORDS, matches, password[:LONGEST], stored)
             if not is_right or info is None or len(password) > LONGEST:
                 self.guesses.wrong(name, address)
                 return None

@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient
-
 from tfcourse.hub import settings, state
 from tfcourse.hub.accounts import sign_on
 from tfcourse.hub.classroom import announcement, instructors
@@ -98,13 +96,7 @@ def configure_sign_on(c: Any, kind: str) -> None:
     # of the log-in service.
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
         ours.admin_users = administrators(sign_on.NAMES)
-    # Raise the limit on the hub's simultaneous outgoing connections, which include those to servers
-    # and the proxy. With the default limit of ten, requests fail after waiting 20 seconds for a
-    # connection if twenty users log in per second (docs/kubernetes.md). The limit is no higher than
-    # 500 because some systems allow only 1,024 open files.
-    AsyncHTTPClient.configure(None, max_clients=500)
-    # The hub checks only at log-in whether a user is still allowed, so require users to log in
-    # daily.
+    # The hub checks only at log-in whether users are still allowed, so require a log-in every day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600
     service = import_module(f"tfcourse.hub.accounts.{kind}")  # slow to import

@@ -1,15 +1,21 @@
-"""Limit the size of request bodies and token notes, and the size and rate of log entries."""
+"""Limit what visitors can make the hub store: request bodies, log entries, notes on tokens.
+
+Also raise the limit on the hub's own connections.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from jupyterhub import orm
+from jupyterhub.app import JupyterHub
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.log import log_request
 from jupyterhub.metrics import prometheus_log_method
 from sqlalchemy import event
+from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.web import HTTPError
 
@@ -30,7 +36,14 @@ OTHERS_AT_ONCE = 3000
 SECONDS_PER_OTHER = 1
 LONGEST_ENTRY = 2000  # characters
 
-LONGEST_NOTE = 200  # characters; the limit is 1023 in PostgreSQL, and SQLite has none
+# The maximum number of connections that the hub opens at the same time: to servers, the proxy and
+# log-in services. The default is ten, and a request that waits 20 seconds for a connection fails.
+# Ten servers that accept connections and do not answer, or twenty log-ins a second with single
+# sign-on (docs/kubernetes.md), cause such failures. The limit is no higher than 500 because some
+# systems allow only 1,024 open files.
+CONNECTIONS = 500
+
+LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
 
 
 def configure(c: Any) -> None:
@@ -42,6 +55,13 @@ def configure(c: Any) -> None:
         "handlers": {"console": {"filters": ["bounds"]}},
     }
     event.listen(orm.APIToken.note, "set", shortened, retval=True)
+    JupyterHub.init_pycurl = init_client
+
+
+def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = JupyterHub.init_pycurl):
+    """Choose an HTTP client as JupyterHub does, then set the limit, which it would discard."""
+    default(hub)
+    AsyncHTTPClient.configure(AsyncHTTPClient.configured_class(), max_clients=CONNECTIONS)
 
 
 class Requests:

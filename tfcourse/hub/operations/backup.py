@@ -29,7 +29,7 @@ from typing import IO, Any
 from tfcourse.hub import plain, settings
 from tfcourse.hub.operations import homes
 from tfcourse.hub.operations.engine import compose_volume, image_of_hub, output, run_command
-from tfcourse.hub.state import ROOT, sync, unused
+from tfcourse.hub.state import ROOT, remove_leftovers, sync, unused
 
 FORMAT = 1  # the version of the archive format
 
@@ -43,9 +43,8 @@ COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from 
 # The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
 VOLUME = rf"home-[\w-][\w.-]{{0,250}}|{'|'.join(COMPOSE)}|shared"
 
-# The live database's files. Instead of these files, the archive contains a copy of the database,
-# made just before the backup (database.py).
-LIVE = ("state/hub/jupyterhub.sqlite", "state/hub/jupyterhub.sqlite-journal")
+# The live database. The archive contains a copy instead, made just before the backup (database.py).
+LIVE = [f"state/hub/jupyterhub.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")]
 
 
 def default_file(note: str = "") -> Path:
@@ -56,6 +55,7 @@ def default_file(note: str = "") -> Path:
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_leftovers(folder.glob("*.part"))
     return unused(folder, f"{settings.NAME()}-{datetime.now():%Y-%m-%d-%H%M%S}{note}", ".tar.gz")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ from jupyterhub.app import JupyterHub
 from tornado.ioloop import IOLoop
 from traitlets.log import get_logger
 
-from tfcourse.hub import database, rounds, settings, state, watchdog
+from tfcourse.hub import database, pools, rounds, settings, state, watchdog
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
@@ -38,10 +37,13 @@ HOST_CONFIG = {
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
 }
 
+PENDING_SECONDS = 0.5  # between two looks whether a server is still starting or stopping
+
 
 def configure(c: Any, hub: Path) -> None:
-    """Configure a hub for a class on one machine; `hub` is the folder with the hub's own files."""
-    name = settings.NAME()  # used in the names of the hub's Docker objects
+    """Set up a hub for a class on one machine; `hub` is the folder with the hub's own files."""
+    watchdog.start()
+    name = settings.NAME()  # names the hub's objects in Docker
     client = engine()
     work = homes.path_on_server()
     database.configure(c, hub, homes.names())
@@ -75,7 +77,6 @@ def configure(c: Any, hub: Path) -> None:
     remove_unstarted(client, name)
     rename_others(client, name, key)
     deaths.watch(f"{LABEL}={name}", ContainerSpawner.died)
-    watchdog.start()
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
     c.ContainerSpawner.gpu_ids = gpu_ids
     unavailable = {} if gpu_ids else {p.slug: reason for p in profiles.PROFILES if p.gpu}
@@ -175,7 +176,7 @@ async def mount_folders(work: str, spawner: DockerSpawner) -> None:
     """
     name = DockerSpawner._escape(spawner.user.name)
     limit = partial(limit_home, work, spawner.home_quota) if spawner.home_quota else None
-    if problem := await asyncio.to_thread(homes.ready, name, limit):
+    if problem := await pools.run(pools.HOMES, homes.ready, name, limit):
         raise pages.refusal(problem)
     mode = "rw" if instructors.is_instructor(spawner.user) else "ro"
     spawner.volumes = {
@@ -203,7 +204,7 @@ def limit_home(work: str, size: int, home: str) -> None:
             volumes=[f"{work}:{homes.MOUNT}"],
             remove=True,
         )
-    except docker.errors.DockerException as error:
+    except (docker.errors.DockerException, requests.RequestException) as error:
         get_logger().error("The quota of %s was not set: %s", home, error)
         raise pages.refusal(
             "Your home could not be created, because its quota could not be set. Please tell your "
@@ -230,9 +231,7 @@ class ContainerSpawner(DockerSpawner):
         help="The secret key for computing containers' names.", config=True
     )
 
-    # Call Docker in several threads, because stopping a server can take ten seconds and must not
-    # delay calls for other learners.
-    _executor = ThreadPoolExecutor(32, thread_name_prefix="docker")
+    _executor = pools.DOCKER
 
     # All spawners of this hub share the servers' addresses and the table of containers' spawners.
     addresses: ClassVar[network.Addresses]
@@ -254,9 +253,47 @@ class ContainerSpawner(DockerSpawner):
     def died(cls, name: str) -> None:
         """Poll a server as soon as its container has died."""
         spawner = cls.known.get(name)
-        if spawner and spawner.active and not spawner.pending:
-            spawner.log.info("The container of %s has died.", spawner.user.name)
-            IOLoop.current().add_callback(spawner.poll_and_notify)
+        if spawner and spawner.active:
+            IOLoop.current().add_callback(spawner.poll_once_ready)
+
+    async def poll_once_ready(self) -> None:
+        """Poll the server, but if it is still starting or stopping, wait until it is not."""
+        while self.pending:
+            await asyncio.sleep(PENDING_SECONDS)
+        # Otherwise, the server has been stopped, and perhaps started again.
+        if self.active and await self.poll() is not None:
+            self.log.info("The container of %s has died.", self.user.name)
+            await self.poll_and_notify()
+
+    async def poll(self) -> str | int | None:
+        """Return how the container ended, or None if it is running.
+
+        A server counts as running as long as Docker does not say that it has ended: a server that
+        the hub believed to have ended would lose its kernels' unsaved work.
+        """
+        try:
+            return await super().poll()
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            self.log.warning("Docker did not say how %s is: %s", self.container_name, error)
+            return None
+
+    async def get_object(self) -> dict[str, Any] | None:
+        """Return Docker's description of the container, or None if there is no such container.
+
+        DockerSpawner itself takes any internal error of the engine to mean that there is none.
+        """
+        try:
+            container = await self.docker("inspect_container", self.object_name)
+        except docker.errors.NotFound:
+            self.object_id = ""
+            return None
+        self.object_id = container["Id"]
+        return container
+
+    def docker(self, method: str, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        """Call a method of Docker's API in a thread; return its future result."""
+        pool = pools.DOCKER_STOP if method == "stop" else pools.DOCKER
+        return asyncio.wrap_future(pool.submit(self._docker, method, *args, **kwargs))
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the state, but recompute the container's name.
@@ -282,7 +319,7 @@ class ContainerSpawner(DockerSpawner):
         Raises
         ------
         HTTPError
-            With status 503 and a message for the learner, if all GPUs are in use.
+            503, with a message for the learner, if all GPUs or all addresses are in use.
         """
         before = self.extra_host_config, self.extra_create_kwargs
         labels = {**before[1].get("labels", {}), USER: self.owner}
@@ -291,7 +328,7 @@ class ContainerSpawner(DockerSpawner):
             if not self.gpu:
                 return await super().create_object()
             async with gpus.lock():
-                free = await asyncio.to_thread(gpus.free, self.gpu_ids)
+                free = await pools.run(pools.DOCKER, gpus.free, self.gpu_ids)
                 if not free:
                     raise pages.refusal(
                         f"All GPUs are in use ({len(self.gpu_ids)} of {len(self.gpu_ids)}). "
@@ -305,14 +342,23 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     async def address(self) -> dict[str, Any]:
-        """Return Docker options that assign an address that no container has used recently."""
+        """Return Docker's options for an address that no container has used recently.
+
+        If an earlier version of the course created the network and learners' servers are still in
+        it, only Docker can choose an address, so return no options.
+        """
         routes = await JupyterHub.instance().proxy.get_all_routes()
-        with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
-        address = await asyncio.to_thread(
-            self.addresses.free, self.client, self.network_name, with_routes
-        )
-        if address is None:
+        found = await self.docker("inspect_network", self.network_name)
+        if network.LABEL not in (found["Labels"] or {}):
             return {}
+        with_routes = {urlsplit(route["target"]).hostname for route in routes.values()}
+        address = self.addresses.free(network.addresses_of(found) | with_routes)
+        if address is None:
+            self.log.error("All addresses of the network %s are in use.", self.network_name)
+            raise pages.refusal(
+                "All addresses for servers are in use. Try again in a minute; if that does not "
+                "help, tell your instructor."
+            )
         endpoint = self.client.create_endpoint_config(ipv4_address=address)
         networking = self.client.create_networking_config({self.network_name: endpoint})
         return {"networking_config": networking}

@@ -80,7 +80,7 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
         if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
             target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # undo the learner's chmod
     except OSError as error:
-        reason = f"{place}: {error.strerror}"
+        reason = f"{place}: {error.strerror or error}"
     else:
         if os.access(target, os.R_OK | os.W_OK | os.X_OK):
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.app import JupyterHub
@@ -31,6 +32,7 @@ def configure(c: Any) -> None:
             "command": [
                 *(sys.executable, "-m", "jupyterhub_idle_culler"),
                 *(f"--timeout={idle}", f"--cull-every={often}"),
+                f"--config={Path(__file__).with_name('culler_config.py')}",
             ],
         }
         scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]

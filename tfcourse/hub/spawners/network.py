@@ -8,7 +8,8 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from typing import Any
 
 import docker
 import requests
@@ -29,7 +30,8 @@ def ensure(
 ) -> dict[str, str]:
     """Create the learners' network if it is missing; return its subnet and gateway.
 
-    Exit with a message if an existing network lets learners reach each other or the internet.
+    Exit with a message if a network of that name lets learners reach each other or the internet, or
+    if another network has taken the addresses.
     """
     try:
         network = client.networks.get(name)
@@ -58,9 +60,14 @@ def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | N
         network.remove()
     pool = docker.types.IPAMPool(addresses["Subnet"], gateway=addresses["Gateway"])
     ipam = docker.types.IPAMConfig(pool_configs=[pool])
-    network = client.networks.create(
-        name, driver="bridge", ipam=ipam, labels={LABEL: "yes"}, **WALLS
-    )
+    try:
+        network = client.networks.create(
+            name, driver="bridge", ipam=ipam, labels={LABEL: "yes"}, **WALLS
+        )
+    except docker.errors.APIError as error:
+        if error.is_client_error():
+            sys.exit(f"Docker refuses the network {name!r}: {error.explanation}")
+        raise
     network.reload()
     return network
 
@@ -68,16 +75,17 @@ def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | N
 def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
     """Recreate the learners' network with the same addresses if it was removed.
 
-    If another network has taken the hub's address, stop the hub. Docker then restarts the hub with
-    a new address.
+    If another network has taken that address, stop the hub; Docker restarts it with a new address.
+    An error of the engine says nothing about the network, so the next round tries again.
     """
     try:
         found = ensure(client, name, addresses)
-    except (docker.errors.APIError, SystemExit) as error:
-        get_logger().error("%s", getattr(error, "explanation", error))
+    except SystemExit as end:
+        get_logger().error(end.code)
         found = None
-    except (docker.errors.DockerException, requests.RequestException):
-        return  # the engine is restarting
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        get_logger().warning("Docker did not say whether the learners' network exists: %s", error)
+        return
     if found != addresses:
         get_logger().error("The learners' network has changed, so the hub restarts.")
         os.kill(os.getpid(), signal.SIGTERM)
@@ -92,39 +100,27 @@ class Addresses:
     """
 
     def __init__(self, addresses: dict[str, str]):
-        subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = subnet.num_addresses - 2  # excluding the network and broadcast addresses
+        self.subnet = ipaddress.ip_network(addresses["Subnet"])
+        self.count = self.subnet.num_addresses - 2  # without network and broadcast addresses
         self.gateway = addresses["Gateway"]
-        self.turns = turns(subnet)
+        # Start at a random address, so that a restarted hub does not begin with the addresses that
+        # it assigned most recently.
+        self.turns = itertools.count(secrets.randbelow(self.count))
 
-    def free(self, client: docker.APIClient, name: str, with_routes: Collection[str]) -> str | None:
-        """Return the next free address, or None if Docker has to choose an address.
-
-        Docker has to choose an address if an earlier version of the course created the network and
-        learners' servers are still connected to it.
+    def free(self, taken: Collection[str]) -> str | None:
+        """Return the next address that is not taken, or None if all are.
 
         Parameters
         ----------
-        client
-            The client for Docker's API.
-        name
-            The network's name.
-        with_routes
-            The addresses to which the proxy may still send requests.
+        taken
+            The addresses that containers have, or to which the proxy may still send requests.
         """
-        network = client.inspect_network(name)
-        if LABEL not in (network["Labels"] or {}):
-            return None
-        taken = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
-        in_use = {self.gateway, *taken, *with_routes}
-        return next((a for a in itertools.islice(self.turns, self.count) if a not in in_use), None)
+        in_use = {self.gateway, *taken}
+        turns = itertools.islice(self.turns, self.count)
+        hosts = (str(self.subnet[1 + number % self.count]) for number in turns)
+        return next((host for host in hosts if host not in in_use), None)
 
 
-def turns(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Iterator[str]:
-    """Cycle through a subnet's host addresses forever, starting at a random address.
-
-    A restarted hub is therefore unlikely to assign recently used addresses first.
-    """
-    size = subnet.num_addresses - 2
-    for number in itertools.count(secrets.randbelow(size)):
-        yield str(subnet[1 + number % size])
+def addresses_of(network: dict[str, Any]) -> set[str]:
+    """Return the addresses of a network's containers; `network` is Docker's description of it."""
+    return {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}

@@ -16,7 +16,7 @@ from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from tfcourse.hub import database, settings, state
+from tfcourse.hub import database, pools, settings, state
 from tfcourse.hub.accounts.sessions import ending_sessions
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
@@ -97,7 +97,7 @@ async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
     server still starts, and JupyterLab shows the learner why.
     """
     folder = Path(spawner.home_dir, lessons.FOLDER)
-    work = asyncio.to_thread(lessons.bring, source, folder)
+    work = pools.run(pools.HOMES, lessons.bring, source, folder)
     try:
         notices = await asyncio.wait_for(work, LESSONS_LIMIT)
     except OSError as error:

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import sqlite3
+import time
 from datetime import UTC, datetime
 
 from jupyter_core.paths import jupyter_data_dir
@@ -18,13 +19,31 @@ from tornado.web import HTTPError
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
+STEP = 60  # seconds; a clock that is corrected by less has not jumped
+
 
 class BusyIsActive(AsyncMappingKernelManager):
     """A kernel manager that treats busy kernels as active, even if they print nothing for hours.
 
-    By default, a kernel counts as active only when it sends a message. A hub that culls idle
-    servers would therefore stop the server during a long, silent training run.
+    By default, a server tells the hub when a kernel last sent a message, so a hub that culls idle
+    servers would stop a long training run.
+
+    A clock that jumps makes no kernel idle: its recorded times are then of no use.
     """
+
+    clock_offset = time.time() - time.monotonic()
+
+    async def cull_kernels(self):
+        """Stop idle kernels; the server calls this regularly."""
+        offset = time.time() - time.monotonic()
+        if abs(offset - self.clock_offset) > STEP:
+            self.clock_offset, now = offset, datetime.now(UTC)
+            self.last_kernel_activity = now
+            for kernel in self._kernels.values():
+                kernel.last_activity = now
+            settings = self.parent.web_app.settings
+            settings.update({key: now for key in settings if key.endswith("_last_activity")})
+        await super().cull_kernels()
 
     @property
     def last_kernel_activity(self):
@@ -112,13 +131,19 @@ BuildHandler.SUPPORTED_METHODS = ()
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
-if "JUPYTERHUB_API_TOKEN" in os.environ:  # if a hub started this server
-    # Cache the hub's authentication replies for only 10 seconds instead of five minutes, so that
-    # logging out of the hub soon also takes effect on this server.
+if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # takes a while otherwise
+
+    # The number of seconds for which the server caches the hub's answer about who has access. After
+    # that, a log-out from the hub also takes effect on this server. The default is five minutes.
     c.HubAuth.cache_max_age = 10
 
-    # Serve nothing to users without access. This includes static files, because they can include
-    # extensions that the learner has installed.
+    # The server reports no activity before that of its last report. If the clock was ahead then,
+    # it would report nothing anymore, and the hub would stop it.
+    JupyterHubSingleUser._last_activity_sent = property(lambda self: None, lambda self, sent: None)
+
+    # Serve nothing to people without access, not even static files, which include extensions that
+    # the learner has installed.
     c.ServerApp.allow_unauthenticated_access = False
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
