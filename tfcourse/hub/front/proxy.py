@@ -92,7 +92,7 @@ def proxy_command() -> list[str]:
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
     here = Path(__file__).parent
-    loaded = ("--require", str(here / "headers.js"), "--import", str(here / "patience.mjs"))
+    loaded = ("--import", str(here / "guard.mjs"), "--import", str(here / "patience.mjs"))
     return [str(node), *loaded, str(script)]
 
 
