@@ -36,10 +36,14 @@ class StandIn(BaseHTTPRequestHandler):
         while StandIn.silent.is_set():
             time.sleep(0.2)
         body = bytes(LARGE) if "large" in self.path else self.requestline.encode()
+        if self.path.endswith(".js") or self.path == "/user/eve":
+            body = f"loaded = {self.path!r}".encode()
         with contextlib.suppress(OSError):  # the proxy has given up
             self.send_response(101 if "switch" in self.path else 200)
             for name in ("Service-Worker-Allowed", "service-worker-ALLOWED", "X-Kept"):
                 self.send_header(name, "/")
+            is_script = body.startswith(b"loaded")
+            self.send_header("Content-Type", "text/javascript" if is_script else "text/html")
             if "chunked" not in self.path:
                 self.send_header("Content-Length", str(len(body)))
             self.send_header("Connection", "close")
@@ -125,6 +129,16 @@ def test_no_browser_gets_the_script_of_a_service_worker(front, road, path):
     for name in ("Service-Worker", "service-WORKER"):
         assert front.answer(path, f"{name}: script", *road).startswith("HTTP/1.1 403 ")
     assert front.lines[before:] == []
+
+
+def test_a_browser_does_not_register_a_service_worker(front, page):
+    """This test fails if browsers no longer send the header by which the proxy knows workers."""
+    page.goto(f"{front.url}/user/eve/page")
+    for script in ("/user/eve/worker.js", "/user/eve"):
+        register = f"navigator.serviceWorker.register({script!r}).then(() => 'yes', String)"
+        assert "bad HTTP response code (403)" in page.evaluate(register)
+    page.add_script_tag(url="/user/eve/script.js")  # other scripts are loaded
+    assert page.evaluate("loaded") == "/user/eve/script.js"
 
 
 @ROADS
