@@ -453,6 +453,16 @@ def test_odd_forms_get_an_answer(hub, visitors, visitor, odd):
         assert response.status_code < 500, (page, hub.log("hub"))
 
 
+@pytest.mark.parametrize("page", ["login", "signup"])
+def test_a_page_does_not_repeat_a_long_name(hub, page):
+    """A quotation mark takes five bytes on the page."""
+    form = {"username": '"' * 80_000, "password": "wrong", "signup_password": "wrong"}
+    normal = post(hub.session(), f"{hub.url}/hub/{page}", data={**form, "username": '"'})
+    response = post(hub.session(), f"{hub.url}/hub/{page}", data=form)
+    assert "&#34;&#34;" in response.text
+    assert len(response.text) < len(normal.text) + 5000
+
+
 @pytest.mark.parametrize("auth", [None, [], "x", {"username": "instructor"}, {"password": 1}, 1])
 def test_odd_log_ins_through_the_api_are_refused(hub, auth):
     url = f"{hub.url}/hub/api/users/instructor/tokens"

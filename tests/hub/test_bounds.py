@@ -1,9 +1,13 @@
-"""Test the limits on request bodies, log entries and token notes."""
+"""Test limits on what visitors can make the hub keep: requests, log entries and notes."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
+import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import psutil
@@ -12,9 +16,11 @@ import requests
 from hubs import Learner, wait_until
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.metrics import REQUEST_DURATION_SECONDS
 from sqlalchemy import event
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
 from traitlets.config import Config
 
 from tfcourse.hub import limits
@@ -140,14 +146,118 @@ def test_a_long_entry_is_cut():
     assert len(entry.getMessage()) < bounds.LONGEST_ENTRY + 50
 
 
-def test_requests_of_those_who_are_logged_in_are_always_logged(monkeypatch):
+class Handler:
+    """A handler that has answered a request."""
+
+    SUPPORTED_METHODS = RequestHandler.SUPPORTED_METHODS
+
+    def __init__(self, user: str = "", method: str = "GET"):
+        self.current_user = SimpleNamespace(name=user) if user else None
+        self.request = SimpleNamespace(method=method, request_time=lambda: 0.1)
+
+    def get_status(self) -> int:
+        return 200
+
+
+def test_nobody_can_fill_the_log_with_requests(monkeypatch):
+    """Each person who is logged in has a limit, which the others cannot use up."""
     logged = []
-    monkeypatch.setattr(bounds, "log_request", logged.append)
-    monkeypatch.setattr(bounds, "prometheus_log_method", lambda handler: None)
-    requests = bounds.Requests()
-    stranger, learner = SimpleNamespace(current_user=None), SimpleNamespace(current_user="ada")
-    for _ in range(1000):
-        requests(stranger)
-        requests(learner)
-    assert logged.count(learner) == 1000
-    assert logged.count(stranger) == bounds.ENTRIES_AT_ONCE
+    monkeypatch.setattr(bounds, "log_request", lambda handler: logged.append(handler.current_user))
+    log = bounds.Requests()
+    eve, ada, stranger = Handler("eve"), Handler("ada"), Handler()
+    for handler in (eve, stranger):
+        for _ in range(1000):
+            log(handler)
+        assert logged.count(handler.current_user) == bounds.ENTRIES_AT_ONCE
+    log(ada)
+    assert logged[-1].name == "ada"
+
+
+@pytest.mark.parametrize("user", ["", "eve"])
+def test_the_metrics_do_not_grow_with_invented_methods(monkeypatch, user):
+    monkeypatch.setattr(bounds, "log_request", bounds.prometheus_log_method)
+    log = bounds.Requests()
+    for number in range(500):
+        log(Handler(user, f"{'A' * 50}{number}"))
+    log(Handler(user, "GET"))
+    samples = [sample for metric in REQUEST_DURATION_SECONDS.collect() for sample in metric.samples]
+    methods = {sample.labels["method"] for sample in samples}
+    assert {"GET", "UNKNOWN"} <= methods
+    assert not any("A" * 50 in method for method in methods)
+
+
+# --- Connections
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[int]:
+    """Run a server with low limits; return its port."""
+    monkeypatch.setattr(bounds, "MOST_CONNECTIONS", 8)
+    monkeypatch.setattr(bounds, "MOST_CONNECTIONS_OF_A_SERVER", 3)
+    loop, started = asyncio.new_event_loop(), threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def serve() -> None:
+        server = bounds.Server(Application())
+        server.add_socket(listener)
+        started.set()
+        await asyncio.Future()
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    task = loop.create_task(serve())
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait()
+    listener.setblocking(False)
+    yield listener.getsockname()[1]
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()
+
+
+def connect(port: int, source: str, number: int) -> list[socket.socket]:
+    """Open connections from an address; return those that the server has answered."""
+    opened = []
+    for _ in range(number):
+        each = socket.create_connection(("127.0.0.1", port), 30, source_address=(source, 0))
+        with contextlib.suppress(OSError):
+            each.sendall(b"GET /hub/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        if answers(each):
+            opened.append(each)
+        else:
+            each.close()
+    return opened
+
+
+def test_one_machine_cannot_use_up_the_connections(server):
+    mallory = connect(server, "127.0.0.2", 10)
+    ada, of_proxy = connect(server, "127.0.0.3", 2), connect(server, "127.0.0.1", 10)
+    assert [len(each) for each in (mallory, ada, of_proxy)] == [3, 2, 3]  # 8 in all
+    for each in mallory + of_proxy:
+        each.close()
+    wait_until(lambda: connect(server, "127.0.0.2", 1), "there is room again")
+    assert len(connect(server, "127.0.0.1", 4)) == 4
+
+
+def test_the_hub_limits_connections_and_headers(hub):
+    port = hub.port + 1  # the hub's own port, without the proxy
+    opened = connect(port, "127.0.0.2", bounds.MOST_CONNECTIONS_OF_A_SERVER + 5)
+    assert len(opened) == bounds.MOST_CONNECTIONS_OF_A_SERVER
+    for each in opened:
+        each.close()
+    assert requests.get(f"{hub.url}/hub/health", timeout=30).ok
+    for size, is_accepted in ((16_000, True), (60_000, False)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(b"GET /hub/health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * size)
+            connection.sendall(b"\r\n\r\n")
+            assert answers(connection) == is_accepted
+
+
+def answers(connection: socket.socket) -> bool:
+    """Return whether the server answers, and does not close the connection."""
+    try:
+        return bool(connection.recv(1000))
+    except OSError:
+        return False

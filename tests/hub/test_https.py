@@ -476,6 +476,34 @@ def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]
 
 
+def connect(hub: ClassHub, request: bytes) -> ssl.SSLSocket:
+    """Send a part of a request; return the connection."""
+    context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
+    connection = socket.create_connection((HOST, hub.https), timeout=60)
+    secure = context.wrap_socket(connection, server_hostname=HOST)
+    secure.sendall(request)
+    return secure
+
+
+def test_strangers_cannot_fill_the_memory_or_the_log_of_caddy(wildcard):
+    begin = b"GET /hub/health HTTP/1.1\r\nHost: %s\r\nX: " % f"{HOST}:{wildcard.https}".encode()
+    with connect(wildcard, begin + b"x" * 100_000) as large, connect(wildcard, begin) as slow:
+        assert b" 431 " in large.recv(100)
+        began = time.monotonic()
+        assert b" 408 " in slow.recv(100) or not slow.recv(100)
+        assert 20 < time.monotonic() - began < 50
+    with connect(wildcard, begin + b"x" * 15_000 + b"\r\n\r\n") as usual:
+        assert b" 200 " in usual.recv(100)
+    # The largest file that is there for everyone.
+    icons = "/hub/static/components/@fortawesome/fontawesome-free/metadata/icon-families.json"
+    request = begin.replace(b"/hub/health", icons.encode()) + b"x\r\n\r\n"
+    for _ in range(5):
+        with connect(wildcard, request) as connection:
+            assert b" 200 " in connection.recv(100)
+    time.sleep(1)
+    assert "ERROR" not in wildcard.log("https")
+
+
 def test_up_takes_a_new_certificate_and_leaves_the_rest_alone(authority, wildcard):
     before = served(wildcard).serial_number
     others = [wildcard.container(service).id for service in ("hub", "proxy")]

@@ -10,14 +10,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import requests
-from hubs import Learner, free_ports, post, wait_until
+from hubs import Learner, post, wait_until
 
 import tfcourse.hub.laptop.__main__ as hub_command
 from tfcourse.hub.front import proxy
@@ -404,40 +402,3 @@ def test_no_extension_is_installed_from_the_internet(working):
     request = {"cmd": "install", "extension_name": "jupyterlab-git"}
     response = working.api("POST", "/user/{name}/lab/api/extensions", json=request)
     assert response.json().get("status") != "ok", response.text
-
-
-class Worker(BaseHTTPRequestHandler):
-    """A learner's server that allows its service worker to control the whole host."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        for name in ("Service-Worker-Allowed", "service-worker-ALLOWED", "X-Kept"):
-            self.send_header(name, "/")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-
-def test_no_server_gets_a_service_worker_for_the_whole_host():
-    """A service worker for the whole host could read every page of the hub in a visitor's browser.
-
-    The worker would stay active even after the learner's server stopped.
-    """
-    port = free_ports()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Worker) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        options = [f"--port={port}", f"--api-port={port + 1}", "--ip=127.0.0.1"]
-        target = f"--default-target=http://127.0.0.1:{server.server_port}"
-        with subprocess.Popen([*proxy_command(), *options, target]) as proxy:
-            try:
-                wait_until(lambda: not port_is_free(port), "the proxy listens")
-                answer = requests.get(f"http://127.0.0.1:{port}/user/eve/worker.js", timeout=30)
-                assert answer.headers["X-Kept"] == "/"
-                assert "Service-Worker-Allowed" not in answer.headers
-            finally:
-                proxy.terminate()
-                server.shutdown()
-
-
-def port_is_free(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) != 0

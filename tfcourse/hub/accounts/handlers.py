@@ -16,6 +16,10 @@ from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 
+# Longer values are never valid. Some wait until other passwords are checked, and the pages repeat
+# the user name.
+LONGEST_VALUE = 255  # characters
+
 
 class LoginHandler(handlers.LoginHandler):
     """The log-in page, which explains errors.
@@ -41,7 +45,7 @@ class LoginHandler(handlers.LoginHandler):
         # Read only the form data, not the query string, because URLs appear in logs.
         form = self.request.body_arguments
         username, password = (
-            form.get(field, [b""])[-1].decode("utf-8", "replace")
+            form.get(field, [b""])[-1].decode("utf-8", "replace")[:LONGEST_VALUE]
             for field in ("username", "password")
         )
         refusal = "Invalid username or password."
@@ -69,7 +73,7 @@ class SignUpHandler(handlers.SignUpHandler):
     async def post(self) -> None:
         """Create an account for the visitor, or show why sign-up failed."""
         username, password, confirmation, code = (
-            self.get_body_argument(field, "", strip=False) for field in self.FIELDS
+            self.get_body_argument(field, "", strip=False)[:LONGEST_VALUE] for field in self.FIELDS
         )
         name = self.authenticator.normalize_username(username.strip())
         refusal = await self.authenticator.sign_up(

@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub store: request bodies, log entries, notes on tokens.
+"""Limit what visitors can make the hub store: requests, log entries, notes on tokens.
 
 Also raise the limit on the hub's own connections.
 """
@@ -6,6 +6,7 @@ Also raise the limit on the hub's own connections.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +18,23 @@ from jupyterhub.metrics import prometheus_log_method
 from sqlalchemy import event
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from tornado.web import HTTPError
 
+from tfcourse.hub.accounts import addresses
 from tfcourse.hub.limits import Limit
 
 # The largest legitimate requests add a few thousand users or carry a learning platform's signed
 # message. Tornado would allow 100 MB by default, and keep the entire body in memory.
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # the time-out for receiving a body
+LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own
+# Requests that wait, also for a password to be checked, use less than the hub's memory together.
+MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS_OF_A_SERVER = 50  # a learner's server uses a few
 
-# Limits for warnings and for requests without a log-in, which anyone can trigger. At this rate, a
-# 50 MB log lasts for weeks.
+# Strangers can cause warnings, and anyone can make requests. At this rate, for each user and for
+# all strangers together, a log of 50 MB lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
 # Limits for all other log entries, which concern logged-in users. This rate allows two thousand
@@ -47,8 +54,13 @@ LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite 
 
 
 def configure(c: Any) -> None:
-    """Set the limits, including those for the hub's own port, which learners' servers can reach."""
-    HTTPServer.configure(None, max_body_size=LARGEST_BODY, body_timeout=BODY_SECONDS)
+    """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
+    HTTPServer.configure(
+        Server,
+        max_header_size=LARGEST_HEADERS,
+        max_body_size=LARGEST_BODY,
+        body_timeout=BODY_SECONDS,
+    )
     c.JupyterHub.tornado_settings.update({"log_function": Requests()})
     c.JupyterHub.logging_config = {
         "filters": {"bounds": {"()": Entries}},
@@ -64,8 +76,37 @@ def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = Jupyter
     AsyncHTTPClient.configure(AsyncHTTPClient.configured_class(), max_clients=CONNECTIONS)
 
 
+class Server(HTTPServer):
+    """A server that closes new connections while there are too many.
+
+    Each connection can hold a request or an answer in memory. The proxy can use all of the
+    connections, and each other machine, such as a learner's server, only a few.
+    """
+
+    def initialize(self, *args: Any, **options: Any) -> None:
+        """Set up the server; Tornado calls this in place of `__init__`."""
+        super().initialize(*args, **options)
+        self.open: Counter[str] = Counter()  # the number of connections from each address
+
+    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+        """Serve a new connection, or close it."""
+        peer = address[0]
+        is_proxy = peer in {stream.socket.getsockname()[0], *addresses.own_proxies}
+        most = MOST_CONNECTIONS if is_proxy else MOST_CONNECTIONS_OF_A_SERVER
+        if self.open[peer] >= most or self.open.total() >= MOST_CONNECTIONS:
+            stream.close()
+            return
+        self.open[peer] += 1
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:
+        """Forget a connection that has ended; Tornado calls this."""
+        self.open -= Counter([server_conn.context.address[0]])  # this drops counts of 0
+        super().on_close(server_conn)
+
+
 class Requests:
-    """Log requests as JupyterHub does, but limit entries for visitors who are not logged in.
+    """Log requests as JupyterHub does, but limit log entries for each user and for all strangers.
 
     Otherwise, anyone could fill the log with requests, and Docker would delete the oldest entries.
     """
@@ -74,17 +115,21 @@ class Requests:
         self.limit = Limit(ENTRIES_AT_ONCE, SECONDS_PER_ENTRY)
 
     def __call__(self, handler: BaseHandler) -> None:
-        """Log a completed request. Tornado calls this method with the request's handler."""
-        if not user_of(handler):
-            if self.limit.wait("visitors"):
-                prometheus_log_method(handler)
-                return
-            self.limit.count("visitors")
-        log_request(handler)
+        """Log the request that a handler has answered; Tornado calls this."""
+        # Tornado passes on any word as a method, and the metrics keep each method forever.
+        if handler.request.method not in handler.SUPPORTED_METHODS:
+            handler.request.method = "UNKNOWN"
+        user = user_of(handler)
+        name = user and user.name
+        if self.limit.wait(name):
+            prometheus_log_method(handler)
+        else:
+            self.limit.count(name)
+            log_request(handler)
 
 
 def user_of(handler: BaseHandler) -> Any:
-    """Return the user or service that made a request, or None if nobody is logged in."""
+    """Return the user or service that made a request, or None for a stranger."""
     try:
         return handler.current_user
     except (HTTPError, RuntimeError):  # as in JupyterHub's log_request

@@ -1,11 +1,12 @@
 // Node.js loads this file before the proxy's own code (`node --import`).
 //
-// If the hub or a learner's server accepts a page request but does not respond, because it is
-// paused, stopped or busy, this file sends an error page. Otherwise, the browser would wait
-// indefinitely. The proxy's own time-out is unsuitable, because it would also abort requests that
-// can take long, such as saving a large file.
+// If the hub or a learner's server accepts a request for a page or a form and then stays silent,
+// because it is paused, stopped or busy, this file answers with an error page. Otherwise, the browser
+// would wait forever. The proxy's own time-out would also cut off requests that can take long, such as saving a
+// large file.
 import { subscribe } from "node:diagnostics_channel";
 import { readFileSync } from "node:fs";
+import { request as httpRequest } from "node:http";
 
 const PAGE = readFileSync(new URL("proxy_pages/error.html", import.meta.url));
 
@@ -18,18 +19,20 @@ const PATIENCE = 8000;
 // page requests.
 const WATCH = /^\/user\/[^/]+\/api\/(kernels|sessions|terminals)$/;
 
-// These paths do not serve pages. Requests to them can take long, and repeating a request could
-// have a different effect.
-const OTHER = /\/(api|nbconvert|oauth_callback)(\/|$)/;
+// Requests with these paths, except for one page of the hub, can take long.
+const OTHER = /^\/(hub|(user|services)\/[^/]+)(\/lab)?\/(api(?!\/oauth2\/authorize$)|nbconvert|oauth_callback)(\/|$)/;
 
 subscribe("http.server.request.start", ({ request, response }) => {
   const patience = patienceFor(request);
-  if (!patience) return;
-  const timer = setTimeout(() => answer(request, response), patience);
+  let timer;
+  if (patience) timer = setTimeout(() => answer(request, response), patience);
+  // A form, for example, may wait for other people's passwords, but not for a hub that is paused.
+  else if (request.headers["sec-fetch-mode"] === "navigate")
+    timer = setInterval(() => whenSilent(request, () => answer(request, response)), 0.4 * PATIENCE);
   response.once("close", () => clearTimeout(timer));
 });
 
-// Return the time limit for a request in milliseconds, or 0 if there is no limit.
+// Return how many milliseconds a request may wait for an answer, or 0 if the answer can take long.
 function patienceFor({ method, url, headers }) {
   const path = url.split("?")[0];
   if (method === "GET" && WATCH.test(path)) return 2.5 * PATIENCE;
@@ -39,7 +42,29 @@ function patienceFor({ method, url, headers }) {
   return isPage && !OTHER.test(path) ? PATIENCE : 0;
 }
 
-// Send the error page and close the connection, so that the proxy also aborts its own request.
+// Send a request that the hub or a server answers immediately; call `then` if there is no answer.
+function whenSilent({ url, headers, socket }, then) {
+  const server = url.match(/^\/user\/[^/]+\//)?.[0];
+  const options = {
+    method: "HEAD",
+    host: socket.localAddress,
+    port: socket.localPort,
+    path: server ? `${server}api` : "/hub/health",
+    headers: { host: headers.host ?? "" },
+    timeout: 0.6 * PATIENCE,
+    agent: false,
+  };
+  const question = httpRequest(options, (response) => response.resume());
+  question.on("timeout", () => {
+    question.destroy();
+    then();
+  });
+  question.on("error", () => {}); // the proxy has stopped listening, or it closed the connection
+  question.end();
+}
+
+// Answer with the error page, and close the connection, so that the proxy abandons its own request,
+// too.
 function answer(request, response) {
   if (response.headersSent || !response.socket) return;
   const head = [

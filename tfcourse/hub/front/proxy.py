@@ -92,7 +92,7 @@ def proxy_command() -> list[str]:
     if not (node.exists() and script.exists()):
         sys.exit("JupyterHub's proxy is not installed: run `make environment`.")
     here = Path(__file__).parent
-    loaded = ("--require", str(here / "headers.js"), "--import", (here / "patience.mjs").as_uri())
+    loaded = [f"--import={(here / name).as_uri()}" for name in ("guard.mjs", "patience.mjs")]
     return [str(node), *loaded, str(script)]
 
 
