@@ -17,8 +17,7 @@ import requests
 from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts import addresses
-from tfcourse.hub.front import proxy
+from tfcourse.hub.front import addresses, proxy
 from tfcourse.hub.spawners import containers, network
 
 

@@ -281,12 +281,11 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
 
 
 def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
-    words = [word for word in proxy_command() if not word.startswith("--")]
     # Node.js takes a file for `--import` as a URL.
-    files = [unquote(word.removeprefix("file://")) for word in words]
+    files = [unquote(word.removeprefix("--import=file://")) for word in proxy_command()]
     assert all(os.access(file, os.R_OK) for file in files)
     monkeypatch.setattr(proxy, "__file__", "/home/ada/100% course/proxy.py")
-    assert "file:///home/ada/100%25%20course/patience.mjs" in proxy_command()
+    assert "--import=file:///home/ada/100%25%20course/patience.mjs" in proxy_command()
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(SystemExit, match="run `make environment`"):
         proxy_command()

@@ -431,7 +431,7 @@ def test_a_hub_that_hangs_while_it_starts_is_ended():
         [sys.executable, "-c", HANGING_START], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 70
-    assert "The hub did not answer for 1 seconds, and ends." in run.stderr
+    assert "The hub did not respond for 1 seconds and exits." in run.stderr
     assert "in main" in run.stderr  # the traceback says where it hangs
 
 

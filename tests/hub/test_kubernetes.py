@@ -19,7 +19,7 @@ from kubernetes_asyncio.client import ApiException
 from kubespawner import KubeSpawner
 from tornado import web
 
-from tfcourse.hub.accounts import addresses
+from tfcourse.hub.front import addresses
 from tfcourse.hub.operations import values
 from tfcourse.hub.settings import GIB
 from tfcourse.hub.spawners import pods as our_pods

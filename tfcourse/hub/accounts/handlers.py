@@ -12,9 +12,9 @@ from nativeauthenticator import handlers
 from nativeauthenticator.orm import UserInfo
 from tornado import web
 
-from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
+from tfcourse.hub.front.addresses import address_of
 
 # Longer values are never valid. Some wait until other passwords are checked, and the pages repeat
 # the user name.

@@ -17,7 +17,6 @@ from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
 from tfcourse.hub import pools
-from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
     AuthorizeHandler,
@@ -30,6 +29,7 @@ from tfcourse.hub.accounts.handlers import (
 from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
 from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
 from tfcourse.hub.classroom import announcement
+from tfcourse.hub.front.addresses import address_of
 from tfcourse.hub.limits import Limit
 
 # The maximum number of accounts awaiting approval, so that strangers cannot flood the list.

@@ -21,7 +21,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.web import HTTPError
 
-from tfcourse.hub.accounts import addresses
+from tfcourse.hub.front import addresses
 from tfcourse.hub.limits import Limit
 
 # The largest legitimate requests add a few thousand users or carry a learning platform's signed

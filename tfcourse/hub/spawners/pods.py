@@ -21,9 +21,8 @@ from kubespawner import KubeSpawner
 from kubespawner.slugs import is_valid_label, safe_slug
 
 from tfcourse.hub import rounds, settings, state
-from tfcourse.hub.accounts import addresses
 from tfcourse.hub.accounts import setup as accounts
-from tfcourse.hub.front import bounds, pages
+from tfcourse.hub.front import addresses, bounds, pages
 from tfcourse.hub.spawners import profiles
 from tfcourse.hub.spawners.homes import UID
 
