@@ -30,7 +30,7 @@ STATE = "d=.jupyter/lab/{0}; mkdir -p $(dirname $d/{1}); {2} $d/{1}" + OURS
 # Load JupyterLab's page, settings, workspaces and kernels, run a cell in a kernel, list the home,
 # and print the page's notices.
 LOOK = r"""
-import contextlib, json, re, time, urllib.request
+import contextlib, json, re, sys, time, urllib.request
 from jupyter_client import BlockingKernelClient
 def ask(path, data=None):
     headers = {"Authorization": "token key"}
@@ -50,7 +50,7 @@ for _ in range(30):  # until the kernel listens, the client takes it for dead
     with contextlib.suppress(RuntimeError):
         client.wait_for_ready(timeout=60)
         break
-client.execute_interactive("print(6 * 7)", timeout=60)
+client.execute_interactive(sys.argv[1] + "\nprint(6 * 7)", timeout=60)
 ask("/api/contents/?content=1")
 print(json.dumps(json.loads(settings)["courseNotices"]))
 """
@@ -87,7 +87,7 @@ CASES = {
         SETTINGS.format("c.KernelSpecManager.allowed_kernelspecs = {'x'}", OURS),
         ["jupyter_server_config.py."],
     ),
-    "settings with which kernels die": (
+    "settings with which no kernel starts": (
         SETTINGS.format("c.KernelManager.ip = '8.8.8.8'", OURS),
         ["jupyter_server_config.py."],
     ),
@@ -245,8 +245,8 @@ CASES = {
 def start_in(start, image):
     """Return a function that runs a script in the home directory and then starts a server."""
 
-    def start_in(script: str, seconds: float = 90) -> Container:
-        options = {"user": "root", "entrypoint": ["tini", "--"], "cap_drop": []}
+    def start_in(script: str, seconds: float = 90, **options) -> Container:
+        options = {"user": "root", "entrypoint": ["tini", "--"], "cap_drop": [], **options}
         container = start(image("cpu"), "sh", "-c", START.format(script=script), **options)
         deadline = time.monotonic() + seconds
         while container.exec_run("check-server").exit_code:
@@ -257,14 +257,14 @@ def start_in(start, image):
     return start_in
 
 
-def look(container: Container) -> list[str]:
+def look(container: Container, cell: str = "") -> list[str]:
     """Return the notices. Fail unless a kernel runs a cell, and a page and a folder open.
 
     A server whose settings break its pages or kernels answers for a moment, and is then replaced.
     """
     deadline = time.monotonic() + 60
     while True:
-        looked = container.exec_run(["python", "-sPc", LOOK], user="jovyan", workdir="/")
+        looked = container.exec_run(["python", "-sPc", LOOK, cell], user="jovyan", workdir="/")
         if looked.exit_code == 0 or time.monotonic() > deadline:
             break
         time.sleep(2)
@@ -287,7 +287,8 @@ def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
     many = "; for i in 1 2 3 4 5 6 7 8; do cp .jupyter/*_config.py .jupyter/a${i}_config.py; done"
     script = (
         f"{SETTINGS.format(loop, OURS)}{many}\n"
-        f"{DATA.format('labextensions/x')}; mkfifo .local/*/*/labextensions/x/package.json\n"
+        "extension=.local/share/jupyter/labextensions/x\n"
+        "mkdir -p $extension; mkfifo $extension/package.json\n"
         f"{IPYTHON.format(loop, 'startup/mine.py')}\n"
         f"{PACKAGES.format(loop, 'usercustomize.py')}"
     )
@@ -303,6 +304,32 @@ def test_a_server_that_its_settings_end_later_starts_without_them(start_in):
     time.sleep(20)
     (notice,) = look(container)
     assert "does not work with your settings in ~/.jupyter" in notice
+
+
+def test_a_notice_can_be_followed_without_a_terminal(start_in):
+    """A terminal closes at once if the learner's .bashrc ends it."""
+    shell = "echo exit 1 | tee .bashrc >.profile; mkdir .jupyter" + OURS + "; chmod 500 .jupyter"
+    container = start_in(shell)
+    (notice,) = look(container, "!chmod u+rwx ~/.jupyter")
+    assert "in a notebook with `!` before each command, run `chmod u+rwx ~/.jupyter`" in notice
+    assert container.exec_run(["stat", "--format=%a", "/home/jovyan/.jupyter"]).output == b"700\n"
+
+
+# The flags of a file are in linux/fs.h: FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
+LOCK = """
+import fcntl, os, struct
+fcntl.ioctl(os.open(".jupyter", os.O_RDONLY), 0x40086602, struct.pack("l", 0x10))
+"""
+
+
+def test_nobody_is_told_to_change_permissions_that_are_right(start_in):
+    """Only root can change a folder that is locked with `chattr +i`."""
+    script = f"mkdir .jupyter{OURS}; python3 -c '{LOCK}'"
+    options = {"cap_add": ["LINUX_IMMUTABLE"], "tmpfs": {"/home/jovyan": "mode=777"}}
+    (notice,) = look(start_in(script, **options))
+    assert "write to ~/.jupyter," in notice
+    assert "locked: tell your instructor" in notice
+    assert "chmod" not in notice
 
 
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import functools
+import itertools
 import os
 import secrets
 import sys
@@ -31,8 +33,8 @@ from tfcourse.grading.limits import Ended
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # escape what it cannot show
-    table, unfinished = options.table, options.table.with_stem(f"{options.table.stem}.incomplete")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
+    table, unfinished = options.table, incomplete(options.table)
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
     # Read all submissions before running any, so that no submission can tamper with the file of
@@ -54,12 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(plan, submission.Plan):
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
-            # Rewrite the whole table, because a submission could have changed the file.
-            write(rows, unfinished)
+            # Rewrite the whole table from memory, because a submission may have changed the file.
+            # If a submission has filled the disk, the others are graded all the same.
+            with contextlib.suppress(OSError):
+                write(rows, unfinished)
             print_result(name, result)
             done += 1
-        write(rows, table)
-        unfinished.unlink()
+        try:
+            write(rows, table)
+        except OSError as error:
+            sys.exit(f"The table cannot be written: {error}")
+        unfinished.unlink(missing_ok=True)
     except BaseException as error:
         print(f"\nINCOMPLETE: {done} of {len(found)} submissions; their rows are in {unfinished}")
         if isinstance(error, KeyboardInterrupt):
@@ -102,10 +109,23 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"{options.folder} is not a folder")
     if not any(options.solutions.glob("*.ipynb")):
         parser.error(f"{options.solutions} contains no solutions")
-    options.table = options.table or options.folder / "grades.csv"
+    options.table = options.table or new_table(options.folder)
     if options.table.is_dir():
         parser.error(f"{options.table} is a folder; name another file with --table")
     return options
+
+
+def new_table(folder: Path) -> Path:
+    """Return the path of the table among the submissions: `grades.csv`, unless that is a folder."""
+    for number in itertools.count(1):
+        table = folder / ("grades.csv" if number == 1 else f"grades-{number}.csv")
+        if not any(each.is_dir() and not each.is_symlink() for each in (table, incomplete(table))):
+            return table
+
+
+def incomplete(table: Path) -> Path:
+    """Return the path of the table of a run that is not finished."""
+    return table.with_stem(f"{table.stem}.incomplete")
 
 
 def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:

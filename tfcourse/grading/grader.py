@@ -8,6 +8,7 @@ To grade a submitted notebook in a container:
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,8 +89,11 @@ def plain(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Return whether a spreadsheet would evaluate a text as a formula."""
-    return text.startswith(("=", "+", "-", "@"))
+    """Return whether a spreadsheet could evaluate a text as a formula.
+
+    Some ignore a leading space, or take a wide character for its ASCII form.
+    """
+    return unicodedata.normalize("NFKC", text.lstrip()[:1]) in {"=", "+", "-", "@"}
 
 
 def printable(text: str) -> str:

@@ -114,6 +114,8 @@ def parsed(cell: object, number: int) -> NotebookNode:
         source = "".join(source)
     if not isinstance(source, str):
         raise NotGradableError(f"not a notebook: cell {number} has no text")
+    # No message to a kernel can contain half a surrogate pair; browsers replace it, too.
+    source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     metadata = cell.get("metadata")
     return NotebookNode(
         cell_type=cell.get("cell_type"),
