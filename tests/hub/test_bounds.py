@@ -15,13 +15,8 @@ import pytest
 import requests
 from hubs import Learner, wait_until
 from jupyterhub import orm
-from jupyterhub.app import JupyterHub
 from jupyterhub.metrics import REQUEST_DURATION_SECONDS
-from sqlalchemy import event
-from tornado.httpclient import AsyncHTTPClient
-from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
-from traitlets.config import Config
 
 from tfcourse.hub import limits
 from tfcourse.hub.front import bounds
@@ -46,22 +41,29 @@ def test_after_a_limit_there_is_one_more_for_each_interval(monkeypatch):
     assert list(limit.paid_off) == ["b"]  # the limit eventually forgets `a`
 
 
-def test_slow_servers_do_not_use_up_the_connections_of_the_hub(monkeypatch):
-    """`make bench-load` showed how many log-ins fail with a lower limit on connections."""
-    monkeypatch.setattr(JupyterHub, "init_pycurl", JupyterHub.init_pycurl)
-    configured = [each._save_configuration() for each in (AsyncHTTPClient, HTTPServer)]
-    try:
-        bounds.configure(Config())
-        JupyterHub().init_pycurl()  # a hub does this after it has loaded its settings
-        client = AsyncHTTPClient(force_instance=True)
-    finally:
-        for each, saved in zip((AsyncHTTPClient, HTTPServer), configured, strict=True):
-            each._restore_configuration(saved)
-        event.remove(orm.APIToken.note, "set", bounds.shortened)
-    # Tornado's two clients, with and without pycurl, store the limit in different ways.
-    curls = getattr(client, "_curls", None)
-    assert (len(curls) if curls else client.max_clients) == 500
-    client.close()
+COUNT = """
+import asyncio
+from pathlib import Path
+from tornado.httpclient import AsyncHTTPClient
+
+def count():
+    Path({path!r}).write_text(str(len(AsyncHTTPClient()._curls)))
+
+asyncio.get_running_loop().call_later(5, count)
+"""
+
+
+def test_slow_servers_do_not_use_up_the_connections_of_the_hub(make_hub, tmp_path):
+    """`make bench-load` showed how many log-ins fail with a lower limit on connections.
+
+    JupyterHub chooses its HTTP client after it has loaded the settings, with a limit of ten.
+    """
+    found = tmp_path / "connections"
+    (tmp_path / "count.py").write_text(COUNT.format(path=str(found)))
+    make_hub().start(COURSE_CONFIG=str(tmp_path))
+    wait_until(found.exists, "the hub has written how many connections it may open")
+    wait_until(found.read_text, "the number is complete")
+    assert found.read_text() == "500"
 
 
 def megabytes(hub) -> float:

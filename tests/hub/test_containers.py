@@ -276,7 +276,7 @@ def test_nothing_else_can_be_had_through_the_api(grace, options, sentence):
 def test_lessons_and_data_are_there(ada):
     assert "05_loss.ipynb" in ada.run("ls", "/home/jovyan/tensorflow-course").split()
     load = "import keras; print(keras.datasets.mnist.load_data()[0][0].shape)"
-    assert ada.run("python", "-c", load).endswith("(60000, 28, 28)\n")
+    assert run_cell(ada, ada.start_kernel(), load).endswith("(60000, 28, 28)\n")
 
 
 def test_limits_are_the_engines(ada):
@@ -317,6 +317,24 @@ for pid in children:
 
 
 # --- Isolation
+
+
+def test_a_learner_cannot_fill_the_systems_disk(ada):
+    """The disk with Docker's files usually also holds the accounts."""
+    everywhere = "find / ! -type l ! -path '/proc/*' ! -path '/sys/*' -writable -print 2>/dev/null"
+    found = ada.run("sh", "-c", f"{everywhere} || true").splitlines()
+    folders = {"/home/jovyan", "/tmp", "/dev"}
+    assert {each for each in found if not each.startswith(tuple(folders))} == set()
+    sizes = ada.run("df", "--output=target,fstype,size", "--block-size=1M", "/tmp", "/dev/shm")
+    assert [line.split() for line in sizes.splitlines()[1:]] == [
+        ["/tmp", "tmpfs", "1024"],
+        ["/dev/shm", "tmpfs", "256"],
+    ]
+    # /dev is root's, and holds devices only. These are folders of the learner's.
+    owned = ada.run("find", "/dev", "-type", "d", "-writable").splitlines()
+    assert {each for each in owned if not each.startswith("/dev/shm")} <= {"/dev/mqueue"}
+    for fill in ("fallocate -l 2G /tmp/x", "fallocate -l 2G /dev/shm/x", "fallocate -l 1M /opt/x"):
+        assert ada.container.exec_run(["sh", "-c", fill]).exit_code
 
 
 def test_a_flood_past_jupyter_into_the_containers_log_ends_at_its_limit(ada):

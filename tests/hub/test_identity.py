@@ -370,12 +370,13 @@ def test_a_quota_that_is_not_set_in_time_gets_a_sentence(tmp_path, monkeypatch, 
 class Starting(SimpleNamespace):
     """A server that is starting, and whose container has already died."""
 
-    pending, active = "spawn", True
+    pending = "spawn"
     user, log = SimpleNamespace(name="ada"), SimpleNamespace(info=lambda *_: None)
     poll_once_ready = ContainerSpawner.poll_once_ready
 
-    async def poll(self) -> str:
-        return "ExitCode=1"
+    @property
+    def ready(self) -> bool:
+        return not self.pending
 
     async def poll_and_notify(self) -> None:
         self.noticed = self.pending
@@ -395,6 +396,22 @@ def test_a_container_that_dies_during_the_start_is_noticed_at_its_end(monkeypatc
 
     asyncio.run(start())
     assert server.noticed is None
+
+
+def test_a_container_that_is_stopped_does_not_end_the_next_start(monkeypatch):
+    """Polled between the two, the server would have no container, and the hub would stop it."""
+    monkeypatch.setattr(containers, "PENDING_SECONDS", 0.01)
+    server = Starting(noticed="nothing")
+    monkeypatch.setitem(ContainerSpawner.known, "course_1", server)
+
+    async def stop_and_start() -> None:
+        server.pending = "stop"
+        ContainerSpawner.died("course_1")
+        for server.pending in ("stop", None, "spawn", None):
+            await asyncio.sleep(0.1)
+
+    asyncio.run(stop_and_start())
+    assert server.noticed == "nothing"
 
 
 # --- A hub that hangs, resource limits

@@ -43,7 +43,9 @@ def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
                     "mem_limit": LEARNERS,
                     "cap_drop": ["ALL"],
                     "security_opt": ["no-new-privileges"],
-                    "volumes": {str(ROOT): {"bind": "/srv/clone", "mode": "ro"}},
+                    "read_only": True,
+                    "tmpfs": {"/tmp": f"size={LEARNERS // 3},mode=1777,exec"},
+                    "volumes": [f"{ROOT}:/srv/clone:ro", "/home/jovyan"],
                     **options,
                 },
             )

@@ -95,7 +95,8 @@ def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
         # Discard find's errors about folders that the learner cannot read.
         search = f"find / -xdev {' '.join(conditions)} -print 2>/dev/null; true"
-        return set(run(learner_image, "sh", "-c", search, entrypoint=[]).split())
+        command = ("sh", "-c", search)
+        return set(run(learner_image, *command, entrypoint=[], read_only=False).split())
 
     assert run(learner_image, "id").startswith("uid=1000(jovyan) gid=1000(jovyan) groups=1000(")
     assert not found("-perm /6000")
@@ -178,7 +179,30 @@ def test_data_are_verified_and_need_no_network(run, learner_image):
     run_it = "python -m tfcourse.datasets"
     verify = f"cd /srv/clone; {run_it} --help; {run_it}"
     said = run(learner_image, "sh", "-c", verify)
-    assert "verified in /opt/keras/datasets" in said
+    assert "verified in /dev/shm/keras/datasets" in said
+    assert "verified in /opt/keras/datasets" in run(
+        learner_image, "sh", "-c", verify, read_only=False
+    )
+
+
+WRITE = """
+import keras, matplotlib.pyplot, numpy, tensorflow as tf
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+model.compile("sgd", "mse", jit_compile=True)
+x = numpy.zeros((64, 8))
+after = [keras.callbacks.ModelCheckpoint("/tmp/best.keras"), keras.callbacks.BackupAndRestore("b")]
+model.fit(x, x[:, :4], verbose=0, callbacks=after)
+list(tf.data.Dataset.range(10).cache("/tmp/cache"))
+tf.summary.create_file_writer("logs")
+matplotlib.pyplot.savefig("/tmp/a.png")
+print(keras.utils.get_file("own.txt", origin="file:///etc/passwd"))
+"""
+
+
+def test_what_a_learner_does_needs_only_the_home_and_memory(run, learner_image):
+    assert "/dev/shm/keras/datasets/own.txt" in run(learner_image, "python", "-c", WRITE)
+    shell = "cp /bin/true /tmp/mine; /tmp/mine && python -m venv --without-pip ~/venv"
+    run(learner_image, "sh", "-ec", shell)
 
 
 def test_a_hub_that_is_not_ours_gets_its_own_jupyterhub_inside(run, image):
@@ -198,11 +222,11 @@ for path in glob.glob("/usr/local/etc/jupyterhub/jupyterhub_config.d/*.py"):
     exec(open(path).read())
 """
     command = "import pycurl, psycopg2; open('jupyterhub.sqlite', 'x')"
-    assert run(image("hub"), "python", "-c", command) == ""
+    assert run(image("hub"), "python", "-c", command, read_only=False) == ""
     assert run(image("hub"), "pwd") == "/srv/jupyterhub\n"
     write = f"cat > /tmp/chart.py <<'END'\n{chart}END\n"
     show = "jupyterhub --config /tmp/chart.py --show-config"
-    said = run(image("hub"), "sh", "-c", write + show)
+    said = run(image("hub"), "sh", "-c", write + show, read_only=False)
     assert "CourseAuthenticator" in said
     assert "PodSpawner" in said
 

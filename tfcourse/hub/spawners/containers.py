@@ -35,9 +35,12 @@ HOST_CONFIG = {
     # Disable core dumps, which would write a crashed program's entire memory to the learner's disk.
     "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
+    # Otherwise, a learner could fill the disk with Docker's files, which usually also holds the
+    # accounts. Learners write to their homes, and to folders in memory (see `traits_of`).
+    "read_only": True,
 }
 
-PENDING_SECONDS = 0.5  # between two looks whether a server is still starting or stopping
+PENDING_SECONDS = 0.5  # between two looks whether a server is still starting
 
 
 def configure(c: Any, hub: Path) -> None:
@@ -120,6 +123,8 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
             "memswap_limit": profile.memory,
             "pids_limit": profile.processes,
             "shm_size": profile.shared_memory,
+            # Docker's own default forbids programs in /tmp, but compilers run theirs there.
+            "tmpfs": {"/tmp": f"size={profile.memory // 3},mode=1777,exec"},  # noqa: S108
         },
     }
 
@@ -251,17 +256,16 @@ class ContainerSpawner(DockerSpawner):
 
     @classmethod
     def died(cls, name: str) -> None:
-        """Poll a server as soon as its container has died."""
+        """Poll a server immediately, because its container has died, unless it is stopping."""
         spawner = cls.known.get(name)
-        if spawner and spawner.active:
+        if spawner and (spawner.ready or spawner.pending == "spawn"):
             IOLoop.current().add_callback(spawner.poll_once_ready)
 
     async def poll_once_ready(self) -> None:
-        """Poll the server, but if it is still starting or stopping, wait until it is not."""
-        while self.pending:
+        """Poll the server, but if it is still starting, wait until the hub has a route to it."""
+        while self.pending == "spawn":
             await asyncio.sleep(PENDING_SECONDS)
-        # Otherwise, the server has been stopped, and perhaps started again.
-        if self.active and await self.poll() is not None:
+        if self.ready:  # otherwise, the start has failed
             self.log.info("The container of %s has died.", self.user.name)
             await self.poll_and_notify()
 
