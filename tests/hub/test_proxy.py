@@ -40,6 +40,7 @@ class StandIn(BaseHTTPRequestHandler):
             body = f"loaded = {self.path!r}".encode()
         with contextlib.suppress(OSError):  # the proxy has given up
             self.send_response(101 if "switch" in self.path else 200)
+            self.send_header("X-JupyterHub-Version", "5")
             for name in ("Service-Worker-Allowed", "service-worker-ALLOWED", "X-Kept"):
                 self.send_header(name, "/")
             is_script = body.startswith(b"loaded")
@@ -310,3 +311,14 @@ def test_no_page_waits_forever(front):
 def test_what_may_take_long_is_not_cut(front):
     answers = request_all(front, OTHERS)
     assert dict(zip(OTHERS, answers, strict=True)) == dict.fromkeys(OTHERS, (True, False))
+
+
+def test_the_last_step_of_a_log_in_is_not_repeated(front, page):
+    """Its code is valid only once, so the page continues elsewhere."""
+    StandIn.silent.set()
+    try:
+        page.goto(f"{front.url}/user/ada/oauth_callback?code=x")
+        assert "check whether it arrived" in page.inner_text("main")
+    finally:
+        StandIn.silent.clear()
+    page.wait_for_url(f"{front.url}/hub/home")
