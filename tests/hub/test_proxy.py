@@ -38,8 +38,9 @@ class StandIn(BaseHTTPRequestHandler):
         body = bytes(LARGE) if "large" in self.path else self.requestline.encode()
         if self.path.endswith(".js") or self.path == "/user/eve":
             body = f"loaded = {self.path!r}".encode()
-        with contextlib.suppress(OSError):  # the proxy has given up
+        try:
             self.send_response(101 if "switch" in self.path else 200)
+            self.send_header("X-JupyterHub-Version", "5")
             for name in ("Service-Worker-Allowed", "service-worker-ALLOWED", "X-Kept"):
                 self.send_header(name, "/")
             is_script = body.startswith(b"loaded")
@@ -49,6 +50,8 @@ class StandIn(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
+        except OSError:
+            self.server.lines.append("The proxy has given up.")
         self.close_connection = True
 
     do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the server asks for these names
@@ -195,13 +198,21 @@ def test_a_large_answer_to_a_request_for_a_websocket_is_complete(front):
     assert size > LARGE
 
 
+@ROADS
+def test_a_server_need_not_send_an_answer_that_nobody_waits_for(front, road):
+    before = len(front.lines)
+    with front.connect("/user/eve/large", *road) as connection:
+        connection.recv(1)
+    wait_until(lambda: "The proxy has given up." in front.lines[before:], "it is told", 10)
+
+
 def test_the_proxy_limits_connections(tmp_path):
     """Those that are open, such as a learner's WebSocket, stay open."""
     with running(tmp_path / "log") as front, contextlib.ExitStack() as connections:
         first = connections.enter_context(front.connect("/user/eve/lab"))
         opened = [
             connections.enter_context(socket.create_connection(("127.0.0.1", front.port), 30))
-            for _ in range(4050)
+            for _ in range(3050)
         ]
         assert opened[-1].recv(1) == b""  # closed
         assert first.recv(9) == b"HTTP/1.1 "
@@ -310,3 +321,14 @@ def test_no_page_waits_forever(front):
 def test_what_may_take_long_is_not_cut(front):
     answers = request_all(front, OTHERS)
     assert dict(zip(OTHERS, answers, strict=True)) == dict.fromkeys(OTHERS, (True, False))
+
+
+def test_the_last_step_of_a_log_in_is_not_repeated(front, page):
+    """Its code is valid only once, so the page continues elsewhere."""
+    StandIn.silent.set()
+    try:
+        page.goto(f"{front.url}/user/ada/oauth_callback?code=x")
+        assert "check whether it arrived" in page.inner_text("main")
+    finally:
+        StandIn.silent.clear()
+    page.wait_for_url(f"{front.url}/hub/home")

@@ -31,7 +31,7 @@ BODY_SECONDS = 60  # the time-out for receiving a body
 LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own
 # Requests that wait, also for a password to be checked, use less than the hub's memory together.
 MOST_CONNECTIONS = 1000
-MOST_CONNECTIONS_OF_A_SERVER = 50  # a learner's server uses a few
+MOST_CONNECTIONS_OF_A_SERVER = 100  # a learner's server uses a few
 
 # Strangers can cause warnings, and anyone can make requests. At this rate, for each user and for
 # all strangers together, a log of 50 MB lasts for weeks.
