@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
+from jupyterhub.user import User
 from nativeauthenticator import handlers
 from nativeauthenticator.orm import UserInfo
 from tornado import web
@@ -199,14 +201,23 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         if let_in == "no":
             # End the sessions for good: a user who is let in again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
-            user = self.users.get(name)
-            if user and user.active:
-                await self.stop_single_user(user)
+            if user := self.users.get(name):
+                # Starting can take minutes, so do not wait for the end.
+                stop = asyncio.ensure_future(self.stop_servers(user))
+                await asyncio.wait([stop], timeout=self.slow_stop_timeout)
         self.redirect(self.hub.base_url + "authorize#" + name)
 
 
 class DiscardHandler(handlers.DiscardHandler):
     """Discard a waiting user's account, but only through a form, never through a link."""
+    async def stop_servers(self, user: User) -> None:
+        """Stop the user's servers; first wait for those that are starting or stopping."""
+        for name, spawner in user.spawners.items():
+            while spawner.pending:
+                await asyncio.sleep(1)
+            if spawner.active:
+                await self.stop_single_user(user, name)
+
 
     get = AuthorizeHandler.get
 
@@ -216,7 +227,8 @@ class DiscardHandler(handlers.DiscardHandler):
         refuse_administrators(self, name)
         info = self.authenticator.get_user(name)
         if info and not info.is_authorized:
-            self.authenticator.delete_user(SimpleNamespace(name=name))
-            if self.users.get(name):
+            user = self.users.get(name)
+            self.authenticator.delete_user(user or SimpleNamespace(name=name))
+            if user:
                 self.users.delete(name)
         self.redirect(self.hub.base_url + "authorize")

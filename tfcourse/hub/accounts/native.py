@@ -161,7 +161,16 @@ class CourseAuthenticator(NativeAuthenticator):
             info.password = hashed(secrets.token_hex())
             self.db.commit()
 
+
+        Raises
+        ------
+        HTTPError
+            If the user's server is starting or stopping, because the hub would forget the server.
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        if getattr(user, "active", False):
+            raise web.HTTPError(
+                409, f"The server of {user.name} has not stopped yet. Try again in a minute."
+            )
         """Return NativeAuthenticator's pages, with the course's own pages in place of some."""
         pages = dict(super().get_handlers(app))
         del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
