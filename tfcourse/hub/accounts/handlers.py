@@ -15,6 +15,7 @@ from nativeauthenticator.orm import UserInfo
 from tornado import web
 
 from tfcourse.hub.accounts.addresses import address_of
+from tfcourse.hub.accounts.browsers import remember_browser
 from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 
@@ -79,7 +80,9 @@ class SignUpHandler(handlers.SignUpHandler):
         )
         if refusal:
             await self.show(alert="alert-danger", result_message=refusal, username=username)
-        elif self.authenticator.get_user(name).is_authorized:
+            return
+        remember_browser(self, name)  # others' wrong passwords cannot lock this newcomer out
+        if self.authenticator.get_user(name).is_authorized:
             welcome = f"You have signed up as {name}. You can log in now."
             await self.show(alert="alert-success", result_message=welcome)
         else:
@@ -207,9 +210,6 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
                 await asyncio.wait([stop], timeout=self.slow_stop_timeout)
         self.redirect(self.hub.base_url + "authorize#" + name)
 
-
-class DiscardHandler(handlers.DiscardHandler):
-    """Discard a waiting user's account, but only through a form, never through a link."""
     async def stop_servers(self, user: User) -> None:
         """Stop the user's servers; first wait for those that are starting or stopping."""
         for name, spawner in user.spawners.items():
@@ -218,6 +218,9 @@ class DiscardHandler(handlers.DiscardHandler):
             if spawner.active:
                 await self.stop_single_user(user, name)
 
+
+class DiscardHandler(handlers.DiscardHandler):
+    """Discard a waiting user's account, but only through a form, never through a link."""
 
     get = AuthorizeHandler.get
 

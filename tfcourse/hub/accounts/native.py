@@ -18,6 +18,7 @@ from traitlets import Unicode
 
 from tfcourse.hub.accounts.addresses import address_of
 from tfcourse.hub.accounts.handlers import (
+from tfcourse.hub.accounts.browsers import known_browser, remember_browser
     AuthorizationAreaHandler,
     AuthorizeHandler,
     ChangePasswordAdminHandler,
@@ -35,6 +36,8 @@ from tfcourse.hub.limits import Limit
 WAITING = 200
 
 
+WRONG_CODE = "The class code is wrong. Without a code, your instructor has to let you in."
+
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator with changes for a class.
 
@@ -45,8 +48,8 @@ class CourseAuthenticator(NativeAuthenticator):
       any page can make the administrator's browser follow.
     - People who are shut out are logged out within half a minute, not only at their next log-in.
       A changed password ends the user's sessions immediately.
-    - Wrong passwords are counted for each name, each address, and each pair of name and address.
-      NativeAuthenticator counts them only for each name, so anyone could lock the instructor out.
+    - Wrong passwords are counted for each name, each address, and each browser. NativeAuthenticator
+      counts them only for each name, so anyone could lock the instructor out.
     - Refusing a wrong password takes as long for an unknown name as for a known one.
     - Passwords are hashed in a thread. Otherwise, each hash would block the hub for a quarter of a
       second.
@@ -71,6 +74,8 @@ class CourseAuthenticator(NativeAuthenticator):
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
         for name in self.admin_users:
+        # Somebody with many addresses can use up this limit, so nobody is refused because of it.
+        self.all_wrong_codes = Limit(100, seconds=30)
             info = self.get_user(name)
             if info is None:
                 password = hashed(self.first_password(name))
@@ -90,8 +95,6 @@ class CourseAuthenticator(NativeAuthenticator):
         The message has to say when a name is taken, so anyone can find out which names exist. Rate
         limits slow down such attempts.
         """
-        if wait := self.sign_ups.wait(address):
-            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
         if not self.validate_username(name):
             return (
                 "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
@@ -103,11 +106,16 @@ class CourseAuthenticator(NativeAuthenticator):
         if code and self.class_code:
             if wait := self.wrong_codes.wait(address):
                 return f"There were too many wrong class codes. Try again in {wait} seconds."
-            let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
-            if not let_in:
-                self.wrong_codes.count(address)
-                return "The class code is wrong. Without a code, your instructor has to let you in."
-        self.sign_ups.count(address)
+            if not self.all_wrong_codes.wait("all"):
+                let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
+                if not let_in:
+                    self.wrong_codes.count(address)
+                    self.all_wrong_codes.count("all")
+                    return WRONG_CODE
+        # Strangers' sign-ups must not keep out those who know the class code.
+        if wait := self.sign_ups.wait((address, let_in)):
+            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
+        self.sign_ups.count((address, let_in))
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return "Too many people are waiting. Tell your instructor, and try again later."
         stored = await asyncio.to_thread(hashed, password)
@@ -196,19 +204,24 @@ class CourseAuthenticator(NativeAuthenticator):
             After too many wrong passwords, or if the user has not been let in yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
-        address = address_of(handler.request)
+        if not self.validate_username(name):
+            return None  # it may be too long or too odd to be counted or looked up
+        who = name, address_of(handler.request), known_browser(handler, name)
         async with self.checking:
-            if wait := self.guesses.wait(name, address):
+            if wait := self.guesses.wait(*who):
                 raise web.HTTPError(
                     429, f"There were too many wrong passwords. Try again in {wait} seconds."
                 )
             info = self.get_user(name)
             stored = info.password if info else self.hash_of_nobody
             is_right = await asyncio.to_thread(matches, password[:LONGEST], stored)
-            if not is_right or info is None or len(password) > LONGEST:
-                self.guesses.wrong(name, address)
+            # In the meantime, the password may have been changed.
+            is_right = is_right and info is not None and info.password == stored
+            if not is_right or len(password) > LONGEST:
+                self.guesses.wrong(*who)
                 return None
-            self.guesses.right(name, address)
+            self.guesses.right(*who)
+            remember_browser(handler, name)
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name
