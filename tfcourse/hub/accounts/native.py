@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
+from jupyterhub.spawner import Spawner
 from nativeauthenticator import NativeAuthenticator
 from nativeauthenticator.orm import UserInfo
 from tornado import web
@@ -17,8 +18,8 @@ from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
 from tfcourse.hub.accounts.addresses import address_of
-from tfcourse.hub.accounts.handlers import (
 from tfcourse.hub.accounts.browsers import known_browser, remember_browser
+from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
     AuthorizeHandler,
     ChangePasswordAdminHandler,
@@ -28,15 +29,15 @@ from tfcourse.hub.accounts.browsers import known_browser, remember_browser
     SignUpHandler,
 )
 from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
-from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
+from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions, mark_token
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.limits import Limit
 
 # The maximum number of accounts that wait for approval, so that strangers cannot flood the list.
 WAITING = 200
 
-
 WRONG_CODE = "The class code is wrong. Without a code, your instructor has to let you in."
+
 
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator with changes for a class.
@@ -73,9 +74,9 @@ class CourseAuthenticator(NativeAuthenticator):
         # Both limits leave room for a whole class that shares an address and signs up in minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
-        for name in self.admin_users:
         # Somebody with many addresses can use up this limit, so nobody is refused because of it.
         self.all_wrong_codes = Limit(100, seconds=30)
+        for name in self.admin_users:
             info = self.get_user(name)
             if info is None:
                 password = hashed(self.first_password(name))
@@ -160,7 +161,16 @@ class CourseAuthenticator(NativeAuthenticator):
         A used account still has a home. Its name stays taken, so that the next person who signs up
         cannot get that home. To reopen the account, an administrator gives it a new password and
         lets its owner in.
+
+        Raises
+        ------
+        HTTPError
+            If the user's server is starting or stopping, because the hub would forget the server.
         """
+        if getattr(user, "active", False):
+            raise web.HTTPError(
+                409, f"The server of {user.name} has not stopped yet. Try again in a minute."
+            )
         info = self.get_user(user.name)
         if info is None or orm.User.find(self.db, user.name) is None:
             super().delete_user(user)
@@ -169,16 +179,7 @@ class CourseAuthenticator(NativeAuthenticator):
             info.password = hashed(secrets.token_hex())
             self.db.commit()
 
-
-        Raises
-        ------
-        HTTPError
-            If the user's server is starting or stopping, because the hub would forget the server.
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        if getattr(user, "active", False):
-            raise web.HTTPError(
-                409, f"The server of {user.name} has not stopped yet. Try again in a minute."
-            )
         """Return NativeAuthenticator's pages, with the course's own pages in place of some."""
         pages = dict(super().get_handlers(app))
         del pages["/confirm/([^/]*)"]  # for links in e-mails, which the hub does not send
@@ -225,6 +226,10 @@ class CourseAuthenticator(NativeAuthenticator):
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name
+
+    def pre_spawn_start(self, user: Any, spawner: Spawner) -> None:
+        """Mark the server's token; JupyterHub calls this before each start."""
+        mark_token(self.db, spawner.api_token)
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
         """Return whether a user may stay logged in; JupyterHub calls this regularly."""
