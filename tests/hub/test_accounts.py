@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from urllib.parse import urljoin, urlsplit
@@ -13,10 +14,12 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 import requests
 from hubs import PASSWORD, ClassHub, ClassLearner, Learner, post, wait_until
-from jupyterhub import orm
+from jupyterhub import orm, roles
+from sqlalchemy.orm import object_session
 from tornado import web
 
-from tfcourse.hub.accounts import native, passwords
+from tfcourse.hub import limits, state
+from tfcourse.hub.accounts import native, passwords, sessions
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.settings import TRUSTED_PROXIES
 
@@ -118,6 +121,7 @@ def authenticator(monkeypatch) -> native.CourseAuthenticator:
     monkeypatch.setattr(native, "hashed", lambda password: password.encode())
     authenticator = native.CourseAuthenticator(db=orm.new_session_factory("sqlite://")())
     authenticator.class_code = CODE
+    authenticator.username_pattern = state.NAMES
     return authenticator
 
 
@@ -129,6 +133,40 @@ def test_sign_ups_are_limited_for_each_address(authenticator):
         assert sign_up(f"a{number}", "198.51.100.7") == ""
     assert sign_up("late", "198.51.100.7").startswith("There were too many sign-ups from your")
     assert sign_up("late", "198.51.100.8") == ""
+
+
+def test_strangers_sign_ups_do_not_keep_out_who_has_the_class_code(authenticator):
+    def sign_up(name: str, code: str) -> str:
+        return asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, code, "198.51.100.7"))
+
+    for number in range(60):
+        assert sign_up(f"a{number}", "") == ""
+    assert sign_up("late", "").startswith("There were too many sign-ups from your")
+    assert sign_up("ada", CODE) == ""
+
+
+def test_class_codes_cannot_be_guessed_from_many_addresses_and_nobody_is_refused(
+    authenticator, monkeypatch
+):
+    now = 1000.0
+    monkeypatch.setattr(limits.time, "monotonic", lambda: now)
+
+    def sign_up(name: str, code: str) -> bool:
+        """Sign up from an address of the name's own; return whether the name may log in."""
+        outcome = asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, code, name))
+        assert outcome == "" or outcome.startswith("The class code is wrong.")
+        return outcome == "" and authenticator.get_user(name).is_authorized
+
+    answers = [sign_up(f"guess{number}", f"guess {number}") for number in range(99)]
+    assert not any(answers)
+    assert sign_up("ada", CODE)
+    assert not sign_up("guess99", "guess 99")
+    assert authenticator.get_user("guess99") is None
+    for name, code in (("bob", CODE), ("guess100", "guess 100")):
+        assert not sign_up(name, code)
+        assert authenticator.get_user(name)  # with the right code and a wrong one alike
+    now += 30
+    assert sign_up("carol", CODE)
 
 
 def test_the_hub_goes_on_while_docker_is_asked_for_a_home(authenticator):
@@ -166,6 +204,24 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 # --- Guessing
 
 
+class Browser:
+    """A stand-in for a request's handler, with the browser's cookies."""
+
+    hub = SimpleNamespace(base_url="/hub/")
+
+    def __init__(self, address: str, secret: str = "the hub's"):
+        self.request, self.secret, self.cookies = address, secret, {}
+
+    def _set_cookie(self, name: str, value: str, **_: object) -> None:
+        self.cookies[name] = web.create_signed_value(self.secret, name, value).decode()
+
+    def get_cookie(self, name: str) -> str | None:
+        return self.cookies.get(name)
+
+    def get_secure_cookie(self, name: str, **options: int) -> bytes | None:
+        return web.decode_signed_value("the hub's", name, self.get_cookie(name), **options)
+
+
 class Door:
     """Log in to an in-memory authenticator from IP addresses that the test chooses."""
 
@@ -180,17 +236,22 @@ class Door:
         monkeypatch.setattr(native, "matches", matches)
         monkeypatch.setattr(native, "address_of", lambda request: request)
 
-    async def knock(self, name: str, password: str, address: str = "198.51.100.7") -> str | int:
-        """Try to log in; return the user's name or an HTTP status (403 for a wrong password)."""
-        handler = SimpleNamespace(request=address)
+    async def knock(
+        self, name: str, password: str, place: str | Browser = "198.51.100.7"
+    ) -> str | int:
+        """Return the user's name, the status of a refusal, or 403 for a wrong password.
+
+        `place` is a browser, or the address of a browser that nobody has used before.
+        """
+        handler = Browser(place) if isinstance(place, str) else place
         data = {"username": name, "password": password}
         try:
             return await self.authenticator.authenticate(handler, data) or 403
         except web.HTTPError as error:
             return error.status_code
 
-    def tries(self, *attempts: tuple[str, ...]) -> list[str | int]:
-        """Return the outcomes of log-in attempts that arrive simultaneously."""
+    def tries(self, *attempts: tuple[str | Browser, ...]) -> list[str | int]:
+        """Return the outcomes of attempts that arrive at the same moment."""
 
         async def together() -> list[str | int]:
             return await asyncio.gather(*(self.knock(*attempt) for attempt in attempts))
@@ -247,6 +308,55 @@ def test_many_addresses_cannot_guess_at_one_name(door):
     assert door.tries(("ada", PASSWORD, "192.0.2.1")) == ["ada"]
 
 
+def test_nobody_is_kept_out_of_a_browser_that_they_have_used_before(door):
+    door.sign_up("ada", "eve")
+    home, lab, eves = Browser("192.0.2.1"), Browser("198.51.100.7"), Browser("203.0.113.9")
+    assert door.tries(("ada", PASSWORD, home), ("ada", PASSWORD, lab)) == ["ada"] * 2
+    assert door.tries(("eve", PASSWORD, eves)) == ["eve"]
+    door.authenticator.guesses = passwords.Guesses()  # the hub restarts
+
+    addresses = ["198.51.100.7", *(f"203.0.113.{number}" for number in range(90))]
+    guesses = door.tries(*(("ada", "wrong", address) for address in addresses * 2))
+    assert guesses.count(429) > 90
+    assert door.tries(("ada", PASSWORD, "198.51.100.7")) == [429]
+    home.request = "192.0.2.99"  # an address at home may change every day
+    assert door.tries(("ada", PASSWORD, home), ("ada", PASSWORD, lab)) == ["ada"] * 2
+
+    # Nobody else gets that right: not with their own cookie, nor with one that they have made.
+    forged = Browser("203.0.113.9", secret="the thief's")
+    forged._set_cookie("course-known", "ada")
+    assert door.tries(("ada", PASSWORD, eves), ("ada", PASSWORD, forged)) == [429] * 2
+
+
+def test_a_stolen_cookie_allows_five_guesses_from_all_addresses_together(door):
+    door.sign_up("ada")
+    stolen = Browser("192.0.2.1")
+    assert door.tries(("ada", PASSWORD, stolen)) == ["ada"]
+    outcomes = []
+    for number in range(20):
+        stolen.request = f"203.0.113.{number}"
+        outcomes += door.tries(("ada", "wrong", stolen))
+    assert outcomes == [403] * 5 + [429] * 15
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "a\0b", "", "Ada Lovelace", "a/b"])
+def test_names_that_nobody_can_have_are_neither_counted_nor_looked_up(door, name, monkeypatch):
+    monkeypatch.setattr(door.authenticator, "get_user", None)
+    assert door.tries(*[(name, "wrong")] * 50) == [403] * 50
+    assert not door.authenticator.guesses.name.paid_off
+
+
+def test_a_password_that_changes_while_it_is_checked_is_wrong(door, monkeypatch):
+    door.sign_up("ada")
+
+    def matches(password: bytes, stored: bytes) -> bool:
+        door.authenticator.get_user("ada").password = b"new"
+        return password == stored
+
+    monkeypatch.setattr(native, "matches", matches)
+    assert door.tries(("ada", PASSWORD)) == [403]
+
+
 def test_no_answer_tells_whether_a_name_exists(door):
     door.sign_up("ada")
     for name in ("ada", "nobody"):
@@ -263,6 +373,43 @@ def test_places_are_not_remembered_for_ever(monkeypatch):
     for name in ("ada", "bob", "ada", "eve"):
         guesses.right(name, "x")
     assert list(guesses.known) == [("ada", "x"), ("eve", "x")]
+
+
+# --- Sessions
+
+
+@pytest.fixture
+def user(authenticator) -> orm.User:
+    """Return a user in the in-memory database, who has a server, scripts and a browser."""
+    db = authenticator.db
+    db.add_all(orm.OAuthClient(identifier=name) for name in ("jupyterhub", "jupyterhub-user-ada"))
+    for role in roles.get_default_roles():
+        roles.create_role(db, role)
+    user = orm.User(name="ada")
+    db.add(user)
+    roles.assign_default_roles(db, entity=user)
+    db.add(orm.OAuthCode(user=user, code="kept", redirect_uri="", expires_at=2**31))
+    db.commit()
+    note = "Server at /user/ada/"
+    spawner = SimpleNamespace(api_token=user.new_api_token(note=note))
+    user.new_api_token(note=note)  # a thief's
+    orm.APIToken.new(user=user, client_id="jupyterhub-user-ada", session_id=sessions.SERVER)
+    authenticator.pre_spawn_start(user, spawner)
+    user.server_token = spawner.api_token
+    return user
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [(sessions.Keep.SCRIPTS, 2), (sessions.Keep.SERVERS, 1), (sessions.Keep.NOTHING, 0)],
+)
+def test_when_sessions_end_no_code_and_no_token_with_a_servers_note_stays(user, keep, left):
+    db, cookie = object_session(user), user.cookie_id
+    sessions.end_sessions(db, "ada", keep)
+    assert user.cookie_id != cookie
+    assert len(user.api_tokens) == left
+    assert bool(orm.APIToken.find(db, user.server_token)) == bool(left)
+    assert not user.oauth_codes
 
 
 # --- Settings
@@ -294,7 +441,7 @@ def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, setti
         accounts.open_signup()
         accounts.class_code()
         TRUSTED_PROXIES()
-        accounts.administrators(r"[a-z0-9][a-z0-9_.-]{0,31}\Z")
+        accounts.administrators(state.NAMES)
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()
@@ -358,6 +505,50 @@ def test_a_running_server_outlives_a_new_password(hub):
     page = erin.session.get(f"{hub.url}/user/erin/api/status", timeout=30)
     assert page.ok, page.text
     assert erin.container.id == began
+
+
+def test_the_hub_remembers_a_browser_but_gives_it_no_rights(hub):
+    mate = Classmate(hub, "ida")
+    mate.session.get(f"{hub.url}/hub/logout", timeout=30)
+    known = {cookie.name: cookie for cookie in mate.session.cookies}["course-known"]
+    assert known.path == "/hub/"
+    assert known.expires > time.time() + 300 * 24 * 3600
+    assert not mate.is_logged_in()
+    for _ in range(5):
+        hub.login("ida", "wrong")
+    assert hub.login("ida").status_code == 429
+    mate.session.get(f"{hub.url}/hub/login", timeout=30)
+    form = {"username": "ida", "password": PASSWORD}
+    assert post(mate.session, f"{hub.url}/hub/login", data=form).url == f"{hub.url}/hub/spawn"
+
+
+def test_a_newcomer_logs_in_although_others_guess_at_the_new_name(hub):
+    session = hub.session()
+    form = {"username": "jean", "class_code": CODE, "signup_password": PASSWORD}
+    form |= {"signup_password_confirmation": PASSWORD, "password": PASSWORD}
+    post(session, f"{hub.url}/hub/signup", data=form)
+    for _ in range(5):
+        hub.login("jean", "wrong")
+    assert hub.login("jean").status_code == 429
+    assert post(session, f"{hub.url}/hub/login", data=form).url == f"{hub.url}/hub/spawn"
+
+
+def test_an_administrator_changes_rights_but_no_names(hub):
+    """A renamed user's sessions would open the home of the new name."""
+    Classmate(hub, "joan")
+    admin = hub.login("instructor", hub.admin_password).session
+
+    def change(**model: object) -> requests.Response:
+        xsrf = {"_xsrf": admin.cookies.get("_xsrf", path="/hub/")}
+        url = f"{hub.url}/hub/api/users/joan"
+        return admin.patch(url, params=xsrf, json=model, timeout=30)
+
+    refused = change(name="joanna")
+    assert refused.status_code == 400
+    assert "joan cannot be renamed" in refused.json()["message"]
+    for is_admin in (True, False):  # as on the page Admin, which also sends the name
+        assert change(name="joan", admin=is_admin).json()["admin"] == is_admin
+    assert hub.login("joan").url == f"{hub.url}/hub/spawn"
 
 
 def test_the_administrator_changes_a_forgotten_password_and_logs_nobody_else_out(hub):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import requests
-from hubs import Learner, wait_until
+from hubs import Learner, post, wait_until
 from jupyterhub import orm
 from jupyterhub.metrics import REQUEST_DURATION_SECONDS
 from tornado.web import Application, RequestHandler
@@ -101,6 +101,34 @@ def test_a_long_note_on_a_token_is_cut(hub):
     assert response.status_code == 201
     assert len(response.json()["note"]) == bounds.LONGEST_NOTE
     assert orm.APIToken(note=None).note is None
+
+
+def test_the_oldest_tokens_make_room_for_new_ones(hub):
+    learner = Learner(hub, "grace")  # who has one token already
+    tokens = f"{hub.url}/hub/api/users/grace/tokens"
+    made = [
+        post(learner.session, tokens, json={}).json()["token"] for _ in range(bounds.MOST_TOKENS)
+    ]
+
+    def user(token: str) -> requests.Response:
+        headers = {"Authorization": f"token {token}"}
+        return requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
+
+    assert user(learner.token).status_code == 403
+    assert user(made[0]).ok
+    post(learner.session, tokens, json={})
+    assert user(made[0]).ok  # it was used later than the others
+    assert user(made[1]).status_code == 403
+    listed = learner.session.get(tokens, headers={"Referer": tokens}, timeout=30).json()
+    assert len(listed["api_tokens"]) == bounds.MOST_TOKENS
+
+
+@pytest.mark.parametrize("note", ["\ud800", "a\0b"])
+def test_text_that_no_database_can_store_is_refused_or_stored(hub, note):
+    learner = Learner(hub, "annie")
+    response = learner.api("POST", "/hub/api/users/{name}/tokens", json={"note": note})
+    assert response.status_code in (201, 400)
+    assert learner.api("GET", "/hub/api/users/{name}?limit=" + "9" * 30).ok
 
 
 def test_strangers_cannot_wash_the_log_away(hub):

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import requests
 import sqlalchemy
-from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, post, wait_until
 from postgres import Postgres
 
 from tfcourse.hub import database
@@ -603,6 +603,24 @@ def test_a_server_that_is_restarted_is_found_again(kept, server, grace):
     wait_until(server.answers, "the server answers")
     assert grace.api("GET", "/hub/api/user").json()["name"] == "grace"
     assert "Your instructor has to let" in (kept.sign_up("heidi"), kept.login("heidi").text)[1]
+
+
+def test_a_server_is_not_asked_for_text_that_it_cannot_store(kept, grace):
+    """SQLite stores text of any length, and also NUL."""
+    tokens = f"{kept.url}/hub/api/users/grace/tokens"
+    assert post(grace.session, tokens, json={"note": "a\0b"}).status_code == 400
+    assert kept.login("a\0b").status_code == 200
+    assert "A user name has at most" in kept.sign_up("a\0b")
+    odd = f"{kept.url}/hub/change-password/a%00b"
+    form = {"new_password": PASSWORD, "new_password_confirmation": PASSWORD}
+    kept.admit("hal")  # log the administrator in
+    assert post(kept.admin, odd, data=form).status_code in (400, 404)
+    session = kept.login("grace").session
+    session.cookies.set("jupyterhub-session-id", "x" * 300, path="/")
+    service = f"{kept.url}/hub/api/oauth2/authorize?client_id=jupyterhub-user-grace"
+    assert session.get(service, timeout=30).status_code < 500
+    assert "Traceback" not in kept.log("hub")
+    assert grace.api("GET", "/hub/api/user").json()["name"] == "grace"
 
 
 def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new_hub, tmp_path):

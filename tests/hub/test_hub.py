@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import runpy
 import signal
 import socket
 import sqlite3
@@ -11,11 +13,19 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
+from types import SimpleNamespace
+from typing import ClassVar
+from urllib.parse import unquote, urljoin
 
 import pytest
 import requests
-from hubs import Learner, post, wait_until
+import websocket
+from hubs import Learner, post, run_cell, wait_until
+from jupyter_server.base.handlers import APIHandler
+from jupyterlab_server.workspaces_handler import WorkspacesHandler
+from requests.cookies import get_cookie_header
+from tornado import web
+from traitlets.config import Config
 
 import tfcourse.hub.laptop.__main__ as hub_command
 from tfcourse.hub.front import proxy
@@ -342,7 +352,155 @@ def test_a_log_out_ends_the_sessions_in_all_browsers(hub):
     learner.stop_server()
 
 
-# Paths that a learner's server serves to browsers: pages, scripts, styles and the learner's files.
+def test_a_log_in_that_was_left_half_finished_ends_at_a_log_out(hub):
+    learner = Learner(hub, "hedy")
+    learner.start_server()
+    page = f"{hub.url}/user/hedy/lab"
+    while "/oauth_callback?code=" not in page:
+        location = learner.session.get(page, timeout=60, allow_redirects=False).headers["Location"]
+        page = urljoin(page, location)
+    hub.login("hedy").session.get(f"{hub.url}/hub/logout", timeout=30)
+    assert not learner.session.get(page, timeout=60).ok
+    files = f"{hub.url}/user/hedy/api/contents"
+    assert learner.session.get(files, timeout=30).status_code == 403
+    learner.stop_server()
+
+
+@pytest.mark.parametrize(
+    ("site", "kind", "ends"),
+    [
+        ("same-origin", "document", True),
+        ("none", "document", True),  # from the address bar
+        ("cross-site", "document", False),
+        ("same-site", "document", False),  # from a server with a host name of its own
+        ("same-origin", "image", False),  # in somebody's notebook
+        ("cross-site", "image", False),
+    ],
+)
+def test_other_pages_cannot_log_anybody_out(hub, site, kind, ends):
+    learner, elsewhere = Learner(hub, "rosalind"), hub.login("rosalind").session
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": kind}
+    page = learner.session.get(f"{hub.url}/hub/logout", headers=headers, timeout=30)
+    assert ("Do you want to log out?" in page.text) != ends
+    for session in (learner.session, elsewhere):
+        home = session.get(f"{hub.url}/hub/home", timeout=30)
+        assert (home.url == f"{hub.url}/hub/home") != ends
+
+
+def connect(session: requests.Session, url: str, **headers: str) -> websocket.WebSocket:
+    """Open a WebSocket as a browser with the session's cookies does."""
+    cookie = get_cookie_header(session.cookies, requests.Request("GET", url))
+    return websocket.create_connection(
+        url.replace("http", "ws", 1), cookie=cookie, header=headers, timeout=60
+    )
+
+
+def is_open(channel: websocket.WebSocket) -> bool:
+    """Return whether a WebSocket is still open, and discard what it has received."""
+    channel.settimeout(0.2)
+    try:
+        while True:
+            if channel.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_CLOSE:
+                return False
+    except websocket.WebSocketTimeoutException:
+        return True
+
+
+def test_a_log_out_closes_what_browsers_have_open_on_a_server(hub):
+    learner, thief = Learner(hub, "emmy"), requests.Session()
+    learner.start_server()
+    assert learner.session.get(f"{hub.url}/user/emmy/lab", timeout=60).ok
+    thief.cookies.update(learner.session.cookies)
+    server = f"{hub.url}/user/emmy"
+    kernel = f"{server}/api/kernels/{learner.start_kernel()}/channels"
+    terminal = learner.api("POST", "/user/{name}/api/terminals").json()["name"]
+    terminal = f"{server}/terminals/websocket/{terminal}"
+    stolen = [
+        connect(thief, url) for url in (kernel, terminal, f"{server}/api/events/subscribe", kernel)
+    ]
+    script = connect(requests.Session(), kernel, Authorization=f"token {learner.token}")
+    learner.session.get(f"{hub.url}/hub/logout", timeout=30)
+    for channel in stolen:
+        wait_until(lambda c=channel: not is_open(c), "the connection is closed", 60)
+    assert is_open(script)
+    assert run_cell(learner, kernel.split("/")[-2], "print(1)") == "1\n"  # it lives on
+    learner.stop_server()
+
+
+class HubOfAda:
+    """A stand-in for a server's link to the hub."""
+
+    api_token = "the server's"
+    access_scopes: ClassVar = {"access"}
+
+    def __init__(self, *answers: dict[str, object]):
+        """Take, for each moment, the hub's answers for each token; an error is raised."""
+        self.answers = list(answers)
+
+    def get_token(self, socket: object, in_cookie: bool) -> str:
+        return "outdated"
+
+    def _get_token_cookie(self, socket: object) -> str:
+        return "ada's"
+
+    def get_session_id(self, socket: object) -> str:
+        return ""
+
+    def check_scopes(self, scopes: set[str], user: dict) -> set[str]:
+        return scopes & set(user["scopes"])
+
+    async def user_for_token(self, token: str, **_: object) -> dict | None:
+        if token == "ada's" and len(self.answers) > 1:
+            self.answers.pop(0)
+        answer = self.answers[0][token]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer and {"scopes": [answer]}
+
+
+HERE = {"ada's": "access", "the server's": "access"}
+AWAY = {"ada's": web.HTTPError(500), "the server's": web.HTTPError(500)}
+WITHOUT_DATABASE = {"ada's": None, "the server's": None}
+BACK = {"ada's": web.HTTPError(502), "the server's": "access"}
+OUT = {"ada's": None, "the server's": "access"}
+UNSHARED = {"ada's": "other", "the server's": "access"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "closes"),
+    [
+        ([HERE], False),
+        ([HERE, AWAY, AWAY, HERE], False),
+        ([HERE, *[WITHOUT_DATABASE] * 9, HERE], False),
+        ([HERE, WITHOUT_DATABASE], True),  # for ever, as if a thief had deleted the server's token
+        ([HERE, WITHOUT_DATABASE, BACK, HERE], False),
+        ([HERE, OUT, HERE], False),  # the database was back when the hub answered the server
+        ([HERE, OUT], True),
+        ([HERE, AWAY, WITHOUT_DATABASE, OUT], True),
+        ([HERE, UNSHARED], True),
+    ],
+)
+def test_connections_stay_open_unless_the_hub_refuses_their_owner(monkeypatch, answers, closes):
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+    for handler in (APIHandler, WorkspacesHandler):
+        monkeypatch.setattr(handler, "_track_activity", handler._track_activity)
+    settings = ROOT / "tfcourse" / "prefix" / "etc" / "jupyter" / "jupyter_server_config.py"
+    watch = runpy.run_path(str(settings), {"get_config": Config})["close_after_log_out"]
+    monkeypatch.setitem(watch.__globals__, "SOCKETS_ASK", 0.001)
+    closed = []
+    socket = SimpleNamespace(
+        settings={"identity_provider": SimpleNamespace(hub_auth=HubOfAda(*answers))},
+        close=lambda code, reason: closed.append(code),
+    )
+
+    async def wait() -> None:
+        await asyncio.wait([asyncio.ensure_future(watch(socket))], timeout=0.3)
+
+    asyncio.run(wait())
+    assert closed == ([1008] if closes else [])
+
+
+# What a learner's server sends to browsers: pages, scripts, styles and the learner's own files.
 OF_A_SERVER = [
     "lab",
     "static/lab/index.html",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 import requests
-from hubs import ClassHub, ClassLearner, run_cell, wait_until
+from hubs import PASSWORD, ClassHub, ClassLearner, post, run_cell, wait_until
 
 SENTENCE = "<h1>One moment, please</h1>"
 
@@ -131,3 +131,29 @@ def test_jupyterlab_learns_that_its_server_is_silent(hub, ada):
         response = ada.session.get(f"{hub.url}/user/ada/api/kernels", headers=headers, timeout=25)
         assert response.status_code == 503
     wait_until(lambda: page(ada.session, f"{hub.url}/user/ada/lab").ok, "it is back", 20)
+
+
+def test_a_server_that_is_starting_ends_when_its_owner_is_shut_out(hub):
+    late = ClassLearner(hub, "late")
+    hub.authorize("late")  # log the administrator in
+    start = threading.Thread(target=late.api, args=("POST", "/hub/api/users/{name}/server"))
+    start.start()
+    wait_until(lambda: hub.servers("late"), "the container runs")
+    with paused(late.container):
+        assert late.server()["pending"] == "spawn"
+        assert hub.authorize("late", "no").ok
+        assert "has to let late in" in hub.login("late").text
+        discard = post(hub.admin, f"{hub.url}/hub/discard/late")
+        xsrf = {"_xsrf": hub.admin.cookies.get("_xsrf", path="/hub/")}
+        user = f"{hub.url}/hub/api/users/late"
+        for refused in (discard, hub.admin.delete(user, params=xsrf, timeout=30)):
+            assert refused.status_code == 409
+        assert "The server of late has not stopped yet." in discard.text
+        start.join()
+    wait_until(lambda: not hub.servers("late", all=True), "the server is gone")
+    hub.authorize("late")
+    late = ClassLearner(hub, "late", PASSWORD)
+    late.start_server()
+    hub.authorize("late", "no")
+    wait_until(lambda: not hub.servers("late", all=True), "the server is gone")
+    assert post(hub.admin, f"{hub.url}/hub/discard/late").ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shutil
@@ -277,6 +278,14 @@ def test_every_query_of_the_dashboard_has_an_answer(monitored):
     assert int(limit["value"][1]) == 3 * 2**30
     (running,) = ask(monitored, "jupyterhub_running_servers")
     assert running["value"][1] == "1"
+
+
+def test_a_log_out_reaches_grafana_within_ten_minutes():
+    """Grafana has sessions of its own, and asks the hub only when one begins."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(ROOT / "docker" / "monitoring" / "grafana.ini")
+    assert settings["auth"]["login_maximum_lifetime_duration"] == "10m"
+    assert settings["auth.generic_oauth"]["auto_login"] == "true"
 
 
 def test_metrics_are_for_prometheus_and_the_dashboard_for_administrators(monitored):

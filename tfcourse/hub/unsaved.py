@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy
 from jupyterhub.app import JupyterHub
 from jupyterhub.spawner import Spawner
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 from sqlalchemy.orm import Session
 from tornado import web
 from traitlets.log import get_logger
@@ -44,6 +44,14 @@ class NotSavedError(web.HTTPError, OperationalError):
         self.jupyterhub_message = SENTENCE
 
 
+class NotStorableError(web.HTTPError, DataError):
+    """A visitor sent text that the database cannot store or look up, such as a NUL: HTTP 400."""
+
+    def __init__(self, original: BaseException):
+        DataError.__init__(self, None, None, original)
+        web.HTTPError.__init__(self, 400, "The request has text that is too long or not allowed.")
+
+
 def configure(folder: Path) -> None:
     """Handle database errors in this process, and regularly repair their consequences.
 
@@ -57,7 +65,12 @@ def configure(folder: Path) -> None:
 def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | None:
     """Return an error to raise instead of the database error, or None to keep the original."""
     error = context.sqlalchemy_exception
-    # Errors such as IntegrityError concern the data, not the availability of the database.
+    # Drivers raise a ValueError or an OverflowError for what they cannot even send.
+    if isinstance(error or context.original_exception, DataError | ValueError | OverflowError):
+        get_logger().warning("The database refused a value: %s", context.original_exception)
+        rounds.in_the_hub(roll_back)
+        return NotStorableError(context.original_exception)
+    # An IntegrityError and the like are about what was to be saved.
     if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
+from jupyterhub.user import User
 from nativeauthenticator import handlers
 from nativeauthenticator.orm import UserInfo
 from tornado import web
 
+from tfcourse.hub.accounts.browsers import remember_browser
 from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.front.addresses import address_of
@@ -81,7 +84,9 @@ class SignUpHandler(handlers.SignUpHandler):
         )
         if refusal:
             await self.show(alert="alert-danger", result_message=refusal, username=username)
-        elif self.authenticator.get_user(name).is_authorized:
+            return
+        remember_browser(self, name)  # others' wrong passwords cannot lock this newcomer out
+        if self.authenticator.get_user(name).is_authorized:
             welcome = f"You have signed up as {name}. You can log in now."
             await self.show(alert="alert-success", result_message=welcome)
         else:
@@ -204,10 +209,19 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         if let_in == "no":
             # End the sessions, so that a user who is approved again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
-            user = self.users.get(name)
-            if user and user.active:
-                await self.stop_single_user(user)
+            if user := self.users.get(name):
+                # Starting can take minutes, so do not wait for the end.
+                stop = asyncio.ensure_future(self.stop_servers(user))
+                await asyncio.wait([stop], timeout=self.slow_stop_timeout)
         self.redirect(self.hub.base_url + "authorize#" + name)
+
+    async def stop_servers(self, user: User) -> None:
+        """Stop the user's servers; first wait for those that are starting or stopping."""
+        for name, spawner in user.spawners.items():
+            while spawner.pending:
+                await asyncio.sleep(1)
+            if spawner.active:
+                await self.stop_single_user(user, name)
 
 
 class DiscardHandler(handlers.DiscardHandler):
@@ -221,7 +235,8 @@ class DiscardHandler(handlers.DiscardHandler):
         refuse_administrators(self, name)
         info = self.authenticator.get_user(name)
         if info and not info.is_authorized:
-            self.authenticator.delete_user(SimpleNamespace(name=name))
-            if self.users.get(name):
+            user = self.users.get(name)
+            self.authenticator.delete_user(user or SimpleNamespace(name=name))
+            if user:
                 self.users.delete(name)
         self.redirect(self.hub.base_url + "authorize")

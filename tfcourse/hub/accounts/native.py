@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
+from jupyterhub.spawner import Spawner
 from nativeauthenticator import NativeAuthenticator
 from nativeauthenticator.orm import UserInfo
 from tornado import web
@@ -17,6 +18,7 @@ from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
 from tfcourse.hub import pools
+from tfcourse.hub.accounts.browsers import known_browser, remember_browser
 from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
     AuthorizeHandler,
@@ -27,7 +29,7 @@ from tfcourse.hub.accounts.handlers import (
     SignUpHandler,
 )
 from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
-from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions
+from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions, mark_token
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.front.addresses import address_of
 from tfcourse.hub.limits import Limit
@@ -35,22 +37,24 @@ from tfcourse.hub.limits import Limit
 # The maximum number of accounts awaiting approval, so that strangers cannot flood the list.
 WAITING = 200
 
+WRONG_CODE = "The class code is wrong. Without a code, your instructor has to let you in."
+
 
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator, adapted for classes.
 
-    - Administrators' accounts are created before anyone can sign up. Otherwise, the first person to
-      sign up under an administrator's name would get administrator rights.
-    - Learners who know the class code do not have to wait for approval.
-    - Changes to accounts require a form with an XSRF token. NativeAuthenticator uses links, which
-      any web page could make an administrator's browser follow.
-    - Blocked users lose access within half a minute, not only at their next log-in. A changed
-      password ends the user's sessions immediately.
-    - Wrong passwords are counted per user name, per address, and per combination of the two.
-      NativeAuthenticator counts them only per user name, so anyone could lock the instructor out.
-    - Rejecting a wrong password takes the same time for unknown and known user names.
-    - Passwords are hashed in a thread, so that the hub is not blocked for a quarter of a second
-      each time.
+    - Administrators' accounts exist before the first visitor arrives. NativeAuthenticator gives an
+      administrator's rights to the first person who signs up under that name.
+    - Learners who know the class code do not have to wait for the instructor.
+    - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
+      any page can make the administrator's browser follow.
+    - People who are shut out are logged out within half a minute, not only at their next log-in.
+      A changed password ends the user's sessions immediately.
+    - Wrong passwords are counted for each name, each address, and each browser. NativeAuthenticator
+      counts them only for each name, so anyone could lock the instructor out.
+    - Refusing a wrong password takes as long for an unknown name as for a known one.
+    - Passwords are hashed in a thread. Otherwise, each hash would block the hub for a quarter of a
+      second.
     """
 
     first_password = CallableTrait(config=True, help="Returns an administrator's initial password.")
@@ -71,6 +75,8 @@ class CourseAuthenticator(NativeAuthenticator):
         # Both limits allow a whole class to sign up from one shared address within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
+        # Somebody with many addresses can use up this limit, so nobody is refused because of it.
+        self.all_wrong_codes = Limit(100, seconds=30)
         for name in self.admin_users:
             info = self.get_user(name)
             if info is None:
@@ -91,8 +97,6 @@ class CourseAuthenticator(NativeAuthenticator):
         The message has to reveal that a name is taken, so anyone can discover existing names. Rate
         limits slow down such attempts.
         """
-        if wait := self.sign_ups.wait(address):
-            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
         if not self.validate_username(name):
             return (
                 "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
@@ -104,11 +108,16 @@ class CourseAuthenticator(NativeAuthenticator):
         if code and self.class_code:
             if wait := self.wrong_codes.wait(address):
                 return f"There were too many wrong class codes. Try again in {wait} seconds."
-            let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
-            if not let_in:
-                self.wrong_codes.count(address)
-                return "The class code is wrong. Without a code, your instructor has to let you in."
-        self.sign_ups.count(address)
+            if not self.all_wrong_codes.wait("all"):
+                let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
+                if not let_in:
+                    self.wrong_codes.count(address)
+                    self.all_wrong_codes.count("all")
+                    return WRONG_CODE
+        # Strangers' sign-ups must not keep out those who know the class code.
+        if wait := self.sign_ups.wait((address, let_in)):
+            return f"There were too many sign-ups from your network. Try again in {wait} seconds."
+        self.sign_ups.count((address, let_in))
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return (
                 "Too many people are waiting for approval. Tell your instructor, and try again "
@@ -154,10 +163,19 @@ class CourseAuthenticator(NativeAuthenticator):
     def delete_user(self, user: Any) -> None:
         """Delete an account, or disable it if it has already been used.
 
-        A used account still has a home directory. The account's name stays taken, so that nobody
-        else can sign up under that name and get the directory. To re-enable the account, an
-        administrator sets a new password and approves the user again.
+        A used account still has a home. Its name stays taken, so that the next person who signs up
+        cannot get that home. To reopen the account, an administrator gives it a new password and
+        lets its owner in.
+
+        Raises
+        ------
+        HTTPError
+            If the user's server is starting or stopping, because the hub would forget the server.
         """
+        if getattr(user, "active", False):
+            raise web.HTTPError(
+                409, f"The server of {user.name} has not stopped yet. Try again in a minute."
+            )
         info = self.get_user(user.name)
         if info is None or orm.User.find(self.db, user.name) is None:
             super().delete_user(user)
@@ -192,22 +210,31 @@ class CourseAuthenticator(NativeAuthenticator):
             After too many wrong passwords, or if the user has not been approved yet.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
-        address = address_of(handler.request)
+        if not self.validate_username(name):
+            return None  # it may be too long or too odd to be counted or looked up
+        who = name, address_of(handler.request), known_browser(handler, name)
         async with self.checking:
-            if wait := self.guesses.wait(name, address):
+            if wait := self.guesses.wait(*who):
                 raise web.HTTPError(
                     429, f"There were too many wrong passwords. Try again in {wait} seconds."
                 )
             info = self.get_user(name)
             stored = info.password if info else self.hash_of_nobody
             is_right = await pools.run(pools.PASSWORDS, matches, password[:LONGEST], stored)
-            if not is_right or info is None or len(password) > LONGEST:
-                self.guesses.wrong(name, address)
+            # In the meantime, the password may have been changed.
+            is_right = is_right and info is not None and info.password == stored
+            if not is_right or len(password) > LONGEST:
+                self.guesses.wrong(*who)
                 return None
-            self.guesses.right(name, address)
+            self.guesses.right(*who)
+            remember_browser(handler, name)
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name
+
+    def pre_spawn_start(self, user: Any, spawner: Spawner) -> None:
+        """Mark the server's token; JupyterHub calls this before each start."""
+        mark_token(self.db, spawner.api_token)
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
         """Return whether a user may stay logged in. JupyterHub calls this method regularly."""

@@ -12,11 +12,14 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address is allowed five consecutive wrong guesses for one user name. Each address is
-    allowed thirty wrong guesses for all names together, because a whole class often shares one
-    address. All addresses together are allowed thirty wrong guesses for one user name. Neither
-    limit of thirty applies to a user who has logged in from the same address since the hub started.
-    A classmate who guesses passwords therefore cannot lock that user out.
+    Each address is allowed five wrong guesses in a row at one name, and thirty at all names
+    together, because a class often shares an address and some learners mistype. All addresses
+    together are allowed thirty wrong guesses at one name. The two limits of thirty do not apply to
+    a name that has logged in from the same address since the hub started, so a classmate who
+    guesses cannot lock that learner out.
+
+    A browser in which a name has logged in before is allowed five wrong guesses in a row at that
+    name, regardless of all other guesses. So nobody elsewhere can lock out its owner.
     """
 
     REMEMBERED = 10_000  # the maximum number of (name, address) pairs in `known`
@@ -27,23 +30,26 @@ class Guesses:
         self.name = Limit(30, seconds=60)
         self.known: dict[tuple[str, str], None] = {}  # ordered by last log-in
 
-    def wait(self, name: str, address: str) -> int:
-        """Return the number of seconds until the next guess is allowed, usually 0."""
-        waits = [self.pair.wait((name, address))]
-        if (name, address) not in self.known:
+    def wait(self, name: str, address: str, browser: str = "") -> int:
+        """Return the number of seconds until the next guess is allowed, which is usually 0.
+
+        `browser` identifies a browser in which the name has logged in before (browsers.py).
+        """
+        waits = [self.pair.wait((name, browser or address))]
+        if not browser and (name, address) not in self.known:
             waits += [self.address.wait(address), self.name.wait(name)]
         return max(waits)
 
-    def wrong(self, name: str, address: str) -> None:
+    def wrong(self, name: str, address: str, browser: str = "") -> None:
         """Count a wrong password."""
-        self.pair.count((name, address))
-        if (name, address) not in self.known:
+        self.pair.count((name, browser or address))
+        if not browser and (name, address) not in self.known:
             self.address.count(address)
             self.name.count(name)
 
-    def right(self, name: str, address: str) -> None:
-        """Record a successful log-in from an address, and forget earlier wrong guesses."""
-        self.pair.forget((name, address))
+    def right(self, name: str, address: str, browser: str = "") -> None:
+        """Remember that a name has logged in from an address; forget its earlier wrong guesses."""
+        self.pair.forget((name, browser or address))
         self.known.pop((name, address), None)
         self.known[name, address] = None
         if len(self.known) > self.REMEMBERED:

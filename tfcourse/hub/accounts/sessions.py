@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import Enum
 
 from jupyterhub import orm
 from jupyterhub.handlers import LogoutHandler
 from sqlalchemy.orm import Session
+from tornado.httputil import HTTPServerRequest
 
 # The OAuth client ID of tokens for scripts and servers. Tokens for browsers have other client IDs.
 HUB = "jupyterhub"
+
+# The session of servers' own tokens. Nobody can choose the session of a token for scripts.
+SERVER = "server"
 
 
 class Keep(Enum):
@@ -21,27 +24,28 @@ class Keep(Enum):
     NOTHING = "no token at all"
 
 
+def mark_token(db: Session, token: str) -> None:
+    """Mark the token of a server that starts, so that `end_sessions` finds it."""
+    orm.APIToken.find(db, token).session_id = SERVER
+
+
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 
-    The hub rejects the old cookies immediately. A learner's server rejects the old cookies within
-    ten seconds, at its next check with the hub
+    The hub refuses the old cookies immediately. A learner's server refuses them within ten seconds,
+    when it next asks the hub, and closes open connections within a minute
     (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # Also check the creation time, because users can choose a token's note but not its creation
-        # time.
-        starts = [spawner.started for spawner in user.orm_spawners.values() if spawner.server]
+        # A server could still redeem the code of a log-in that was left half-finished.
+        db.query(orm.OAuthCode).filter_by(user_id=user.id).delete()
         for token in user.api_tokens:
-            of_server = (token.note or "").startswith("Server at ") and any(
-                abs(token.created - start) < timedelta(seconds=10) for start in starts
-            )
             in_browser = token.client_id != HUB
             stays = {
                 Keep.SCRIPTS: not in_browser,
-                Keep.SERVERS: of_server,
+                Keep.SERVERS: not in_browser and token.session_id == SERVER,
                 Keep.NOTHING: False,
             }
             if not stays[keep]:
@@ -57,6 +61,13 @@ def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHan
     """
 
     class Page(page):
+        async def get(self) -> None:
+            """Log the user out, but ask first if another site's page or a picture sent them."""
+            if self.current_user and not is_own_navigation(self.request):
+                self.finish(await self.render_template("logout.html", ask=True))
+            else:
+                await super().get()
+
         async def handle_logout(self) -> None:
             """End the sessions. JupyterHub calls this method after removing the cookies."""
             await super().handle_logout()
@@ -64,3 +75,14 @@ def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHan
                 end_sessions(self.db, self.current_user.name, Keep.SCRIPTS)
 
     return Page
+
+
+def is_own_navigation(request: HTTPServerRequest) -> bool:
+    """Return whether a person has opened a page from this site, a bookmark or the address bar.
+
+    Browsers say so, but only over HTTPS and on this machine. Old browsers never do.
+    """
+    return (
+        request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+        and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+    )

@@ -9,6 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jupyterhub import orm
+from sqlalchemy import event, inspect
+from tornado import web
+
 from tfcourse.hub import settings, state
 from tfcourse.hub.accounts import sign_on
 from tfcourse.hub.classroom import announcement, instructors
@@ -17,6 +21,7 @@ from tfcourse.hub.classroom import announcement, instructors
 def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     """Configure who can log in; `has_home` returns whether files exist for a user name."""
     c.JupyterHub.template_vars["announcement"] = announcement.render
+    event.listen(orm.User.name, "set", keep_name, retval=True, active_history=True)
     instructors.configure(c)
     if kind() != "native":
         configure_sign_on(c, kind())
@@ -39,6 +44,18 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.NativeAuthenticator.open_signup = open_signup()
     c.NativeAuthenticator.minimum_password_length = 10
     c.NativeAuthenticator.check_common_password = True
+
+
+def keep_name(user: orm.User, name: str | None, before: Any, _: Any) -> Any:
+    """Return a new user's name, or raise HTTP 400 if an administrator renames a user.
+
+    The work, the password and the server stay with the old name, whereas the sessions would open
+    the work of the new name. SQLAlchemy calls this function. JupyterHub's page *Admin* sends the
+    name with each change, and JupyterHub then sets an unchanged name to None.
+    """
+    if not inspect(user).persistent or name in (None, before):
+        return name or before
+    raise web.HTTPError(400, f"{before} cannot be renamed, because the work keeps the old name.")
 
 
 def first_password(hub: Path, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub store: requests, log entries, notes on tokens.
+"""Limit what visitors can make the hub store: requests, log entries, tokens.
 
 Also raise the limit on the hub's own connections.
 """
@@ -15,7 +15,8 @@ from jupyterhub.app import JupyterHub
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.log import log_request
 from jupyterhub.metrics import prometheus_log_method
-from sqlalchemy import event
+from sqlalchemy import event, func
+from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
@@ -51,6 +52,7 @@ LONGEST_ENTRY = 2000  # characters
 CONNECTIONS = 500
 
 LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
+MOST_TOKENS = 100  # for each person, and for each server or service that they log in to
 
 
 def configure(c: Any) -> None:
@@ -67,6 +69,7 @@ def configure(c: Any) -> None:
         "handlers": {"console": {"filters": ["bounds"]}},
     }
     event.listen(orm.APIToken.note, "set", shortened, retval=True)
+    event.listen(orm.APIToken.user, "set", replace_oldest)
     JupyterHub.init_pycurl = init_client
 
 
@@ -168,3 +171,18 @@ class Entries(logging.Filter):
 def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
     """Return a shortened token note. SQLAlchemy calls this function before it sets a note."""
     return note and note[:LONGEST_NOTE]
+
+
+def replace_oldest(token: orm.APIToken, user: orm.User | None, *_: Any) -> None:
+    """Delete the user's least recently used tokens; SQLAlchemy calls this for each new token.
+
+    Each page with a user's tokens, and each log-out, loads all of them.
+    """
+    db = user and object_session(user)
+    if not db:
+        return
+    last_use = func.coalesce(orm.APIToken.last_activity, orm.APIToken.created)
+    with db.no_autoflush:
+        others = db.query(orm.APIToken).filter_by(user_id=user.id, client_id=token.client_id)
+        for oldest in others.order_by(last_use.desc()).offset(MOST_TOKENS - 1):
+            db.delete(oldest)

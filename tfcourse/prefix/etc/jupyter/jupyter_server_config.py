@@ -1,5 +1,6 @@
 """Settings for all Jupyter servers in this environment."""
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -16,6 +17,7 @@ from jupyterlab.handlers.build_handler import BuildHandler
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from nbformat.sign import SQLiteSignatureStore
 from tornado.web import HTTPError
+from tornado.websocket import WebSocketHandler
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
@@ -105,6 +107,57 @@ def members_only(method):
     return wrapped
 
 
+SOCKETS_ASK = 30  # seconds between two questions of a WebSocket to the hub
+SOCKETS_PATIENCE = 10  # refusals in a row, if the hub also refuses this server
+
+
+def while_admitted(get):
+    """Wrap a WebSocket's `get`, which lasts as long as the connection; close it after a log-out.
+
+    Otherwise, a stolen session could use a terminal for as long as the thief does not close it.
+    """
+
+    @functools.wraps(get)
+    async def wrapped(self, *arguments, **named):
+        watch = asyncio.ensure_future(close_after_log_out(self))
+        try:
+            await get(self, *arguments, **named)
+        finally:
+            watch.cancel()
+
+    return wrapped
+
+
+async def close_after_log_out(socket):
+    """Close a WebSocket when the hub no longer admits the user who opened it."""
+    hub = socket.settings["identity_provider"].hub_auth
+    session = hub.get_session_id(socket)
+    # JupyterLab also sends the token of the time when its page was opened, which may be outdated.
+    if getattr(socket, "_token_authenticated", False):
+        token = hub.get_token(socket, in_cookie=False)
+    else:
+        token = hub._get_token_cookie(socket)
+
+    async def admits(token, **options):
+        user = await hub.user_for_token(token, session_id=session, sync=False, **options)
+        return bool(user and hub.check_scopes(hub.access_scopes, user))
+
+    refusals = 0
+    while True:
+        await asyncio.sleep(SOCKETS_ASK)
+        # If the hub does not answer, the connection stays open. A hub without its database refuses
+        # even this server, so give it time to find its database again.
+        with contextlib.suppress(HTTPError, ValueError):
+            refusals = 0 if await admits(token) else refusals + 1
+            if refusals == SOCKETS_PATIENCE or (
+                refusals
+                and await admits(hub.api_token, use_cache=False)
+                and not await admits(token, use_cache=False)
+            ):
+                socket.close(1008, "You have logged out.")
+                return
+
+
 c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
@@ -148,9 +201,12 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
 
-# An open browser tab keeps polling the kernels, files and memory use every few seconds. Do not
-# count such GET requests as activity; saving a file and output from kernels and terminals still
-# count.
+    # A log-out also closes open connections to kernels and terminals, within a minute.
+    WebSocketHandler.get = while_admitted(WebSocketHandler.get)
+
+# An open tab asks for kernels, files and memory use every few seconds, forever. These requests
+# change nothing, so they do not count as activity. Saving a file counts, and so does output from a
+# kernel or a terminal.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))
 # Do not count workspace saves as activity: every ten seconds, an open tab saves its list of open
 # documents.

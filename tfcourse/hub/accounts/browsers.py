@@ -1,0 +1,23 @@
+"""Recognize browsers in which somebody has logged in before, even after the hub restarts."""
+
+from __future__ import annotations
+
+from jupyterhub.handlers import BaseHandler
+
+COOKIE = "course-known"
+DAYS = 365
+
+
+def remember_browser(handler: BaseHandler, name: str) -> None:
+    """Set a signed cookie that says only that this name has logged in with this browser.
+
+    The cookie gives no rights. It keeps wrong guesses elsewhere from locking the user out.
+    """
+    path = handler.hub.base_url
+    handler._set_cookie(COOKIE, name, encrypted=True, path=path, expires_days=DAYS)
+
+
+def known_browser(handler: BaseHandler, name: str) -> str:
+    """Return the browser's cookie if it was set for this name, or an empty string."""
+    who = handler.get_secure_cookie(COOKIE, max_age_days=DAYS, min_version=2)
+    return handler.get_cookie(COOKIE) if who == name.encode() else ""
