@@ -325,7 +325,9 @@ fcntl.ioctl(os.open(".jupyter", os.O_RDONLY), 0x40086602, struct.pack("l", 0x10)
 def test_nobody_is_told_to_change_permissions_that_are_right(start_in):
     """Only root can change a folder that is locked with `chattr +i`."""
     script = f"mkdir .jupyter{OURS}; python3 -c '{LOCK}'"
-    options = {"cap_add": ["LINUX_IMMUTABLE"], "tmpfs": {"/home/jovyan": "mode=777"}}
+    # The home directory is in memory, because not every disk can lock a folder.
+    tmpfs = {"/home/jovyan": "mode=777", "/tmp": "mode=1777,exec"}
+    options = {"cap_add": ["LINUX_IMMUTABLE"], "tmpfs": tmpfs, "volumes": []}
     (notice,) = look(start_in(script, **options))
     assert "write to ~/.jupyter," in notice
     assert "locked: tell your instructor" in notice
