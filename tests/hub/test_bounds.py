@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import requests
-from hubs import Learner, post, wait_until
+from hubs import ROOT, Learner, post, wait_until
 from jupyterhub import orm
 from jupyterhub.metrics import REQUEST_DURATION_SECONDS
 from tornado.web import Application, RequestHandler
@@ -64,6 +67,71 @@ def test_slow_servers_do_not_use_up_the_connections_of_the_hub(make_hub, tmp_pat
     wait_until(found.exists, "the hub has written how many connections it may open")
     wait_until(found.read_text, "the number is complete")
     assert found.read_text() == "500"
+
+
+FETCH = """
+import asyncio, sys
+from jupyterhub.app import JupyterHub
+from tornado.httpclient import AsyncHTTPClient
+from traitlets.config import Config
+from tfcourse.hub.front import bounds
+
+if sys.argv[2] == "without pycurl":
+    sys.modules["pycurl"] = None
+bounds.configure(Config())
+JupyterHub().init_pycurl()
+
+async def fetch():
+    try:
+        answer = await AsyncHTTPClient().fetch(sys.argv[1])
+        print(type(AsyncHTTPClient()).__name__, len(answer.body))
+    except Exception as error:
+        print(type(AsyncHTTPClient()).__name__, "refused")
+
+asyncio.run(fetch())
+"""
+
+
+class Talkative(BaseHTTPRequestHandler):
+    """A server that answers with as many bytes as the path says, in chunks if it says so."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        _, how, size = self.path.split("/")
+        self.send_response(200)
+        if how == "chunks":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", size)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(int(size) // 2**16):
+                self.wfile.write(b"10000\r\n" * (how == "chunks") + bytes(2**16))
+                self.wfile.write(b"\r\n" * (how == "chunks"))
+                self.server.sent += 2**16
+            self.wfile.write(b"0\r\n\r\n" * (how == "chunks"))
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("how", ["whole", "chunks"])
+@pytest.mark.parametrize("client", ["with pycurl", "without pycurl"])
+def test_a_server_cannot_fill_the_hub_with_its_answer(how, client):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Talkative) as server:
+        server.sent = 0
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = []
+        for size in (2**20, 2**26):
+            url = f"http://127.0.0.1:{server.server_port}/{how}/{size}"
+            command = [sys.executable, "-c", FETCH, url, client]
+            said.append(subprocess.check_output(command, cwd=ROOT, text=True).split())
+        server.shutdown()
+    name = "CurlAsyncHTTPClient" if client == "with pycurl" else "SimpleAsyncHTTPClient"
+    assert said == [[name, str(2**20)], [name, "refused"]]
+    assert server.sent < 2**24
 
 
 def megabytes(hub) -> float:
@@ -137,7 +205,8 @@ def test_strangers_cannot_wash_the_log_away(hub):
     before = log.stat().st_size
     session = requests.Session()
     for number in range(600):
-        session.get(f"{hub.url}/hub/api/nothing{number}", timeout=30)
+        forged = {"X-Real-Ip": "198.51.100.66"}
+        session.get(f"{hub.url}/hub/api/nothing{number}", headers=forged, timeout=30)
     names = {"username": "x" * 100_000, "password": "wrong"}
     page = hub.session()
     xsrf = {"_xsrf": page.cookies.get("_xsrf", path="/hub/")}
@@ -146,6 +215,7 @@ def test_strangers_cannot_wash_the_log_away(hub):
     wait_until(lambda: "?seen=1" in log.read_text(), "the learner's request is in the log")
     new = log.read_bytes()[before:]
     assert new.count(b"nothing") <= bounds.ENTRIES_AT_ONCE
+    assert b"198.51.100.66" not in new
     assert b"x" * 2 * bounds.LONGEST_ENTRY not in new
 
 
@@ -194,6 +264,7 @@ class Handler:
 def test_nobody_can_fill_the_log_with_requests(monkeypatch):
     """Each person who is logged in has a limit, which the others cannot use up."""
     logged = []
+    monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
     monkeypatch.setattr(bounds, "log_request", lambda handler: logged.append(handler.current_user))
     log = bounds.Requests()
     eve, ada, stranger = Handler("eve"), Handler("ada"), Handler()
@@ -207,6 +278,7 @@ def test_nobody_can_fill_the_log_with_requests(monkeypatch):
 
 @pytest.mark.parametrize("user", ["", "eve"])
 def test_the_metrics_do_not_grow_with_invented_methods(monkeypatch, user):
+    monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
     monkeypatch.setattr(bounds, "log_request", bounds.prometheus_log_method)
     log = bounds.Requests()
     for number in range(500):

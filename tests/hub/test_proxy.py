@@ -46,7 +46,8 @@ class StandIn(BaseHTTPRequestHandler):
             is_script = body.startswith(b"loaded")
             self.send_header("Content-Type", "text/javascript" if is_script else "text/html")
             if "chunked" not in self.path:
-                self.send_header("Content-Length", str(len(body)))
+                missing = 100 if "broken" in self.path else 0
+                self.send_header("Content-Length", str(len(body) + missing))
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
@@ -204,6 +205,10 @@ def test_a_server_need_not_send_an_answer_that_nobody_waits_for(front, road):
     with front.connect("/user/eve/large", *road) as connection:
         connection.recv(1)
     wait_until(lambda: "The proxy has given up." in front.lines[before:], "it is told", 10)
+
+
+def test_an_answer_that_breaks_off_ends(front):
+    assert "/user/ada/broken" in front.answer("/user/ada/broken")
 
 
 def test_the_proxy_limits_connections(tmp_path):

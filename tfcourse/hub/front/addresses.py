@@ -23,7 +23,8 @@ def address_of(request: HTTPServerRequest) -> str:
     come from the proxy's address has bypassed the proxy.
     """
     peer = request.connection.context._orig_remote_ip
-    if peer not in {request.connection.stream.socket.getsockname()[0], *own_proxies}:
+    stream = request.connection.stream
+    if stream.closed() or peer not in {stream.socket.getsockname()[0], *own_proxies}:
         return network(peer)
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
     # Skip the addresses of other proxies, such as the HTTPS proxy.

@@ -20,6 +20,7 @@ from sqlalchemy.orm import object_session
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.web import HTTPError
 
 from tfcourse.hub.front import addresses
@@ -52,6 +53,10 @@ LONGEST_ENTRY = 2000  # characters
 CONNECTIONS = 500
 
 LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
+# The maximum size of answers to the hub. A learner's server can answer with anything. The
+# largest legitimate answer, the proxy's list of the routes to 2,000 servers, has less than 1 MB.
+LARGEST_ANSWER = 4 * 2**20  # bytes
+
 MOST_TOKENS = 100  # for each person, and for each server or service that they log in to
 
 
@@ -74,9 +79,19 @@ def configure(c: Any) -> None:
 
 
 def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = JupyterHub.init_pycurl):
-    """Choose an HTTP client as JupyterHub does, then set the limit, which it would discard."""
+    """Choose an HTTP client as JupyterHub does, then set the limits, which it would discard."""
     default(hub)
-    AsyncHTTPClient.configure(AsyncHTTPClient.configured_class(), max_clients=CONNECTIONS)
+    client = AsyncHTTPClient.configured_class()
+    if client is SimpleAsyncHTTPClient:  # pycurl is not installed
+        limit: dict[str, Any] = {"max_body_size": LARGEST_ANSWER}
+    else:
+        limit = {"defaults": {"prepare_curl_callback": limit_answer}}
+    AsyncHTTPClient.configure(client, max_clients=CONNECTIONS, **limit)
+
+
+def limit_answer(curl: Any) -> None:
+    """Make a request of pycurl fail if its answer is too large."""
+    curl.setopt(curl.MAXFILESIZE, LARGEST_ANSWER)
 
 
 class Server(HTTPServer):
@@ -119,6 +134,8 @@ class Requests:
 
     def __call__(self, handler: BaseHandler) -> None:
         """Log the request that a handler has answered; Tornado calls this."""
+        # Tornado takes the address from a header that visitors can forge.
+        handler.request.remote_ip = addresses.address_of(handler.request)
         # Tornado passes on any word as a method, and the metrics keep each method forever.
         if handler.request.method not in handler.SUPPORTED_METHODS:
             handler.request.method = "UNKNOWN"

@@ -26,6 +26,7 @@ const { handleProxy } = ConfigurableProxy.prototype;
 ConfigurableProxy.prototype.handleProxy = function (kind, request, response, ...rest) {
   if (!this.proxy.listenerCount("proxyReqWs")) {
     this.proxy.on("proxyRes", stripScope);
+    this.proxy.on("proxyRes", passOnTheEnd);
     this.proxy.on("proxyReqWs", relaySlowly);
     this.proxy.on("error", () => {}); // otherwise, each WebSocket whose client vanishes is logged
   }
@@ -68,6 +69,11 @@ URLTrie.prototype.get = function (path) {
 // Remove the header with which a server could give a service worker a larger scope.
 function stripScope(answer) {
   delete answer.headers["service-worker-allowed"];
+}
+
+// If the hub or a server stops in the middle of an answer, the browser would wait for the rest forever.
+function passOnTheEnd(answer, request, response) {
+  answer.on("close", () => answer.complete || response.destroy());
 }
 
 // A server can answer a request for a WebSocket with an ordinary response, of any size. The proxy would
