@@ -212,7 +212,7 @@ class ClassHub(Site):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
-        if self.homes.exists():  # this user does not own its files
+        if self.homes.exists():  # other users own some of its files
             delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True

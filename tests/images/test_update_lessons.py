@@ -75,7 +75,7 @@ class Home:
             (self.image / f"{name}.ipynb").write_text(text)
 
     def found(self) -> dict[str, str]:
-        """Return the learner's lessons by name, with `+` for the date in an updated copy's name."""
+        """Return the learner's lessons by name; in the names of updated copies, `+` replaces the date."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()
