@@ -1,4 +1,4 @@
-"""Use the drawing pad and the film in a browser, as a learner would."""
+"""Use the drawing pad and the film (a step-through animation) in a browser, as a learner would."""
 
 from __future__ import annotations
 

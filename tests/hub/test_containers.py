@@ -191,7 +191,7 @@ def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
 
 
 def request(peer: str, forwarded: str) -> SimpleNamespace:
-    """Return a stand-in for Tornado's representation of a request to a hub at 172.18.0.1."""
+    """Return a stand-in for a Tornado request object on a hub with the address 172.18.0.1."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
     return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},

@@ -366,7 +366,7 @@ def victim(wildcard) -> ClassLearner:
 
 @pytest.fixture
 def browser(address, launch) -> Iterator[BrowserContext]:
-    """Return a browser context in which the hub's names resolve to `address`."""
+    """Return a browser context in which the hub's host names resolve to `address`."""
     rules = f"MAP {HOST} {address}, MAP *.{HOST} {address}"
     with sync_playwright() as playwright:
         browser = launch(playwright, f"--host-resolver-rules={rules}")
@@ -428,7 +428,7 @@ READ = """() => {
 
 
 def spy(browser: BrowserContext, origin: str, url: str) -> tuple[str, str]:
-    """Return the text that a visitor sees at `url`, and what scripts from `origin` can read of it."""
+    """Return the text that a visitor sees at `url`, and what a script from `origin` reads."""
     page = browser.new_page()
     page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto(f"{origin}/user/mallory/mallory.html")

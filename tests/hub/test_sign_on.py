@@ -178,7 +178,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither the address nor either group is in our domain
+        sub="tricky",  # the address and both groups are outside our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,
