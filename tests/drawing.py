@@ -1,4 +1,4 @@
-"""Use the drawing pad and the film in a browser, as a learner would."""
+"""Use the drawing pad and the film (a step-through animation) in a browser, as a learner would."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Pad:
         return self.root.locator("canvas").evaluate(PIXELS)
 
     def ink_in_the_middle(self) -> bool:
-        """Return whether the marker of the ink's centre is in the middle of the picture."""
+        """Return whether the marker for the ink's centre is in the middle of the picture."""
         circle = self.root.locator(".pixels circle")
         return all(abs(float(circle.get_attribute(axis)) - 14.5) < 0.06 for axis in ("cx", "cy"))
 

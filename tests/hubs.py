@@ -212,7 +212,7 @@ class ClassHub(Site):
             volume.remove()
         for network in self.engine.networks.list(names=[self.name]):
             network.remove()
-        if self.homes.exists():  # this user does not own its files
+        if self.homes.exists():  # other users own some of its files
             delete, folder = ["find", "/homes", "-mindepth", "1", "-delete"], f"{self.homes}:/homes"
             self.engine.containers.run(
                 f"{IMAGE}:hub", delete, user="root", volumes=[folder], remove=True
@@ -398,8 +398,8 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 90) 
 
 
 # `free_ports` allocates ports in groups of five. Each pytest worker has its own range of ports. A
-# worker uses its whole range before it repeats a group, because a test may not open its ports
-# immediately.
+# worker uses its whole range before it repeats a group, because a test might not open its
+# ports immediately.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 FIRST = 20000 + WORKER % 5 * 2000  # below the system's ephemeral ports
 FIVES = itertools.cycle(random.sample(range(FIRST, FIRST + 2000, 5), 400))

@@ -1,6 +1,7 @@
-"""Test that `make grade` copes with misbehaving submissions (small ones, without TensorFlow).
+"""Test that `make grade` copes with misbehaving submissions.
 
-Each submission is graded twice: once in a container, and once in a local process.
+To save time, the exercises do not use TensorFlow. Each submission is graded twice: once in a
+container, and once in a local process.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Number(int):
         return self.text
 """
 # Submission -> (the cells that the learner edited, the verdict on `double`, the verdict on
-# `total`). An exercise's name stands for its answer cell.
+# `total`). Among the edited cells, an exercise's name refers to its answer cell.
 CASES = {
     "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
     "untouched": ({}, UNTOUCHED, UNTOUCHED),
@@ -375,7 +376,7 @@ for path in folder.glob("*.csv"):
 
 
 def make_files(folder: Path, victim: Path) -> None:
-    """Create files in a folder that are not valid submissions."""
+    """Create files and folders that are not valid submissions."""
     solved = folder / "solved" / "small.ipynb"
     for name, text in {
         "notes.txt": "hello",

@@ -26,7 +26,7 @@ def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
 
 @pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_submission_comes_with_no_solutions(path):
-    """A job must not contain a line that occurs only in the solutions."""
+    """A grading job must not contain a line that occurs only in the solution notebooks."""
     exercises = exercises_of(SOLUTIONS)
     job = plan(exercises[path.stem], exercises).as_job()
     sent = "\n".join([job["ours"], *(step["text"] for step in job["steps"])]).splitlines()

@@ -152,7 +152,7 @@ def test_class_codes_cannot_be_guessed_from_many_addresses_and_nobody_is_refused
     monkeypatch.setattr(limits.time, "monotonic", lambda: now)
 
     def sign_up(name: str, code: str) -> bool:
-        """Sign up from an address of the name's own; return whether the name may log in."""
+        """Sign up from an otherwise unused address; return whether the new user can log in."""
         outcome = asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, code, name))
         assert outcome == "" or outcome.startswith("The class code is wrong.")
         return outcome == "" and authenticator.get_user(name).is_authorized
@@ -164,7 +164,7 @@ def test_class_codes_cannot_be_guessed_from_many_addresses_and_nobody_is_refused
     assert authenticator.get_user("guess99") is None
     for name, code in (("bob", CODE), ("guess100", "guess 100")):
         assert not sign_up(name, code)
-        assert authenticator.get_user(name)  # with the right code and a wrong one alike
+        assert authenticator.get_user(name)  # in either case, the account awaits approval
     now += 30
     assert sign_up("carol", CODE)
 
@@ -205,7 +205,7 @@ def test_only_so_many_wait_to_be_let_in(authenticator):
 
 
 class Browser:
-    """A stand-in for a request's handler, with the browser's cookies."""
+    """A stand-in for a request handler that also stores the browser's cookies."""
 
     hub = SimpleNamespace(base_url="/hub/")
 
@@ -239,9 +239,9 @@ class Door:
     async def knock(
         self, name: str, password: str, place: str | Browser = "198.51.100.7"
     ) -> str | int:
-        """Return the user's name, the status of a refusal, or 403 for a wrong password.
+        """Try to log in; return the user name, 403 for a wrong password, or another error status.
 
-        `place` is a browser, or the address of a browser that nobody has used before.
+        `place` is a browser, or the IP address of a new browser without cookies.
         """
         handler = Browser(place) if isinstance(place, str) else place
         data = {"username": name, "password": password}
@@ -251,7 +251,7 @@ class Door:
             return error.status_code
 
     def tries(self, *attempts: tuple[str | Browser, ...]) -> list[str | int]:
-        """Return the outcomes of attempts that arrive at the same moment."""
+        """Return the outcomes of log-in attempts that arrive at the same time."""
 
         async def together() -> list[str | int]:
             return await asyncio.gather(*(self.knock(*attempt) for attempt in attempts))
@@ -319,10 +319,10 @@ def test_nobody_is_kept_out_of_a_browser_that_they_have_used_before(door):
     guesses = door.tries(*(("ada", "wrong", address) for address in addresses * 2))
     assert guesses.count(429) > 90
     assert door.tries(("ada", PASSWORD, "198.51.100.7")) == [429]
-    home.request = "192.0.2.99"  # an address at home may change every day
+    home.request = "192.0.2.99"  # the IP address of a home connection can change every day
     assert door.tries(("ada", PASSWORD, home), ("ada", PASSWORD, lab)) == ["ada"] * 2
 
-    # Nobody else gets that right: not with their own cookie, nor with one that they have made.
+    # Nobody else has this privilege, neither with their own cookie nor with a forged one.
     forged = Browser("203.0.113.9", secret="the thief's")
     forged._set_cookie("course-known", "ada")
     assert door.tries(("ada", PASSWORD, eves), ("ada", PASSWORD, forged)) == [429] * 2
@@ -380,7 +380,7 @@ def test_places_are_not_remembered_for_ever(monkeypatch):
 
 @pytest.fixture
 def user(authenticator) -> orm.User:
-    """Return a user in the in-memory database, who has a server, scripts and a browser."""
+    """Return a user in the in-memory database, with several tokens and an OAuth code."""
     db = authenticator.db
     db.add_all(orm.OAuthClient(identifier=name) for name in ("jupyterhub", "jupyterhub-user-ada"))
     for role in roles.get_default_roles():
@@ -534,7 +534,7 @@ def test_a_newcomer_logs_in_although_others_guess_at_the_new_name(hub):
 
 
 def test_an_administrator_changes_rights_but_no_names(hub):
-    """A renamed user's sessions would open the home of the new name."""
+    """After renaming, the user's sessions would open the home directory of the new name."""
     Classmate(hub, "joan")
     admin = hub.login("instructor", hub.admin_password).session
 
@@ -546,7 +546,7 @@ def test_an_administrator_changes_rights_but_no_names(hub):
     refused = change(name="joanna")
     assert refused.status_code == 400
     assert "joan cannot be renamed" in refused.json()["message"]
-    for is_admin in (True, False):  # as on the page Admin, which also sends the name
+    for is_admin in (True, False):  # like the *Admin* page, which also sends the name
         assert change(name="joan", admin=is_admin).json()["admin"] == is_admin
     assert hub.login("joan").url == f"{hub.url}/hub/spawn"
 
@@ -646,7 +646,7 @@ def test_odd_forms_get_an_answer(hub, visitors, visitor, odd):
 
 @pytest.mark.parametrize("page", ["login", "signup"])
 def test_a_page_does_not_repeat_a_long_name(hub, page):
-    """A quotation mark takes five bytes on the page."""
+    """A quotation mark takes five bytes in the page's HTML."""
     form = {"username": '"' * 80_000, "password": "wrong", "signup_password": "wrong"}
     normal = post(hub.session(), f"{hub.url}/hub/{page}", data={**form, "username": '"'})
     response = post(hub.session(), f"{hub.url}/hub/{page}", data=form)

@@ -37,7 +37,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# This script creates a file whose path is longer than any program can open, with a second name.
+# This script creates a file, and a hard link to it whose path is longer than programs can open.
 DEEP = r"""
 import os
 os.chdir(os.path.expanduser("~"))
@@ -241,7 +241,7 @@ GOOD = {"format": 1, "hub": "course", "made": "2026-11-29", "volumes": ["home-ad
 
 
 def member(name: str, kind: bytes = tarfile.DIRTYPE, **values: object) -> tarfile.TarInfo:
-    """Return a member of an archive, by default a folder."""
+    """Return a member of a tar archive, by default a folder."""
     made = tarfile.TarInfo(name)
     made.type = kind
     for key, value in values.items():
@@ -250,7 +250,7 @@ def member(name: str, kind: bytes = tarfile.DIRTYPE, **values: object) -> tarfil
 
 
 def write_backup(path: Path, manifest: bytes, members: Iterable[str | tarfile.TarInfo]) -> Path:
-    """Write an archive that contains the manifest and the members; a name stands for a folder."""
+    """Write an archive of the manifest and the members; a string is the name of a folder."""
     with tarfile.open(path, "w:gz") as archive:
         first = tarfile.TarInfo("manifest.json")
         first.size = len(manifest)
@@ -388,7 +388,7 @@ def test_what_tar_cannot_restore_is_not_in_a_backup(tmp_path, members):
 
 
 def test_what_tar_can_restore_is_in_a_backup(tmp_path):
-    """A valid backup must pass, or the test above proves nothing."""
+    """If the check rejected this valid backup, the previous test would prove nothing."""
     members = [
         "home-ada",
         member("home-ada/x", FILE, size=1000, mtime=-5.5),
@@ -416,7 +416,7 @@ def test_an_archive_does_not_end_at_an_unreadable_header(tmp_path):
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, b"K"])
 @pytest.mark.parametrize("position", [0, 1])
 def test_checking_takes_little_memory(tmp_path, kind, position):
-    """A header of gigabytes takes megabytes in a file."""
+    """A compressed backup of a few megabytes can contain a header that expands to gigabytes."""
     size = 400 * 2**20
     content = json.dumps(GOOD).encode()
     first = member("manifest.json", FILE, size=len(content)).tobuf() + content.ljust(512, b"\0")

@@ -1,4 +1,4 @@
-"""Test limits on what visitors can make the hub keep: requests, log entries and notes."""
+"""Test limits on what visitors can make the hub store: requests, log entries and tokens."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ asyncio.get_running_loop().call_later(5, count)
 
 
 def test_slow_servers_do_not_use_up_the_connections_of_the_hub(make_hub, tmp_path):
-    """`make bench-load` showed how many log-ins fail with a lower limit on connections.
+    """With a lower limit on connections, log-ins would fail, as `make bench-load` has shown.
 
-    JupyterHub chooses its HTTP client after it has loaded the settings, with a limit of ten.
+    After loading the settings, JupyterHub chooses its HTTP client, whose default limit is ten.
     """
     found = tmp_path / "connections"
     (tmp_path / "count.py").write_text(COUNT.format(path=str(found)))
@@ -93,7 +93,7 @@ asyncio.run(fetch())
 
 
 class Talkative(BaseHTTPRequestHandler):
-    """A server that answers with as many bytes as the path says, in chunks if it says so."""
+    """A server that sends the number of bytes given in the path: at once, or in chunks."""
 
     protocol_version = "HTTP/1.1"
 
@@ -172,7 +172,7 @@ def test_a_long_note_on_a_token_is_cut(hub):
 
 
 def test_the_oldest_tokens_make_room_for_new_ones(hub):
-    learner = Learner(hub, "grace")  # who has one token already
+    learner = Learner(hub, "grace")  # grace already has one token
     tokens = f"{hub.url}/hub/api/users/grace/tokens"
     made = [
         post(learner.session, tokens, json={}).json()["token"] for _ in range(bounds.MOST_TOKENS)
@@ -185,7 +185,7 @@ def test_the_oldest_tokens_make_room_for_new_ones(hub):
     assert user(learner.token).status_code == 403
     assert user(made[0]).ok
     post(learner.session, tokens, json={})
-    assert user(made[0]).ok  # it was used later than the others
+    assert user(made[0]).ok  # this token was used more recently than the others
     assert user(made[1]).status_code == 403
     listed = learner.session.get(tokens, headers={"Referer": tokens}, timeout=30).json()
     assert len(listed["api_tokens"]) == bounds.MOST_TOKENS
@@ -235,7 +235,7 @@ def test_one_place_in_the_code_cannot_fill_the_log(monkeypatch):
     assert kept[-1].getMessage() == "no 299 [Similar entries are omitted for a while.]"
     assert entries.filter(record(2, "another place"))
     normal = [record(3, "started", level=logging.INFO) for _ in range(2000)]
-    assert all(map(entries.filter, normal))  # two thousand learners may start servers at once
+    assert all(map(entries.filter, normal))  # two thousand learners might start servers at once
     now += bounds.SECONDS_PER_ENTRY
     assert entries.filter(record(1, "no %s", 1000))
     assert not entries.filter(record(1, "no %s", 1001))
@@ -249,7 +249,7 @@ def test_a_long_entry_is_cut():
 
 
 class Handler:
-    """A handler that has answered a request."""
+    """A stand-in for a Tornado handler that has answered a request."""
 
     SUPPORTED_METHODS = RequestHandler.SUPPORTED_METHODS
 
@@ -262,7 +262,7 @@ class Handler:
 
 
 def test_nobody_can_fill_the_log_with_requests(monkeypatch):
-    """Each person who is logged in has a limit, which the others cannot use up."""
+    """Each logged-in user has a separate limit, which other people cannot use up."""
     logged = []
     monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
     monkeypatch.setattr(bounds, "log_request", lambda handler: logged.append(handler.current_user))
@@ -295,7 +295,7 @@ def test_the_metrics_do_not_grow_with_invented_methods(monkeypatch, user):
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[int]:
-    """Run a server with low limits; return its port."""
+    """Run a server with low limits on connections; return its port."""
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS", 8)
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS_OF_A_SERVER", 3)
     loop, started = asyncio.new_event_loop(), threading.Event()
@@ -322,7 +322,7 @@ def server(monkeypatch) -> Iterator[int]:
 
 
 def connect(port: int, source: str, number: int) -> list[socket.socket]:
-    """Open connections from an address; return those that the server has answered."""
+    """Send requests from an IP address; return the connections on which the server responded."""
     opened = []
     for _ in range(number):
         each = socket.create_connection(("127.0.0.1", port), 30, source_address=(source, 0))
@@ -360,7 +360,7 @@ def test_the_hub_limits_connections_and_headers(hub):
 
 
 def answers(connection: socket.socket) -> bool:
-    """Return whether the server answers, and does not close the connection."""
+    """Return whether the server responds instead of closing the connection."""
     try:
         return bool(connection.recv(1000))
     except OSError:

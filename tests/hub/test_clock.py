@@ -1,4 +1,4 @@
-"""Test start progress and idle timers after the hub's clock was wrong or set back."""
+"""Test start progress and idle time-outs after the host's clock was wrong or has been set."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_page_of_a_start_outlives_a_clock_that_is_set_back(started):
 
 
 class Clock:
-    """The two clocks of a machine: one can be set, and the other only goes on."""
+    """A host's two clocks: the wall clock, which can be set, and the monotonic clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.wall, self.steady = time.time(), 1000.0
@@ -70,7 +70,7 @@ class Clock:
 
 
 def settings_of(path: str | Path) -> tuple[Config, dict[str, Any]]:
-    """Run a Python settings file; return the settings, and everything that the file defines."""
+    """Run a Python settings file; return the settings and the file's global variables."""
     c = Config()
     return c, runpy.run_path(str(path), {"get_config": lambda: c})
 
@@ -139,7 +139,7 @@ def test_a_clock_that_jumps_stops_no_kernel(clock, monkeypatch, jump):
     asyncio.run(manager.cull_kernels())
     assert not stopped
     now = datetime.fromtimestamp(clock.wall, UTC)
-    # The server reports this to the hub, which ignores times in the future.
+    # The server reports this time to the hub, which ignores times in the future.
     assert manager.last_kernel_activity == now
     assert manager.parent.web_app.settings == {"api_last_activity": now, "base_url": "/"}
     clock.go_on(HOUR - 360)
@@ -178,7 +178,7 @@ def kernels(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_server_reports_activity_again_after_the_clock_was_ahead(monkeypatch):
-    """JupyterHub's server reports nothing until the time of its last report has come."""
+    """A JupyterHub server reports nothing while the time of its last report is in the future."""
     for kind, name in [
         (JupyterHubSingleUser, "_last_activity_sent"),
         (FileFindHandler, "get"),

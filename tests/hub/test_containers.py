@@ -1,4 +1,4 @@
-"""Use, misuse and kill a class hub that `make up` starts in real containers."""
+"""Test a class hub that `make up` starts in real containers, including misuse and crashes."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
 
 
 def request(peer: str, forwarded: str) -> SimpleNamespace:
-    """Return a stand-in for Tornado's representation of a request to a hub at 172.18.0.1."""
+    """Return a stand-in for a Tornado request object on a hub with the address 172.18.0.1."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
     return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},
@@ -330,7 +330,7 @@ def test_a_learner_cannot_fill_the_systems_disk(ada):
         ["/tmp", "tmpfs", "1024"],
         ["/dev/shm", "tmpfs", "256"],
     ]
-    # /dev is root's, and holds devices only. These are folders of the learner's.
+    # In /dev, which belongs to root, the learner can write only to /dev/shm and /dev/mqueue.
     owned = ada.run("find", "/dev", "-type", "d", "-writable").splitlines()
     assert {each for each in owned if not each.startswith("/dev/shm")} <= {"/dev/mqueue"}
     for fill in ("fallocate -l 2G /tmp/x", "fallocate -l 2G /dev/shm/x", "fallocate -l 1M /opt/x"):
@@ -566,8 +566,8 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
-    # Use each server as soon as it is ready. On a slow machine, the next server may take so long to
-    # start that the hub stops the first one as idle.
+    # Use each server as soon as it is ready. On a slow host, the next server might take so long to
+    # start that the hub stops the first one for being idle.
     idle.start_server()
     idle.run("sh", "-c", "echo saved > ~/saved")
     busy.start_server()
@@ -614,7 +614,7 @@ def test_an_engine_that_cannot_keep_learners_apart_ends_the_start(engine, monkey
 
 @pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
 def test_the_network_that_is_pruned_comes_back(new_hub, taken):
-    """If `docker network prune` removes the hub's network, another may take its addresses."""
+    """If Docker prunes the hub's network, another network can use the same addresses."""
     hub = new_hub()
     hub.up()
     networks = hub.engine.networks

@@ -119,7 +119,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     path = folder / "jupyterhub.sqlite"
     (good,) = database.copies(folder)
-    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # named as newer than the good copy
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than `good`, by its name
     overwrite(good.with_name("2026-01-01-x.sqlite"))
     path.write_bytes(b"damaged")
     database.recover(folder, replace=False, empty=False)
@@ -129,7 +129,7 @@ def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
 
 @pytest.mark.parametrize("damage", [Path.unlink, overwrite])
 def test_nothing_of_the_old_database_is_applied_to_the_copy(folder, damage):
-    """SQLite keeps changes in files beside the database, in one of two ways."""
+    """SQLite stores changes next to the database, in a rollback journal or a write-ahead log."""
     path = folder / "jupyterhub.sqlite"
     damage(path)
     database_and_others = {Path(name).name for name in LIVE}
@@ -148,7 +148,7 @@ def test_a_write_ahead_log_is_not_applied_to_the_copy(folder):
         connection.execute("UPDATE users SET name = 'since'")
         connection.commit()
         left = {end: Path(f"{path}{end}").read_bytes() for end in ("-wal", "-shm")}
-    for end, content in left.items():  # as a power cut leaves them
+    for end, content in left.items():  # as after a power cut
         Path(f"{path}{end}").write_bytes(content)
     path.unlink()
     database.recover(folder, replace=False, empty=False)
@@ -170,7 +170,7 @@ def test_copies_that_were_killed_leave_nothing_for_ever(folder):
 
 
 def test_a_copy_that_is_killed_leaves_what_the_next_one_removes(folder, monkeypatch):
-    """The temporary folder has the name that `remove_leftovers` is told to remove."""
+    """The temporary folder's name matches the pattern of the files that the next copy removes."""
     path = folder / "jupyterhub.sqlite"
     with database.replacing(path) as aside:
         assert aside.parent.parent == folder
@@ -512,7 +512,7 @@ asyncio.run(main())
 
 
 def test_a_clone_in_a_folder_with_a_percent_sign_has_a_database(tmp_path):
-    """Alembic takes a percent sign in its settings for a placeholder."""
+    """Alembic treats a percent sign in its settings as the start of a placeholder."""
     code = """
 import sys
 from alembic.config import Config
@@ -606,7 +606,7 @@ def test_a_server_that_is_restarted_is_found_again(kept, server, grace):
 
 
 def test_a_server_is_not_asked_for_text_that_it_cannot_store(kept, grace):
-    """SQLite stores text of any length, and also NUL."""
+    """Unlike PostgreSQL, SQLite can store NUL characters and text of any length."""
     tokens = f"{kept.url}/hub/api/users/grace/tokens"
     assert post(grace.session, tokens, json={"note": "a\0b"}).status_code == 400
     assert kept.login("a\0b").status_code == 200

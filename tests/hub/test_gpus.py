@@ -115,7 +115,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine_with_gpus.folder}/socket")
 
     class Spawner(ContainerSpawner):
-        """A spawner that works without a running hub's addresses and tokens."""
+        """A spawner that does not need the addresses and tokens of a running hub."""
 
         _client = None
 
@@ -145,7 +145,7 @@ def new_spawner(engine_with_gpus, monkeypatch):
         spawner.gpu = gpu
         return spawner
 
-    gpus.lock.cache_clear()  # discard the lock of an earlier event loop
+    gpus.lock.cache_clear()  # discard the lock, which belongs to an earlier event loop
     yield new
     for container in engine_with_gpus.containers.list(all=True):
         container.remove(force=True)
@@ -173,7 +173,7 @@ def test_the_probe_says_why_there_are_none(engine, image):
     reason = "Not available: this server has no NVIDIA GPU that Docker can use."
     cpu = image("cpu")
     assert gpus.probe(engine, cpu) == ([], reason)
-    # If Docker cannot start the probe's container, it leaves the container for the probe to remove.
+    # Docker does not remove a container that it could not start, so the probe must remove it.
     left = engine.containers.list(all=True, filters={"ancestor": cpu}, ignore_removed=True)
     assert "nvidia-smi" not in {container.attrs["Path"] for container in left}
     reason = "Not available: the image for GPUs is not on this server."
@@ -209,7 +209,7 @@ def test_a_gpu_is_free_again_when_its_container_is_gone_however_that_came(new_sp
         await ada.stop()
         await eve.start()
         assert visible(eve) == had
-        # The test deletes this container directly, so the hub does not know that it is gone.
+        # The test deletes this container directly, so the hub still considers it running.
         had = visible(bob)
         assert had == GPUS[1:]
         await bob.docker("remove_container", bob.container_name, force=True)

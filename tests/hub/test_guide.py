@@ -122,7 +122,7 @@ def test_a_copy_that_does_not_arrive_as_a_whole_replaces_nothing(restore, tmp_pa
 
 
 def test_a_copy_of_postgresql_comes_back_into_what_a_newer_hub_has_added_to(engine):
-    """Run the guide's three commands as a database user who owns only this database."""
+    """Run the guide's three commands as a database user who owns only one database."""
     commands = re.findall(r"\b((?:pg_dump|psql|pg_restore) [^`&]*hub\.?(?:dump| CASCADE'))", GUIDE)
     dump, *restore = [
         re.sub(r"postgresql://\S+", "postgresql://course:x@127.0.0.1:$PORT/course", command)

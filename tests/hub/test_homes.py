@@ -109,7 +109,7 @@ def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
 
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_damaged_note_is_not_taken_for_ours(prepared, tmp_path, ruin):
-    """The home directories might belong to another hub."""
+    """If the marker file is damaged, the home directories might belong to another hub."""
     (prepared / homes.MARKER).write_bytes(ruin)
     for last in (b"", b"/srv/other", None):
         (tmp_path / "homes-path").unlink()

@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Make this process resolve the hub's names to `address`; return its trusted CA bundle."""
+    """Resolve the hub's names to `address` in this process; return the CA bundle that it trusts."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -366,7 +366,7 @@ def victim(wildcard) -> ClassLearner:
 
 @pytest.fixture
 def browser(address, launch) -> Iterator[BrowserContext]:
-    """Return a browser context in which the hub's names resolve to `address`."""
+    """Return a browser context in which the hub's host names resolve to `address`."""
     rules = f"MAP {HOST} {address}, MAP *.{HOST} {address}"
     with sync_playwright() as playwright:
         browser = launch(playwright, f"--host-resolver-rules={rules}")
@@ -428,7 +428,7 @@ READ = """() => {
 
 
 def spy(browser: BrowserContext, origin: str, url: str) -> tuple[str, str]:
-    """Return the text that a visitor sees at `url`, and what a script from `origin` can read."""
+    """Return the text that a visitor sees at `url`, and what a script from `origin` reads."""
     page = browser.new_page()
     page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto(f"{origin}/user/mallory/mallory.html")
@@ -477,7 +477,7 @@ def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
 
 
 def connect(hub: ClassHub, request: bytes) -> ssl.SSLSocket:
-    """Send a part of a request; return the connection."""
+    """Send a complete or incomplete request; return the connection."""
     context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
     connection = socket.create_connection((HOST, hub.https), timeout=60)
     secure = context.wrap_socket(connection, server_hostname=HOST)
@@ -494,7 +494,7 @@ def test_strangers_cannot_fill_the_memory_or_the_log_of_caddy(wildcard):
         assert 20 < time.monotonic() - began < 50
     with connect(wildcard, begin + b"x" * 15_000 + b"\r\n\r\n") as usual:
         assert b" 200 " in usual.recv(100)
-    # The largest file that is there for everyone.
+    # This is the largest file that visitors can download without logging in.
     icons = "/hub/static/components/@fortawesome/fontawesome-free/metadata/icon-families.json"
     request = begin.replace(b"/hub/health", icons.encode()) + b"x\r\n\r\n"
     for _ in range(5):

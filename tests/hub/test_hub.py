@@ -1,4 +1,4 @@
-"""Use and misuse a real hub that runs as local processes."""
+"""Test a real hub that runs as local processes, including attempts to misuse it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """Return a learner with a running kernel, whose server was started through a link."""
+    """Return a learner with a running kernel on a server that was started through a link."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -273,7 +273,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
     learner.start_server()
     learner.start_kernel()
     hub.stop(signal.SIGKILL)
-    # By the next start, unrelated processes may have the process IDs that the hub stored on disk.
+    # Before the next start, other processes might reuse the process IDs that the hub has stored.
     with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as innocent:
         try:
             (hub.state / "hub" / "proxy.pid").write_text(str(innocent.pid))
@@ -291,7 +291,7 @@ def test_a_killed_hub_takes_all_with_it_and_can_be_started_at_once(make_hub):
 
 
 def test_a_missing_proxy_gets_a_sentence(monkeypatch, tmp_path):
-    # Node.js takes a file for `--import` as a URL.
+    # Node.js expects the value of `--import` to be a URL.
     files = [unquote(word.removeprefix("--import=file://")) for word in proxy_command()]
     assert all(os.access(file, os.R_OK) for file in files)
     monkeypatch.setattr(proxy, "__file__", "/home/ada/100% course/proxy.py")
@@ -372,7 +372,7 @@ def test_a_log_in_that_was_left_half_finished_ends_at_a_log_out(hub):
         ("same-origin", "document", True),
         ("none", "document", True),  # from the address bar
         ("cross-site", "document", False),
-        ("same-site", "document", False),  # from a server with a host name of its own
+        ("same-site", "document", False),  # from a server with a separate host name
         ("same-origin", "image", False),  # in somebody's notebook
         ("cross-site", "image", False),
     ],
@@ -428,13 +428,16 @@ def test_a_log_out_closes_what_browsers_have_open_on_a_server(hub):
 
 
 class HubOfAda:
-    """A stand-in for a server's link to the hub."""
+    """A stand-in for the object through which Ada's server queries the hub."""
 
     api_token = "the server's"
     access_scopes: ClassVar = {"access"}
 
     def __init__(self, *answers: dict[str, object]):
-        """Take, for each moment, the hub's answers for each token; an error is raised."""
+        """Set the hub's successive answers, each a dictionary from the token to its answer.
+
+        An answer that is an exception is raised.
+        """
         self.answers = list(answers)
 
     def get_token(self, socket: object, in_cookie: bool) -> str:
@@ -472,9 +475,9 @@ UNSHARED = {"ada's": "other", "the server's": "access"}
         ([HERE], False),
         ([HERE, AWAY, AWAY, HERE], False),
         ([HERE, *[WITHOUT_DATABASE] * 9, HERE], False),
-        ([HERE, WITHOUT_DATABASE], True),  # for ever, as if a thief had deleted the server's token
+        ([HERE, WITHOUT_DATABASE], True),  # as if a thief had deleted the server's token
         ([HERE, WITHOUT_DATABASE, BACK, HERE], False),
-        ([HERE, OUT, HERE], False),  # the database was back when the hub answered the server
+        ([HERE, OUT, HERE], False),  # the database recovered between the hub's two answers
         ([HERE, OUT], True),
         ([HERE, AWAY, WITHOUT_DATABASE, OUT], True),
         ([HERE, UNSHARED], True),
@@ -500,7 +503,7 @@ def test_connections_stay_open_unless_the_hub_refuses_their_owner(monkeypatch, a
     assert closed == ([1008] if closes else [])
 
 
-# What a learner's server sends to browsers: pages, scripts, styles and the learner's own files.
+# Paths on a learner's server: pages, scripts, styles, API responses and the learner's own files.
 OF_A_SERVER = [
     "lab",
     "static/lab/index.html",
@@ -518,7 +521,7 @@ OF_A_SERVER = [
 
 
 def test_a_server_answers_only_those_who_may_use_it(hub, working):
-    """If a server answered everyone, a stranger's page could load scripts that a learner wrote."""
+    """If a server responded to everyone, any web page could load scripts that a learner wrote."""
     extension = hub.state / "homes" / working.name / ".local/share/jupyter/labextensions/mine"
     (extension / "static").mkdir(parents=True)
     (extension / "static" / "own.js").write_text("alert(1)")
@@ -552,7 +555,7 @@ def test_nobody_changes_what_jupyterlab_consists_of(working):
     response = working.api("POST", "/user/{name}/lab/api/plugins", json=request)
     assert response.json().get("status") != "ok", response.text
     page = working.session.get(f"{working.hub.url}/user/{working.name}/lab", timeout=60).text
-    assert '"buildAvailable": false' in page  # so JupyterLab does not ask
+    assert '"buildAvailable": false' in page  # so JupyterLab does not suggest a rebuild
 
 
 def test_no_extension_is_installed_from_the_internet(working):

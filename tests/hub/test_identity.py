@@ -1,4 +1,4 @@
-"""Test the addresses and names of servers, and recovery when a server or the hub hangs."""
+"""Test servers' addresses and names, and recovery when the hub or the Docker engine hangs."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def address(learner: ClassLearner) -> str:
 
 
 def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
-    """Docker's event tells the hub about a dead container before the hub's next poll.
+    """The hub learns of a dead container from an event that Docker sends, before its next poll.
 
-    The hub polls only every ten seconds. In the meantime, requests would go to the dead container.
+    The hub polls only every ten seconds. Until then, requests would go to the dead container.
     """
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
@@ -108,7 +108,10 @@ def test_starts_at_the_same_time_get_different_addresses():
 def address_for_a_start(
     monkeypatch: pytest.MonkeyPatch, taken: list[str], routes: list[str], labels: dict | None
 ) -> dict[str, Any]:
-    """Return Docker's options for the address of a new server in a network with these addresses."""
+    """Return the Docker options that set a new server's address.
+
+    Containers have the addresses in `taken`, and the proxy has routes to those in `routes`.
+    """
 
     async def all_routes() -> dict[str, dict[str, str]]:
         return {ip: {"target": f"http://{ip}:8888"} for ip in routes}
@@ -145,7 +148,7 @@ def test_an_address_with_a_route_or_a_container_is_left_out(monkeypatch, free, c
 
 @pytest.mark.parametrize("containers_have", range(6))
 def test_without_a_free_address_a_start_is_refused(monkeypatch, containers_have):
-    """Docker would choose the address of a dead server to which the proxy still sends requests."""
+    """Docker might choose a dead server's address, to which the proxy still sends requests."""
     taken, routes = IPS[:containers_have], IPS[containers_have:]
     with pytest.raises(HTTPError, match="All addresses for servers are in use") as refused:
         address_for_a_start(monkeypatch, taken, routes, OURS)
@@ -231,7 +234,7 @@ def test_containers_of_an_earlier_version_are_renamed_while_they_run(engine: doc
 
 
 class Slow:
-    """A stand-in for a Docker engine that takes a minute for some calls."""
+    """A stand-in for a Docker engine that takes a minute to stop a container."""
 
     def __init__(self) -> None:
         self.answer = threading.Event()
@@ -244,7 +247,7 @@ class Slow:
 
 
 def test_servers_that_are_slow_to_stop_keep_nobody_waiting(spawner, monkeypatch):
-    """Three servers that ignored SIGTERM once made every start take half a minute."""
+    """In an earlier version, three servers that ignored SIGTERM made each start take 30 seconds."""
     slow = Slow()
     monkeypatch.setattr(ContainerSpawner, "_client", slow)
 
@@ -261,7 +264,7 @@ def test_servers_that_are_slow_to_stop_keep_nobody_waiting(spawner, monkeypatch)
 
 @pytest.mark.parametrize("blocked", ["HOMES", "PLATFORM", "DOCKER", "DOCKER_STOP", "PASSWORDS"])
 def test_slow_calls_of_one_kind_do_not_delay_others(blocked):
-    """Six homes on a disk that did not answer once kept everybody from logging in."""
+    """In an earlier version, nobody could log in while six home directories were on a hung disk."""
     kinds = {name: pool for name, pool in vars(pools).items() if isinstance(pool, Executor)}
     answer = threading.Event()
     for _ in range(100):
@@ -279,7 +282,7 @@ def test_nothing_uses_the_few_threads_that_everything_would_share():
             assert not re.findall(r"to_thread\(|run_in_executor\(", path.read_text()), path
 
 
-# --- An engine that fails for a moment
+# --- An engine with temporary failures
 
 
 @pytest.fixture
@@ -290,7 +293,7 @@ def spawner() -> ContainerSpawner:
 
 
 def error(status: int) -> docker.errors.APIError:
-    """Return the error that Docker's client raises for a status of the engine's answer."""
+    """Return the error that Docker's client raises if the engine responds with this status."""
     response = requests.Response()
     response.status_code = status
     kind = docker.errors.NotFound if status == 404 else docker.errors.APIError
@@ -307,14 +310,14 @@ MOMENTARY = [
 
 
 def answers(answer: Any, *_: Any) -> Any:
-    """Return an answer, or raise it if it is an exception."""
+    """Return the answer, or raise it if it is an exception."""
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 class Asked(SimpleNamespace):
-    """A stand-in for Docker's API that gives one answer about containers."""
+    """A stand-in for Docker's API that always returns the same answer about a container."""
 
     def inspect_container(self, _: str) -> Any:
         return answers(self.answer)
@@ -322,7 +325,7 @@ class Asked(SimpleNamespace):
 
 @pytest.mark.parametrize("answer", MOMENTARY, ids=repr)
 def test_a_server_does_not_end_because_the_engine_fails_for_a_moment(spawner, monkeypatch, answer):
-    """DockerSpawner took HTTP 500 for a server that is gone, and the hub stopped it."""
+    """DockerSpawner itself would treat HTTP 500 as a missing server, and the hub would stop it."""
     monkeypatch.setattr(ContainerSpawner, "_client", Asked(answer=answer))
     assert asyncio.run(spawner.poll()) is None
 
@@ -368,7 +371,7 @@ def test_a_quota_that_is_not_set_in_time_gets_a_sentence(tmp_path, monkeypatch, 
 
 
 class Starting(SimpleNamespace):
-    """A server that is starting, and whose container has already died."""
+    """A server whose container has died while the server is still starting."""
 
     pending = "spawn"
     user, log = SimpleNamespace(name="ada"), SimpleNamespace(info=lambda *_: None)
@@ -399,7 +402,7 @@ def test_a_container_that_dies_during_the_start_is_noticed_at_its_end(monkeypatc
 
 
 def test_a_container_that_is_stopped_does_not_end_the_next_start(monkeypatch):
-    """Polled between the two, the server would have no container, and the hub would stop it."""
+    """A poll between the stop and the start would find no container, and end the new server."""
     monkeypatch.setattr(containers, "PENDING_SECONDS", 0.01)
     server = Starting(noticed="nothing")
     monkeypatch.setitem(ContainerSpawner.known, "course_1", server)
@@ -414,7 +417,7 @@ def test_a_container_that_is_stopped_does_not_end_the_next_start(monkeypatch):
     assert server.noticed == "nothing"
 
 
-# --- A hub that hangs, resource limits
+# --- A hub that hangs, and resource limits
 
 
 HANG = """
@@ -449,7 +452,7 @@ def test_a_hub_that_hangs_while_it_starts_is_ended():
     )
     assert run.returncode == 70
     assert "The hub did not respond for 1 seconds and exits." in run.stderr
-    assert "in main" in run.stderr  # the traceback says where it hangs
+    assert "in main" in run.stderr  # the traceback shows where the hub hangs
 
 
 def test_a_hub_that_hangs_is_started_again(new_hub, tmp_path):

@@ -160,7 +160,7 @@ def test_the_plan_follows_from_what_a_pod_is_guaranteed():
 
 @pytest.fixture
 def known(monkeypatch, tmp_path) -> Iterator[Cluster]:
-    """Simulate a cluster with one learner's volume, and let the hub use this cluster."""
+    """Make the hub use a simulated cluster that contains one learner's volume."""
     with Cluster(tmp_path) as known:
         known.add_home("ada.lovelace")
         monkeypatch.setattr(our_pods, "API", known.url)

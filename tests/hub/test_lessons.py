@@ -102,7 +102,7 @@ def killable(change, calls, killed_at):
 def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(
     source, folder, monkeypatch, killed_at
 ):
-    """Kill an update of new, changed, removed and conflicting files at each file operation."""
+    """Kill an update at each file operation, including those on removed and conflicting files."""
     module = source / "interactive" / "pad.py"
     module.parent.mkdir()
     module.write_text("old")

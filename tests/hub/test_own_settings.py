@@ -49,10 +49,10 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
     folder.mkdir()
     (folder / "report.py").write_text(SCRIPT)
     hub = new_hub()
-    for wrong in (str(tmp_path / "nowhere"), "docker"):  # Compose uses a bare name as a volume
+    for wrong in (str(tmp_path / "nowhere"), "docker"):  # Compose treats a bare name as a volume
         with pytest.raises(AssertionError, match="COURSE_CONFIG: there is no folder"):
             hub.up(COURSE_CONFIG=wrong)
-    for path in (tmp_path, *tmp_path.parents[:2]):  # pytest creates them with mode 700
+    for path in (tmp_path, *tmp_path.parents[:2]):  # pytest creates its folders with mode 700
         path.chmod(0o755)
     hub.up(COURSE_CONFIG=str(folder))
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]

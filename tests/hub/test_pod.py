@@ -54,7 +54,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub that responds when a server starts or identifies a visitor."""
+    """A stand-in for the hub, which servers query when they start and to identify visitors."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"

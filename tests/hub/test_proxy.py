@@ -1,4 +1,4 @@
-"""Test what the proxy itself refuses, limits and says, with a stand-in for the hub and servers."""
+"""Test the proxy's refusals, limits and error pages against a stand-in for the hub and servers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ LARGE = 64 * 2**20
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Answers each request with the request's own line; words in the path ask for other answers."""
+    """A stand-in for the hub and servers that responds with the request line.
+
+    Words in the path, such as `slow` or `large`, change the response.
+    """
 
     protocol_version = "HTTP/1.1"
-    silent = threading.Event()  # while it is set, the stand-in answers nothing
+    silent = threading.Event()  # while this event is set, the stand-in does not respond
 
     def do_GET(self) -> None:
         self.server.lines.append(self.requestline)
@@ -62,7 +65,7 @@ class StandIn(BaseHTTPRequestHandler):
 
 
 class Proxy:
-    """A proxy that passes all requests to the stand-in."""
+    """A proxy that forwards all requests to the stand-in."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, lines: list[str]):
         self.process, self.port, self.lines = process, port, lines
@@ -76,12 +79,12 @@ class Proxy:
         return connection
 
     def answer(self, path: str, *headers: str) -> str:
-        """Return the complete answer to such a request."""
+        """Send a request with exactly this path; return the complete response."""
         with self.connect(path, *headers, *(() if headers else CLOSE)) as connection:
             return b"".join(iter(lambda: connection.recv(2**16), b"")).decode()
 
     def memory(self) -> float:
-        """Return the proxy's memory, in MiB."""
+        """Return the memory that the proxy uses, in MiB."""
         return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
 
@@ -128,7 +131,7 @@ def front(tmp_path_factory) -> Iterator[Proxy]:
 @ROADS
 @pytest.mark.parametrize("path", ["/user/eve/worker.js", "/user/eve/", "/user/eve", "/hub/x.js"])
 def test_no_browser_gets_the_script_of_a_service_worker(front, road, path):
-    """Such a worker would see everyone's pages in the learner's browser, and outlive the server."""
+    """A service worker could read other users' pages in the browser, and outlive its server."""
     before = len(front.lines)
     for name in ("Service-Worker", "service-WORKER"):
         assert front.answer(path, f"{name}: script", *road).startswith("HTTP/1.1 403 ")
@@ -136,7 +139,7 @@ def test_no_browser_gets_the_script_of_a_service_worker(front, road, path):
 
 
 def test_a_browser_does_not_register_a_service_worker(front, page):
-    """This test fails if browsers no longer send the header by which the proxy knows workers."""
+    """This test fails if browsers stop sending the header that identifies worker scripts."""
     page.goto(f"{front.url}/user/eve/page")
     for script in ("/user/eve/worker.js", "/user/eve"):
         register = f"navigator.serviceWorker.register({script!r}).then(() => 'yes', String)"
@@ -150,7 +153,7 @@ def test_a_browser_does_not_register_a_service_worker(front, page):
     "path", ["/user/eve", "/user/eve?x=1", "/.//user/eve", "/user%2Feve", "/%75ser/%65ve"]
 )
 def test_a_server_does_not_answer_outside_its_folder(front, road, path):
-    """A script at /user/eve would seem to be in the folder /user/, which is everybody's."""
+    """A worker script at /user/eve would control all of /user/, which includes others' servers."""
     before = len(front.lines)
     answer = front.answer(path, *road)
     assert answer.startswith("HTTP/1.1 307 ")
@@ -195,7 +198,7 @@ def test_a_large_answer_to_a_request_for_a_websocket_is_complete(front):
         while chunk := connection.recv(2**20):
             size += len(chunk)
             if size < 2**20:
-                time.sleep(0.5)  # the proxy has to wait, and to go on
+                time.sleep(0.5)  # read slowly, so that the proxy must pause and resume
     assert size > LARGE
 
 
@@ -212,7 +215,7 @@ def test_an_answer_that_breaks_off_ends(front):
 
 
 def test_the_proxy_limits_connections(tmp_path):
-    """Those that are open, such as a learner's WebSocket, stay open."""
+    """Connections that are already open, such as a learner's WebSocket, stay open."""
     with running(tmp_path / "log") as front, contextlib.ExitStack() as connections:
         first = connections.enter_context(front.connect("/user/eve/lab"))
         opened = [
@@ -239,7 +242,7 @@ def test_strangers_cannot_wash_the_log_of_the_proxy_away(tmp_path):
                 connection.recv(1)
         assert front.answer("/constructor/x").startswith("HTTP/1.1 200 ")
         assert len(log.read_bytes().splitlines()) < 5
-        # Errors that the proxy does log, here about a server that is gone, are limited and short.
+        # The proxy does log connection errors, but it limits their number and length.
         routes = f"http://127.0.0.1:{front.port + 1}/api/routes/user/gone"
         requests.post(routes, json={"target": "http://127.0.0.1:9"}, timeout=30)
         for number in range(500):
@@ -281,7 +284,7 @@ PAGES = [
 ]
 
 
-# These can take long. The first one does if a class logs in at the same time.
+# These requests can take long, for example the first one if a whole class logs in at once.
 OTHERS = [
     ("POST", "/hub/slow-login", "navigate"),
     ("GET", "/user/ada/nbconvert/pdf/slow.ipynb", "navigate"),
@@ -294,10 +297,10 @@ OTHERS = [
 
 
 def request_all(front: Proxy, wanted: list[tuple[str, str, str]]) -> list[tuple[bool, bool]]:
-    """Send requests at the same time, each with a value for the header Sec-Fetch-Mode.
+    """Send requests in parallel, each with a given value of the Sec-Fetch-Mode header.
 
-    Return whether each has an answer of the stand-in, and whether it has an error page within ten
-    seconds.
+    For each request, return whether the stand-in answered, and whether an error page arrived within
+    ten seconds.
     """
 
     def request(method: str, path: str, mode: str) -> tuple[bool, bool]:
@@ -315,7 +318,7 @@ def request_all(front: Proxy, wanted: list[tuple[str, str, str]]) -> list[tuple[
 
 
 def test_no_page_waits_forever(front):
-    """A browser marks pages, and forms that it sends, as navigations."""
+    """Browsers send `Sec-Fetch-Mode: navigate` when they open a page or submit a form."""
     wanted = [(*page, "navigate") for page in PAGES]
     StandIn.silent.set()
     threading.Timer(15, StandIn.silent.clear).start()
@@ -329,7 +332,7 @@ def test_what_may_take_long_is_not_cut(front):
 
 
 def test_the_last_step_of_a_log_in_is_not_repeated(front, page):
-    """Its code is valid only once, so the page continues elsewhere."""
+    """The code in the URL is valid only once, so the error page continues at /hub/home."""
     StandIn.silent.set()
     try:
         page.goto(f"{front.url}/user/ada/oauth_callback?code=x")

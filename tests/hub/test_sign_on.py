@@ -1,7 +1,7 @@
 """Test logging in to a class hub through OAuth or LTI 1.3.
 
 The hubs run in real containers. The OpenID provider is oidc-provider-mock, which is based on
-Authlib's server. The learning platform is a stand-in. It serves its public key and sends the hub
+Authlib's server. The learning platform is a stand-in that serves its public key and sends the hub
 the same messages as a real platform.
 """
 
@@ -113,8 +113,8 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"sub": "aB3"}, "sub"),  # User aB3 is not user ab3.
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # In lower case, it is "kate".
+        ({"sub": "aB3"}, "sub"),  # The users aB3 and ab3 are different.
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # Its lower case is "kate@...".
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),
@@ -178,7 +178,7 @@ PEOPLE = [
     User(sub="teacher", claims={"email": "teacher@else.example", "email_verified": True}),
     User(sub="stranger", claims={"email": "mallory@else.example", "email_verified": True}),
     User(
-        sub="tricky",  # neither the address nor either group is in our domain
+        sub="tricky",  # the address and both groups are outside our domain
         claims={
             "email": "x@example.org@else.example",
             "email_verified": True,

@@ -58,7 +58,7 @@ def test_hub_and_proxy_agree_on_a_token_that_was_damaged(tmp_path, monkeypatch):
 def test_a_damaged_cookie_secret_is_made_anew_and_says_what_follows(tmp_path, capsys, ruin):
     file = tmp_path / "cookie_secret"
     state.cookie_secret(file)
-    assert not file.exists()  # JupyterHub then generates a secret
+    assert not file.exists()  # in this case, JupyterHub generates a secret
     file.write_bytes(ruin)
     state.cookie_secret(file)
     made = file.read_text()

@@ -1,4 +1,4 @@
-"""Test the values that `make values` generates for Zero to JupyterHub, and what it rejects."""
+"""Test the values that `make values` generates for Zero to JupyterHub, and its error messages."""
 
 from __future__ import annotations
 

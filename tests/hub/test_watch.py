@@ -129,7 +129,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file in the other server; return whether the tab's server has stopped."""
+        """Save a file on one server; return whether the server of the idle tab has stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
         page.wait_for_timeout(1000)  # meanwhile, the open tab sends requests
@@ -160,7 +160,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # hides the author's name, which is half of the credentials
+    assert "<small><time" in login  # no author: the name is half of the credentials
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -281,7 +281,7 @@ def test_every_query_of_the_dashboard_has_an_answer(monitored):
 
 
 def test_a_log_out_reaches_grafana_within_ten_minutes():
-    """Grafana has sessions of its own, and asks the hub only when one begins."""
+    """Grafana uses separate sessions, and contacts the hub only when a session starts."""
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(ROOT / "docker" / "monitoring" / "grafana.ini")
     assert settings["auth"]["login_maximum_lifetime_duration"] == "10m"

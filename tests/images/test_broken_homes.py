@@ -27,8 +27,8 @@ THEMES = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 WORKSPACE = "default-37a8.jupyterlab-workspace"
 STATE = "d=.jupyter/lab/{0}; mkdir -p $(dirname $d/{1}); {2} $d/{1}" + OURS
 
-# Load JupyterLab's page, settings, workspaces and kernels, run a cell in a kernel, list the home,
-# and print the page's notices.
+# Load JupyterLab's page, settings, workspaces and kernels, run a cell in a kernel, list the home
+# directory, and print the page's notices.
 LOOK = r"""
 import contextlib, json, re, sys, time, urllib.request
 from jupyter_client import BlockingKernelClient
@@ -258,9 +258,9 @@ def start_in(start, image):
 
 
 def look(container: Container, cell: str = "") -> list[str]:
-    """Return the notices. Fail unless a kernel runs a cell, and a page and a folder open.
+    """Return the notices; fail unless JupyterLab's page, its API and a kernel work.
 
-    A server whose settings break its pages or kernels answers for a moment, and is then replaced.
+    A server whose settings break its pages or kernels responds briefly before it is replaced.
     """
     deadline = time.monotonic() + 60
     while True:
@@ -307,7 +307,7 @@ def test_a_server_that_its_settings_end_later_starts_without_them(start_in):
 
 
 def test_a_notice_can_be_followed_without_a_terminal(start_in):
-    """A terminal closes at once if the learner's .bashrc ends it."""
+    """A terminal closes immediately if the learner's .bashrc exits the shell."""
     shell = "echo exit 1 | tee .bashrc >.profile; mkdir .jupyter" + OURS + "; chmod 500 .jupyter"
     container = start_in(shell)
     (notice,) = look(container, "!chmod u+rwx ~/.jupyter")
@@ -315,7 +315,7 @@ def test_a_notice_can_be_followed_without_a_terminal(start_in):
     assert container.exec_run(["stat", "--format=%a", "/home/jovyan/.jupyter"]).output == b"700\n"
 
 
-# The flags of a file are in linux/fs.h: FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
+# The two constants are FS_IOC_SETFLAGS and FS_IMMUTABLE_FL from linux/fs.h.
 LOCK = """
 import fcntl, os, struct
 fcntl.ioctl(os.open(".jupyter", os.O_RDONLY), 0x40086602, struct.pack("l", 0x10))
@@ -325,7 +325,7 @@ fcntl.ioctl(os.open(".jupyter", os.O_RDONLY), 0x40086602, struct.pack("l", 0x10)
 def test_nobody_is_told_to_change_permissions_that_are_right(start_in):
     """Only root can change a folder that is locked with `chattr +i`."""
     script = f"mkdir .jupyter{OURS}; python3 -c '{LOCK}'"
-    # The home directory is in memory, because not every disk can lock a folder.
+    # The home directory is a tmpfs, because not every file system can lock a folder.
     tmpfs = {"/home/jovyan": "mode=777", "/tmp": "mode=1777,exec"}
     options = {"cap_add": ["LINUX_IMMUTABLE"], "tmpfs": tmpfs, "volumes": []}
     (notice,) = look(start_in(script, **options))

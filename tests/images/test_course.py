@@ -30,7 +30,7 @@ def test_a_lesson_holds_inside_as_the_learners_user(run, image, lesson):
     said = run(image("test"), "sh", "-c", RERUN, "sh", lesson)
     cells = json.loads((ROOT / "notebooks" / lesson).read_text())["cells"]
     code = sum(cell["cell_type"] == "code" for cell in cells)
-    # For each notebook, the plugin adds a test that checks the stored outputs.
+    # For each notebook, the pytest plugin adds a test that checks the stored outputs.
     assert re.search(r"^(\d+) passed in", said, re.M)[1] == str(code + 1), said[-1000:]
 
 

@@ -33,7 +33,7 @@ class Home:
         self.repository = self.home / ".local/share/tensorflow-course.git"
 
     def command(self, name: str, path: Path, *given: Path) -> None:
-        """Create one of the image's commands, but let it run with this environment's Python."""
+        """Create one of the image's commands, modified to run with this environment's Python."""
         words = " ".join(map(str, (path, *given)))
         script = f'#!/bin/sh\nexec {sys.executable} -I -S {words} "$@"\n'
         (self.commands / name).write_text(script)
@@ -75,7 +75,7 @@ class Home:
             (self.image / f"{name}.ipynb").write_text(text)
 
     def found(self) -> dict[str, str]:
-        """Return the learner's lessons by name, with `+` for the date in an updated copy's name."""
+        """Return lessons' texts by name; in an updated copy's name, `+` stands for the date."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()
