@@ -284,7 +284,7 @@ def test_a_server_starts_in_a_broken_home(start_in, case):
 
 def test_a_server_does_not_wait_long_for_what_never_ends(start_in):
     loop = "while True: pass"
-    many = "; for i in 1 2 3 4 5 6 7 8; do cp .jupyter/*_config.py .jupyter/a${i}_config.py; done"
+    many = "; for i in 1 2 3 4 5 6 7 8; do cp .jupyter/*r_config.py .jupyter/a${i}_config.py; done"
     script = (
         f"{SETTINGS.format(loop, OURS)}{many}\n"
         "extension=.local/share/jupyter/labextensions/x\n"
