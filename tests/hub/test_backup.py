@@ -274,6 +274,18 @@ def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
     assert len(said) < 500
 
 
+def test_a_folder_that_is_no_learners_is_named_and_left_out(tmp_path, monkeypatch):
+    """`make restore` refuses an archive with a name that no learner can have."""
+    for name in ("ada", "-2dbob", ".eve.part", "ada (old)", "ada\n"):
+        (tmp_path / "homes" / name).mkdir(parents=True)
+    monkeypatch.setenv("COURSE_HOMES", str(tmp_path))
+    monkeypatch.setattr(backup, "output", lambda *_: "")
+    monkeypatch.setattr(backup.homes, "old_volumes", dict)
+    found = backup.volumes()
+    assert found.keys() == {"shared", "home-ada", "home--2dbob"}
+    assert backup.left_out(found) == [f"{tmp_path}/homes/{name}" for name in ("ada\n", "ada (old)")]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [

@@ -78,6 +78,8 @@ def backup(file: Path) -> None:
 def archive(file: Path, without: Iterable[str] = ()) -> None:
     """Write all volumes to the file, except the paths in `without`."""
     found = volumes()
+    for path in left_out(found):
+        print(plain(f"{path} is not a learner's home directory; it is left out."), file=sys.stderr)
     names = sorted(found, key=lambda name: (not name.startswith("home"), name))  # accounts last
     tar = [
         *("tar", "--create", "--verbose", "--format=posix", "--numeric-owner", "--sparse"),
@@ -349,7 +351,7 @@ def is_manifest(content: Any) -> bool:
 def volumes() -> dict[str, str]:
     """Return the volumes and folders to back up, keyed by their names in the archive.
 
-    Backups exclude the volumes for metrics.
+    Backups exclude the volumes for metrics, and folders in `homes` whose names no learner can have.
     """
     pattern = rf"{re.escape(settings.NAME())}_({'|'.join(COMPOSE)})"
     found = homes.old_volumes()
@@ -359,9 +361,19 @@ def volumes() -> dict[str, str]:
     root = Path(settings.homes())
     if (root / "homes").is_dir():
         found["shared"] = str(root / "shared")
-        learners = (path for path in (root / "homes").iterdir() if path.name[0] != ".")
-        found |= {f"home-{path.name}": str(path) for path in learners}
+        folders = {f"home-{path.name}": str(path) for path in (root / "homes").iterdir()}
+        found |= {name: path for name, path in folders.items() if re.fullmatch(VOLUME, name)}
     return found
+
+
+def left_out(found: dict[str, str]) -> list[str]:
+    """Return the paths of folders beside learners' home directories that `volumes` has not found.
+
+    Somebody else has put them there, perhaps a copy of a home directory.
+    """
+    folder = Path(settings.homes()) / "homes"
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [str(path) for path in paths if path.name[0] != "." and str(path) not in found.values()]
 
 
 def make_volume(name: str) -> str:
