@@ -91,7 +91,8 @@ def plain(text: str) -> str:
 def is_formula(text: str) -> bool:
     """Return whether a spreadsheet could evaluate a text as a formula.
 
-    Some ignore a leading space, or take a wide character for its ASCII form.
+    Some spreadsheets ignore a leading space, or treat a full-width character as its ASCII
+    equivalent.
     """
     return unicodedata.normalize("NFKC", text.lstrip()[:1]) in {"=", "+", "-", "@"}
 

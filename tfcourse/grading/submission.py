@@ -114,7 +114,7 @@ def parsed(cell: object, number: int) -> NotebookNode:
         source = "".join(source)
     if not isinstance(source, str):
         raise NotGradableError(f"not a notebook: cell {number} has no text")
-    # No message to a kernel can contain half a surrogate pair; browsers replace it, too.
+    # Replace lone surrogates, as browsers do, because messages to a kernel cannot contain them.
     source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     metadata = cell.get("metadata")
     return NotebookNode(
@@ -160,8 +160,8 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     for cell in exercise.cells:
         name, _, role = cell.id.rpartition("-")
         if not begun and role == "text" and f"{name}-answer" in ours:
-            # Run cells that were added before the first exercise after the baseline, like all of
-            # the learner's code.
+            # If the learner added cells before the first exercise, run them after the baseline,
+            # like all of the learner's code.
             steps += [Step("baseline", ""), *early]
             begun = True
         if cell.cell_type == "code":

@@ -45,7 +45,7 @@ class NotSavedError(web.HTTPError, OperationalError):
 
 
 class NotStorableError(web.HTTPError, DataError):
-    """A visitor sent text that the database cannot store or look up, such as a NUL: HTTP 400."""
+    """HTTP 400: a visitor sent text that the database cannot store or look up, such as a NUL."""
 
     def __init__(self, original: BaseException):
         DataError.__init__(self, None, None, original)
@@ -65,12 +65,12 @@ def configure(folder: Path) -> None:
 def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | None:
     """Return an error to raise instead of the database error, or None to keep the original."""
     error = context.sqlalchemy_exception
-    # Drivers raise a ValueError or an OverflowError for what they cannot even send.
+    # Database drivers raise ValueError or OverflowError for values that they cannot send.
     if isinstance(error or context.original_exception, DataError | ValueError | OverflowError):
         get_logger().warning("The database refused a value: %s", context.original_exception)
         rounds.in_the_hub(roll_back)
         return NotStorableError(context.original_exception)
-    # An IntegrityError and the like are about what was to be saved.
+    # Other errors, such as IntegrityError, concern the data to be saved, not the database itself.
     if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)
