@@ -32,7 +32,7 @@ class Ended:
     printed: str
     stopped: str  # why the command was stopped; empty if it was not
     code: int
-    complained: str  # the beginning of its stderr
+    complained: str  # the beginning of the command's stderr
 
 
 def run(

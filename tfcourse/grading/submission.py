@@ -245,5 +245,5 @@ def watched(exercise: NotebookNode) -> list[str]:
         cell.source for cell in exercise.cells if cell.id.endswith(("-find", "-common"))
     )
     dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    # Our cells run again before each check, so a learner's helper called `check` has no effect.
+    # Our cells run again before each check, so a learner's function named `check` has no effect.
     return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})

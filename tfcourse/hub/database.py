@@ -41,7 +41,7 @@ from tfcourse.hub.state import (
 )
 
 ALEMBIC = dbutil.ALEMBIC_DIR
-# JupyterHub writes this path into a settings file in which % begins a placeholder.
+# JupyterHub writes this path into a settings file in which % starts a placeholder.
 dbutil.ALEMBIC_DIR = ALEMBIC.replace("%", "%%")
 
 COPIES = 7  # the number of copies to keep; one is made per day and before each upgrade

@@ -1,4 +1,4 @@
-"""Keep the hub usable while its database is not writable, and repair its state afterwards.
+"""Keep the hub usable while its database is not writable; repair the hub's state afterwards.
 
 The disk may be full, another program may have locked the database, or the database server may be
 down. Learners' servers keep running in the meantime, so the hub must not exit.
@@ -117,7 +117,7 @@ async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
     for spawner in found & unwatched:
         if await spawner.poll() is not None and is_unwatched(spawner):
             app.log.warning("Recording late that %s has stopped.", spawner._log_name)
-            await spawner.user.stop(spawner.name)  # the next route check removes its route
+            await spawner.user.stop(spawner.name)  # the hub's next check removes the route
     unwatched.clear()
     unwatched.update(found)
 

@@ -32,8 +32,8 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # show sign-up links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
-    # Set these options only on our class. Otherwise, an operator's own authenticator would admit
-    # everyone.
+    # Set these options only on our own authenticator class. Otherwise, an operator's authenticator
+    # would also get them, and would admit everyone.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()

@@ -30,7 +30,7 @@ from tfcourse.hub.limits import Limit
 # message. Tornado would allow 100 MB by default, and keep the entire body in memory.
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # the time-out for receiving a body
-LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own
+LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own headers
 # Even if every connection has a waiting request, for example for a password check, all of the
 # requests together fit into the hub's memory.
 MOST_CONNECTIONS = 1000

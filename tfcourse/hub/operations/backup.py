@@ -50,8 +50,8 @@ LIVE = [f"state/hub/jupyterhub.sqlite{end}" for end in ("", "-journal", "-wal", 
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the backup folder. The path is always unused, even if the clock was set
-    back.
+    Only the owner of the backup folder can open it. The path is always unused, even if the clock
+    was set back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -264,7 +264,7 @@ class ContainerSpawner(DockerSpawner):
             IOLoop.current().add_callback(spawner.poll_once_ready)
 
     async def poll_once_ready(self) -> None:
-        """Poll the server, but if it is still starting, wait until the hub has a route to it."""
+        """Poll the server; if it is still starting, first wait until the hub has a route to it."""
         while self.pending == "spawn":
             await asyncio.sleep(PENDING_SECONDS)
         if self.ready:  # otherwise, the start has failed

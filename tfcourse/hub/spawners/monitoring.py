@@ -144,7 +144,7 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return metrics for the host's memory, processors and disks, which containers can read."""
+    """Return metrics for the host's memory, processors and disks, as visible in a container."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)

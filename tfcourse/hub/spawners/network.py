@@ -109,12 +109,12 @@ class Addresses:
         self.turns = itertools.count(secrets.randbelow(self.count))
 
     def free(self, taken: Collection[str]) -> str | None:
-        """Return the next address that is not taken, or None if all are.
+        """Return the next address that is not taken, or None if all addresses are taken.
 
         Parameters
         ----------
         taken
-            The addresses that containers have, or to which the proxy may still send requests.
+            The addresses of containers, and those to which the proxy may still send requests.
         """
         in_use = {self.gateway, *taken}
         turns = itertools.islice(self.turns, self.count)

@@ -159,7 +159,7 @@ def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> 
 def choose_profile(
     user_options: Any, profiles: Iterable[Profile], unavailable: Mapping[str, str]
 ) -> Profile:
-    """Return the profile that a form, link or REST request asks for; the default is the first one.
+    """Return the profile that a form, link or REST request selects, by default the first profile.
 
     Raises
     ------
