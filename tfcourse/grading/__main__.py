@@ -33,12 +33,12 @@ from tfcourse.grading.limits import Ended
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # not all terminals have all characters
+    sys.stdout.reconfigure(errors="backslashreplace")  # the encoding may lack some characters
     table, unfinished = options.table, incomplete(options.table)
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
-    # Read all submissions before running any, so that no submission can tamper with the file of
-    # another.
+    # Read all submissions before running any, so that no submission can tamper with another
+    # submission's file.
     found = [
         (name_of(path, options.folder), attempt(read, path, exercises))
         for path in files(options.folder)

@@ -185,8 +185,8 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
     For notebook formats before 4.5, Colab stores the ids in the metadata, and other tools omit
-    them. Without ids, our cells are identified by their source, and an answer by the check that
-    follows it. Any other cell gets the id None.
+    them. Without ids, our cells are identified by their source, and answers by the checks that
+    follow them. Any other cell gets the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [

@@ -155,7 +155,7 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return a description of what is wrong with a database file, or None if it is intact.
+    """Return a description of the damage to a database file, or None if the file is intact.
 
     Exit with a message if the file cannot be checked, for example because another program has
     locked it.

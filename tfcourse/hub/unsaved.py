@@ -82,8 +82,8 @@ def without_activity(folder: Path, session: Session, *_: Any) -> None:
     """If the disk is full and only activity times have changed, discard those changes.
 
     JupyterHub records the user's activity time with each request. If the time cannot be saved,
-    JupyterHub treats the user as logged out. Learners' servers, which ask the hub to authenticate
-    users, would then reject their own learners.
+    JupyterHub treats the user as logged out. Learners' servers, which rely on the hub to
+    authenticate users, would then reject their own learners.
     """
     if session.new or session.deleted or shutil.disk_usage(folder).free > LITTLE:
         return

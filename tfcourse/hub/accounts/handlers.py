@@ -192,7 +192,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         """Approve or block a user, then redirect to the lists of users.
 
         Blocking a user also stops the user's server and ends the user's sessions. The form sends
-        the desired state instead of toggling it, because the page may be outdated or a button may
+        the desired state instead of toggling it, because the page can be outdated and a button can
         be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")

@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub store: requests, log entries, tokens.
+"""Limit the requests, log entries and tokens that visitors can make the hub store.
 
 Also raise the limit on the hub's own connections.
 """

@@ -1,7 +1,7 @@
 // Node.js loads this file before the proxy's own code (`node --import`).
 //
-// This file rejects some requests before the proxy handles them. It also limits how much memory and
-// log space visitors and learners' servers can make the proxy use.
+// This file rejects some requests before the proxy handles them. It also limits the memory and log
+// space that the proxy uses for visitors and learners' servers.
 import { Server, STATUS_CODES } from "node:http";
 import { setDefaultHighWaterMark } from "node:stream";
 import { pathToFileURL } from "node:url";

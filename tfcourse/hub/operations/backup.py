@@ -40,7 +40,8 @@ MEMORY = 2**31  # bytes; the memory limit for checking an archive
 LONGEST = 1000  # characters; longer paths are not backed up
 
 COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from those for metrics
-# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+# A pattern for the archive's top-level folders: learners' home directories, Compose's volumes, and
+# `shared`.
 VOLUME = rf"home-[\w-][\w.-]{{0,250}}|{'|'.join(COMPOSE)}|shared"
 
 # The live database. The archive contains a copy instead, made just before the backup (database.py).

@@ -1,4 +1,4 @@
-"""Settings for jupyterhub-idle-culler, so that no server is stopped because the clock jumps."""
+"""Prevent jupyterhub-idle-culler from stopping servers just because the clock has jumped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Arbiter:
     When the clock jumps ahead, all servers appear to have been idle for a long time. Therefore, no
     server is stopped until the idle limit has passed since the jump, so that servers in use can
     report their activity. The same applies after the culler starts, because the clock may have
-    jumped before.
+    jumped before the start.
     """
 
     def __init__(self) -> None:

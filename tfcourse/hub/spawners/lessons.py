@@ -290,7 +290,7 @@ def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[st
 
 
 def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
-    """Return a description of the problem and what the learner can do about it."""
+    """Return a description of the problem, with advice for the learner."""
     if isinstance(error, TakenError):
         return "something else has a lesson's name. Rename it, then restart your server."
     if error.errno in NO_SPACE:

@@ -93,7 +93,7 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
-            except Exception:  # keep measuring after any error
+            except Exception:  # continue measuring after any error
                 JupyterHub.instance().log.exception("The servers' metrics could not be collected.")
                 self.measured = []
             time.sleep(INTERVAL)

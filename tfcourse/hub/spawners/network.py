@@ -104,8 +104,8 @@ class Addresses:
         self.subnet = ipaddress.ip_network(addresses["Subnet"])
         self.count = self.subnet.num_addresses - 2  # excludes the network and broadcast addresses
         self.gateway = addresses["Gateway"]
-        # Start at a random address, so that a restarted hub does not begin with the addresses that
-        # it assigned most recently.
+        # Start at a random address, so that a restarted hub does not immediately reuse the
+        # addresses that it assigned last.
         self.turns = itertools.count(secrets.randbelow(self.count))
 
     def free(self, taken: Collection[str]) -> str | None:

@@ -15,7 +15,7 @@ from tornado import web
 from tfcourse.hub import settings
 from tfcourse.hub.settings import GIB, MIB
 
-# The name of the form's only field. It must not be `image`, because DockerSpawner reads a field of
+# The name of the form's only field. It cannot be `image`, because DockerSpawner reads a field of
 # that name.
 FIELD = "profile"
 

@@ -190,8 +190,9 @@ c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     from jupyterhub.singleuser.extension import JupyterHubSingleUser  # slow to import
 
-    # The number of seconds for which the server caches the hub's answer about who has access. After
-    # that, a log-out from the hub also takes effect on this server. The default is five minutes.
+    # The number of seconds for which the server caches the hub's decisions about who has access.
+    # After that, a log-out from the hub also takes effect on this server. The default is five
+    # minutes.
     c.HubAuth.cache_max_age = 10
 
     # By default, a server does not report activity that is older than its last report. If the clock
