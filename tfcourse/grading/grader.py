@@ -41,7 +41,7 @@ def grade(
     run
         `containers.run` or `processes.run`.
     seconds
-        The time limit for one cell. The limit for the whole submission is ten times this.
+        The time limit for one cell. The limit for the whole submission is ten times as long.
     memory
         The submission's memory limit, in bytes.
     """

@@ -198,7 +198,7 @@ def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
 def replace_oldest(token: orm.APIToken, user: orm.User | None, *_: Any) -> None:
     """Delete the user's least recently used tokens; SQLAlchemy calls this for each new token.
 
-    Log-outs and the pages that list a user's tokens load all of them, so their number is limited.
+    Each log-out, and each page that lists tokens, loads all of the user's tokens.
     """
     db = user and object_session(user)
     if not db:
