@@ -33,12 +33,12 @@ from tfcourse.grading.limits import Ended
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack some characters
+    sys.stdout.reconfigure(errors="backslashreplace")  # the encoding may lack some characters
     table, unfinished = options.table, incomplete(options.table)
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
-    # Read all submissions before running any, so that no submission can tamper with the file of
-    # another.
+    # Read all submissions before running any, so that no submission can tamper with another
+    # submission's file.
     found = [
         (name_of(path, options.folder), attempt(read, path, exercises))
         for path in files(options.folder)
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
             # Rewrite the whole table from memory, because a submission may have changed the file.
-            # If a submission has filled the disk, the others are graded all the same.
+            # Continue even if a submission has filled the disk, so that the others are graded.
             with contextlib.suppress(OSError):
                 write(rows, unfinished)
             print_result(name, result)
@@ -124,7 +124,7 @@ def new_table(folder: Path) -> Path:
 
 
 def incomplete(table: Path) -> Path:
-    """Return the path of the table of a run that is not finished."""
+    """Return the path of the table for an unfinished run."""
     return table.with_stem(f"{table.stem}.incomplete")
 
 

@@ -41,7 +41,7 @@ def grade(
     run
         `containers.run` or `processes.run`.
     seconds
-        The time limit for one cell. The limit for the whole submission is ten times this.
+        The time limit for one cell. The limit for the whole submission is ten times as long.
     memory
         The submission's memory limit, in bytes.
     """
@@ -91,7 +91,8 @@ def plain(text: str) -> str:
 def is_formula(text: str) -> bool:
     """Return whether a spreadsheet could evaluate a text as a formula.
 
-    Some ignore a leading space, or take a wide character for its ASCII form.
+    Some spreadsheets ignore a leading space, or treat a full-width character as its ASCII
+    equivalent.
     """
     return unicodedata.normalize("NFKC", text.lstrip()[:1]) in {"=", "+", "-", "@"}
 

@@ -30,9 +30,9 @@ class Ended:
     """How a command ended."""
 
     printed: str
-    stopped: str  # the reason why it was stopped; empty if it was not
+    stopped: str  # why the command was stopped; empty if it was not
     code: int
-    complained: str  # the beginning of its stderr
+    complained: str  # the beginning of the command's stderr
 
 
 def run(
@@ -119,7 +119,7 @@ def held(process: psutil.Process) -> int:
             found = process.memory_full_info()
         except psutil.AccessDenied:  # the worker: see `worker.withdraw`
             found = process.memory_info()
-        return getattr(found, "pss", found.rss)  # on Linux, shared memory counts once
+        return getattr(found, "pss", found.rss)  # on Linux, shared memory is counted only once
     return 0
 
 

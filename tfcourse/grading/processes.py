@@ -17,7 +17,7 @@ from tfcourse.grading import limits, worker
 
 # Environment variables that submissions inherit; none of them contains a secret.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
-PROCESSES = 1024  # the limit for threads in addition to this account's current ones
+PROCESSES = 1024  # the maximum number of threads beyond the account's current number
 # Make the worker the first process of a new PID namespace, which ends when the worker exits. A
 # submission in the namespace cannot see or kill the grader. If root runs the grader, the submission
 # still runs as "nobody", without permissions on root's processes.

@@ -114,7 +114,7 @@ def parsed(cell: object, number: int) -> NotebookNode:
         source = "".join(source)
     if not isinstance(source, str):
         raise NotGradableError(f"not a notebook: cell {number} has no text")
-    # No message to a kernel can contain half a surrogate pair; browsers replace it, too.
+    # Replace lone surrogates, as browsers do, because messages to a kernel cannot contain them.
     source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     metadata = cell.get("metadata")
     return NotebookNode(
@@ -160,8 +160,8 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     for cell in exercise.cells:
         name, _, role = cell.id.rpartition("-")
         if not begun and role == "text" and f"{name}-answer" in ours:
-            # Run cells that were added before the first exercise after the baseline, like all of
-            # the learner's code.
+            # If the learner added cells before the first exercise, run them after the baseline,
+            # like all of the learner's code.
             steps += [Step("baseline", ""), *early]
             begun = True
         if cell.cell_type == "code":
@@ -185,8 +185,8 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
     For notebook formats before 4.5, Colab stores the ids in the metadata, and other tools omit
-    them. Without ids, our cells are identified by their source, and an answer by the check that
-    follows it. Any other cell gets the id None.
+    them. Without ids, our cells are identified by their source, and answers by the checks that
+    follow them. Any other cell gets the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
@@ -245,5 +245,5 @@ def watched(exercise: NotebookNode) -> list[str]:
         cell.source for cell in exercise.cells if cell.id.endswith(("-find", "-common"))
     )
     dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    # Our cells run again before each check, so a learner's helper called `check` has no effect.
+    # Our cells run again before each check, so a learner's function named `check` has no effect.
     return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})

@@ -41,7 +41,7 @@ from tfcourse.hub.state import (
 )
 
 ALEMBIC = dbutil.ALEMBIC_DIR
-# JupyterHub writes this path into a settings file in which % begins a placeholder.
+# JupyterHub writes this path into a settings file in which % starts a placeholder.
 dbutil.ALEMBIC_DIR = ALEMBIC.replace("%", "%%")
 
 COPIES = 7  # the number of copies to keep; one is made per day and before each upgrade
@@ -155,7 +155,7 @@ def state_of(where: str) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """Return a description of what is wrong with a database file, or None if it is intact.
+    """Return a description of the damage to a database file, or None if the file is intact.
 
     Exit with a message if the file cannot be checked, for example because another program has
     locked it.

@@ -1,4 +1,4 @@
-"""Keep the hub usable while its database is not writable, and repair its state afterwards.
+"""Keep the hub usable while its database is not writable; repair the hub's state afterwards.
 
 The disk may be full, another program may have locked the database, or the database server may be
 down. Learners' servers keep running in the meantime, so the hub must not exit.
@@ -45,7 +45,7 @@ class NotSavedError(web.HTTPError, OperationalError):
 
 
 class NotStorableError(web.HTTPError, DataError):
-    """A visitor sent text that the database cannot store or look up, such as a NUL: HTTP 400."""
+    """HTTP 400: a visitor sent text that the database cannot store or look up, such as a NUL."""
 
     def __init__(self, original: BaseException):
         DataError.__init__(self, None, None, original)
@@ -65,12 +65,12 @@ def configure(folder: Path) -> None:
 def explained(context: sqlalchemy.engine.ExceptionContext) -> BaseException | None:
     """Return an error to raise instead of the database error, or None to keep the original."""
     error = context.sqlalchemy_exception
-    # Drivers raise a ValueError or an OverflowError for what they cannot even send.
+    # Database drivers raise ValueError or OverflowError for values that they cannot send.
     if isinstance(error or context.original_exception, DataError | ValueError | OverflowError):
         get_logger().warning("The database refused a value: %s", context.original_exception)
         rounds.in_the_hub(roll_back)
         return NotStorableError(context.original_exception)
-    # An IntegrityError and the like are about what was to be saved.
+    # Other errors, such as IntegrityError, concern the data to be saved, not the database itself.
     if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
         return None
     get_logger().error("The database cannot be used: %s", context.original_exception)
@@ -82,8 +82,8 @@ def without_activity(folder: Path, session: Session, *_: Any) -> None:
     """If the disk is full and only activity times have changed, discard those changes.
 
     JupyterHub records the user's activity time with each request. If the time cannot be saved,
-    JupyterHub treats the user as logged out. Learners' servers, which ask the hub to authenticate
-    users, would then reject their own learners.
+    JupyterHub treats the user as logged out. Learners' servers, which rely on the hub to
+    authenticate users, would then reject their own learners.
     """
     if session.new or session.deleted or shutil.disk_usage(folder).free > LITTLE:
         return
@@ -117,7 +117,7 @@ async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
     for spawner in found & unwatched:
         if await spawner.poll() is not None and is_unwatched(spawner):
             app.log.warning("Recording late that %s has stopped.", spawner._log_name)
-            await spawner.user.stop(spawner.name)  # the next route check removes its route
+            await spawner.user.stop(spawner.name)  # the hub's next check removes the route
     unwatched.clear()
     unwatched.update(found)
 

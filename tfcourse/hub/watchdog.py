@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 
-TIMEOUT = 60  # seconds that the event loop may take to answer
-START_TIMEOUT = 600  # seconds for the first answer: the hub may have to upgrade a large database
+TIMEOUT = 60  # seconds for the event loop to respond
+START_TIMEOUT = 600  # seconds for the first response; the hub may have to upgrade a large database
 INTERVAL = 10  # seconds between two checks
 
 
 def start() -> None:
-    """Watch the running event loop from a new thread; call this at the beginning of the start."""
+    """Watch the running event loop from a new thread; call this first when the hub starts."""
     loop = asyncio.get_running_loop()
 
     def watch() -> None:
@@ -34,7 +34,7 @@ def start() -> None:
 
 
 def end(seconds: float) -> None:
-    """Print the traceback of each thread, then end the process."""
+    """Print the traceback of each thread, then exit the process."""
     # Do not use logging, because the event loop might hang while it holds a logging lock.
     print(f"The hub did not respond for {seconds} seconds and exits.", file=sys.stderr, flush=True)
     faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)

@@ -1,4 +1,4 @@
-"""Recognize browsers in which somebody has logged in before, even after the hub restarts."""
+"""Recognise browsers in which somebody has logged in before, even after the hub restarts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ DAYS = 365
 
 
 def remember_browser(handler: BaseHandler, name: str) -> None:
-    """Set a signed cookie that says only that this name has logged in with this browser.
+    """Set a signed cookie that records only that this user has logged in from this browser.
 
-    The cookie gives no rights. It keeps wrong guesses elsewhere from locking the user out.
+    The cookie grants no access. Because of it, wrong passwords entered elsewhere cannot lock the
+    user out of this browser.
     """
     path = handler.hub.base_url
     handler._set_cookie(COOKIE, name, encrypted=True, path=path, expires_days=DAYS)

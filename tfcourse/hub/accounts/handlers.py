@@ -19,8 +19,8 @@ from tfcourse.hub.accounts.sessions import Keep, end_sessions
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.front.addresses import address_of
 
-# Longer values are never valid. Some wait until other passwords are checked, and the pages repeat
-# the user name.
+# The maximum length of a form field's value; longer values are never valid. The hub keeps some
+# values in memory while it checks other passwords, and the pages repeat the user name.
 LONGEST_VALUE = 255  # characters
 
 
@@ -192,7 +192,7 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
         """Approve or block a user, then redirect to the lists of users.
 
         Blocking a user also stops the user's server and ends the user's sessions. The form sends
-        the desired state instead of toggling it, because the page may be outdated or a button may
+        the desired state instead of toggling it, because the page can be outdated and a button can
         be pressed twice.
         """
         let_in = self.get_body_argument("let_in", "")
@@ -210,7 +210,8 @@ class AuthorizeHandler(handlers.ToggleAuthorizationHandler):
             # End the sessions, so that a user who is approved again later has to log in again.
             end_sessions(self.db, name, Keep.NOTHING)
             if user := self.users.get(name):
-                # Starting can take minutes, so do not wait for the end.
+                # If a server is starting, stopping it can take minutes, so do not wait for it to
+                # finish.
                 stop = asyncio.ensure_future(self.stop_servers(user))
                 await asyncio.wait([stop], timeout=self.slow_stop_timeout)
         self.redirect(self.hub.base_url + "authorize#" + name)

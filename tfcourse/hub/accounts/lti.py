@@ -37,8 +37,9 @@ def configure(c: Any) -> None:
     # Take the user name only from `sub` or `email`, because users can change their given names, and
     # teachers can set custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
-    # LTI13Authenticator makes a new client for each launch, which then fetches the platform's keys
-    # again. A client that is kept fetches them every five minutes, and when it meets a new key.
+    # By default, LTI13Authenticator creates a client for each launch, and each client fetches the
+    # platform's keys. A client that is reused fetches them only every five minutes, and whenever it
+    # encounters an unknown key.
     jwt.PyJWKClient = functools.cache(functools.partial(jwt.PyJWKClient, timeout=KEYS_TIMEOUT))
 
 

@@ -43,16 +43,17 @@ WRONG_CODE = "The class code is wrong. Without a code, your instructor has to le
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator, adapted for classes.
 
-    - Administrators' accounts exist before the first visitor arrives. NativeAuthenticator gives an
-      administrator's rights to the first person who signs up under that name.
+    - Administrators' accounts are created at startup. NativeAuthenticator gives an administrator's
+      rights to the first person who signs up under the administrator's name.
     - Learners who know the class code do not have to wait for the instructor.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
-    - People who are shut out are logged out within half a minute, not only at their next log-in.
-      A changed password ends the user's sessions immediately.
+    - Blocked users are logged out within half a minute. NativeAuthenticator checks only at log-in
+      whether users are blocked.
+    - Changing a password ends the user's sessions immediately.
     - Wrong passwords are counted for each name, each address, and each browser. NativeAuthenticator
       counts them only for each name, so anyone could lock the instructor out.
-    - Refusing a wrong password takes as long for an unknown name as for a known one.
+    - Rejecting a wrong password takes as long for an unknown name as for a known one.
     - Passwords are hashed in a thread. Otherwise, each hash would block the hub for a quarter of a
       second.
     """
@@ -75,7 +76,8 @@ class CourseAuthenticator(NativeAuthenticator):
         # Both limits allow a whole class to sign up from one shared address within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
-        # Somebody with many addresses can use up this limit, so nobody is refused because of it.
+        # Someone with many addresses can exhaust this limit. The hub then ignores class codes
+        # instead of rejecting sign-ups.
         self.all_wrong_codes = Limit(100, seconds=30)
         for name in self.admin_users:
             info = self.get_user(name)
@@ -114,7 +116,7 @@ class CourseAuthenticator(NativeAuthenticator):
                     self.wrong_codes.count(address)
                     self.all_wrong_codes.count("all")
                     return WRONG_CODE
-        # Strangers' sign-ups must not keep out those who know the class code.
+        # Count sign-ups with a correct class code separately, so that strangers cannot block them.
         if wait := self.sign_ups.wait((address, let_in)):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
         self.sign_ups.count((address, let_in))
@@ -124,12 +126,12 @@ class CourseAuthenticator(NativeAuthenticator):
                 "later."
             )
         stored = await pools.run(pools.PASSWORDS, hashed, password)
-        # If an account was lost but its files were not, the instructor has to check who signs up
-        # under its name.
+        # If an account was lost but its files still exist, the instructor has to approve whoever
+        # signs up under that name.
         let_in = let_in and not await pools.run(pools.HOMES, self.has_home, name)
         # Do not await anything from here on, because another request might then take the name.
-        # The hub may know a name that has no account, and a newcomer must not get that name's
-        # rights.
+        # JupyterHub may already have a user with this name but without an account. A newcomer must
+        # not get that user's rights.
         if self.user_exists(name) or orm.User.find(self.db, name):
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
@@ -155,7 +157,7 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Give an account a new password, and end its earlier sessions and tokens."""
+        """Set an account's password and end its sessions, but keep its servers' tokens valid."""
         stored = await pools.run(pools.PASSWORDS, hashed, password)
         self.get_user(name).password = stored
         end_sessions(self.db, name, Keep.SERVERS)
@@ -163,14 +165,14 @@ class CourseAuthenticator(NativeAuthenticator):
     def delete_user(self, user: Any) -> None:
         """Delete an account, or disable it if it has already been used.
 
-        A used account still has a home. Its name stays taken, so that the next person who signs up
-        cannot get that home. To reopen the account, an administrator gives it a new password and
-        lets its owner in.
+        A used account still has a home directory. Its name remains taken, so that nobody else can
+        sign up under that name and get the directory. To reopen the account, an administrator sets
+        a new password and approves the user again.
 
         Raises
         ------
         HTTPError
-            If the user's server is starting or stopping, because the hub would forget the server.
+            If the user's server is starting or stopping. The hub would otherwise lose track of it.
         """
         if getattr(user, "active", False):
             raise web.HTTPError(
@@ -211,7 +213,7 @@ class CourseAuthenticator(NativeAuthenticator):
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         if not self.validate_username(name):
-            return None  # it may be too long or too odd to be counted or looked up
+            return None  # an invalid name may be too long to count, or break a query
         who = name, address_of(handler.request), known_browser(handler, name)
         async with self.checking:
             if wait := self.guesses.wait(*who):

@@ -12,14 +12,15 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address is allowed five wrong guesses in a row at one name, and thirty at all names
-    together, because a class often shares an address and some learners mistype. All addresses
-    together are allowed thirty wrong guesses at one name. The two limits of thirty do not apply to
-    a name that has logged in from the same address since the hub started, so a classmate who
-    guesses cannot lock that learner out.
+    Each address is allowed five wrong guesses in a row for one name. For all names together, it is
+    allowed thirty, because a class often shares an address and some learners mistype. All addresses
+    together are allowed thirty wrong guesses for one name. The two limits of thirty do not apply to
+    a name that has logged in from the same address since the hub started, so a classmate's guesses
+    cannot lock that learner out.
 
-    A browser in which a name has logged in before is allowed five wrong guesses in a row at that
-    name, regardless of all other guesses. So nobody elsewhere can lock out its owner.
+    A browser in which a user has logged in before is allowed five wrong guesses in a row for that
+    user's name, regardless of all other guesses. Wrong guesses from other browsers therefore cannot
+    lock that user out.
     """
 
     REMEMBERED = 10_000  # the maximum number of (name, address) pairs in `known`

@@ -12,7 +12,8 @@ from tornado.httputil import HTTPServerRequest
 # The OAuth client ID of tokens for scripts and servers. Tokens for browsers have other client IDs.
 HUB = "jupyterhub"
 
-# The session of servers' own tokens. Nobody can choose the session of a token for scripts.
+# The session ID of the tokens of learners' servers. Users cannot choose the session IDs of the
+# tokens that they create for scripts.
 SERVER = "server"
 
 
@@ -25,21 +26,21 @@ class Keep(Enum):
 
 
 def mark_token(db: Session, token: str) -> None:
-    """Mark the token of a server that starts, so that `end_sessions` finds it."""
+    """Mark a starting server's token, so that `end_sessions` can distinguish it from others."""
     orm.APIToken.find(db, token).session_id = SERVER
 
 
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 
-    The hub refuses the old cookies immediately. A learner's server refuses them within ten seconds,
-    when it next asks the hub, and closes open connections within a minute
+    The hub rejects the old cookies immediately. A learner's server rejects them within ten seconds,
+    when its cached answer from the hub expires. It closes open connections within a minute
     (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
     if user:
         user.cookie_id = orm.new_token()
-        # A server could still redeem the code of a log-in that was left half-finished.
+        # Otherwise, a server could still redeem the OAuth code of an unfinished log-in.
         db.query(orm.OAuthCode).filter_by(user_id=user.id).delete()
         for token in user.api_tokens:
             in_browser = token.client_id != HUB
@@ -62,7 +63,7 @@ def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHan
 
     class Page(page):
         async def get(self) -> None:
-            """Log the user out, but ask first if another site's page or a picture sent them."""
+            """Log the user out, but ask first if another site or a picture caused the request."""
             if self.current_user and not is_own_navigation(self.request):
                 self.finish(await self.render_template("logout.html", ask=True))
             else:
@@ -78,9 +79,10 @@ def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHan
 
 
 def is_own_navigation(request: HTTPServerRequest) -> bool:
-    """Return whether a person has opened a page from this site, a bookmark or the address bar.
+    """Return whether the user opened the page from this site, a bookmark or the address bar.
 
-    Browsers say so, but only over HTTPS and on this machine. Old browsers never do.
+    Browsers send this information in headers, but only over HTTPS or to a hub on the same machine.
+    Old browsers never send it.
     """
     return (
         request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")

@@ -65,8 +65,9 @@ class ShortState:
 class SignOn:
     """A mixin for authenticators that get user names from another service.
 
-    Only users in `admin_users` are administrators, even if the hub has stored rights for others.
-    Logging out ends a user's sessions in all browsers. Instructors can post announcements.
+    Only users in `admin_users` are administrators, even if the hub's database records other
+    administrators. Logging out ends a user's sessions in all browsers. Instructors can post
+    announcements.
     """
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:

@@ -1,4 +1,4 @@
-"""Limit what visitors can make the hub store: requests, log entries, tokens.
+"""Limit the requests, log entries and tokens that visitors can make the hub store.
 
 Also raise the limit on the hub's own connections.
 """
@@ -30,13 +30,14 @@ from tfcourse.hub.limits import Limit
 # message. Tornado would allow 100 MB by default, and keep the entire body in memory.
 LARGEST_BODY = 256 * 1024  # bytes
 BODY_SECONDS = 60  # the time-out for receiving a body
-LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own
-# Requests that wait, also for a password to be checked, use less than the hub's memory together.
+LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds its own headers
+# Even if every connection has a waiting request, for example for a password check, all of the
+# requests together fit into the hub's memory.
 MOST_CONNECTIONS = 1000
 MOST_CONNECTIONS_OF_A_SERVER = 100  # a learner's server uses a few
 
-# Strangers can cause warnings, and anyone can make requests. At this rate, for each user and for
-# all strangers together, a log of 50 MB lasts for weeks.
+# Limits for log entries that visitors can cause: warnings (for each line of code) and requests (for
+# each user, and for all strangers together). At this rate, a log of 50 MB lasts for weeks.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
 # Limits for all other log entries, which concern logged-in users. This rate allows two thousand
@@ -47,17 +48,18 @@ LONGEST_ENTRY = 2000  # characters
 
 # The maximum number of connections that the hub opens at the same time: to servers, the proxy and
 # log-in services. The default is ten, and a request that waits 20 seconds for a connection fails.
-# Ten servers that accept connections and do not answer, or twenty log-ins a second with single
-# sign-on (docs/kubernetes.md), cause such failures. The limit is no higher than 500 because some
-# systems allow only 1,024 open files.
+# Such failures occur with ten servers that accept connections but do not respond, or with twenty
+# log-ins a second through single sign-on (docs/kubernetes.md). The limit is no higher than 500
+# because some systems allow only 1,024 open files.
 CONNECTIONS = 500
 
 LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
-# The maximum size of answers to the hub. A learner's server can answer with anything. The
-# largest legitimate answer, the proxy's list of the routes to 2,000 servers, has less than 1 MB.
+# The maximum size of responses to the hub's own requests, because a learner's server can respond
+# with anything. The largest legitimate response, the proxy's list of the routes to 2,000 servers,
+# has less than 1 MB.
 LARGEST_ANSWER = 4 * 2**20  # bytes
 
-MOST_TOKENS = 100  # for each person, and for each server or service that they log in to
+MOST_TOKENS = 100  # for each user and OAuth client (the hub, a server or a service)
 
 
 def configure(c: Any) -> None:
@@ -79,7 +81,10 @@ def configure(c: Any) -> None:
 
 
 def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = JupyterHub.init_pycurl):
-    """Choose an HTTP client as JupyterHub does, then set the limits, which it would discard."""
+    """Let JupyterHub choose its HTTP client, then set the client's limits.
+
+    JupyterHub's choice would discard limits that were set earlier.
+    """
     default(hub)
     client = AsyncHTTPClient.configured_class()
     if client is SimpleAsyncHTTPClient:  # pycurl is not installed
@@ -90,21 +95,21 @@ def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = Jupyter
 
 
 def limit_answer(curl: Any) -> None:
-    """Make a request of pycurl fail if its answer is too large."""
+    """Make a pycurl request fail if the response is too large."""
     curl.setopt(curl.MAXFILESIZE, LARGEST_ANSWER)
 
 
 class Server(HTTPServer):
-    """A server that closes new connections while there are too many.
+    """An HTTP server that closes new connections while too many are open.
 
-    Each connection can hold a request or an answer in memory. The proxy can use all of the
-    connections, and each other machine, such as a learner's server, only a few.
+    Each connection can keep a request or a response in memory. The proxy can open all of the
+    allowed connections. Any other client, such as a learner's server, can open far fewer.
     """
 
     def initialize(self, *args: Any, **options: Any) -> None:
         """Set up the server; Tornado calls this in place of `__init__`."""
         super().initialize(*args, **options)
-        self.open: Counter[str] = Counter()  # the number of connections from each address
+        self.open: Counter[str] = Counter()  # open connections from each address
 
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
         """Serve a new connection, or close it."""
@@ -118,13 +123,13 @@ class Server(HTTPServer):
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: Any) -> None:
-        """Forget a connection that has ended; Tornado calls this."""
-        self.open -= Counter([server_conn.context.address[0]])  # this drops counts of 0
+        """Stop counting a closed connection; Tornado calls this."""
+        self.open -= Counter([server_conn.context.address[0]])  # this removes counts of 0
         super().on_close(server_conn)
 
 
 class Requests:
-    """Log requests as JupyterHub does, but limit log entries for each user and for all strangers.
+    """Log requests as JupyterHub does, but limit entries per user and for all strangers together.
 
     Otherwise, anyone could fill the log with requests, and Docker would delete the oldest entries.
     """
@@ -134,9 +139,9 @@ class Requests:
 
     def __call__(self, handler: BaseHandler) -> None:
         """Log the request that a handler has answered; Tornado calls this."""
-        # Tornado takes the address from a header that visitors can forge.
+        # Replace Tornado's address, which comes from a header that visitors can forge.
         handler.request.remote_ip = addresses.address_of(handler.request)
-        # Tornado passes on any word as a method, and the metrics keep each method forever.
+        # Tornado accepts any word as an HTTP method, and the metrics would keep each one forever.
         if handler.request.method not in handler.SUPPORTED_METHODS:
             handler.request.method = "UNKNOWN"
         user = user_of(handler)
@@ -193,7 +198,7 @@ def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
 def replace_oldest(token: orm.APIToken, user: orm.User | None, *_: Any) -> None:
     """Delete the user's least recently used tokens; SQLAlchemy calls this for each new token.
 
-    Each page with a user's tokens, and each log-out, loads all of them.
+    Each log-out, and each page that lists tokens, loads all of the user's tokens.
     """
     db = user and object_session(user)
     if not db:

@@ -1,7 +1,7 @@
-// The proxy loads this file before its own program (`node --import`).
+// Node.js loads this file before the proxy's own code (`node --import`).
 //
-// This file refuses requests before the proxy handles them, and limits the memory and the log that
-// visitors and learners' servers can make the proxy use.
+// This file rejects some requests before the proxy handles them. It also limits the memory and log
+// space that the proxy uses for visitors and learners' servers.
 import { Server, STATUS_CODES } from "node:http";
 import { setDefaultHighWaterMark } from "node:stream";
 import { pathToFileURL } from "node:url";
@@ -10,12 +10,12 @@ const program = pathToFileURL(process.argv[1]);
 const { ConfigurableProxy } = await import(new URL("../lib/configproxy.js", program));
 const { URLTrie } = await import(new URL("../lib/trie.js", program));
 
-// If nobody reads the answers of so many connections, the proxy takes three quarters of its memory. A
-// class of 200 uses about 2000 connections.
+// If this many connections are open and no client reads its response, the proxy uses three quarters
+// of its memory. A class of 200 uses about 2000 connections.
 const MOST_CONNECTIONS = 3000;
-const BUFFER = 16 * 1024; // bytes; of an answer that nobody reads, the proxy keeps a few of these
+const BUFFER = 16 * 1024; // bytes; the proxy keeps a few such buffers per unread response
 
-// As on the hub (bounds.py), a log of 50 MB lasts for weeks at this rate.
+// At this rate, which also applies to the hub (bounds.py), a log of 50 MB lasts for weeks.
 const ENTRIES_AT_ONCE = 300;
 const SECONDS_PER_ENTRY = 10;
 const LONGEST_ENTRY = 2000; // characters
@@ -28,7 +28,7 @@ ConfigurableProxy.prototype.handleProxy = function (kind, request, response, ...
     this.proxy.on("proxyRes", stripScope);
     this.proxy.on("proxyRes", passOnTheEnd);
     this.proxy.on("proxyReqWs", relaySlowly);
-    this.proxy.on("error", () => {}); // otherwise, each WebSocket whose client vanishes is logged
+    this.proxy.on("error", () => {}); // do not log each WebSocket whose client disappears
   }
   if (kind === "ws") response.on("error", () => {}); // here, `response` is a socket
   const refusal = refusalOf(request);
@@ -38,26 +38,30 @@ ConfigurableProxy.prototype.handleProxy = function (kind, request, response, ...
   else response.end(`HTTP/1.1 ${code} ${STATUS_CODES[code]}\r\nConnection: close\r\n\r\n`);
 };
 
-// Return the answer to a request that must not reach the hub or a server, or undefined.
+// Return the status code and headers for a request that must not reach the hub or a server. For all
+// other requests, return undefined.
 function refusalOf({ url, headers }) {
-  // Where learners share a host name, a service worker could see everyone else's pages that are opened
-  // in the same browser, and it would outlive the server. The course needs no workers. Browsers send
-  // this header with the request for a worker's script, and pages cannot prevent that.
+  // If learners share a host name, a service worker from one learner's server could read other
+  // learners' pages in the same browser, even after that server has stopped. The course needs no
+  // service workers. Browsers send this header when they request a worker's script, and pages
+  // cannot prevent that.
   if (headers["service-worker"]) return { code: 403 };
   let path, search;
   try {
     const parsed = new URL(url, "http://localhost");
-    path = decodeURIComponent(parsed.pathname); // as the proxy does, but the proxy logs the failure
+    path = decodeURIComponent(parsed.pathname); // as the proxy does, but without logging a failure
     search = parsed.search;
   } catch {
     return { code: 400 };
   }
-  // Without the slash, a server's files would seem to be in the folder that all servers share.
+  // Without a trailing slash, a browser would treat the page as a file in /user/, which all servers
+  // share. Redirect it to the server's own folder.
   const name = path.match(/^\/+user\/([^/]+)$/)?.[1];
   return name && { code: 307, Location: `/user/${encodeURIComponent(name)}/${search}` };
 }
 
-// The proxy looks up a part of a path in this object, which would otherwise inherit `constructor`.
+// The proxy looks up each part of a path in `branches`. Remove that object's prototype, because a
+// path could otherwise match an inherited property such as `constructor`.
 const { get } = URLTrie.prototype;
 URLTrie.prototype.get = function (path) {
   Object.setPrototypeOf(this.branches, null);
@@ -66,18 +70,20 @@ URLTrie.prototype.get = function (path) {
 
 // --- Answers
 
-// Remove the header with which a server could give a service worker a larger scope.
+// Remove the header with which a server could extend the scope of a service worker.
 function stripScope(answer) {
   delete answer.headers["service-worker-allowed"];
 }
 
-// If the hub or a server stops in the middle of an answer, the browser would wait for the rest forever.
+// If the hub or a server stops in the middle of a response, close the connection to the browser.
+// Otherwise, the browser would wait for the rest forever.
 function passOnTheEnd(answer, request, response) {
   answer.on("close", () => answer.complete || response.destroy());
 }
 
-// A server can answer a request for a WebSocket with an ordinary response, of any size. The proxy would
-// read it into memory as fast as it arrives. Instead, let the server wait for the client.
+// A server can answer a WebSocket request with an ordinary response of any size. By default, the
+// proxy would read that response into memory as fast as it arrives. Instead, read it only as fast
+// as the client does.
 function relaySlowly(outgoing, request, socket) {
   outgoing.on("upgrade", stripScope);
   outgoing.on("response", (answer) => {

@@ -30,8 +30,8 @@ def configure(c: Any) -> None:
         return
     # JupyterHub uses this URL for links, redirects and cookies, regardless of a request's headers.
     c.JupyterHub.public_url = f"{public_url()}/"
-    # By default, JupyterHub's XSRF cookies lack the `secure` attribute. Learners' servers set it on
-    # their own cookies because of the public URL above (tfcourse/prefix).
+    # By default, JupyterHub's XSRF cookies lack the `secure` attribute. Learners' servers set this
+    # attribute on their own cookies because of the public URL above (tfcourse/prefix).
     c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
     # Log visitors' addresses instead of the addresses of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
@@ -79,7 +79,8 @@ def name_of(name: str, domain: str, kind: str) -> str:
 
     Services are trusted programs, so they can share the hub's host name.
     """
-    # Import this function here because only the hub needs it. The proxy starts faster without it.
+    # Import this function here, because only the hub needs it, and the proxy starts faster without
+    # the import.
     from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)

@@ -1,9 +1,9 @@
 // Node.js loads this file before the proxy's own code (`node --import`).
 //
-// If the hub or a learner's server accepts a request for a page or a form and then stays silent,
-// because it is paused, stopped or busy, this file answers with an error page. Otherwise, the browser
-// would wait forever. The proxy's own time-out would also cut off requests that can take long, such as saving a
-// large file.
+// The hub or a learner's server can accept a request for a page or a form but then not respond,
+// because it is paused, stopped or busy. This file then answers with an error page. Otherwise, the
+// browser would wait forever. The proxy's own time-out would also cut off requests that can take
+// long, such as saving a large file.
 import { subscribe } from "node:diagnostics_channel";
 import { readFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
@@ -19,20 +19,23 @@ const PATIENCE = 8000;
 // page requests.
 const WATCH = /^\/user\/[^/]+\/api\/(kernels|sessions|terminals)$/;
 
-// Requests with these paths, except for one page of the hub, can take long.
+// Requests to these paths can take long. The pattern excludes /api/oauth2/authorize, which is a
+// page of the hub.
 const OTHER = /^\/(hub|(user|services)\/[^/]+)(\/lab)?\/(api(?!\/oauth2\/authorize$)|nbconvert|oauth_callback)(\/|$)/;
 
 subscribe("http.server.request.start", ({ request, response }) => {
   const patience = patienceFor(request);
   let timer;
   if (patience) timer = setTimeout(() => answer(request, response), patience);
-  // A form, for example, may wait for other people's passwords, but not for a hub that is paused.
+  // Other page requests can take long. A submitted form, for example, waits while the hub checks
+  // other users' passwords. Show the error page only if the hub or the server does not respond at
+  // all.
   else if (request.headers["sec-fetch-mode"] === "navigate")
     timer = setInterval(() => whenSilent(request, () => answer(request, response)), 0.4 * PATIENCE);
   response.once("close", () => clearTimeout(timer));
 });
 
-// Return how many milliseconds a request may wait for an answer, or 0 if the answer can take long.
+// Return the time limit for a request, in milliseconds, or 0 if the response can take long.
 function patienceFor({ method, url, headers }) {
   const path = url.split("?")[0];
   if (method === "GET" && WATCH.test(path)) return 2.5 * PATIENCE;
@@ -42,7 +45,7 @@ function patienceFor({ method, url, headers }) {
   return isPage && !OTHER.test(path) ? PATIENCE : 0;
 }
 
-// Send a request that the hub or a server answers immediately; call `then` if there is no answer.
+// Send a request that a working hub or server answers immediately; call `then` if it times out.
 function whenSilent({ url, headers, socket }, then) {
   const server = url.match(/^\/user\/[^/]+\//)?.[0];
   const options = {
@@ -63,8 +66,8 @@ function whenSilent({ url, headers, socket }, then) {
   question.end();
 }
 
-// Answer with the error page, and close the connection, so that the proxy abandons its own request,
-// too.
+// Answer with the error page, and close the connection, so that the proxy also aborts its request
+// to the hub or the server.
 function answer(request, response) {
   if (response.headersSent || !response.socket) return;
   const head = [

@@ -1,6 +1,6 @@
 """Back up the containerised hub to one file, and restore it: `make backup` and `make restore`.
 
-This module runs on the host and needs only Docker. The file is a tar archive with one folder for
+This module runs on the host and needs only Docker. The backup is a tar archive with one folder for
 each of the hub's volumes (`state`, `secrets` and `certificates`), one for the class's shared folder
 (`shared`), and one for each learner's home directory (`home-NAME`). Temporary containers read and
 write the volumes and home directories as root, because a learner may have made files unreadable for
@@ -36,11 +36,12 @@ FORMAT = 1  # the version of the archive format
 MANIFEST = "manifest.json"  # the archive's first member
 LARGEST = 2**24  # the maximum size of a manifest in bytes, enough for a hundred thousand learners
 
-MEMORY = 2**31  # bytes that checking an archive can take
-LONGEST = 1000  # characters in the path of a file that is backed up
+MEMORY = 2**31  # bytes; the memory limit for checking an archive
+LONGEST = 1000  # characters; longer paths are not backed up
 
 COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from those for metrics
-# The name of a folder in the archive: one of Compose's volumes, `shared`, or a learner's home.
+# A pattern for the archive's top-level folders: learners' home directories, Compose's volumes, and
+# `shared`.
 VOLUME = rf"home-[\w-][\w.-]{{0,250}}|{'|'.join(COMPOSE)}|shared"
 
 # The live database. The archive contains a copy instead, made just before the backup (database.py).
@@ -50,8 +51,8 @@ LIVE = [f"state/hub/jupyterhub.sqlite{end}" for end in ("", "-journal", "-wal", 
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only its owner can open the backup folder. The path is always unused, even if the clock was set
-    back.
+    Only the owner of the backup folder can open it. The path is always unused, even if the clock
+    was set back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +86,8 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         *("tar", "--create", "--verbose", "--format=posix", "--numeric-owner", "--sparse"),
         *("--pax-option=delete=atime,delete=ctime", "--anchored", "--no-wildcards"),
         *(f"--exclude={name}" for name in without),
-        # A nested folder's path can have more than 4096 bytes, and then tar could not restore it.
+        # Leave out very long paths. Nested folders' paths can exceed 4096 bytes, and tar could not
+        # restore them.
         *("--wildcards", f"--exclude={'?' * LONGEST}*"),
         *("--", MANIFEST, *names),
     ]
@@ -136,7 +138,7 @@ def whole(file: Path) -> Iterator[IO[bytes]]:
 
 
 def manifest(names: list[str]) -> dict[str, object]:
-    """Return the archive's manifest, which lists its contents and the versions that wrote it."""
+    """Return the manifest, which lists the archive's contents and the software's versions."""
     (image,) = json.loads(output("image", "inspect", image_of_hub()))
     labels = image["Config"]["Labels"] or {}
     return {
@@ -188,7 +190,7 @@ def restore(file: Path, replace: bool) -> None:
 
 
 def give(file: Path, run: list[str], names: Sequence[str] = ()) -> int:
-    """Run a command with the archive as its stdin; return its exit code."""
+    """Run a command with the decompressed archive as its stdin; return the command's exit code."""
     with (
         contextlib.suppress(BrokenPipeError),  # the command prints the reason
         subprocess.Popen(
@@ -234,7 +236,7 @@ def check(file: Path) -> list[str]:
         sys.exit(f"{file} is damaged or not a backup: {error}. Nothing was changed.")
     except OSError as error:
         sys.exit(f"{file} cannot be read: {error.strerror}. Nothing was changed.")
-    # Meaningless numbers in a header, a header that is too large, or a header of headers.
+    # A header contains invalid numbers, is too large, or nests other headers too deeply.
     except (ValueError, OverflowError, MemoryError, RecursionError) as error:
         about, why = None, f": {error}" if str(error) else ""
     # A volume that the manifest names but the archive lacks would be emptied and not restored.
@@ -246,7 +248,7 @@ def check(file: Path) -> list[str]:
 
 
 class Member(tarfile.TarInfo):
-    """A member of an archive. An unreadable header is an error, and not the archive's end."""
+    """A tar member. An unreadable header raises an error instead of ending the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
@@ -259,7 +261,7 @@ class Member(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def limited_memory() -> Iterator[None]:
-    """Limit this process's memory. A few kilobytes in a file can describe a header of gigabytes."""
+    """Limit this process's memory, because a small file can declare a header of gigabytes."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = min([MEMORY, *(each for each in before if each != resource.RLIM_INFINITY)])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
@@ -275,10 +277,11 @@ def folders(archive: tarfile.TarFile) -> set[str]:
     Raises
     ------
     ValueError
-        If tar could not restore a member on any disk. By then, it would have deleted everything.
+        If tar could not restore a member on any disk. Tar would fail only after the old files have
+        been deleted.
     """
     found: set[str] = set()
-    seen: dict[int, bool] = {}  # in this top-level folder, by a name's hash: whether it is a folder
+    seen: dict[int, bool] = {}  # hash of a path in the current top-level folder -> is it a folder?
     while member := archive.next():
         top = member.name.partition("/")[0]
         if top not in found:
@@ -292,7 +295,10 @@ def folders(archive: tarfile.TarFile) -> set[str]:
 
 
 def check_member(member: tarfile.TarInfo, seen: dict[int, bool]) -> None:
-    """Raise ValueError if tar could not restore a member after those seen; add its name to them."""
+    """Raise ValueError if tar could not restore the member; otherwise, add it to `seen`.
+
+    `seen` contains the earlier members of the same top-level folder.
+    """
     name, target = os.fsencode(member.name), os.fsencode(member.linkname)
     parts = name.split(b"/")
     folder = member.name.rpartition("/")[0]
@@ -428,7 +434,7 @@ def database(action: str, *options: str, check: bool = True) -> None:
 
 @contextlib.contextmanager
 def follow(lines: IO[bytes], names: Sequence[str]) -> Iterator[None]:
-    """Report which volume tar is working on, and pass on tar's other output."""
+    """Print which volume tar is processing, and print tar's other output."""
 
     def read() -> None:
         done = 0

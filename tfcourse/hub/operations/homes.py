@@ -42,7 +42,7 @@ def take_over(volumes: dict[str, str]) -> None:
             "Their servers must be stopped for that. Let learners save, then run: docker stop "
             f"{' '.join(running)}"
         )
-    compose("stop", "hub")  # so that nobody can start a server during the move
+    compose("stop", "hub")  # so that no server starts during the migration
     print(f"Moving learners' work from Docker volumes to {settings.homes()}:", flush=True)
     rights = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD"]
     for number, (name, volume) in enumerate(sorted(volumes.items()), 1):

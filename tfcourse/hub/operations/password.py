@@ -29,7 +29,8 @@ def main() -> None:
     name = options.name
     where = options.database or database.url(state.state_folder() / "hub")
     db = orm.new_session_factory(where)()
-    # No account's name has undecodable bytes, which would also make the query fail.
+    # Do not look up a name with undecodable bytes. No account has such a name, and the query would
+    # fail.
     info = UserInfo.find(db, name) if name.isprintable() else None
     if info is None:
         sys.exit(f"There is no account {name!r}. Give its name: make password NAME=instructor")

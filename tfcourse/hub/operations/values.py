@@ -360,7 +360,7 @@ def generated(
 
 
 def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return the values that make the chart's hub use our image, with the settings for it."""
+    """Return the values that make the chart's hub use our image, and the image's settings."""
     cull = values["cull"]
     return {
         "image": {"name": image, "tag": "hub"},

@@ -35,18 +35,19 @@ HOST_CONFIG = {
     # Disable core dumps, which would write a crashed program's entire memory to the learner's disk.
     "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
     "log_config": {"Type": "local", "Config": {"max-size": "5m", "max-file": "2"}},
-    # Otherwise, a learner could fill the disk with Docker's files, which usually also holds the
-    # accounts. Learners write to their homes, and to folders in memory (see `traits_of`).
+    # Otherwise, a learner could fill the disk that contains Docker's files and usually also the
+    # accounts. Learners can write only to mounted folders, such as their home directories, and to
+    # folders in memory (see `traits_of`).
     "read_only": True,
 }
 
-PENDING_SECONDS = 0.5  # between two looks whether a server is still starting
+PENDING_SECONDS = 0.5  # between checks whether a server is still starting
 
 
 def configure(c: Any, hub: Path) -> None:
     """Set up a hub for a class on one machine; `hub` is the folder with the hub's own files."""
     watchdog.start()
-    name = settings.NAME()  # names the hub's objects in Docker
+    name = settings.NAME()  # the name for the hub's objects in Docker
     client = engine()
     work = homes.path_on_server()
     database.configure(c, hub, homes.names())
@@ -123,7 +124,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
             "memswap_limit": profile.memory,
             "pids_limit": profile.processes,
             "shm_size": profile.shared_memory,
-            # Docker's own default forbids programs in /tmp, but compilers run theirs there.
+            # By default, Docker does not allow programs in /tmp to run, but compilers need that.
             "tmpfs": {"/tmp": f"size={profile.memory // 3},mode=1777,exec"},  # noqa: S108
         },
     }
@@ -238,7 +239,8 @@ class ContainerSpawner(DockerSpawner):
 
     _executor = pools.DOCKER
 
-    # All spawners of this hub share the servers' addresses and the table of containers' spawners.
+    # Shared by all spawners of this hub: the network's addresses, and the spawners by container
+    # name.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
 
@@ -256,13 +258,13 @@ class ContainerSpawner(DockerSpawner):
 
     @classmethod
     def died(cls, name: str) -> None:
-        """Poll a server immediately, because its container has died, unless it is stopping."""
+        """Immediately poll the server whose container has died, unless the server is stopping."""
         spawner = cls.known.get(name)
         if spawner and (spawner.ready or spawner.pending == "spawn"):
             IOLoop.current().add_callback(spawner.poll_once_ready)
 
     async def poll_once_ready(self) -> None:
-        """Poll the server, but if it is still starting, wait until the hub has a route to it."""
+        """Poll the server; if it is still starting, first wait until the hub has a route to it."""
         while self.pending == "spawn":
             await asyncio.sleep(PENDING_SECONDS)
         if self.ready:  # otherwise, the start has failed
@@ -270,10 +272,10 @@ class ContainerSpawner(DockerSpawner):
             await self.poll_and_notify()
 
     async def poll(self) -> str | int | None:
-        """Return how the container ended, or None if it is running.
+        """Return the container's exit status, or None if it is running.
 
-        A server counts as running as long as Docker does not say that it has ended: a server that
-        the hub believed to have ended would lose its kernels' unsaved work.
+        If Docker does not respond, treat the server as running. If the hub treated a running server
+        as stopped, unsaved work in the server's kernels would be lost.
         """
         try:
             return await super().poll()
@@ -284,7 +286,8 @@ class ContainerSpawner(DockerSpawner):
     async def get_object(self) -> dict[str, Any] | None:
         """Return Docker's description of the container, or None if there is no such container.
 
-        DockerSpawner itself takes any internal error of the engine to mean that there is none.
+        DockerSpawner's own method treats any internal error of the Docker engine as a missing
+        container.
         """
         try:
             container = await self.docker("inspect_container", self.object_name)
@@ -295,7 +298,7 @@ class ContainerSpawner(DockerSpawner):
         return container
 
     def docker(self, method: str, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
-        """Call a method of Docker's API in a thread; return its future result."""
+        """Call a method of Docker's API in a thread; return a future for its result."""
         pool = pools.DOCKER_STOP if method == "stop" else pools.DOCKER
         return asyncio.wrap_future(pool.submit(self._docker, method, *args, **kwargs))
 
@@ -346,10 +349,10 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     async def address(self) -> dict[str, Any]:
-        """Return Docker's options for an address that no container has used recently.
+        """Return Docker options that give the container an address not used recently.
 
-        If an earlier version of the course created the network and learners' servers are still in
-        it, only Docker can choose an address, so return no options.
+        If an earlier version of the course created the network and learners' servers are still
+        connected to it, only Docker can choose addresses, so return no options.
         """
         routes = await JupyterHub.instance().proxy.get_all_routes()
         found = await self.docker("inspect_network", self.network_name)

@@ -1,4 +1,4 @@
-"""Settings for jupyterhub-idle-culler: servers are not idle just because the clock has jumped."""
+"""Prevent jupyterhub-idle-culler from stopping servers just because the clock has jumped."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 c = get_config()  # noqa: F821 - the culler defines it
 
-STEP = 60  # seconds; a clock that is corrected by less has not jumped
+STEP = 60  # seconds; a smaller clock correction is not a jump
 
 
 class Arbiter:
-    """The decision whether a server is idle; the culler asks it about each server.
+    """A function object that the culler calls to decide whether a server is idle.
 
-    When a clock jumps ahead, all servers look as if nobody had used them for long. After a jump,
-    each server therefore has the whole time limit to report that it is in use. The same is true
-    after a start, because the clock may have jumped before it.
+    When the clock jumps ahead, all servers appear to have been idle for a long time. Therefore, no
+    server is stopped until the idle limit has passed since the jump, so that servers in use can
+    report their activity. The same applies after the culler starts, because the clock may have
+    jumped before the start.
     """
 
     def __init__(self) -> None:

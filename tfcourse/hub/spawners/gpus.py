@@ -69,6 +69,6 @@ def free(ids: Iterable[str]) -> list[str]:
 
 
 def host_config(identifier: str) -> dict[str, Any]:
-    """Return the host configuration that gives a container access to this GPU only."""
+    """Return the host configuration that gives a container access to only this GPU."""
     request = {"driver": "nvidia", "device_ids": [identifier], "capabilities": [["gpu"]]}
     return {"device_requests": [request]}

@@ -208,7 +208,7 @@ def copy_volume(part: Path) -> None:
 def limit(size: int, chosen: list[Path]) -> None:
     """Set the quota of the chosen home directories (default: all), in bytes; exit on failure."""
     with open(MOUNT / MARKER) as note:
-        fcntl.flock(note, fcntl.LOCK_EX)  # two home directories must not share a project
+        fcntl.flock(note, fcntl.LOCK_EX)  # two home directories must not share a project ID
         try:
             quotas.check(MOUNT)
         except OSError as error:

@@ -3,7 +3,7 @@
 
 A record in the learner's folder lists the files that were last copied, with their hashes. A newer
 version replaces a file that the learner has not edited, and deleted files are restored. Without the
-record, every file that differs from the course's version counts as edited, so no work is lost.
+record, every file that differs from the course's version is treated as edited, so no work is lost.
 Every file is written atomically. If a run is killed, the next run resumes.
 
 `make hub` calls `bring`. In an image, this file is the command `update-lessons`, which prints a
@@ -31,7 +31,7 @@ NOT_FOR_LEARNERS = {"solutions", "__pycache__", "my_digits.json"}
 MODULES = "interactive"
 IN_IMAGE = "/opt/course/share/lessons"  # the default source of the command
 
-LARGEST = 64 * 2**20  # bytes; larger files count as edited, because reading them would be slow
+LARGEST = 64 * 2**20  # bytes; larger files are treated as edited, because reading them is slow
 OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
 TIMEOUT = 5  # seconds for git to read the repository
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -290,7 +290,7 @@ def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[st
 
 
 def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
-    """Return a description of the problem and what the learner can do about it."""
+    """Return a description of the problem, with advice for the learner."""
     if isinstance(error, TakenError):
         return "something else has a lesson's name. Rename it, then restart your server."
     if error.errno in NO_SPACE:

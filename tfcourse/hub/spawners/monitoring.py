@@ -93,7 +93,7 @@ class Metrics(Collector):
                     gauge("course_gpus_taken", "GPUs in use by learners", taken),
                     *machine(),
                 ]
-            except Exception:  # keep measuring after any error
+            except Exception:  # continue measuring after any error
                 JupyterHub.instance().log.exception("The servers' metrics could not be collected.")
                 self.measured = []
             time.sleep(INTERVAL)
@@ -144,7 +144,7 @@ def stats_of(container: Container) -> dict[str, Any]:
 
 
 def machine() -> list[Metric]:
-    """Return metrics for the host's memory, processors and disks, which containers can read."""
+    """Return metrics for the host's memory, processors and disks, as visible in a container."""
     memory, times = psutil.virtual_memory(), psutil.cpu_times()
     busy = CounterMetricFamily("course_machine_cpu_seconds", "Processor time used")
     busy.add_metric([], sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)

@@ -27,7 +27,7 @@ def container_name(hub: str, key: str, user: str) -> str:
 
 
 def rename_others(client: docker.DockerClient, hub: str, key: str) -> None:
-    """Rename this hub's containers that have outdated names, even while they are running.
+    """Rename this hub's containers that have outdated names, including running containers.
 
     Such containers were created by an earlier version of the course, or before the key was lost.
     The hub could not find them by their old names.

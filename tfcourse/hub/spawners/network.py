@@ -1,4 +1,4 @@
-"""The learners' Docker network and its servers' addresses."""
+"""Manage the learners' Docker network, and assign addresses to the servers in it."""
 
 from __future__ import annotations
 
@@ -75,8 +75,9 @@ def create(client: docker.DockerClient, name: str, addresses: dict[str, str] | N
 def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> None:
     """Recreate the learners' network with the same addresses if it was removed.
 
-    If another network has taken that address, stop the hub; Docker restarts it with a new address.
-    An error of the engine says nothing about the network, so the next round tries again.
+    If another network has taken these addresses, stop the hub. Docker then restarts the hub, which
+    gets new addresses. If the Docker engine returns an error, do nothing, because the hub repeats
+    this check regularly.
     """
     try:
         found = ensure(client, name, addresses)
@@ -96,24 +97,24 @@ class Addresses:
 
     The proxy identifies a server by its address. Docker would reuse a free address immediately, so
     requests for a server that has just died could reach another learner's server. This class reuses
-    an address only after all others, and never while the proxy still has a route to the address.
+    an address only after assigning all others, and never while the proxy still has a route to it.
     """
 
     def __init__(self, addresses: dict[str, str]):
         self.subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = self.subnet.num_addresses - 2  # without network and broadcast addresses
+        self.count = self.subnet.num_addresses - 2  # excludes the network and broadcast addresses
         self.gateway = addresses["Gateway"]
-        # Start at a random address, so that a restarted hub does not begin with the addresses that
-        # it assigned most recently.
+        # Start at a random address, so that a restarted hub does not immediately reuse the
+        # addresses that it assigned last.
         self.turns = itertools.count(secrets.randbelow(self.count))
 
     def free(self, taken: Collection[str]) -> str | None:
-        """Return the next address that is not taken, or None if all are.
+        """Return the next address that is not taken, or None if all addresses are taken.
 
         Parameters
         ----------
         taken
-            The addresses that containers have, or to which the proxy may still send requests.
+            The addresses of containers, and those to which the proxy may still send requests.
         """
         in_use = {self.gateway, *taken}
         turns = itertools.islice(self.turns, self.count)

@@ -140,7 +140,7 @@ def shared_memory(size: int) -> dict[str, Any]:
 def has_home(username: str) -> bool:
     """Return whether a volume for this user name exists.
 
-    Recognise volumes that were restored without labels by their names.
+    Recognise volumes by their names, because restored volumes may lack labels.
     """
     label = safe_slug(username, is_valid=is_valid_label)  # as KubeSpawner writes it
     name = f"metadata.name=claim-{safe_slug(username, max_length=48)}"

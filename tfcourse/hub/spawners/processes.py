@@ -1,4 +1,4 @@
-"""A hub for a single computer, which extends JupyterHub's own classes and proxy."""
+"""Run a hub on a single computer, with JupyterHub's own proxy and extended classes."""
 
 from __future__ import annotations
 

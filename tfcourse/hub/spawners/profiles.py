@@ -15,7 +15,7 @@ from tornado import web
 from tfcourse.hub import settings
 from tfcourse.hub.settings import GIB, MIB
 
-# The name of the form's only field. It must not be `image`, because DockerSpawner reads a field of
+# The name of the form's only field. It cannot be `image`, because DockerSpawner reads a field of
 # that name.
 FIELD = "profile"
 
@@ -159,7 +159,7 @@ def render_form(profiles: Iterable[Profile], unavailable: Mapping[str, str]) -> 
 def choose_profile(
     user_options: Any, profiles: Iterable[Profile], unavailable: Mapping[str, str]
 ) -> Profile:
-    """Return the profile that a form, link or REST request asks for; the default is the first one.
+    """Return the profile that a form, link or REST request selects, by default the first profile.
 
     Raises
     ------

@@ -57,7 +57,7 @@ def project(path: Path) -> int:
 
 
 def assign(path: Path | str, number: int, parent: int | None = None) -> None:
-    """Assign a file or folder to a project, which new files in the folder inherit."""
+    """Assign a file or folder to a project; new files in the folder inherit the project."""
     with opened(path, parent) as descriptor:
         found = FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))
         is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)

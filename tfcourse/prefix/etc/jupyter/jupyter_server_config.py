@@ -21,16 +21,17 @@ from tornado.websocket import WebSocketHandler
 
 c = get_config()  # noqa: F821 - Jupyter defines it
 
-STEP = 60  # seconds; a clock that is corrected by less has not jumped
+STEP = 60  # seconds; a smaller clock correction is not a jump
 
 
 class BusyIsActive(AsyncMappingKernelManager):
     """A kernel manager that treats busy kernels as active, even if they print nothing for hours.
 
-    By default, a server tells the hub when a kernel last sent a message, so a hub that culls idle
-    servers would stop a long training run.
+    By default, a server reports the time of a kernel's last message to the hub, so the hub would
+    stop the server as idle during a long training run that prints nothing.
 
-    A clock that jumps makes no kernel idle: its recorded times are then of no use.
+    After the clock jumps, recorded activity times are meaningless, so this class replaces them with
+    the current time.
     """
 
     clock_offset = time.time() - time.monotonic()
@@ -49,7 +50,7 @@ class BusyIsActive(AsyncMappingKernelManager):
 
     @property
     def last_kernel_activity(self):
-        """The time of the last activity of any kernel; now, if a kernel is busy."""
+        """The time of any kernel's last activity, or the current time if a kernel is busy."""
         if any(getattr(k, "execution_state", "") == "busy" for k in self._kernels.values()):
             self._last_kernel_activity = datetime.now(UTC)
         return self._last_kernel_activity
@@ -107,14 +108,15 @@ def members_only(method):
     return wrapped
 
 
-SOCKETS_ASK = 30  # seconds between two questions of a WebSocket to the hub
-SOCKETS_PATIENCE = 10  # refusals in a row, if the hub also refuses this server
+SOCKETS_ASK = 30  # seconds between a WebSocket's checks with the hub
+SOCKETS_PATIENCE = 10  # consecutive rejections before closing, if the hub also rejects this server
 
 
 def while_admitted(get):
-    """Wrap a WebSocket's `get`, which lasts as long as the connection; close it after a log-out.
+    """Wrap a WebSocket handler's `get` to close the connection after the user logs out.
 
-    Otherwise, a stolen session could use a terminal for as long as the thief does not close it.
+    `get` runs until the connection is closed. Without this wrapper, someone who has stolen a
+    session could use an open terminal even after the user logs out.
     """
 
     @functools.wraps(get)
@@ -132,7 +134,8 @@ async def close_after_log_out(socket):
     """Close a WebSocket when the hub no longer admits the user who opened it."""
     hub = socket.settings["identity_provider"].hub_auth
     session = hub.get_session_id(socket)
-    # JupyterLab also sends the token of the time when its page was opened, which may be outdated.
+    # Prefer the cookie, because JupyterLab also sends the token from when its page was opened,
+    # which may be outdated.
     if getattr(socket, "_token_authenticated", False):
         token = hub.get_token(socket, in_cookie=False)
     else:
@@ -145,8 +148,8 @@ async def close_after_log_out(socket):
     refusals = 0
     while True:
         await asyncio.sleep(SOCKETS_ASK)
-        # If the hub does not answer, the connection stays open. A hub without its database refuses
-        # even this server, so give it time to find its database again.
+        # If the hub does not respond, keep the connection open. A hub that cannot use its database
+        # rejects even this server's token, so wait some time for the hub to recover.
         with contextlib.suppress(HTTPError, ValueError):
             refusals = 0 if await admits(token) else refusals + 1
             if refusals == SOCKETS_PATIENCE or (
@@ -185,14 +188,16 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
 if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # takes a while otherwise
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # slow to import
 
-    # The number of seconds for which the server caches the hub's answer about who has access. After
-    # that, a log-out from the hub also takes effect on this server. The default is five minutes.
+    # The number of seconds for which the server caches the hub's decisions about who has access.
+    # After that, a log-out from the hub also takes effect on this server. The default is five
+    # minutes.
     c.HubAuth.cache_max_age = 10
 
-    # The server reports no activity before that of its last report. If the clock was ahead then,
-    # it would report nothing anymore, and the hub would stop it.
+    # By default, a server does not report activity that is older than its last report. If the clock
+    # was ahead at the last report, the server would report nothing, and the hub would stop it as
+    # idle.
     JupyterHubSingleUser._last_activity_sent = property(lambda self: None, lambda self, sent: None)
 
     # Serve nothing to people without access, not even static files, which include extensions that
@@ -201,10 +206,10 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
 
-    # A log-out also closes open connections to kernels and terminals, within a minute.
+    # Within a minute of a log-out, also close open connections to kernels and terminals.
     WebSocketHandler.get = while_admitted(WebSocketHandler.get)
 
-# An open tab asks for kernels, files and memory use every few seconds, forever. These requests
+# Every few seconds, an open tab requests the kernels, the files and the memory use. These requests
 # change nothing, so they do not count as activity. Saving a file counts, and so does output from a
 # kernel or a terminal.
 APIHandler._track_activity = property(lambda self: self.request.method not in ("GET", "HEAD"))

@@ -1,7 +1,7 @@
-// This JupyterLab extension makes a lesson's stored pads and films interactive as soon as the
-// lesson is opened, before any cell is run. The extension uses the scripts from
-// notebooks/interactive, which are installed beside this file. From a notebook, the extension reads
-// only data, which it never runs as code.
+// This JupyterLab extension makes a lesson's stored widgets (drawing pads and animations)
+// interactive as soon as the lesson is opened, before any cell is run. The extension uses the
+// scripts from notebooks/interactive, which are installed beside this file. From a notebook, the
+// extension reads only data, which it never runs as code.
 //
 // The extension also shows notices about the learner's server, for example if the lessons are not
 // up to date (see notices.js).
