@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_p
 NEEDS = {
     "docker": {"engine", "image", "new_hub"},
     "browser": {"launch", "browser", "page"},
+    "network": {"book"},
     "root": {"podman", "engine_with_gpus"},
 }
 

@@ -16,6 +16,7 @@ checks the answer.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ LINE = re.compile(r"^(?P<start>.* = ).*  # SOLUTION$", re.M)
 
 def main() -> int:
     """Regenerate all exercises; print the file names of those that changed."""
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     EXERCISES.mkdir(exist_ok=True)
     made = {path.name: exercise(path) for path in sorted(SOLUTIONS.glob("*.ipynb"))}
     for path in EXERCISES.glob("*.ipynb"):

@@ -253,12 +253,10 @@ class Handler:
 
     SUPPORTED_METHODS = RequestHandler.SUPPORTED_METHODS
 
-    def __init__(self, user: str = "", method: str = "GET"):
+    def __init__(self, user: str = "", method: str = "GET", status: int = 200):
+        self.get_status = lambda: status
         self.current_user = SimpleNamespace(name=user) if user else None
         self.request = SimpleNamespace(method=method, request_time=lambda: 0.1)
-
-    def get_status(self) -> int:
-        return 200
 
 
 def test_nobody_can_fill_the_log_with_requests(monkeypatch):
@@ -274,6 +272,18 @@ def test_nobody_can_fill_the_log_with_requests(monkeypatch):
         assert logged.count(handler.current_user) == bounds.ENTRIES_AT_ONCE
     log(ada)
     assert logged[-1].name == "ada"
+    log(Handler("eve", status=500))  # no one can hide an error of the hub
+    assert logged[-1].name == "eve"
+
+
+def test_requests_that_are_not_logged_use_up_nothing(monkeypatch):
+    """A class that opens the log-in page requests hundreds of static files."""
+    monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
+    monkeypatch.setattr(bounds, "log_request", lambda handler: None)
+    log = bounds.Requests()
+    for _ in range(1000):
+        log(Handler(status=304))
+    assert not log.limit.paid_off
 
 
 @pytest.mark.parametrize("user", ["", "eve"])
@@ -298,6 +308,7 @@ def server(monkeypatch) -> Iterator[int]:
     """Run a server with low limits on connections; return its port."""
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS", 8)
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS_OF_A_SERVER", 3)
+    monkeypatch.setattr(bounds, "RESERVED_CONNECTIONS", 2)
     loop, started = asyncio.new_event_loop(), threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -343,6 +354,12 @@ def test_one_machine_cannot_use_up_the_connections(server):
         each.close()
     wait_until(lambda: connect(server, "127.0.0.2", 1), "there is room again")
     assert len(connect(server, "127.0.0.1", 4)) == 4
+
+
+def test_visitors_cannot_use_up_the_connections_of_learners_servers(server):
+    of_proxy = connect(server, "127.0.0.1", 10)
+    assert len(of_proxy) == 6
+    assert len(connect(server, "127.0.0.2", 3)) == 2
 
 
 def test_the_hub_limits_connections_and_headers(hub):

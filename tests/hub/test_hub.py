@@ -469,6 +469,78 @@ OUT = {"ada's": None, "the server's": "access"}
 UNSHARED = {"ada's": "other", "the server's": "access"}
 
 
+def server_settings(monkeypatch) -> dict[str, object]:
+    """Return the names that the settings of learners' servers define."""
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+    for handler in (APIHandler, WorkspacesHandler):
+        monkeypatch.setattr(handler, "_track_activity", handler._track_activity)
+    settings = ROOT / "tfcourse" / "prefix" / "etc" / "jupyter" / "jupyter_server_config.py"
+    return runpy.run_path(str(settings), {"get_config": Config})
+
+
+ADA = {"name": "ada"}
+FAILS, FORBIDS = web.HTTPError(500), web.HTTPError(403)
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcomes"),
+    [
+        ([ADA, FAILS, FAILS, ADA], [ADA] * 4),
+        ([ADA, "silence", ADA], [ADA] * 3),
+        ([ADA, None, FAILS], [ADA, None, 500]),  # a log-out is not forgotten
+        ([ADA, FAILS, None, FAILS], [ADA, ADA, None, 500]),
+        ([ADA, FORBIDS], [ADA, 403]),
+        ([FAILS, ADA], [500, ADA]),
+        ([None, FAILS], [None, 500]),
+    ],
+)
+def test_who_was_admitted_stays_so_while_the_hub_does_not_answer(monkeypatch, answers, outcomes):
+    wrap = server_settings(monkeypatch)["admitted_while_the_hub_is_away"]
+    monkeypatch.setitem(wrap.__globals__, "HUB_PATIENCE", 0.05)
+    left = list(answers)
+
+    async def ask(*_: object, **__: object) -> object:
+        answer = left.pop(0)
+        if answer == "silence":
+            await asyncio.sleep(60)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def outcome(asked) -> object:
+        try:
+            return await asked(SimpleNamespace(cache={}), "url", "token", cache_key="ada's")
+        except web.HTTPError as error:
+            return error.status_code
+
+    async def all_outcomes() -> list[object]:
+        asked = wrap(ask)
+        return [await outcome(asked) for _ in answers]
+
+    assert asyncio.run(all_outcomes()) == outcomes
+
+
+def test_nobody_stays_admitted_for_long_without_the_hub(monkeypatch):
+    wrap = server_settings(monkeypatch)["admitted_while_the_hub_is_away"]
+    monkeypatch.setitem(wrap.__globals__, "HUB_AWAY", -1)
+    left = [ADA, FAILS]
+
+    async def ask(*_: object, **__: object) -> object:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def twice() -> None:
+        asked = wrap(ask)
+        hub = SimpleNamespace(cache={})
+        assert await asked(hub, "url", "token", cache_key="ada's") == ADA
+        with pytest.raises(web.HTTPError):
+            await asked(hub, "url", "token", cache_key="ada's")
+
+    asyncio.run(twice())
+
+
 @pytest.mark.parametrize(
     ("answers", "closes"),
     [
@@ -484,11 +556,7 @@ UNSHARED = {"ada's": "other", "the server's": "access"}
     ],
 )
 def test_connections_stay_open_unless_the_hub_refuses_their_owner(monkeypatch, answers, closes):
-    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
-    for handler in (APIHandler, WorkspacesHandler):
-        monkeypatch.setattr(handler, "_track_activity", handler._track_activity)
-    settings = ROOT / "tfcourse" / "prefix" / "etc" / "jupyter" / "jupyter_server_config.py"
-    watch = runpy.run_path(str(settings), {"get_config": Config})["close_after_log_out"]
+    watch = server_settings(monkeypatch)["close_after_log_out"]
     monkeypatch.setitem(watch.__globals__, "SOCKETS_ASK", 0.001)
     closed = []
     socket = SimpleNamespace(

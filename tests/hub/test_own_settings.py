@@ -56,6 +56,10 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
         path.chmod(0o755)
     hub.up(COURSE_CONFIG=str(folder))
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
+    # `make up` applies a file that has changed in place.
+    (folder / "report.py").write_text("")
+    hub.up(COURSE_CONFIG=str(folder))
+    assert who_is_on(hub.url).status_code == 403
 
 
 def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):

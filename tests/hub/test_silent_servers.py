@@ -96,6 +96,10 @@ def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
     with paused(hub.container("hub")):
         assert SENTENCE in page(requests.Session(), f"{hub.url}/hub/login").text
         assert run_cell(ada, kernel, "print(1)") == "1\n"
+        time.sleep(12)  # the server has forgotten the hub's last answer
+        content = {"type": "file", "format": "text", "content": "kept"}
+        files = "/user/{name}/api/contents/saved.txt"
+        assert ada.api("PUT", files, **content).status_code in (200, 201)
     wait_until(hub.answers, "the hub is back")
 
 

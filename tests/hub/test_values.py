@@ -487,6 +487,29 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
     assert without["extra_resource_limits"] == {"nvidia.com/gpu": None}
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("hub/extraEnv", [{"name": "A", "value": "b"}], "hub.extraEnv is .* map of keys"),
+        ("singleuser/storage/extraVolumes", [], "extraVolumes is .* map of keys"),
+    ],
+)
+@pytest.mark.parametrize("course_hub", [False, True])
+def test_a_list_in_place_of_our_map_gets_a_sentence(site, key, value, sentence, course_hub):
+    """Helm would accept the list, but our values would replace it."""
+    path = site(key, value)
+    path.write_text(path.read_text() + f"\ncourse: {{hub: {str(course_hub).lower()}}}\n")
+    with pytest.raises(ValuesError, match=sentence):
+        make("class", IMAGE, path)
+
+
+def test_our_hub_needs_a_host_name(site):
+    path = site("ingress/hosts", [])
+    path.write_text(path.read_text() + "\ncourse: {hub: true}\n")
+    with pytest.raises(ValuesError, match=r"host name in ingress\.hosts"):
+        make("class", IMAGE, path)
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("size", SIZES)
 def test_helm_takes_the_values(site, size, tmp_path):

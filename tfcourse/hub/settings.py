@@ -8,6 +8,7 @@ library, because `make up` checks the settings before anything is installed.
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import math
 import os
@@ -567,6 +568,7 @@ def for_a_program(**more: str) -> dict[str, str]:
 
 def main() -> None:
     """Print docker/.env.example."""
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     print(example(), end="")
 
 

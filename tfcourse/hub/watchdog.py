@@ -29,6 +29,9 @@ def start() -> None:
                 end(patience)
             patience = TIMEOUT
             time.sleep(INTERVAL)
+        # The hub has ended, but Python waits for threads, such as one that waits for a dead disk.
+        time.sleep(TIMEOUT)
+        end(TIMEOUT)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 

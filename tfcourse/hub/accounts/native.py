@@ -76,6 +76,7 @@ class CourseAuthenticator(NativeAuthenticator):
         # Both limits allow a whole class to sign up from one shared address within minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
+        self.sign_ups_with_code = Limit(300, seconds=5)
         # Someone with many addresses can exhaust this limit. The hub then ignores class codes
         # instead of rejecting sign-ups.
         self.all_wrong_codes = Limit(100, seconds=30)
@@ -106,20 +107,22 @@ class CourseAuthenticator(NativeAuthenticator):
             )
         if fault := self.fault_of(password, confirmation):
             return fault
-        let_in = self.open_signup
+        knows_code = False
         if code and self.class_code:
             if wait := self.wrong_codes.wait(address):
                 return f"There were too many wrong class codes. Try again in {wait} seconds."
             if not self.all_wrong_codes.wait("all"):
-                let_in = secrets.compare_digest(code.encode(), self.class_code.encode())
-                if not let_in:
+                knows_code = secrets.compare_digest(code.encode(), self.class_code.encode())
+                if not knows_code:
                     self.wrong_codes.count(address)
                     self.all_wrong_codes.count("all")
                     return WRONG_CODE
         # Count sign-ups with a correct class code separately, so that strangers cannot block them.
-        if wait := self.sign_ups.wait((address, let_in)):
+        limit = self.sign_ups_with_code if knows_code else self.sign_ups
+        let_in = self.open_signup or knows_code
+        if wait := limit.wait(address):
             return f"There were too many sign-ups from your network. Try again in {wait} seconds."
-        self.sign_ups.count((address, let_in))
+        limit.count(address)
         if not let_in and self.db.query(UserInfo).filter_by(is_authorized=False).count() >= WAITING:
             return (
                 "Too many people are waiting for approval. Tell your instructor, and try again "
@@ -183,7 +186,7 @@ class CourseAuthenticator(NativeAuthenticator):
             super().delete_user(user)
         else:
             info.is_authorized = False
-            info.password = hashed(secrets.token_hex())
+            info.password = self.hash_of_nobody
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:

@@ -9,12 +9,10 @@ from jupyterhub.handlers import LogoutHandler
 from sqlalchemy.orm import Session
 from tornado.httputil import HTTPServerRequest
 
+from tfcourse.hub.front.bounds import SERVER
+
 # The OAuth client ID of tokens for scripts and servers. Tokens for browsers have other client IDs.
 HUB = "jupyterhub"
-
-# The session ID of the tokens of learners' servers. Users cannot choose the session IDs of the
-# tokens that they create for scripts.
-SERVER = "server"
 
 
 class Keep(Enum):

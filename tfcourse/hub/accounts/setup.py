@@ -28,7 +28,6 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
         return
     from tfcourse.hub.accounts.native import CourseAuthenticator
 
-    settings.TRUSTED_PROXIES()  # report an invalid setting at startup
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # show sign-up links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
@@ -67,7 +66,7 @@ def kind() -> str:
     """Return COURSE_ACCOUNTS; exit with a message if a setting for another account type is set."""
     chosen = settings.ACCOUNTS()
     theirs = {
-        "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE", "COURSE_TRUSTED_PROXIES"),
+        "native": ("COURSE_SIGNUP", "COURSE_CLASS_CODE"),
         "oauth": ("COURSE_OAUTH_",),
         "lti": ("COURSE_LTI_",),
     }

@@ -13,6 +13,8 @@ from typing import Any
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from jupyterhub.handlers import BaseHandler
+from jupyterhub.handlers.pages import HealthCheckHandler
+from jupyterhub.handlers.static import StaticFileHandler
 from jupyterhub.log import log_request
 from jupyterhub.metrics import prometheus_log_method
 from sqlalchemy import event, func
@@ -22,7 +24,9 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.web import HTTPError
+from traitlets.log import get_logger
 
+from tfcourse.hub import settings
 from tfcourse.hub.front import addresses
 from tfcourse.hub.limits import Limit
 
@@ -34,10 +38,12 @@ LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds it
 # Even if every connection has a waiting request, for example for a password check, all of the
 # requests together fit into the hub's memory.
 MOST_CONNECTIONS = 1000
+RESERVED_CONNECTIONS = 200  # for learners' servers, however many visitors there are
 MOST_CONNECTIONS_OF_A_SERVER = 100  # a learner's server uses a few
 
 # Limits for log entries that visitors can cause: warnings (for each line of code) and requests (for
-# each user, and for all strangers together). At this rate, a log of 50 MB lasts for weeks.
+# each user, and for all strangers together). At this rate, a log of 50 MB lasts for days,
+# even if all entries are long.
 ENTRIES_AT_ONCE = 300
 SECONDS_PER_ENTRY = 10
 # Limits for all other log entries, which concern logged-in users. This rate allows two thousand
@@ -59,11 +65,14 @@ LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite 
 # has less than 1 MB.
 LARGEST_ANSWER = 4 * 2**20  # bytes
 
+# The session of servers' own tokens. Nobody can choose the session of a token for scripts.
+SERVER = "server"
 MOST_TOKENS = 100  # for each user and OAuth client (the hub, a server or a service)
 
 
 def configure(c: Any) -> None:
     """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
+    settings.TRUSTED_PROXIES()  # exit now if it is invalid, not at the first request
     HTTPServer.configure(
         Server,
         max_header_size=LARGEST_HEADERS,
@@ -115,7 +124,8 @@ class Server(HTTPServer):
         """Serve a new connection, or close it."""
         peer = address[0]
         is_proxy = peer in {stream.socket.getsockname()[0], *addresses.own_proxies}
-        most = MOST_CONNECTIONS if is_proxy else MOST_CONNECTIONS_OF_A_SERVER
+        of_proxy = MOST_CONNECTIONS - RESERVED_CONNECTIONS
+        most = of_proxy if is_proxy else MOST_CONNECTIONS_OF_A_SERVER
         if self.open[peer] >= most or self.open.total() >= MOST_CONNECTIONS:
             stream.close()
             return
@@ -126,6 +136,9 @@ class Server(HTTPServer):
         """Stop counting a closed connection; Tornado calls this."""
         self.open -= Counter([server_conn.context.address[0]])  # this removes counts of 0
         super().on_close(server_conn)
+
+
+QUIET = (StaticFileHandler, HealthCheckHandler)
 
 
 class Requests:
@@ -144,13 +157,20 @@ class Requests:
         # Tornado accepts any word as an HTTP method, and the metrics would keep each one forever.
         if handler.request.method not in handler.SUPPORTED_METHODS:
             handler.request.method = "UNKNOWN"
+        status = handler.get_status()
+        if status == 304 or (status < 300 and isinstance(handler, QUIET)):
+            log_request(handler)  # JupyterHub does not log these requests by default
+            return
         user = user_of(handler)
-        name = user and user.name
-        if self.limit.wait(name):
+        name = user.name if user else "visitors"
+        whose = name, status >= 500  # errors of the hub must not be lost among other entries
+        if self.limit.wait(whose):
             prometheus_log_method(handler)
-        else:
-            self.limit.count(name)
-            log_request(handler)
+            return
+        self.limit.count(whose)
+        log_request(handler)
+        if self.limit.wait(whose):
+            get_logger().warning("Further requests of %s are omitted for a while.", name)
 
 
 def user_of(handler: BaseHandler) -> Any:
@@ -206,5 +226,6 @@ def replace_oldest(token: orm.APIToken, user: orm.User | None, *_: Any) -> None:
     last_use = func.coalesce(orm.APIToken.last_activity, orm.APIToken.created)
     with db.no_autoflush:
         others = db.query(orm.APIToken).filter_by(user_id=user.id, client_id=token.client_id)
+        others = others.filter(func.coalesce(orm.APIToken.session_id, "") != SERVER)
         for oldest in others.order_by(last_use.desc()).offset(MOST_TOKENS - 1):
             db.delete(oldest)

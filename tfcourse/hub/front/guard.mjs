@@ -15,7 +15,8 @@ const { URLTrie } = await import(new URL("../lib/trie.js", program));
 const MOST_CONNECTIONS = 3000;
 const BUFFER = 16 * 1024; // bytes; the proxy keeps a few such buffers per unread response
 
-// At this rate, which also applies to the hub (bounds.py), a log of 50 MB lasts for weeks.
+// At this rate, which also applies to the hub (bounds.py), a log of 50 MB lasts for days, even if
+// all entries are long.
 const ENTRIES_AT_ONCE = 300;
 const SECONDS_PER_ENTRY = 10;
 const LONGEST_ENTRY = 2000; // characters

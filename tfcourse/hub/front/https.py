@@ -33,7 +33,7 @@ def configure(c: Any) -> None:
     # By default, JupyterHub's XSRF cookies lack the `secure` attribute. Learners' servers set this
     # attribute on their own cookies because of the public URL above (tfcourse/prefix).
     c.JupyterHub.tornado_settings.update({"xsrf_cookie_kwargs": {"secure": True}})
-    # Log visitors' addresses instead of the addresses of the two proxies.
+    # JupyterHub binds XSRF tokens to visitors' addresses, not to those of the two proxies.
     c.JupyterHub.trusted_downstream_ips = ["127.0.0.1", "::ffff:127.0.0.1"]
     if subdomains():
         c.JupyterHub.subdomain_host = public_url()

@@ -31,7 +31,10 @@ subscribe("http.server.request.start", ({ request, response }) => {
   // other users' passwords. Show the error page only if the hub or the server does not respond at
   // all.
   else if (request.headers["sec-fetch-mode"] === "navigate")
-    timer = setInterval(() => whenSilent(request, () => answer(request, response)), 0.4 * PATIENCE);
+    timer = setInterval(() => {
+      if (response.headersSent) clearInterval(timer);
+      else whenSilent(request, () => answer(request, response));
+    }, 0.4 * PATIENCE);
   response.once("close", () => clearTimeout(timer));
 });
 

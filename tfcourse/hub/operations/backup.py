@@ -367,7 +367,8 @@ def volumes() -> dict[str, str]:
     root = Path(settings.homes())
     if (root / "homes").is_dir():
         found["shared"] = str(root / "shared")
-        folders = {f"home-{path.name}": str(path) for path in (root / "homes").iterdir()}
+        paths = [path for path in (root / "homes").iterdir() if path.is_dir()]
+        folders = {f"home-{path.name}": str(path) for path in paths}
         found |= {name: path for name, path in folders.items() if re.fullmatch(VOLUME, name)}
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tfcourse.hub import settings
@@ -37,14 +38,15 @@ def compose(
     has_plugin = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
     program = ["docker-compose"] if has_plugin.returncode else [docker, "compose"]
     certificate = settings.CERTIFICATE()
-    content = Path(certificate).read_bytes() if certificate and Path(certificate).is_file() else b""
+    own = Path(settings.CONFIG() or settings.DOCKER_FOLDER / "jupyterhub_config.d")
     environment = settings.for_a_program(
         COURSE_NAME=settings.NAME(),
         COURSE_HOMES=settings.homes(),
         # Add the hub to the group that can write to Docker's socket.
         DOCKER_GROUP=str(SOCKET.stat().st_gid),
         COMPOSE_PROFILES="https,monitor" if everything or settings.MONITOR() else "https",
-        CHECKSUM=hashlib.sha256(content).hexdigest(),
+        CHECKSUM=checksum([Path(certificate)] if certificate else []),
+        CONFIG_CHECKSUM=checksum(sorted(own.glob("*.py"))),
     )
     project = ["--project-name", settings.NAME(), "--file", str(COMPOSE_FILE)]
     pipe = {"stdout": subprocess.PIPE, "text": True, "errors": "replace"} if each_line else {}
@@ -58,6 +60,15 @@ def compose(
     if check and run.returncode:
         sys.exit(run.returncode)
     return run.returncode
+
+
+def checksum(paths: Iterable[Path]) -> str:
+    """Return a checksum of the names and contents of the files that can be read."""
+    found = hashlib.sha256()
+    for path in paths:
+        with contextlib.suppress(OSError):  # the hub reports files that it cannot read
+            found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
 
 
 def output(*command: str) -> str:

@@ -165,7 +165,11 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
     for name, part in ((f"{size}.yaml", base), (site.name, chart)):
         check_numbers(name, part)
     values = merge(base, chart)
+    if course.get("hub", False) and not values["ingress"].get("hosts"):
+        raise ValuesError(f"{site.name}: {OURS}.hub needs the hub's host name in ingress.hosts.")
     made = generated(course, values, image, site.name)
+    check_kinds(site.name, {"hub": {"extraEnv": {"NAME": "value"}}}, chart)
+    check_kinds(site.name, made, chart)
     check_keys(site.name, chart, made)
     values = merge(values, made)
     check_course_hub(site.name, values, course.get("hub", False))

@@ -34,6 +34,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
             ["--query-gpu=uuid", "--format=csv,noheader"],
             entrypoint=["nvidia-smi"],
             network_mode="none",
+            read_only=True,  # as learners' containers
             device_requests=[docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])],
             log_config={"Type": "json-file"},  # Docker can always read logs of this type
         )

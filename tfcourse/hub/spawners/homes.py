@@ -73,7 +73,10 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
     The message tells the learner what the operator has to do.
     """
     target = MOUNT / "homes" / name
-    place = f"{path_on_server()}/homes/{name}"
+    try:
+        place = f"{path_on_server()}/homes/{name}"
+    except (OSError, SystemExit) as error:  # the marker file has been removed or damaged
+        return f"Your home cannot be used. Please tell your instructor: {error}"
     try:
         make(name, limit)
         status = os.stat(f"{target}/")  # fails unless `target` is a folder

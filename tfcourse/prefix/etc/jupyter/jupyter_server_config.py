@@ -108,6 +108,39 @@ def members_only(method):
     return wrapped
 
 
+HUB_PATIENCE = 5  # seconds to wait for the hub if it has admitted the user before
+HUB_AWAY = 3600  # seconds for which a user stays admitted while the hub does not respond
+
+
+def admitted_while_the_hub_is_away(ask):
+    """Wrap the method that asks the hub about a user: without a response, the last one counts.
+
+    Otherwise, nobody could save a notebook while the hub restarts or hangs. While the hub is away,
+    nobody can log out or lose access.
+    """
+    admitted = {}  # for each cache key, the hub's last response and its time
+
+    @functools.wraps(ask)
+    async def wrapped(self, url, api_token, cache_key=None, use_cache=True):
+        user, since = admitted.get(cache_key, (None, 0)) if use_cache else (None, 0)
+        if time.monotonic() > since + HUB_AWAY:
+            user = None
+        question = ask(self, url, api_token, cache_key=cache_key, use_cache=use_cache)
+        try:
+            answer = await asyncio.wait_for(question, HUB_PATIENCE if user else None)
+        except (TimeoutError, HTTPError) as error:
+            if not user or (isinstance(error, HTTPError) and error.status_code < 500):
+                raise
+            self.cache[cache_key] = user  # do not ask again for some seconds
+            return user
+        admitted.pop(cache_key, None)
+        if answer and use_cache:
+            admitted[cache_key] = answer, time.monotonic()
+        return answer
+
+    return wrapped
+
+
 SOCKETS_ASK = 30  # seconds between a WebSocket's checks with the hub
 SOCKETS_PATIENCE = 10  # consecutive rejections before closing, if the hub also rejects this server
 
@@ -188,12 +221,16 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
 if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser  # slow to import
+    from jupyterhub.services.auth import HubAuth  # these are slow to import
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
 
     # The number of seconds for which the server caches the hub's decisions about who has access.
     # After that, a log-out from the hub also takes effect on this server. The default is five
     # minutes.
     c.HubAuth.cache_max_age = 10
+    HubAuth._check_hub_authorization = admitted_while_the_hub_is_away(
+        HubAuth._check_hub_authorization
+    )
 
     # By default, a server does not report activity that is older than its last report. If the clock
     # was ahead at the last report, the server would report nothing, and the hub would stop it as
