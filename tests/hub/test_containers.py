@@ -193,11 +193,11 @@ def test_a_proxy_on_another_machine_is_one_that_the_hub_knows(monkeypatch):
 def request(peer: str, forwarded: str) -> SimpleNamespace:
     """Return a stand-in for a Tornado request object on a hub with the address 172.18.0.1."""
     here = SimpleNamespace(getsockname=lambda: ("172.18.0.1", 8001))
+    stream = SimpleNamespace(socket=here, closed=lambda: False)
+    context = SimpleNamespace(_orig_remote_ip=peer)
     return SimpleNamespace(
         headers={"X-Forwarded-For": forwarded},
-        connection=SimpleNamespace(
-            context=SimpleNamespace(_orig_remote_ip=peer), stream=SimpleNamespace(socket=here)
-        ),
+        connection=SimpleNamespace(context=context, stream=stream),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -238,6 +239,7 @@ class ContainerSpawner(DockerSpawner):
     )
 
     _executor = pools.DOCKER
+    client_lock = threading.Lock()
 
     # Shared by all spawners of this hub: the network's addresses, and the spawners by container
     # name.
@@ -301,6 +303,11 @@ class ContainerSpawner(DockerSpawner):
         """Call a method of Docker's API in a thread; return a future for its result."""
         pool = pools.DOCKER_STOP if method == "stop" else pools.DOCKER
         return asyncio.wrap_future(pool.submit(self._docker, method, *args, **kwargs))
+
+    def _docker(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with self.client_lock:  # several threads must not create the shared client at once
+            client = self.client
+        return getattr(client, method)(*args, **kwargs)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Load the state, but recompute the container's name.
