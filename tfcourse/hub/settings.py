@@ -47,10 +47,10 @@ class Setting(Generic[T]):
     default
         The text to use if the variable is unset or empty.
     given_to
-        The programs that get the setting: services in compose.yaml (`hub`, `proxy`, `https`,
-        `prometheus`, `grafana`), Compose itself (`compose`), the hub of `make hub` (`laptop`), our
-        image as the hub of Zero to JupyterHub (`chart`), and commands such as `make up`
-        (`commands`). Our image itself sets the settings for `image`.
+        The programs that receive the setting: services in compose.yaml (`hub`, `proxy`, `https`,
+        `prometheus`, `grafana`), Compose itself (`compose`), the hub that `make hub` starts
+        (`laptop`), the hub that Zero to JupyterHub runs from our image (`chart`), and commands such
+        as `make up` (`commands`). Our image itself sets the settings for `image`.
     about
         The explanation in docker/.env.example. It is empty if the previous setting's explanation
         also covers this setting, or if this setting does not appear in that file.

@@ -158,8 +158,8 @@ def bring_file(source: Path, folder: Path, name: str, last: str | None) -> str:
 def keep_both(folder: Path, name: str, content: bytes, new: str) -> None:
     """Copy the course's new version of a file, but also keep the learner's edited version.
 
-    The two versions are not merged, because merging notebooks line by line can break them. For a
-    notebook, the new version gets another name. For a module, the edited version is renamed.
+    The two versions are not merged, because merging notebooks line by line can break them. The
+    new version of a notebook is saved under a different name. An edited module is renamed instead.
     """
     path = PurePosixPath(name)
     if path.parts[0] == MODULES:

@@ -261,7 +261,7 @@ def tags_of(node: NotebookNode) -> list[str]:
     Raises
     ------
     ControlError
-        If the tags or the metadata `regression` are malformed.
+        If the tags or the `regression` metadata are malformed.
     """
     if not isinstance(node.metadata.get(KEY, {}), Mapping):
         raise ControlError(f'the metadata must be {{"{KEY}": {{"reason": "…"}}}}')

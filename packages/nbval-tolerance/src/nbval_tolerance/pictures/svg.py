@@ -33,7 +33,7 @@ POINTS = 4_000_000  # The maximum number of point-line pairs to measure for one 
 # How far a point may move, in pixels. Float32 rounding moves a point by 2e-5 of a figure's size.
 # After training, a curve may move as far as in a PNG figure.
 ROUNDING, MOVED = 0.05, REACH
-SHADE = {False: 1, True: 16}  # Levels of 255. One step of a colour map can be 16 levels.
+SHADE = {False: 1, True: 16}  # Levels of 255. One step of a colour map can span 16 levels.
 UNKNOWN = 500  # The assumed width in pixels of a drawing that does not state its width.
 
 PLACES = {"d", "points", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy"}

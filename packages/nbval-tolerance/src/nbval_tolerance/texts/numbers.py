@@ -57,8 +57,8 @@ def are_noise(*numbers: str) -> bool:
     """Return whether all numbers are zero except for the rounding error of a subtraction.
 
     Such an error is a small multiple of the last bit of the operands. It is therefore a tiny number
-    with few significant bits, such as 4.440892098500626e-16 (2**-51). A constant or a p-value has
-    so few significant bits in only about one case in a thousand.
+    with few significant bits, such as 4.440892098500626e-16 (2**-51). Only about one constant or
+    p-value in a thousand has so few significant bits.
     """
     longest = max(map(significant, numbers))
     limit = 1e-6 if longest < 10 else 1e-12  # for float32 and float64
