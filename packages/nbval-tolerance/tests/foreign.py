@@ -13,8 +13,8 @@ notebook's code. `random = [1, 6]` lists the numbers, starting at 0, of the code
 random numbers without a seed. Failures of these cells are counted neither as false alarms nor as
 catches.
 
-The script caches runs in the folder `--output`. The script always repeats our tool's comparison of
-outputs, because it takes only seconds.
+The script caches runs in the folder that `--output` specifies. It always repeats our tool's
+comparison of outputs, which takes only seconds.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
 @pytest.mark.parametrize(
     ("draws", "used", "kinds", "named"),
     [
-        # The cell's own draws come first, then those of cells that it uses, then others.
-        # Clocks come last.
+        # Draws in the cell itself come first, then those in the cells whose variables it uses, then
+        # others. Clocks come last.
         ([OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, OTHER, RANDOM], {1}, {"number"}, ["np.random.rand"]),
         ([OTHER_CLOCK, RANDOM], {1}, {"number"}, ["time.ctime"]),
@@ -63,7 +63,8 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
         ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
-        # A difference in text is explained only by draws in the cell and in cells that it uses.
+        # If text differs, the advice names only draws in the cell and in the cells whose variables
+        # it uses.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
         ([RANDOM], {0, 1}, {"text"}, ["random.random"]),

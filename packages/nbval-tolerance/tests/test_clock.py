@@ -125,7 +125,7 @@ def test_what_may_have_read_the_clock_counts_from_there_on(source):
         "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot(x);",
         "from pathlib import Path\nlen(Path('x').read_text())",
         "import json, re, sys\njson.dumps(x)\nre.sub('a', 'b', y)",
-        "import helpers",  # the code calls no function of the module
+        "import helpers",  # the code calls no function from the imported module
         "def f(x):\n    return x.copy().sum()\nf(3)",
         "class A:\n    def go(self):\n        return self.b\nA().go()",
         "import random\nrandom.seed(0)\nrandom.random()",

@@ -69,7 +69,7 @@ def test_what_says_nothing_is_not_compared(stored, computed, phase):
         ("[-1.234e-05 3.e-07]", "[-1.235e-05 3.e-07]"),  # a lone number like this is a constant
         ("-1.234567e-05", "-1.234568e-05"),
         ("0.6931", "0.6932"),
-        ("0.5712049603462219", "0.571204960346222"),  # each is the shortest form of a float
+        ("0.5712049603462219", "0.571204960346222"),  # adjacent floats in their shortest form
         ("0  0.1234  0.0012", "0  0.1234  0.0013"),
         ("[1.+0.5000000j]", "[1.+0.5000001j]"),
         ("31.4212dB", "31.4213dB"),

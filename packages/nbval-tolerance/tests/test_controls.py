@@ -162,7 +162,7 @@ def test_a_notebooks_tags_hold_for_all_of_its_cells_and_a_cells_own_come_after_t
     del notebook.metadata["regression"]["reason"]
     for each in notebook.cells:
         each.execution_count = 1
-    (problem,) = problems(notebook)[:-1]  # without the problem that both cells are shown as [1]
+    (problem,) = problems(notebook)[:-1]  # the last problem is that both cells are shown as [1]
     assert problem.startswith("The notebook: 'regression:trained' makes the check")
 
 

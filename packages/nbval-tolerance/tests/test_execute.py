@@ -54,7 +54,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lesson(executed: Path, tmp_path: Path, monkeypatch) -> Path:
-    """Return a copy of the executed lesson, in a project folder, that a test can change."""
+    """Return the path of a copy of the executed lesson, in a project folder for one test."""
     monkeypatch.chdir(tmp_path)
     find.cache_clear()
     Path("pyproject.toml").write_text("[tool.nbval-tolerance]\nstrict = true\ntraining = ['fit']\n")

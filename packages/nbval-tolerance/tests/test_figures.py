@@ -1,4 +1,4 @@
-"""Test that a difference between pictures fails if a learner would notice it."""
+"""Test that pictures fail the comparison if a learner would notice the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that options are off by default, have equivalent settings, and are never ignored."""
+"""Test that options are off by default, can be set in a file, and are never ignored."""
 
 from __future__ import annotations
 

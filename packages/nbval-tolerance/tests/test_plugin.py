@@ -624,8 +624,8 @@ TEXT = "set one, random.seed(0), or tag the cell 'nbval-ignore-output'"
             [RANDOM, f"{CLOCK}\nprint('score', x)"],
             "Cell 1 calls time.perf_counter, which reads the clock. Cell 0 calls random.random, ",
         ),
-        # The advice names the clock call in the cell, but no random numbers that the cell does not
-        # use.
+        # The advice names the clock call in the cell, but not random draws that cannot affect the
+        # cell.
         (
             [RANDOM, f"{CLOCK}\nprint('score', began)"],
             "Cell 1 calls time.perf_counter, which reads the clock. "

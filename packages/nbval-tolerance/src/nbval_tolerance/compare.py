@@ -65,8 +65,8 @@ class Phase(Enum):
 # with and without oneDNN, with XLA, without op determinism, and with other versions of Python and
 # Matplotlib. The comment after each tolerance gives the largest measured change. Most of the
 # largest changes came from XLA, where Dropout drops different units. Some tolerances are more than
-# twice the value in their comment, because a different network changed more on a different
-# processor (AMD Zen): its training loss by 3.2% and its test loss by 5.7%. The absolute part of a
+# twice the value in their comment, because another network's results changed more on a different
+# processor (AMD Zen): the training loss by 3.2% and the test loss by 5.7%. The absolute part of a
 # tolerance applies to numbers of order 1; `floor` reduces it for small numbers.
 TOLERANCES = {
     Phase.UNTRAINED: {
@@ -101,8 +101,8 @@ TOLERANCES = {
         "loss": (0.002, 0.08),  # Measured: 0.003 of 0.094.
         "accuracy": (0.005, 0.0),  # Measured: 0.0020.
         "probability": (0.02, 0.0),  # Measured: 0.02, in a mean score printed with two decimals.
-        # Measured: 0.3 of 8.6. Percentages of 1,000 images changed by 1.1, so lesson 07 tags the
-        # cell that prints them.
+        # Measured: 0.3 of 8.6. Percentages computed from 1,000 images changed by 1.1, so lesson 07
+        # tags the cell that prints them.
         "percentage": (0.5, 0.0),
         "float": (0.02, 0.08),  # Measured: 0.084 of 1.211, the largest value of a feature map.
     },
@@ -118,7 +118,7 @@ JUDGED_AS = {"spread": "float"}
 KINDS = {*TOLERANCES[Phase.FIT], "setting"}
 
 MOST_NUMBERS = 4  # A message lists at most this many numbers from one line.
-MOST_LINES = 2000  # If longer texts differ in length, only the line counts are reported.
+MOST_LINES = 2000  # If longer texts differ in length, the message gives only the line counts.
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Rules:
         source does not reveal it.
     clock
         Whether the cell's code reads the clock. If true, every value that could be a time is
-        treated as one measured during the run. If false, the code cannot have timed anything, so
+        treated as a time measured during the run. If false, the code cannot have timed anything, so
         durations are treated as data. If None, the words around a time decide whether it is data.
     words
         Kind of number -> words that name it, in addition to those in `kinds.WORDS`. Only whole
@@ -424,8 +424,8 @@ def floor(absolute: float, kind: str, phase: Phase, stored: str, scale: float) -
 def magnitude(line: Line, token: Token, kind: str) -> float:
     """Return the largest magnitude among the numbers in the same array or row.
 
-    Rows are used only if the number is a percentage or has no named kind. A row consists of the
-    numbers on the same line that are printed with the same number of decimals.
+    Rows are used only if the number is a percentage or no word names its kind. A row consists of
+    the numbers on the same line that are printed with the same number of decimals.
     """
     row = line.rows.get(decimals(token.text), 0.0) if kind in ("float", "percentage") else 0.0
     return max(line.arrays.get(token.start, 0.0), row)
@@ -477,7 +477,7 @@ def has_other_format(stored: Line, computed: Line) -> bool:
 
 
 def within(computed: str, key: str, between: tuple[float, float], line: int) -> Number:
-    """Compare a number with a range, either end of which uses the whole tolerance."""
+    """Compare a number with a range; a number at either end uses the whole tolerance."""
     low, high = between
     here = value(computed)
     moved = abs(here - (low + high) / 2)
@@ -522,7 +522,7 @@ def out_of_range(text: str, rules: Rules, label: str = "") -> list[str]:
 
 
 def numbers_of(text: str) -> list[re.Match]:
-    """Return a regex match, with the group `number`, for each compared number in a text."""
+    """Return a regex match, with a `number` group, for each compared number in a text."""
     return [
         NUMBER.match(line.text, token.start)
         for line in lines_of(text)

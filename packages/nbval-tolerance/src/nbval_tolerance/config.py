@@ -1,4 +1,4 @@
-"""Read a project's settings from the table `[tool.nbval-tolerance]` in `pyproject.toml`."""
+"""Read a project's settings from the `[tool.nbval-tolerance]` table in `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Config:
     ----------
     notebooks
         Glob patterns for notebooks, relative to the file. `nbval-tolerance execute` runs these
-        notebooks by default, and resolves notebook names to them.
+        notebooks by default, and searches them for the names that the user gives.
     training
         Calls, in addition to the built-in ones, that train a model in a way that depends on random
         numbers or amplifies rounding errors. Each entry is the name of a function or method, such
@@ -89,7 +89,7 @@ DEFAULTS = Config()
 
 @cache
 def find(start: Path) -> Config:
-    """Return the settings in the nearest `pyproject.toml` with our table, or the default settings.
+    """Return the settings in the nearest `pyproject.toml` that contains our table, or the defaults.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def wrong_pattern(text: str) -> str:
     return "" if text.endswith(".ipynb") else "matches no notebook; write one that ends in .ipynb"
 
 
-# Maps keys of the table to the functions that validate their strings.
+# Maps each key that contains strings to the function that validates each string.
 CHECKS = {
     "notebooks": wrong_pattern,
     "training": wrong_call,

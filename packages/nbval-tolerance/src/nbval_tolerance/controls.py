@@ -14,7 +14,7 @@ Tags, in JupyterLab's property inspector:
 | `regression:seconds=N` | the time limit is N seconds | no |
 
 KIND is one of `KINDS`; FACTOR is greater than 1 and at most 10. A tag that weakens the check needs
-a reason. Tags without the prefix `regression:` belong to other tools.
+a reason. Tags without the `regression:` prefix belong to other tools.
 
 Metadata, in JupyterLab's advanced tools:
 
@@ -25,7 +25,7 @@ Metadata, in JupyterLab's advanced tools:
 | `reason` | a sentence that says why the check is weaker here |
 | `tags` | only in the notebook's own metadata: tags for all of its cells |
 
-The key `alt`, next to `regression`, contains a figure's alternative text, or a list of texts for
+The `alt` key, next to `regression`, contains a figure's alternative text, or a list of texts for
 several figures. `nbval-tolerance execute` adds `source`, a hash of the cell's source, and `values`,
 the values of the probes.
 """
@@ -125,7 +125,7 @@ def rules(cell: NotebookNode, start: Rules, notebook: NotebookNode | None = None
     Raises
     ------
     ControlError
-        If a tag with the prefix `regression:` is unknown or has an invalid value; if two tags
+        If a tag with the `regression:` prefix is unknown or has an invalid value; if two tags
         contradict each other; if a tag would have no effect; if a tag that weakens the check has no
         reason; or if `probes` or `between` is malformed.
     """
@@ -272,7 +272,7 @@ def tags_of(node: NotebookNode) -> list[str]:
 
 
 def notes(node: NotebookNode) -> Mapping:
-    """Return the entry `regression` in a cell's or notebook's metadata, or {} if malformed."""
+    """Return the `regression` entry in cell or notebook metadata, or {} if it is malformed."""
     found = node.metadata.get(KEY, {})
     return found if isinstance(found, Mapping) else {}
 
@@ -325,7 +325,7 @@ def number(tag: str, text: str, low: float, high: float) -> float:
 
 
 def marks(cell: NotebookNode, of: re.Pattern) -> list[str]:
-    """Return the tags and comments in a cell that match the pattern `of`."""
+    """Return a cell's tags and comments that match the regular expression `of`."""
     lines = [line.strip() for line in cell.source.splitlines()]
     comments = [line.lstrip("#").strip() for line in lines if line.startswith("#")]
     tags = cell.metadata.get("tags", [])

@@ -91,7 +91,7 @@ def agreed() -> bool:
 
 
 def keep(stored: NotebookNode, computed: NotebookNode) -> None:
-    """Copy the stored outputs and probe values, all from one run, to the new notebook."""
+    """Copy the stored outputs and probe values, which come from one run, to the new notebook."""
     for old, new in zip(code(stored), code(computed), strict=True):
         new.outputs = old.outputs
         alt.put(new)  # store the author's new alt texts, even for pictures that are not compared
@@ -159,8 +159,7 @@ def execute(
     notebook
         The notebook, which is changed in place. After the run, the code cells contain outputs,
         execution counts from 1 to n, hashes of their sources, and the values of their probes.
-        Nothing records who ran the notebook or when. The metadata about the notebook's kernel is
-        not changed.
+        Nothing records who ran the notebook or when. The kernel metadata is not changed.
     folder
         The kernel's working directory.
     config

@@ -91,9 +91,9 @@ def compare_outputs(
 
     Streams, results, displays and errors must appear in the same order and with the same MIME
     types. MIME types in `rules.skip` are ignored, and so is a live widget's view if the output has
-    another representation. The order of stdout and stderr relative to each other is also ignored,
-    because it is random. Texts, HTML (as a reader sees it), JSON and pictures are compared by
-    content. Content of any other type must be present but is not compared.
+    another representation. The relative order of stdout and stderr is also ignored, because it is
+    random. Texts, HTML (as a reader sees it), JSON and pictures are compared by content. Content of
+    any other type must be present but is not compared.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def head_room(used: float) -> Number:
 
 
 def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join adjacent chunks of a stream, because the kernel splits streams at random."""
+    """Join adjacent chunks of a stream, because the kernel splits streams at arbitrary points."""
     merged: list[NotebookNode] = []
     for output in outputs:
         if merged and output.output_type == "stream" and describe(merged[-1]) == describe(output):

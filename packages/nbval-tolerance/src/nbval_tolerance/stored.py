@@ -308,10 +308,10 @@ def unprinted_figures(notebook: NotebookNode) -> list[str]:
 
     Such data are checked only coarsely, because pictures are compared less precisely than numbers.
     The function only analyses the source and never runs it. If the figure's cell uses variables
-    from several earlier cells, the figure is assumed to show those from the nearest of these cells.
-    The message is omitted if one of these variables, or a variable from which they were computed,
-    occurs in a cell whose stored text contains a number. The function cannot check that the printed
-    numbers are the plotted data.
+    from several earlier cells, the figure is assumed to show the variables from the nearest of
+    these cells. The message is omitted if one of these variables, or a variable from which they
+    were computed, occurs in a cell whose stored text contains a number. The function cannot check
+    that the printed numbers are the plotted data.
     """
     made_in: dict[str, int] = {}
     made_from: dict[str, set[str]] = {}

@@ -163,7 +163,7 @@ def grown(mask: np.ndarray, *sides: int) -> tuple[int, int, int, int]:
 
 
 def reach(strip: np.ndarray) -> int:
-    """Return the number of rows in a strip up to its last nearly full row, including that row."""
+    """Return the number of rows in a strip up to and including its last nearly full row."""
     return int(max(np.flatnonzero(strip.mean(axis=1) > FULL) + 1, default=0))
 
 

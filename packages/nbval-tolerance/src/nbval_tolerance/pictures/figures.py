@@ -37,18 +37,18 @@ from nbval_tolerance.pictures.axes import BLOCK, GRAIN, axes, background, patche
 
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP"]
 
-# How many levels beyond `GRAIN`, on average, the pixels of a block may be outside the range of
-# nearby colours in the other picture. The limit applies to black on white, and is lower for less
-# contrast. With four combinations of instruction set and thread count, the figures in lessons 02 to
-# 07 differed by at most 1.4 levels, except for figure 06-17, whose points move. Before training,
-# the limit is also lower outside the axes, where figures contain only text: an 8 instead of a 6
-# differs by only 3 levels at 100 dpi.
+# The maximum average distance, in levels beyond `GRAIN`, between the pixels of a block and the
+# range of nearby colours in the other picture. The limit applies to black on white, and is lower
+# for less contrast. With four combinations of instruction set and thread count, the figures in
+# lessons 02 to 07 differed by at most 1.4 levels, except for figure 06-17, in which points move.
+# Before training, the limit is also lower outside the axes, where figures contain only text:
+# replacing a 6 with an 8 makes a difference of only 3 levels at 100 dpi.
 LEVELS, LEVELS_BESIDE = 3, 1
 FAINT = 32  # the minimum contrast to assume, in levels
 
 # The maximum distance, in pixels, at which to search for a block's match. Matplotlib 3.10 draws the
 # x label of figure 03-23 seven pixels lower than Matplotlib 3.11 does. Across the combinations of
-# instruction set and thread count, the band of figure 06-17 moved by 6 pixels.
+# instruction set and thread count, the band in figure 06-17 moved by 6 pixels.
 REACH = 8
 
 # If a larger share of the blocks differs, the pictures are treated as unrelated, and the slow
@@ -66,10 +66,10 @@ FOUND = {"same": 6, "other": 20}
 CONTEXT = 16  # A block and its surroundings contain two letters, which are easier to find.
 BLUR = 1.2  # Standard deviation in pixels. Without blur, strokes differ by up to 47 levels.
 
-# How many adjacent blocks may differ. After training, inside the axes, a point of figure 06-17 that
+# How many adjacent blocks may differ. After training, inside the axes, a point in figure 06-17 that
 # moved past the mean line changed 12 blocks, whereas changes of a curve, bar or image affected at
 # least 24. With another version of Matplotlib, patches may be anywhere in the figure: the text
-# boxes of figure 02-34 changed 5 blocks, and an added line changed 19.
+# boxes in figure 02-34 changed 5 blocks, and an added line changed 19.
 PATCH = {"trained": 16, "other": 8}
 
 # Matplotlib's resolution, in dpi, for a standard (non-retina) screen.

@@ -3,9 +3,10 @@
 The comparison covers what a reader sees: the words, the shapes in their order, the colours and the
 coordinates. An `id` matters only if another element refers to it, because Matplotlib generates ids
 at random. Matplotlib's metadata contains a date and is ignored. Coordinates may differ by rounding
-errors. Once a network has been trained, they may differ by as many pixels as a curve may move in a
-PNG figure. Lines are not compared point by point, because Matplotlib omits points on straight parts
-of a line. Two lines match if every point of each line is close enough to the other line.
+errors. Once a network has been trained, coordinates may differ by as many pixels as a curve may
+move in a PNG figure. Lines are not compared point by point, because Matplotlib omits points on
+straight parts of a line. Two lines match if every point of each line is close enough to the other
+line.
 
 An SVG is compared character by character if it cannot be parsed, is very long or declares entities.
 """
@@ -290,7 +291,7 @@ def numbers(text: str) -> list[float]:
 def compare_values(
     name: str, old: str | None, new: str | None, shape: Shape, allowed: float, moves: bool
 ) -> float:
-    """Return the difference between two values of an attribute, as a share of the allowed one.
+    """Return an attribute's change as a share of the allowed change.
 
     Parameters
     ----------
@@ -340,7 +341,7 @@ def tokens(name: str, value: str, far: float) -> Iterator[tuple[str, float]]:
 
 
 def moved(old: str, new: str, far: float, moves: bool) -> float:
-    """Return the difference between two colours or numbers, as a share of the allowed one."""
+    """Return how much a colour or number changed, as a share of the allowed change."""
     if old == new:
         return 0.0
     if "#" in old + new:

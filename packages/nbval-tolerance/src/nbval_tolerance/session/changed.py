@@ -38,7 +38,7 @@ def wanted(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Reject the option where it cannot work, such as in CI, and record which notebooks pass."""
+    """Record which notebooks pass; reject `--nbval-tolerance-changed` where it cannot work."""
     if wanted(config) and any(map(os.environ.get, ("CI", "BUILD_NUMBER"))):
         raise pytest.UsageError(f"{OPTION} is for your own machine; in CI every notebook is run")
     if wanted(config) and not config.pluginmanager.hasplugin("cacheprovider"):
@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of the data, package versions, Python, the host, and this package's code."""
+    """Return a hash of the data, package and Python versions, the host, and this package's code."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]
@@ -141,5 +141,5 @@ class Outcomes:
         """Return the number of test items: one for each code cell, and one for the stored state."""
         try:
             return sum(cell.cell_type == "code" for cell in read(path).cells) + 1
-        except NotebookError:  # the file is being written
+        except NotebookError:  # another program may be writing the file
             return -1

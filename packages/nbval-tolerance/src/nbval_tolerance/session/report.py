@@ -25,9 +25,9 @@ class Report:
 
     For a notebook `05_loss.ipynb` with a figure that differs in Cell 5, the files are
     `05_loss.cell-5.png` (stored, computed, difference), `05_loss.computed.ipynb` and
-    `05_loss.tolerance.json`, a list of all compared numbers. The files are in the folder given by
-    `--nbval-tolerance-dir`, in a subfolder with the notebook's path relative to pytest's root
-    directory.
+    `05_loss.tolerance.json`, a list of all compared numbers. In the folder that
+    `--nbval-tolerance-dir` specifies, the files are in a subfolder named after the notebook's path
+    relative to pytest's root directory.
     """
 
     def __init__(self, path: Path, config: pytest.Config):
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def told(self) -> list[str]:
-        """A note with the executed notebook's folder, if that is a temporary folder."""
+        """A note that names the executed notebook's folder if the folder is temporary."""
         known = self.always or self.cache
         return [] if known else [f"the computed notebook and its numbers: {self.folder}"]
 

@@ -1,6 +1,6 @@
 """Detect from a notebook's code which cells train, what they show, and which use random numbers.
 
-The module `reading` only analyses the source and never runs it.
+The `reading` module only analyses the source and never runs it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUIET = re.compile(r";\s*(?:#.*)?\Z")  # a final semicolon makes IPython hide th
 def phases(notebook: NotebookNode, config: Config = DEFAULTS) -> list[Phase]:
     """Return the phase of each code cell, in order.
 
-    A cell that trains a network in any way (see `Reader`) is in the phase `FIT`. The cells after
+    A cell that trains a network in any way (see `Reader`) is in the `FIT` phase. The cells after
     the first training cell are `TRAINED`. If a cell runs a solver before any training, that cell
     and the following cells are `FITTED` until the first training cell. The results of closed-form
     estimators and of hand-written training steps in NumPy vary only by rounding, so such code does

@@ -33,7 +33,7 @@ DEPTH = 20  # The maximum nesting depth of calls to functions that the notebook 
 STEPS = 100_000
 BUILTINS = set(dir(builtins))
 ORDER = (Phase.UNTRAINED, Phase.FITTED, Phase.FIT)
-# Maps each method that adds to a container to whether it adds several values at once.
+# Methods that add to a container, and whether each adds several values at once.
 GROWS = {"append": False, "add": False, "insert": False, "extend": True}
 NUMERIC = {"numpy", "pandas", "math", "copy", "statistics", "torch", "tensorflow", "keras", "jax"}
 
@@ -105,7 +105,7 @@ class Caller(ABC):
         self.training, self.deterministic = training, deterministic
         self.scope: ChainMap = ChainMap({})
         self.functions: dict[str, Function] = {}
-        self.methods: set[str] = set()  # The names of the functions that are methods.
+        self.methods: set[str] = set()  # Keys of `functions` that denote methods.
         self.classes: dict[str, tuple[Value, dict[str, Value]]] = {}  # Bases and definitions.
         self.attributes: dict[str, Value] = {}  # The attributes of all objects, by name.
         self.metrics: list[Value] | None = None  # The metrics passed to the last `compile`.
@@ -326,8 +326,7 @@ class Caller(ABC):
     def scored(self, node: ast.AST, models: frozenset[str]) -> Value:
         """Return the score of models.
 
-        The kind of score depends on the argument `scoring` or, without this argument, on the
-        models.
+        The kind of score depends on the `scoring` argument or, if it is missing, on the models.
         """
         if scoring := calls.scoring_of(node):
             return number(libraries.kind_of(scoring))

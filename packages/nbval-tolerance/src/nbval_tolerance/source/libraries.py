@@ -344,7 +344,7 @@ CHANCES = (
     chance(r"umap\..*UMAP", "random_state=0", "", "random_state"),
     chance(r"scipy\.stats\..*rvs", "random_state=0", "numpy", "random_state"),
     chance(r"(pandas\..*|\?)\.sample", "random_state=0", "numpy", "random_state", r"pandas"),
-    # Error bars in seaborn's plots come from resampling, which only the argument `seed` can seed.
+    # Error bars in seaborn's plots come from resampling, which only the `seed` argument can seed.
     chance(r"seaborn\.(bar|line|point|reg|lm)plot", "seed=0", "", "seed"),
     chance(
         r"uuid\.uuid[14]|os\.u?random|secrets\.\w+|random\.SystemRandom|id"
@@ -358,7 +358,7 @@ CHANCES = (
         "",
         clock=True,
     ),
-    # Without an argument for the time, these functions use the current time.
+    # If called without a time argument, these functions use the current time.
     chance(r"time\.(localtime|gmtime|ctime|asctime)", "", clock=True, most=0),
     chance(r"time\.strftime", "", clock=True, most=1),
     chance(
@@ -368,7 +368,7 @@ CHANCES = (
         clock=True,
     ),
 )
-# Calls that seed generators. Keras 3 draws its seeds from Python's module `random`.
+# Calls that seed generators. Keras 3 draws its seeds from Python's `random` module.
 STREAMS = frozenset({"numpy", "random", "torch", "tensorflow", "keras"})
 SEEDS = {
     "numpy.random.seed": {"numpy"},

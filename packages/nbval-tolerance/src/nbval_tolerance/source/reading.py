@@ -36,7 +36,7 @@ class Reader(Caller):
     """Analyses the cells of a notebook, one after another."""
 
     def read(self, tree: ast.Module, silent: bool = False) -> Cell:
-        """Analyse the next cell. If `silent`, the value of its last line is not shown."""
+        """Analyse the next cell. If `silent` is true, the cell hides its last line's value."""
         self.begin()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):

@@ -89,11 +89,11 @@ class Line:
 
     @cached_property
     def floats(self) -> int:
-        """The count of numbers on the line that are not integers."""
+        """The number of non-integers on the line."""
         return sum(token.what == "number" and not is_integer(token.text) for token in self.compared)
 
     def stands_alone(self, token: Token) -> bool:
-        """Return whether a number is outside arrays and not preceded by others in a table row."""
+        """Return whether a number is outside arrays and not preceded by numbers in a table row."""
         if token.start in self.arrays:
             return False
         return self.floats == 1 or not re.search(r"[\d,|│]\s*\Z", self.text[: token.start])

@@ -2,7 +2,7 @@
 
 A line is split into tokens. The meaning of a token depends on the text around it: `3.2 s` was
 measured during the run in `training took 3.2 s`, but is a result in `half-life 3.2 s`. The
-functions are pure. Their arguments are one line and the lines around it.
+functions in this module are pure. They take one line and the lines around it as arguments.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Token:
         return self.what not in ("number", "time")
 
 
-# ---- Ids and addresses. The token is the group `id` or, without one, the whole match.
+# ---- Ids and addresses. The token is the `id` group or, without one, the whole match.
 
-PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # a path, from its start
+PATH = r"(?<! [^\s'\"<>(=] ) [^\s'\"<>(=]*"  # matches the beginning of a path
 TEMPORARY = r"(?: /tmp | /var/folders/[^/\s]+/[^/\s]+/T | /private/tmp | (?<! \S ) \S*\\Temp )"
 RANDOM = r"(?= [a-z_]*\d ) (?= [\d_]*[a-z] ) [a-z0-9_]{8}"  # a `tempfile` name with a digit
 LEVEL = r"(?: DEBUG | INFO | WARN(?:ING)? | ERROR | CRITICAL | FATAL | TRACE )"
@@ -337,7 +337,7 @@ def candidates(
 
 
 def part(match: re.Match, what: str) -> Token:
-    """Return the ignored part of a match: its group `id`, or the whole match."""
+    """Return the ignored part of a match: its `id` group, or the whole match."""
     groups = [name for name, text in match.groupdict().items() if text and name.startswith("id")]
     start, end = match.span(groups[0]) if groups else match.span()
     return Token(start, end, match.string[start:end], what)

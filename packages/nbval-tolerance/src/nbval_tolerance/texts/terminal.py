@@ -15,7 +15,7 @@ STEP = re.compile(rf"{ESCAPE} | (?P<lone> [\r\n\b\x1b] ) | [^\r\n\b\x1b]+", re.V
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
-FARTHEST = 2000  # The maximum rows or columns per move: a real terminal stops at its edge.
+FARTHEST = 2000  # The maximum number of rows or columns per move: real terminals stop at the edge.
 # Maps codes to attributes that can be set by several codes, such as colours.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
