@@ -1,3 +1,3 @@
-"""The TensorFlow course's infrastructure, which the lessons do not import."""
+"""Infrastructure for the TensorFlow course. The lessons do not import this package."""
 
 __version__ = "0.1.0"

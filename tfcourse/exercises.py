@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def exercise(path: Path) -> NotebookNode:
-    """Return a solutions notebook without its solutions and outputs."""
+    """Return the learners' version of a solutions notebook, without solutions and outputs."""
     notebook = nbformat.read(path, as_version=4)
     cells = [c for c in notebook.cells if "solution" not in c.metadata.get("tags", [])]
     for cell in cells:

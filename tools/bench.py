@@ -2,8 +2,8 @@
 
 Take turns running the same lessons with this plugin and with other tools, and print median times
 and ratios. The "floor" is the time for running the lessons' code as plain scripts, without Jupyter.
-The floor is measured twice: with one script at a time on all cores, and with as many
-single-threaded scripts at a time as the plugin has workers.
+The floor is measured twice: first with one script at a time on all cores, then with several
+single-threaded scripts at a time, one for each of the plugin's workers.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def inert(folder: Path) -> dict:
     without."""
     (folder / "empty").mkdir()
     pytest = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", folder / "empty"]
-    pytest += ["-p", "no:cacheprovider", "--help"]  # exits after loading the plugins
+    pytest += ["-p", "no:cacheprovider", "--help"]  # pytest exits after loading its plugins
     return {
         "pytest without this plugin": lambda: run([*pytest, "-p", "no:nbval_tolerance"]),
         "pytest with this plugin, not used": lambda: run(pytest),

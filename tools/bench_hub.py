@@ -1,7 +1,7 @@
 """Measure the cost of starting servers on a class hub: `make bench-hub`, as root, on an idle
 machine.
 
-Compare three hubs, which take turns starting servers from the same image:
+The script compares three hubs, which take turns starting servers from the same image:
 
 stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip installs them
 trimmed  the same hub, with the packages as they are in our image
@@ -248,7 +248,7 @@ def busy() -> float:
 
 
 def idle_load(seconds: float = 10) -> float:
-    """Return the host's load while no server is starting, in CPU-seconds per second."""
+    """Return the host's idle load (while no server is starting), in CPU-seconds per second."""
     used = busy()
     time.sleep(seconds)
     return (busy() - used) / seconds

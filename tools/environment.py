@@ -161,7 +161,7 @@ def hub_is_running():
 
 
 def supported_python():
-    """Return the command that runs a supported Python: the current one, or else one on PATH."""
+    """Return the command for a supported Python: the running one if possible, else one on PATH."""
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for version in PYTHONS:
@@ -197,7 +197,7 @@ def install_proxy():
 
 
 def lock(upgrade):
-    """Resolve each `.in` file into a lock file with hashes, using the same versions in all of them.
+    """Resolve each `.in` file to a lock file with hashes; all lock files use the same versions.
 
     Each lock file is valid for all platforms and all supported Python versions, and does not
     contain the URL of a package index.
@@ -232,7 +232,7 @@ def fingerprint():
     """Return a hash of the environment's path and of all files that determine its contents."""
     digest = hashlib.sha256(str(ROOT).encode())  # scripts in .venv contain ROOT
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
-    # These files are also installed in the prefix, next to the JupyterLab extension.
+    # The environment's prefix contains these files too, next to the JupyterLab extension.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
     # The plugin's commands and pytest entry point are created when it is installed.

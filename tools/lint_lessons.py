@@ -24,7 +24,7 @@ from nbval_tolerance.config import load
 from nbval_tolerance.stored import code_cells, problems
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_LINES = 16  # in each visible code cell, not counting blank lines
+MOST_LINES = 16  # the maximum for each visible code cell, not counting blank lines
 # `interactive` is a package in the lessons' folder.
 PLAIN = {"tensorflow", "numpy", "matplotlib", "interactive"} | sys.stdlib_module_names
 WORDS, LINES = 200, 10  # the assumed reading speed: words of text and lines of code per minute

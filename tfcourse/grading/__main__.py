@@ -33,7 +33,7 @@ from tfcourse.grading.limits import Ended
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
     options = parsed(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # the encoding may lack some characters
+    sys.stdout.reconfigure(errors="backslashreplace")  # not all characters can be encoded
     table, unfinished = options.table, incomplete(options.table)
     run = way_to_run(options.docker, options.image)
     exercises = exercises_of(options.solutions)
@@ -56,8 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(plan, submission.Plan):
                 result = attempt(grade, plan, run, options.seconds, int(options.memory * 2**30))
             rows += [{"submission": name, **row} for row in result]
-            # Rewrite the whole table from memory, because a submission may have changed the file.
-            # Continue even if a submission has filled the disk, so that the others are graded.
+            # Rewrite the whole table from memory, because a submission might have changed the file.
+            # Continue even if a submission has filled the disk, so that the other submissions are
+            # graded.
             with contextlib.suppress(OSError):
                 write(rows, unfinished)
             print_result(name, result)
@@ -116,7 +117,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def new_table(folder: Path) -> Path:
-    """Return the path of the table among the submissions: `grades.csv`, unless that is a folder."""
+    """Return the table's path in the submissions' folder: `grades.csv`, unless that is a folder."""
     for number in itertools.count(1):
         table = folder / ("grades.csv" if number == 1 else f"grades-{number}.csv")
         if not any(each.is_dir() and not each.is_symlink() for each in (table, incomplete(table))):
@@ -129,7 +130,7 @@ def incomplete(table: Path) -> Path:
 
 
 def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
-    """Return the function that runs submissions; print how well it isolates them.
+    """Return the function that runs submissions; print how strongly it isolates them.
 
     Exit with a message if `--docker` is given but Docker cannot be used.
     """
@@ -221,7 +222,7 @@ def write(rows: list[Row], path: Path) -> None:
 
 
 def print_result(name: str, rows: list[Row]) -> None:
-    """Print a submission's result: how many answers are correct, and the mistakes in the others."""
+    """Print how many of a submission's answers are correct, and the mistakes in the others."""
     right = sum(row["right"] for row in rows)
     of = len([row for row in rows if row["exercise"]])
     print(f"{name:40} {right}/{of}" if of else f"{name:40} -    {rows[0]['says']}", flush=True)

@@ -19,13 +19,13 @@ from tfcourse.grading.limits import Ended
 from tfcourse.grading.submission import Plan
 
 COLUMNS = ["submission", "lesson", "exercise", "right", "says"]
-TOTAL = 10  # a submission's time limit, as a multiple of the limit for one cell
+TOTAL = 10  # the time limit for a submission, as a multiple of the limit for one cell
 
 Row = dict[str, str | int]
 
 
 def exercises_of(solutions: Path) -> dict[str, NotebookNode]:
-    """Return the learners' version of each exercise notebook, by lesson name."""
+    """Return the learners' version of each exercise notebook, keyed by lesson name."""
     return {path.stem: exercise(path) for path in solutions.glob("*.ipynb")}
 
 
@@ -61,7 +61,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
     for line in printed.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # the worker was killed before it had printed the whole line
+        except ValueError:  # the worker was killed before it had finished printing the line
             continue
         if "exercise" in event:
             told[event["exercise"]] = event
@@ -83,7 +83,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
 
 
 def plain(text: str) -> str:
-    """Return a text as a single line, safe to show in terminals and spreadsheets."""
+    """Convert a text to a single line that is safe to show in terminals and spreadsheets."""
     text = printable(text.replace("\n", " "))
     return f"'{text}" if is_formula(text) else text
 

@@ -20,7 +20,7 @@ import psutil
 # Read the worker's source code before a submission can change the file.
 WORKER = Path(__file__).with_name("worker.py").read_text()
 LOOK = 0.1  # seconds between checks of the limits
-PROCESSES = 64  # the limit for concurrent processes of a command
+PROCESSES = 64  # the maximum number of concurrent processes that a command can run
 PRINTED = 1_000_000  # bytes; the output limit (a worker prints one line per exercise)
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -30,7 +30,7 @@ class Ended:
     """How a command ended."""
 
     printed: str
-    stopped: str  # why the command was stopped; empty if it was not
+    stopped: str  # the reason why the command was stopped, or "" if it was not
     code: int
     complained: str  # the beginning of the command's stderr
 
@@ -96,7 +96,7 @@ def beginning(file: IO[bytes]) -> str:
 def watch(
     process: subprocess.Popen, files: list[IO[bytes]], seconds: float, memory: int, others: set
 ) -> str:
-    """Wait until a process exits or exceeds a limit; return the reason to stop it, or ""."""
+    """Wait until a process exits or exceeds a limit; return the reason for stopping it, or ""."""
     deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() > deadline:
@@ -124,7 +124,7 @@ def held(process: psutil.Process) -> int:
 
 
 def end(others: set) -> None:
-    """Kill all descendants except `others`; kill whole process groups, to outpace a fork bomb."""
+    """Kill all descendants except `others`, by process group, to outpace a fork bomb."""
     while left := set(psutil.Process().children(recursive=True)) - others:
         for each in left:
             with contextlib.suppress(OSError):
@@ -140,6 +140,6 @@ def end(others: set) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of orphaned descendants, so that none escapes (Linux only)."""
+    """Become the parent of orphaned descendants, so that they can be killed (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

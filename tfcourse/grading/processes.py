@@ -1,4 +1,4 @@
-"""Run submissions without Docker, as less isolated processes of this user account."""
+"""Run submissions without Docker, as processes of this user account, which are less isolated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfcourse.grading import limits, worker
 
 # Environment variables that submissions inherit; none of them contains a secret.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS")
-PROCESSES = 1024  # the maximum number of threads beyond the account's current number
+PROCESSES = 1024  # the maximum number of threads in addition to the account's current ones
 # Make the worker the first process of a new PID namespace, which ends when the worker exits. A
 # submission in the namespace cannot see or kill the grader. If root runs the grader, the submission
 # still runs as "nobody", without permissions on root's processes.

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-LARGEST = 10_000_000  # bytes; an exercise notebook with outputs has about ten thousand
-MOST_CELLS = 500  # an exercise notebook has about twenty
+LARGEST = 10_000_000  # bytes, a thousand times the size of an exercise notebook with outputs
+MOST_CELLS = 500  # an exercise notebook has about twenty cells
 MOST_CODE = 1_000_000  # characters in the learner's cells
 
 
@@ -25,7 +25,7 @@ class NotGradableError(Exception):
 
 @dataclass
 class Step:
-    """One step for the worker.
+    """A step of the plan: a cell for the worker to run.
 
     `kind` is "ours" (an unchanged cell of the exercise notebook), "baseline" (a marker before the
     learner's first cell), "theirs" (one of the learner's cells) or "check". `text` is the source of
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass
 class Plan:
-    """The steps and exercises of a submission that can be graded."""
+    """A submission's plan: the steps to run and the exercises to grade."""
 
     lesson: str
     steps: list[Step]
@@ -57,8 +57,8 @@ class Plan:
 def read(path: Path) -> NotebookNode:
     """Read a notebook from a regular file.
 
-    Links are refused because they could point to a classmate's notebook or to the solution, and
-    pipes because reading one could block forever.
+    Links are rejected because they could point to a classmate's notebook or to the solution. Pipes
+    are rejected because reading them could block forever.
 
     Raises
     ------
@@ -86,8 +86,8 @@ def read(path: Path) -> NotebookNode:
 def parse(content: bytes) -> NotebookNode:
     """Parse a notebook; return its cells with only the fields that `plan` needs.
 
-    We do not use nbformat's reader, because a malicious notebook can make its validation run for
-    minutes, and can contain metadata of unexpected types.
+    We do not use nbformat's reader, because its validation can take minutes for a malicious
+    notebook, which can also contain metadata of unexpected types.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
 
     Cells are identified by their ids (see `with_ids`). Answers and added cells are taken from the
     submission; all other cells, in particular the checks, are taken from our exercise. An added
-    cell runs at the same position relative to our cells as in the learner's notebook.
+    cell keeps its position relative to our cells.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
         )
     own = additions(cells, {cell.id for cell in exercise.cells})
     steps, early, remarks, names = [], [], {}, []
-    begun = False  # whether the first exercise has been reached
+    begun = False  # whether the loop has reached the first exercise
     for cell in exercise.cells:
         name, _, role = cell.id.rpartition("-")
         if not begun and role == "text" and f"{name}-answer" in ours:
@@ -184,9 +184,9 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
 def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> list[NotebookNode]:
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
-    For notebook formats before 4.5, Colab stores the ids in the metadata, and other tools omit
-    them. Without ids, our cells are identified by their source, and answers by the checks that
-    follow them. Any other cell gets the id None.
+    When Colab saves a notebook in a format before 4.5, it stores the ids in the metadata; other
+    tools omit them. Without ids, our cells are identified by their source, and answers by the
+    checks that follow them. Any other cell gets the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [

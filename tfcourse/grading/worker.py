@@ -25,7 +25,7 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
-OURS_SECONDS = 300  # enough to import TensorFlow on a busy host
+OURS_SECONDS = 300  # seconds, enough to import TensorFlow on a busy host
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 TIMEOUT = 20  # seconds to wait for a kernel to stop after an interrupt
 FILE_SIZE = 200 * 2**20  # bytes per file
@@ -118,7 +118,7 @@ def limit_resources(memory: int, processes: int | None) -> None:
 
 
 class Client(NotebookClient):
-    """A client that terminates this process, and so the kernel, if a cell prints too much."""
+    """A client that terminates this process, and thereby the kernel, if a cell prints too much."""
 
     received = 0  # bytes, from this cell
 
@@ -193,7 +193,7 @@ class Submission:
 
     def ask(self, source: str, **values: object) -> dict | None:
         """Run a cell that prints a JSON object; return the object, or None if it is missing."""
-        nonce = secrets.token_hex(16)  # which the learner's code cannot guess
+        nonce = secrets.token_hex(16)  # a value that the learner's code cannot guess
         cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
         printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
         try:
@@ -212,7 +212,7 @@ class Submission:
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells = [cell]  # discard earlier cells and their outputs
         self.client.timeout = seconds
-        signal.alarm(int(seconds + TIMEOUT))  # in case the cell ignores interrupts
+        signal.alarm(int(seconds + TIMEOUT))  # exit if the cell ignores the interrupt
         began = time.monotonic()
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
@@ -220,7 +220,7 @@ class Submission:
 
 
 def ran_out_of_memory() -> bool:
-    """Return whether Linux's OOM killer has killed a process in this container."""
+    """Return whether the kernel's OOM killer has killed a process in this container."""
     for path in KILLED:
         with contextlib.suppress(OSError):
             counts = dict(line.split() for line in Path(path).read_text().splitlines())

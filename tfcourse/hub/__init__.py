@@ -4,7 +4,7 @@ import contextlib
 
 
 def say(text: str) -> None:
-    """Print to the terminal; ignore the error if the terminal has been closed."""
+    """Print to the terminal, unless the terminal has been closed."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
 

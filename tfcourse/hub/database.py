@@ -50,7 +50,7 @@ MINUTE, HOUR = 60, 3600  # seconds
 
 ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash at startup
 
-TIMEOUT = 15  # seconds to wait for a lock, long enough for copying a large database
+TIMEOUT = 15  # seconds to wait for a lock, long enough to copy a large database
 
 DISK_FULL = """\
 The disk with the hub's accounts is full. Free some space (`docker system df --verbose`
@@ -198,7 +198,7 @@ def check_writable(where: str) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open an existing SQLite file for writing; wait up to TIMEOUT seconds if it is locked."""
+    """Open an existing SQLite file for writing; if it is locked, wait up to TIMEOUT seconds."""
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT)
     database.isolation_level = None  # do not start transactions implicitly
     with contextlib.closing(database):
@@ -206,7 +206,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def obstacle(path: Path, error: sqlite3.Error) -> str | None:
-    """Return a message if a lock, permissions or the disk caused the error, or None otherwise."""
+    """Return a message if a lock, the permissions or the disk caused the error, or else None."""
     # The lowest byte of an SQLite error code is the primary code.
     kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -239,8 +239,8 @@ def advice() -> str:
 def create(where: str) -> None:
     """Create a database without accounts.
 
-    Rename an SQLite file into place once it is complete, because a partial file would be considered
-    damaged.
+    Rename an SQLite file into place once it is complete, because the hub would consider a partial
+    file damaged.
     """
     if path := path_of(where):
         with replacing(path) as aside:
@@ -284,7 +284,7 @@ def is_known(revision: str | None) -> bool:
 def check_known(revision: str, where: str) -> None:
     """Exit with a message if the database comes from a newer JupyterHub version."""
     if not is_known(revision):
-        # Only a PostgreSQL server's administrator can drop the newer version's tables.
+        # Only the administrator of a PostgreSQL server can drop the newer version's tables.
         back = advice() if path_of(where) else "restore the server's own backup."
         sys.exit(
             f"The database {shown(where)} was made by a newer JupyterHub than this one, which is "
@@ -305,7 +305,7 @@ def is_good(path: Path) -> bool:
 
 
 def copies(folder: Path) -> list[Path]:
-    """Return the copies, newest first, but with copies dated in the future at the end.
+    """Return the copies, newest first; copies dated in the future come last.
 
     A copy dated in the future was made while the clock was wrong, so its age is unknown.
     """
@@ -321,7 +321,7 @@ def copies(folder: Path) -> list[Path]:
 def copy(where: str, folder: Path) -> Path:
     """Copy the database, even while it is in use, and return the copy's path.
 
-    Keep only the newest copies, and no temporary files of killed runs.
+    Keep only the newest copies, and remove the temporary files of killed runs.
     """
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     path = private_folder(folder / "copies") / f"{day}-{state_of(where)}.sqlite"
@@ -395,8 +395,8 @@ def accounts(where: str) -> int:
 def recover(folder: Path, replace: bool, empty: bool) -> None:
     """Restore the last good copy of the database if the database is not intact.
 
-    Keep the old file under another name. With `empty`, create a database without accounts instead
-    of restoring a copy.
+    The old file is kept under a different name. With `empty`, create a database without accounts
+    instead of restoring a copy.
     """
     where, path = url(folder), folder / "jupyterhub.sqlite"
     check_writable(where)

@@ -12,8 +12,8 @@ class Limit:
 
     def __init__(self, at_once: int, seconds: float):
         self.at_once, self.seconds = at_once, seconds
-        self.paid_off: dict[Hashable, float] = {}  # when to forget each key's events
-        self.clean = 0.0  # when to remove forgotten events next
+        self.paid_off: dict[Hashable, float] = {}  # for each key, the time to forget its events
+        self.clean = 0.0  # the next time to remove forgotten events
 
     def wait(self, who: Hashable) -> int:
         """Return the number of seconds until the next event is allowed, usually 0."""

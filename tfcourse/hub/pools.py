@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Stopping a server can take ten seconds. These calls have their own pool, because a class of
-# servers that ignore SIGTERM would otherwise delay other learners' starts.
+# Stopping a server can take ten seconds. These calls have their own pool; otherwise, servers that
+# ignore SIGTERM would delay the starts of other learners' servers.
 DOCKER = ThreadPoolExecutor(32, thread_name_prefix="docker")
 DOCKER_STOP = ThreadPoolExecutor(32, thread_name_prefix="docker-stop")
 HOMES = ThreadPoolExecutor(32, thread_name_prefix="homes")

@@ -35,7 +35,7 @@ SELF_CHOSEN_CLAIMS = {"name", "given_name", "family_name", "middle_name", "nickn
 
 @dataclass(frozen=True)
 class Setting(Generic[T]):
-    """A setting, which returns its value when called.
+    """A setting. Calling it returns the setting's value.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Setting(Generic[T]):
         A function that converts the text to a value, or raises a ValueError that describes valid
         text.
     default
-        The text to use if the variable is unset or empty.
+        The text that is used if the variable is unset or empty.
     given_to
         The programs that receive the setting: services in compose.yaml (`hub`, `proxy`, `https`,
         `prometheus`, `grafana`), Compose itself (`compose`), the hub that `make hub` starts
@@ -653,8 +653,7 @@ def read(text: str) -> dict[str, str]:
 def check_names(where: str, names: Iterable[str] | Mapping[str, str]) -> None:
     """Exit with a message if one of the names is not a setting.
 
-    Without this check, a misspelt setting would be ignored silently, even one that isolates
-    learners.
+    Without this check, a misspelt setting would be silently ignored, even if it isolates learners.
     """
     for name in names:
         if name not in TABLE:

@@ -28,7 +28,7 @@ NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 # People read passwords aloud and type them, so the alphabet has no characters that look alike.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
-LEFTOVER_AGE = 3600  # seconds; no program takes longer to write a temporary file
+LEFTOVER_AGE = 3600  # seconds; writing a temporary file never takes longer
 
 
 def state_folder() -> Path:
@@ -177,7 +177,7 @@ def written_aside(path: Path, content: bytes, mode: int) -> Path:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Remove temporary files and folders of killed programs: those unchanged for an hour."""
+    """Remove killed programs' temporary files and folders if unchanged for at least an hour."""
     for path in paths:
         with contextlib.suppress(OSError):  # another program may have removed it
             if time.time() - path.lstat().st_mtime > LEFTOVER_AGE:

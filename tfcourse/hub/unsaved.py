@@ -1,4 +1,4 @@
-"""Keep the hub usable while its database is not writable; repair the hub's state afterwards.
+"""Keep the hub running while its database is not writable, and repair the hub's state afterwards.
 
 The disk may be full, another program may have locked the database, or the database server may be
 down. Learners' servers keep running in the meantime, so the hub must not exit.
@@ -55,7 +55,7 @@ class NotStorableError(web.HTTPError, DataError):
 def configure(folder: Path) -> None:
     """Handle database errors in this process, and regularly repair their consequences.
 
-    `folder` contains the database if the database is a file.
+    If the database is a file, it is in `folder`.
     """
     sqlalchemy.event.listen(sqlalchemy.Engine, "handle_error", explained, retval=True)
     sqlalchemy.event.listen(Session, "before_flush", partial(without_activity, folder))
@@ -105,7 +105,7 @@ def roll_back(app: JupyterHub) -> None:
 
 
 async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
-    """Record stopped servers that could not be recorded when they stopped.
+    """Record that servers have stopped, if this could not be recorded when they stopped.
 
     `unwatched` contains the servers that the hub was no longer polling at the previous check. If
     the hub cannot save that a server has stopped, it keeps treating the server as running but no

@@ -16,7 +16,7 @@ INTERVAL = 10  # seconds between two checks
 
 
 def start() -> None:
-    """Watch the running event loop from a new thread; call this first when the hub starts."""
+    """Watch the running event loop from a new thread. The hub calls this function first."""
     loop = asyncio.get_running_loop()
 
     def watch() -> None:
@@ -29,7 +29,8 @@ def start() -> None:
                 end(patience)
             patience = TIMEOUT
             time.sleep(INTERVAL)
-        # The hub has ended, but Python waits for threads, such as one that waits for a dead disk.
+        # The hub has finished, but Python is waiting for threads, one of which may wait for a dead
+        # disk.
         time.sleep(TIMEOUT)
         end(TIMEOUT)
 

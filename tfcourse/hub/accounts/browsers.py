@@ -11,8 +11,8 @@ DAYS = 365
 def remember_browser(handler: BaseHandler, name: str) -> None:
     """Set a signed cookie that records only that this user has logged in from this browser.
 
-    The cookie grants no access. Because of it, wrong passwords entered elsewhere cannot lock the
-    user out of this browser.
+    The cookie grants no access. It only ensures that wrong passwords entered elsewhere cannot lock
+    the user out of this browser.
     """
     path = handler.hub.base_url
     handler._set_cookie(COOKIE, name, encrypted=True, path=path, expires_days=DAYS)

@@ -20,7 +20,7 @@ from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.front.addresses import address_of
 
 # The maximum length of a form field's value; longer values are never valid. The hub keeps some
-# values in memory while it checks other passwords, and the pages repeat the user name.
+# values in memory while it checks other passwords, and repeats the user name on its pages.
 LONGEST_VALUE = 255  # characters
 
 
@@ -58,7 +58,7 @@ class LoginHandler(handlers.LoginHandler):
             user, refusal = None, error.log_message
             self.set_status(error.status_code)
         if user:
-            self._jupyterhub_user = user  # include the user in the log entry
+            self._jupyterhub_user = user  # name the user in the log entry
             self.redirect(self.get_next_url(user))
         else:
             self.finish(await self._render(login_error=refusal, username=username))

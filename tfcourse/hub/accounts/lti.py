@@ -15,7 +15,7 @@ from tornado import web
 from tfcourse.hub import pools, settings
 from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
 
-KEYS_TIMEOUT = 10  # seconds for the platform to answer with its keys
+KEYS_TIMEOUT = 10  # seconds to wait for the platform's keys
 
 
 def configure(c: Any) -> None:
@@ -38,13 +38,13 @@ def configure(c: Any) -> None:
     # teachers can set custom parameters.
     c.CourseLTIAuthenticator.username_key = settings.LTI_NAME()
     # By default, LTI13Authenticator creates a client for each launch, and each client fetches the
-    # platform's keys. A client that is reused fetches them only every five minutes, and whenever it
-    # encounters an unknown key.
+    # platform's keys. A client that is reused fetches them only every five minutes, and when a
+    # launch is signed with an unknown key.
     jwt.PyJWKClient = functools.cache(functools.partial(jwt.PyJWKClient, timeout=KEYS_TIMEOUT))
 
 
 class LaunchHandler(LTI13CallbackHandler):
-    """The page that receives a launch from the platform and shows why a log-in failed."""
+    """The page that receives a launch from the platform; it shows a message if log-in fails."""
 
     async def post(self) -> None:
         """Log the user in, or show why the log-in failed."""

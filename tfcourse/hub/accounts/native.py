@@ -73,7 +73,8 @@ class CourseAuthenticator(NativeAuthenticator):
         # Passwords for unknown names are compared with this hash, so that the response takes as
         # long as for an existing name.
         self.hash_of_nobody = hashed(secrets.token_hex())
-        # Both limits allow a whole class to sign up from one shared address within minutes.
+        # Both limits are high enough for a whole class to sign up from one shared address within
+        # minutes.
         self.wrong_codes = Limit(20, seconds=60)
         self.sign_ups = Limit(60, seconds=60)
         self.sign_ups_with_code = Limit(300, seconds=5)
@@ -97,8 +98,8 @@ class CourseAuthenticator(NativeAuthenticator):
     ) -> str:
         """Create an account; return an error message, or an empty string on success.
 
-        The message has to reveal that a name is taken, so anyone can discover existing names. Rate
-        limits slow down such attempts.
+        The message has to reveal that a name is taken, so anyone can find out which names exist.
+        Rate limits slow down attempts to do so.
         """
         if not self.validate_username(name):
             return (
@@ -160,13 +161,13 @@ class CourseAuthenticator(NativeAuthenticator):
         return ""
 
     async def set_password(self, name: str, password: str) -> None:
-        """Set an account's password and end its sessions, but keep its servers' tokens valid."""
+        """Set an account's password and end its sessions; its servers' tokens remain valid."""
         stored = await pools.run(pools.PASSWORDS, hashed, password)
         self.get_user(name).password = stored
         end_sessions(self.db, name, Keep.SERVERS)
 
     def delete_user(self, user: Any) -> None:
-        """Delete an account, or disable it if it has already been used.
+        """Delete an account if it has never been used; otherwise, disable it.
 
         A used account still has a home directory. Its name remains taken, so that nobody else can
         sign up under that name and get the directory. To reopen the account, an administrator sets
@@ -190,9 +191,9 @@ class CourseAuthenticator(NativeAuthenticator):
             self.db.commit()
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        """Return NativeAuthenticator's page handlers, with some replaced by the course's own."""
+        """Return NativeAuthenticator's page handlers, but replace some with the course's own."""
         pages = dict(super().get_handlers(app))
-        del pages["/confirm/([^/]*)"]  # only for links in e-mails, which the hub does not send
+        del pages["/confirm/([^/]*)"]  # the hub does not send e-mails with links to this page
         ours = {
             **announcement.handlers(app),
             "/login": LoginHandler,
@@ -216,7 +217,7 @@ class CourseAuthenticator(NativeAuthenticator):
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         if not self.validate_username(name):
-            return None  # an invalid name may be too long to count, or break a query
+            return None  # an invalid name might be too long to keep in memory, or make a query fail
         who = name, address_of(handler.request), known_browser(handler, name)
         async with self.checking:
             if wait := self.guesses.wait(*who):
@@ -238,7 +239,7 @@ class CourseAuthenticator(NativeAuthenticator):
         return name
 
     def pre_spawn_start(self, user: Any, spawner: Spawner) -> None:
-        """Mark the server's token; JupyterHub calls this before each start."""
+        """Mark the server's token; JupyterHub calls this method before each server start."""
         mark_token(self.db, spawner.api_token)
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:

@@ -40,7 +40,7 @@ def configure(c: Any) -> None:
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
     c.CourseOAuthenticator.login_service = (
-        "your usual account"  # follows "Sign in with" on the button
+        "your usual account"  # the text after "Sign in with" on the button
     )
 
 

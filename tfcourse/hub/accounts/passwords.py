@@ -12,11 +12,12 @@ LONGEST = 72  # bytes; bcrypt's maximum
 class Guesses:
     """Limits on wrong passwords. Correct passwords never count.
 
-    Each address is allowed five wrong guesses in a row for one name. For all names together, it is
-    allowed thirty, because a class often shares an address and some learners mistype. All addresses
-    together are allowed thirty wrong guesses for one name. The two limits of thirty do not apply to
-    a name that has logged in from the same address since the hub started, so a classmate's guesses
-    cannot lock that learner out.
+    For each user name, an address is allowed five wrong guesses in a row. For all names together,
+    an address is allowed thirty wrong guesses, because a class often shares an address and some
+    learners mistype their passwords. All addresses together are allowed thirty wrong guesses for
+    one name. If a user has logged in from an address since the hub started, the two limits of
+    thirty do not apply to that user's log-ins from that address, so classmates' guesses cannot lock
+    the user out.
 
     A browser in which a user has logged in before is allowed five wrong guesses in a row for that
     user's name, regardless of all other guesses. Wrong guesses from other browsers therefore cannot
@@ -32,7 +33,7 @@ class Guesses:
         self.known: dict[tuple[str, str], None] = {}  # ordered by last log-in
 
     def wait(self, name: str, address: str, browser: str = "") -> int:
-        """Return the number of seconds until the next guess is allowed, which is usually 0.
+        """Return the number of seconds until the next guess is allowed, usually 0.
 
         `browser` identifies a browser in which the name has logged in before (browsers.py).
         """
@@ -49,7 +50,7 @@ class Guesses:
             self.name.count(name)
 
     def right(self, name: str, address: str, browser: str = "") -> None:
-        """Remember that a name has logged in from an address; forget its earlier wrong guesses."""
+        """Record that a user has logged in from an address; forget the earlier wrong guesses."""
         self.pair.forget((name, browser or address))
         self.known.pop((name, address), None)
         self.known[name, address] = None

@@ -24,15 +24,15 @@ class Keep(Enum):
 
 
 def mark_token(db: Session, token: str) -> None:
-    """Mark a starting server's token, so that `end_sessions` can distinguish it from others."""
+    """Mark the token of a starting server, so that `end_sessions` can recognise it."""
     orm.APIToken.find(db, token).session_id = SERVER
 
 
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 
-    The hub rejects the old cookies immediately. A learner's server rejects them within ten seconds,
-    when its cached answer from the hub expires. It closes open connections within a minute
+    The hub rejects the old cookies immediately. A learner's server caches the hub's decisions, so
+    it rejects the old cookies within ten seconds. It closes open connections within a minute
     (tfcourse/prefix/etc/jupyter/jupyter_server_config.py).
     """
     user = orm.User.find(db, name)
@@ -55,13 +55,13 @@ def end_sessions(db: Session, name: str, keep: Keep) -> None:
 def ending_sessions(page: type[LogoutHandler] = LogoutHandler) -> type[LogoutHandler]:
     """Return a log-out page that ends the user's sessions in all browsers.
 
-    JupyterHub's own log-out page removes the cookies from one browser only, so copies of the
-    cookies would remain valid.
+    JupyterHub's own log-out page only removes the cookies from the current browser, so copies of
+    the cookies would remain valid.
     """
 
     class Page(page):
         async def get(self) -> None:
-            """Log the user out, but ask first if another site or a picture caused the request."""
+            """Log the user out; if another site or an image caused the request, ask first."""
             if self.current_user and not is_own_navigation(self.request):
                 self.finish(await self.render_template("logout.html", ask=True))
             else:

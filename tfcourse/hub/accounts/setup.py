@@ -31,8 +31,8 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.JupyterHub.authenticator_class = CourseAuthenticator
     c.JupyterHub.template_vars["sign_up"] = True  # show sign-up links in the navigation bar
     c.Authenticator.username_pattern = state.NAMES
-    # Set these options only on our own authenticator class. Otherwise, an operator's authenticator
-    # would also get them, and would admit everyone.
+    # Set these options only on our own authenticator class. Otherwise, they would also apply to an
+    # operator's own authenticator, which would then admit everyone.
     c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
@@ -49,8 +49,9 @@ def keep_name(user: orm.User, name: str | None, before: Any, _: Any) -> Any:
     """Return a new user's name, or raise HTTP 400 if an administrator renames a user.
 
     After a rename, the work, the password and the server would keep the old name, but the user's
-    sessions would open the work of the new name. SQLAlchemy calls this function. With each change,
-    JupyterHub's *Admin* page sends the name. If the name is unchanged, JupyterHub sets it to None.
+    sessions would open the work of the new name. SQLAlchemy calls this function. JupyterHub's
+    *Admin* page sends the name with each change. JupyterHub sets the name to None if it is
+    unchanged.
     """
     if not inspect(user).persistent or name in (None, before):
         return name or before

@@ -36,8 +36,8 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
             403,
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
-    # Only identifiers (`sub`) are case-sensitive. Check that the original value is ASCII, because
-    # some non-ASCII letters become ASCII in lowercase.
+    # Only names from the `sub` claim are case-sensitive. Check that the original value is ASCII,
+    # because some non-ASCII letters become ASCII in lowercase.
     name = value if claim == "sub" else value.lower()
     if not value.isascii() or not re.match(NAMES, name):
         raise web.HTTPError(
@@ -49,7 +49,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 class ShortState:
-    """A mixin for log-in pages that limits the size of the state cookie.
+    """A mixin that limits the size of a log-in page's state cookie.
 
     The state cookie contains the URL that the visitor requested. A very long URL would make all of
     the browser's requests so large that the hub's proxy would reject them.

@@ -56,7 +56,7 @@ def render(user: Any) -> str:
 
 
 def handlers(app: Any) -> dict[str, type]:
-    """Return the page's handler, keyed by its path, and add the page to the navigation bar."""
+    """Add the announcement page to the navigation bar; return its handler, keyed by path."""
     app.template_vars["announcement_page"] = True
     return {"/announcement": AnnouncementHandler}
 

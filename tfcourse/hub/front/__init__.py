@@ -1,1 +1,1 @@
-"""The components that visitors reach first, namely HTTPS, the proxy and the hub's pages."""
+"""The components that visitors reach first: HTTPS, the proxy and the hub's pages."""

@@ -8,7 +8,7 @@ from tornado.httputil import HTTPServerRequest
 
 from tfcourse.hub import settings
 
-# The addresses of the hub's own proxy, if that proxy runs on another host (spawners/pods.py).
+# The IP addresses of the hub's own proxy, if it runs on another host (spawners/pods.py).
 own_proxies: set[str] = set()
 
 

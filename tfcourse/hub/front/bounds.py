@@ -1,6 +1,6 @@
-"""Limit the requests, log entries and tokens that visitors can make the hub store.
+"""Limit how many requests, log entries and tokens the hub stores for visitors.
 
-Also raise the limit on the hub's own connections.
+This module also raises the limit on the hub's own connections.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LARGEST_HEADERS = 32 * 1024  # bytes; the proxy accepts half of that and adds it
 # Even if every connection has a waiting request, for example for a password check, all of the
 # requests together fit into the hub's memory.
 MOST_CONNECTIONS = 1000
-RESERVED_CONNECTIONS = 200  # for learners' servers, however many visitors there are
-MOST_CONNECTIONS_OF_A_SERVER = 100  # a learner's server uses a few
+RESERVED_CONNECTIONS = 200  # kept free for learners' servers
+MOST_CONNECTIONS_OF_A_SERVER = 100  # a learner's server needs only a few
 
 # Limits for log entries that visitors can cause: warnings (for each line of code) and requests (for
 # each user, and for all strangers together). At this rate, a log of 50 MB lasts for days,
@@ -54,9 +54,9 @@ LONGEST_ENTRY = 2000  # characters
 
 # The maximum number of connections that the hub opens at the same time: to servers, the proxy and
 # log-in services. The default is ten, and a request that waits 20 seconds for a connection fails.
-# Such failures occur with ten servers that accept connections but do not respond, or with twenty
-# log-ins a second through single sign-on (docs/kubernetes.md). The limit is no higher than 500
-# because some systems allow only 1,024 open files.
+# Ten servers that accept connections but do not respond cause such failures, and so do twenty
+# single sign-on log-ins a second (docs/kubernetes.md). The limit is no higher than 500 because some
+# systems allow only 1,024 open files.
 CONNECTIONS = 500
 
 LONGEST_NOTE = 200  # characters; PostgreSQL refuses more than 1023, and SQLite has no limit
@@ -71,8 +71,8 @@ MOST_TOKENS = 100  # for each user and OAuth client (the hub, a server or a serv
 
 
 def configure(c: Any) -> None:
-    """Set the limits; they also apply on the hub's own port, which learners' servers can reach."""
-    settings.TRUSTED_PROXIES()  # exit now if it is invalid, not at the first request
+    """Set the limits, including those on the hub's own port, which learners' servers can reach."""
+    settings.TRUSTED_PROXIES()  # exit now if the setting is invalid, not at the first request
     HTTPServer.configure(
         Server,
         max_header_size=LARGEST_HEADERS,
@@ -92,7 +92,7 @@ def configure(c: Any) -> None:
 def init_client(hub: JupyterHub, default: Callable[[JupyterHub], None] = JupyterHub.init_pycurl):
     """Let JupyterHub choose its HTTP client, then set the client's limits.
 
-    JupyterHub's choice would discard limits that were set earlier.
+    JupyterHub's choice would discard any limits set earlier.
     """
     default(hub)
     client = AsyncHTTPClient.configured_class()
@@ -134,7 +134,7 @@ class Server(HTTPServer):
 
     def on_close(self, server_conn: Any) -> None:
         """Stop counting a closed connection; Tornado calls this."""
-        self.open -= Counter([server_conn.context.address[0]])  # this removes counts of 0
+        self.open -= Counter([server_conn.context.address[0]])  # `-=` also removes counts of 0
         super().on_close(server_conn)
 
 
@@ -163,7 +163,7 @@ class Requests:
             return
         user = user_of(handler)
         name = user.name if user else "visitors"
-        whose = name, status >= 500  # errors of the hub must not be lost among other entries
+        whose = name, status >= 500  # a separate limit for the hub's own errors
         if self.limit.wait(whose):
             prometheus_log_method(handler)
             return
@@ -174,7 +174,7 @@ class Requests:
 
 
 def user_of(handler: BaseHandler) -> Any:
-    """Return the user or service that made a request, or None for a stranger."""
+    """Return the user or service that made a request, or None if nobody was logged in."""
     try:
         return handler.current_user
     except (HTTPError, RuntimeError):  # as in JupyterHub's log_request
@@ -218,7 +218,7 @@ def shortened(token: orm.APIToken, note: str | None, *_: Any) -> str | None:
 def replace_oldest(token: orm.APIToken, user: orm.User | None, *_: Any) -> None:
     """Delete the user's least recently used tokens; SQLAlchemy calls this for each new token.
 
-    Each log-out, and each page that lists tokens, loads all of the user's tokens.
+    Each log-out loads all of the user's tokens, and so does each page that lists them.
     """
     db = user and object_session(user)
     if not db:

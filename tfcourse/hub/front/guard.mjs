@@ -1,6 +1,6 @@
 // Node.js loads this file before the proxy's own code (`node --import`).
 //
-// This file rejects some requests before the proxy handles them. It also limits the memory and log
+// This file rejects some requests before the proxy handles them, and limits the memory and log
 // space that the proxy uses for visitors and learners' servers.
 import { Server, STATUS_CODES } from "node:http";
 import { setDefaultHighWaterMark } from "node:stream";
@@ -11,7 +11,7 @@ const { ConfigurableProxy } = await import(new URL("../lib/configproxy.js", prog
 const { URLTrie } = await import(new URL("../lib/trie.js", program));
 
 // If this many connections are open and no client reads its response, the proxy uses three quarters
-// of its memory. A class of 200 uses about 2000 connections.
+// of the memory available to it. A class of 200 uses about 2000 connections.
 const MOST_CONNECTIONS = 3000;
 const BUFFER = 16 * 1024; // bytes; the proxy keeps a few such buffers per unread response
 
@@ -44,8 +44,8 @@ ConfigurableProxy.prototype.handleProxy = function (kind, request, response, ...
 function refusalOf({ url, headers }) {
   // If learners share a host name, a service worker from one learner's server could read other
   // learners' pages in the same browser, even after that server has stopped. The course needs no
-  // service workers. Browsers send this header when they request a worker's script, and pages
-  // cannot prevent that.
+  // service workers. Browsers always send this header when they request a worker's script; pages
+  // cannot prevent it.
   if (headers["service-worker"]) return { code: 403 };
   let path, search;
   try {
@@ -56,13 +56,13 @@ function refusalOf({ url, headers }) {
     return { code: 400 };
   }
   // Without a trailing slash, a browser would treat the page as a file in /user/, which all servers
-  // share. Redirect it to the server's own folder.
+  // share. Redirect the request to the server's own folder.
   const name = path.match(/^\/+user\/([^/]+)$/)?.[1];
   return name && { code: 307, Location: `/user/${encodeURIComponent(name)}/${search}` };
 }
 
-// The proxy looks up each part of a path in `branches`. Remove that object's prototype, because a
-// path could otherwise match an inherited property such as `constructor`.
+// The proxy looks up each part of a path in `branches`. Remove the prototype of `branches`, because
+// a path could otherwise match an inherited property such as `constructor`.
 const { get } = URLTrie.prototype;
 URLTrie.prototype.get = function (path) {
   Object.setPrototypeOf(this.branches, null);

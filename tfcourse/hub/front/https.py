@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tfcourse.hub import settings, state
 
-# The paths at which compose.yaml mounts the operator's files.
+# The paths at which compose.yaml mounts the operator's certificate files.
 CERTIFICATE, KEY = Path("/srv/certificate.pem"), Path("/srv/key.pem")
 ACME_ROOT = Path("/srv/acme-root.pem")
 ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")  # unless COURSE_ACME_ROOT is set
@@ -50,7 +50,7 @@ def host() -> str:
 
 
 def web_ports() -> tuple[int, int]:
-    """Return the HTTPS port and the HTTP port, which redirects to HTTPS."""
+    """Return the HTTPS port, and the HTTP port, on which Caddy redirects to HTTPS."""
     return settings.HTTPS_PORT(), settings.HTTP_PORT()
 
 
@@ -79,8 +79,8 @@ def name_of(name: str, domain: str, kind: str) -> str:
 
     Services are trusted programs, so they can share the hub's host name.
     """
-    # Import this function here, because only the hub needs it, and the proxy starts faster without
-    # the import.
+    # Import this function here, because only the hub needs it, and the import would delay the
+    # proxy's start.
     from jupyterhub.utils import subdomain_hook_idna
 
     return domain if kind == "service" else subdomain_hook_idna(name, domain, kind)

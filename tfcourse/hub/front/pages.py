@@ -1,4 +1,4 @@
-"""The design of the hub's pages, and their messages while a server starts or fails to start."""
+"""The design of the hub's pages, and the messages that they show while a server starts or fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ async def progress(spawner: Spawner) -> AsyncIterator[dict[str, object]]:
     limit = math.ceil((spawner.start_timeout + spawner.http_timeout) / 60)
     while True:
         now = utcnow(with_tz=False)
-        # The time would be negative if the clock were set back while the server is starting.
+        # The elapsed time would be negative if the clock were set back while the server is
+        # starting.
         seconds = max(0, (now - (spawner.orm_spawner.started or now)).total_seconds())
         if seconds < LONG:
             message = f"Starting your server. This usually takes about {USUAL} seconds."

@@ -10,8 +10,8 @@ import { request as httpRequest } from "node:http";
 
 const PAGE = readFileSync(new URL("proxy_pages/error.html", import.meta.url));
 
-// The time limit for a page request, in milliseconds. The request that starts a server can take up
-// to 10 seconds, but it is a POST request, which has no limit.
+// The time limit for a page request, in milliseconds. A request that starts a server can take up to
+// 10 seconds, but POST requests have no time limit.
 const PATIENCE = 8000;
 
 // JupyterLab polls these endpoints every ten seconds, and notifies the learner if they do not

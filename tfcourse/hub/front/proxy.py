@@ -33,17 +33,17 @@ def configure(c: Any) -> None:
     c.JupyterHub.cleanup_proxy = False
     c.JupyterHub.cleanup_servers = False
 
-    # After the proxy restarts, it has no routes until the hub's next check.
+    # Check often, because a restarted proxy has no routes until the hub's next check.
     c.JupyterHub.last_activity_interval = 5  # seconds
 
 
 def refuses_us() -> bool:
-    """Return whether a running proxy rejects the hub's token because the proxy has an old one."""
+    """Return whether a running proxy has an old token, and therefore rejects the hub's token."""
     url = f"http://127.0.0.1:{settings.ports()[2]}/api/routes"
     try:
         headers = {"Authorization": f"token {state.proxy_token()}"}
         return requests.get(url, headers=headers, timeout=10).status_code == 403
-    except requests.RequestException:  # the proxy is not running yet
+    except requests.RequestException:  # no proxy is running yet
         return False
 
 
@@ -97,7 +97,7 @@ def proxy_command() -> list[str]:
 
 
 class Proxy(ConfigurableHTTPProxy):
-    """JupyterHub's proxy, except that its reports of user activity are discarded.
+    """A proxy class for JupyterHub that discards the proxy's reports of user activity.
 
     The proxy would count every request as activity, but even an idle tab sends requests every few
     seconds. Instead, learners' servers report actual activity to the hub.

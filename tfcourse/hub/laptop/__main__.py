@@ -1,7 +1,7 @@
 """Start JupyterHub on this machine: `make hub`, or `python -m tfcourse.hub.laptop`.
 
 This module runs JupyterHub with jupyterhub_config.py in the same process. It first checks the
-folder and the ports, and it also writes a log file and prints messages to the terminal.
+folder and the ports. It also writes a log file and prints messages to the terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO
 from tfcourse.hub import say, settings
 from tfcourse.hub.state import ROOT, port_error, private_folder, state_folder
 
-GRACE = 3  # seconds to wait for the programs of a killed run to free the ports
+GRACE = 3  # seconds to wait until the programs of a killed run have freed the ports
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def claim(path: Path, address: str) -> IO[str]:
     """
     file = open(path, "a+")  # noqa: SIM115 - the caller closes it
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released even if the process is killed
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # even a kill releases the lock
     except BlockingIOError:
         file.seek(0)
         sys.exit(
@@ -100,7 +100,7 @@ def run(log: Path) -> None:
     # Treat SIGTERM like Ctrl-C until JupyterHub installs its own signal handlers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup sets SIG_IGN
-        # When the terminal is closed, stop JupyterHub as cleanly as Ctrl-C does.
+        # When the terminal is closed, stop JupyterHub as after Ctrl-C.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with contextlib.suppress(KeyboardInterrupt), open(log, "a+") as file:
         say(f"Starting JupyterHub (its log is {log}) ...")
@@ -123,7 +123,7 @@ def serve(log: IO[str]) -> None:
         say(f"{error.name} is not installed for {sys.executable}: run `make hub`.")
         sys.exit(1)
     except SystemExit as end:
-        if isinstance(end.code, str):  # a message from the configuration
+        if isinstance(end.code, str):  # the configuration is invalid, and `code` is the message
             say(end.code)
         else:
             log.seek(begin)

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(plain(f"{error.filename} was not found."))
     except OSError as error:
         sys.exit(plain(f"{error.filename or 'Something'} cannot be used: {error.strerror}."))
-    except SystemExit as end:  # the message can contain text from files or visitors
+    except SystemExit as end:  # the message may quote files or visitors' input
         sys.exit(plain(end.code) if isinstance(end.code, str) else end.code)
 
 
@@ -149,7 +149,7 @@ def build() -> None:
 
 
 def updated() -> str:
-    """Return the week of the Debian updates in the hub's image, or "" if there is no image."""
+    """Return the week when the hub's image got Debian updates, or "" if there is no image."""
     label = '{{index .Config.Labels "tensorflow-course.updated"}}'
     is_there = output("image", "ls", "--quiet", image_of_hub())
     return output("image", "inspect", "--format", label, image_of_hub()) if is_there else ""
@@ -159,7 +159,7 @@ def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
     Docker would wait a minute before restarting such services. Also restart the hub, because it
-    might otherwise exit while the proxy is unreachable. Do not restart a running proxy.
+    might exit if the proxy is unreachable. Do not restart a running proxy.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
     waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()

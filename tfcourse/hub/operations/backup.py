@@ -37,22 +37,23 @@ MANIFEST = "manifest.json"  # the archive's first member
 LARGEST = 2**24  # the maximum size of a manifest in bytes, enough for a hundred thousand learners
 
 MEMORY = 2**31  # bytes; the memory limit for checking an archive
-LONGEST = 1000  # characters; longer paths are not backed up
+LONGEST = 1000  # characters; files with longer paths are not backed up
 
 COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from those for metrics
 # A pattern for the archive's top-level folders: learners' home directories, Compose's volumes, and
 # `shared`.
 VOLUME = rf"home-[\w-][\w.-]{{0,250}}|{'|'.join(COMPOSE)}|shared"
 
-# The live database. The archive contains a copy instead, made just before the backup (database.py).
+# The live database. Instead of these files, the archive contains a copy made just before the backup
+# (database.py).
 LIVE = [f"state/hub/jupyterhub.sqlite{end}" for end in ("", "-journal", "-wal", "-shm")]
 
 
 def default_file(note: str = "") -> Path:
     """Return a path for a new backup, named after the hub and the time.
 
-    Only the owner of the backup folder can open it. The path is always unused, even if the clock
-    was set back.
+    Only the owner of the backup folder can open it. The returned path does not exist yet, even if
+    the clock was set back.
     """
     folder = ROOT / ".course" / "backups"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -239,7 +240,8 @@ def check(file: Path) -> list[str]:
     # A header contains invalid numbers, is too large, or nests other headers too deeply.
     except (ValueError, OverflowError, MemoryError, RecursionError) as error:
         about, why = None, f": {error}" if str(error) else ""
-    # A volume that the manifest names but the archive lacks would be emptied and not restored.
+    # If the archive lacks a volume that the manifest lists, that volume would be emptied and not
+    # restored.
     if about is None or found != set(about["volumes"]):
         sys.exit(f"{file} is not a backup that this version understands{why}. Nothing was changed.")
     said = f"A backup of {about['hub'][:100]}, made {about['made'][:100]}."
@@ -277,11 +279,11 @@ def folders(archive: tarfile.TarFile) -> set[str]:
     Raises
     ------
     ValueError
-        If tar could not restore a member on any disk. Tar would fail only after the old files have
-        been deleted.
+        If tar could not restore a member on any disk. During the restore, tar would fail only after
+        the old files had been deleted.
     """
     found: set[str] = set()
-    seen: dict[int, bool] = {}  # hash of a path in the current top-level folder -> is it a folder?
+    seen: dict[int, bool] = {}  # hash of a path in this top-level folder -> is it a folder?
     while member := archive.next():
         top = member.name.partition("/")[0]
         if top not in found:
@@ -290,7 +292,7 @@ def folders(archive: tarfile.TarFile) -> set[str]:
         elif hash(top) not in seen:
             raise ValueError(f"{top[:100]!r} is not in one piece")
         check_member(member, seen)
-        archive.members.clear()  # do not keep a million members in memory
+        archive.members.clear()  # otherwise, tarfile would keep every member in memory
     return found
 
 
@@ -374,9 +376,9 @@ def volumes() -> dict[str, str]:
 
 
 def left_out(found: dict[str, str]) -> list[str]:
-    """Return the paths of folders beside learners' home directories that `volumes` has not found.
+    """Return the paths of folders in `homes` that are not learners' home directories.
 
-    Somebody else has put them there, perhaps a copy of a home directory.
+    Somebody else created these folders, for example by copying a home directory.
     """
     folder = Path(settings.homes()) / "homes"
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -386,8 +388,8 @@ def left_out(found: dict[str, str]) -> list[str]:
 def make_volume(name: str) -> str:
     """Create a volume if it is missing, and return its name; for a folder, return the path.
 
-    `name` is the volume's or folder's name in the archive. Docker creates a missing folder when
-    mounting it.
+    `name` is the volume's or folder's name in the archive. If a folder is missing, Docker creates
+    it when mounting it.
     """
     if name == "shared":
         return f"{settings.homes()}/shared"

@@ -66,7 +66,7 @@ def checksum(paths: Iterable[Path]) -> str:
     """Return a checksum of the names and contents of the files that can be read."""
     found = hashlib.sha256()
     for path in paths:
-        with contextlib.suppress(OSError):  # the hub reports files that it cannot read
+        with contextlib.suppress(OSError):  # the hub itself reports files that it cannot read
             found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 

@@ -32,7 +32,7 @@ def prepare() -> None:
 def take_over(volumes: dict[str, str]) -> None:
     """Copy each volume into the folder for home directories, then remove the volume.
 
-    If this run is killed, the next run resumes with the volume that was not completely copied.
+    If this run is killed, the next run resumes with the first incompletely copied volume.
     """
     if not volumes:
         return

@@ -1,8 +1,8 @@
 """Generate and check a values file for Zero to JupyterHub: `make values`.
 
 The values come from kubernetes/values.yaml, the overlay for a cluster size, the profiles in
-profiles.py and the site's own file. Helm checks keys and types against the chart's schema, with
-`--chart` and at each `helm upgrade`. This module checks what the schema cannot: secrets, the pods'
+profiles.py and the site's own file. With `--chart`, and at each `helm upgrade`, Helm checks keys
+and types against the chart's schema. This module checks what the schema cannot: secrets, the pods'
 isolation, who can log in, traits of JupyterHub's classes, and contradictory numbers.
 """
 
@@ -46,8 +46,8 @@ CHART_FOLDER = ROOT / "kubernetes"
 SIZES = ("small", "class", "university")
 FILES = ("values.yaml", *(f"{size}.yaml" for size in SIZES))
 OURS = "course"  # the section of a site's file that is not for the chart
-CHANGE_ME = "CHANGE-ME"  # a placeholder in the example for values that the site must provide
-STATE_FOLDER = "/srv/jupyterhub"  # the persistent folder of the chart's hub
+CHANGE_ME = "CHANGE-ME"  # the example's placeholder for values that the site must provide
+STATE_FOLDER = "/srv/jupyterhub"  # the chart's persistent folder for the hub's files
 
 # Traits that our values set. Overriding these traits in hub.config would weaken the pods'
 # isolation.
@@ -93,7 +93,7 @@ class ValuesError(ValueError):
 
 
 class Dumper(yaml.SafeDumper):
-    """A YAML dumper that writes no anchors, so that the values are easier to read."""
+    """A YAML dumper that writes repeated values in full, without anchors, for readability."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Write repeated values in full instead of using aliases."""
@@ -216,7 +216,7 @@ def check_finite(path: Path, content: Any) -> None:
 
 
 def merge(first: Any, second: Any) -> Any:
-    """Merge maps key by key, as Helm does. Otherwise, return the second value."""
+    """Merge two maps key by key, as Helm does, or return the second value if either is no map."""
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
         return second
     merged = {key: merge(value, second.get(key, value)) for key, value in first.items()}
@@ -224,7 +224,7 @@ def merge(first: Any, second: Any) -> Any:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each leaf value with its key path."""
+    """Yield each leaf value and its key path."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from leaves(value, f"{path}.{key}" if path else str(key))
@@ -364,7 +364,7 @@ def generated(
 
 
 def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return the values that make the chart's hub use our image, and the image's settings."""
+    """Return the values with which the chart's hub uses our image and its settings."""
     cull = values["cull"]
     return {
         "image": {"name": image, "tag": "hub"},
@@ -379,7 +379,7 @@ def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
 def override(profile: Profile, image: str, tolerated: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the KubeSpawner traits that the profile overrides.
 
-    The spawner may have been used with another profile before. KubeSpawner replaces lists but
+    The spawner may previously have been used with another profile. KubeSpawner replaces lists but
     merges maps, so a profile without a GPU has to remove the GPU explicitly (with None).
     """
     traits = pods.traits_of(profile)
@@ -532,7 +532,7 @@ def check_config(name: str, values: Mapping[str, Any]) -> None:
     known = classes(chosen)
     for kind, traits in config.items():
         if kind not in known:
-            # Skip the authenticator's class if it is installed only in the chart's hub.
+            # Skip the authenticator's class if it is installed only in the chart's hub image.
             if chosen.endswith(f".{kind}"):
                 continue
             raise ValuesError(

@@ -42,7 +42,7 @@ HOST_CONFIG = {
     "read_only": True,
 }
 
-PENDING_SECONDS = 0.5  # between checks whether a server is still starting
+PENDING_SECONDS = 0.5  # seconds between checks of whether a server is still starting
 
 
 def configure(c: Any, hub: Path) -> None:
@@ -241,7 +241,7 @@ class ContainerSpawner(DockerSpawner):
     _executor = pools.DOCKER
     client_lock = threading.Lock()
 
-    # Shared by all spawners of this hub: the network's addresses, and the spawners by container
+    # All spawners of this hub share the network's addresses and the map of spawners by container
     # name.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
@@ -253,14 +253,14 @@ class ContainerSpawner(DockerSpawner):
 
     @traitlets.default("object_name")
     def _object_name_default(self) -> str:
-        """Return the container's name, and register this spawner under that name."""
+        """Register this spawner under its container's name, and return the name."""
         name = container_name(self.prefix, self.name_key, self.owner)
         self.known[name] = self
         return name
 
     @classmethod
     def died(cls, name: str) -> None:
-        """Immediately poll the server whose container has died, unless the server is stopping."""
+        """Immediately poll a server whose container has died, unless the server is stopping."""
         spawner = cls.known.get(name)
         if spawner and (spawner.ready or spawner.pending == "spawn"):
             IOLoop.current().add_callback(spawner.poll_once_ready)
@@ -276,8 +276,8 @@ class ContainerSpawner(DockerSpawner):
     async def poll(self) -> str | int | None:
         """Return the container's exit status, or None if it is running.
 
-        If Docker does not respond, treat the server as running. If the hub treated a running server
-        as stopped, unsaved work in the server's kernels would be lost.
+        If Docker does not respond, treat the server as running. If the hub mistook a running server
+        for a stopped one, unsaved work in its kernels would be lost.
         """
         try:
             return await super().poll()
@@ -305,12 +305,12 @@ class ContainerSpawner(DockerSpawner):
         return asyncio.wrap_future(pool.submit(self._docker, method, *args, **kwargs))
 
     def _docker(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        with self.client_lock:  # several threads must not create the shared client at once
+        with self.client_lock:  # only one thread may create the shared client
             client = self.client
         return getattr(client, method)(*args, **kwargs)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Load the state, but recompute the container's name.
+        """Load the spawner's state, but recompute the container's name.
 
         The name in a restored database may belong to another hub's container on this machine.
         """

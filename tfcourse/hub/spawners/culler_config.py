@@ -1,4 +1,4 @@
-"""Prevent jupyterhub-idle-culler from stopping servers just because the clock has jumped."""
+"""Prevent jupyterhub-idle-culler from stopping active servers after the clock jumps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Arbiter:
 
     When the clock jumps ahead, all servers appear to have been idle for a long time. Therefore, no
     server is stopped until the idle limit has passed since the jump, so that servers in use can
-    report their activity. The same applies after the culler starts, because the clock may have
+    report their activity. The same wait applies after the culler starts, because the clock may have
     jumped before the start.
     """
 

@@ -27,7 +27,7 @@ def watch(label: str, died: Callable[[str], None]) -> None:
     def listen() -> None:
         while True:
             with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
-                client = docker.from_env(timeout=None)  # hours can pass between events
+                client = docker.from_env(timeout=None)  # hours can pass between two events
                 for event in client.events(decode=True, filters=filters):
                     loop.call_soon_threadsafe(died, event["Actor"]["Attributes"]["name"])
             get_logger().info("The connection to Docker's events was lost. The hub reconnects.")

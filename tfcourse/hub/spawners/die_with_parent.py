@@ -14,7 +14,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h; the setting survives exec
 
 
 def main(command: list[str]) -> None:
-    """Replace this process with the command, which (on Linux only) exits when its parent does."""
+    """Replace this process with the command, which exits when its parent does (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.execv(command[0], command)  # noqa: S606 - the command comes from the configuration

@@ -22,7 +22,7 @@ ENDED = {"exited", "removing", "dead"}
 
 
 def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
-    """Return the IDs of this machine's GPUs and, if there are none, a message that explains why.
+    """Return the IDs of this machine's GPUs, or [] and a message that explains why there are none.
 
     A temporary container queries the driver, which takes a second or two.
     """
@@ -53,7 +53,7 @@ def probe(client: docker.DockerClient, image: str) -> tuple[list[str], str]:
 
 @functools.cache
 def lock() -> asyncio.Lock:
-    """Return the lock to hold while choosing a free GPU and creating a container with it."""
+    """Return the lock to hold while choosing a free GPU and creating a container that uses it."""
     return asyncio.Lock()
 
 

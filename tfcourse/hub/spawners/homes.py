@@ -1,4 +1,4 @@
-"""Learners' home directories on the containerised hub, which are all in COURSE_HOMES.
+"""Manage learners' home directories on the containerised hub, which are all in COURSE_HOMES.
 
 COURSE_HOMES is a folder on the host, which the hub's container mounts at MOUNT. It contains `homes`
 with the learners' home directories, `shared`, and a marker file that identifies the hub that owns
@@ -79,7 +79,7 @@ def ready(name: str, limit: Callable[[str], None] | None = None) -> str | None:
         return f"Your home cannot be used. Please tell your instructor: {error}"
     try:
         make(name, limit)
-        status = os.stat(f"{target}/")  # fails unless `target` is a folder
+        status = os.stat(f"{target}/")  # fails if `target` is not a folder
         if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
             target.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)  # undo the learner's chmod
     except OSError as error:
@@ -244,7 +244,7 @@ def folders() -> list[Path]:
     while True:
         names = sorted(parent.iterdir())
         found = [path for path in names if path.is_dir() and not path.is_symlink()]
-        if sorted(parent.iterdir()) == names:  # otherwise, a directory was just renamed
+        if sorted(parent.iterdir()) == names:  # if not, the hub has just renamed a directory
             return found
 
 

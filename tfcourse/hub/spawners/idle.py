@@ -52,7 +52,7 @@ def configure(c: Any) -> None:
 
 
 def forget_the_future(app: JupyterHub) -> None:
-    """Correct activity times in the future, which would delay the stopping of idle servers.
+    """Correct activity times that are in the future, which would keep idle servers running.
 
     Activity times are in the future if they were recorded while the clock was ahead.
     """

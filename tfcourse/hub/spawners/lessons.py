@@ -7,8 +7,8 @@ record, every file that differs from the course's version is treated as edited, 
 Every file is written atomically. If a run is killed, the next run resumes.
 
 `make hub` calls `bring`. In an image, this file is the command `update-lessons`, which prints a
-message to the learner about each problem. The command uses only the standard library, so that it
-neither runs the learner's programs nor imports anything from the learner's home directory.
+message to the learner about each problem. The command neither runs the learner's programs nor
+imports anything from the learner's home directory, because it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MODULES = "interactive"
 IN_IMAGE = "/opt/course/share/lessons"  # the default source of the command
 
 LARGEST = 64 * 2**20  # bytes; larger files are treated as edited, because reading them is slow
-OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept the lessons
+OLD_REPOSITORY = ".local/share/tensorflow-course.git"  # where earlier versions kept lessons
 TIMEOUT = 5  # seconds for git to read the repository
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -279,7 +279,7 @@ def rename_if_free(part: Path, path: Path) -> None:
 
 
 def sentences(problems: dict[Path, OSError | TakenError], base: Path) -> list[str]:
-    """Return a message for the learner about each kind of problem and its remedy."""
+    """Return a message for the learner about each kind of problem and how to fix it."""
     kinds: dict[str, list[str]] = {}
     for path, error in problems.items():
         kinds.setdefault(remedy(path, error, base), []).append(path.relative_to(base).as_posix())
@@ -310,7 +310,7 @@ def remedy(path: Path, error: OSError | TakenError, base: Path) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Return the first few names as text, with the number of omitted names."""
+    """Return a text that lists the first few names and the number of names omitted."""
     more = f" and {len(names) - 2} more" if len(names) > 3 else ""
     return ", ".join(names[: 2 if more else 3]) + more
 

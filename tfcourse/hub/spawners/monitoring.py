@@ -99,7 +99,7 @@ class Metrics(Collector):
             time.sleep(INTERVAL)
 
     def describe(self) -> list[Metric]:
-        """Return an empty list, so that no metrics are collected before the hub exists."""
+        """Return an empty list, so that registration collects no metrics before the hub exists."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -123,7 +123,7 @@ def servers(client: docker.DockerClient, hub: str) -> list[Metric]:
     with ThreadPoolExecutor(TOGETHER) as pool:
         for container, stats in zip(running, pool.map(stats_of, running), strict=True):
             if not stats["memory_stats"]:
-                continue  # the server has just stopped
+                continue  # the learner's server has just stopped
             # An earlier version of the course named containers after their learners.
             learner = [container.labels.get(USER) or container.name]
             # Subtract cached files that the kernel can drop, as `docker stats` does.
@@ -158,7 +158,7 @@ def machine() -> list[Metric]:
 
 
 def disks(**folders: Path) -> list[Metric]:
-    """Return metrics for the size and free space of each folder's disk."""
+    """Return metrics for the size and the free space of the disk that contains each folder."""
     size = GaugeMetricFamily("course_disk_bytes", "Size of a disk", labels=["holds"])
     free = GaugeMetricFamily("course_disk_free_bytes", "Free space on a disk", labels=["holds"])
     for name, folder in folders.items():

@@ -18,9 +18,9 @@ USER = "tensorflow-course.user"
 def container_name(hub: str, key: str, user: str) -> str:
     """Return a name for a learner's container that does not reveal who the learner is.
 
-    Docker's DNS server reveals the names of all containers to each container, and some user names
-    are e-mail addresses. Without the key, nobody can determine whether a particular learner has a
-    container.
+    Through Docker's DNS server, each container can discover the names of all others, and some user
+    names are e-mail addresses. Without the key, nobody can determine whether a particular learner
+    has a container.
     """
     digest = hmac.new(key.encode(), user.encode(), hashlib.sha256).hexdigest()
     return f"{hub}_{digest[:16]}"

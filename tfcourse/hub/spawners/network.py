@@ -20,8 +20,8 @@ from traitlets.log import get_logger
 # internet, a cloud's metadata service, or other learners' servers.
 WALLS = {"internal": True, "options": {"com.docker.network.bridge.enable_icc": "false"}}
 
-# The label of networks in which the hub assigns the servers' addresses. Docker allows that only in
-# networks that were created with an explicit address range.
+# The label of networks in which the hub assigns the servers' addresses. Docker allows fixed
+# addresses only in networks that were created with an explicit address range.
 LABEL = "tensorflow-course.addresses"
 
 
@@ -30,8 +30,8 @@ def ensure(
 ) -> dict[str, str]:
     """Create the learners' network if it is missing; return its subnet and gateway.
 
-    Exit with a message if a network of that name lets learners reach each other or the internet, or
-    if another network has taken the addresses.
+    Exit with a message if an existing network of that name lets learners reach each other or the
+    internet, or if another network has taken the addresses.
     """
     try:
         network = client.networks.get(name)
@@ -76,8 +76,8 @@ def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> N
     """Recreate the learners' network with the same addresses if it was removed.
 
     If another network has taken these addresses, stop the hub. Docker then restarts the hub, which
-    gets new addresses. If the Docker engine returns an error, do nothing, because the hub repeats
-    this check regularly.
+    chooses new addresses. If the Docker engine returns an error, do nothing, because the hub
+    repeats this check regularly.
     """
     try:
         found = ensure(client, name, addresses)
@@ -102,7 +102,7 @@ class Addresses:
 
     def __init__(self, addresses: dict[str, str]):
         self.subnet = ipaddress.ip_network(addresses["Subnet"])
-        self.count = self.subnet.num_addresses - 2  # excludes the network and broadcast addresses
+        self.count = self.subnet.num_addresses - 2  # without the network and broadcast addresses
         self.gateway = addresses["Gateway"]
         # Start at a random address, so that a restarted hub does not immediately reuse the
         # addresses that it assigned last.

@@ -43,7 +43,7 @@ POD: dict[str, Any] = {
     "cmd": ["jupyterhub-singleuser"],
     "uid": UID,
     "gid": UID,
-    "fs_gid": UID,  # the group for new volumes, which root owns
+    "fs_gid": UID,  # the group that can write to new volumes, which root owns
     # Do not change file owners at each start, which takes minutes for a hundred thousand files.
     "pod_security_context": {"fsGroupChangePolicy": "OnRootMismatch"},
     "allow_privilege_escalation": False,
@@ -78,7 +78,7 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def configure(c: Any) -> None:
-    """Add the course's pages and accounts to the chart's configuration."""
+    """Add the course's pages and accounts to the configuration of the chart's hub."""
     ours = [name for name in settings.for_a_program() if name.startswith("COURSE_")]
     settings.check_names("hub.extraEnv", ours)
     hub = state.private_folder(state.state_folder() / "hub")
@@ -131,7 +131,7 @@ def nothing(_: profiles.Profile) -> dict[str, Any]:
 
 
 def shared_memory(size: int) -> dict[str, Any]:
-    """Return the volume for /dev/shm, whose contents count towards the pod's memory limit."""
+    """Return the volume for /dev/shm; files in it count towards the pod's memory limit."""
     # Give the size as a string, because Helm would write a number as 2.68435456e+08.
     limit = f"{size // settings.MIB}Mi"
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}

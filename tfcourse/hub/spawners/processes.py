@@ -81,7 +81,7 @@ def configure(c: Any, hub: Path) -> None:
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
-    """Return the spawner traits for the profile. A process has no other limits."""
+    """Return the profile's spawner traits. Only the number of processors can be limited."""
     return {"cpu_limit": profile.cpus}
 
 

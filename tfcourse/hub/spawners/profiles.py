@@ -89,7 +89,7 @@ PROFILES = (
         description="The same with an NVIDIA GPU that is yours alone until you stop your server. "
         "It trains large models faster, but you do not need it for the lessons.",
         tag="gpu",
-        memory=6 * GIB,  # CUDA's libraries use part of this memory
+        memory=6 * GIB,  # CUDA's libraries need some of this memory
         gpu=True,
     ),
 )
@@ -210,7 +210,7 @@ def apply_user_options(
         # of this one.
         spawner.orm_spawner.user_options = None
         refusal = web.HTTPError(400, str(error))
-        refusal.jupyterhub_message = str(error)  # the message that pages show
+        refusal.jupyterhub_message = str(error)  # the message that the hub's pages show
         raise refusal from None
     for trait, value in traits_of(profile).items():
         setattr(spawner, trait, value)

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-FIRST = 1_000_000  # the first home directory's project ID; operators' own IDs are usually lower
+FIRST = 1_000_000  # project ID of the first home; operators' own IDs are usually lower
 
 GET, SET = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR
 FSXATTR = struct.Struct("=5I8x")  # flags, extsize, nextents, project, cowextsize
@@ -51,7 +51,7 @@ def opened(path: Path | str, parent: int | None = None) -> Iterator[int]:
 
 
 def project(path: Path) -> int:
-    """Return a file or folder's project ID, or 0 if it has none."""
+    """Return the project ID of a file or folder, or 0 if it has none."""
     with opened(path) as descriptor:
         return FSXATTR.unpack(fcntl.ioctl(descriptor, GET, bytes(FSXATTR.size)))[3]
 

@@ -50,7 +50,7 @@ class BusyIsActive(AsyncMappingKernelManager):
 
     @property
     def last_kernel_activity(self):
-        """The time of any kernel's last activity, or the current time if a kernel is busy."""
+        """The time of the most recent kernel activity, or the current time if a kernel is busy."""
         if any(getattr(k, "execution_state", "") == "busy" for k in self._kernels.values()):
             self._last_kernel_activity = datetime.now(UTC)
         return self._last_kernel_activity
@@ -80,7 +80,7 @@ class Signatures(SQLiteSignatureStore):
 
 
 class StillPictures(AsyncLargeFileManager):
-    """A contents manager that saves widgets as pictures, if their outputs contain a picture.
+    """A contents manager that saves a widget as a picture if its output also contains one.
 
     A saved widget view refers to a model in a running kernel. When the notebook is reopened without
     that kernel, JupyterLab would show an error instead of the picture.
@@ -113,7 +113,7 @@ HUB_AWAY = 3600  # seconds for which a user stays admitted while the hub does no
 
 
 def admitted_while_the_hub_is_away(ask):
-    """Wrap the method that asks the hub about a user: without a response, the last one counts.
+    """Wrap the method that asks the hub about a user; if the hub is away, reuse its last response.
 
     Otherwise, nobody could save a notebook while the hub restarts or hangs. While the hub is away,
     nobody can log out or lose access.
@@ -131,7 +131,7 @@ def admitted_while_the_hub_is_away(ask):
         except (TimeoutError, HTTPError) as error:
             if not user or (isinstance(error, HTTPError) and error.status_code < 500):
                 raise
-            self.cache[cache_key] = user  # do not ask again for some seconds
+            self.cache[cache_key] = user  # reuse this response for some seconds
             return user
         admitted.pop(cache_key, None)
         if answer and use_cache:
@@ -207,8 +207,9 @@ c.ServerApp.tornado_settings = {
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
     c.ServerApp.tornado_settings["xsrf_cookie_kwargs"] = {"secure": True}
 
-# Disable two extensions that each use a tenth of the CPU time of a server start. No language server
-# is installed for jupyter_lsp, and no extension for Notebook 6 or earlier needs notebook_shim.
+# Disable two extensions, each of which accounts for a tenth of the CPU time of a server's start. No
+# language server is installed for jupyter_lsp, and no extension for Notebook 6 or earlier needs
+# notebook_shim.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
 # Turn off features that no lesson needs: the extension manager installs from the internet,
@@ -221,7 +222,7 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 
 if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
-    from jupyterhub.services.auth import HubAuth  # these are slow to import
+    from jupyterhub.services.auth import HubAuth  # imported only here because both are slow
     from jupyterhub.singleuser.extension import JupyterHubSingleUser
 
     # The number of seconds for which the server caches the hub's decisions about who has access.
