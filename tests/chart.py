@@ -27,8 +27,8 @@ from tfcourse.hub.spawners.pods import VOLUMES
 
 IMAGE = "registry.example.org/tensorflow-course/1.0"
 
-# CONFIG performs the same steps, in the same order, as the chart's configuration does before and
-# after it loads jupyterhub_config.d.
+# CONFIG performs the configuration steps in the same order as the chart, including those that
+# follow the loading of jupyterhub_config.d.
 CONFIG = """
 import glob, os
 from pathlib import Path

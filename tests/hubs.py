@@ -220,7 +220,7 @@ class ClassHub(Site):
             subprocess.run(["rmdir", self.homes], check=False)  # fails if root owns the folder
 
     def containers(self, name: str = "", **which: bool) -> list[Container]:
-        """Return the hub's containers, or those with the given name; skip any being removed."""
+        """Return containers by name (by default, the hub's), except any that are being removed."""
         names = {"name": name or self.name}
         return self.engine.containers.list(filters=names, ignore_removed=True, **which)
 
@@ -350,7 +350,7 @@ def send(learner: Learner, kernel: str, code: str, patience: float = 300) -> Ite
 
     The generator stops when the kernel has run the code, when the server reports that the kernel
     has died, or after `patience` seconds without a reply. The time-out is necessary, because a
-    restarting kernel may lose the code.
+    restarting kernel might lose the code.
     """
     url = f"{learner.hub.url}/user/{learner.name}/api/kernels/{kernel}/channels"
     channel = websocket.create_connection(

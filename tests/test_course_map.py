@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The first three words of each claim in course_map.toml. The list reveals any missing row.
+# The first three words of each claim in course_map.toml, used to detect missing rows.
 BEGINNINGS = [
     "You log in",
     "Python 2's `from",

@@ -66,7 +66,7 @@ class Reader(HTMLParser):
 
 @dataclass
 class Book:
-    """The folder of a built book, the build's output, and the URL at which the book is served."""
+    """A built book: its folder, the build's output, and the URL that serves the book."""
 
     folder: Path
     said: str
@@ -80,7 +80,7 @@ class Book:
 
 
 def build(folder: Path, **settings: str) -> Book:
-    """Run `make book` without the COURSE_ variables of this environment."""
+    """Run `make book`, ignoring this process's COURSE_ environment variables."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -163,7 +163,7 @@ def test_a_figure_has_the_text_that_its_lesson_stores(book, lesson):
     figures = [o for o in outputs(lesson) if "image/png" in o.get("data", {})]
     stored = [figure["metadata"]["image/png"]["alt"] for figure in figures]
     shown = [image["alt"] for image in book.pages[f"notebooks/{lesson.stem}.html"].images]
-    # Some images are not outputs: lesson 00 has pictures in its text.
+    # `shown` also includes pictures in lesson 00's text, which are not outputs.
     assert [text for text in shown if text in stored] == stored
 
 

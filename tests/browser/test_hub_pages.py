@@ -61,7 +61,7 @@ class Visitor:
     def type(self, *texts: str) -> None:
         """Type the texts into consecutive fields, starting with the focused one."""
         for text in texts:
-            # Wait until an empty field has the focus.
+            # Wait until an empty field has focus.
             expect(self.page.locator("input:focus")).to_have_value("")
             self.page.keyboard.type(text)
             self.press("Tab")
@@ -75,7 +75,7 @@ class Visitor:
         pytest.fail(f"the Tab key does not reach {name!r}")
 
     def look(self, title: str) -> None:
-        """Check that the page is accessible, fits a phone, and loads files only from the hub."""
+        """Check accessibility, the layout on a phone, and that all files come from the hub."""
         expect(self.page).to_have_title(f"{title} | {COURSE}")
         expect(self.page.get_by_role("heading", level=1)).to_have_count(1)
         elsewhere = (self.hub.url, "data:")
@@ -171,7 +171,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
 
 def test_the_page_of_a_start_can_be_read_and_sees_a_failure(visitor):
-    """Simulate the event of a failed start, because the hub's own time-out takes minutes."""
+    """Simulate the hub's failure event, because the real time-out takes minutes."""
     page = visitor.page
     Learner(visitor.hub, "slow")
     config = visitor.hub.state / "homes" / "slow" / ".jupyter" / "jupyter_server_config.py"

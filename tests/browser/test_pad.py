@@ -69,7 +69,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(page: Page, hub: Hub) -> Lab:
-    """Add a film and lesson 16's digit collector to the lesson; open it, but run no cells."""
+    """Open lesson 01 with a film and lesson 16's digit collector added, but run no cells."""
     learner = Learner(hub, "artist", hub.password)
     learner.start_server()
     lesson, last = (json.loads((NOTEBOOKS / name).read_bytes()) for name in (LESSON, CAPSTONE))
@@ -112,7 +112,7 @@ def test_the_model_answers_while_the_mouse_draws(lab, screenshot):
     before = pad.pixels(), pad.numbers("logit"), pad.bars()
     mouse.move(*start)
     mouse.down()
-    for place in (corner, end):  # with the button held down
+    for place in (corner, end):  # with the mouse button held down
         mouse.move(*place, steps=8)
         wait_until(lambda: lab.same(pad), "Python has the drawing")
         now = pad.pixels(), pad.numbers("logit"), pad.bars()

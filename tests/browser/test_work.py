@@ -64,7 +64,7 @@ def test_two_devices_do_not_overwrite_each_other_in_silence(page, learner):
     append(other, "second")
     dialog = other.get_by_role("dialog")
     expect(dialog).to_contain_text("changed on disk")
-    assert text(learner, "both.ipynb") == ".first"  # unchanged until the learner decides
+    assert text(learner, "both.ipynb") == ".first"  # not overwritten until the learner decides
     expect(dialog.get_by_role("button", name=re.compile("Revert"))).to_be_visible()
     with other.expect_response(saved):
         dialog.get_by_role("button", name=re.compile("Overwrite")).click()

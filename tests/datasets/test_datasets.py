@@ -252,7 +252,7 @@ def test_mnist_is_keras_own_file(filled: Path) -> None:
     ],
 )
 def test_fashion_mnist_is_zalandos_own(filled: Path, name: str, stamp: int, md5: str) -> None:
-    """With its original gzip header restored, each file has the MD5 that Zalando published."""
+    """With the original gzip header, each file has the MD5 checksum that Zalando published."""
     contents = (filled / f"fashion-mnist/{name}.gz").read_bytes()
     if not contents[3]:  # Debian's gzip headers contain no name
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", stamp) + b"\0\3" + name.encode() + b"\0"
@@ -467,7 +467,7 @@ def test_a_server_that_falls_silent_half_way(monkeypatch, tmp_path: Path, server
 
 @contextlib.contextmanager
 def half_way(home: Path, server: Server) -> Iterator[subprocess.Popen]:
-    """Start a run that receives half of mnist.npz; kill it when the context exits."""
+    """Start a run that stalls halfway through mnist.npz; kill it when the context exits."""
     over = threading.Event()
 
     def stall(handler: Handler, body: bytes) -> bool:

@@ -59,7 +59,7 @@ class Run:
     def __init__(self, notebook: nbformat.NotebookNode):
         self.names = {"__name__": "__main__"}
         self.overwritten = {}  # the checks' globals
-        self.before = {}  # exercise -> variables before its answer cell
+        self.before = {}  # exercise -> variables defined before its answer cell
         self.checks = {}  # exercise -> source code of its check
         self.said = {}  # exercise -> mistake that its check reports
         for cell in notebook.cells:
@@ -97,7 +97,7 @@ class Overwritten:
 
 
 def function_among(names: dict) -> FunctionType:
-    """Return a function with the given dictionary as its globals."""
+    """Return a function whose globals are the given dictionary."""
     return FunctionType((lambda: None).__code__, names)
 
 
@@ -127,7 +127,7 @@ def loaded(function: object) -> Iterator[tuple[FunctionType, str]]:
 
 @pytest.fixture(scope="module")
 def run_of():
-    """Return a function that runs a lesson's solutions by lesson number and caches the result."""
+    """Return a function that runs the solutions of a given lesson and caches the result."""
     runs = {}
 
     def run(number: str) -> Run:
@@ -195,7 +195,7 @@ def test_another_right_answer_is_accepted(number, name, code, run_of):
     assert run_of(number).verdict(name, names) is None
 
 
-# Alternative correct answers to exercise 03.budget: the layers after Flatten.
+# Each entry lists the layers after Flatten in a correct answer to exercise 03.budget.
 LAYERS = [
     "Dense(25, activation=tf.nn.relu), Dense(10)",
     'Dense(25), Activation("relu"), Dense(10)',
@@ -213,8 +213,8 @@ def test_a_model_is_judged_by_what_it_computes(layers, run_of):
     assert run_of("03").verdict("budget", names) is None
 
 
-# Alternative correct answers to lesson 00's exercises. Each is a function that returns the given
-# expression.
+# Alternative correct answers to lesson 00's exercises. Each answer is a function that returns the
+# given expression.
 RETURNS = [
     ("device", "device_of(tensor)", 'tensor.device.split("/")[-1].split(":")[1]'),
     ("device", "device_of(tensor)", '"GPU" if "GPU" in tensor.device else "CPU"'),

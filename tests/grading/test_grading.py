@@ -66,7 +66,7 @@ class Number(int):
         return self.text
 """
 # Submission -> (the cells that the learner edited, the verdict on `double`, the verdict on
-# `total`). Among the edited cells, an exercise's name refers to its answer cell.
+# `total`). In the first item, the name of an exercise refers to its answer cell.
 CASES = {
     "solved": ({"double": "def double(x):\n    return x + x", **DONE}, RIGHT, RIGHT),
     "untouched": ({}, UNTOUCHED, UNTOUCHED),
@@ -295,7 +295,7 @@ def small_solution() -> nbformat.NotebookNode:
 
 
 def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.NotebookNode:
-    """Return an exercise as edited by a learner; None deletes a cell."""
+    """Return an exercise notebook with a learner's edits; an edit of None deletes the cell."""
     ids = {name if "-" in name else f"{name}-answer": text for name, text in edits.items()}
     notebook.cells = [cell for cell in notebook.cells if ids.get(cell.id, "") is not None]
     for cell in notebook.cells:
@@ -421,7 +421,7 @@ def test_what_is_no_notebook_is_named_in_the_table(name, graded):
 
 
 def test_a_submission_cannot_empty_another_or_change_the_table(graded):
-    """Even without Docker, where a submission can write to these files, the results are correct."""
+    """The results are correct even without Docker, where a submission can write to these files."""
     assert [row["right"] for row in graded.of("against the others/small.ipynb")] == ["0", "1"]
     assert [row["right"] for row in graded.of("solved/small.ipynb")] == ["1", "1"]
     assert (graded.folder / "victim").read_text() == "of the instructor"

@@ -127,10 +127,10 @@ def authenticator(monkeypatch) -> native.CourseAuthenticator:
 
 @pytest.mark.parametrize(("code", "allowed"), [("", 60), (CODE, 300)])
 def test_sign_ups_are_limited_for_each_address(authenticator, monkeypatch, code, allowed):
-    """A class of a hundred learners, who share an address and the code, can sign up at once."""
+    """A hundred learners who share an IP address and the class code can sign up at once."""
     monkeypatch.setattr(
         native, "hashed", lambda password: b"hash"
-    )  # otherwise, this takes a minute
+    )  # real hashing would take a minute
     monkeypatch.setattr(native, "WAITING", 1000)
 
     def sign_up(name: str, address: str) -> str:
@@ -329,7 +329,7 @@ def test_nobody_is_kept_out_of_a_browser_that_they_have_used_before(door):
     home.request = "192.0.2.99"  # the IP address of a home connection can change every day
     assert door.tries(("ada", PASSWORD, home), ("ada", PASSWORD, lab)) == ["ada"] * 2
 
-    # Nobody else has this privilege, neither with their own cookie nor with a forged one.
+    # Nobody else can bypass Ada's lockout, either with their own cookie or with a forged one.
     forged = Browser("203.0.113.9", secret="the thief's")
     forged._set_cookie("course-known", "ada")
     assert door.tries(("ada", PASSWORD, eves), ("ada", PASSWORD, forged)) == [429] * 2
@@ -540,7 +540,7 @@ def test_a_newcomer_logs_in_although_others_guess_at_the_new_name(hub):
 
 
 def test_an_administrator_changes_rights_but_no_names(hub):
-    """After renaming, the user's sessions would open the home directory of the new name."""
+    """If a user were renamed, existing sessions would open the new name's home directory."""
     Classmate(hub, "joan")
     admin = hub.login("instructor", hub.admin_password).session
 
@@ -552,7 +552,7 @@ def test_an_administrator_changes_rights_but_no_names(hub):
     refused = change(name="joanna")
     assert refused.status_code == 400
     assert "joan cannot be renamed" in refused.json()["message"]
-    for is_admin in (True, False):  # like the *Admin* page, which also sends the name
+    for is_admin in (True, False):  # the *Admin* page also sends the unchanged name
         assert change(name="joan", admin=is_admin).json()["admin"] == is_admin
     assert hub.login("joan").url == f"{hub.url}/hub/spawn"
 
@@ -607,7 +607,7 @@ def test_a_lost_administrators_password_is_replaced(new_hub):
 def visitors(hub) -> dict[str, requests.Session]:
     """Return the sessions of a stranger, a learner and an administrator.
 
-    Also create an account called `bystander`, which invalid forms might change.
+    Also create an account called `bystander`, whose change-password page the tests use.
     """
     Classmate(hub, "bystander")
     return {

@@ -37,7 +37,7 @@ mkfifo pipe
 touch -d '2001-02-03 04:05:06.123456789' "odd names"
 """
 
-# This script creates a file, and a hard link to it whose path is longer than programs can open.
+# This script creates a file and a hard link to it. The link's path is too long to open.
 DEEP = r"""
 import os
 os.chdir(os.path.expanduser("~"))
@@ -250,7 +250,7 @@ def member(name: str, kind: bytes = tarfile.DIRTYPE, **values: object) -> tarfil
 
 
 def write_backup(path: Path, manifest: bytes, members: Iterable[str | tarfile.TarInfo]) -> Path:
-    """Write an archive of the manifest and the members; a string is the name of a folder."""
+    """Write an archive of the manifest and the members; a string member is a folder's name."""
     with tarfile.open(path, "w:gz") as archive:
         first = tarfile.TarInfo("manifest.json")
         first.size = len(manifest)
@@ -275,7 +275,7 @@ def test_a_backup_of_this_version_is_understood(tmp_path, capsys):
 
 
 def test_a_folder_that_is_no_learners_is_named_and_left_out(tmp_path, monkeypatch):
-    """`make restore` refuses an archive with a name that no learner can have."""
+    """`make restore` refuses an archive if a folder's name cannot belong to a learner."""
     for name in ("ada", "-2dbob", ".eve.part", "ada (old)", "ada\n"):
         (tmp_path / "homes" / name).mkdir(parents=True)
     monkeypatch.setenv("COURSE_HOMES", str(tmp_path))
@@ -318,8 +318,8 @@ def test_a_folder_that_is_no_learners_is_named_and_left_out(tmp_path, monkeypatc
                 {"volumes": []},
                 {"volumes": [1, "state"]},
                 {"volumes": ["home-ada", "state", "state"]},
-                {"volumes": ["home-ada"]},  # Fewer volumes than in the archive.
-                {"volumes": ["home-ada", "home-bob", "state"]},  # More than archived.
+                {"volumes": ["home-ada"]},  # Fewer volumes than the archive contains.
+                {"volumes": ["home-ada", "home-bob", "state"]},  # More volumes than archived.
                 {"volumes": ["home-..", "state"]},
                 {"volumes": ["home-.ada.part", "state"]},
                 {"volumes": ["home-a/../..", "state"]},

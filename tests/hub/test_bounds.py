@@ -93,7 +93,7 @@ asyncio.run(fetch())
 
 
 class Talkative(BaseHTTPRequestHandler):
-    """A server that sends the number of bytes given in the path: at once, or in chunks."""
+    """A server that sends as many bytes as the path requests, either at once or in chunks."""
 
     protocol_version = "HTTP/1.1"
 
@@ -272,12 +272,12 @@ def test_nobody_can_fill_the_log_with_requests(monkeypatch):
         assert logged.count(handler.current_user) == bounds.ENTRIES_AT_ONCE
     log(ada)
     assert logged[-1].name == "ada"
-    log(Handler("eve", status=500))  # no one can hide an error of the hub
+    log(Handler("eve", status=500))  # server errors are always logged
     assert logged[-1].name == "eve"
 
 
 def test_requests_that_are_not_logged_use_up_nothing(monkeypatch):
-    """A class that opens the log-in page requests hundreds of static files."""
+    """When a class opens the log-in page, browsers request hundreds of static files."""
     monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
     monkeypatch.setattr(bounds, "log_request", lambda handler: None)
     log = bounds.Requests()
@@ -305,7 +305,7 @@ def test_the_metrics_do_not_grow_with_invented_methods(monkeypatch, user):
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[int]:
-    """Run a server with low limits on connections; return its port."""
+    """Run a server with low connection limits; return its port."""
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS", 8)
     monkeypatch.setattr(bounds, "MOST_CONNECTIONS_OF_A_SERVER", 3)
     monkeypatch.setattr(bounds, "RESERVED_CONNECTIONS", 2)

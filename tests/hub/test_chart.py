@@ -83,7 +83,7 @@ def test_an_authenticator_in_the_values_stays(cluster, tmp_path):
 
 
 def test_an_operators_own_profiles_keep_their_picker(cluster, tmp_path):
-    """An operator's profiles may offer options that our picker does not support."""
+    """An operator's profiles might offer options that our picker does not support."""
     hub = ChartHub(tmp_path, cluster)
     path = tmp_path / "config.py"
     path.write_text(path.read_text().replace(PROFILES[0].slug, "their-own"))

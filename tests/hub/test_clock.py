@@ -1,4 +1,4 @@
-"""Test start progress and idle time-outs after the host's clock was wrong or has been set."""
+"""Test start-up progress and idle time-outs on a host whose clock was wrong or has been reset."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def kernels(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_server_reports_activity_again_after_the_clock_was_ahead(monkeypatch):
-    """A JupyterHub server reports nothing while the time of its last report is in the future."""
+    """A JupyterHub server reports no activity while its last report is dated in the future."""
     for kind, name in [
         (JupyterHubSingleUser, "_last_activity_sent"),
         (FileFindHandler, "get"),

@@ -320,7 +320,7 @@ for pid in children:
 
 
 def test_a_learner_cannot_fill_the_systems_disk(ada):
-    """The disk with Docker's files usually also holds the accounts."""
+    """Docker's files and the hub's accounts are usually on the same disk."""
     everywhere = "find / ! -type l ! -path '/proc/*' ! -path '/sys/*' -writable -print 2>/dev/null"
     found = ada.run("sh", "-c", f"{everywhere} || true").splitlines()
     folders = {"/home/jovyan", "/tmp", "/dev"}
@@ -363,7 +363,7 @@ def test_a_link_out_of_the_home_shows_the_learners_own_container(ada):
 
 
 def test_the_proxy_obeys_the_hub_alone(hub):
-    """Any user of this machine can reach the proxy's API, so the API requires a token."""
+    """Any user of the host can reach the proxy's API, so the API requires a token."""
     url = f"http://127.0.0.1:{hub.port + 2}/api/routes"
     assert requests.get(url, timeout=30).status_code == 403
     forged = {"Authorization": "token forged"}

@@ -119,7 +119,7 @@ def test_a_damaged_database_ends_the_start_and_the_copy_brings_it_back(
 def test_a_damaged_copy_is_passed_over_and_what_was_there_is_kept(folder):
     path = folder / "jupyterhub.sqlite"
     (good,) = database.copies(folder)
-    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # newer than `good`, by its name
+    shutil.copy(good, good.with_name("2026-01-01-x.sqlite"))  # dated later than `good`
     overwrite(good.with_name("2026-01-01-x.sqlite"))
     path.write_bytes(b"damaged")
     database.recover(folder, replace=False, empty=False)
@@ -170,7 +170,7 @@ def test_copies_that_were_killed_leave_nothing_for_ever(folder):
 
 
 def test_a_copy_that_is_killed_leaves_what_the_next_one_removes(folder, monkeypatch):
-    """The temporary folder's name matches the pattern of the files that the next copy removes."""
+    """The temporary folder's name matches the pattern of leftovers that the next copy removes."""
     path = folder / "jupyterhub.sqlite"
     with database.replacing(path) as aside:
         assert aside.parent.parent == folder

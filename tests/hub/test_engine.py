@@ -1,6 +1,6 @@
 """Restart the Docker engine while a learner is working.
 
-This drill stops every container on this machine, so it runs only on request and must run alone. As
+This drill stops every container on the host, so it runs only on request and must run alone. As
 root, run `pytest tests/hub/test_engine.py --restart-engine`.
 """
 
@@ -26,7 +26,7 @@ def asked_for(request: pytest.FixtureRequest) -> None:
 
 
 def restart(engine: docker.DockerClient) -> None:
-    """Restart the engine with systemd if this machine uses systemd, otherwise with .ci/docker."""
+    """Restart the engine with systemd if the host uses systemd, otherwise with .ci/docker."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
         subprocess.run(["systemctl", "restart", "docker"], check=True)
     else:

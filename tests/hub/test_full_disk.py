@@ -125,7 +125,7 @@ def test_people_who_come_while_the_disk_is_full_read_why(hub):
     )
     assert says_why(login) or login.url == f"{hub.url}/hub/spawn"
     assert (notice.status_code, "was not changed: No space left" in notice.text) == (503, True)
-    # The refused requests had no lasting effects, and they all succeed once space has been freed.
+    # The refused requests have no lasting effects, and all succeed once space has been freed.
     assert "You have signed up as fred" in hub.sign_up("fred")
     assert hub.login("eve").url == f"{hub.url}/hub/spawn"
     assert eve.api("GET", "/hub/api/user").json()["name"] == "eve"

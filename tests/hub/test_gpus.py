@@ -74,7 +74,7 @@ def engine_with_gpus(engine, tmp_path_factory) -> Iterator[docker.DockerClient]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-        shutil.rmtree(folder / "data")  # root owns these hundreds of megabytes
+        shutil.rmtree(folder / "data")  # hundreds of megabytes, owned by root
 
 
 def wait_for_engine(address: str, log: Path) -> docker.DockerClient:

@@ -93,7 +93,7 @@ def address(engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusted(authority, address) -> Iterator[Path]:
-    """Resolve the hub's names to `address` in this process; return the CA bundle that it trusts."""
+    """Resolve the hub's names to `address` in this process; return the process's CA bundle."""
     found = socket.getaddrinfo
 
     def getaddrinfo(name, *rest, **options):
@@ -428,7 +428,7 @@ READ = """() => {
 
 
 def spy(browser: BrowserContext, origin: str, url: str) -> tuple[str, str]:
-    """Return the text that a visitor sees at `url`, and what a script from `origin` reads."""
+    """Return what a visitor sees at `url`, and what a script from `origin` can read there."""
     page = browser.new_page()
     page.route("**/mallory.html", lambda route: route.fulfill(body="", content_type="text/html"))
     page.goto(f"{origin}/user/mallory/mallory.html")
@@ -470,7 +470,7 @@ def test_a_learners_script_reads_nothing_of_the_hub_or_of_others(wildcard, victi
 
 
 def test_without_names_of_their_own_it_reads_both(hub, ada, browser):
-    """The README and the operator's guide warn of this risk. If this test fails, update both."""
+    """The README and the operator's guide warn of this risk; if this test fails, update them."""
     lab(browser, ada)
     assert "ada" in spy(browser, hub.url, f"{hub.url}/hub/home")[1]
     assert "tensorflow-course" in spy(browser, hub.url, f"{hub.url}/user/ada/api/contents")[1]

@@ -94,7 +94,7 @@ def test_a_request_without_options_gets_the_default_even_after_a_refused_one(hub
 
 @pytest.fixture(scope="module")
 def working(hub):
-    """Return a learner with a running kernel on a server that was started through a link."""
+    """Return a learner who started a server through a link, and whose kernel is running."""
     learner = Learner(hub, "barbara")
     page = learner.session.get(f"{hub.url}/hub/spawn?profile=tensorflow-cpu", timeout=60)
     assert page.status_code == 200
@@ -434,9 +434,9 @@ class HubOfAda:
     access_scopes: ClassVar = {"access"}
 
     def __init__(self, *answers: dict[str, object]):
-        """Set the hub's successive answers, each a dictionary from the token to its answer.
+        """Set the hub's successive answers; each dictionary maps tokens to the hub's replies.
 
-        An answer that is an exception is raised.
+        If a reply is an exception, it is raised.
         """
         self.answers = list(answers)
 
@@ -470,7 +470,7 @@ UNSHARED = {"ada's": "other", "the server's": "access"}
 
 
 def server_settings(monkeypatch) -> dict[str, object]:
-    """Return the names that the settings of learners' servers define."""
+    """Return the global variables that the learners' server settings define."""
     monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
     for handler in (APIHandler, WorkspacesHandler):
         monkeypatch.setattr(handler, "_track_activity", handler._track_activity)
@@ -487,7 +487,7 @@ FAILS, FORBIDS = web.HTTPError(500), web.HTTPError(403)
     [
         ([ADA, FAILS, FAILS, ADA], [ADA] * 4),
         ([ADA, "silence", ADA], [ADA] * 3),
-        ([ADA, None, FAILS], [ADA, None, 500]),  # a log-out is not forgotten
+        ([ADA, None, FAILS], [ADA, None, 500]),  # the log-out remains in effect
         ([ADA, FAILS, None, FAILS], [ADA, ADA, None, 500]),
         ([ADA, FORBIDS], [ADA, 403]),
         ([FAILS, ADA], [500, ADA]),

@@ -60,9 +60,10 @@ def address(learner: ClassLearner) -> str:
 
 
 def test_docker_tells_the_hub_that_a_container_has_died(hub, bob):
-    """The hub learns of a dead container from an event that Docker sends, before its next poll.
+    """The hub learns from a Docker event that a container has died, before the hub polls again.
 
-    The hub polls only every ten seconds. Until then, requests would go to the dead container.
+    The hub polls only every ten seconds; without the event, requests would go to the dead
+    container until the next poll.
     """
     bob.container.kill()
     wait_until(lambda: not bob.server(), "the hub has noticed")
@@ -325,7 +326,7 @@ class Asked(SimpleNamespace):
 
 @pytest.mark.parametrize("answer", MOMENTARY, ids=repr)
 def test_a_server_does_not_end_because_the_engine_fails_for_a_moment(spawner, monkeypatch, answer):
-    """DockerSpawner itself would treat HTTP 500 as a missing server, and the hub would stop it."""
+    """DockerSpawner itself would treat HTTP 500 as a missing server and make the hub stop it."""
     monkeypatch.setattr(ContainerSpawner, "_client", Asked(answer=answer))
     assert asyncio.run(spawner.poll()) is None
 
@@ -402,7 +403,7 @@ def test_a_container_that_dies_during_the_start_is_noticed_at_its_end(monkeypatc
 
 
 def test_a_container_that_is_stopped_does_not_end_the_next_start(monkeypatch):
-    """A poll between the stop and the start would find no container, and end the new server."""
+    """Polling between the stop and the start would find no container and end the new server."""
     monkeypatch.setattr(containers, "PENDING_SECONDS", 0.01)
     server = Starting(noticed="nothing")
     monkeypatch.setitem(ContainerSpawner.known, "course_1", server)

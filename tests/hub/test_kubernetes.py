@@ -175,7 +175,7 @@ def test_the_hub_knows_whose_work_is_there(known):
 
 
 def test_a_volume_that_lost_its_labels_is_still_somebodys(known, render):
-    """A restored volume may have lost its labels, but no other learner may get its contents."""
+    """A restored volume might have no labels, but it must still belong to its original owner."""
     _, claim = render(CPU)
     known.claims[0] |= {"name": claim["metadata"]["name"], "labels": {}, "annotations": {}}
     assert our_pods.has_home("ada.lovelace")

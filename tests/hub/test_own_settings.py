@@ -56,7 +56,7 @@ def test_a_hub_in_containers_loads_them(new_hub, tmp_path):
         path.chmod(0o755)
     hub.up(COURSE_CONFIG=str(folder))
     assert [user["name"] for user in who_is_on(hub.url).json()] == ["instructor"]
-    # `make up` applies a file that has changed in place.
+    # `make up` applies changes to an existing settings file.
     (folder / "report.py").write_text("")
     hub.up(COURSE_CONFIG=str(folder))
     assert who_is_on(hub.url).status_code == 403

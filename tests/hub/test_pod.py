@@ -54,7 +54,7 @@ PYTHONPATH=. python -m pytest -q notebooks/00_start_here.ipynb
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A stand-in for the hub, which servers query when they start and to identify visitors."""
+    """A stand-in for the hub, which servers query at start-up and to identify visitors."""
 
     def do_GET(self):
         ours = self.headers.get("Authorization") == f"token {TOKEN}"
@@ -88,7 +88,7 @@ def podman() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
         pytest.skip("podman is not installed; on Debian, run `apt install podman catatonit`")
     if os.geteuid() != 0:
         pytest.skip("on some machines, only root's podman can limit a pod")
-    # Podman requires a short path, but pytest's temporary paths may be long.
+    # Podman requires a short path, but pytest's temporary paths can be long.
     folder = Path(tempfile.mkdtemp(prefix="pod-"))
     (folder / "containers.conf").write_text(SETTINGS)
     program = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]

@@ -33,7 +33,7 @@ NO_GPU = {"tensorflow-gpu": "Not available: <no> GPU."}
 
 
 class Elements(HTMLParser):
-    """The profile form as a browser parses it: its start tags, their attributes and its text."""
+    """The profile form's start tags (with their attributes) and text, as a browser parses them."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -126,7 +126,7 @@ def test_a_chosen_profile_sets_its_traits():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_profiles_of_a_backend_set_the_same_traits(backend):
-    """Spawners are reused, so a trait that the next profile does not set would keep its value."""
+    """Spawners are reused, so any trait that the next profile omits would keep its old value."""
     assert len({frozenset(backend.traits_of(profile)) for profile in PROFILES}) == 1
 
 

@@ -1,4 +1,4 @@
-"""Test quotas for home directories; skip tests if the machine lacks project quotas."""
+"""Test quotas for home directories; skip tests if the host lacks project quotas."""
 
 from __future__ import annotations
 

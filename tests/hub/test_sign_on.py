@@ -2,7 +2,7 @@
 
 The hubs run in real containers. The OpenID provider is oidc-provider-mock, which is based on
 Authlib's server. The learning platform is a stand-in that serves its public key and sends the hub
-the same messages as a real platform.
+the same messages as a real platform would.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
     ("claims", "claim"),
     [
         ({"sub": "aB3"}, "sub"),  # The users aB3 and ab3 are different.
-        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # Its lower case is "kate@...".
+        ({"email": "\N{KELVIN SIGN}ate@example.org"}, "email"),  # Lower-cased, it is "kate@...".
         ({"email": "../ada@example.org"}, "email"),
         ({"email": "a b@example.org"}, "email"),
         ({"email": "a" * 60 + "@example.org"}, "email"),

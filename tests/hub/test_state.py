@@ -16,7 +16,7 @@ from tfcourse.hub import plain, settings, state
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.operations import backup, engine
 
-# Damaged contents that a file can have after a power cut.
+# Examples of damaged file contents after a power cut.
 RUINS = [b"", b"\n", b"\0" * 20, b"abc", b"\xff\xfe" * 20, b"abcd efgh jkmn pqrs"]
 
 

@@ -68,7 +68,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """Each class size pulls images early, stops idle servers and allows many concurrent starts."""
+    """For each class size, images are pulled early, idle servers stop, and many start at once."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True
@@ -359,7 +359,7 @@ def test_a_setting_that_our_image_would_refuse_gets_a_sentence(ours, setting, va
 
 
 def test_an_unknown_trait_of_a_profile_is_refused(site, monkeypatch):
-    """A new version of KubeSpawner may rename a trait that our profiles set."""
+    """A new version of KubeSpawner might rename a trait that our profiles set."""
     before = values.override
     monkeypatch.setattr(values, "override", lambda *a: {**before(*a), "mem_limits": "3G"})
     with pytest.raises(
@@ -496,7 +496,7 @@ def test_helm_hands_the_values_on_as_they_are(site, size, tmp_path):
 )
 @pytest.mark.parametrize("course_hub", [False, True])
 def test_a_list_in_place_of_our_map_gets_a_sentence(site, key, value, sentence, course_hub):
-    """Helm would accept the list, but our values would replace it."""
+    """Helm would accept a list in the site file, but our values would replace it."""
     path = site(key, value)
     path.write_text(path.read_text() + f"\ncourse: {{hub: {str(course_hub).lower()}}}\n")
     with pytest.raises(ValuesError, match=sentence):

@@ -91,7 +91,7 @@ def test_who_runs_out_of_memory_loses_the_kernel_and_nothing_else(ada, bob):
     replies = list(send(ada, kernel, f"bytes([1]) * int({2 * MEMORY * 2**20})"))
     assert replies[-1]["content"]["execution_state"] in ("restarting", "autorestarting")
     assert ada.api("GET", "/user/{name}/api/status").ok
-    # The server may report the restart more than once, and each report makes `run_cell` return
+    # The server might report the restart more than once, and each report makes `run_cell` return
     # early.
     read = "print(open('/home/jovyan/saved').read())"
 
@@ -129,7 +129,7 @@ def test_a_tab_that_is_left_open_does_not_keep_a_server(page, new_hub):
     began = time.monotonic()
 
     def stopped() -> bool:
-        """Save a file on one server; return whether the server of the idle tab has stopped."""
+        """Save a file on one server; return whether the idle tab's server has stopped."""
         content = {"type": "file", "format": "text", "content": str(time.monotonic())}
         saves.api("PUT", "/user/{name}/api/contents/notes.txt", json=content).raise_for_status()
         page.wait_for_timeout(1000)  # meanwhile, the open tab sends requests
@@ -160,7 +160,7 @@ def test_everybody_sees_an_announcement_until_it_is_taken_away(class_hub, ada):
     login = requests.get(f"{class_hub.url}/hub/login", timeout=30).text
     assert said in login
     assert re.search(r">20\d\d-\d\d-\d\d, \d\d:\d\d UTC<", login)
-    assert "<small><time" in login  # no author: the name is half of the credentials
+    assert "<small><time" in login  # omits the author's name, which is half of the credentials
     for path in ("home", "token"):
         page = ada.session.get(f"{class_hub.url}/hub/{path}", timeout=30).text
         assert said in page
@@ -203,7 +203,7 @@ def program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def registry(engine, image, tmp_path_factory) -> str:
-    """Build an image of Debian's Prometheus and one of a Grafana stand-in; return their registry.
+    """Build images of Debian's Prometheus and a Grafana stand-in; return their registry's name.
 
     Both images are based on the hub's image and named as in compose.yaml, so nothing is pulled.
     """

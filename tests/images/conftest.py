@@ -29,7 +29,7 @@ def home(engine: docker.DockerClient) -> Iterator[Volume]:
 
 @pytest.fixture
 def start(engine: docker.DockerClient) -> Iterator[Callable[..., Container]]:
-    """Return a function that starts a container with a learner's limits and without a network."""
+    """Return a function that starts a container with a learner's limits and no network access."""
     containers: list[Container] = []
 
     def start(image: str, *command: str, **options) -> Container:

@@ -75,7 +75,7 @@ class Home:
             (self.image / f"{name}.ipynb").write_text(text)
 
     def found(self) -> dict[str, str]:
-        """Return lessons' texts by name; in an updated copy's name, `+` stands for the date."""
+        """Return the lessons' texts by name; a trailing `+` marks the updated copy of a lesson."""
         return {
             path.stem.partition("_updated_2")[0]
             + ("+" if "_updated_2" in path.stem else ""): path.read_text()

@@ -45,7 +45,7 @@ def test_every_number_of_the_lessons_is_held(phase):
     changed = 0
     for line in stored_lines(phase):
         line = rendered(line)
-        moving = passing(line, Rules(phase))  # expect only the times in progress bars
+        moving = passing(line, Rules(phase))  # should be only the times in progress bars
         assert all(found.progress for found in moving), f"{line!r} holds a time or an address"
         times = {match["number"] for found in moving for match in numbers_of(found.text)}
         for match in numbers_of(line):
