@@ -1,5 +1,5 @@
-// This extension shows a notice for each message about the learner's server that
-// jupyter_server_config.py adds to the page. A notice stays open until the learner closes it.
+// This extension shows a notice for each message that jupyter_server_config.py adds to the page about
+// the learner's server. A notice stays open until the learner closes it.
 
 const READ = "tensorflow-course:read-notice";
 const LONGEST = 140; // characters; JupyterLab cuts off the rest
