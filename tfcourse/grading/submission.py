@@ -185,8 +185,8 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
     When Colab saves a notebook in a format before 4.5, it stores the ids in the metadata; other
-    tools omit them. Without ids, our cells are identified by their source, and answers by the
-    checks that follow them. Any other cell gets the id None.
+    tools omit them. If the cells have no ids, the course's own cells are identified by their
+    source, and a learner's answers by the checks that follow them. Any other cell gets the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
