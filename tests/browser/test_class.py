@@ -1,4 +1,4 @@
-"""Test a hub started by `make up` in a browser, from a learner's sign-up to a finished lesson."""
+"""Start a hub with `make up`, then test it in a browser, from sign-up to a finished lesson."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ asyncio.get_running_loop().call_later(5, count)
 def test_slow_servers_do_not_use_up_the_connections_of_the_hub(make_hub, tmp_path):
     """With a lower limit on connections, log-ins would fail, as `make bench-load` has shown.
 
-    JupyterHub chooses its HTTP client after it loads the settings. By default, that client opens only
-    ten connections at the same time.
+    JupyterHub chooses its HTTP client after it loads the settings. By default, that client opens
+    only ten connections at the same time.
     """
     found = tmp_path / "connections"
     (tmp_path / "count.py").write_text(COUNT.format(path=str(found)))

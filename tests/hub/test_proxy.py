@@ -284,7 +284,7 @@ PAGES = [
 ]
 
 
-# These requests can take long, for example the first one if a whole class logs in at once.
+# These requests can be slow, for example the first one if a whole class logs in at once.
 OTHERS = [
     ("POST", "/hub/slow-login", "navigate"),
     ("GET", "/user/ada/nbconvert/pdf/slow.ipynb", "navigate"),

@@ -43,8 +43,8 @@ WRONG_CODE = "The class code is wrong. Without a code, your instructor has to le
 class CourseAuthenticator(NativeAuthenticator):
     """NativeAuthenticator, adapted for classes.
 
-    - Administrators' accounts are created at startup. NativeAuthenticator gives an administrator's
-      rights to the first person who signs up under the administrator's name.
+    - Administrators' accounts are created at startup. NativeAuthenticator grants
+      administrator rights to whoever first signs up with an administrator's user name.
     - Learners who know the class code do not have to wait for the instructor.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.

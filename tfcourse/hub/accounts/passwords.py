@@ -35,7 +35,7 @@ class Guesses:
     def wait(self, name: str, address: str, browser: str = "") -> int:
         """Return the number of seconds until the next guess is allowed, usually 0.
 
-        `browser` identifies a browser in which the name has logged in before (browsers.py).
+        `browser` identifies a browser that the user has logged in from before (see browsers.py).
         """
         waits = [self.pair.wait((name, browser or address))]
         if not browser and (name, address) not in self.known:

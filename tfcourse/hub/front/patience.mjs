@@ -19,7 +19,7 @@ const PATIENCE = 8000;
 // page requests.
 const WATCH = /^\/user\/[^/]+\/api\/(kernels|sessions|terminals)$/;
 
-// Requests to these paths can take long. The pattern excludes /api/oauth2/authorize, which is a
+// Requests to these paths can be slow. The pattern excludes /api/oauth2/authorize, which is a
 // page of the hub.
 const OTHER = /^\/(hub|(user|services)\/[^/]+)(\/lab)?\/(api(?!\/oauth2\/authorize$)|nbconvert|oauth_callback)(\/|$)/;
 
@@ -27,7 +27,7 @@ subscribe("http.server.request.start", ({ request, response }) => {
   const patience = patienceFor(request);
   let timer;
   if (patience) timer = setTimeout(() => answer(request, response), patience);
-  // Other page requests can take long. A submitted form, for example, waits while the hub checks
+  // Other page requests can be slow. A submitted form, for example, waits while the hub checks
   // other users' passwords. Show the error page only if the hub or the server does not respond at
   // all.
   else if (request.headers["sec-fetch-mode"] === "navigate")
@@ -38,7 +38,7 @@ subscribe("http.server.request.start", ({ request, response }) => {
   response.once("close", () => clearTimeout(timer));
 });
 
-// Return the time limit for a request, in milliseconds, or 0 if the response can take long.
+// Return the time limit for a request, in milliseconds, or 0 if the response can be slow.
 function patienceFor({ method, url, headers }) {
   const path = url.split("?")[0];
   if (method === "GET" && WATCH.test(path)) return 2.5 * PATIENCE;

@@ -194,8 +194,8 @@ def has_labels(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -
 def runs(mask: np.ndarray) -> np.ndarray:
     """Return the long horizontal lines in a mask, each as (row, first column, last column).
 
-    Of adjacent lines with the same end points, only the first and the last are returned. If there
-    are too many lines, only the longest are returned.
+    Return only the first and last line of each run of adjacent lines with the same end points. If
+    there are too many lines, return only the longest ones.
     """
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     (rows, first), (_, after) = (np.nonzero(steps == step) for step in (1, -1))
