@@ -98,8 +98,8 @@ def test_the_page_of_a_silent_hub_says_so_and_work_goes_on(hub, ada):
         assert run_cell(ada, kernel, "print(1)") == "1\n"
         time.sleep(12)  # the server has forgotten the hub's last answer
         content = {"type": "file", "format": "text", "content": "kept"}
-        files = "/user/{name}/api/contents/saved.txt"
-        assert ada.api("PUT", files, **content).status_code in (200, 201)
+        files = "/user/{name}/api/contents/while_away.txt"
+        assert ada.api("PUT", files, json=content).status_code in (200, 201)
     wait_until(hub.answers, "the hub is back")
 
 
