@@ -174,6 +174,13 @@ def test_a_long_note_on_a_token_is_cut(hub):
 
 def test_the_oldest_tokens_make_room_for_new_ones(hub):
     learner = Learner(hub, "grace")  # grace already has one token
+    learner.start_server()
+    (of_server,) = [
+        each.environ()["JUPYTERHUB_API_TOKEN"]
+        for each in hub.processes()
+        if any(word.endswith("jupyterhub-singleuser") for word in each.cmdline())
+        and each.environ().get("JUPYTERHUB_USER") == "grace"
+    ]
     tokens = f"{hub.url}/hub/api/users/grace/tokens"
     made = [
         post(learner.session, tokens, json={}).json()["token"] for _ in range(bounds.MOST_TOKENS)
@@ -184,12 +191,15 @@ def test_the_oldest_tokens_make_room_for_new_ones(hub):
         return requests.get(f"{hub.url}/hub/api/user", headers=headers, timeout=30)
 
     assert user(learner.token).status_code == 403
+    assert user(of_server).ok  # a server without a token would be stopped as idle
     assert user(made[0]).ok
     post(learner.session, tokens, json={})
     assert user(made[0]).ok  # this token was used more recently than the others
     assert user(made[1]).status_code == 403
     listed = learner.session.get(tokens, headers={"Referer": tokens}, timeout=30).json()
-    assert len(listed["api_tokens"]) == bounds.MOST_TOKENS
+    assert len(listed["api_tokens"]) == bounds.MOST_TOKENS + 1  # and the server's
+    learner.token = made[0]
+    learner.stop_server()
 
 
 @pytest.mark.parametrize("note", ["\ud800", "a\0b"])
@@ -260,17 +270,30 @@ class Handler:
         self.request = SimpleNamespace(method=method, request_time=lambda: 0.1)
 
 
+def test_an_invalid_list_of_proxies_ends_the_start(monkeypatch):
+    monkeypatch.setenv("COURSE_TRUSTED_PROXIES", "ingress")
+    with pytest.raises(SystemExit, match="COURSE_TRUSTED_PROXIES is 'ingress'"):
+        bounds.configure(None)
+
+
 def test_nobody_can_fill_the_log_with_requests(monkeypatch):
     """Each logged-in user has a separate limit, which other people cannot use up."""
     logged = []
     monkeypatch.setattr(bounds.addresses, "address_of", lambda request: "198.51.100.7")
     monkeypatch.setattr(bounds, "log_request", lambda handler: logged.append(handler.current_user))
+    notes = []
+    warning = SimpleNamespace(warning=lambda text, who: notes.append(text % who))
+    monkeypatch.setattr(bounds, "get_logger", lambda: warning)
     log = bounds.Requests()
     eve, ada, stranger = Handler("eve"), Handler("ada"), Handler()
     for handler in (eve, stranger):
         for _ in range(1000):
             log(handler)
         assert logged.count(handler.current_user) == bounds.ENTRIES_AT_ONCE
+    assert notes == [
+        "Entries for requests from eve are omitted for a while.",
+        "Entries for requests from strangers are omitted for a while.",
+    ]
     log(ada)
     assert logged[-1].name == "ada"
     log(Handler("eve", status=500))  # server errors are always logged

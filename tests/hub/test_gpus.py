@@ -23,7 +23,7 @@ import pytest
 from hubs import run_in
 from tornado import web
 
-from tfcourse.hub.spawners import gpus
+from tfcourse.hub.spawners import containers, gpus
 from tfcourse.hub.spawners.containers import ContainerSpawner
 
 IMAGE = "course-gpu-stand-in:gpu"
@@ -165,6 +165,21 @@ def test_the_probe_finds_the_gpus(engine_with_gpus):
     assert gpus.probe(engine_with_gpus, IMAGE) == (GPUS, "")
     assert (engine_with_gpus.folder / "hook").read_text() == "called\n"
     assert engine_with_gpus.containers.list(all=True) == []
+
+
+def test_the_probe_runs_as_learners_servers_do():
+    """If NVIDIA's hook needed to write to the container, learners' servers could not start."""
+    options = {}
+
+    def create(*_: object, **given: object) -> None:
+        options.update(given)
+        raise docker.errors.APIError("stop here")
+
+    engine = SimpleNamespace(
+        images=SimpleNamespace(get=lambda name: None), containers=SimpleNamespace(create=create)
+    )
+    assert gpus.probe(engine, "an image")[0] == []
+    assert options["read_only"] == containers.HOST_CONFIG["read_only"]
 
 
 def test_the_probe_says_why_there_are_none(engine, image):

@@ -98,6 +98,14 @@ def test_homes_that_were_moved_are_found(prepared):
 RUINS = [b"", b"\0" * 60, b"[]", b"null", b"{}", b'{"hub": "course"', b"\xff", b"[" * 100_000]
 
 
+@pytest.mark.parametrize("ruin", [None, *RUINS])
+def test_a_lost_marker_is_the_learners_message_and_does_not_end_the_hub(prepared, ruin):
+    (prepared / homes.MARKER).unlink()
+    if ruin is not None:
+        (prepared / homes.MARKER).write_bytes(ruin)
+    assert homes.ready("ada").startswith("Your home cannot be used. Please tell your instructor:")
+
+
 @pytest.mark.parametrize("ruin", RUINS)
 def test_a_note_that_a_power_cut_has_damaged_is_written_again(prepared, ruin):
     (prepared / homes.MARKER).write_bytes(ruin)

@@ -447,13 +447,51 @@ asyncio.run(main())
 """
 
 
-def test_a_hub_that_hangs_while_it_starts_is_ended():
+# Python waits for the thread before it exits.
+HANGING_END = """
+import asyncio, time
+from tfcourse.hub import pools, watchdog
+
+async def hang():
+    watchdog.TIMEOUT, watchdog.INTERVAL = 1, 0.1
+    watchdog.start()
+    await asyncio.sleep(1)
+    pools.HOMES.submit(time.sleep, 1_000_000)
+
+asyncio.run(hang())
+"""
+
+
+@pytest.mark.parametrize("script", [HANGING_START, HANGING_END], ids=["start", "end"])
+def test_a_hub_that_hangs_while_it_starts_or_ends_is_killed(script):
     run = subprocess.run(
-        [sys.executable, "-c", HANGING_START], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 70
     assert "The hub did not respond for 1 seconds and exits." in run.stderr
-    assert "in main" in run.stderr  # the traceback shows where the hub hangs
+    assert re.search(r"in (main|_worker)", run.stderr)  # the traceback shows what hangs
+
+
+def test_threads_create_one_client_of_docker(monkeypatch):
+    """With two threads that made clients at the same time, Python once crashed."""
+    made, pauses = [], threading.Event()
+
+    class Spawner(ContainerSpawner):
+        made_client = None
+
+        @property
+        def client(self) -> object:
+            if not Spawner.made_client:
+                pauses.wait(0.2)
+                made.append(1)
+                Spawner.made_client = SimpleNamespace(ping=lambda: "pong")
+            return Spawner.made_client
+
+    spawner = Spawner(user=SimpleNamespace(name="ada"))
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(spawner._docker, "ping") for _ in range(8)]
+    assert [call.result() for call in calls] == ["pong"] * 8
+    assert len(made) == 1
 
 
 def test_a_hub_that_hangs_is_started_again(new_hub, tmp_path):

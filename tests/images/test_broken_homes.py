@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import time
 
 import pytest
 from docker.models.containers import Container
+
+from tfcourse.hub.state import ROOT
 
 # As root, run a script in the home directory, and then start a server as the hub does.
 START = """
@@ -280,6 +284,14 @@ def test_a_server_starts_in_a_broken_home(start_in, case):
     notices = look(start_in(script))
     assert all(any(text in notice for notice in notices) for text in expected), notices
     assert bool(notices) == bool(expected), notices
+
+
+@pytest.mark.parametrize(("load", "seconds"), [(0.5, 15), (4, 30), (80, 45)])
+def test_a_busy_machine_is_not_taken_for_a_broken_home(monkeypatch, load, seconds):
+    """Forty learners may start at once, and then each test of a home takes longer."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0, 0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert runpy.run_path(str(ROOT / "docker" / "start-course"))["LIMIT"] == seconds
 
 
 def test_a_server_does_not_wait_long_for_what_never_ends(start_in):

@@ -10,7 +10,6 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
-from jupyterhub.spawner import Spawner
 from nativeauthenticator import NativeAuthenticator
 from nativeauthenticator.orm import UserInfo
 from tornado import web
@@ -29,7 +28,12 @@ from tfcourse.hub.accounts.handlers import (
     SignUpHandler,
 )
 from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
-from tfcourse.hub.accounts.sessions import Keep, end_sessions, ending_sessions, mark_token
+from tfcourse.hub.accounts.sessions import (
+    Keep,
+    MarkedServers,
+    end_sessions,
+    ending_sessions,
+)
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.front.addresses import address_of
 from tfcourse.hub.limits import Limit
@@ -40,11 +44,11 @@ WAITING = 200
 WRONG_CODE = "The class code is wrong. Without a code, your instructor has to let you in."
 
 
-class CourseAuthenticator(NativeAuthenticator):
+class CourseAuthenticator(MarkedServers, NativeAuthenticator):
     """NativeAuthenticator, adapted for classes.
 
-    - Administrators' accounts are created at startup. NativeAuthenticator grants
-      administrator rights to whoever first signs up with an administrator's user name.
+    - Administrators' accounts are created at startup. NativeAuthenticator grants administrator
+      rights to the first person who signs up with an administrator's user name.
     - Learners who know the class code do not have to wait for the instructor.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
@@ -130,8 +134,8 @@ class CourseAuthenticator(NativeAuthenticator):
                 "later."
             )
         stored = await pools.run(pools.PASSWORDS, hashed, password)
-        # If an account was lost but its files still exist, the instructor has to approve whoever
-        # signs up under that name.
+        # If an account was lost but its files still exist, the next person who signs up with that
+        # user name needs the instructor's approval.
         let_in = let_in and not await pools.run(pools.HOMES, self.has_home, name)
         # Do not await anything from here on, because another request might then take the name.
         # JupyterHub may already have a user with this name but without an account. A newcomer must
@@ -237,10 +241,6 @@ class CourseAuthenticator(NativeAuthenticator):
         if not info.is_authorized:
             raise web.HTTPError(403, f"Your instructor has to let {name} in first.")
         return name
-
-    def pre_spawn_start(self, user: Any, spawner: Spawner) -> None:
-        """Mark the server's token; JupyterHub calls this method before each server start."""
-        mark_token(self.db, spawner.api_token)
 
     async def refresh_user(self, user: Any, handler: BaseHandler | None = None) -> bool:
         """Return whether a user may stay logged in. JupyterHub calls this method regularly."""

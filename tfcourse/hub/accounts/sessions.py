@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import LogoutHandler
+from jupyterhub.spawner import Spawner
+from jupyterhub.user import User
 from sqlalchemy.orm import Session
 from tornado.httputil import HTTPServerRequest
 
@@ -23,9 +26,16 @@ class Keep(Enum):
     NOTHING = "no token at all"
 
 
-def mark_token(db: Session, token: str) -> None:
-    """Mark the token of a starting server, so that `end_sessions` can recognise it."""
-    orm.APIToken.find(db, token).session_id = SERVER
+class MarkedServers:
+    """A mixin for an authenticator: it marks the token of each server that starts.
+
+    `end_sessions` and `bounds.replace_oldest` recognise servers' tokens by this mark.
+    """
+
+    def pre_spawn_start(self, user: User, spawner: Spawner) -> Any:
+        """Mark the server's token. JupyterHub calls this method before each start."""
+        orm.APIToken.find(user.db, spawner.api_token).session_id = SERVER
+        return super().pre_spawn_start(user, spawner)
 
 
 def end_sessions(db: Session, name: str, keep: Keep) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from jupyterhub.handlers import BaseHandler, LogoutHandler
 from tornado import web
 
-from tfcourse.hub.accounts.sessions import ending_sessions
+from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.classroom import announcement
 
 # A pattern for valid user names, including e-mail addresses and other names that services use.
@@ -62,7 +62,7 @@ class ShortState:
         super().set_state_cookie(value)
 
 
-class SignOn:
+class SignOn(MarkedServers):
     """A mixin for authenticators that get user names from another service.
 
     Only users in `admin_users` are administrators, even if the hub's database records other

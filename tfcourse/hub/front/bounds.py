@@ -111,8 +111,9 @@ def limit_answer(curl: Any) -> None:
 class Server(HTTPServer):
     """An HTTP server that closes new connections while too many are open.
 
-    Each connection can keep a request or a response in memory. The proxy can open all of the
-    allowed connections. Any other client, such as a learner's server, can open far fewer.
+    Each connection can keep a request or a response in memory. The proxy can open most of the
+    allowed connections; the others are reserved for learners' servers, each of which can open only
+    a few.
     """
 
     def initialize(self, *args: Any, **options: Any) -> None:
@@ -162,7 +163,7 @@ class Requests:
             log_request(handler)  # JupyterHub does not log these requests by default
             return
         user = user_of(handler)
-        name = user.name if user else "visitors"
+        name = user and user.name  # None for all strangers together
         whose = name, status >= 500  # a separate limit for the hub's own errors
         if self.limit.wait(whose):
             prometheus_log_method(handler)
@@ -170,7 +171,8 @@ class Requests:
         self.limit.count(whose)
         log_request(handler)
         if self.limit.wait(whose):
-            get_logger().warning("Further requests of %s are omitted for a while.", name)
+            who = name or "strangers"
+            get_logger().warning("Entries for requests from %s are omitted for a while.", who)
 
 
 def user_of(handler: BaseHandler) -> Any:

@@ -282,7 +282,7 @@ class ContainerSpawner(DockerSpawner):
         try:
             return await super().poll()
         except (docker.errors.DockerException, requests.RequestException) as error:
-            self.log.warning("Docker did not say how %s is: %s", self.container_name, error)
+            self.log.warning("Docker could not report on %s: %s", self.container_name, error)
             return None
 
     async def get_object(self) -> dict[str, Any] | None:

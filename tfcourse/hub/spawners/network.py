@@ -85,7 +85,7 @@ def keep(client: docker.DockerClient, name: str, addresses: dict[str, str]) -> N
         get_logger().error(end.code)
         found = None
     except (docker.errors.DockerException, requests.RequestException) as error:
-        get_logger().warning("Docker did not say whether the learners' network exists: %s", error)
+        get_logger().warning("Docker could not report on the learners' network: %s", error)
         return
     if found != addresses:
         get_logger().error("The learners' network has changed, so the hub restarts.")

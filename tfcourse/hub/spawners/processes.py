@@ -17,7 +17,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from tfcourse.hub import database, pools, settings, state
-from tfcourse.hub.accounts.sessions import ending_sessions
+from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -111,7 +111,7 @@ async def bring_lessons(spawner: LocalSpawner, source: Path) -> None:
     spawner.environment = {**spawner.environment, "COURSE_NOTICES": json.dumps(notices)}
 
 
-class LocalAuthenticator(SharedPasswordAuthenticator):
+class LocalAuthenticator(MarkedServers, SharedPasswordAuthenticator):
     """An authenticator with one password for all learners."""
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
