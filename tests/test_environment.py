@@ -47,6 +47,22 @@ def test_an_environment_that_is_up_to_date_is_left_alone(clone, commands):
     assert commands == []
 
 
+def test_packages_that_were_replaced_are_noticed(clone, commands, capsys):
+    packages = clone / ".venv" / "lib" / "python3.11" / "site-packages"
+    for name in ["idna-3.7", "numpy-2.4", "tfcourse-1", "another-1"]:
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+    (clone / ".venv" / "tfcourse-begun").touch()
+    ready = clone / ".venv" / "tfcourse-ready"
+    ready.write_text("wanted\nidna-3.7\nnumpy-2.4\ntfcourse-1")
+    environment.make()
+    assert commands == []  # an additional package does no harm
+    (packages / "idna-3.7.dist-info").rename(packages / "idna-3.4.dist-info")
+    (packages / "numpy-2.4.dist-info").rmdir()
+    environment.make()
+    assert "idna-3.7, numpy-2.4\nCreating .venv again" in capsys.readouterr().out
+    assert any("sync" in command for command in commands)
+
+
 def test_a_set_up_that_was_interrupted_starts_afresh(clone, commands, capsys):
     (clone / ".venv").mkdir()
     (clone / ".venv" / "tfcourse-begun").touch()

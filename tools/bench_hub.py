@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -84,7 +85,12 @@ class StockHub(Site):
             source = Path(find_spec("rfc3987_syntax").origin).parent
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[str(source)] = {"bind": inside, "mode": "ro"}
-        bridge = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        # Ask the system, because the engine does not list this address until it is restarted.
+        bridge = next(
+            each.address
+            for each in psutil.net_if_addrs()["docker0"]
+            if each.family == socket.AF_INET
+        )
         settings = STOCK.format(
             port=self.port,
             hub_port=self.port + 1,

@@ -58,15 +58,23 @@ def main():
 
 def make():
     """Create `.venv` from the lock files, unless a complete and current one exists."""
-    stamp = VENV / "tfcourse-ready"  # written last; contains the fingerprint
+    stamp = VENV / "tfcourse-ready"  # written last; contains the fingerprint and all packages
     begun = VENV / "tfcourse-begun"  # written first; marks the environment as ours
     wanted = fingerprint()
-    if stamp.exists() and stamp.read_text() == wanted:
+    made, *packages = stamp.read_text().splitlines() if stamp.exists() else [""]
+    missing = sorted(set(packages) - set(installed()))
+    if made == wanted and not missing:
         return
+    if made == wanted:
+        print(
+            "Packages in .venv have been removed or replaced since it was created, perhaps by "
+            "pip:\n" + ", ".join(missing),
+            flush=True,
+        )
     python = supported_python()
     if hub_is_running():
         sys.exit(
-            "The pinned packages have changed, but JupyterHub is still using the old ones.\n"
+            "The packages have changed, but JupyterHub is still using the old ones.\n"
             "Stop it with Ctrl-C in its terminal, then run the same make command again."
         )
     if VENV.exists() or VENV.is_symlink():
@@ -75,7 +83,9 @@ def make():
                 "The folder .venv exists, but it was not created by this project.\n"
                 "Move or rename it, then run the same make command again."
             )
-        if stamp.exists():
+        if made == wanted:
+            print("Creating .venv again.", flush=True)
+        elif stamp.exists():
             print("The pinned packages have changed. Creating .venv again.", flush=True)
         else:
             print("An earlier set-up did not finish. Creating .venv again.", flush=True)
@@ -127,7 +137,7 @@ def make():
     )
     step(3, "Installing JupyterHub's proxy")
     install_proxy()
-    stamp.write_text(wanted)
+    stamp.write_text("\n".join([wanted, *installed()]))
 
 
 @contextlib.contextmanager
@@ -226,6 +236,12 @@ def lock(upgrade):
         )
         if name != "gpu":  # the other environments do not need gpu.txt's packages
             previous.append(name + ".txt")
+
+
+def installed():
+    """Return the names and versions of all packages in `.venv`."""
+    found = VENV.glob("lib/python*/site-packages/*.dist-info")
+    return sorted(path.name[: -len(".dist-info")] for path in found)
 
 
 def fingerprint():

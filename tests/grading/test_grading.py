@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import json
 import os
 import re
@@ -23,13 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as command
-from tfcourse.grading import containers, processes, worker
-from tfcourse.grading.grader import plain, rows_of
+from tfcourse.grading import containers, kernel, processes
+from tfcourse.grading.grader import grade, plain, rows_of
 from tfcourse.grading.submission import Plan, plan
 
 # Each submission starts a kernel, and several reach the time limit, so these tests take minutes.
@@ -54,8 +55,17 @@ CELLS = {
     "total-answer": "total = 10  # SOLUTION",
     "total-check": "check_total(total)",
 }
+EXERCISES = ["double", "total"]
 RIGHT, DONE = "", {"total": "total = 10"}
 UNTOUCHED = "There is still a `...`"
+DOUBLE = "def double(x):\n    return x + x"
+SOLVED = {"double": DOUBLE, **DONE}
+NUMPY = {"double": "def double(x):\n    return np.multiply(x, 2)", "total": "total = numbers.sum()"}
+# Names that our checks, or the code that runs them, use.
+EVERY_NAME = (
+    "np = types = traceback = json = sys = builtins = numbers = check = get_ipython = 'coat'\n"
+    "print = exec = globals = type = id = getattr = isinstance = len = sum = Exception = 5"
+)
 SAYS = """
 class Number(int):
     def __new__(cls, text):
@@ -128,23 +138,123 @@ CASES = {
         "STOPPED: printed more than 10 MB",
     ),
     "takes over what is printed": (
-        {"double": "import io, sys\nsys.stdout = io.StringIO()", **DONE},
+        {
+            "double": "import io, sys\nsys.stdout = io.StringIO()\ndef double(x):\n"
+            "    return 2 * x",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "takes over what is published": (
+        {"double": "get_ipython().display_pub.pub_socket = None", **DONE},
         "STOPPED: its output does not reach the grader",
         "STOPPED: its output does not reach the grader",
+    ),
+    "overwrites the publisher": (
+        {
+            "double": "import ipykernel.zmqshell\npublisher = get_ipython().display_pub\n"
+            "publisher.publish = lambda *a, **k: None\n"
+            "ipykernel.zmqshell.ZMQDisplayPublisher.publish = publisher.publish",
+            **DONE,
+        },
+        "'double' is not defined",
+        RIGHT,
     ),
     "overwrites the check": (
         {"double": "def check_double(double):\n    print('Right.')"},
-        "TAMPERED: the submission replaced check_double",
-        "TAMPERED: the submission replaced check_double",
+        "'double' is not defined",
+        UNTOUCHED,
     ),
     "overwrites NumPy": (
-        {"double": "np.array_equal = lambda *a: True\ndef double(x):\n    return x"},
-        "TAMPERED: the submission replaced np.array_equal",
+        {"double": "np.array_equal = lambda *a: True\ndef double(x):\n    return x", **DONE},
+        "^replaces numpy.array_equal; the check used the original; Twice 4 is not 4",
+        RIGHT,
+    ),
+    "overwrites the stored originals": (
+        {
+            "double": "np.array_equal = lambda *a: True\ndef double(x):\n    return x\n"
+            "store = get_ipython()._tfcourse_grading\n"
+            "store['objects'] = [(*each[:3], np.array_equal) if each[2] == 'array_equal' else each "
+            "for each in store['objects']]",
+            **DONE,
+        },
+        "TAMPERED: the submission changed the grader's numpy.array_equal",
         "TAMPERED",
     ),
     "edits the check": (
         {"double-find": "def check_double(double):\n    print('Right.')", **DONE},
-        f"edited the check; ours was used; {UNTOUCHED}",
+        f"its check differs from ours .*; ours counts; {UNTOUCHED}",
+        RIGHT,
+    ),
+    # --- What honest learners do
+    "starts with a reset": ({"title-added": "%reset -f", **SOLVED}, RIGHT, RIGHT),
+    "deletes names": ({"double": f"{DOUBLE}\ndel np, types, traceback", **DONE}, RIGHT, RIGHT),
+    "assigns every name": ({"double": f"{DOUBLE}\n{EVERY_NAME}", **DONE}, RIGHT, RIGHT),
+    "assigns the check's name": (
+        {"double": f"{DOUBLE}\ncheck_double = 'done'", **DONE},
+        RIGHT,
+        RIGHT,
+    ),
+    "replaces a function": (
+        {"double": f"{DOUBLE}\nold = np.array_equal\nnp.array_equal = lambda *a: old(*a)", **DONE},
+        RIGHT,
+        RIGHT,
+    ),
+    "replaces a built-in function": (
+        {
+            "double": f"import builtins\n{DOUBLE}\nbuiltins.sum = np.sum\nbuiltins.show = print",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "reloads its modules": (
+        {
+            "double": f"import importlib, sys\n{DOUBLE}\nimportlib.reload(types)\n"
+            "del sys.modules['traceback']\nimport traceback",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "imports in our cell": (
+        {
+            "setup": "import operator\n" + CELLS["setup"],
+            "double": "def double(x):\n    return operator.mul(2, x)",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "changes the data in our cell": (
+        {"setup": CELLS["setup"] + "[::-1]", **SOLVED},
+        RIGHT,
+        RIGHT,
+    ),
+    "breaks our cell": (
+        {"setup": "from google.colab import files\n" + CELLS["setup"], **NUMPY},
+        RIGHT,
+        RIGHT,
+    ),
+    "deletes our cells": (
+        {"setup": None, "double-find": None, "total-check": None, **NUMPY},
+        RIGHT,
+        RIGHT,
+    ),
+    "adds to the check": (
+        {"double-check": "%%time\ncheck_double(double)  # at last", **SOLVED},
+        RIGHT,
+        RIGHT,
+    ),
+    "shows everything": (
+        {
+            "title-added": "from IPython.core.interactiveshell import InteractiveShell\n"
+            "InteractiveShell.ast_node_interactivity = 'all'\n%xmode Minimal\n%pdb on",
+            "double": f"1 / 0\n{DOUBLE}",
+            **DONE,
+        },
+        "the answer raised ZeroDivisionError",
         RIGHT,
     ),
     "prints the verdict": (
@@ -295,11 +405,18 @@ def small_solution() -> nbformat.NotebookNode:
 
 
 def handed_in(notebook: nbformat.NotebookNode, edits: dict) -> nbformat.NotebookNode:
-    """Return an exercise notebook with a learner's edits; an edit of None deletes the cell."""
-    ids = {name if "-" in name else f"{name}-answer": text for name, text in edits.items()}
-    notebook.cells = [cell for cell in notebook.cells if ids.get(cell.id, "") is not None]
+    """Return an exercise notebook with a learner's edits.
+
+    An edit of None deletes the cell. An edit of NAME-added adds a cell after the cell NAME.
+    """
+    ids = {f"{name}-answer" if name in EXERCISES else name: text for name, text in edits.items()}
+    cells = []
     for cell in notebook.cells:
-        cell.source = ids.get(cell.id, cell.source)
+        if (source := ids.get(cell.id, cell.source)) is not None:
+            cells.append({**cell, "source": source})
+        if added := ids.get(f"{cell.id}-added"):
+            cells.append(nbformat.v4.new_code_cell(added))
+    notebook.cells = [nbformat.from_dict(cell) for cell in cells]
     return notebook
 
 
@@ -356,7 +473,7 @@ def graded(request, tmp_path_factory) -> Graded:
     assert finished.stderr == ""
     assert data.read_text() == "data"
     assert not (submissions / "grades.incomplete.csv").exists()
-    with (submissions / "grades.csv").open(encoding="utf-8") as file:
+    with (submissions / "grades.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     return Graded(way, folder, rows, finished.stdout)
 
@@ -450,7 +567,7 @@ def no_kernel(monkeypatch):
             raise error
         return rows_of(plan, '{"exercise": "double", "mistake": null}', "")
 
-    monkeypatch.setattr(command, "read", lambda *_: Plan("01_small", [], ["double"], {}, []))
+    monkeypatch.setattr(command, "read", lambda *_: Plan("01_small", [], ["double"], {}, "", []))
     monkeypatch.setattr(command, "grade", graded)
     return happens
 
@@ -475,7 +592,7 @@ def test_an_interrupted_run_keeps_its_rows_and_the_table_of_before(
     assert ended.value.code == code
     assert "INCOMPLETE: 2 of 3 submissions" in capsys.readouterr().out
     assert (tmp_path / "grades.csv").read_text() == "of last week"
-    rows = (tmp_path / "grades.incomplete.csv").read_text().splitlines()
+    rows = (tmp_path / "grades.incomplete.csv").read_text("utf-8-sig").splitlines()
     assert [row.partition(",")[0] for row in rows] == ["submission", "a.ipynb", "b.ipynb"]
     no_kernel += [None, None, None]
     assert command.main(arguments) == 0  # tables are not submissions
@@ -492,7 +609,7 @@ def test_an_exception_is_the_row_of_the_submission_that_raised_it(error, tmp_pat
         (tmp_path / name).touch()
     no_kernel += [error, None]
     assert command.main([str(tmp_path), "--no-docker"]) == 0
-    rows = list(csv.DictReader((tmp_path / "grades.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "grades.csv").open(encoding="utf-8-sig")))
     assert f"could not be graded: {type(error).__name__}" in rows[0]["says"]
     assert [row["right"] for row in rows] == ["0", "1"]
 
@@ -639,6 +756,43 @@ def test_nothing_is_left_running(graded):
     assert left == []
 
 
+INSTALL = """
+import importlib, zipfile
+with zipfile.ZipFile("surprise-1-py3-none-any.whl", "w") as wheel:
+    about = "surprise-1.dist-info"
+    wheel.writestr("surprise.py", "def double(x):\\n    return x + x")
+    wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\\nName: surprise\\nVersion: 1")
+    wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any")
+    wheel.writestr(f"{about}/RECORD", "")
+INSTALLER install --no-index ./surprise-1-py3-none-any.whl
+INSTALLER uninstall --yes idna
+importlib.invalidate_caches()
+"""
+
+
+@pytest.mark.parametrize("installer", ["%pip", "!pip", "!pip3", "!python3 -m pip", "!uv pip"])
+def test_a_package_that_a_submission_installs_is_not_there_for_the_next(
+    installer, tmp_path, monkeypatch
+):
+    own = os.path.dirname(sys.executable)  # as after `source .venv/bin/activate`
+    monkeypatch.setenv("PATH", f"{own}:{os.environ['PATH']}")
+    solution = tmp_path / "01_small.ipynb"
+    nbformat.write(small_solution(), solution)
+    code = INSTALL.replace("INSTALLER", installer)
+    if installer == "!uv pip":
+        code = code.replace("uninstall --yes", "uninstall")
+    uses = {"double": "from surprise import double"}
+    says = []
+    for edits in [{"title-added": code, **uses, **DONE}, {**uses, **DONE}]:
+        notebook = handed_in(exercise(solution), edits)
+        rows = grade(plan(notebook, {"01_small": exercise(solution)}), processes.run)
+        says += [row["says"] for row in rows]
+    missing = "the answer raised ModuleNotFoundError: No module named 'surprise'"
+    assert says == [RIGHT, RIGHT, missing, RIGHT]
+    found = subprocess.run([sys.executable, "-c", "import idna, surprise"], capture_output=True)
+    assert b"'surprise'" in found.stderr
+
+
 def test_cells_that_a_learner_added_run_where_they_stand():
     notebook = small_solution()
     new = nbformat.v4.new_code_cell
@@ -646,21 +800,24 @@ def test_cells_that_a_learner_added_run_where_they_stand():
     notebook.cells.insert(-1, new("late = 1", id="mine-2"))
     steps = plan(notebook, {"01_small": small_solution()}).steps  # keeps the answers
     kinds = [(step.kind, step.text.split("\n")[0]) for step in steps]
-    assert kinds[4:7] == [("baseline", ""), ("theirs", "early = 1"), ("theirs", "def double(x):")]
+    assert [kind for kind, _ in kinds[:4]] == ["baseline", "theirs", "ours", "ours"]
+    assert kinds[1] == ("theirs", "early = 1")
     assert kinds[-3:-1] == [("theirs", "total = 10  # SOLUTION"), ("theirs", "late = 1")]
 
 
-def test_a_method_is_the_same_each_time_it_is_looked_up():
+def test_a_method_is_the_same_each_time_it_is_looked_up(monkeypatch):
     """Each access to `np.add.at` creates a new object, which must not be reported as tampering."""
-    source = worker.fill(worker.IDENTITIES, nonce="", watched=["np.add.at", "np.array_equal"])
-    names = {"np": __import__("numpy")}
-    found = []
-    for _ in range(2):
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(source, names)
-        found.append(printed.getvalue())
-        names["kept"] = [names["np"].add.at for _ in range(100)]
-    assert found[0] == found[1]
+    shell = InteractiveShell()
+    monkeypatch.setattr(kernel, "get_ipython", lambda: shell)
+    published = []
+    monkeypatch.setattr(kernel, "publish", lambda _, **what: published.append(what))
+    kernel.remember("", ["numpy.add.at", "numpy.array_equal"])
+    kernel.prepare("", "def check(): pass\ncheck.mistake = None")
+    kept = [np.add.at for _ in range(100)]
+    kernel.judge("", "check()", {})
+    assert kept
+    assert published[-1] == {"mistake": None, "replaced": [], **published[0]}
+    assert set(published[0]["identities"]) == {"numpy", "numpy.add.at", "numpy.array_equal"}
 
 
 @pytest.mark.parametrize(

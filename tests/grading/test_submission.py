@@ -13,7 +13,7 @@ import pytest
 from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as command
 from tfcourse.grading.grader import exercises_of
-from tfcourse.grading.submission import NotGradableError, parse, plan, read
+from tfcourse.grading.submission import NotGradableError, parse, plan, read, watched
 
 
 def test_the_lesson_is_told_by_the_cells_and_not_by_the_file_name():
@@ -108,6 +108,65 @@ def test_a_notebook_may_hold_anything(content):
         assert json.loads(json.dumps(job, ensure_ascii=False).encode()) == job  # as for a kernel
         (answer,) = [step["text"] for step in job["steps"] if step["exercise"] == "flatten"][1:2]
         assert answer in ("x", "x\ny", "'\N{REPLACEMENT CHARACTER}x'")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
+)
+def test_a_notebook_may_be_stored_in_any_encoding(encoding):
+    text = json.dumps({"cells": [{**CELL, "source": "x = 'Jürgen'"}]}, ensure_ascii=False)
+    exercises = exercises_of(SOLUTIONS)
+    steps = plan(parse(text.encode(encoding)), exercises).steps
+    assert "x = 'Jürgen'" in [step.text for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04\x14\x00", "a ZIP archive: unpack it"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\x89PNG\r\n", "not a notebook"),
+        (b"import numpy as np", "not a notebook"),
+    ],
+)
+def test_another_kind_of_file_is_named(content, says):
+    with pytest.raises(NotGradableError, match=f"^{says}"):
+        parse(content)
+
+
+def test_edits_of_our_cells_run_but_do_not_change_the_checks():
+    exercises = exercises_of(SOLUTIONS)
+    notebook = exercise(SOLUTIONS / "04_logits_and_softmax.ipynb")
+    expected = plan(notebook, exercises)
+    edits = {"setup": "import math", "ratio-find": "old = 1", "ratio-check": "old"}
+    for cell in notebook.cells:
+        cell.source = edits.get(cell.id, cell.source)
+    found = plan(notebook, exercises)
+    assert (found.ours, found.watched) == (expected.ours, expected.watched)
+    texts = [step.text for step in found.steps]
+    assert [step.text for step in found.steps if step.instead_of] == ["import math", "old = 1"]
+    assert texts.index("old") + 1 == texts.index("check_ratio(how_many_times)")
+    assert list(found.remarks) == ["ratio"]
+
+
+def test_two_cells_with_the_same_id_both_run():
+    exercises = exercises_of(SOLUTIONS)
+    cells = [{**CELL, "source": "first"}, {**CELL, "source": "second"}]
+    steps = plan(parse(json.dumps({"cells": cells}).encode()), exercises).steps
+    theirs = [step.text for step in steps if step.kind == "theirs" and step.text]
+    assert theirs == ["first", "second"]
+
+
+def test_the_names_that_a_check_uses_are_found():
+    source = (
+        "import numpy as np\nimport os.path\nfrom json import loads as read\n"
+        "def f(x):\n    return np.linalg.norm(sum(x)) + len(os.path.sep) + x.shape[0]"
+    )
+    assert set(watched(source)) >= {
+        "numpy.linalg.norm", "json.loads", "builtins.sum", "builtins.len"
+    }  # fmt: skip
+    assert not [name for name in watched(source) if name.endswith("shape")]
 
 
 @pytest.mark.parametrize("cells", [499, 100_000])

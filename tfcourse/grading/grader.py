@@ -77,7 +77,10 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
         else:
             says = event["mistake"] or ""
         right = int("mistake" in event and not event["mistake"])
-        says = plain("; ".join(filter(None, [plan.remarks.get(name, ""), says])))
+        remarks = [plan.remarks.get(name, "")]
+        if replaced := event.get("replaced"):
+            remarks.append(f"replaces {', '.join(replaced)}; the check used the original")
+        says = "" if right else plain("; ".join(filter(None, [*remarks, says])))
         rows.append({"lesson": plan.lesson, "exercise": name, "right": right, "says": says})
     return rows
 

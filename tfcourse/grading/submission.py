@@ -5,6 +5,8 @@ This module does not run any submitted code, because submissions are untrusted.
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import os
 import re
@@ -14,9 +16,18 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+# The source of the functions that run in a submission's kernel.
+KERNEL = Path(__file__).with_name("kernel.py").read_text(encoding="utf-8")
+
 LARGEST = 10_000_000  # bytes, a thousand times the size of an exercise notebook with outputs
 MOST_CELLS = 500  # an exercise notebook has about twenty cells
 MOST_CODE = 1_000_000  # characters in the learner's cells
+# How the files begin that learners hand in by mistake -> what to say about them.
+OTHERS = {
+    b"PK\x03\x04": "a ZIP archive: unpack it",
+    b"%PDF": "a PDF file: ask for the notebook itself, which ends in .ipynb",
+    b"<": "a web page: ask for the notebook itself, which ends in .ipynb",
+}
 
 
 class NotGradableError(Exception):
@@ -27,14 +38,16 @@ class NotGradableError(Exception):
 class Step:
     """A step of the plan: a cell for the worker to run.
 
-    `kind` is "ours" (an unchanged cell of the exercise notebook), "baseline" (a marker before the
-    learner's first cell), "theirs" (one of the learner's cells) or "check". `text` is the source of
-    the cell. `exercise` is empty for cells that the learner added.
+    `kind` is "baseline" (a marker before the first cell), "ours" (a cell of the exercise notebook),
+    "theirs" (an answer, or a cell that the learner added) or "check". `text` is the source of the
+    cell. `exercise` is empty for cells that the learner added. If the learner edited one of our
+    cells, `text` is the edited source, and `instead_of` is ours.
     """
 
     kind: str
     text: str
     exercise: str = ""
+    instead_of: str = ""
 
 
 @dataclass
@@ -44,14 +57,14 @@ class Plan:
     lesson: str
     steps: list[Step]
     exercises: list[str]
-    remarks: dict[str, str]  # exercise -> a remark for the table
-    watched: list[str]  # names that must not be replaced
+    remarks: dict[str, str]  # exercise -> a remark for the table, if the answer is wrong
+    ours: str  # the source of our cells, which the checks need
+    watched: list[str]  # the library functions that the checks need
 
     def as_job(self) -> dict:
         """Return the parts of the plan that the worker needs, as JSON-compatible data."""
-        ours = "\n\n".join(step.text for step in self.steps if step.kind == "ours")
         steps = [asdict(step) for step in self.steps]
-        return {"steps": steps, "ours": ours, "watched": self.watched}
+        return {"steps": steps, "ours": self.ours, "watched": self.watched, "kernel": KERNEL}
 
 
 def read(path: Path) -> NotebookNode:
@@ -95,15 +108,24 @@ def parse(content: bytes) -> NotebookNode:
         If the content is not a notebook or has too many cells.
     """
     try:
-        notebook = json.loads(content)
+        notebook = json.loads(decoded(content))
     except (ValueError, RecursionError) as error:
-        raise NotGradableError(f"not a notebook: {str(error)[:100]}") from error
+        what = next((what for start, what in OTHERS.items() if content.startswith(start)), None)
+        raise NotGradableError(what or f"not a notebook: {str(error)[:100]}") from error
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise NotGradableError("not a notebook: it has no list of cells")
     if len(cells) > MOST_CELLS:
         raise NotGradableError(f"has more than {MOST_CELLS} cells")
     return NotebookNode(cells=[parsed(cell, number) for number, cell in enumerate(cells, 1)])
+
+
+def decoded(content: bytes) -> str:
+    """Decode a notebook: UTF-8, UTF-16 or UTF-32, or else what Windows' editors call ANSI."""
+    try:
+        return content.decode(json.detect_encoding(content), "surrogatepass")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
 
 
 def parsed(cell: object, number: int) -> NotebookNode:
@@ -126,11 +148,11 @@ def parsed(cell: object, number: int) -> NotebookNode:
 
 
 def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
-    """Return the plan for a submission, which combines our cells with the learner's.
+    """Return the plan for a submission.
 
-    Cells are identified by their ids (see `with_ids`). Answers and added cells are taken from the
-    submission; all other cells, in particular the checks, are taken from our exercise. An added
-    cell keeps its position relative to our cells.
+    All cells run in the order of our exercise, and each added cell runs after the same cell of ours
+    as in the submission. The learner's edits of our cells run, too, because answers can depend on
+    them. The checks are always ours, and use only our cells.
 
     Parameters
     ----------
@@ -146,47 +168,62 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
         If the notebook is not based on any of the exercises, or contains too much code.
     """
     cells = with_ids(submission.cells, exercises)
-    theirs = {cell.id: cell.source for cell in cells}
-    lesson = max(exercises, key=lambda name: len(theirs.keys() & answers(exercises[name])))
+    found = {cell.id for cell in cells}
+    lesson = max(exercises, key=lambda name: len(found & answers(exercises[name])))
     exercise = exercises[lesson]
-    ours = answers(exercise)
-    if not theirs.keys() & ours:
+    if not found & answers(exercise):
         raise NotGradableError(
             "has no answer to any of our exercises (judging by the cells' ids or the checks)"
         )
-    own = additions(cells, {cell.id for cell in exercise.cells})
-    steps, early, remarks, names = [], [], {}, []
-    begun = False  # whether the loop has reached the first exercise
+    known = {cell.id for cell in exercise.cells}
+    # If two cells have the same id, the last one counts, and the others are additions.
+    last = {cell.id: number for number, cell in enumerate(cells)}
+    theirs = {id_: cells[number].source for id_, number in last.items()}
+    added: dict[str, list[Step]] = {}
+    before = "title"
+    for number, cell in enumerate(cells):
+        if cell.id in known and last[cell.id] == number:
+            before = cell.id
+        elif cell.cell_type == "code":
+            added.setdefault(before, []).append(Step("theirs", cell.source))
+
+    steps, ours, remarks, names = [Step("baseline", "")], [], {}, []
     for cell in exercise.cells:
         name, _, role = cell.id.rpartition("-")
-        if not begun and role == "text" and f"{name}-answer" in ours:
-            # If the learner added cells before the first exercise, run them after the baseline,
-            # like all of the learner's code.
-            steps += [Step("baseline", ""), *early]
-            begun = True
-        if cell.cell_type == "code":
-            if role == "answer":
-                names.append(name)
-                steps.append(Step("theirs", theirs.get(cell.id, ""), name))
-                if cell.id not in theirs:
-                    remarks[name] = "the answer's cell is missing"
-            else:
-                steps.append(Step("check" if role == "check" else "ours", cell.source, name))
-                if role in ("find", "check") and theirs.get(cell.id, cell.source) != cell.source:
-                    remarks[name] = "edited the check; ours was used"
-        added = [Step("theirs", source) for source in own.get(cell.id, [])]
-        (steps if begun else early).extend(added)
-    if sum(len(step.text) for step in steps if step.kind == "theirs") > MOST_CODE:
+        text = theirs.get(cell.id, cell.source)
+        edited = text.strip() != cell.source.strip()
+        if cell.cell_type != "code":
+            pass
+        elif role == "answer":
+            names.append(name)
+            steps.append(Step("theirs", theirs.get(cell.id, ""), name))
+            if cell.id not in theirs:
+                remarks[name] = "the answer's cell is missing"
+        elif role == "check":
+            steps += [Step("theirs", text)] if edited else []
+            steps.append(Step("check", cell.source, name))
+        else:
+            ours.append(cell.source)
+            steps.append(Step("ours", text, name, cell.source if edited else ""))
+        if role in ("find", "check") and edited:
+            remarks[name] = "its check differs from ours (edited, or another version); ours counts"
+        steps += added.get(cell.id, [])
+    if (
+        sum(len(step.text) for step in steps if step.kind == "theirs" or step.instead_of)
+        > MOST_CODE
+    ):
         raise NotGradableError(f"has more than {MOST_CODE:,} characters of code")
-    return Plan(lesson, steps, names, remarks, watched(exercise))
+    text = "\n\n".join(ours)
+    return Plan(lesson, steps, names, remarks, text, watched(f"{text}\n\n{KERNEL}"))
 
 
 def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> list[NotebookNode]:
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
     When Colab saves a notebook in a format before 4.5, it stores the ids in the metadata; other
-    tools omit them. If the cells have no ids, the course's own cells are identified by their
-    source, and a learner's answers by the checks that follow them. Any other cell gets the id None.
+    tools omit the ids, or make their own. In such a notebook, an answer is the last code cell
+    before its check, and any other cell of ours is identified by its source. All remaining cells
+    get the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
@@ -207,19 +244,25 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
     ]
     if any(cell.id and cell.id.endswith("-answer") for cell in cells):
         return cells
-    sources = {cell.source.strip() for cell in cells}
-    ours = max(
-        [{cell.source.strip(): cell.id for cell in each.cells} for each in exercises.values()],
-        key=lambda ours: len(ours.keys() & sources),
-    )
+    called = [called_check(cell) for cell in cells]
+    exercise = max(exercises.values(), key=lambda each: len(answers(each).intersection(called)))
+    ours = {cell.source.strip(): cell.id for cell in exercise.cells}
     answer = None  # the learner's latest code cell, unless one of our cells follows it
-    for cell in cells:
+    for cell, answered in zip(cells, called, strict=True):
         cell.id = ours.get(cell.source.strip())
-        if answer and cell.id and cell.id.endswith("-check"):
-            answer.id = f"{cell.id.removesuffix('check')}answer"
+        if answered in answers(exercise):
+            cell.id = f"{answered.removesuffix('answer')}check"
+            if answer:
+                answer.id = answered
         if cell.id or cell.cell_type == "code":
             answer = None if cell.id else cell
     return cells
+
+
+def called_check(cell: NotebookNode) -> str | None:
+    """Return the id of the answer that a cell checks, or None if the cell calls no check."""
+    found = cell.cell_type == "code" and re.search(r"^[^#\n]*\bcheck_(\w+)\(", cell.source, re.M)
+    return f"{found[1]}-answer" if found and f"def check_{found[1]}(" not in cell.source else None
 
 
 def answers(exercise: NotebookNode) -> set[str]:
@@ -227,23 +270,23 @@ def answers(exercise: NotebookNode) -> set[str]:
     return {cell.id for cell in exercise.cells if cell.id.endswith("-answer")}
 
 
-def additions(cells: list[NotebookNode], known: set[str]) -> dict[str, list[str]]:
-    """Return the code cells that the learner added, keyed by the id of our preceding cell."""
-    found: dict[str, list[str]] = {}
-    last = "title"
-    for cell in cells:
-        if cell.id in known:
-            last = cell.id
-        elif cell.cell_type == "code":
-            found.setdefault(last, []).append(cell.source)
-    return found
-
-
-def watched(exercise: NotebookNode) -> list[str]:
-    """Return the names that our checks depend on, such as `np.allclose` and `check_softmax`."""
-    text = "\n".join(
-        cell.source for cell in exercise.cells if cell.id.endswith(("-find", "-common"))
-    )
-    dotted = re.findall(r"\b(?:np|tf|types|traceback)(?:\.[A-Za-z_]\w*)+", text)
-    # Our cells run again before each check, so a learner's function named `check` has no effect.
-    return sorted({*dotted, *re.findall(r"^def (check_\w+)", text, re.MULTILINE)})
+def watched(source: str) -> list[str]:
+    """Return the library functions and built-in functions that a source uses, as dotted names."""
+    names = {"ipykernel.zmqshell.ZMQDisplayPublisher.publish"}  # receives the verdicts
+    modules = {}  # the name in the source -> the module
+    tree = list(ast.walk(ast.parse(source)))
+    for node in tree:
+        if isinstance(node, ast.Import):
+            modules |= {each.asname or each.name: each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            names |= {f"{node.module}.{each.name}" for each in node.names}
+    for node in tree:
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if isinstance(node, ast.Name) and node.id in modules and parts:
+            names.add(".".join([modules[node.id], *reversed(parts)]))
+        elif isinstance(node, ast.Name) and hasattr(builtins, node.id):
+            names.add(f"builtins.{node.id}")
+    return sorted(names)

@@ -2,7 +2,7 @@
 
 The worker reads a job (one line of JSON) from stdin. For each exercise, it prints one line of JSON
 with the verdict. This file must not import other modules of the grader, because containers do not
-contain them.
+contain them; the job contains the source of the `kernel` module.
 """
 
 from __future__ import annotations
@@ -34,40 +34,11 @@ LONGEST = 1000  # characters per verdict; a check's messages have about a hundre
 # The files in which Linux counts the OOM kills in a container (cgroup v2 and v1).
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
-# The four cells below run in the kernel. They run our code again in a separate namespace, so that
-# it still works if the learner has reassigned the name of a check or of a built-in function.
-PREPARE = """
-import builtins as _builtins
-# Nobody reads what our checks print here, and printing half a character would hang the kernel.
-_ours = {"__builtins__": {**_builtins.__dict__, "print": lambda *_: None}}
-_verdict = "The check did not finish."
-exec(<ours>, _ours)
-"""
-CHECK = """
-try:
-    exec(<check>, globals() | {<name>: _ours[<name>]})
-    _verdict = _ours[<name>].mistake
-except Exception as _error:
-    _verdict = f"The check could not be run: {type(_error).__name__}: {_error}"
-"""
-TELL = "print(<nonce> + __import__('json').dumps({'mistake': _verdict}))"
-# Print the ids of the objects to which the watched names and Python's built-in names refer.
-IDENTITIES = """
-def _identities(names, watched):
-    import builtins, json
-    found = {f"builtins.{name}": id(value) for name, value in vars(builtins).items()}
-    del found["builtins.input"]  # the kernel itself replaces it for each cell
-    for name in [*watched, "json.dumps"]:
-        first, *others = name.split(".")
-        value = json if first == "json" else names.get(first)
-        for other in others:
-            owner, value = value, getattr(value, other, None)
-            if value is not getattr(owner, other, None):  # a method: a new object each time
-                value = owner
-                break
-        found[name] = id(value)
-    return json.dumps(found)
-print(<nonce> + _identities(globals(), <watched>))
+# Run a function of kernel.py. An import statement finds the built-in functions also if the learner
+# has assigned variables of these names.
+REQUEST = """
+from builtins import exec as _run, globals as _names
+_run(<source>, {"theirs": _names(), "values": <values>})
 """
 
 
@@ -152,54 +123,68 @@ class Submission:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
                 if kind == "baseline":
-                    self.identities = self.ask(IDENTITIES, watched=self.job["watched"])
+                    answer = self.request("remember(**values)", watched=self.job["watched"])
+                    self.identities = (answer or {}).get("identities", {})
                 elif kind == "check":
                     tell(exercise=exercise, **self.judge(exercise, text))
                 elif kind == "ours":
-                    self.execute(text, OURS_SECONDS)
+                    self.ours(text, step["instead_of"])
                 else:
                     self.answer(exercise, text)
             except DeadKernelError:
                 held = f"held more than {self.job['memory'] / 2**30:.1f} GB of memory"
                 return tell(stopped=held if ran_out_of_memory() else "its kernel ended")
 
+    def ours(self, source: str, original: str) -> None:
+        """Run one of our cells as it is in the submission; if it fails there, run the original."""
+        cell = self.execute(source, OURS_SECONDS)
+        if original and (cell is None or raised(cell)):
+            self.execute(original, OURS_SECONDS)
+
     def answer(self, exercise: str, source: str) -> None:
         """Run one of the learner's cells; record whether it was too slow, and any exception."""
         cell = self.execute(source, self.job["seconds"])
         if cell is None:
             self.slow.add(exercise)
-        for output in cell.outputs if cell else []:
-            if output.output_type == "error":
-                self.raised[exercise] = f"the answer raised {output.ename}: {output.evalue}"[:200]
+        elif error := raised(cell):
+            self.raised[exercise] = f"the answer raised {error.ename}: {error.evalue}"[:200]
 
     def judge(self, exercise: str, check: str) -> dict[str, object]:
         """Run a check; return its verdict, or the reason why there is no reliable verdict."""
-        seconds, name = self.job["seconds"], check.partition("(")[0]
-        in_time = exercise not in self.slow and (
-            self.execute(fill(PREPARE, ours=self.job["ours"]), OURS_SECONDS)
-            and self.execute(fill(CHECK, check=check, name=name), seconds)
-        )
-        if not in_time:
-            return {"stopped": f"still running after {seconds:g} s"}
-        verdict = self.ask(TELL)
-        now = self.ask(IDENTITIES, watched=self.job["watched"])
-        if verdict is None or now is None:
+        stopped = {"stopped": f"still running after {self.job['seconds']:g} s"}
+        if exercise in self.slow:
+            return stopped
+        verdict = self.request("prepare(**values)", OURS_SECONDS, ours=self.job["ours"])
+        if verdict and verdict["failed"]:
+            return {"mistake": verdict["failed"][:LONGEST]}
+        verdict = verdict and self.request("judge(**values, theirs=theirs)", check=check)
+        if verdict == {}:
+            return stopped
+        if not verdict:
             return {"stopped": "its output does not reach the grader"}
+        now, mistake = verdict["identities"], verdict["mistake"]
         if changed := sorted(name for name in now if now[name] != self.identities.get(name)):
-            return {"tampered": f"the submission replaced {', '.join(changed[:3])}"}
-        if verdict["mistake"]:
-            verdict["mistake"] = self.raised.get(exercise, str(verdict["mistake"]))[:LONGEST]
-        return verdict
+            return {"tampered": f"the submission changed the grader's {', '.join(changed[:3])}"}
+        if mistake:
+            mistake = self.raised.get(exercise, mistake)[:LONGEST]
+        return {"mistake": mistake, "replaced": verdict["replaced"][:3]}
 
-    def ask(self, source: str, **values: object) -> dict | None:
-        """Run a cell that prints a JSON object; return the object, or None if it is missing."""
+    def request(self, call: str, seconds: float = 0, **values: object) -> dict | None:
+        """Run a function of kernel.py.
+
+        Return what it publishes, {} if it was interrupted, or None if nothing arrived.
+        """
         nonce = secrets.token_hex(16)  # a value that the learner's code cannot guess
-        cell = self.execute(fill(source, nonce=nonce, **values), self.job["seconds"])
-        printed = "".join(output.get("text", "") for output in cell.outputs) if cell else ""
-        try:
-            return json.loads(printed.partition(nonce)[2].splitlines()[0])
-        except (ValueError, IndexError):
-            return None
+        source = REQUEST.replace("<source>", repr(f"{self.job['kernel']}\n{call}"))
+        source = source.replace("<values>", repr({"nonce": nonce, **values}))
+        cell = self.execute(source, seconds or self.job["seconds"])
+        if cell is None:
+            return {}
+        for output in cell.outputs:
+            text = output.get("data", {}).get("text/plain", "")
+            if text.startswith(nonce):
+                return json.loads(text.removeprefix(nonce))
+        return None
 
     def execute(self, source: str, seconds: float) -> nbformat.NotebookNode | None:
         """Run a cell; return it with its outputs, or None if it was interrupted.
@@ -219,6 +204,11 @@ class Submission:
         return cell if time.monotonic() - began < seconds else None
 
 
+def raised(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """Return the first error among a cell's outputs, or None."""
+    return next((each for each in cell.outputs if each.output_type == "error"), None)
+
+
 def ran_out_of_memory() -> bool:
     """Return whether the kernel's OOM killer has killed a process in this container."""
     for path in KILLED:
@@ -232,13 +222,6 @@ def give_up(*_: object) -> None:
     """Exit this process; `limits.run` then kills the kernel."""
     tell(stopped="still running after an interruption")
     os._exit(0)
-
-
-def fill(source: str, **values: object) -> str:
-    """Replace the `<name>` placeholders in a cell's source with values, as Python literals."""
-    for name, value in values.items():
-        source = source.replace(f"<{name}>", repr(value))
-    return source
 
 
 def tell(**what: object) -> None:
