@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import docker
 import pytest
 import requests
-from hubs import ClassHub, ClassLearner, post, run_cell, wait_until
+from hubs import IMAGE, ClassHub, ClassLearner, post, run_cell, wait_until
 
 from tfcourse.hub import settings
 from tfcourse.hub.front import addresses, proxy
 from tfcourse.hub.spawners import containers, network
+from tfcourse.hub.spawners.names import LABEL
 
 
 @pytest.fixture(scope="module")
@@ -566,6 +567,9 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     hub = new_hub()
     hub.up(COURSE_IDLE_MINUTES="0.2")
     idle, busy = ClassLearner(hub, "idle"), ClassLearner(hub, "busy")
+    unknown = hub.engine.containers.run(
+        f"{IMAGE}:cpu", ["sleep", "600"], detach=True, labels={LABEL: hub.name}
+    )
     # Use each server as soon as it is ready. On a slow host, the next server might take so long to
     # start that the hub stops the first one for being idle.
     idle.start_server()
@@ -578,6 +582,8 @@ def test_who_idles_is_stopped_and_who_computes_is_not(new_hub):
     assert time.monotonic() - began >= 60
     assert busy.api("GET", "/user/{name}/api/kernels").json()[0]["id"] == kernel
     assert idle.server() is None
+    with pytest.raises(docker.errors.NotFound):  # nobody's server in the hub's database
+        unknown.reload()
     wait_until(lambda: not busy.server(), "the server is stopped after its cell has ended")
     idle.start_server()
     assert idle.run("cat", "/home/jovyan/saved") == "saved\n"

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import requests
 import sqlalchemy
-from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, post, wait_until
+from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, post, run_cell, wait_until
 from postgres import Postgres
 
 from tfcourse.hub import database
@@ -433,6 +433,8 @@ def ada(hub) -> ClassLearner:
 
 def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, ada):
     wait_until(lambda: "copies" in in_state(hub, "ls /srv/state/hub"), "there is a copy")
+    kernel = ada.start_kernel()
+    assert run_cell(ada, kernel, "x = 42\nprint(x)") == "42\n"
     in_state(hub, f"dd if=/dev/urandom of={SQLITE} bs=1k count=50 conv=notrunc 2>&1")
     wait_until(
         lambda: "database is damaged" in hub.log("hub"), "the log reports the damage", seconds=100
@@ -452,6 +454,20 @@ def test_a_hub_whose_database_is_damaged_under_it_says_so_and_is_recovered(hub, 
     assert "Your instructor has to let" in hub.login("ada", "another horse 9").text
     hub.sign_up("grace")
     assert hub.login("grace", PASSWORD).url == f"{hub.url}/hub/spawn"
+    # Her server is still running. When she is let in and presses Start, she has it back.
+    container = ada.container.id
+    hub.authorize("ada")
+    again = ClassLearner(hub, "ada", "another horse 9")
+    again.start_server()
+    assert again.container.id == container
+    assert run_cell(again, kernel, "print(x)") == "42\n"
+    page = again.session.get(f"{hub.url}/user/ada/lab", timeout=30)
+    assert page.url.startswith(f"{hub.url}/user/ada/lab")
+    # The server's token stays valid if she changes her password.
+    form = {"old_password": "another horse 9", "new_password": "a third horse 9"}
+    form["new_password_confirmation"] = form["new_password"]
+    post(again.session, f"{hub.url}/hub/change-password", data=form).raise_for_status()
+    assert hub.login("ada", "a third horse 9").url.startswith(page.url)
 
 
 # --- From another version

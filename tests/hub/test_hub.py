@@ -53,12 +53,20 @@ def test_wrong_password_shows_the_log_in_page_and_makes_no_account(hub):
     assert "mallory" not in accounts(hub)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "%2e%2e", "../x", "a/b", ".ssh", "{0}", "a" * 33, ""])
-def test_a_name_that_is_no_plain_folder_is_refused(hub, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("..", ".", "%2e%2e", "../x", "a/b", ".ssh", "{0}", "a" * 33, ""),
+        *("Ada Lovelace", "ada@example.org", "Ärger", "ada+1", "o'brien", "~ada", "a\tb"),
+    ],
+)
+def test_a_name_that_is_no_plain_folder_is_refused_with_a_sentence(hub, name):
     before = accounts(hub)
     response = hub.login(name)
     assert response.status_code == 403
-    assert "Invalid username or password" in response.text
+    assert "A user name has at most 32 characters: lowercase letters, digits" in response.text
+    assert "Invalid username or password" not in response.text
+    assert 'name="password"' in response.text  # the form, to try again
     assert accounts(hub) == before
 
 

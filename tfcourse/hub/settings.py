@@ -363,6 +363,14 @@ OAUTH_ISSUER = Setting(
     provider's endpoints there. Register the hub with the provider as a client with the redirect
     address https://YOUR.HOST/hub/oauth_callback.""",
 )
+OAUTH_ROOT = Setting(
+    "COURSE_OAUTH_ROOT",
+    str,
+    given_to="hub compose",
+    about="""
+    oauth: the absolute path of a root certificate in PEM format, if a certificate authority of your
+    school issued the provider's certificate. The hub then trusts only this authority's providers.""",
+)
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
 OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True, given_to="hub chart")
 OAUTH_AUTHORIZE_URL = Setting(
@@ -388,9 +396,21 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. The hub accepts only e-mail addresses that the
-    provider has verified. Do not choose a claim that users can change, because they could take
-    another person's name, even the administrator's.""",
+    oauth: the claim that becomes the user name. If its value cannot be a user name, as with
+    auth0|5f7c, the hub makes one from it: auth0-5f7c~ and 16 more characters. With `email`, the hub
+    accepts only addresses that the provider has verified (see COURSE_OAUTH_TRUST_EMAIL). Do not
+    choose a claim that users can change, because they could take another person's name, even the
+    administrator's.""",
+)
+OAUTH_TRUST_EMAIL = Setting(
+    "COURSE_OAUTH_TRUST_EMAIL",
+    switch,
+    default="off",
+    given_to="hub chart",
+    about="""
+    oauth: with `on`, the hub also accepts e-mail addresses if the provider does not say whether it
+    has verified them. Microsoft Entra ID does not. Choose `on` only if the provider's
+    administrators assign all addresses. Otherwise, people could enter someone else's address.""",
 )
 OAUTH_SCOPES = Setting(
     "COURSE_OAUTH_SCOPES",
@@ -421,7 +441,8 @@ LTI_NAME = Setting(
     given_to="hub chart",
     about="""
     lti: the claim that becomes the user name, either `sub`, the platform's own identifier for a
-    person, or `email`. Use `email` only if users of the platform cannot enter other people's
+    person, or `email`. If its value cannot be a user name, the hub makes one from it, as with
+    COURSE_OAUTH_NAME. Use `email` only if users of the platform cannot enter other people's
     addresses. After a launch, the hub shows your user name in the upper right corner.""",
 )
 MEMORY = Setting(

@@ -25,6 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # cannot start with a dot or contain a slash. The final \Z makes the pattern match the whole name.
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
+NAMES_RULE = (
+    "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
+    "It has to start with a letter or digit."
+)
+
 # People read passwords aloud and type them, so the alphabet has no characters that look alike.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 

@@ -37,6 +37,7 @@ from tfcourse.hub.accounts.sessions import (
 from tfcourse.hub.classroom import announcement
 from tfcourse.hub.front.addresses import address_of
 from tfcourse.hub.limits import Limit
+from tfcourse.hub.state import NAMES_RULE
 
 # The maximum number of accounts awaiting approval, so that strangers cannot flood the list.
 WAITING = 200
@@ -106,10 +107,7 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         Rate limits slow down attempts to do so.
         """
         if not self.validate_username(name):
-            return (
-                "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
-                "It has to start with a letter or digit."
-            )
+            return NAMES_RULE
         if fault := self.fault_of(password, confirmation):
             return fault
         knows_code = False
@@ -217,11 +215,13 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         Raises
         ------
         HTTPError
-            After too many wrong passwords, or if the user has not been approved yet.
+            After too many wrong passwords, if the user has not been approved yet, or if the name is
+        not a valid user name.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         if not self.validate_username(name):
-            return None  # an invalid name might be too long to keep in memory, or make a query fail
+            # An invalid name might be too long to keep in memory, or make a query fail.
+            raise web.HTTPError(403, NAMES_RULE)
         who = name, address_of(handler.request), known_browser(handler, name)
         async with self.checking:
             if wait := self.guesses.wait(*who):

@@ -13,7 +13,7 @@ from oauthenticator.generic import GenericOAuthenticator
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
 from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
-from traitlets import Set, Unicode
+from traitlets import Bool, Set, Unicode
 
 from tfcourse.hub import settings
 from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
@@ -39,6 +39,7 @@ def configure(c: Any) -> None:
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
+    c.CourseOAuthenticator.trust_email = settings.OAUTH_TRUST_EMAIL()
     c.CourseOAuthenticator.login_service = (
         "your usual account"  # the text after "Sign in with" on the button
     )
@@ -91,6 +92,21 @@ def endpoints() -> Mapping[str, Any]:
     return found
 
 
+def doubt(provider: Mapping[str, Any]) -> str:
+    """Return a warning for the operator if all log-ins might fail, or ""."""
+    known = provider.get("claims_supported")
+    needed = settings.OAUTH_NAME() == "email" or any(
+        each.startswith("@") for each in settings.OAUTH_ALLOWED()
+    )
+    if not needed or settings.OAUTH_TRUST_EMAIL() or "email_verified" in (known or []):
+        return ""
+    return (
+        "The provider does not announce that it sends `email_verified`. If it does not send it\n"
+        "(Microsoft Entra ID does not), nobody can log in with an e-mail address. In this case, set\n"
+        "COURSE_OAUTH_TRUST_EMAIL=on, or COURSE_OAUTH_NAME=sub and COURSE_OAUTH_ALLOWED to groups."
+    )
+
+
 class StartHandler(ShortState, OAuthLoginHandler):
     """The page that redirects the browser to the provider."""
 
@@ -132,6 +148,12 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         help="Groups, e-mail domains that start with @, or * for everyone.",
     ).tag(allow_config=True)
 
+    trust_email = Bool(
+        config=True,
+        help="Whether to accept addresses about which the provider does not say if it has verified "
+        "them.",
+    )
+
     login_handler = StartHandler
     callback_handler = CallbackHandler
     custom_403_message = (
@@ -148,13 +170,28 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
     def user_info_to_username(self, user_info: Mapping[str, Any]) -> str:
         """Return the user's name."""
         name = user_name(user_info, self.username_claim)
-        if self.username_claim == "email" and not verified(user_info):
+        if self.username_claim != "email" or self.is_verified(user_info):
+            return name
+        if "email_verified" not in user_info:
+            self.log.error(
+                "The provider did not say whether it has verified %s. If its administrators assign "
+                "all addresses, set COURSE_OAUTH_TRUST_EMAIL=on.",
+                name,
+            )
             raise web.HTTPError(
                 403,
-                f"The service that you log in with has not verified that {name} is yours. Verify "
-                "it there, then come back; if you cannot, tell your instructor.",
+                f"The service that you log in with does not say whether {name} is yours. Tell your "
+                "instructor: the hub's log says what to do.",
             )
-        return name
+        raise web.HTTPError(
+            403,
+            f"The service that you log in with has not verified that {name} is yours. Verify it "
+            "there, then come back; if you cannot, tell your instructor.",
+        )
+
+    def is_verified(self, claims: Mapping[str, Any]) -> bool:
+        """Return whether the e-mail address belongs to the user."""
+        return claims.get("email_verified", self.trust_email) in (True, "true")
 
     async def check_allowed(self, username: str, auth_model: Mapping[str, Any]) -> bool:
         """Return whether the user may log in."""
@@ -164,11 +201,6 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         # Ignore groups whose names start with @, so that they are not mistaken for domains.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
-        if isinstance(email, str) and verified(claims):
+        if isinstance(email, str) and self.is_verified(claims):
             has.add("@" + email.lower().rpartition("@")[2])
         return "*" in self.allowed or username in self.admin_users or bool(has & self.allowed)
-
-
-def verified(claims: Mapping[str, Any]) -> bool:
-    """Return whether the provider has verified the e-mail address."""
-    return claims.get("email_verified") in (True, "true")

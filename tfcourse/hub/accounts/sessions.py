@@ -38,6 +38,14 @@ class MarkedServers:
         return super().pre_spawn_start(user, spawner)
 
 
+def keep_token(db: Session, token: str, in_place_of: str) -> None:
+    """Accept a running server's token, with the rights of the token for a new server."""
+    new = orm.APIToken.find(db, in_place_of)
+    if orm.APIToken.find(db, token) is None:
+        what = {"scopes": new.scopes, "note": new.note, "session_id": SERVER}
+        orm.APIToken.new(token, user=new.user, generated=False, **what)
+
+
 def end_sessions(db: Session, name: str, keep: Keep) -> None:
     """End a user's sessions in all browsers, and revoke all tokens that `keep` does not protect.
 

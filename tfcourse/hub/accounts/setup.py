@@ -33,7 +33,7 @@ def configure(c: Any, hub: Path, has_home: Callable[[str], bool]) -> None:
     c.Authenticator.username_pattern = state.NAMES
     # Set these options only on our own authenticator class. Otherwise, they would also apply to an
     # operator's own authenticator, which would then admit everyone.
-    c.CourseAuthenticator.admin_users = administrators(state.NAMES, default="instructor")
+    c.CourseAuthenticator.admin_users = {administrator()}
     c.CourseAuthenticator.first_password = lambda name: first_password(hub, name)
     c.CourseAuthenticator.class_code = class_code()
     c.CourseAuthenticator.has_home = has_home
@@ -78,15 +78,26 @@ def kind() -> str:
     return chosen
 
 
-def administrators(names: str, default: str = "") -> set[str]:
-    """Return COURSE_ADMIN as a set; exit with a message if it is not a valid user name."""
-    name = settings.ADMIN() or default
-    if name and not re.match(names, name):
+def administrator() -> str:
+    """Return COURSE_ADMIN; exit with a message if it is not a valid user name."""
+    name = settings.ADMIN() or "instructor"
+    if not re.match(state.NAMES, name):
         sys.exit(
-            f"COURSE_ADMIN is {name!r}: lowercase letters, digits and - _ . are allowed,\n"
-            "and also + and @ if COURSE_ACCOUNTS is oauth or lti."
+            f"COURSE_ADMIN is {name!r}, but it has to consist of lowercase letters, digits and - _ ."
         )
-    return {name} if name else set()
+    return name
+
+
+def administrator_elsewhere(claim: str) -> str:
+    """Return the user name of the person whom COURSE_ADMIN names, or "" if it is not set.
+
+    COURSE_ADMIN can be the user name that the hub shows, or what the log-in service sends as
+    `claim`.
+    """
+    name = settings.ADMIN()
+    if not name or re.match(sign_on.NAMES, name):
+        return name
+    return sign_on.user_name({claim: name}, claim)
 
 
 def open_signup() -> bool:
@@ -111,8 +122,9 @@ def configure_sign_on(c: Any, kind: str) -> None:
     c.Authenticator.username_pattern = sign_on.NAMES
     # By default, there is no administrator, because any default name could belong to another user
     # of the log-in service.
+    claim = settings.OAUTH_NAME() if kind == "oauth" else settings.LTI_NAME()
     for ours in (c.CourseOAuthenticator, c.CourseLTIAuthenticator):
-        ours.admin_users = administrators(sign_on.NAMES)
+        ours.admin_users = {administrator_elsewhere(claim)} - {""}
     # The hub checks only at log-in whether users are still allowed, so require a log-in every day.
     c.JupyterHub.cookie_max_age_days = 1
     c.JupyterHub.token_expires_in_max_seconds = 24 * 3600

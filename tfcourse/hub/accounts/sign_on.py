@@ -1,11 +1,13 @@
 """Single sign-on for the containerised hub, using OpenID Connect or LTI 1.3.
 
-The oauthenticator and ltiauthenticator packages do most of the work. This module rejects unsafe
-user names, decides who is an administrator, and explains errors to users.
+The oauthenticator and ltiauthenticator packages do most of the work. This module makes user names,
+decides who is an administrator, and explains errors to users.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +18,10 @@ from tornado import web
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.classroom import announcement
 
-# A pattern for valid user names, including e-mail addresses and other names that services use.
-NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
+# A pattern for the identifiers that are user names as they are, for example e-mail addresses.
+PLAIN = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
+# A pattern for all user names, including those of `safe_name`.
+NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}(~[a-z2-7]{16})?\Z"
 
 LONGEST_STATE = 2000  # characters
 
@@ -28,24 +32,35 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        With status 403 and a message for the user, if the name is missing or unsafe.
+        With status 403 and a message for the user, if the claim is missing.
     """
     value = claims.get(claim)
-    if not isinstance(value, str) or not value:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
         raise web.HTTPError(
             403,
             f"The service that you log in with did not send your {claim}. Tell your instructor.",
         )
-    # Only names from the `sub` claim are case-sensitive. Check that the original value is ASCII,
-    # because some non-ASCII letters become ASCII in lowercase.
-    name = value if claim == "sub" else value.lower()
-    if not value.isascii() or not re.match(NAMES, name):
-        raise web.HTTPError(
-            403,
-            f"Your name there is {value!r}, which cannot be a user name here: lowercase letters, "
-            "digits and - _ . + @ are allowed, 64 at most. Tell your instructor.",
-        )
-    return name
+    # Only names from the `sub` claim are case-sensitive. Do not convert non-ASCII names to
+    # lowercase, because some of their letters become ASCII.
+    return safe_name(value.lower() if value.isascii() and claim != "sub" else value)
+
+
+def safe_name(identifier: str) -> str:
+    """Return the user name for a service's identifier of a person.
+
+    Many services identify people by URLs, or by random letters in upper and lower case. Such an
+    identifier becomes its readable part, a tilde, and 80 bits of its SHA-256 hash. No two
+    identifiers have the same name, because a plain identifier contains no tilde, and nobody can
+    find another identifier with the same hash.
+    """
+    if re.match(PLAIN, identifier):
+        return identifier
+    last = identifier.rstrip("/").rpartition("/")[2].lower()
+    readable = re.sub(r"[^a-z0-9_.+@-]+", "-", last)[:40].strip("_.+@-") or "user"
+    digest = hashlib.sha256(identifier.encode(errors="surrogatepass")).digest()[:10]
+    return f"{readable}~{base64.b32encode(digest).decode().lower()}"
 
 
 class ShortState:

@@ -54,7 +54,13 @@ def how_to_come_in() -> str:
             "oauth": "Learners log in at that address with their usual account.",
             "lti": "Learners open the course in your learning platform.",
         }
-        return f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
+        warning = ""
+        if accounts.kind() == "oauth":
+            from tfcourse.hub.accounts import oauth  # slow to import
+
+            warning = oauth.doubt(oauth.endpoints())
+        known = f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
+        return f"{known}\n\n{warning}" if warning else known
     name = name or "instructor"
     with orm.new_session_factory(database.url(state.state_folder() / "hub"))() as db:
         info = UserInfo.find(db, name)

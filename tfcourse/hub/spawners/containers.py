@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +23,16 @@ from traitlets.log import get_logger
 
 from tfcourse.hub import database, pools, rounds, settings, state, watchdog
 from tfcourse.hub.accounts import setup as accounts
+from tfcourse.hub.accounts.sessions import keep_token
 from tfcourse.hub.classroom import instructors
 from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
+
+STARTED = time.monotonic()  # when the hub was started
+
+# The environment variables that contain a server's token.
+TOKENS = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
 
 # Docker host options shared by all learners' containers.
 HOST_CONFIG = {
@@ -81,6 +88,9 @@ def configure(c: Any, hub: Path) -> None:
     ContainerSpawner.addresses = network.Addresses(addresses)
     remove_unstarted(client, name)
     rename_others(client, name, key)
+    if idle_seconds := 60 * settings.IDLE_MINUTES():
+        stop = partial(stop_unknown, client, name, idle_seconds)
+        rounds.regularly(stop, seconds=max(1, idle_seconds // 10))
     deaths.watch(f"{LABEL}={name}", ContainerSpawner.died)
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
     c.ContainerSpawner.gpu_ids = gpu_ids
@@ -167,6 +177,20 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
     left = {"label": f"{LABEL}={name}", "status": "created"}
     for container in client.containers.list(all=True, filters=left, ignore_removed=True):
         container.remove(force=True)
+
+
+def stop_unknown(client: docker.DockerClient, name: str, idle: float) -> None:
+    """Stop servers that the hub does not know, for example because its database is an old copy.
+
+    Their owners have `idle` seconds after the hub's start to continue them by pressing *Start*.
+    """
+    if time.monotonic() < STARTED + idle:
+        return
+    for container in client.containers.list(filters={"label": f"{LABEL}={name}"}):
+        spawner = ContainerSpawner.known.get(container.name)
+        if not (spawner and spawner.active):
+            get_logger().warning("A server that the hub does not know is stopped.")
+            container.remove(force=True)
 
 
 def has_home(username: str) -> bool:
@@ -355,6 +379,28 @@ class ContainerSpawner(DockerSpawner):
         finally:
             self.extra_host_config, self.extra_create_kwargs = before
 
+    def is_current(self, container: dict[str, Any]) -> bool:
+        """Return whether a container is running exactly as this hub would start it now."""
+        state, config = container["State"], container["Config"]
+        home = {m["Source"] for m in container["Mounts"] if m["Destination"] == "/home/jovyan"}
+        expected = {f"{k}={v}" for k, v in self.get_env().items() if k not in TOKENS}
+        return (
+            state["Running"]
+            and not state["Paused"]
+            and config["Image"] == self.image
+            and (gpus.LABEL in config["Labels"]) == self.gpu
+            and home <= self.volumes.keys()
+            and expected <= set(config["Env"])
+        )
+
+    async def connect(self, container: dict[str, Any]) -> tuple[str, int]:
+        """Connect a running server to the hub again; return its address."""
+        self.log.warning("%s has a running server that the hub did not know.", self.owner)
+        variables = dict(line.split("=", 1) for line in container["Config"]["Env"])
+        keep_token(self.db, variables[TOKENS[0]], in_place_of=self.api_token)
+        self.api_token = variables[TOKENS[0]]
+        return await self.get_ip_and_port()
+
     async def address(self) -> dict[str, Any]:
         """Return Docker options that give the container an address not used recently.
 
@@ -378,8 +424,18 @@ class ContainerSpawner(DockerSpawner):
         return {"networking_config": networking}
 
     async def start(self) -> tuple[str, int]:
-        """Start the container; convert a Docker error to a message for the learner."""
+        """Start the container; convert a Docker error to a message for the learner.
+
+        If the server is already running, only connect it to the hub, so that the kernels keep their
+        variables. The hub does not know such a server if its database was restored from a copy, or
+        if the hub was killed.
+        """
         try:
+            running = await self.get_object()
+            if running and self.is_current(running):
+                return await self.connect(running)
+            if running:
+                await self.docker("remove_container", self.object_id, v=True, force=True)
             return await super().start()
         except docker.errors.ImageNotFound as error:
             self.log.error("%s", error)

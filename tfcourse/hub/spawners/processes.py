@@ -15,6 +15,7 @@ import traitlets
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
+from tornado import web
 
 from tfcourse.hub import database, pools, settings, state
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
@@ -119,7 +120,15 @@ class LocalAuthenticator(MarkedServers, SharedPasswordAuthenticator):
         return [("/logout", ending_sessions()), *super().get_handlers(app)]
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
-        """Return the user if the password is correct, or None."""
+        """Return the user if the password is correct, or None.
+
+        Raises
+        ------
+        HTTPError
+            If the name is not a valid user name. The log-in form shows the message.
+        """
+        if not self.validate_username(self.normalize_username(data["username"])):
+            raise web.HTTPError(403, state.NAMES_RULE)
         # compare_digest() raises TypeError for non-ASCII text, so the learner would see HTTP 500.
         return await super().authenticate(handler, data) if data["password"].isascii() else None
 
