@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -194,3 +196,28 @@ def test_tables_of_lessons_give_the_minutes_that_each_lesson_says():
     assert len(plan) > 15
     for lessons, minutes in plan:
         assert [said[name] for name in re.findall(r"\b\d\d\b", lessons)] == minutes.split(" + ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "yes"),
+        ({"image_data_format": "channels_last", "floatx": "float32"}, "yes"),
+        ({"image_data_format": "channels_first"}, "NO"),
+        ({"floatx": "float16"}, "NO"),
+        ({"floatx": "float64"}, "NO"),
+    ],
+)
+def test_lesson_00_notices_keras_settings_of_another_course(settings, says, tmp_path):
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    lesson = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
+    cells = [cell.source for cell in lesson.cells if cell.cell_type == "code"]
+    check = next(source for source in cells if "Keras' usual settings" in source)
+    run = subprocess.run(
+        [sys.executable, "-c", f"import tensorflow as tf\ngpus = []\n{check}"],
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"Keras' usual settings      {says}" in run.stdout

@@ -206,7 +206,7 @@ def test_a_database_that_another_program_locks_is_not_called_damaged(folder, mon
             lambda: database.look_after(f"sqlite:///{path}", folder),
             lambda: database.state_of(f"sqlite:///{path}"),
         ):
-            with pytest.raises(SystemExit, match="is not damaged, but another program") as end:
+            with pytest.raises(SystemExit, match="Another program keeps the database") as end:
                 use()
             assert "recover" not in end.value.code
     assert "damaged" not in caplog.text

@@ -7,10 +7,12 @@ the same messages as a real platform would.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import http.server
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ import jwt
 import oidc_provider_mock
 import pytest
 import requests
+from authority import Authority
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dockerspawner import DockerSpawner
 from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, run_in, wait_until
@@ -505,6 +508,72 @@ def test_an_address_that_the_provider_calls_unverified_is_never_taken(trusts, cl
     else:
         with pytest.raises(web.HTTPError, match="403"):
             authenticator.user_info_to_username(name)
+
+
+class Service(http.server.BaseHTTPRequestHandler):
+    """A provider's discovery document, which also contains a platform's keys."""
+
+    def do_GET(self) -> None:
+        url = f"https://127.0.0.1:{self.server.server_port}"
+        names = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint")
+        key = {"kty": "oct", "kid": "1", "k": "AAAA"}
+        self.send_response(200)
+        self.end_headers()
+        document = {"issuer": url, "keys": [key], **dict.fromkeys(names, url)}
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def private_service(tmp_path, monkeypatch) -> Iterator[str]:
+    """Start a service whose certificate is from a private authority; return its URL."""
+    issuer = Authority(tmp_path)
+    monkeypatch.setattr(sign_on, "ROOT", issuer.root)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*issuer.issue("service", "127.0.0.1"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_provider_may_have_a_certificate_of_the_schools_own_authority(
+    private_service, monkeypatch
+):
+    monkeypatch.setenv("COURSE_OAUTH_ISSUER", private_service)
+    with pytest.raises(SystemExit, match=r"SSLError.*\n.*Then set COURSE_SIGN_ON_ROOT\.$"):
+        oauth.endpoints()
+    for variable in ("CLIENT_ID", "CLIENT_SECRET", "ALLOWED"):
+        monkeypatch.setenv(f"COURSE_OAUTH_{variable}", "x")
+    monkeypatch.setenv("COURSE_SIGN_ON_ROOT", str(sign_on.ROOT))
+    c = Config()
+    oauth.configure(c)
+    assert c.CourseOAuthenticator.token_url == private_service
+
+    async def log_in() -> dict:
+        authenticator = oauth.CourseOAuthenticator(config=c, allow_all=True)
+        return await authenticator.httpfetch(private_service, label="userinfo", method="GET")
+
+    assert asyncio.run(log_in())["issuer"] == private_service
+
+
+def test_a_platform_may_have_a_certificate_of_the_schools_own_authority(
+    private_service, monkeypatch
+):
+    for variable in ("ISSUER", "CLIENT_ID", "AUTHORIZE_URL", "KEYS_URL"):
+        monkeypatch.setenv(f"COURSE_LTI_{variable}", private_service)
+    monkeypatch.setattr(jwt, "PyJWKClient", jwt.PyJWKClient)  # undo what `configure` changes
+    original = jwt.PyJWKClient
+    lti.configure(Config())
+    with pytest.raises(jwt.PyJWKClientConnectionError, match="certificate verify failed"):
+        jwt.PyJWKClient(private_service).get_jwk_set()
+    jwt.PyJWKClient = original
+    monkeypatch.setenv("COURSE_SIGN_ON_ROOT", str(sign_on.ROOT))
+    lti.configure(Config())
+    assert jwt.PyJWKClient(private_service).get_jwk_set().keys
 
 
 # --- LTI 1.3

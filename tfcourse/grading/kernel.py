@@ -58,7 +58,7 @@ def prepare(nonce: str, ours: str) -> None:
             "__builtins__": {**vars(builtins), "print": lambda *_, **__: None},
         }
         try:
-            exec(ours, store["ours"])
+            exec(ours, store["ours"])  # noqa: S102 - our own cells
         except Exception as error:  # for example, because the submission has deleted the data
             failed = f"The check could not be prepared: {type(error).__name__}: {error}"
         publish(nonce, failed=failed)
@@ -78,17 +78,16 @@ def judge(nonce: str, check: str, theirs: dict[str, object]) -> None:
     """
     store = getattr(get_ipython(), STORE)
     ours, name = store["ours"], check.partition("(")[0]
-    mistake = "The check did not finish."
     with restored(store["objects"]) as replaced:
         try:
-            exec(check, {**ours, **theirs, name: ours[name]})
+            exec(check, {**ours, **theirs, name: ours[name]})  # noqa: S102 - our own check
             mistake = ours[name].mistake
         except KeyboardInterrupt:  # the time limit
             raise
         except Exception as error:
             mistake = f"The check could not be run: {type(error).__name__}: {error}"
-        except BaseException:  # an answer that exits
-            pass
+        except BaseException:  # for example, SystemExit
+            mistake = "The check did not finish."
         mistake = mistake and str(mistake)
         found = identities(store["objects"])
         publish(nonce, mistake=mistake, replaced=replaced, identities=found)

@@ -211,7 +211,7 @@ def obstacle(path: Path, error: sqlite3.Error) -> str | None:
     kind = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR) & 0xFF
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return (
-            f"The database {path} is not damaged, but another program keeps it locked.\n"
+            f"Another program keeps the database {path} locked.\n"
             "End that program (`fuser --verbose` with the file's path names it), or wait for it."
         )
     if kind == sqlite3.SQLITE_FULL:

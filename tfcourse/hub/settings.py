@@ -354,6 +354,14 @@ TRUSTED_PROXIES = Setting(
     visitors who come through such a proxy share one limit. Anyone who reaches the hub from one of
     these addresses can claim to come from any other address.""",
 )
+SIGN_ON_ROOT = Setting(
+    "COURSE_SIGN_ON_ROOT",
+    str,
+    given_to="hub compose commands",
+    about="""
+    oauth and lti: if your school's own certificate authority issued the certificate of the provider
+    or the platform, the absolute path of that authority's root certificate, in PEM format.""",
+)
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
     web_address,
@@ -362,14 +370,6 @@ OAUTH_ISSUER = Setting(
     oauth: the provider's issuer URL, exactly as the provider spells it. The hub looks up the
     provider's endpoints there. Register the hub with the provider as a client with the redirect
     address https://YOUR.HOST/hub/oauth_callback.""",
-)
-OAUTH_ROOT = Setting(
-    "COURSE_OAUTH_ROOT",
-    str,
-    given_to="hub compose",
-    about="""
-    oauth: the absolute path of a root certificate in PEM format, if a certificate authority of your
-    school issued the provider's certificate. The hub then trusts only this authority's providers.""",
 )
 OAUTH_CLIENT_ID = Setting("COURSE_OAUTH_CLIENT_ID", str, given_to="hub chart")
 OAUTH_CLIENT_SECRET = Setting("COURSE_OAUTH_CLIENT_SECRET", str, secret=True, given_to="hub chart")

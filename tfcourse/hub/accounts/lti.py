@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from ltiauthenticator.lti13.handlers import LTI13CallbackHandler, LTI13LoginInit
 from tornado import web
 
 from tfcourse.hub import pools, settings
-from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, authority, user_name
 
 KEYS_TIMEOUT = 10  # seconds to wait for the platform's keys
 
@@ -40,7 +41,9 @@ def configure(c: Any) -> None:
     # By default, LTI13Authenticator creates a client for each launch, and each client fetches the
     # platform's keys. A client that is reused fetches them only every five minutes, and when a
     # launch is signed with an unknown key.
-    jwt.PyJWKClient = functools.cache(functools.partial(jwt.PyJWKClient, timeout=KEYS_TIMEOUT))
+    trust = ssl.create_default_context(cafile=authority())
+    client = functools.partial(jwt.PyJWKClient, timeout=KEYS_TIMEOUT, ssl_context=trust)
+    jwt.PyJWKClient = functools.cache(client)
 
 
 class LaunchHandler(LTI13CallbackHandler):

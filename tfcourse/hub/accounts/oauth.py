@@ -16,8 +16,12 @@ from tornado import web
 from traitlets import Bool, Set, Unicode
 
 from tfcourse.hub import settings
-from tfcourse.hub.accounts.sign_on import ShortState, SignOn, user_name
+from tfcourse.hub.accounts.sign_on import ShortState, SignOn, authority, user_name
 from tfcourse.hub.front import https
+
+OWN_AUTHORITY = (
+    "\nDid your school's own authority issue its certificate? Then set COURSE_SIGN_ON_ROOT."
+)
 
 
 def configure(c: Any) -> None:
@@ -39,6 +43,7 @@ def configure(c: Any) -> None:
     methods = provider.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     c.CourseOAuthenticator.basic_auth = "client_secret_post" not in methods
     c.CourseOAuthenticator.scope = settings.OAUTH_SCOPES()
+    c.CourseOAuthenticator.http_request_kwargs = {"ca_certs": authority()}
     c.CourseOAuthenticator.trust_email = settings.OAUTH_TRUST_EMAIL()
     c.CourseOAuthenticator.login_service = (
         "your usual account"  # the text after "Sign in with" on the button
@@ -75,7 +80,7 @@ def endpoints() -> Mapping[str, Any]:
         return by_post | {name: setting() for name, setting in addresses.items()}
     url = issuer.rstrip("/") + "/.well-known/openid-configuration"
     try:
-        response = requests.get(url, timeout=20)
+        response = requests.get(url, timeout=20, verify=authority() or True)
         response.raise_for_status()
         found = response.json()
         announced = {name: str(found[name]) for name in ("issuer", *addresses)}
@@ -83,6 +88,7 @@ def endpoints() -> Mapping[str, Any]:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but {url}\n"
             f"does not provide what the hub needs: {type(error).__name__}: {error}."
+            + (OWN_AUTHORITY if isinstance(error, requests.exceptions.SSLError) else "")
         )
     if announced["issuer"] != issuer:
         sys.exit(
@@ -102,7 +108,7 @@ def doubt(provider: Mapping[str, Any]) -> str:
         return ""
     return (
         "The provider does not announce that it sends `email_verified`. If it does not send it\n"
-        "(Microsoft Entra ID does not), nobody can log in with an e-mail address. In this case, set\n"
+        "(Microsoft Entra ID does not), e-mail addresses admit nobody. Then set\n"
         "COURSE_OAUTH_TRUST_EMAIL=on, or COURSE_OAUTH_NAME=sub and COURSE_OAUTH_ALLOWED to groups."
     )
 

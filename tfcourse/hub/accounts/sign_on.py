@@ -10,11 +10,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.handlers import BaseHandler, LogoutHandler
 from tornado import web
 
+from tfcourse.hub import settings
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.classroom import announcement
 
@@ -24,6 +26,13 @@ PLAIN = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}(~[a-z2-7]{16})?\Z"
 
 LONGEST_STATE = 2000  # characters
+
+ROOT = Path("/srv/sign-on-root.pem")  # where compose.yaml mounts COURSE_SIGN_ON_ROOT
+
+
+def authority() -> str | None:
+    """Return the path of the service's root certificate, or None for the usual authorities."""
+    return str(ROOT) if settings.SIGN_ON_ROOT.is_set else None
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:

@@ -88,6 +88,7 @@ def up(_: argparse.Namespace) -> None:
         (settings.CERTIFICATE, "file", Path.is_file),
         (settings.KEY, "file", Path.is_file),
         (settings.ACME_ROOT, "file", Path.is_file),
+        (settings.SIGN_ON_ROOT, "file", Path.is_file),
         (settings.CONFIG, "folder", Path.is_dir),
     ):
         path = setting()
