@@ -128,6 +128,7 @@ while not os.path.exists('enough'):
     wait_until(lambda: len(ada.run("ls", "/home/jovyan/churn").split()) > 50, "files come and go")
     said = hub.make("backup", BACKUP=str(file))
     ada.run("touch", "/home/jovyan/enough")
+    assert "left out of home-ada: paths of 1,000 characters or more (1)\n" in said
     progress = [line for line in said.splitlines() if " of 6: " in line]
     volumes = "home-a-5fway-2eb", "home-ada", "certificates", "secrets", "shared", "state"
     assert progress == [f"{number} of 6: {name}" for number, name in enumerate(volumes, 1)]
@@ -183,6 +184,20 @@ def test_everything_comes_back_on_another_hub(hub, ada, away, file, new_hub):
     labels = {"label": f"com.docker.compose.project={other.name}"}
     its_own = {volume.name for volume in other.engine.volumes.list(filters=labels)}
     assert its_own >= {f"{other.name}_{name}" for name in ("certificates", "secrets", "state")}
+
+
+def test_a_file_that_two_homes_share_is_stored_twice(hub, ada, away, tmp_path):
+    """An operator may copy a learner's work with `cp -al`."""
+    homes = {f"{hub.homes}/homes": {"bind": "/homes", "mode": "rw"}}
+    script = ["ln", "/homes/ada/saved", "/homes/a-5fway-2eb/linked"]
+    hub.engine.containers.run(f"{IMAGE}:hub", script, volumes=homes, user="root", remove=True)
+    hub.make("backup", BACKUP=str(tmp_path / "file"))
+    in_home(hub, "a-5fway-2eb", "rm /home/jovyan/linked")
+    assert "home-ada" in backup.check(tmp_path / "file")
+    with tarfile.open(tmp_path / "file") as archive:
+        for name in ("home-ada/saved", "home-a-5fway-2eb/linked"):
+            assert archive.extractfile(name).read() == b"saved\n"
+            assert archive.getmember(name).isreg()
 
 
 def test_what_is_there_is_not_overwritten_unless_that_is_wanted(hub, ada, file, new_hub, request):
@@ -395,7 +410,7 @@ def test_what_tar_cannot_restore_is_not_in_a_backup(tmp_path, members):
     file = write_backup(
         tmp_path / "x.tar.gz", json.dumps(GOOD).encode(), ["home-ada", *members, "state"]
     )
-    with pytest.raises(SystemExit, match=r"this version understands: .* (restore|piece)\. Nothing"):
+    with pytest.raises(SystemExit, match=r"this version understands: .* (restore|other)\. Nothing"):
         backup.check(file)
 
 

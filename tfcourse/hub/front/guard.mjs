@@ -102,8 +102,19 @@ setDefaultHighWaterMark(false, BUFFER);
 const { emit } = Server.prototype;
 Server.prototype.emit = function (event, ...rest) {
   if (event === "listening") this.maxConnections = MOST_CONNECTIONS;
+  if (event === "clientError" && rest[0].code === "HPE_HEADER_OVERFLOW") return explain(rest[1]);
   return emit.call(this, event, ...rest);
 };
+
+// By default, Node.js answers a request whose headers are too long with an empty page. The usual
+// cause is many cookies from learners' pages.
+function explain(socket) {
+  const text = "Your browser sends too many cookies. Delete the cookies of this site, and open it again.\n";
+  const headers = `Content-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close`;
+  if (socket.writable) socket.end(`HTTP/1.1 431 ${STATUS_CODES[431]}\r\n${headers}\r\n\r\n${text}`);
+  else socket.destroy();
+  return true;
+}
 
 // --- The log
 

@@ -39,6 +39,19 @@ LARGEST = 2**24  # the maximum size of a manifest in bytes, enough for a hundred
 MEMORY = 2**31  # bytes; the memory limit for checking an archive
 LONGEST = 1000  # characters; files with longer paths are not backed up
 
+# Print how many such paths each top-level folder contains. If two home directories share a file,
+# because someone copied one of them with `cp -al`, have tar store the file twice: `restore` rejects
+# a hard link from one home directory to another.
+LOOK = rf"""
+find * -regextype posix-extended -regex '.{{{LONGEST}}}.*' -prune -printf '%H\n' |
+    sort | uniq -c | while read -r number folder
+do
+    echo "left out of $folder: paths of {LONGEST:,} characters or more ($number)" >&2
+done
+shared=$(find * -type f -links +1 -printf '%D:%i %H\n' | sort -u | cut -d ' ' -f 1 | uniq -d)
+[ -z "$shared" ] || export TAR_OPTIONS=--hard-dereference
+"""
+
 COMPOSE = ("certificates", "secrets", "state")  # Compose's volumes, apart from those for metrics
 # A pattern for the archive's top-level folders: learners' home directories, Compose's volumes, and
 # `shared`.
@@ -92,8 +105,8 @@ def archive(file: Path, without: Iterable[str] = ()) -> None:
         *("--wildcards", f"--exclude={'?' * LONGEST}*"),
         *("--", MANIFEST, *names),
     ]
-    write = f'printf %s "$1" >{MANIFEST} && shift && exec "$@"'
-    command = ["sh", "-c", write, "sh", json.dumps(manifest(names)), *tar]
+    script = f'printf %s "$1" >{MANIFEST} && shift || exit\n{LOOK}\nexec "$@"'
+    command = ["sh", "-c", script, "sh", json.dumps(manifest(names)), *tar]
     run = throw_away(found, "ro", ["DAC_READ_SEARCH"], command)
     with (
         subprocess.Popen(
@@ -290,7 +303,7 @@ def folders(archive: tarfile.TarFile) -> set[str]:
             found.add(top)
             seen = {hash(top): True}
         elif hash(top) not in seen:
-            raise ValueError(f"{top[:100]!r} is not in one piece")
+            raise ValueError(f"the files of {top[:100]!r} are not next to each other")
         check_member(member, seen)
         archive.members.clear()  # otherwise, tarfile would keep every member in memory
     return found
