@@ -459,7 +459,7 @@ def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, setti
         accounts.open_signup()
         accounts.class_code()
         TRUSTED_PROXIES()
-        accounts.administrators(state.NAMES)
+        accounts.administrator()
 
     with pytest.raises(SystemExit, match=re.escape(sentence)) as end:
         read()
