@@ -48,8 +48,8 @@ def spawner(
 def chart(values: dict[str, Any]) -> Config:
     """Return the part of the chart's configuration that affects learners' pods.
 
-    This function follows the chart's documentation, because the chart is not in any package
-    registry.
+    This function is based on the chart's documentation, because the chart itself cannot be
+    installed from a package registry.
     """
     c = Config()
     learners = values["singleuser"]

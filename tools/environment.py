@@ -50,7 +50,7 @@ def main():
     except OSError as error:
         sys.exit(
             f"\nThe environment could not be created: {error}.\n"
-            "Is the disk full? Do .venv or .course belong to another user (after a sudo)?"
+            "Is the disk full? Does .venv or .course belong to another user (after using sudo)?"
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next make command restarts the set-up.")

@@ -409,7 +409,7 @@ class Learner:
     async def page(self, method: str, url: str, ends: str = "", **content: Any) -> int:
         """Load a page, and any of its scripts, styles and images that are not cached yet.
 
-        Return the number of seconds after which the hub asks to retry, or 0.
+        Return how many seconds the hub asks the client to wait before a retry, or 0.
         """
         async with self.session.request(method, url, **content) as reply:
             text = await reply.text()

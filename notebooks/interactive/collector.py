@@ -116,7 +116,7 @@ class DigitCollector:
         self._tell()
 
     def _tell(self):
-        """Tell the browser what to ask for, and what there is."""
+        """Tell the browser what to ask for, and what has been collected already."""
         wanted = self.wanted
         collecting = {
             "ask": str(wanted[0]) if wanted else "",

@@ -29,8 +29,8 @@ def start() -> None:
                 end(patience)
             patience = TIMEOUT
             time.sleep(INTERVAL)
-        # The hub has finished, but Python is waiting for threads, one of which may wait for a dead
-        # disk.
+        # The hub has finished, but Python is still waiting for its threads, one of which may be
+        # waiting for a dead disk.
         time.sleep(TIMEOUT)
         end(TIMEOUT)
 

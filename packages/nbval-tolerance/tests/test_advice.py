@@ -63,8 +63,8 @@ def test_the_tag_fits_what_differs(kinds, strict, said):
         ([CLOCK, RANDOM], {1}, {"number"}, ["random.random"]),
         ([Draw(0, "a", "b"), Draw(-1, "c", "d")], {-1, 1}, {"figure"}, ["c"]),
         ([TOKEN, RANDOM], {0, 1}, {"number"}, ["random.random"]),
-        # If text differs, the advice names only draws in the cell and in the cells whose variables
-        # it uses.
+        # If text differs, the advice lists only the random draws in that cell and in the cells
+        # whose variables that cell uses.
         ([RANDOM], {1}, {"text"}, []),
         ([RANDOM], {1}, {"text", "number"}, ["random.random"]),
         ([RANDOM], {0, 1}, {"text"}, ["random.random"]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 import sys
@@ -80,7 +81,8 @@ def how_to_come_in() -> str:
 
 def has_own_authenticator() -> bool:
     """Return whether the operator's own settings configure an authenticator."""
-    return any("authenticator_class" in path.read_text() for path in state.own_config())
+    setting = re.compile(r"^[^#\n]*authenticator_class", re.MULTILINE)
+    return any(setting.search(path.read_text()) for path in state.own_config())
 
 
 def answers(address: str) -> bool:
