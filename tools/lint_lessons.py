@@ -188,7 +188,7 @@ def quiz(notebook: NotebookNode) -> Iterator[str]:
 def minutes(cells: list[NotebookNode]) -> float:
     """Return the estimated number of minutes for reading the text and the visible code."""
     text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    # Do not count alternative texts, URLs and HTML tags.
+    # Do not count alternative text, URLs and HTML tags.
     text = re.sub(r"!\[[^\]]*\]|\]\([^)]*\)|<[^>]*>", "", text)
     code = [
         cell.source

@@ -25,7 +25,7 @@ export function rasterise(strokes, centred = true) {
   return ink(move((point) => [point[0] + MIDDLE - x, point[1] + MIDDLE - y]));
 }
 
-// From 0 for paper to 1 for ink: darker, the nearer to a line.
+// From 0 for paper to 1 for ink. A pixel is darker the nearer it is to a line.
 function ink(lines) {
   const segments = lines.flatMap((line) =>
     line.length > 1 ? line.slice(1).map((end, place) => [line[place], end]) : [[line[0], line[0]]]);

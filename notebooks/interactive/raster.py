@@ -41,7 +41,7 @@ def rasterise(strokes, centred=True):
 
 
 def ink(lines):
-    """Return the image of lines whose points are in pixels: darker, the nearer to a line."""
+    """Return an image of lines. A pixel is darker the nearer it is to a line."""
     starts = np.concatenate([line[:-1] if len(line) > 1 else line for line in lines])
     ends = np.concatenate([line[1:] if len(line) > 1 else line for line in lines])
     along = ends - starts

@@ -75,7 +75,7 @@ def filled() -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Path]:
-    """Return a path for KERAS_HOME that does not exist yet; delete it (42 MB) after the test."""
+    """Return a new path for KERAS_HOME; after the test, delete the folder there (42 MB)."""
     yield tmp_path / "keras"
     shutil.rmtree(tmp_path, ignore_errors=True)
 

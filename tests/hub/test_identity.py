@@ -326,7 +326,7 @@ class Asked(SimpleNamespace):
 
 @pytest.mark.parametrize("answer", MOMENTARY, ids=repr)
 def test_a_server_does_not_end_because_the_engine_fails_for_a_moment(spawner, monkeypatch, answer):
-    """DockerSpawner itself would treat HTTP 500 as a missing server and make the hub stop it."""
+    """DockerSpawner itself would take HTTP 500 to mean that the running server is missing."""
     monkeypatch.setattr(ContainerSpawner, "_client", Asked(answer=answer))
     assert asyncio.run(spawner.poll()) is None
 

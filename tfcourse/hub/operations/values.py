@@ -150,8 +150,8 @@ def make(size: str, image: str, site: Path) -> dict[str, Any]:
         )
     if "/" not in image or ":" in image.rpartition("/")[2]:
         raise ValuesError(
-            f"The image is {image!r}, but nodes fetch it from a registry. Give its address there,\n"
-            "without a tag, such as registry.example.org/tensorflow-course/1.0."
+            f"The image is {image!r}, but nodes fetch it from a registry. Give its address there\n"
+            "without a tag, for example: registry.example.org/tensorflow-course/1.0"
         )
     base = merge(read(CHART_FOLDER / "values.yaml"), read(CHART_FOLDER / f"{size}.yaml"))
     own = read(site)
@@ -364,7 +364,7 @@ def generated(
 
 
 def course_hub(values: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return the values with which the chart's hub uses our image and its settings."""
+    """Return the chart values that make its hub use our image and our settings."""
     cull = values["cull"]
     return {
         "image": {"name": image, "tag": "hub"},

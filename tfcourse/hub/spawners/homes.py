@@ -1,8 +1,8 @@
 """Manage learners' home directories on the containerised hub, which are all in COURSE_HOMES.
 
 COURSE_HOMES is a folder on the host, which the hub's container mounts at MOUNT. It contains `homes`
-with the learners' home directories, `shared`, and a marker file that identifies the hub that owns
-the folder. `make up` runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container.
+(the learners' home directories), `shared`, and a marker file that identifies the hub that owns the
+folder. `make up` runs `python -m tfcourse.hub.spawners.homes` as root in a temporary container.
 These commands prepare the folder, migrate home directories from an earlier version's Docker
 volumes, and set quotas.
 """

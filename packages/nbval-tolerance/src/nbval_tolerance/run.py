@@ -226,7 +226,7 @@ class Runner:
     def run(self, index: int, seconds: float | None = None) -> NotebookNode:
         """Run a cell and return it with its outputs, one of which may be an error.
 
-        The alternative texts in the cell's metadata are copied to its figures.
+        The alternative text in the cell's metadata is copied to its figures.
 
         Parameters
         ----------

@@ -274,7 +274,7 @@ def passing_problems(
 
 
 def alt_problems(cell: NotebookNode) -> Iterator[str]:
-    """Yield a complaint if the figures' alternative texts differ from those in the metadata."""
+    """Yield a complaint if the figures' alternative text differs from that in the metadata."""
     if "alt" not in cell.metadata:
         return
     wanted, drawn = alt.wanted(cell), alt.pictures(cell)
@@ -282,7 +282,7 @@ def alt_problems(cell: NotebookNode) -> Iterator[str]:
         drawn_and_told = f"{counted(len(drawn), 'figure')} and {counted(len(wanted), 'text')}"
         yield f"has {drawn_and_told} in its metadata, `alt`"
     elif [alt_text(*picture) for picture in drawn] != wanted:
-        yield f"its alternative texts, `alt`, were edited after the figures were stored; {AGAIN}"
+        yield f"its alternative text, `alt`, was edited after the figures were stored; {AGAIN}"
 
 
 def readable(output: NotebookNode) -> str:

@@ -88,7 +88,7 @@ def fingerprint(path: Path, config: pytest.Config) -> str:
 
 @cache
 def surroundings(data: tuple[Path, ...]) -> str:
-    """Return a hash of the data, package and Python versions, the host, and this package's code."""
+    """Return a hash of the data, this package's code, the packages, Python and the host."""
     packages = sorted(f"{found.name}=={found.version}" for found in distributions())
     variables = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)]
     machine = [sys.version, platform.platform(), platform.processor(), *packages, *variables]

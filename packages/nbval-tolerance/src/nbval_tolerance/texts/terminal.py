@@ -16,7 +16,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Sequences that clear text, or that move the cursor so that later characters may overwrite text.
 FRAME = re.compile(r"\r(?![\r\n]|\Z)|\x08|\x1b\[[\d;?]*[A-HJKSTf]")
 FARTHEST = 2000  # The maximum number of rows or columns per move: real terminals stop at the edge.
-# Maps codes to attributes that can be set by several codes, such as colours.
+# Code -> the attribute that it sets, for attributes such as colours, which several codes can set.
 SAME = {
     **dict.fromkeys([*range(30, 39), *range(90, 98)], "foreground"),
     **dict.fromkeys([*range(40, 49), *range(100, 108)], "background"),
