@@ -47,20 +47,53 @@ def test_an_environment_that_is_up_to_date_is_left_alone(clone, commands):
     assert commands == []
 
 
-def test_packages_that_were_replaced_are_noticed(clone, commands, capsys):
+@pytest.fixture
+def replaced(clone) -> Path:
+    """Return the stamp of an environment in which one package was replaced, and one removed."""
     packages = clone / ".venv" / "lib" / "python3.11" / "site-packages"
-    for name in ["idna-3.7", "numpy-2.4", "tfcourse-1", "another-1"]:
+    for name in ["idna-3.4", "tfcourse-1", "another-1"]:
         (packages / f"{name}.dist-info").mkdir(parents=True)
     (clone / ".venv" / "tfcourse-begun").touch()
     ready = clone / ".venv" / "tfcourse-ready"
     ready.write_text("wanted\nidna-3.7\nnumpy-2.4\ntfcourse-1")
+    return ready
+
+
+def test_packages_that_were_replaced_are_installed_again(replaced, commands, capsys):
     environment.make()
-    assert commands == []  # an additional package does no harm
-    (packages / "idna-3.7.dist-info").rename(packages / "idna-3.4.dist-info")
-    (packages / "numpy-2.4.dist-info").rmdir()
+    assert "\nidna-3.7, numpy-2.4\n" in capsys.readouterr().out
+    assert [command[1:3] for command in commands] == [["pip", "install"]] * 2
+    assert (replaced.parent / "lib/python3.11/site-packages/another-1.dist-info").exists()
+
+
+def test_additional_packages_do_no_harm(replaced, commands):
+    replaced.write_text("wanted\nidna-3.4\ntfcourse-1")
     environment.make()
-    assert "idna-3.7, numpy-2.4\nCreating .venv again" in capsys.readouterr().out
-    assert any("sync" in command for command in commands)
+    assert commands == []
+
+
+def test_a_repair_that_fails_is_a_warning(replaced, commands, monkeypatch, capsys):
+    def fails(*command, **options):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(environment, "run", fails)
+    environment.make()
+    assert "They could not be installed again" in capsys.readouterr().out
+
+
+def test_packages_are_not_repaired_under_a_running_hub(replaced, commands, monkeypatch, capsys):
+    monkeypatch.setattr(environment, "hub_is_running", lambda: True)
+    environment.make()
+    assert "Stop JupyterHub" in capsys.readouterr().out
+    assert commands == []
+
+
+def test_a_set_up_that_was_killed_while_it_wrote_its_stamp_starts_afresh(clone, commands):
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "tfcourse-begun").touch()
+    (clone / ".venv" / "tfcourse-ready").touch()
+    environment.make()
+    assert (clone / ".venv" / "tfcourse-ready").read_text() == "wanted"
 
 
 def test_a_set_up_that_was_interrupted_starts_afresh(clone, commands, capsys):

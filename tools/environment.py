@@ -61,20 +61,15 @@ def make():
     stamp = VENV / "tfcourse-ready"  # written last; contains the fingerprint and all packages
     begun = VENV / "tfcourse-begun"  # written first; marks the environment as ours
     wanted = fingerprint()
-    made, *packages = stamp.read_text().splitlines() if stamp.exists() else [""]
-    missing = sorted(set(packages) - set(installed()))
-    if made == wanted and not missing:
-        return
+    made, *packages = (stamp.read_text() if stamp.exists() else "").split("\n")
     if made == wanted:
-        print(
-            "Packages in .venv have been removed or replaced since it was created, perhaps by "
-            "pip:\n" + ", ".join(missing),
-            flush=True,
-        )
+        if missing := sorted(set(packages) - set(installed())):
+            repair(missing)
+        return
     python = supported_python()
     if hub_is_running():
         sys.exit(
-            "The packages have changed, but JupyterHub is still using the old ones.\n"
+            "The pinned packages have changed, but JupyterHub is still using the old ones.\n"
             "Stop it with Ctrl-C in its terminal, then run the same make command again."
         )
     if VENV.exists() or VENV.is_symlink():
@@ -83,9 +78,7 @@ def make():
                 "The folder .venv exists, but it was not created by this project.\n"
                 "Move or rename it, then run the same make command again."
             )
-        if made == wanted:
-            print("Creating .venv again.", flush=True)
-        elif stamp.exists():
+        if stamp.exists():
             print("The pinned packages have changed. Creating .venv again.", flush=True)
         else:
             print("An earlier set-up did not finish. Creating .venv again.", flush=True)
@@ -115,29 +108,39 @@ def make():
         REQUIREMENTS / "build.txt",
     )
     step(2, "Installing the pinned packages (about 700 MB to download the first time)")
-    uv = [VENV / "bin" / "uv", "pip"]
-    run(
-        *uv,
-        "sync",
-        "--python",
-        executable,
-        "--compile-bytecode",
-        "--require-hashes",
-        *[REQUIREMENTS / name for name in LOCKS],
-    )
-    run(
-        *uv,
-        "install",
-        "--quiet",
-        "--python",
-        executable,
-        "--no-deps",
-        "--no-build-isolation",
-        *[word for package in PACKAGES for word in ("--editable", package)],
-    )
+    install("sync", *[REQUIREMENTS / name for name in LOCKS])
     step(3, "Installing JupyterHub's proxy")
     install_proxy()
-    stamp.write_text("\n".join([wanted, *installed()]))
+    part = stamp.with_suffix(".part")
+    part.write_text("\n".join([wanted, *installed()]))
+    os.replace(str(part), str(stamp))
+
+
+def install(*command):
+    """Install the locked packages with this `uv pip` command, then the project's own packages."""
+    uv = [VENV / "bin" / "uv", "pip"]
+    python = ["--python", VENV / "bin" / "python"]
+    run(*uv, *command, *python, "--compile-bytecode", "--require-hashes")
+    ours = [word for package in PACKAGES for word in ("--editable", package)]
+    run(*uv, "install", "--quiet", *python, "--no-deps", "--no-build-isolation", *ours)
+
+
+def repair(missing):
+    """Install packages again that something else has removed or replaced."""
+    print(
+        "Something has removed or replaced packages in .venv, perhaps `pip install`:\n"
+        + ", ".join(missing),
+        flush=True,
+    )
+    if hub_is_running():
+        print("Stop JupyterHub, then run a make command to install them again.", flush=True)
+        return
+    try:
+        # Unlike `sync`, this keeps packages that are not in the lock files.
+        locks = [word for name in LOCKS for word in ("-r", REQUIREMENTS / name)]
+        install("install", "--quiet", "--no-deps", *locks)
+    except subprocess.CalledProcessError:
+        print("They could not be installed again, so lessons might fail. Is there a network?")
 
 
 @contextlib.contextmanager

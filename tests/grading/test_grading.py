@@ -30,7 +30,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as command
 from tfcourse.grading import containers, kernel, processes
-from tfcourse.grading.grader import grade, plain, rows_of
+from tfcourse.grading.grader import exercises_of, grade, plain, rows_of
 from tfcourse.grading.submission import Plan, plan
 
 # Each submission starts a kernel, and several reach the time limit, so these tests take minutes.
@@ -228,9 +228,29 @@ CASES = {
         RIGHT,
     ),
     "changes the data in our cell": (
-        {"setup": CELLS["setup"] + "[::-1]", **SOLVED},
+        {"setup": CELLS["setup"] + "[::-1]", "double": "def double(x):\n    return x", **DONE},
+        "^Twice 4 is not 4",  # with the learner's data: "is not 0"
+        RIGHT,
+    ),
+    "uses the names of the grader": (
+        {
+            "double": f"{DOUBLE}\n_run, _names, values, theirs = 1, 2, 3, 4",
+            "total": "total = _run + _names + values + theirs",
+        },
         RIGHT,
         RIGHT,
+    ),
+    "hides what it replaced": (
+        {
+            "double": "original = np.array_equal\nnp.array_equal = lambda *a: True\n"
+            "def double(x):\n    return x\n"
+            "store = get_ipython()._tfcourse_grading\n"
+            "store['objects'] = [each if each[2] != 'array_equal' else "
+            "(each[0], {'a': original}, 'a', original) for each in store['objects']]",
+            **DONE,
+        },
+        "TAMPERED: the submission changed the grader's numpy.array_equal",
+        "TAMPERED",
     ),
     "breaks our cell": (
         {"setup": "from google.colab import files\n" + CELLS["setup"], **NUMPY},
@@ -793,6 +813,12 @@ def test_a_package_that_a_submission_installs_is_not_there_for_the_next(
     assert b"'surprise'" in found.stderr
 
 
+def test_the_import_of_tensorflow_does_not_count_as_the_learners_time():
+    exercises = exercises_of(SOLUTIONS)
+    rows = grade(plan(exercises["05_loss"], exercises), processes.run, seconds=1.5)
+    assert [row["says"][: len(UNTOUCHED)] for row in rows] == [UNTOUCHED] * 3
+
+
 def test_cells_that_a_learner_added_run_where_they_stand():
     notebook = small_solution()
     new = nbformat.v4.new_code_cell
@@ -814,7 +840,7 @@ def test_a_method_is_the_same_each_time_it_is_looked_up(monkeypatch):
     kernel.remember("", ["numpy.add.at", "numpy.array_equal"])
     kernel.prepare("", "def check(): pass\ncheck.mistake = None")
     kept = [np.add.at for _ in range(100)]
-    kernel.judge("", "check()", {})
+    kernel.judge("", "check()", ["numpy.add.at", "numpy.array_equal"], {})
     assert kept
     assert published[-1] == {"mistake": None, "replaced": [], **published[0]}
     assert set(published[0]["identities"]) == {"numpy", "numpy.add.at", "numpy.array_equal"}

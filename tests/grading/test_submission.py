@@ -126,6 +126,7 @@ def test_a_notebook_may_be_stored_in_any_encoding(encoding):
         (b"PK\x03\x04\x14\x00", "a ZIP archive: unpack it"),
         (b"%PDF-1.7\n%\xe2\xe3", "a PDF file"),
         (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\xef\xbb\xbf\r\n<html>", "a web page"),
         (b"\x89PNG\r\n", "not a notebook"),
         (b"import numpy as np", "not a notebook"),
     ],

@@ -346,5 +346,5 @@ def test_the_last_step_of_a_log_in_is_not_repeated(front, page):
 def test_a_visitor_with_too_many_cookies_is_told_what_to_do(front, road):
     answer = front.answer("/hub/login", f"Cookie: a={'x' * 20_000}", *road)
     assert answer.startswith("HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert answer.endswith("Delete the cookies of this site, and open it again.\n")
+    assert answer.endswith("Delete this site's cookies, then open the page again.\n")
     assert "200 OK" in front.answer("/hub/login", "Cookie: a=x", *CLOSE)

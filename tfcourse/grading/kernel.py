@@ -30,21 +30,9 @@ def remember(nonce: str, watched: list[str]) -> None:
     watched
         Dotted names that start with a module, such as `numpy.allclose` and `builtins.sum`.
     """
-    found = {}
-    for name in watched:
-        module, *attributes = name.split(".")
-        __import__(module)
-        owner, key = sys.modules, module
-        found[module] = (owner, key)
-        for attribute in attributes:
-            value = look_up(owner, key)
-            if look_up(value, attribute) is not look_up(value, attribute):
-                break  # a method, for which Python makes a new object each time
-            owner, key = value, attribute
-            found[name] = (owner, key)
-    stored = [(name, *place, look_up(*place)) for name, place in found.items()]
+    stored = [(name, *place, look_up(*place)) for name, place in places(watched).items()]
     setattr(get_ipython(), STORE, {"objects": stored})
-    publish(nonce, identities=identities(stored))
+    publish(nonce, identities=identities(watched))
 
 
 def prepare(nonce: str, ours: str) -> None:
@@ -58,14 +46,15 @@ def prepare(nonce: str, ours: str) -> None:
             "__builtins__": {**vars(builtins), "print": lambda *_, **__: None},
         }
         try:
-            exec(ours, store["ours"])  # noqa: S102 - our own cells
+            cells = compile(ours, "<checks>", "exec", dont_inherit=True)
+            exec(cells, store["ours"])  # noqa: S102 - our own cells
         except Exception as error:  # for example, because the submission has deleted the data
             failed = f"The check could not be prepared: {type(error).__name__}: {error}"
         publish(nonce, failed=failed)
 
 
-def judge(nonce: str, check: str, theirs: dict[str, object]) -> None:
-    """Run a check of an answer; publish its verdict, and the ids of the stored objects.
+def judge(nonce: str, check: str, watched: list[str], theirs: dict[str, object]) -> None:
+    """Run a check of an answer; publish its verdict, and the ids of the objects that it used.
 
     Parameters
     ----------
@@ -73,6 +62,8 @@ def judge(nonce: str, check: str, theirs: dict[str, object]) -> None:
         What the published text starts with.
     check
         The source of the check's cell, such as `check_softmax(softmax)`.
+    watched
+        As for `remember`.
     theirs
         The learner's variables.
     """
@@ -89,7 +80,7 @@ def judge(nonce: str, check: str, theirs: dict[str, object]) -> None:
         except BaseException:  # for example, SystemExit
             mistake = "The check did not finish."
         mistake = mistake and str(mistake)
-        found = identities(store["objects"])
+        found = identities(watched)
         publish(nonce, mistake=mistake, replaced=replaced, identities=found)
 
 
@@ -111,6 +102,23 @@ def restored(objects: list[tuple]) -> Iterator[list[str]]:
             assign(owner, key, theirs)
 
 
+def places(watched: list[str]) -> dict[str, tuple[object, str]]:
+    """Return the place of each object: an object or a dictionary, and the attribute or the key."""
+    found = {}
+    for name in watched:
+        module, *attributes = name.split(".")
+        __import__(module)
+        owner, key = sys.modules, module
+        found[module] = (owner, key)
+        for attribute in attributes:
+            value = look_up(owner, key)
+            if look_up(value, attribute) is not look_up(value, attribute):
+                break  # a method, for which Python makes a new object each time
+            owner, key = value, attribute
+            found[name] = (owner, key)
+    return found
+
+
 def look_up(owner: object, key: str) -> object:
     """Return a dictionary's item or an object's attribute; MISSING if there is none."""
     return owner.get(key, MISSING) if isinstance(owner, dict) else getattr(owner, key, MISSING)
@@ -126,13 +134,13 @@ def assign(owner: object, key: str, value: object) -> None:
         setattr(owner, key, value)
 
 
-def identities(objects: list[tuple]) -> dict[str, int]:
-    """Return the ids of the objects to which the stored names refer now."""
-    return {name: id(look_up(owner, key)) for name, owner, key, _ in objects}
+def identities(watched: list[str]) -> dict[str, int]:
+    """Return the ids of the objects to which the watched names refer now."""
+    return {name: id(look_up(*place)) for name, place in places(watched).items()}
 
 
 def publish(nonce: str, **what: object) -> None:
-    """Send data to the worker, also if the submission has replaced `sys.stdout`."""
+    """Send data to the worker, even if the submission has replaced `sys.stdout`."""
     publisher = get_ipython().display_pub
-    # Half a character, as JSON without escapes, would not reach the worker.
+    # JSON's escapes let even a lone surrogate reach the worker.
     type(publisher).publish(publisher, {"text/plain": nonce + json.dumps(what)})

@@ -110,7 +110,8 @@ def parse(content: bytes) -> NotebookNode:
     try:
         notebook = json.loads(decoded(content))
     except (ValueError, RecursionError) as error:
-        what = next((what for start, what in OTHERS.items() if content.startswith(start)), None)
+        start = content.lstrip(b"\xef\xbb\xbf \t\r\n")
+        what = next((what for each, what in OTHERS.items() if start.startswith(each)), None)
         raise NotGradableError(what or f"not a notebook: {str(error)[:100]}") from error
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
@@ -178,7 +179,11 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     known = {cell.id for cell in exercise.cells}
     # If two cells have the same id, the last one counts, and the others are additions.
     last = {cell.id: number for number, cell in enumerate(cells)}
-    theirs = {id_: cells[number].source for id_, number in last.items()}
+    theirs = {
+        id_: cells[number].source
+        for id_, number in last.items()
+        if cells[number].cell_type not in ("markdown", "raw")
+    }
     added: dict[str, list[Step]] = {}
     before = "title"
     for number, cell in enumerate(cells):
@@ -198,7 +203,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
             names.append(name)
             steps.append(Step("theirs", theirs.get(cell.id, ""), name))
             if cell.id not in theirs:
-                remarks[name] = "the answer's cell is missing"
+                remarks[name] = "the answer's cell is missing, or is not a code cell"
         elif role == "check":
             steps += [Step("theirs", text)] if edited else []
             steps.append(Step("check", cell.source, name))

@@ -34,11 +34,12 @@ LONGEST = 1000  # characters per verdict; a check's messages have about a hundre
 # The files in which Linux counts the OOM kills in a container (cgroup v2 and v1).
 KILLED = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
-# Run a function of kernel.py. An import statement finds the built-in functions also if the learner
-# has assigned variables of these names.
+# Run a function of kernel.py. This works even if the learner has assigned variables called `exec`
+# or `globals`.
 REQUEST = """
-from builtins import exec as _run, globals as _names
-_run(<source>, {"theirs": _names(), "values": <values>})
+__import__("builtins").exec(
+    <source>, {"theirs": __import__("builtins").globals(), "values": <values>}
+)
 """
 
 
@@ -123,8 +124,11 @@ class Submission:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
                 if kind == "baseline":
-                    answer = self.request("remember(**values)", watched=self.job["watched"])
-                    self.identities = (answer or {}).get("identities", {})
+                    # This imports TensorFlow.
+                    found = self.request("remember(**values)", OURS_SECONDS, **self.watched())
+                    if not found:
+                        return tell(stopped="its kernel could not be prepared")
+                    self.identities = found["identities"]
                 elif kind == "check":
                     tell(exercise=exercise, **self.judge(exercise, text))
                 elif kind == "ours":
@@ -137,7 +141,7 @@ class Submission:
 
     def ours(self, source: str, original: str) -> None:
         """Run one of our cells as it is in the submission; if it fails there, run the original."""
-        cell = self.execute(source, OURS_SECONDS)
+        cell = self.execute(source, self.job["seconds"] if original else OURS_SECONDS)
         if original and (cell is None or raised(cell)):
             self.execute(original, OURS_SECONDS)
 
@@ -157,7 +161,8 @@ class Submission:
         verdict = self.request("prepare(**values)", OURS_SECONDS, ours=self.job["ours"])
         if verdict and verdict["failed"]:
             return {"mistake": verdict["failed"][:LONGEST]}
-        verdict = verdict and self.request("judge(**values, theirs=theirs)", check=check)
+        call = "judge(**values, theirs=theirs)"
+        verdict = verdict and self.request(call, check=check, **self.watched())
         if verdict == {}:
             return stopped
         if not verdict:
@@ -168,6 +173,10 @@ class Submission:
         if mistake:
             mistake = self.raised.get(exercise, mistake)[:LONGEST]
         return {"mistake": mistake, "replaced": verdict["replaced"][:3]}
+
+    def watched(self) -> dict[str, list[str]]:
+        """Return the names of the library functions that the checks need, for a request."""
+        return {"watched": self.job["watched"]}
 
     def request(self, call: str, seconds: float = 0, **values: object) -> dict | None:
         """Run a function of kernel.py.

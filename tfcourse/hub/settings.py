@@ -320,10 +320,11 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in lowercase. With oauth and lti, use the administrator's name at
-    that service (see COURSE_OAUTH_NAME and COURSE_LTI_NAME). With these account types, there is no
-    administrator by default. If you change the name, the previous administrator keeps administrator
-    rights until you remove them on the Admin page.""",
+    The administrator's user name, in lowercase. With oauth and lti, use the user name that the hub
+    shows, or what the service sends (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), spelled exactly as
+    it is there. With these account types, there is no administrator by default. If you change the
+    name, the previous administrator keeps administrator rights until you remove them on the Admin
+    page.""",
 )
 SIGNUP = Setting(
     "COURSE_SIGNUP",
@@ -409,7 +410,7 @@ OAUTH_TRUST_EMAIL = Setting(
     given_to="hub chart",
     about="""
     oauth: with `on`, the hub also accepts e-mail addresses if the provider does not say whether it
-    has verified them. Microsoft Entra ID does not. Choose `on` only if the provider's
+    has verified them. Microsoft Entra ID never says so. Choose `on` only if the provider's
     administrators assign all addresses. Otherwise, people could enter someone else's address.""",
 )
 OAUTH_SCOPES = Setting(

@@ -19,10 +19,6 @@ from tfcourse.hub import settings
 from tfcourse.hub.accounts.sign_on import ShortState, SignOn, authority, user_name
 from tfcourse.hub.front import https
 
-OWN_AUTHORITY = (
-    "\nDid your school's own authority issue its certificate? Then set COURSE_SIGN_ON_ROOT."
-)
-
 
 def configure(c: Any) -> None:
     """Configure log-in with an OpenID Connect provider."""
@@ -88,7 +84,7 @@ def endpoints() -> Mapping[str, Any]:
         sys.exit(
             f"COURSE_OAUTH_ISSUER is {issuer!r}, but {url}\n"
             f"does not provide what the hub needs: {type(error).__name__}: {error}."
-            + (OWN_AUTHORITY if isinstance(error, requests.exceptions.SSLError) else "")
+            + (about_authority() if isinstance(error, requests.exceptions.SSLError) else "")
         )
     if announced["issuer"] != issuer:
         sys.exit(
@@ -98,8 +94,17 @@ def endpoints() -> Mapping[str, Any]:
     return found
 
 
+def about_authority() -> str:
+    """Return advice for the operator if the provider's certificate is not trusted."""
+    if authority():
+        return (
+            "\nCOURSE_SIGN_ON_ROOT has to be the root certificate of the authority that issued it."
+        )
+    return "\nDid your school's own authority issue its certificate? Then set COURSE_SIGN_ON_ROOT."
+
+
 def doubt(provider: Mapping[str, Any]) -> str:
-    """Return a warning for the operator if all log-ins might fail, or ""."""
+    """Return a warning for the operator if every log-in might fail, or ""."""
     known = provider.get("claims_supported")
     needed = settings.OAUTH_NAME() == "email" or any(
         each.startswith("@") for each in settings.OAUTH_ALLOWED()
@@ -108,8 +113,8 @@ def doubt(provider: Mapping[str, Any]) -> str:
         return ""
     return (
         "The provider does not announce that it sends `email_verified`. If it does not send it\n"
-        "(Microsoft Entra ID does not), e-mail addresses admit nobody. Then set\n"
-        "COURSE_OAUTH_TRUST_EMAIL=on, or COURSE_OAUTH_NAME=sub and COURSE_OAUTH_ALLOWED to groups."
+        "(Microsoft Entra ID does not), e-mail addresses admit nobody. What to do then is in\n"
+        'docs/operators.md, under "Who can log in".'
     )
 
 
@@ -156,8 +161,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 
     trust_email = Bool(
         config=True,
-        help="Whether to accept addresses about which the provider does not say if it has verified "
-        "them.",
+        help="Whether to accept an address if the provider does not say whether it is verified.",
     )
 
     login_handler = StartHandler
@@ -175,23 +179,23 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 
     def user_info_to_username(self, user_info: Mapping[str, Any]) -> str:
         """Return the user's name."""
-        name = user_name(user_info, self.username_claim)
+        name, email = user_name(user_info, self.username_claim), user_info.get("email")
         if self.username_claim != "email" or self.is_verified(user_info):
             return name
         if "email_verified" not in user_info:
             self.log.error(
                 "The provider did not say whether it has verified %s. If its administrators assign "
                 "all addresses, set COURSE_OAUTH_TRUST_EMAIL=on.",
-                name,
+                email,
             )
             raise web.HTTPError(
                 403,
-                f"The service that you log in with does not say whether {name} is yours. Tell your "
-                "instructor: the hub's log says what to do.",
+                f"The service that you log in with does not say whether {email} is yours. Tell "
+                "your instructor: the hub's log says what to do.",
             )
         raise web.HTTPError(
             403,
-            f"The service that you log in with has not verified that {name} is yours. Verify it "
+            f"The service that you log in with has not verified that {email} is yours. Verify it "
             "there, then come back; if you cannot, tell your instructor.",
         )
 

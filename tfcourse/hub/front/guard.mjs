@@ -109,10 +109,13 @@ Server.prototype.emit = function (event, ...rest) {
 // By default, Node.js answers a request whose headers are too long with an empty page. The usual
 // cause is many cookies from learners' pages.
 function explain(socket) {
-  const text = "Your browser sends too many cookies. Delete the cookies of this site, and open it again.\n";
+  const text =
+    "This request is too long, probably because of too many cookies. " +
+    "Delete this site's cookies, then open the page again.\n";
   const headers = `Content-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close`;
-  if (socket.writable) socket.end(`HTTP/1.1 431 ${STATUS_CODES[431]}\r\n${headers}\r\n\r\n${text}`);
-  else socket.destroy();
+  const answers = socket.writable && !socket._httpMessage?._headerSent;
+  if (answers) socket.end(`HTTP/1.1 431 ${STATUS_CODES[431]}\r\n${headers}\r\n\r\n${text}`);
+  setTimeout(() => socket.destroy(), answers ? 2000 : 0).unref();
   return true;
 }
 

@@ -43,12 +43,12 @@ LONGEST = 1000  # characters; files with longer paths are not backed up
 # because someone copied one of them with `cp -al`, have tar store the file twice: `restore` rejects
 # a hard link from one home directory to another.
 LOOK = rf"""
-find * -regextype posix-extended -regex '.{{{LONGEST}}}.*' -prune -printf '%H\n' |
+find * -regextype posix-extended -regex '.{{{LONGEST}}}.*' -prune -printf '%H\n' 2>/dev/null |
     sort | uniq -c | while read -r number folder
 do
-    echo "left out of $folder: paths of {LONGEST:,} characters or more ($number)" >&2
+    echo "Not backed up from $folder (paths of {LONGEST:,} characters or more): $number" >&2
 done
-shared=$(find * -type f -links +1 -printf '%D:%i %H\n' | sort -u | cut -d ' ' -f 1 | uniq -d)
+shared=$(find * ! -type d -links +1 -printf '%D:%i %H\n' | sort -u | cut -d ' ' -f 1 | uniq -d)
 [ -z "$shared" ] || export TAR_OPTIONS=--hard-dereference
 """
 
@@ -303,7 +303,7 @@ def folders(archive: tarfile.TarFile) -> set[str]:
             found.add(top)
             seen = {hash(top): True}
         elif hash(top) not in seen:
-            raise ValueError(f"the files of {top[:100]!r} are not next to each other")
+            raise ValueError(f"the archive does not store the files of {top[:100]!r} together")
         check_member(member, seen)
         archive.members.clear()  # otherwise, tarfile would keep every member in memory
     return found

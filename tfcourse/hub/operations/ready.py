@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -59,7 +60,8 @@ def how_to_come_in() -> str:
         if accounts.kind() == "oauth":
             from tfcourse.hub.accounts import oauth  # slow to import
 
-            warning = oauth.doubt(oauth.endpoints())
+            with contextlib.suppress(SystemExit):  # the provider has just failed to respond
+                warning = oauth.doubt(oauth.endpoints())
         known = f"  Admin     {name or 'nobody (COURSE_ADMIN)'}\n\n{learners[accounts.kind()]}"
         return f"{known}\n\n{warning}" if warning else known
     name = name or "instructor"

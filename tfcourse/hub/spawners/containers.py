@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from weakref import WeakValueDictionary
 import docker
 import requests
 import traitlets
+from docker import DockerClient
 from docker.models.containers import Container
 from dockerspawner import DockerSpawner
 from jupyterhub.app import JupyterHub
@@ -89,7 +91,7 @@ def configure(c: Any, hub: Path) -> None:
     remove_unstarted(client, name)
     rename_others(client, name, key)
     if idle_seconds := 60 * settings.IDLE_MINUTES():
-        stop = partial(stop_unknown, client, name, idle_seconds)
+        stop = partial(rounds.in_the_hub, stop_unknown, client, name, idle_seconds)
         rounds.regularly(stop, seconds=max(1, idle_seconds // 10))
     deaths.watch(f"{LABEL}={name}", ContainerSpawner.died)
     gpu_ids, reason = gpus.probe(client, f"{profiles.IMAGE}:gpu")
@@ -141,7 +143,7 @@ def traits_of(profile: profiles.Profile) -> dict[str, Any]:
     }
 
 
-def engine() -> docker.DockerClient:
+def engine() -> DockerClient:
     """Return a client for the Docker engine; exit with a message if the engine cannot be used."""
     try:
         client = docker.from_env()
@@ -162,14 +164,14 @@ def engine() -> docker.DockerClient:
     return client
 
 
-def service(client: docker.DockerClient, name: str, which: str) -> list[Container]:
+def service(client: DockerClient, name: str, which: str) -> list[Container]:
     """Return the running containers of a Compose service, such as `proxy`."""
     labels = {"project": name, "service": which}
     filters = [f"com.docker.compose.{key}={value}" for key, value in labels.items()]
     return client.containers.list(filters={"label": filters}, ignore_removed=True)
 
 
-def remove_unstarted(client: docker.DockerClient, name: str) -> None:
+def remove_unstarted(client: DockerClient, name: str) -> None:
     """Remove containers that a killed hub had created but not started.
 
     Such a container may occupy a GPU.
@@ -179,18 +181,25 @@ def remove_unstarted(client: docker.DockerClient, name: str) -> None:
         container.remove(force=True)
 
 
-def stop_unknown(client: docker.DockerClient, name: str, idle: float) -> None:
+async def stop_unknown(_: JupyterHub, client: DockerClient, name: str, idle: float) -> None:
     """Stop servers that the hub does not know, for example because its database is an old copy.
 
-    Their owners have `idle` seconds after the hub's start to continue them by pressing *Start*.
+    Their owners have `idle` seconds after the hub's start to return to them by pressing *Start*.
     """
     if time.monotonic() < STARTED + idle:
         return
-    for container in client.containers.list(filters={"label": f"{LABEL}={name}"}):
+    ours = {"filters": {"label": f"{LABEL}={name}"}, "ignore_removed": True}
+    try:
+        found = await pools.run(pools.DOCKER, partial(client.containers.list, **ours))
+    except (docker.errors.DockerException, requests.RequestException):
+        return  # the next round tries again
+    for container in found:
         spawner = ContainerSpawner.known.get(container.name)
         if not (spawner and spawner.active):
-            get_logger().warning("A server that the hub does not know is stopped.")
-            container.remove(force=True)
+            get_logger().warning("Stopping a server that the hub does not know.")
+            ContainerSpawner.ending.add(container.id)
+            with contextlib.suppress(docker.errors.APIError):  # it has just ended
+                await pools.run(pools.DOCKER_STOP, partial(container.remove, force=True))
 
 
 def has_home(username: str) -> bool:
@@ -269,6 +278,7 @@ class ContainerSpawner(DockerSpawner):
     # name.
     addresses: ClassVar[network.Addresses]
     known: ClassVar[WeakValueDictionary[str, ContainerSpawner]] = WeakValueDictionary()
+    ending: ClassVar[set[str]] = set()  # the IDs of containers that `stop_unknown` removes
 
     @property
     def owner(self) -> str:
@@ -380,24 +390,30 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     def is_current(self, container: dict[str, Any]) -> bool:
-        """Return whether a container is running exactly as this hub would start it now."""
+        """Return whether a container is running with the options that this hub would start it with.
+
+        It may run an older version of the image.
+        """
         state, config = container["State"], container["Config"]
-        home = {m["Source"] for m in container["Mounts"] if m["Destination"] == "/home/jovyan"}
-        expected = {f"{k}={v}" for k, v in self.get_env().items() if k not in TOKENS}
+        environment = {f"{k}={v}" for k, v in self.get_env().items() if k not in TOKENS}
+        mounts = {(m["Source"], m["Destination"], m["RW"]) for m in container["Mounts"]}
+        binds = self.volume_binds.items()
+        volumes = {(source, to["bind"], to["mode"] != "ro") for source, to in binds}
         return (
             state["Running"]
             and not state["Paused"]
+            and container["Id"] not in self.ending
             and config["Image"] == self.image
             and (gpus.LABEL in config["Labels"]) == self.gpu
-            and home <= self.volumes.keys()
-            and expected <= set(config["Env"])
+            and volumes <= mounts
+            and environment <= set(config["Env"])
         )
 
     async def connect(self, container: dict[str, Any]) -> tuple[str, int]:
         """Connect a running server to the hub again; return its address."""
-        self.log.warning("%s has a running server that the hub did not know.", self.owner)
+        self.log.warning("%s already has a running server; connecting it.", self.owner)
         variables = dict(line.split("=", 1) for line in container["Config"]["Env"])
-        keep_token(self.db, variables[TOKENS[0]], in_place_of=self.api_token)
+        keep_token(self.user.db, variables[TOKENS[0]], in_place_of=self.api_token)
         self.api_token = variables[TOKENS[0]]
         return await self.get_ip_and_port()
 
@@ -435,7 +451,8 @@ class ContainerSpawner(DockerSpawner):
             if running and self.is_current(running):
                 return await self.connect(running)
             if running:
-                await self.docker("remove_container", self.object_id, v=True, force=True)
+                with contextlib.suppress(docker.errors.APIError):  # it is being removed
+                    await self.docker("remove_container", self.object_id, v=True, force=True)
             return await super().start()
         except docker.errors.ImageNotFound as error:
             self.log.error("%s", error)
