@@ -625,7 +625,7 @@ def test_a_server_is_not_asked_for_text_that_it_cannot_store(kept, grace):
     """Unlike PostgreSQL, SQLite can store NUL characters and text of any length."""
     tokens = f"{kept.url}/hub/api/users/grace/tokens"
     assert post(grace.session, tokens, json={"note": "a\0b"}).status_code == 400
-    assert kept.login("a\0b").status_code == 200
+    assert "A user name has at most" in kept.login("a\0b").text
     assert "A user name has at most" in kept.sign_up("a\0b")
     odd = f"{kept.url}/hub/change-password/a%00b"
     form = {"new_password": PASSWORD, "new_password_confirmation": PASSWORD}

@@ -482,7 +482,7 @@ def test_the_operator_is_warned_that_addresses_may_not_be_verified(
     for name, value in {"ALLOWED": "students", **settings}.items():
         monkeypatch.setenv(f"COURSE_OAUTH_{name}", value)
     found = oauth.doubt({"claims_supported": known} if known else {})
-    assert ("COURSE_OAUTH_TRUST_EMAIL=on" in found) is warns
+    assert ("does not announce that it sends `email_verified`" in found) is warns
 
 
 @pytest.mark.parametrize(
