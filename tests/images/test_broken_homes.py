@@ -31,10 +31,33 @@ THEMES = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 WORKSPACE = "default-37a8.jupyterlab-workspace"
 STATE = "d=.jupyter/lab/{0}; mkdir -p $(dirname $d/{1}); {2} $d/{1}" + OURS
 
+# Create the database that IPython or Jupyter would create, and damage all of it but its first page.
+DAMAGED = r"""
+mkdir -p {0}
+python - {0}/{1} <<'END'
+import pathlib, sqlite3, sys
+path = pathlib.Path(sys.argv[1])
+if path.suffix == ".db":
+    from nbformat.sign import SQLiteSignatureStore
+    SQLiteSignatureStore(str(path)).close()
+else:
+    from IPython.core.history import HistoryAccessor
+    HistoryAccessor(hist_file=str(path)).db.close()
+database = sqlite3.connect(path)
+table = {{".db": "nbsignatures (algorithm, signature)", ".sqlite": "history (session, line)"}}
+for number in range(5000):
+    database.execute(f"INSERT INTO {{table[path.suffix]}} VALUES ('sha256', '{{number}}')")
+database.commit()
+database.close()
+content = path.read_bytes()
+path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+END
+"""
+
 # Load JupyterLab's page, settings, workspaces and kernels, run a cell in a kernel, list the home
 # directory, and print the page's notices.
 LOOK = r"""
-import contextlib, json, re, sys, time, urllib.request
+import contextlib, json, os, re, sys, time, urllib.request
 from jupyter_client import BlockingKernelClient
 def ask(path, data=None):
     headers = {"Authorization": "token key"}
@@ -56,6 +79,8 @@ for _ in range(30):  # until the kernel listens, the client takes it for dead
         break
 client.execute_interactive(sys.argv[1] + "\nprint(6 * 7)", timeout=60)
 ask("/api/contents/?content=1")
+if os.path.exists("/home/jovyan/tensorflow-course/00_start_here.ipynb"):
+    ask("/api/contents/tensorflow-course/00_start_here.ipynb")
 print(json.dumps(json.loads(settings)["courseNotices"]))
 """
 
@@ -235,13 +260,49 @@ CASES = {
         ["ipython_kernel_config.py."],
     ),
     "names of Python's own": (
-        "for name in json random os re; do echo raise SystemExit >$name.py; done" + OURS,
+        "mkdir tensorflow-course; for name in json random os re types operator glob enum; do "
+        "for d in . tensorflow-course; do echo raise SystemExit >$d/$name.py; done; done" + OURS,
+        [],
+    ),
+    "a module beside the notebook": (
+        "mkdir tensorflow-course; echo answer = 42 >tensorflow-course/helper.py" + OURS,
+        [],
+    ),
+    "a history that is damaged": (
+        DAMAGED.format(".ipython/profile_default", "history.sqlite") + OURS,
+        ["history of your commands was damaged, so a new one begins"],
+    ),
+    "a history that is empty": (
+        "mkdir -p .ipython/profile_default; touch .ipython/profile_default/history.sqlite" + OURS,
+        [],
+    ),
+    "signatures that are damaged": (
+        DAMAGED.format(".local/share/jupyter", "nbsignatures.db") + OURS,
+        [],
+    ),
+    "a style in another encoding": (
+        r"mkdir -p .config/matplotlib/stylelib; printf '# gr\366\337er\n' "
+        ">.config/matplotlib/stylelib/mine.mplstyle" + OURS,
+        ["cannot read ~/.config/matplotlib/stylelib/mine.mplstyle, so ~/.config/matplotlib is"],
+    ),
+    "Matplotlib's settings, right": (
+        "mkdir -p .config/matplotlib; echo 'axes.titlesize: 5  # größer' "
+        ">.config/matplotlib/matplotlibrc" + OURS,
         [],
     ),
     "a shell that ends": ("echo exit 1 | tee .bashrc >.profile" + OURS, []),
     "lessons that are a file": ("touch tensorflow-course" + OURS, ["lessons are not up to date"]),
     "root's lessons": ("mkdir tensorflow-course", ["files belong to somebody else"]),
     "root's home": ("chown root .; chmod 755 .", ["write to ~,", "lessons are not up to date"]),
+}
+
+
+# Case -> a cell that has to work.
+CELLS = {
+    "a module beside the notebook": "import helper\nassert helper.answer == 42",
+    "a style in another encoding": "import matplotlib.pyplot",
+    "Matplotlib's settings, right": "import matplotlib.pyplot",
+    "names of Python's own": "import glob, types, operator\nassert glob.glob and types.FunctionType",
 }
 
 
@@ -281,7 +342,7 @@ def look(container: Container, cell: str = "") -> list[str]:
 @pytest.mark.parametrize("case", CASES)
 def test_a_server_starts_in_a_broken_home(start_in, case):
     script, expected = CASES[case]
-    notices = look(start_in(script))
+    notices = look(start_in(script), CELLS.get(case, ""))
     assert all(any(text in notice for notice in notices) for text in expected), notices
     assert bool(notices) == bool(expected), notices
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from datetime import UTC, datetime
 
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.base.handlers import APIHandler, FileFindHandler
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
@@ -61,22 +62,59 @@ class BusyIsActive(AsyncMappingKernelManager):
 
 
 class Signatures(SQLiteSignatureStore):
-    """A signature store that lets notebooks open when the disk is full, but marks them untrusted.
+    """A signature store that lets notebooks open even if its database cannot be used.
 
     When a notebook is opened, the default store writes a time stamp to its database. If this fails,
-    the notebook does not open.
+    because the disk is full or the database is damaged, the notebook does not open. With this
+    store, it opens as an untrusted notebook.
     """
 
     def check_signature(self, digest, algorithm):
-        """Return whether a notebook is trusted; if the database cannot be written, return False."""
-        with contextlib.suppress(sqlite3.OperationalError):
+        """Return whether a notebook is trusted; if the database cannot be used, return False."""
+        with self.tolerated():
             return super().check_signature(digest, algorithm)
         return False
 
     def store_signature(self, digest, algorithm):
-        """Mark a notebook as trusted, unless the database cannot be written."""
-        with contextlib.suppress(sqlite3.OperationalError):
+        """Mark a notebook as trusted, unless the database cannot be used."""
+        with self.tolerated():
             super().store_signature(digest, algorithm)
+
+    @contextlib.contextmanager
+    def tolerated(self):
+        """Suppress errors of the database; if it is damaged, rename it and create a new one."""
+        try:
+            yield
+        except sqlite3.OperationalError:  # for example, because the disk is full
+            pass
+        except sqlite3.DatabaseError:
+            self.db.close()
+            with contextlib.suppress(OSError):
+                os.replace(self.db_file, f"{self.db_file}.bak")
+            self.db = self._connect_db(self.db_file)
+
+
+# Start a kernel as `python -m ipykernel_launcher` does, but before any module is imported, remove
+# the notebook's folder from the module search path. IPython adds it again, after Python's own
+# modules.
+LAUNCH = (
+    "import sys; sys.path.remove(''); from ipykernel.kernelapp import launch_new_instance; "
+    "launch_new_instance()"
+)
+
+
+class SafeKernels(KernelSpecManager):
+    """A kernel spec manager whose kernels start even if a file such as types.py is beside a notebook.
+
+    By default, such a kernel would import that file instead of Python's own module.
+    """
+
+    def get_kernel_spec(self, kernel_name):
+        """Return how to start a kernel."""
+        spec = super().get_kernel_spec(kernel_name)
+        if spec.argv[1:3] == ["-m", "ipykernel_launcher"]:
+            spec.argv[1:3] = ["-c", LAUNCH]
+        return spec
 
 
 class StillPictures(AsyncLargeFileManager):
@@ -196,6 +234,7 @@ async def close_after_log_out(socket):
 
 c.ServerApp.contents_manager_class = StillPictures
 c.ServerApp.kernel_manager_class = BusyIsActive
+c.ServerApp.kernel_spec_manager_class = SafeKernels
 c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsignatures.db")
 
 # Notices for the learner from `start-course` or the hub, which our JupyterLab extension shows.
