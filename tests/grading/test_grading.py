@@ -257,6 +257,52 @@ CASES = {
         RIGHT,
         RIGHT,
     ),
+    "breaks our cell, and uses its edits": (
+        {
+            "setup": "import operator\nfrom google.colab import files\nEPS = 0\n" + CELLS["setup"],
+            "double": "def double(x):\n    return operator.mul(2, x) + EPS",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "breaks our cell, and is wrong": (
+        {"setup": "1 / 0\n" + CELLS["setup"], "double": "def double(x):\n    return x", **DONE},
+        "^one of our cells, as edited, raised ZeroDivisionError: .*; Twice 4 is not 4",
+        RIGHT,
+    ),
+    "tries again below the check": (
+        {
+            "double": "def double(x):\n    return x",
+            "double-check-added": f"{DOUBLE}\ncheck_double(double)",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "experiments below the check": (
+        {
+            "double": DOUBLE,
+            "double-check-added": "def double(x):\n    return x\ncheck_double(double)",
+            **DONE,
+        },
+        RIGHT,
+        RIGHT,
+    ),
+    "is wrong in each attempt": (
+        {
+            "double": "def double(x):\n    return x",
+            "double-check-added": "def double(x):\n    return 3 * x\ncheck_double(double)",
+            **DONE,
+        },
+        "^Twice 4 is not 12",
+        RIGHT,
+    ),
+    "restarts its kernel": (
+        {"double": "# pip install einops\nimport os\nos.kill(os.getpid(), 9)", **DONE},
+        "^STOPPED: its kernel ended in the cell that begins with '# pip install einops'",
+        "STOPPED",
+    ),
     "deletes our cells": (
         {"setup": None, "double-find": None, "total-check": None, **NUMPY},
         RIGHT,

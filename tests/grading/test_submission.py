@@ -12,7 +12,7 @@ import pytest
 
 from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as command
-from tfcourse.grading.grader import exercises_of
+from tfcourse.grading.grader import exercises_of, plain, rows_of
 from tfcourse.grading.submission import NotGradableError, parse, plan, read, watched
 
 
@@ -67,7 +67,7 @@ NOTEBOOKS = {
     "null": "it has no list of cells",
     '"cells"': "it has no list of cells",
     '{"cells": {}}': "it has no list of cells",
-    '{"worksheets": []}': "it has no list of cells",
+    '{"worksheets": []}': "an old notebook format: open and save it in JupyterLab",
     '{"cells": [1]}': "cell 1 has no text",
     '{"cells": [{}]}': "cell 1 has no text",
     '{"cells": []}': "no answer",
@@ -128,7 +128,15 @@ def test_a_notebook_may_be_stored_in_any_encoding(encoding):
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"\xef\xbb\xbf\r\n<html>", "a web page"),
         (b"\x89PNG\r\n", "not a notebook"),
-        (b"import numpy as np", "not a notebook"),
+        (b"import numpy as np", "a Python script"),
+        (b"# %% [markdown]\n", "a Python script"),
+        (b"PK\x03\x04\x14\x00 word/document.xml", "a Word document"),
+        (b"\x1f\x8b\x08", "a compressed file: unpack it"),
+        (b"7z\xbc\xaf\x27", "a 7z archive"),
+        (b"Rar!\x1a", "a RAR archive"),
+        (b"\0" * 5000, "empty: ask for it again"),
+        (b'{"cells": [\n<<<<<<< HEAD\n', "contains a conflict that Git could not merge"),
+        (b'{"cells": [{"source": "x = 1', "incomplete"),
     ],
 )
 def test_another_kind_of_file_is_named(content, says):
@@ -157,6 +165,107 @@ def test_two_cells_with_the_same_id_both_run():
     steps = plan(parse(json.dumps({"cells": cells}).encode()), exercises).steps
     theirs = [step.text for step in steps if step.kind == "theirs" and step.text]
     assert theirs == ["first", "second"]
+
+
+def lesson_04() -> nbformat.NotebookNode:
+    return exercise(SOLUTIONS / "04_logits_and_softmax.ipynb")
+
+
+def place(notebook: nbformat.NotebookNode, name: str) -> int:
+    return next(number for number, cell in enumerate(notebook.cells) if cell.id == name)
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return what runs for a notebook; `=` and an exercise's name stand for its check."""
+    steps = plan(notebook, exercises_of(SOLUTIONS)).steps
+    return [f"={step.exercise}" if step.kind == "check" else step.text for step in steps]
+
+
+def test_cells_run_in_the_order_of_the_submission():
+    notebook = lesson_04()
+    moved = [cell for cell in notebook.cells if cell.id.startswith("softmax-")][1:]
+    moved[1].source = "first"
+    notebook.cells = [cell for cell in notebook.cells if cell not in moved]
+    here = place(notebook, "ratio-text")
+    notebook.cells[here:here] = moved
+    found = sources(notebook)
+    assert found.index("first") < found.index("=softmax") < found.index("=ratio")
+
+
+def test_an_exercise_that_was_cut_and_pasted_is_found():
+    notebook = lesson_04()
+    for name in ("ratio-answer", "ratio-check"):
+        notebook.cells.append(notebook.cells.pop(place(notebook, name)))
+        notebook.cells[-1].id = f"new-{name}"
+    notebook.cells[-2].source = "pasted"
+    found = plan(notebook, exercises_of(SOLUTIONS))
+    assert [step.exercise for step in found.steps if step.text == "pasted"] == ["ratio"]
+    assert sources(notebook)[-2:] == ["pasted", "=ratio"]
+    assert found.remarks == {}
+
+
+def test_answers_that_were_merged_with_their_checks_are_found_without_ids():
+    notebook = lesson_04()
+    for name in ("temperature", "ratio", "softmax"):
+        answer, check = place(notebook, f"{name}-answer"), place(notebook, f"{name}-check")
+        notebook.cells[answer].source += "\n" + notebook.cells.pop(check).source
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    found = sources(notebook)
+    for name in ("temperature", "ratio", "softmax"):
+        merged = next(n for n, text in enumerate(found) if f"\ncheck_{name}(" in text)
+        assert found[merged + 1] == f"={name}"
+
+
+def test_a_text_cell_that_became_code_runs():
+    notebook = lesson_04()
+    here = place(notebook, "ratio-text")
+    notebook.cells[here] = nbformat.v4.new_code_cell("helper = 1", id="ratio-text")
+    assert "helper = 1" in sources(notebook)
+
+
+@pytest.mark.parametrize("kind", ["markdown", "raw"])
+def test_an_answer_that_became_text_does_not_run(kind):
+    notebook = lesson_04()
+    answer = notebook.cells[place(notebook, "ratio-answer")]
+    answer.cell_type, answer.source = kind, "nothing"
+    found = plan(notebook, exercises_of(SOLUTIONS))
+    assert "nothing" not in sources(notebook)
+    assert found.remarks == {"ratio": "the answer's cell is missing, or is not a code cell"}
+
+
+def test_a_copy_of_an_answer_below_the_check_runs_after_the_check():
+    notebook = lesson_04()
+    here = place(notebook, "ratio-check")
+    copy = nbformat.v4.new_code_cell("what if", id="ratio-answer")
+    notebook.cells.insert(here + 1, copy)
+    found = sources(notebook)
+    assert found.index("=ratio") < found.index("what if")
+
+
+def test_a_check_that_is_called_often_is_judged_twice():
+    notebook = lesson_04()
+    for _ in range(9):
+        notebook.cells.append(nbformat.v4.new_code_cell("check_ratio(how_many_times)  # again"))
+    assert sources(notebook).count("=ratio") == 2
+    assert sources(notebook)[-1] == "=ratio"
+
+
+def test_a_second_lesson_in_a_notebook_is_named():
+    notebook = lesson_04()
+    other = exercise(SOLUTIONS / "05_loss.ipynb")
+    notebook.cells += [cell for cell in other.cells if cell.id.startswith("entropy-")]
+    found = plan(notebook, exercises_of(SOLUTIONS))
+    assert (found.lesson, found.others) == ("04_logits_and_softmax", ["05_loss"])
+    *_, row = rows_of(found, "", "")
+    assert row["says"].startswith("not graded: the notebook also contains answers of 04_logits")
+
+
+def test_line_ends_of_windows_are_no_edits():
+    cells = [{**cell, "source": cell.source.replace("\n", "\r\n")} for cell in lesson_04().cells]
+    exercises = exercises_of(SOLUTIONS)
+    found = plan(parse(json.dumps({"cells": cells}).encode()), exercises)
+    assert found == plan(lesson_04(), exercises)
 
 
 def test_the_names_that_a_check_uses_are_found():
@@ -203,3 +312,16 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert command.files(tmp_path) == [tmp_path / "closed"]
     with pytest.raises(NotGradableError, match="a folder that cannot be read"):
         read(tmp_path / "closed")
+
+
+def test_lines_of_a_message_stay_apart():
+    said = "name 'x' is not defined\nCall it in a cell of your own.\nThen run the check."
+    assert (
+        plain(said) == "name 'x' is not defined; Call it in a cell of your own. Then run the check."
+    )
+
+
+def test_the_file_that_counts_exercises_is_no_submission(tmp_path):
+    for name in ("progress.json", "a.ipynb"):
+        (tmp_path / name).touch()
+    assert command.files(tmp_path) == [tmp_path / "a.ipynb"]

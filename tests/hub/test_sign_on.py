@@ -33,6 +33,7 @@ from tornado import web
 from tornado.web import create_signed_value, decode_signed_value
 from traitlets.config import Config
 
+from tfcourse.hub import settings
 from tfcourse.hub.accounts import lti, oauth, setup, sign_on
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")
@@ -108,6 +109,7 @@ def test_what_is_missing_is_named_at_start(new_hub, kind):
         ({"sub": "248289761001"}, "sub", "248289761001"),
         ({"preferred_username": "Ada.L"}, "preferred_username", "ada.l"),
         ({"sub": 2}, "sub", "2"),
+        ({"eppn": ["Ada@Example.org"]}, "eppn", "ada@example.org"),
     ],
 )
 def test_a_name_from_elsewhere_is_written_small(claims, claim, name):
@@ -153,6 +155,11 @@ def test_any_identifier_becomes_a_safe_name(identifier):
     assert name == sign_on.user_name({"sub": identifier}, "sub")
 
 
+@pytest.mark.parametrize("claim", ["sub", "uid", "eptid", "eduPersonTargetedID"])
+def test_upper_and_lower_case_are_two_people(claim):
+    assert len({sign_on.user_name({claim: name}, claim) for name in ("aB3", "Ab3", "ab3")}) == 3
+
+
 def test_no_two_identifiers_become_one_name():
     names = {sign_on.safe_name(identifier) for identifier in IDENTIFIERS}
     assert len(names) == len(IDENTIFIERS)
@@ -175,7 +182,10 @@ def test_the_case_of_an_address_does_not_matter(case):
 @pytest.mark.parametrize(
     ("claims", "claim"),
     [
-        ({"email": ["ada@example.org"]}, "email"),
+        ({"email": ["ada@example.org", "grace@example.org"]}, "email"),
+        ({"email": {"value": "ada@example.org"}}, "email"),
+        ({"email": [["ada@example.org"]]}, "email"),
+        ({"email": []}, "email"),
         ({"email": ""}, "email"),
         ({"email": " "}, "email"),
         ({"email": True}, "email"),
@@ -486,6 +496,26 @@ def test_the_operator_is_warned_that_addresses_may_not_be_verified(
 
 
 @pytest.mark.parametrize(
+    ("claims", "allowed"),
+    [
+        ({"email": "Ada@kit.edu", "email_verified": True}, True),
+        ({"email": "ada@\N{KELVIN SIGN}it.edu", "email_verified": True}, False),
+        ({"email": "ada@sub.kit.edu", "email_verified": True}, False),
+        ({"groups": "students"}, True),
+        ({"groups": ["teachers", "students"]}, True),
+        ({"groups": "student"}, False),
+        ({"groups": "@kit.edu"}, False),
+        ({"groups": {"students": 1}}, False),
+    ],
+)
+def test_groups_and_domains_are_as_services_send_them(monkeypatch, claims, allowed):
+    monkeypatch.setenv("COURSE_OAUTH_ALLOWED", "@KIT.edu, students")
+    authenticator = oauth.CourseOAuthenticator(allowed=settings.OAUTH_ALLOWED())
+    model = {"auth_state": {authenticator.user_auth_state_key: claims}}
+    assert asyncio.run(authenticator.check_allowed("ada", model)) is allowed
+
+
+@pytest.mark.parametrize(
     ("trusts", "claims", "verified"),
     [
         (False, {}, False),
@@ -493,7 +523,10 @@ def test_the_operator_is_warned_that_addresses_may_not_be_verified(
         (False, {"email_verified": True}, True),
         (False, {"email_verified": "true"}, True),
         (True, {"email_verified": False}, False),
-        (True, {"email_verified": None}, False),
+        (True, {"email_verified": None}, True),
+        (False, {"email_verified": None}, False),
+        (False, {"email_verified": "True"}, True),
+        (False, {"email_verified": 1}, False),
         (True, {"email_verified": "false"}, False),
     ],
 )

@@ -29,6 +29,9 @@ from tfcourse.grading.grader import (
 )
 from tfcourse.grading.limits import Ended
 
+# The checks write this file beside the learner's notebooks.
+PROGRESS = "progress.json"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Grade all submissions; return 0 if grading succeeded, even if no answer is correct."""
@@ -153,7 +156,7 @@ def way_to_run(docker: bool | None, image: str) -> Callable[[dict], Ended]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the paths to grade: all files except hidden ones and those in hidden folders.
+    """Return the paths to grade: all files but PROGRESS, hidden files, and those in hidden folders.
 
     Symbolic links are returned without being followed. Unreadable folders are also returned, so
     that they are reported in the table.
@@ -168,6 +171,8 @@ def files(folder: Path) -> list[Path]:
             found.append(place)
             continue
         for entry in visible:
+            if entry.name == PROGRESS:
+                continue
             is_folder = entry.is_dir(follow_symlinks=False)
             (waiting if is_folder else found).append(place / entry.name)
     return sorted(found)

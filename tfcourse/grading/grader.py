@@ -8,6 +8,7 @@ To grade a submitted notebook in a container:
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -56,17 +57,20 @@ def refused(why: str) -> list[Row]:
 
 
 def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
-    """Parse the verdicts that the worker printed; return a row for each exercise."""
-    told = {}
+    """Parse the verdicts that the worker printed; return a row for each exercise.
+
+    If an exercise was judged more than once, a right answer counts, or else the last verdict.
+    """
+    told: dict[str, dict] = {}
     for line in printed.splitlines():
         try:
             event = json.loads(line)
         except ValueError:  # the worker was killed before it had finished printing the line
             continue
-        if "exercise" in event:
-            told[event["exercise"]] = event
-        else:
+        if "exercise" not in event:
             reason = reason or event["stopped"]
+        elif not is_right(told.get(event["exercise"], {})):
+            told[event["exercise"]] = event
     rows = []
     for name in plan.exercises:
         event = told.get(name, {"stopped": reason or "the submission ended its own grading"})
@@ -76,18 +80,28 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
             says = f"STOPPED: {event['stopped']}"
         else:
             says = event["mistake"] or ""
-        right = int("mistake" in event and not event["mistake"])
-        remarks = [plan.remarks.get(name, "")]
+        right = is_right(event)
+        remarks = [plan.remarks.get(name, ""), event.get("remark", "")]
         if replaced := event.get("replaced"):
             remarks.append(f"replaces {', '.join(replaced)}; the check used the original")
         says = "" if right else plain("; ".join(filter(None, [*remarks, says])))
-        rows.append({"lesson": plan.lesson, "exercise": name, "right": right, "says": says})
+        rows.append({"lesson": plan.lesson, "exercise": name, "right": int(right), "says": says})
+    for lesson in plan.others:
+        says = f"not graded: the notebook also contains answers of {plan.lesson}; ask for two notebooks"
+        rows.append({"lesson": lesson, "exercise": "", "right": 0, "says": says})
     return rows
+
+
+def is_right(event: dict) -> bool:
+    """Return whether the worker found an answer right."""
+    return "mistake" in event and not event["mistake"]
 
 
 def plain(text: str) -> str:
     """Convert a text to a single line that is safe to show in terminals and spreadsheets."""
-    text = printable(text.replace("\n", " "))
+    # The lines of a check's message are sentences, but those of an error message may not be.
+    text = re.sub(r"(?<![.!?:;,])\n", "; ", text).replace("\n", " ")
+    text = printable(text)
     return f"'{text}" if is_formula(text) else text
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import json
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -20,13 +21,18 @@ from nbformat import NotebookNode
 KERNEL = Path(__file__).with_name("kernel.py").read_text(encoding="utf-8")
 
 LARGEST = 10_000_000  # bytes, a thousand times the size of an exercise notebook with outputs
+OF_LEARNERS = ("-answer", "-check")  # the other cells of code are ours
 MOST_CELLS = 500  # an exercise notebook has about twenty cells
 MOST_CODE = 1_000_000  # characters in the learner's cells
 # How the files begin that learners hand in by mistake -> what to say about them.
+ITSELF = "ask for the notebook itself, which ends in .ipynb"
 OTHERS = {
     b"PK\x03\x04": "a ZIP archive: unpack it",
-    b"%PDF": "a PDF file: ask for the notebook itself, which ends in .ipynb",
-    b"<": "a web page: ask for the notebook itself, which ends in .ipynb",
+    b"\x1f\x8b": "a compressed file: unpack it",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"Rar!": "a RAR archive: unpack it",
+    b"%PDF": f"a PDF file: {ITSELF}",
+    b"<": f"a web page: {ITSELF}",
 }
 
 
@@ -39,7 +45,7 @@ class Step:
     """A step of the plan: a cell for the worker to run.
 
     `kind` is "baseline" (a marker before the first cell), "ours" (a cell of the exercise notebook),
-    "theirs" (an answer, or a cell that the learner added) or "check". `text` is the source of the
+    "theirs" (an answer, or a cell that the learner added) or "check" (judge the exercise). `text` is the source of the
     cell. `exercise` is empty for cells that the learner added. If the learner edited one of our
     cells, `text` is the edited source, and `instead_of` is ours.
     """
@@ -60,6 +66,7 @@ class Plan:
     remarks: dict[str, str]  # exercise -> a remark for the table, if the answer is wrong
     ours: str  # the source of our cells, which the checks need
     watched: list[str]  # the library functions that the checks need
+    others: list[str] = field(default_factory=list)  # other lessons with answers in the notebook
 
     def as_job(self) -> dict:
         """Return the parts of the plan that the worker needs, as JSON-compatible data."""
@@ -110,15 +117,35 @@ def parse(content: bytes) -> NotebookNode:
     try:
         notebook = json.loads(decoded(content))
     except (ValueError, RecursionError) as error:
-        start = content.lstrip(b"\xef\xbb\xbf \t\r\n")
-        what = next((what for each, what in OTHERS.items() if start.startswith(each)), None)
+        what = kind_of(content) if isinstance(error, ValueError) else ""
         raise NotGradableError(what or f"not a notebook: {str(error)[:100]}") from error
+    if isinstance(notebook, dict) and "worksheets" in notebook:
+        raise NotGradableError("an old notebook format: open and save it in JupyterLab")
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise NotGradableError("not a notebook: it has no list of cells")
     if len(cells) > MOST_CELLS:
         raise NotGradableError(f"has more than {MOST_CELLS} cells")
     return NotebookNode(cells=[parsed(cell, number) for number, cell in enumerate(cells, 1)])
+
+
+def kind_of(content: bytes) -> str:
+    """Return what a file is that is not a notebook, and what to do, or "" if that is unknown."""
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"PK") and b"word/" in content:
+        return f"a Word document: {ITSELF}"
+    for beginning, what in OTHERS.items():
+        if start.startswith(beginning):
+            return what
+    if not content.strip(b"\0 \t\r\n"):
+        return "empty: ask for it again"
+    if re.search(rb"^\s*<{7} ", content, re.MULTILINE):
+        return "contains a conflict that Git could not merge: ask for it again"
+    if start.startswith(b"{") and not content.rstrip(b"\0 \t\r\n").endswith(b"}"):
+        return "incomplete, as after an interrupted download: ask for it again"
+    if re.match(rb"(#|import |from |def |!|%)", start):
+        return f"a Python script: {ITSELF}"
+    return ""
 
 
 def decoded(content: bytes) -> str:
@@ -139,6 +166,7 @@ def parsed(cell: object, number: int) -> NotebookNode:
         raise NotGradableError(f"not a notebook: cell {number} has no text")
     # Replace lone surrogates, as browsers do, because messages to a kernel cannot contain them.
     source = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    source = source.replace("\r\n", "\n")
     metadata = cell.get("metadata")
     return NotebookNode(
         cell_type=cell.get("cell_type"),
@@ -151,9 +179,9 @@ def parsed(cell: object, number: int) -> NotebookNode:
 def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return the plan for a submission.
 
-    All cells run in the order of our exercise, and each added cell runs after the same cell of ours
-    as in the submission. The learner's edits of our cells run, too, because answers can depend on
-    them. The checks are always ours, and use only our cells.
+    All code cells run in the submission's order, including cells that the learner added or edited.
+    Cells of ours that are missing run where they would stand. The checks are always ours, and use
+    only our cells.
 
     Parameters
     ----------
@@ -168,67 +196,89 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     NotGradableError
         If the notebook is not based on any of the exercises, or contains too much code.
     """
-    cells = with_ids(submission.cells, exercises)
-    found = {cell.id for cell in cells}
+    called = [called_checks(cell) for cell in submission.cells]
+    cells = with_ids(submission.cells, called, exercises)
+    found = {cell.id for cell in cells}.union(*called)
     lesson = max(exercises, key=lambda name: len(found & answers(exercises[name])))
     exercise = exercises[lesson]
     if not found & answers(exercise):
         raise NotGradableError(
             "has no answer to any of our exercises (judging by the cells' ids or the checks)"
         )
-    known = {cell.id for cell in exercise.cells}
-    # If two cells have the same id, the last one counts, and the others are additions.
-    last = {cell.id: number for number, cell in enumerate(cells)}
-    theirs = {
-        id_: cells[number].source
-        for id_, number in last.items()
-        if cells[number].cell_type not in ("markdown", "raw")
-    }
-    added: dict[str, list[Step]] = {}
-    before = "title"
+    ours = {cell.id: cell.source for cell in exercise.cells if cell.cell_type == "code"}
+    names = [id_.removesuffix("-answer") for id_ in ours if id_.endswith("-answer")]
+    judged = moments(cells, called, names)
+    placed: list[tuple[str | None, list[Step]]] = []  # (a cell's id, its steps)
+    remarks = {}
     for number, cell in enumerate(cells):
-        if cell.id in known and last[cell.id] == number:
-            before = cell.id
-        elif cell.cell_type == "code":
-            added.setdefault(before, []).append(Step("theirs", cell.source))
-
-    steps, ours, remarks, names = [Step("baseline", "")], [], {}, []
-    for cell in exercise.cells:
-        name, _, role = cell.id.rpartition("-")
-        text = theirs.get(cell.id, cell.source)
-        edited = text.strip() != cell.source.strip()
-        if cell.cell_type != "code":
-            pass
-        elif role == "answer":
-            names.append(name)
-            steps.append(Step("theirs", theirs.get(cell.id, ""), name))
-            if cell.id not in theirs:
-                remarks[name] = "the answer's cell is missing, or is not a code cell"
+        if cell.cell_type in ("markdown", "raw"):
+            continue
+        name, _, role = (cell.id or "").rpartition("-")
+        original = ours.get(cell.id)
+        edited = original is not None and cell.source.strip() != original.strip()
+        if original is None or role == "answer":
+            steps = [Step("theirs", cell.source, name if role == "answer" else "")]
         elif role == "check":
-            steps += [Step("theirs", text)] if edited else []
-            steps.append(Step("check", cell.source, name))
+            steps = [Step("theirs", cell.source)] if edited else []
         else:
-            ours.append(cell.source)
-            steps.append(Step("ours", text, name, cell.source if edited else ""))
-        if role in ("find", "check") and edited:
+            steps = [Step("ours", cell.source, name, original if edited else "")]
+        if edited and role in ("find", "check"):
             remarks[name] = "its check differs from ours (edited, or another version); ours counts"
-        steps += added.get(cell.id, [])
+        steps += [Step("check", ours[f"{each}-check"], each) for each in judged.get(number, [])]
+        placed.append((cell.id if original is not None else None, steps))
+    before = ""  # the preceding cell of ours
+    for id_, source in ours.items():
+        name, _, role = id_.rpartition("-")
+        if id_ not in [each for each, _ in placed] and role != "answer":
+            kind = "check" if role == "check" else "ours"
+            if kind == "ours" or name not in itertools.chain(*judged.values()):
+                last = [number for number, (each, _) in enumerate(placed, 1) if each == before]
+                placed.insert(last[-1] if last else 0, (id_, [Step(kind, source, name)]))
+        before = id_ if id_ in [each for each, _ in placed] else before
+    steps = [Step("baseline", ""), *itertools.chain(*(each for _, each in placed))]
+    for name in names:
+        if f"{name}-answer" not in [each for each, _ in placed]:
+            remarks[name] = "the answer's cell is missing, or is not a code cell"
     if (
         sum(len(step.text) for step in steps if step.kind == "theirs" or step.instead_of)
         > MOST_CODE
     ):
         raise NotGradableError(f"has more than {MOST_CODE:,} characters of code")
-    text = "\n\n".join(ours)
-    return Plan(lesson, steps, names, remarks, text, watched(f"{text}\n\n{KERNEL}"))
+    text = "\n\n".join(source for id_, source in ours.items() if not id_.endswith(OF_LEARNERS))
+    others = [
+        name
+        for name, each in exercises.items()
+        if (found & answers(each)) - answers(exercise) and name != lesson
+    ]
+    return Plan(lesson, steps, names, remarks, text, watched(f"{text}\n\n{KERNEL}"), others)
 
 
-def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> list[NotebookNode]:
+def moments(
+    cells: list[NotebookNode], called: list[list[str]], names: list[str]
+) -> dict[int, list[str]]:
+    """Return after which cells to judge which exercises.
+
+    An exercise is judged after the cell of its check and, if the learner calls the check elsewhere,
+    after the last such call, too.
+    """
+    judged: dict[int, list[str]] = {}
+    for name in names:
+        own = [number for number, cell in enumerate(cells) if cell.id == f"{name}-check"]
+        calls = [number for number, ids in enumerate(called) if f"{name}-answer" in ids]
+        for number in {*own[-1:], *calls[-1:]}:
+            judged.setdefault(number, []).append(name)
+    return judged
+
+
+def with_ids(
+    cells: list[NotebookNode], called: list[list[str]], exercises: dict[str, NotebookNode]
+) -> list[NotebookNode]:
     """Return a learner's cells; restore the ids of our cells if the file lacks them.
 
     When Colab saves a notebook in a format before 4.5, it stores the ids in the metadata; other
-    tools omit the ids, or make their own. In such a notebook, an answer is the last code cell
-    before its check, and any other cell of ours is identified by its source. All remaining cells
-    get the id None.
+    tools omit the ids, or make their own. JupyterLab gives a cell that was cut and pasted a new id.
+    An answer without an id is the last code cell before its check, and any other cell of ours is
+    identified by its source. All remaining cells get the id None.
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
@@ -247,27 +297,30 @@ def with_ids(cells: list[NotebookNode], exercises: dict[str, NotebookNode]) -> l
         )
         for cell in cells
     ]
-    if any(cell.id and cell.id.endswith("-answer") for cell in cells):
-        return cells
-    called = [called_check(cell) for cell in cells]
-    exercise = max(exercises.values(), key=lambda each: len(answers(each).intersection(called)))
-    ours = {cell.source.strip(): cell.id for cell in exercise.cells}
+    found = {cell.id for cell in cells}
+    exercise = max(exercises.values(), key=lambda e: len(answers(e) & found.union(*called)))
+    ours = {cell.source.strip(): cell.id for cell in exercise.cells if cell.id not in found}
+    missing = answers(exercise) - found
     answer = None  # the learner's latest code cell, unless one of our cells follows it
-    for cell, answered in zip(cells, called, strict=True):
-        cell.id = ours.get(cell.source.strip())
-        if answered in answers(exercise):
-            cell.id = f"{answered.removesuffix('answer')}check"
+    for cell, checked in zip(cells, called, strict=True):
+        cell.id = cell.id or ours.get(cell.source.strip())
+        for id_ in missing.intersection(checked):
+            check = f"{id_.removesuffix('answer')}check"
+            cell.id = cell.id or (check if check not in found else None)
             if answer:
-                answer.id = answered
+                answer.id = id_
+                missing.remove(id_)
         if cell.id or cell.cell_type == "code":
             answer = None if cell.id else cell
     return cells
 
 
-def called_check(cell: NotebookNode) -> str | None:
-    """Return the id of the answer that a cell checks, or None if the cell calls no check."""
-    found = cell.cell_type == "code" and re.search(r"^[^#\n]*\bcheck_(\w+)\(", cell.source, re.M)
-    return f"{found[1]}-answer" if found and f"def check_{found[1]}(" not in cell.source else None
+def called_checks(cell: NotebookNode) -> list[str]:
+    """Return the ids of the answers that a cell checks."""
+    if cell.cell_type in ("markdown", "raw"):
+        return []
+    calls = re.findall(r"^[^#\n]*?\bcheck_(\w+)\(", cell.source, re.MULTILINE)
+    return [f"{name}-answer" for name in calls if f"def check_{name}(" not in cell.source]
 
 
 def answers(exercise: NotebookNode) -> set[str]:

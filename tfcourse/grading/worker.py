@@ -7,6 +7,7 @@ contain them; the job contains the source of the `kernel` module.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import json
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
@@ -116,6 +118,7 @@ class Submission:
         self.job = job
         self.identities: dict = {}
         self.slow: set[str] = set()  # exercises whose answer cell timed out
+        self.remark = ""  # on one of our cells, as edited
         self.raised: dict[str, str] = {}  # exercise -> the exception that its answer raised
 
     def run(self) -> None:
@@ -137,13 +140,24 @@ class Submission:
                     self.answer(exercise, text)
             except DeadKernelError:
                 held = f"held more than {self.job['memory'] / 2**30:.1f} GB of memory"
-                return tell(stopped=held if ran_out_of_memory() else "its kernel ended")
+                ended = f"its kernel ended in the cell that begins with {beginning(text)!r}"
+                return tell(stopped=held if ran_out_of_memory() else ended)
 
     def ours(self, source: str, original: str) -> None:
-        """Run one of our cells as it is in the submission; if it fails there, run the original."""
+        """Run one of our cells, which the learner may have edited.
+
+        If an edited cell raises an exception, run the original, and then the statements of the
+        edited cell that work.
+        """
         cell = self.execute(source, self.job["seconds"] if original else OURS_SECONDS)
-        if original and (cell is None or raised(cell)):
-            self.execute(original, OURS_SECONDS)
+        if not original or (cell and not raised(cell)):
+            return
+        error = raised(cell) if cell else None
+        what = f"raised {error.ename}: {error.evalue}"[:200] if error else "took too long"
+        self.remark = f"one of our cells, as edited, {what}"
+        self.execute(original, OURS_SECONDS)
+        for statement in statements(source) if error else []:
+            self.execute(statement, self.job["seconds"])
 
     def answer(self, exercise: str, source: str) -> None:
         """Run one of the learner's cells; record whether it was too slow, and any exception."""
@@ -172,7 +186,7 @@ class Submission:
             return {"tampered": f"the submission changed the grader's {', '.join(changed[:3])}"}
         if mistake:
             mistake = self.raised.get(exercise, mistake)[:LONGEST]
-        return {"mistake": mistake, "replaced": verdict["replaced"][:3]}
+        return {"mistake": mistake, "remark": self.remark, "replaced": verdict["replaced"][:3]}
 
     def watched(self) -> dict[str, list[str]]:
         """Return the names of the library functions that the checks need, for a request."""
@@ -211,6 +225,20 @@ class Submission:
         self.client.execute_cell(cell, 0)
         signal.alarm(0)
         return cell if time.monotonic() - began < seconds else None
+
+
+def beginning(source: str) -> str:
+    """Return the beginning of a cell's source."""
+    return source.strip().partition("\n")[0][:60]
+
+
+def statements(source: str) -> list[str]:
+    """Return a cell's statements; return an empty list if it is not valid."""
+    try:
+        tree = ast.parse(TransformerManager().transform_cell(source))
+    except (SyntaxError, ValueError):
+        return []
+    return [ast.unparse(statement) for statement in tree.body]
 
 
 def raised(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | None:

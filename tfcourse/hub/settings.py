@@ -207,6 +207,7 @@ def class_code(text: str) -> str:
 def allowed(text: str) -> set[str]:
     """Return the groups and domains in a comma-separated list."""
     entries = {entry.strip() for entry in text.split(",")} - {""}
+    entries = {entry.lower() if entry.startswith("@") else entry for entry in entries}
     if text and (not entries or ("*" in entries and len(entries) > 1)):
         raise ValueError(
             "has to be a list of groups and domains,\n"

@@ -182,7 +182,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         name, email = user_name(user_info, self.username_claim), user_info.get("email")
         if self.username_claim != "email" or self.is_verified(user_info):
             return name
-        if "email_verified" not in user_info:
+        if user_info.get("email_verified") is None:
             self.log.error(
                 "The provider did not say whether it has verified %s. If its administrators assign "
                 "all addresses, set COURSE_OAUTH_TRUST_EMAIL=on.",
@@ -201,16 +201,20 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
 
     def is_verified(self, claims: Mapping[str, Any]) -> bool:
         """Return whether the e-mail address belongs to the user."""
-        return claims.get("email_verified", self.trust_email) in (True, "true")
+        said = claims.get("email_verified")
+        return self.trust_email if said is None else str(said).lower() == "true"
 
     async def check_allowed(self, username: str, auth_model: Mapping[str, Any]) -> bool:
         """Return whether the user may log in."""
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
+        # Some services send a single group as a text.
+        groups = [groups] if isinstance(groups, str) else groups
         has = set(groups) if isinstance(groups, list) else set()
         # Ignore groups whose names start with @, so that they are not mistaken for domains.
         has = {group for group in has if isinstance(group, str) and group[:1] not in ("@", "*")}
         email = claims.get("email")
-        if isinstance(email, str) and self.is_verified(claims):
+        # In lowercase, some non-ASCII letters become ASCII.
+        if isinstance(email, str) and email.isascii() and self.is_verified(claims):
             has.add("@" + email.lower().rpartition("@")[2])
         return "*" in self.allowed or username in self.admin_users or bool(has & self.allowed)

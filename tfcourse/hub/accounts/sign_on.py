@@ -25,6 +25,9 @@ PLAIN = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
 # A pattern for all user names, including those of `safe_name`.
 NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}(~[a-z2-7]{16})?\Z"
 
+# Claims in which upper and lower case make no difference: e-mail addresses, and names like them.
+CASELESS = {"email", "preferred_username", "upn", "unique_name", "eppn", "eduPersonPrincipalName"}
+
 LONGEST_STATE = 2000  # characters
 
 ROOT = Path("/srv/sign-on-root.pem")  # where compose.yaml mounts COURSE_SIGN_ON_ROOT
@@ -41,19 +44,22 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        With status 403 and a message for the user, if the claim is missing.
+        With status 403 and a message for the user, if the claim is missing or is not one text.
     """
     value = claims.get(claim)
+    if isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
+        how = " as one text" if value else ""
         raise web.HTTPError(
             403,
-            f"The service that you log in with did not send your {claim}. Tell your instructor.",
+            f"The service that you log in with did not send your {claim}{how}. Tell your "
+            "instructor.",
         )
-    # Only names from the `sub` claim are case-sensitive. Do not convert non-ASCII names to
-    # lowercase, because some of their letters become ASCII.
-    return safe_name(value.lower() if value.isascii() and claim != "sub" else value)
+    # Do not convert non-ASCII names to lowercase, because some of their letters become ASCII.
+    return safe_name(value.lower() if value.isascii() and claim in CASELESS else value)
 
 
 def safe_name(identifier: str) -> str:

@@ -104,7 +104,7 @@ LAUNCH = (
 
 
 class SafeKernels(KernelSpecManager):
-    """A kernel spec manager whose kernels start even if a file such as types.py is beside a notebook.
+    """A kernel spec manager whose kernels start even beside a file with a name such as types.py.
 
     By default, such a kernel would import that file instead of Python's own module.
     """
