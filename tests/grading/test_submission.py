@@ -234,6 +234,12 @@ def test_an_answer_that_became_text_does_not_run(kind):
     assert found.remarks == {"ratio": "the answer's cell is missing, or is not a code cell"}
 
 
+def test_a_check_that_became_text_is_judged_all_the_same():
+    notebook = lesson_04()
+    notebook.cells[place(notebook, "ratio-check")].cell_type = "markdown"
+    assert sources(notebook) == sources(lesson_04())
+
+
 def test_a_copy_of_an_answer_below_the_check_runs_after_the_check():
     notebook = lesson_04()
     here = place(notebook, "ratio-check")

@@ -302,7 +302,7 @@ CELLS = {
     "a module beside the notebook": "import helper\nassert helper.answer == 42",
     "a style in another encoding": "import matplotlib.pyplot",
     "Matplotlib's settings, right": "import matplotlib.pyplot",
-    "names of Python's own": "import glob, types, operator\nassert glob.glob and types.FunctionType",
+    "names of Python's own": "import glob, types\nassert glob.glob and types.FunctionType",
 }
 
 

@@ -233,8 +233,8 @@ def print_result(name: str, rows: list[Row]) -> None:
     of = len([row for row in rows if row["exercise"]])
     print(f"{name:40} {right}/{of}" if of else f"{name:40} -    {rows[0]['says']}", flush=True)
     for row in rows:
-        if row["exercise"] and row["says"]:
-            print(f"    {row['exercise']:12} {row['says']}", flush=True)
+        if of and row["says"]:
+            print(f"    {row['exercise'] or row['lesson']:12} {row['says']}", flush=True)
 
 
 if __name__ == "__main__":

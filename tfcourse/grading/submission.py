@@ -45,9 +45,9 @@ class Step:
     """A step of the plan: a cell for the worker to run.
 
     `kind` is "baseline" (a marker before the first cell), "ours" (a cell of the exercise notebook),
-    "theirs" (an answer, or a cell that the learner added) or "check" (judge the exercise). `text` is the source of the
-    cell. `exercise` is empty for cells that the learner added. If the learner edited one of our
-    cells, `text` is the edited source, and `instead_of` is ours.
+    "theirs" (an answer, or a cell that the learner added) or "check" (judge the exercise). `text`
+    is the source of the cell. `exercise` is empty for cells that the learner added. If the learner
+    edited one of our cells, `text` is the edited source, and `instead_of` is ours.
     """
 
     kind: str
@@ -207,64 +207,95 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
         )
     ours = {cell.id: cell.source for cell in exercise.cells if cell.cell_type == "code"}
     names = [id_.removesuffix("-answer") for id_ in ours if id_.endswith("-answer")]
-    judged = moments(cells, called, names)
-    placed: list[tuple[str | None, list[Step]]] = []  # (a cell's id, its steps)
-    remarks = {}
-    for number, cell in enumerate(cells):
-        if cell.cell_type in ("markdown", "raw"):
-            continue
-        name, _, role = (cell.id or "").rpartition("-")
-        original = ours.get(cell.id)
-        edited = original is not None and cell.source.strip() != original.strip()
-        if original is None or role == "answer":
-            steps = [Step("theirs", cell.source, name if role == "answer" else "")]
-        elif role == "check":
-            steps = [Step("theirs", cell.source)] if edited else []
-        else:
-            steps = [Step("ours", cell.source, name, original if edited else "")]
-        if edited and role in ("find", "check"):
-            remarks[name] = "its check differs from ours (edited, or another version); ours counts"
-        steps += [Step("check", ours[f"{each}-check"], each) for each in judged.get(number, [])]
-        placed.append((cell.id if original is not None else None, steps))
-    before = ""  # the preceding cell of ours
+    code = [(cell, ids) for cell, ids in zip(cells, called, strict=True) if is_code(cell)]
+    judged = moments(code, names)
+    placed: list[tuple[str | None, list[Step]]] = []  # (the cell's id, its steps)
+    for number, (cell, _) in enumerate(code):
+        checks = [Step("check", ours[f"{name}-check"], name) for name in judged.get(number, [])]
+        placed.append((cell.id, [*steps_of(cell, ours), *checks]))
+    add_missing(placed, ours, {name for each in judged.values() for name in each})
+    steps = [Step("baseline", ""), *itertools.chain(*(each for _, each in placed))]
+    theirs = [step.text for step in steps if step.kind == "theirs" or step.instead_of]
+    if sum(map(len, theirs)) > MOST_CODE:
+        raise NotGradableError(f"has more than {MOST_CODE:,} characters of code")
+    source = "\n\n".join(text for id_, text in ours.items() if not id_.endswith(OF_LEARNERS))
+    return Plan(
+        lesson,
+        steps,
+        names,
+        remarks_on([cell for cell, _ in code], ours, names),
+        source,
+        watched(f"{source}\n\n{KERNEL}"),
+        [name for name, other in exercises.items() if (found & answers(other)) - answers(exercise)],
+    )
+
+
+def is_code(cell: NotebookNode) -> bool:
+    """Return whether a cell runs. In a malicious file, a cell's type can be anything."""
+    return cell.cell_type not in ("markdown", "raw")
+
+
+def is_edited(cell: NotebookNode, ours: dict[str, str]) -> bool:
+    """Return whether a cell is one of ours, and its source differs from ours."""
+    return cell.id in ours and cell.source.strip() != ours[cell.id].strip()
+
+
+def steps_of(cell: NotebookNode, ours: dict[str, str]) -> list[Step]:
+    """Return the steps for one of a submission's code cells, without checks of ours."""
+    name, _, role = (cell.id or "").rpartition("-")
+    if cell.id not in ours:
+        return [Step("theirs", cell.source)]
+    if role == "answer":
+        return [Step("theirs", cell.source, name)]
+    edited = is_edited(cell, ours)
+    if role == "check":
+        return [Step("theirs", cell.source)] if edited else []
+    return [Step("ours", cell.source, name, ours[cell.id] if edited else "")]
+
+
+def add_missing(
+    placed: list[tuple[str | None, list[Step]]], ours: dict[str, str], judged: set[str]
+) -> None:
+    """Add those of our cells that a submission lacks, each after the preceding one of ours.
+
+    `judged` contains the exercises with checks that are placed already.
+    """
+    before = ""  # the id of the preceding cell
     for id_, source in ours.items():
         name, _, role = id_.rpartition("-")
-        if id_ not in [each for each, _ in placed] and role != "answer":
-            kind = "check" if role == "check" else "ours"
-            if kind == "ours" or name not in itertools.chain(*judged.values()):
-                last = [number for number, (each, _) in enumerate(placed, 1) if each == before]
-                placed.insert(last[-1] if last else 0, (id_, [Step(kind, source, name)]))
-        before = id_ if id_ in [each for each, _ in placed] else before
-    steps = [Step("baseline", ""), *itertools.chain(*(each for _, each in placed))]
+        is_missing = id_ not in [each for each, _ in placed]
+        if is_missing and role != "answer" and not (role == "check" and name in judged):
+            last = [number for number, (each, _) in enumerate(placed, 1) if each == before]
+            step = Step("check" if role == "check" else "ours", source, name)
+            placed.insert(last[-1] if last else 0, (id_, [step]))
+            is_missing = False
+        if not is_missing:
+            before = id_
+
+
+def remarks_on(cells: list[NotebookNode], ours: dict[str, str], names: list[str]) -> dict[str, str]:
+    """Return a remark on each exercise whose answer is missing or whose check was edited."""
+    edited = {cell.id for cell in cells if is_edited(cell, ours)}
+    remarks = {}
     for name in names:
-        if f"{name}-answer" not in [each for each, _ in placed]:
+        if f"{name}-answer" not in {cell.id for cell in cells}:
             remarks[name] = "the answer's cell is missing, or is not a code cell"
-    if (
-        sum(len(step.text) for step in steps if step.kind == "theirs" or step.instead_of)
-        > MOST_CODE
-    ):
-        raise NotGradableError(f"has more than {MOST_CODE:,} characters of code")
-    text = "\n\n".join(source for id_, source in ours.items() if not id_.endswith(OF_LEARNERS))
-    others = [
-        name
-        for name, each in exercises.items()
-        if (found & answers(each)) - answers(exercise) and name != lesson
-    ]
-    return Plan(lesson, steps, names, remarks, text, watched(f"{text}\n\n{KERNEL}"), others)
+        elif edited & {f"{name}-find", f"{name}-check"}:
+            remarks[name] = "its check differs from ours (edited, or another version); ours counts"
+    return remarks
 
 
-def moments(
-    cells: list[NotebookNode], called: list[list[str]], names: list[str]
-) -> dict[int, list[str]]:
-    """Return after which cells to judge which exercises.
+def moments(code: list[tuple[NotebookNode, list[str]]], names: list[str]) -> dict[int, list[str]]:
+    """Return after which code cells to judge which exercises.
 
     An exercise is judged after the cell of its check and, if the learner calls the check elsewhere,
-    after the last such call, too.
+    after the last such call, too. `code` contains each cell with the ids of the answers that it
+    checks.
     """
     judged: dict[int, list[str]] = {}
     for name in names:
-        own = [number for number, cell in enumerate(cells) if cell.id == f"{name}-check"]
-        calls = [number for number, ids in enumerate(called) if f"{name}-answer" in ids]
+        own = [number for number, (cell, _) in enumerate(code) if cell.id == f"{name}-check"]
+        calls = [number for number, (_, ids) in enumerate(code) if f"{name}-answer" in ids]
         for number in {*own[-1:], *calls[-1:]}:
             judged.setdefault(number, []).append(name)
     return judged
@@ -317,7 +348,7 @@ def with_ids(
 
 def called_checks(cell: NotebookNode) -> list[str]:
     """Return the ids of the answers that a cell checks."""
-    if cell.cell_type in ("markdown", "raw"):
+    if not is_code(cell):
         return []
     calls = re.findall(r"^[^#\n]*?\bcheck_(\w+)\(", cell.source, re.MULTILINE)
     return [f"{name}-answer" for name in calls if f"def check_{name}(" not in cell.source]
