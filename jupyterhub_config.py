@@ -52,3 +52,4 @@ backend.configure(c, HUB)
 
 for path in state.own_config():
     load_subconfig(str(path))
+state.check_own_config(c)

@@ -140,7 +140,7 @@ def repair(missing):
         locks = [word for name in LOCKS for word in ("-r", REQUIREMENTS / name)]
         install("install", "--quiet", "--no-deps", *locks)
     except subprocess.CalledProcessError:
-        print("They could not be installed again, so lessons might fail. Is there a network?")
+        print("They could not be installed again, so lessons might fail. Are you online?")
 
 
 @contextlib.contextmanager

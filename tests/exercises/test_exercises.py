@@ -339,6 +339,10 @@ def test_a_learner_sees_how_many_exercises_are_done(tmp_path, monkeypatch, capsy
     assert said(second) == f"Done: 2 of 2 exercises in this lesson, 2 of {of} in the course."
     (tmp_path / "progress.json").write_text("{")
     assert said(first) == one, "a damaged file is replaced"
+    (tmp_path / "utf-16.ipynb").write_bytes("{}".encode("utf-16"))
+    (tmp_path / "folder.ipynb").mkdir()
+    (tmp_path / "link.ipynb").symlink_to("nowhere")
+    assert said(first) == one, "other files in the folder do not matter"
     monkeypatch.delenv("JPY_SESSION_NAME")
     assert "exercises" not in said(first), "grading runs record no progress"
 

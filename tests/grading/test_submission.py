@@ -264,7 +264,7 @@ def test_a_second_lesson_in_a_notebook_is_named():
     found = plan(notebook, exercises_of(SOLUTIONS))
     assert (found.lesson, found.others) == ("04_logits_and_softmax", ["05_loss"])
     *_, row = rows_of(found, "", "")
-    assert row["says"].startswith("not graded: the notebook also contains answers of 04_logits")
+    assert row["says"].startswith("not graded: the notebook also contains answers to 04_logits")
 
 
 def test_line_ends_of_windows_are_no_edits():
@@ -272,6 +272,35 @@ def test_line_ends_of_windows_are_no_edits():
     exercises = exercises_of(SOLUTIONS)
     found = plan(parse(json.dumps({"cells": cells}).encode()), exercises)
     assert found == plan(lesson_04(), exercises)
+
+
+def test_two_checks_in_one_line_are_both_found():
+    notebook = lesson_04()
+    text = "check_ratio(how_many_times); check_softmax(softmax)  # check_temperature(temperature)"
+    notebook.cells.append(nbformat.v4.new_code_cell(text))
+    assert sources(notebook)[-3:] == [text, "=ratio", "=softmax"]
+
+
+@pytest.mark.parametrize("ids", ["ours", "none", "another tool's"])
+def test_an_answer_in_an_older_version_of_a_lesson_is_found(ids):
+    notebook = lesson_04()
+    edits = {
+        "setup": lambda source: source.replace("z = ", "logits = "),
+        "ratio-find": lambda source: source.replace("That is", "This is"),
+        "checks-common": lambda source: source + "\nold = 1",
+        "ratio-answer": lambda _: "the answer",
+    }
+    for number, cell in enumerate(notebook.cells):
+        cell.source = edits.get(cell.id, str)(cell.source)
+        if ids == "none":
+            del cell["id"]
+        elif ids != "ours":
+            cell.id = f"cell-{number}"
+    found = plan(parse(json.dumps(notebook).encode()), exercises_of(SOLUTIONS))
+    assert [step.exercise for step in found.steps if step.text == "the answer"] == ["ratio"]
+    assert found.ours == plan(lesson_04(), exercises_of(SOLUTIONS)).ours
+    texts = [step.text for step in found.steps]
+    assert texts.index("the answer") < texts.index("check_ratio(how_many_times)")
 
 
 def test_the_names_that_a_check_uses_are_found():

@@ -527,19 +527,20 @@ asyncio.run(main())
 """
 
 
-def test_a_clone_in_a_folder_with_a_percent_sign_has_a_database(tmp_path):
+@pytest.mark.parametrize("name", ["100% course", "%(here)s", "100%%", "%s", "a b", "ä"])
+def test_a_clone_in_a_folder_with_a_percent_sign_has_a_database(tmp_path, name):
     """Alembic treats a percent sign in its settings as the start of a placeholder."""
-    code = """
+    code = f"""
 import sys
 from alembic.config import Config
 from jupyterhub import dbutil
-dbutil.ALEMBIC_DIR = "/home/ada/100% course/alembic"
+dbutil.ALEMBIC_DIR = "/home/ada/{name}/alembic"
 from tfcourse.hub import database
 dbutil.write_alembic_ini(sys.argv[1])
 print(Config(sys.argv[1]).get_main_option("script_location"), database.ALEMBIC, sep="\\n")
 """
     printed = subprocess.check_output([sys.executable, "-c", code, tmp_path / "ini"], text=True)
-    assert printed.splitlines() == ["/home/ada/100% course/alembic"] * 2
+    assert printed.splitlines() == [f"/home/ada/{name}/alembic"] * 2
 
 
 @pytest.mark.network

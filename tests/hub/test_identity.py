@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from hubs import IMAGE, ROOT, ClassHub, ClassLearner, wait_until
 from tornado.web import HTTPError
 
 from tfcourse.hub import pools
-from tfcourse.hub.spawners import containers, network
+from tfcourse.hub.spawners import containers, gpus, network
 from tfcourse.hub.spawners.containers import ContainerSpawner
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
 
@@ -299,6 +300,105 @@ def error(status: int) -> docker.errors.APIError:
     response.status_code = status
     kind = docker.errors.NotFound if status == 404 else docker.errors.APIError
     return kind("the engine says no", response=response, explanation="context deadline exceeded")
+
+
+# --- Servers that the hub does not know
+
+
+@pytest.fixture
+def returning(spawner, monkeypatch) -> tuple[ContainerSpawner, dict]:
+    """Return a spawner, and Docker's description of a container that it could have started."""
+    environment = {"JUPYTERHUB_API_TOKEN": "new", "JPY_API_TOKEN": "new", "MEM_LIMIT": "2"}
+    monkeypatch.setattr(spawner, "get_env", lambda: environment)
+    spawner.image = "tensorflow-course:cpu"
+    spawner.volumes = {
+        "/srv/homes/ada": "/home/jovyan",
+        "/srv/shared": {"bind": "/home/jovyan/shared", "mode": "ro"},
+    }
+    container = {
+        "Id": "0123456789",
+        "State": {"Running": True, "Paused": False},
+        "Config": {
+            "Image": spawner.image,
+            "Labels": {},
+            "Env": ["PATH=/bin", "MEM_LIMIT=2", "JUPYTERHUB_API_TOKEN=old", "JPY_API_TOKEN=old"],
+        },
+        "Mounts": [
+            {"Source": "/srv/homes/ada", "Destination": "/home/jovyan", "RW": True},
+            {"Source": "/srv/shared", "Destination": "/home/jovyan/shared", "RW": False},
+        ],
+    }
+    return spawner, container
+
+
+CHANGES = {
+    "nothing": lambda spawner, container: None,
+    "it has ended": lambda spawner, container: container["State"].update(Running=False),
+    "it is paused": lambda spawner, container: container["State"].update(Paused=True),
+    "it is being removed": lambda spawner, container: spawner.ending.add(container["Id"]),
+    "another environment": lambda spawner, container: setattr(spawner, "image", "x:gpu"),
+    "a GPU is wanted": lambda spawner, container: setattr(spawner, "gpu", True),
+    "it has a GPU": lambda spawner, container: container["Config"]["Labels"].update(
+        {gpus.LABEL: "0"}
+    ),
+    "other limits": lambda spawner, container: spawner.get_env().update(MEM_LIMIT="4"),
+    "another hub's address": lambda spawner, container: spawner.get_env().update(
+        JUPYTERHUB_API_URL="http://172.18.0.1:9001/hub/api"
+    ),
+    "another place of homes": lambda spawner, container: container["Mounts"][0].update(
+        Source="/mnt/homes/ada"
+    ),
+    "who is no instructor any more": lambda spawner, container: container["Mounts"][1].update(
+        RW=True
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_learner_returns_to_a_running_server_only_if_it_is_as_a_new_one(
+    returning, change, monkeypatch
+):
+    spawner, container = returning
+    monkeypatch.setattr(ContainerSpawner, "ending", set())
+    CHANGES[change](spawner, container)
+    assert spawner.is_current(container) is (change == "nothing")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "known", "engine", "removed"),
+    [
+        (100, False, None, True),
+        (100, True, None, False),
+        (10, False, None, False),  # their owners still have time to return
+        (100, False, error(404), True),  # it has just ended
+    ],
+)
+def test_servers_that_nobody_returns_to_are_stopped(monkeypatch, seconds, known, engine, removed):
+    asked = []
+
+    def remove(force: bool) -> None:
+        asked.append(force)
+        if engine:
+            raise engine
+
+    container = SimpleNamespace(id="0123456789", name="hub_ada", remove=remove)
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container]))
+    spawner = SimpleNamespace(active=True)
+    monkeypatch.setattr(ContainerSpawner, "known", {"hub_ada": spawner} if known else {})
+    monkeypatch.setattr(ContainerSpawner, "ending", set())
+    monkeypatch.setattr(containers, "STARTED", time.monotonic() - seconds)
+    asyncio.run(containers.stop_unknown(None, client, "hub", 60))
+    assert asked == [True] * removed
+    assert ContainerSpawner.ending == ({container.id} if removed else set())
+
+
+def test_an_engine_that_fails_stops_no_server(monkeypatch):
+    def fails(**_: object) -> None:
+        raise docker.errors.DockerException
+
+    monkeypatch.setattr(containers, "STARTED", time.monotonic() - 100)
+    client = SimpleNamespace(containers=SimpleNamespace(list=fails))
+    asyncio.run(containers.stop_unknown(None, client, "hub", 60))
 
 
 MOMENTARY = [

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from hubs import ROOT
-from traitlets.config import PyFileConfigLoader
+from traitlets.config import Config, PyFileConfigLoader
 
 from tfcourse.hub import state
 
@@ -70,6 +70,18 @@ def test_make_up_says_that_people_log_in_elsewhere(new_hub, tmp_path):
     said = new_hub().up(COURSE_CONFIG=str(tmp_path))
     assert "Your own settings (docker/jupyterhub_config.d) determine how people log in" in said
     assert "Password" not in said
+
+
+@pytest.mark.parametrize("path", ["/", "/jupyter/"])
+def test_a_path_below_another_website_is_refused(path):
+    c = Config()
+    c.JupyterHub.base_url = path
+    if path == "/":
+        state.check_own_config(c)
+    else:
+        with pytest.raises(SystemExit, match="needs a host name of its own"):
+            state.check_own_config(c)
+    state.check_own_config(Config())
 
 
 def test_they_come_last_and_in_order(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
         says = "" if right else plain("; ".join(filter(None, [*remarks, says])))
         rows.append({"lesson": plan.lesson, "exercise": name, "right": int(right), "says": says})
     for lesson in plan.others:
-        says = f"not graded: the notebook also contains answers of {plan.lesson}; ask for both"
+        says = f"not graded: the notebook also contains answers to {plan.lesson}"
         rows.append({"lesson": lesson, "exercise": "", "right": 0, "says": says})
     return rows
 

@@ -63,7 +63,7 @@ def running() -> int:
 
 
 def make_venv(folder: Path) -> None:
-    """Create a virtual environment that contains all packages of ours.
+    """Create a virtual environment that contains all of our packages.
 
     If a submission installs packages, for example with `%pip install`, they go to this environment,
     so that the next submission does not find them.

@@ -44,10 +44,10 @@ class NotGradableError(Exception):
 class Step:
     """A step of the plan: a cell for the worker to run.
 
-    `kind` is "baseline" (a marker before the first cell), "ours" (a cell of the exercise notebook),
-    "theirs" (an answer, or a cell that the learner added) or "check" (judge the exercise). `text`
-    is the source of the cell. `exercise` is empty for cells that the learner added. If the learner
-    edited one of our cells, `text` is the edited source, and `instead_of` is ours.
+    `kind` is "ours" (a cell of the exercise notebook), "theirs" (an answer, or a cell that the
+    learner added) or "check" (judge the exercise). `text` is the source of the cell. `exercise` is
+    empty for cells that the learner added. If the learner edited one of our cells, `text` is the
+    edited source, and `instead_of` is ours.
     """
 
     kind: str
@@ -214,7 +214,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
         checks = [Step("check", ours[f"{name}-check"], name) for name in judged.get(number, [])]
         placed.append((cell.id, [*steps_of(cell, ours), *checks]))
     add_missing(placed, ours, {name for each in judged.values() for name in each})
-    steps = [Step("baseline", ""), *itertools.chain(*(each for _, each in placed))]
+    steps = list(itertools.chain(*(each for _, each in placed)))
     theirs = [step.text for step in steps if step.kind == "theirs" or step.instead_of]
     if sum(map(len, theirs)) > MOST_CODE:
         raise NotGradableError(f"has more than {MOST_CODE:,} characters of code")
@@ -263,14 +263,14 @@ def add_missing(
     before = ""  # the id of the preceding cell
     for id_, source in ours.items():
         name, _, role = id_.rpartition("-")
-        is_missing = id_ not in [each for each, _ in placed]
-        if is_missing and role != "answer" and not (role == "check" and name in judged):
-            last = [number for number, (each, _) in enumerate(placed, 1) if each == before]
+        present = [each for each, _ in placed]
+        if id_ not in present:
+            if role == "answer" or (role == "check" and name in judged):
+                continue
             step = Step("check" if role == "check" else "ours", source, name)
-            placed.insert(last[-1] if last else 0, (id_, [step]))
-            is_missing = False
-        if not is_missing:
-            before = id_
+            after = len(present) - present[::-1].index(before) if before else 0
+            placed.insert(after, (id_, [step]))
+        before = id_
 
 
 def remarks_on(cells: list[NotebookNode], ours: dict[str, str], names: list[str]) -> dict[str, str]:
@@ -281,7 +281,7 @@ def remarks_on(cells: list[NotebookNode], ours: dict[str, str], names: list[str]
         if f"{name}-answer" not in {cell.id for cell in cells}:
             remarks[name] = "the answer's cell is missing, or is not a code cell"
         elif edited & {f"{name}-find", f"{name}-check"}:
-            remarks[name] = "its check differs from ours (edited, or another version); ours counts"
+            remarks[name] = "its check is not ours (edited, or another version); ours was used"
     return remarks
 
 
@@ -313,19 +313,7 @@ def with_ids(
     """
     known = {cell.id for exercise in exercises.values() for cell in exercise.cells}
     cells = [
-        NotebookNode(
-            cell_type=cell.cell_type,
-            source=cell.source,
-            # In a malicious file, an id can have any type, even an unhashable one.
-            id=next(
-                (
-                    each
-                    for each in (cell.get("id"), cell.metadata.get("id"))
-                    if isinstance(each, str) and each in known
-                ),
-                None,
-            ),
-        )
+        NotebookNode(cell_type=cell.cell_type, source=cell.source, id=known_id(cell, known))
         for cell in cells
     ]
     found = {cell.id for cell in cells}
@@ -346,11 +334,21 @@ def with_ids(
     return cells
 
 
+def known_id(cell: NotebookNode, known: set[str]) -> str | None:
+    """Return a cell's id, or the id in its metadata, if it is one of ours."""
+    for each in (cell.get("id"), cell.metadata.get("id")):
+        # In a malicious file, an id can have any type, even an unhashable one.
+        if isinstance(each, str) and each in known:
+            return each
+    return None
+
+
 def called_checks(cell: NotebookNode) -> list[str]:
     """Return the ids of the answers that a cell checks."""
     if not is_code(cell):
         return []
-    calls = re.findall(r"^[^#\n]*?\bcheck_(\w+)\(", cell.source, re.MULTILINE)
+    code = re.sub(r"#.*", "", cell.source)
+    calls = re.findall(r"\bcheck_(\w+)\(", code)
     return [f"{name}-answer" for name in calls if f"def check_{name}(" not in cell.source]
 
 

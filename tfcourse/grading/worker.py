@@ -118,22 +118,24 @@ class Submission:
         self.job = job
         self.identities: dict = {}
         self.slow: set[str] = set()  # exercises whose answer cell timed out
-        self.remark = ""  # on one of our cells, as edited
+        self.remark = ""  # on an edited cell of ours
         self.raised: dict[str, str] = {}  # exercise -> the exception that its answer raised
 
     def run(self) -> None:
         """Run all steps; print the verdict of each check."""
+        # This imports TensorFlow.
+        found = self.request("remember(**values)", OURS_SECONDS, watched=self.job["watched"])
+        if not found:
+            return tell(stopped="its kernel could not be prepared")
+        self.identities = found["identities"]
         for step in self.job["steps"]:
             kind, text, exercise = step["kind"], step["text"], step["exercise"]
             try:
-                if kind == "baseline":
-                    # This imports TensorFlow.
-                    found = self.request("remember(**values)", OURS_SECONDS, **self.watched())
-                    if not found:
-                        return tell(stopped="its kernel could not be prepared")
-                    self.identities = found["identities"]
-                elif kind == "check":
+                if kind == "check":
                     tell(exercise=exercise, **self.judge(exercise, text))
+                    # The learner may try again below.
+                    self.slow.discard(exercise)
+                    self.raised.pop(exercise, None)
                 elif kind == "ours":
                     self.ours(text, step["instead_of"])
                 else:
@@ -154,7 +156,7 @@ class Submission:
             return
         error = raised(cell) if cell else None
         what = f"raised {error.ename}: {error.evalue}"[:200] if error else "took too long"
-        self.remark = f"one of our cells, as edited, {what}"
+        self.remark = f"an edited cell of ours {what}"
         self.execute(original, OURS_SECONDS)
         for statement in statements(source) if error else []:
             self.execute(statement, self.job["seconds"])
@@ -176,7 +178,8 @@ class Submission:
         if verdict and verdict["failed"]:
             return {"mistake": verdict["failed"][:LONGEST]}
         call = "judge(**values, theirs=theirs)"
-        verdict = verdict and self.request(call, check=check, **self.watched())
+        watched = self.job["watched"]
+        verdict = verdict and self.request(call, check=check, watched=watched)
         if verdict == {}:
             return stopped
         if not verdict:
@@ -187,10 +190,6 @@ class Submission:
         if mistake:
             mistake = self.raised.get(exercise, mistake)[:LONGEST]
         return {"mistake": mistake, "remark": self.remark, "replaced": verdict["replaced"][:3]}
-
-    def watched(self) -> dict[str, list[str]]:
-        """Return the names of the library functions that the checks need, for a request."""
-        return {"watched": self.job["watched"]}
 
     def request(self, call: str, seconds: float = 0, **values: object) -> dict | None:
         """Run a function of kernel.py.
@@ -247,7 +246,7 @@ def raised(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
 
 
 def ran_out_of_memory() -> bool:
-    """Return whether the kernel's OOM killer has killed a process in this container."""
+    """Return whether Linux's OOM killer has killed a process in this container."""
     for path in KILLED:
         with contextlib.suppress(OSError):
             counts = dict(line.split() for line in Path(path).read_text().splitlines())

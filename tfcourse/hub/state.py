@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tfcourse.hub import say, settings
 
@@ -26,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
 NAMES_RULE = (
-    "A user name has at most 32 characters: lowercase letters, digits, and - _ . "
-    "It has to start with a letter or digit."
+    "A user name has at most 32 characters: lowercase letters, digits, and the signs . _ - "
+    "(but not as the first character)."
 )
 
 # People read passwords aloud and type them, so the alphabet has no characters that look alike.
@@ -56,6 +57,17 @@ def own_config() -> list[Path]:
             "run `chmod -R a+rX` on the folder of your own settings."
         )
     return found
+
+
+def check_own_config(c: Any) -> None:
+    """Exit with a message if the operator's own settings contain a path that cannot work."""
+    path = c.JupyterHub.get("base_url", "/") if "JupyterHub" in c else "/"
+    if path != "/":
+        sys.exit(
+            f"c.JupyterHub.base_url is {path!r}, but the hub needs a host name of its own:\n"
+            "its proxy recognises learners' servers by paths that begin at /. See\n"
+            '"Unusual networks" in docs/operators.md.'
+        )
 
 
 def port_error(port: int, address: str = "127.0.0.1") -> OSError | None:

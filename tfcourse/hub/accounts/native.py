@@ -216,7 +216,7 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         ------
         HTTPError
             After too many wrong passwords, if the user has not been approved yet, or if the name is
-        not a valid user name.
+            not a valid user name.
         """
         name, password = self.normalize_username(data["username"]), data["password"].encode()
         if not self.validate_username(name):

@@ -97,9 +97,7 @@ def endpoints() -> Mapping[str, Any]:
 def about_authority() -> str:
     """Return advice for the operator if the provider's certificate is not trusted."""
     if authority():
-        return (
-            "\nCOURSE_SIGN_ON_ROOT has to be the root certificate of the authority that issued it."
-        )
+        return "\nCOURSE_SIGN_ON_ROOT is not the root of the authority that issued its certificate."
     return "\nDid your school's own authority issue its certificate? Then set COURSE_SIGN_ON_ROOT."
 
 
@@ -113,7 +111,7 @@ def doubt(provider: Mapping[str, Any]) -> str:
         return ""
     return (
         "The provider does not announce that it sends `email_verified`. If it does not send it\n"
-        "(Microsoft Entra ID does not), e-mail addresses admit nobody. What to do then is in\n"
+        "(Microsoft Entra ID does not), nobody can log in by e-mail address.\n"
         'docs/operators.md, under "Who can log in".'
     )
 

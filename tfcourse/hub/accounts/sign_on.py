@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
+import ssl
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,11 @@ from tfcourse.hub import settings
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.classroom import announcement
 
+READABLE = r"[a-z0-9][a-z0-9_.+@-]{0,63}"
 # A pattern for the identifiers that are user names as they are, for example e-mail addresses.
-PLAIN = r"[a-z0-9][a-z0-9_.+@-]{0,63}\Z"
+PLAIN = rf"{READABLE}\Z"
 # A pattern for all user names, including those of `safe_name`.
-NAMES = r"[a-z0-9][a-z0-9_.+@-]{0,63}(~[a-z2-7]{16})?\Z"
+NAMES = rf"{READABLE}(~[a-z2-7]{{16}})?\Z"
 
 # Claims in which upper and lower case make no difference: e-mail addresses, and names like them.
 CASELESS = {"email", "preferred_username", "upn", "unique_name", "eppn", "eduPersonPrincipalName"}
@@ -34,8 +38,20 @@ ROOT = Path("/srv/sign-on-root.pem")  # where compose.yaml mounts COURSE_SIGN_ON
 
 
 def authority() -> str | None:
-    """Return the path of the service's root certificate, or None for the usual authorities."""
-    return str(ROOT) if settings.SIGN_ON_ROOT.is_set else None
+    """Return the path of the service's root certificate, or None for the usual authorities.
+
+    Exit with a message if the certificate cannot be used.
+    """
+    if not settings.SIGN_ON_ROOT.is_set:
+        return None
+    try:
+        ssl.create_default_context(cafile=ROOT)
+    except OSError:  # includes errors in the certificate
+        sys.exit(
+            f"COURSE_SIGN_ON_ROOT is {settings.SIGN_ON_ROOT()!r}, which is not a certificate\n"
+            f"in PEM format that user {os.geteuid()}, the hub's, can read."
+        )
+    return str(ROOT)
 
 
 def user_name(claims: Mapping[str, Any], claim: str) -> str:
@@ -52,14 +68,14 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        how = " as one text" if value else ""
+        sent = "sent an unusable" if value else "did not send your"
         raise web.HTTPError(
-            403,
-            f"The service that you log in with did not send your {claim}{how}. Tell your "
-            "instructor.",
+            403, f"The service that you log in with {sent} {claim}. Tell your instructor."
         )
-    # Do not convert non-ASCII names to lowercase, because some of their letters become ASCII.
-    return safe_name(value.lower() if value.isascii() and claim in CASELESS else value)
+    if claim in CASELESS:
+        # Leave other letters as they are, because some of them would become ASCII.
+        value = re.sub("[A-Z]", lambda letter: letter[0].lower(), value)
+    return safe_name(value)
 
 
 def safe_name(identifier: str) -> str:
