@@ -250,7 +250,7 @@ def test_no_check_takes_nan_for_an_answer(path, run_of):
     # `<`, `>` and `==` are false for nan, so a carelessly written check would accept it.
     run = run_of(path.stem[:2])
     for name, check in run.checks.items():
-        (answer,) = re.findall(r"\((\w+)\)", check)
+        answer = re.search(r"\((\w+)", check)[1]
         right = run.names[answer]
         for wrong in [np.nan, lambda *inputs, right=right: nan_like(right(*inputs))]:
             names = {**run.names, answer: wrong}

@@ -100,7 +100,7 @@ def is_right(event: dict) -> bool:
 def plain(text: str) -> str:
     """Convert a text to a single line that is safe to show in terminals and spreadsheets."""
     # The lines of a check's message are sentences, but those of an error message may not be.
-    text = re.sub(r"(?<![.!?:;,])\n", "; ", text).replace("\n", " ")
+    text = re.sub(r"(?<=[^\s.!?:;,])\n", "; ", text).replace("\n", " ")
     text = printable(text)
     return f"'{text}" if is_formula(text) else text
 

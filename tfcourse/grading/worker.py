@@ -11,6 +11,7 @@ import ast
 import contextlib
 import ctypes
 import json
+import math
 import os
 import resource
 import secrets
@@ -218,7 +219,7 @@ class Submission:
         """
         cell = nbformat.v4.new_code_cell(source)
         self.client.nb.cells = [cell]  # discard earlier cells and their outputs
-        self.client.timeout = seconds
+        self.client.timeout = math.ceil(seconds)
         signal.alarm(int(seconds + TIMEOUT))  # exit if the cell ignores the interrupt
         began = time.monotonic()
         self.client.execute_cell(cell, 0)

@@ -318,7 +318,7 @@ def test_a_range_holds_what_is_stored(ranges, said):
         ("A line.", []),
         (["A line."], []),
         (["A line.", "A dot."], ["has 1 figure and 2 texts"]),
-        ("A dot.", ["were edited after the figures were stored"]),
+        ("A dot.", ["was edited after the figures were stored"]),
     ],
 )
 def test_alternative_texts_are_those_of_the_figures(alt, said):
