@@ -605,7 +605,7 @@ def test_a_root_certificate_that_cannot_be_used_is_a_sentence(content, tmp_path,
     monkeypatch.setenv("COURSE_SIGN_ON_ROOT", "/etc/school.crt")
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SystemExit, match="'/etc/school.crt', which is not a certificate"):
+    with pytest.raises(SystemExit, match="which is not a certificate"):
         sign_on.authority()
 
 
