@@ -185,7 +185,7 @@ CASES = {
     ),
     "edits the check": (
         {"double-find": "def check_double(double):\n    print('Right.')", **DONE},
-        f"its check is not ours .*; ours was used; {UNTOUCHED}",
+        f"its check was edited, .*; ours was used; {UNTOUCHED}",
         RIGHT,
     ),
     # --- What honest learners do
@@ -269,7 +269,7 @@ CASES = {
     ),
     "breaks our cell, and is wrong": (
         {"setup": "1 / 0\n" + CELLS["setup"], "double": "def double(x):\n    return x", **DONE},
-        "^an edited cell of ours raised ZeroDivisionError: .*; Twice 4 is not 4",
+        "^one of our cells, which was edited, raised ZeroDivisionError: .*; Twice 4 is not 4",
         RIGHT,
     ),
     "tries again below the check": (
@@ -465,7 +465,7 @@ CASES = {
         "STOPPED: its kernel ended",
         "STOPPED: its kernel ended",
     ),
-    "without an answer": ({"double": None, **DONE}, "the answer's cell is missing", RIGHT),
+    "without an answer": ({"double": None, **DONE}, "the answer cell is missing", RIGHT),
 }
 # Cases that attack the worker process. If user namespaces are unavailable, these cases could attack
 # the grader itself.

@@ -135,7 +135,7 @@ def test_a_notebook_may_be_stored_in_any_encoding(encoding):
         (b"7z\xbc\xaf\x27", "a 7z archive"),
         (b"Rar!\x1a", "a RAR archive"),
         (b"\0" * 5000, "empty: ask for it again"),
-        (b'{"cells": [\n<<<<<<< HEAD\n', "contains a conflict that Git could not merge"),
+        (b'{"cells": [\n<<<<<<< HEAD\n', "contains an unresolved Git merge conflict"),
         (b'{"cells": [{"source": "x = 1', "incomplete"),
     ],
 )
@@ -231,7 +231,7 @@ def test_an_answer_that_became_text_does_not_run(kind):
     answer.cell_type, answer.source = kind, "nothing"
     found = plan(notebook, exercises_of(SOLUTIONS))
     assert "nothing" not in sources(notebook)
-    assert found.remarks == {"ratio": "the answer's cell is missing, or is not a code cell"}
+    assert found.remarks == {"ratio": "the answer cell is missing, or is not a code cell"}
 
 
 def test_a_check_that_became_text_is_judged_all_the_same():

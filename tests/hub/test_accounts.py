@@ -446,8 +446,8 @@ def test_when_sessions_end_no_code_and_no_token_with_a_servers_note_stays(user, 
         ({"COURSE_TRUSTED_PROXIES": "10.0.0.1/8"}, "but it has to be a comma-separated list"),
         ({"COURSE_TRUSTED_PROXIES": "ingress"}, "COURSE_TRUSTED_PROXIES is 'ingress'"),
         ({"COURSE_TRUSTED_PROXIES": "::1,0.0.0.0/0"}, "any visitor could claim any other"),
-        ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher', but it has to be a user name"),
-        ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b', but it has to be a user name"),
+        ({"COURSE_ADMIN": "Teacher"}, "COURSE_ADMIN is 'Teacher', which is not a valid user name"),
+        ({"COURSE_ADMIN": "a@b"}, "COURSE_ADMIN is 'a@b', which is not a valid user name"),
     ],
 )
 def test_a_setting_of_accounts_that_cannot_be_gets_a_sentence(monkeypatch, settings, sentence):

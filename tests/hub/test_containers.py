@@ -126,7 +126,7 @@ def test_log_in_attempts_are_limited(hub):
 def test_the_administrators_name_is_refused_if_it_could_be_taken(new_hub):
     hub = new_hub()
     with pytest.raises(
-        AssertionError, match="COURSE_ADMIN is 'Teacher', but it has to be a user name"
+        AssertionError, match="COURSE_ADMIN is 'Teacher', which is not a valid user name"
     ):
         hub.up(COURSE_ADMIN="Teacher")  # log-in names are lower-cased, so this could never match
 

@@ -271,7 +271,7 @@ CASES = {
     ),
     "a history that is damaged": (
         DAMAGED.format(".ipython/profile_default", "history.sqlite") + OURS,
-        ["history of your commands was damaged, so a new one begins"],
+        ["Your command history was damaged, so a new one was started"],
     ),
     "a history that is empty": (
         "mkdir -p .ipython/profile_default; touch .ipython/profile_default/history.sqlite" + OURS,
@@ -284,7 +284,7 @@ CASES = {
     "a style in another encoding": (
         r"mkdir -p .config/matplotlib/stylelib; printf '# gr\366\337er\n' "
         ">.config/matplotlib/stylelib/mine.mplstyle" + OURS,
-        ["cannot read ~/.config/matplotlib/stylelib/mine.mplstyle, so ~/.config/matplotlib is"],
+        ["cannot read ~/.config/matplotlib/stylelib/mine.mplstyle, so your settings in ~/.config"],
     ),
     "Matplotlib's settings, right": (
         "mkdir -p .config/matplotlib; echo 'axes.titlesize: 5  # größer' "

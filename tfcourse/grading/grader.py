@@ -59,7 +59,7 @@ def refused(why: str) -> list[Row]:
 def rows_of(plan: Plan, printed: str, reason: str) -> list[Row]:
     """Parse the verdicts that the worker printed; return a row for each exercise.
 
-    If an exercise was judged more than once, a right answer counts, or else the last verdict.
+    If an exercise was judged more than once, any right answer counts; otherwise, the last verdict.
     """
     told: dict[str, dict] = {}
     for line in printed.splitlines():

@@ -24,7 +24,7 @@ LARGEST = 10_000_000  # bytes, a thousand times the size of an exercise notebook
 OF_LEARNERS = ("-answer", "-check")  # the other cells of code are ours
 MOST_CELLS = 500  # an exercise notebook has about twenty cells
 MOST_CODE = 1_000_000  # characters in the learner's cells
-# How the files begin that learners hand in by mistake -> what to say about them.
+# The first bytes of files that learners submit by mistake -> the text for the table.
 ITSELF = "ask for the notebook itself, which ends in .ipynb"
 OTHERS = {
     b"PK\x03\x04": "a ZIP archive: unpack it",
@@ -130,7 +130,7 @@ def parse(content: bytes) -> NotebookNode:
 
 
 def kind_of(content: bytes) -> str:
-    """Return what a file is that is not a notebook, and what to do, or "" if that is unknown."""
+    """Say what a file is if it is not a notebook, and what to do; return "" if unknown."""
     start = content.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"PK") and b"word/" in content:
         return f"a Word document: {ITSELF}"
@@ -140,7 +140,7 @@ def kind_of(content: bytes) -> str:
     if not content.strip(b"\0 \t\r\n"):
         return "empty: ask for it again"
     if re.search(rb"^\s*<{7} ", content, re.MULTILINE):
-        return "contains a conflict that Git could not merge: ask for it again"
+        return "contains an unresolved Git merge conflict: ask for it again"
     if start.startswith(b"{") and not content.rstrip(b"\0 \t\r\n").endswith(b"}"):
         return "incomplete, as after an interrupted download: ask for it again"
     if re.match(rb"(#|import |from |def |!|%)", start):
@@ -149,7 +149,7 @@ def kind_of(content: bytes) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Decode a notebook: UTF-8, UTF-16 or UTF-32, or else what Windows' editors call ANSI."""
+    """Decode a notebook as UTF-8, UTF-16 or UTF-32, or otherwise as Windows-1252."""
     try:
         return content.decode(json.detect_encoding(content), "surrogatepass")
     except UnicodeDecodeError:
@@ -180,8 +180,8 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return the plan for a submission.
 
     All code cells run in the submission's order, including cells that the learner added or edited.
-    Cells of ours that are missing run where they would stand. The checks are always ours, and use
-    only our cells.
+    If some of our cells are missing, they run where they belong. The checks are always ours, and
+    use only our cells.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def steps_of(cell: NotebookNode, ours: dict[str, str]) -> list[Step]:
 def add_missing(
     placed: list[tuple[str | None, list[Step]]], ours: dict[str, str], judged: set[str]
 ) -> None:
-    """Add those of our cells that a submission lacks, each after the preceding one of ours.
+    """Insert any of our cells that a submission lacks, each after our preceding cell.
 
     `judged` contains the exercises with checks that are placed already.
     """
@@ -279,14 +279,14 @@ def remarks_on(cells: list[NotebookNode], ours: dict[str, str], names: list[str]
     remarks = {}
     for name in names:
         if f"{name}-answer" not in {cell.id for cell in cells}:
-            remarks[name] = "the answer's cell is missing, or is not a code cell"
+            remarks[name] = "the answer cell is missing, or is not a code cell"
         elif edited & {f"{name}-find", f"{name}-check"}:
-            remarks[name] = "its check is not ours (edited, or another version); ours was used"
+            remarks[name] = "its check was edited, or is from another version; ours was used"
     return remarks
 
 
 def moments(code: list[tuple[NotebookNode, list[str]]], names: list[str]) -> dict[int, list[str]]:
-    """Return after which code cells to judge which exercises.
+    """Return the exercises to judge after each code cell, keyed by its number.
 
     An exercise is judged after the cell of its check and, if the learner calls the check elsewhere,
     after the last such call, too. `code` contains each cell with the ids of the answers that it

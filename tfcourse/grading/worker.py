@@ -157,7 +157,7 @@ class Submission:
             return
         error = raised(cell) if cell else None
         what = f"raised {error.ename}: {error.evalue}"[:200] if error else "took too long"
-        self.remark = f"an edited cell of ours {what}"
+        self.remark = f"one of our cells, which was edited, {what}"
         self.execute(original, OURS_SECONDS)
         for statement in statements(source) if error else []:
             self.execute(statement, self.job["seconds"])

@@ -321,9 +321,9 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in lowercase. With oauth and lti, use the user name that the hub
-    shows, or what the service sends (see COURSE_OAUTH_NAME and COURSE_LTI_NAME), spelled exactly as
-    it is there. With these account types, there is no administrator by default. If you change the
+    The administrator's user name, in lowercase. With oauth and lti, copy exactly either the
+    user name that the hub shows or the value that the service sends (see COURSE_OAUTH_NAME and
+    COURSE_LTI_NAME). With these account types, there is no administrator by default. If you change the
     name, the previous administrator keeps administrator rights until you remove them on the Admin
     page.""",
 )
@@ -361,8 +361,8 @@ SIGN_ON_ROOT = Setting(
     str,
     given_to="hub compose commands",
     about="""
-    oauth and lti: if your school's own certificate authority issued the certificate of the provider
-    or the platform, the absolute path of that authority's root certificate, in PEM format.""",
+    oauth and lti: the absolute path of a root certificate in PEM format. Set this if your school's
+    own certificate authority issued the provider's or the platform's certificate.""",
 )
 OAUTH_ISSUER = Setting(
     "COURSE_OAUTH_ISSUER",
@@ -398,8 +398,8 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. If its value cannot be a user name, as with
-    auth0|5f7c, the hub makes one from it: auth0-5f7c~ and 16 more characters. With `email`, the hub
+    oauth: the claim that becomes the user name. If the value is not a valid user name, such
+    as auth0|5f7c, the hub derives one from it: auth0-5f7c~ followed by 16 characters. With `email`, the hub
     accepts only addresses that the provider has verified (see COURSE_OAUTH_TRUST_EMAIL). Do not
     choose a claim that users can change, because they could take another person's name, even the
     administrator's.""",
@@ -411,7 +411,7 @@ OAUTH_TRUST_EMAIL = Setting(
     given_to="hub chart",
     about="""
     oauth: with `on`, the hub also accepts e-mail addresses if the provider does not say whether it
-    has verified them. Microsoft Entra ID never says so. Choose `on` only if the provider's
+    has verified them. Microsoft Entra ID never sends this. Choose `on` only if the provider's
     administrators assign all addresses. Otherwise, people could enter someone else's address.""",
 )
 OAUTH_SCOPES = Setting(
@@ -443,8 +443,8 @@ LTI_NAME = Setting(
     given_to="hub chart",
     about="""
     lti: the claim that becomes the user name, either `sub`, the platform's own identifier for a
-    person, or `email`. If its value cannot be a user name, the hub makes one from it, as with
-    COURSE_OAUTH_NAME. Use `email` only if users of the platform cannot enter other people's
+    person, or `email`. If the value is not a valid user name, the hub derives one from it,
+    as with COURSE_OAUTH_NAME. Use `email` only if users of the platform cannot enter other people's
     addresses. After a launch, the hub shows your user name in the upper right corner.""",
 )
 MEMORY = Setting(

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = r"[a-z0-9][a-z0-9_.-]{0,31}\Z"
 
 NAMES_RULE = (
-    "A user name has at most 32 characters: lowercase letters, digits, and the signs . _ - "
-    "(but not as the first character)."
+    "A user name has at most 32 characters: lowercase letters, digits, dots, underscores and "
+    "hyphens. It must start with a letter or digit."
 )
 
 # People read passwords aloud and type them, so the alphabet has no characters that look alike.

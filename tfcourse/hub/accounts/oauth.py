@@ -97,8 +97,8 @@ def endpoints() -> Mapping[str, Any]:
 def about_authority() -> str:
     """Return advice for the operator if the provider's certificate is not trusted."""
     if authority():
-        return "\nCOURSE_SIGN_ON_ROOT is not the root of the authority that issued its certificate."
-    return "\nDid your school's own authority issue its certificate? Then set COURSE_SIGN_ON_ROOT."
+        return "\nIs COURSE_SIGN_ON_ROOT the root of the authority for the provider's certificate?"
+    return "\nIf your school's own authority issued the certificate, set COURSE_SIGN_ON_ROOT."
 
 
 def doubt(provider: Mapping[str, Any]) -> str:
@@ -112,7 +112,7 @@ def doubt(provider: Mapping[str, Any]) -> str:
     return (
         "The provider does not announce that it sends `email_verified`. If it does not send it\n"
         "(Microsoft Entra ID does not), nobody can log in by e-mail address.\n"
-        'docs/operators.md, under "Who can log in".'
+        'See "Who can log in" in docs/operators.md.'
     )
 
 
@@ -206,7 +206,7 @@ class CourseOAuthenticator(SignOn, GenericOAuthenticator):
         """Return whether the user may log in."""
         claims = auth_model["auth_state"][self.user_auth_state_key]
         groups = claims.get("groups")
-        # Some services send a single group as a text.
+        # Some services send a single group as a string.
         groups = [groups] if isinstance(groups, str) else groups
         has = set(groups) if isinstance(groups, list) else set()
         # Ignore groups whose names start with @, so that they are not mistaken for domains.

@@ -82,7 +82,7 @@ def administrator() -> str:
     """Return COURSE_ADMIN; exit with a message if it is not a valid user name."""
     name = settings.ADMIN() or "instructor"
     if not re.match(state.NAMES, name):
-        sys.exit(f"COURSE_ADMIN is {name!r}, but it has to be a user name.\n{state.NAMES_RULE}")
+        sys.exit(f"COURSE_ADMIN is {name!r}, which is not a valid user name.\n{state.NAMES_RULE}")
     return name
 
 

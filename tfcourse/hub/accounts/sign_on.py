@@ -24,7 +24,7 @@ from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
 from tfcourse.hub.classroom import announcement
 
 READABLE = r"[a-z0-9][a-z0-9_.+@-]{0,63}"
-# A pattern for the identifiers that are user names as they are, for example e-mail addresses.
+# A pattern for identifiers that can serve unchanged as user names, such as e-mail addresses.
 PLAIN = rf"{READABLE}\Z"
 # A pattern for all user names, including those of `safe_name`.
 NAMES = rf"{READABLE}(~[a-z2-7]{{16}})?\Z"
@@ -48,8 +48,8 @@ def authority() -> str | None:
         ssl.create_default_context(cafile=ROOT)
     except OSError:  # includes errors in the certificate
         sys.exit(
-            f"COURSE_SIGN_ON_ROOT is {settings.SIGN_ON_ROOT()!r}, which is not a certificate\n"
-            f"in PEM format that user {os.geteuid()}, the hub's, can read."
+            f"COURSE_SIGN_ON_ROOT is {settings.SIGN_ON_ROOT()!r}, but the hub (user\n"
+            f"{os.geteuid()}) cannot read a certificate in PEM format there."
         )
     return str(ROOT)
 
@@ -60,7 +60,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        With status 403 and a message for the user, if the claim is missing or is not one text.
+        With status 403 and a message for the user, if the claim is missing or is not a single string.
     """
     value = claims.get(claim)
     if isinstance(value, list) and len(value) == 1:

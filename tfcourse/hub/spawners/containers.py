@@ -390,7 +390,7 @@ class ContainerSpawner(DockerSpawner):
             self.extra_host_config, self.extra_create_kwargs = before
 
     def is_current(self, container: dict[str, Any]) -> bool:
-        """Return whether a container is running with the options of a new server.
+        """Return whether a container is running with the options that a new server would get.
 
         It may run an older version of the image.
         """

@@ -104,7 +104,7 @@ LAUNCH = (
 
 
 class SafeKernels(KernelSpecManager):
-    """A kernel spec manager whose kernels start even beside a file with a name such as types.py.
+    """A kernel spec manager whose kernels start even if types.py, say, is in their folder.
 
     By default, such a kernel would import that file instead of Python's own module.
     """
