@@ -321,11 +321,11 @@ ADMIN = Setting(
     given_to="hub laptop chart",
     example="instructor",
     about="""
-    The administrator's user name, in lowercase. With oauth and lti, copy exactly either the
-    user name that the hub shows or the value that the service sends (see COURSE_OAUTH_NAME and
-    COURSE_LTI_NAME). With these account types, there is no administrator by default. If you change the
-    name, the previous administrator keeps administrator rights until you remove them on the Admin
-    page.""",
+    The administrator's user name, in lowercase. With oauth and lti, copy exactly either the user
+    name that the hub shows or the value that the service sends (see COURSE_OAUTH_NAME and
+    COURSE_LTI_NAME). With these account types, there is no administrator by default. If you change
+    the name, the previous administrator keeps administrator rights until you remove them on the
+    Admin page.""",
 )
 SIGNUP = Setting(
     "COURSE_SIGNUP",
@@ -398,11 +398,11 @@ OAUTH_NAME = Setting(
     default="email",
     given_to="hub chart",
     about="""
-    oauth: the claim that becomes the user name. If the value is not a valid user name, such
-    as auth0|5f7c, the hub derives one from it: auth0-5f7c~ followed by 16 characters. With `email`, the hub
-    accepts only addresses that the provider has verified (see COURSE_OAUTH_TRUST_EMAIL). Do not
-    choose a claim that users can change, because they could take another person's name, even the
-    administrator's.""",
+    oauth: the claim that becomes the user name. If the value is not a valid user name, such as
+    auth0|5f7c, the hub derives one from it: auth0-5f7c~ followed by 16 characters. With `email`,
+    the hub accepts only addresses that the provider has verified (see COURSE_OAUTH_TRUST_EMAIL). Do
+    not choose a claim that users can change, because they could take another person's name, even
+    the administrator's.""",
 )
 OAUTH_TRUST_EMAIL = Setting(
     "COURSE_OAUTH_TRUST_EMAIL",

@@ -60,7 +60,7 @@ def user_name(claims: Mapping[str, Any], claim: str) -> str:
     Raises
     ------
     HTTPError
-        With status 403 and a message for the user, if the claim is missing or is not a single string.
+        With status 403 and a message for the user, if the claim is not a single string.
     """
     value = claims.get(claim)
     if isinstance(value, list) and len(value) == 1:
