@@ -61,7 +61,7 @@ def replaced(clone) -> Path:
 
 def test_packages_that_were_replaced_are_installed_again(replaced, commands, capsys):
     environment.make()
-    assert "\nidna-3.7, numpy-2.4\n" in capsys.readouterr().out
+    assert "\nidna-3.7, numpy-2.4\nInstalling them again.\n" in capsys.readouterr().out
     assert [command[1:3] for command in commands] == [["pip", "install"]] * 2
     assert (replaced.parent / "lib/python3.11/site-packages/another-1.dist-info").exists()
 
@@ -84,7 +84,7 @@ def test_a_repair_that_fails_is_a_warning(replaced, commands, monkeypatch, capsy
 def test_packages_are_not_repaired_under_a_running_hub(replaced, commands, monkeypatch, capsys):
     monkeypatch.setattr(environment, "hub_is_running", lambda: True)
     environment.make()
-    assert "Stop JupyterHub" in capsys.readouterr().out
+    assert "stop JupyterHub" in capsys.readouterr().out
     assert commands == []
 
 

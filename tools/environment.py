@@ -128,13 +128,14 @@ def install(*command):
 def repair(missing):
     """Install packages again that something else has removed or replaced."""
     print(
-        "Something has removed or replaced packages in .venv, perhaps `pip install`:\n"
+        "Something, perhaps `pip install`, has removed or replaced packages in .venv:\n"
         + ", ".join(missing),
         flush=True,
     )
     if hub_is_running():
-        print("Stop JupyterHub, then run a make command to install them again.", flush=True)
+        print("To install them again, stop JupyterHub and run a make command.", flush=True)
         return
+    print("Installing them again.", flush=True)
     try:
         # Unlike `sync`, this keeps packages that are not in the lock files.
         locks = [word for name in LOCKS for word in ("-r", REQUIREMENTS / name)]

@@ -381,7 +381,7 @@ def test_servers_that_nobody_returns_to_are_stopped(monkeypatch, seconds, known,
         if engine:
             raise engine
 
-    container = SimpleNamespace(id="0123456789", name="hub_ada", remove=remove)
+    container = SimpleNamespace(id="0123456789", name="hub_ada", labels={}, remove=remove)
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container]))
     spawner = SimpleNamespace(active=True)
     monkeypatch.setattr(ContainerSpawner, "known", {"hub_ada": spawner} if known else {})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 import yaml
 
 from tfcourse.hub import settings
@@ -41,6 +44,20 @@ def test_the_example_is_what_the_table_says():
     )
     shown = settings.read(example.replace("#COURSE", "COURSE"))
     assert list(shown) == settings.OPERATORS
+
+
+@pytest.mark.parametrize("service", ["proxy", "hub", "https", "prometheus", "grafana"])
+def test_no_service_uses_the_proxy_in_the_operators_docker_settings(service, monkeypatch):
+    """Otherwise, the hub would ask a school's proxy for addresses on its own machine."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example.org:3128")
+    for name, value in compose["services"][service]["environment"].items():
+        if "proxy" in name.lower() and not name.startswith("COURSE_"):
+            monkeypatch.setenv(name, value)
+    for url in ("http://127.0.0.1:8001/api/routes", "https://id.example.org"):
+        assert requests.utils.get_environ_proxies(url) == {}
+        assert urllib.request.proxy_bypass_environment(urlsplit(url).hostname)
 
 
 @pytest.mark.parametrize("name", settings.TABLE)

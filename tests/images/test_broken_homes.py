@@ -273,6 +273,12 @@ CASES = {
         DAMAGED.format(".ipython/profile_default", "history.sqlite") + OURS,
         ["Your command history was damaged, so a new one was started"],
     ),
+    "a history that is damaged and cannot be renamed": (
+        DAMAGED.format(".ipython/profile_default", "history.sqlite")
+        + "mkdir -p .ipython/profile_default/history.sqlite.damaged/x"
+        + OURS,
+        ["Your command history is damaged, so ~/.ipython is left out"],
+    ),
     "a history that is empty": (
         "mkdir -p .ipython/profile_default; touch .ipython/profile_default/history.sqlite" + OURS,
         [],

@@ -37,7 +37,8 @@ def main() -> None:
         if time.monotonic() > deadline:
             sys.exit("The hub does not answer. `make logs` shows why.")
         time.sleep(0.5)
-    here = socket.gethostname() if everywhere else f"[{address}]" if ":" in address else address
+    here = socket.gethostname() if everywhere else address
+    here = f"[{here}]" if ":" in here else here  # an IPv6 address
     url = https.public_url() if https.host() else f"http://{here}:{settings.ports()[0]}"
     metrics = f"\n  Metrics   {url}/services/grafana/" if settings.MONITOR() else ""
     say(f"""

@@ -196,7 +196,8 @@ async def stop_unknown(_: JupyterHub, client: DockerClient, name: str, idle: flo
     for container in found:
         spawner = ContainerSpawner.known.get(container.name)
         if not (spawner and spawner.active):
-            get_logger().warning("Stopping a server that the hub does not know.")
+            owner = container.labels.get(USER, container.name)
+            get_logger().warning("Stopping a server that the hub does not know: %s", owner)
             ContainerSpawner.ending.add(container.id)
             with contextlib.suppress(docker.errors.APIError):  # it has just ended
                 await pools.run(pools.DOCKER_STOP, partial(container.remove, force=True))
