@@ -365,7 +365,7 @@ def test_a_learner_returns_to_a_running_server_only_if_it_is_as_a_new_one(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "known", "engine", "removed"),
+    ("seconds", "known", "fails", "removed"),
     [
         (100, False, None, True),
         (100, True, None, False),
@@ -373,13 +373,13 @@ def test_a_learner_returns_to_a_running_server_only_if_it_is_as_a_new_one(
         (100, False, error(404), True),  # it has just ended
     ],
 )
-def test_servers_that_nobody_returns_to_are_stopped(monkeypatch, seconds, known, engine, removed):
+def test_servers_that_nobody_returns_to_are_stopped(monkeypatch, seconds, known, fails, removed):
     asked = []
 
     def remove(force: bool) -> None:
         asked.append(force)
-        if engine:
-            raise engine
+        if fails:
+            raise fails
 
     container = SimpleNamespace(id="0123456789", name="hub_ada", labels={}, remove=remove)
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container]))

@@ -163,6 +163,8 @@ def test_upper_and_lower_case_are_two_people(claim):
 def test_no_two_identifiers_become_one_name():
     names = {sign_on.safe_name(identifier) for identifier in IDENTIFIERS}
     assert len(names) == len(IDENTIFIERS)
+    alike = {sign_on.safe_name(f"a{chr(0x4E00 + number)}b") for number in range(10_000)}
+    assert len(alike) == 10_000  # all of them begin with "a-b~"
     assert len({DockerSpawner._escape(name) for name in names}) == len(IDENTIFIERS)
     again = {sign_on.safe_name(name) for name in names}
     assert not names & again  # a person whose identifier is somebody's name here
