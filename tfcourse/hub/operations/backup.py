@@ -46,7 +46,7 @@ LOOK = rf"""
 find * -regextype posix-extended -regex '.{{{LONGEST}}}.*' -prune -printf '%H\n' 2>/dev/null |
     sort | uniq -c | while read -r number folder
 do
-    echo "Not backed up: $number paths of {LONGEST:,} characters or more in $folder" >&2
+    echo "Not backed up in $folder: paths of {LONGEST:,} characters or more ($number)" >&2
 done
 shared=$(find * ! -type d -links +1 -printf '%D:%i %H\n' | sort -u | cut -d ' ' -f 1 | uniq -d)
 [ -z "$shared" ] || export TAR_OPTIONS=--hard-dereference
