@@ -70,7 +70,7 @@ def test_what_stopped_while_the_disk_was_full_is_put_right(hub):
     hub.fill()
 
     stopped.api("DELETE", "/hub/api/users/{name}/server")
-    noticed = f"Container not found: {killed.container.name}"
+    noticed = f"User {killed.name} server stopped"
     killed.container.remove(force=True)
     wait_until(lambda: noticed in whole_log(hub), "the hub has noticed")
     both.container.remove(force=True)

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy
 from jupyterhub.app import JupyterHub
 from jupyterhub.spawner import Spawner
-from sqlalchemy.exc import DatabaseError, DataError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tornado import web
 from traitlets.log import get_logger
@@ -116,8 +116,12 @@ async def put_right(app: JupyterHub, unwatched: set[Spawner]) -> None:
     found = {spawner for spawner in spawners if is_unwatched(spawner)}
     for spawner in found & unwatched:
         if await spawner.poll() is not None and is_unwatched(spawner):
-            app.log.warning("Recording late that %s has stopped.", spawner._log_name)
-            await spawner.user.stop(spawner.name)  # the hub's next check removes the route
+            try:
+                await spawner.user.stop(spawner.name)  # the hub's next check removes the route
+            except SQLAlchemyError:  # it cannot be recorded yet; the next round tries again
+                roll_back(app)
+                return
+            app.log.warning("Recorded late that %s has stopped.", spawner._log_name)
     unwatched.clear()
     unwatched.update(found)
 
