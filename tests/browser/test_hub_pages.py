@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+import secrets
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from hubs import PASSWORD, ClassHub, Hub, Learner, Site
+from hubs import PASSWORD, ClassHub, ClassLearner, Hub, Learner, Site, wait_until
 from playwright.sync_api import Page, expect
 
 COURSE = "TensorFlow in notebooks"
@@ -357,3 +358,71 @@ def test_the_logo_is_ours_and_has_a_text(visitor):
     assert answer.headers["content-type"] == "image/svg+xml"
     assert re.search(f"<title>{COURSE}</title>", answer.text())
     expect(visitor.page.get_by_role("link", name=f"Home: {COURSE}")).to_be_visible()
+
+
+# --- Progress
+
+
+def attempt(exercise: str, mistake: str = "", lesson: str = "03_build_a_model") -> dict[str, str]:
+    """Return an attempt at an exercise, as a learner's server sends it."""
+    key = secrets.token_hex(8)
+    return {"key": key, "lesson": lesson, "exercise": exercise, "mistake": mistake}
+
+
+def send(learner: Learner, *attempts: dict[str, str]) -> None:
+    learner.api("POST", "/hub/api/users/{name}/attempts", json=attempts).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def learners(class_hub: ClassHub) -> dict[str, Learner]:
+    """Return learners of whom one has solved exercises, one is stuck, and one has not started."""
+    found = {name: ClassLearner(class_hub, name) for name in ("olga", "paul", "quinn")}
+    send(found["olga"], *(attempt(name) for name in ("flatten", "count", "budget")))
+    send(found["olga"], attempt("guess", "2.3 is the loss of ten classes.", "05_loss"))
+    for _ in range(5):
+        send(found["paul"], attempt("count", "From 4 inputs to 3 outputs there are 12 weights."))
+    return found
+
+
+def test_the_instructor_sees_at_once_who_is_stuck(instructor, learners):
+    page = instructor.page
+    instructor.tab_to("link", "Class")
+    instructor.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("2 started the exercises, 1 stuck")
+    expect(page.get_by_role("row", name=re.compile("^olga"))).to_contain_text("3/3")
+    expect(page.get_by_role("row", name=re.compile("^quinn"))).to_contain_text("not started")
+    instructor.look("Class")
+    send(learners["quinn"], *(attempt("budget", "It has 30,000 parameters.") for _ in range(5)))
+    expect(page.get_by_role("status")).to_contain_text("3 started the exercises, 2 stuck")
+    expect(page.get_by_text("It has 30,000 parameters.").first).to_be_visible()
+    instructor.look("Class")
+    page.get_by_role("link", name="paul").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Progress of paul")
+    instructor.look("Progress")
+
+
+def test_the_class_page_shows_changes_after_the_hub_has_restarted(instructor, learners):
+    page = instructor.page
+    instructor.visit("/hub/class")
+    instructor.hub.container("hub").restart()
+    wait_until(instructor.hub.answers, "the hub answers again")
+    send(learners["paul"], attempt("count"))
+    row = page.get_by_role("row", name=re.compile("^paul"))
+    expect(row).to_contain_text("1/3")
+
+
+def test_learners_see_and_delete_what_is_stored(student, learners):
+    page = student.page
+    student.visit("/hub/login?next=/hub/progress")
+    student.log_in("olga", PASSWORD)
+    expect(page.get_by_role("heading", name="Lesson 03 · 3 of 3")).to_be_visible()
+    expect(page.get_by_text("2.3 is the loss of ten classes.")).to_be_visible()
+    expect(page.get_by_role("link", name="Class")).to_have_count(0)
+    student.look("Progress")
+    student.tab_to("button", "Turn off, and delete my attempts")
+    student.press("Enter")
+    expect(page.get_by_text("You do not share attempts, so none are stored.")).to_be_visible()
+    student.look("Progress")
+    student.tab_to("button", "Share my attempts")
+    student.press("Enter")
+    expect(page.get_by_text("Nothing is stored yet.")).to_be_visible()

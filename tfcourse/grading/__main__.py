@@ -23,11 +23,11 @@ from tfcourse.grading.grader import (
     Row,
     exercises_of,
     grade,
-    is_formula,
     printable,
     refused,
 )
 from tfcourse.grading.limits import Ended
+from tfcourse.spreadsheet import is_formula
 
 # The checks write this file beside the learner's notebooks.
 PROGRESS = "progress.json"

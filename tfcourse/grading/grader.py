@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from nbformat import NotebookNode
 
+from tfcourse import spreadsheet
 from tfcourse.exercises import exercise
 from tfcourse.grading.limits import Ended
 from tfcourse.grading.submission import Plan
@@ -101,17 +101,7 @@ def plain(text: str) -> str:
     """Convert a text to a single line that is safe to show in terminals and spreadsheets."""
     # The lines of a check's message are sentences, but those of an error message may not be.
     text = re.sub(r"(?<=[^\s.!?:;,])\n", "; ", text).replace("\n", " ")
-    text = printable(text)
-    return f"'{text}" if is_formula(text) else text
-
-
-def is_formula(text: str) -> bool:
-    """Return whether a spreadsheet could evaluate a text as a formula.
-
-    Some spreadsheets ignore a leading space, or treat a full-width character as its ASCII
-    equivalent.
-    """
-    return unicodedata.normalize("NFKC", text.lstrip()[:1]) in {"=", "+", "-", "@"}
+    return spreadsheet.safe(printable(text))
 
 
 def printable(text: str) -> str:

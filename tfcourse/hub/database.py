@@ -31,6 +31,7 @@ from alembic import command, config, script, util
 from jupyterhub import dbutil, orm
 from traitlets.log import get_logger
 
+import tfcourse.hub.tables  # noqa: F401 - adds our tables to JupyterHub's
 from tfcourse.hub import rounds, say, settings, unsaved
 from tfcourse.hub.state import (
     private_folder,

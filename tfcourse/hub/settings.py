@@ -468,6 +468,16 @@ IDLE_MINUTES = Setting(
     The number of minutes without activity after which servers and kernels are stopped; 0 means
     never. Saved work is kept, and a kernel that is running code is not stopped.""",
 )
+PROGRESS = Setting(
+    "COURSE_PROGRESS",
+    switch,
+    default="on",
+    given_to="hub laptop chart",
+    about="""
+    If this is `on`, learners' servers tell the hub about attempts at exercises. Instructors then
+    see on the page Class who is stuck and which mistakes are frequent. These records are personal
+    data. Each learner can see them, and turn them off, on the page Progress.""",
+)
 MONITOR = Setting(
     "COURSE_MONITOR",
     switch,

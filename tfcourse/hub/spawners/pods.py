@@ -22,6 +22,7 @@ from kubespawner.slugs import is_valid_label, safe_slug
 
 from tfcourse.hub import rounds, settings, state
 from tfcourse.hub.accounts import setup as accounts
+from tfcourse.hub.classroom import progress
 from tfcourse.hub.front import addresses, bounds, pages
 from tfcourse.hub.spawners import profiles
 from tfcourse.hub.spawners.homes import UID
@@ -96,6 +97,8 @@ def configure(c: Any) -> None:
         "idle_minutes": round(settings.IDLE_MINUTES()),
     }
     c.JupyterHub.spawner_class = PodSpawner
+    environment = c.KubeSpawner.get("environment", {})
+    c.KubeSpawner.environment = {**environment, **progress.environment()}
     # If the operator has configured other profiles, keep KubeSpawner's own profile picker.
     chosen = {profile.get("slug") for profile in c.KubeSpawner.profile_list}
     offered = [profile for profile in profiles.PROFILES if profile.slug in chosen]

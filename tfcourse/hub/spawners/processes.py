@@ -19,6 +19,7 @@ from tornado import web
 
 from tfcourse.hub import database, pools, settings, state
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
+from tfcourse.hub.classroom import progress
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -78,6 +79,7 @@ def configure(c: Any, hub: Path) -> None:
         "PATH": f"{sys.prefix}/bin:{settings.for_a_program()['PATH']}",
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
+        **progress.environment(),
     }
 
 
@@ -117,7 +119,9 @@ class LocalAuthenticator(MarkedServers, SharedPasswordAuthenticator):
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Return the page handlers, including a log-out that ends all of a user's sessions."""
-        return [("/logout", ending_sessions()), *super().get_handlers(app)]
+        pages = dict(super().get_handlers(app))
+        pages["/logout"] = ending_sessions()
+        return list({**pages, **progress.handlers(app)}.items())
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Return the user if the password is correct, or None.

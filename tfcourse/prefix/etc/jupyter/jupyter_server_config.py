@@ -277,6 +277,8 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     # idle.
     JupyterHubSingleUser._last_activity_sent = property(lambda self: None, lambda self, sent: None)
 
+    load_subconfig("jupyter_attempts_config.py")  # noqa: F821 - Jupyter defines it
+
     # Serve nothing to people without access, not even static files, which include extensions that
     # the learner has installed.
     c.ServerApp.allow_unauthenticated_access = False

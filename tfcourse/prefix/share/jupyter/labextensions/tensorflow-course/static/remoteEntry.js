@@ -4,7 +4,7 @@
 // extension reads only data, which it never runs as code.
 //
 // The extension also shows notices about the learner's server, for example if the lessons are not
-// up to date (see notices.js).
+// up to date (see notices.js), and how many exercises are done (see progress.js).
 //
 // JupyterLab expects an extension to be a module container: `init` receives JupyterLab's shared
 // modules, and `get` returns the extension's modules.
@@ -41,6 +41,19 @@
     const link = document.createElement("link");
     Object.assign(link, { id: NAME, rel: "stylesheet", href: new URL("interactive.css", here).href });
     document.head.append(link);
+  }
+
+  async function plugins() {
+    const notices = await load("notices.js");
+    const progress = await load("progress.js");
+    const [notebook, statusbar, widgets, coreutils] = await Promise.all(
+      ["@jupyterlab/notebook", "@jupyterlab/statusbar", "@lumino/widgets", "@jupyterlab/coreutils"]
+        .map(jupyterlab),
+    );
+    return [
+      notices.extension(() => jupyterlab("@jupyterlab/apputils")),
+      progress.extension({ notebook, statusbar, widgets, coreutils }),
+    ];
   }
 
   async function mimeExtension() {
@@ -82,9 +95,7 @@
   (window._JUPYTERLAB ??= {})[NAME] = {
     init: (scope) => { shared = scope; },
     get: async (name) => {
-      const extensions = name === "./extension"
-        ? (await load("notices.js")).extension(() => jupyterlab("@jupyterlab/apputils"))
-        : await mimeExtension();
+      const extensions = name === "./extension" ? await plugins() : await mimeExtension();
       return () => ({ __esModule: true, default: extensions });
     },
   };

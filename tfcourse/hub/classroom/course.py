@@ -1,0 +1,39 @@
+"""The course's lessons and exercises, read from the notebooks that learners get."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+from tfcourse.hub.state import ROOT
+
+EXERCISES = ROOT / "notebooks" / "exercises"
+CHECK = "-check"  # the end of the id of the cell that checks an exercise
+
+
+@functools.cache
+def lessons(folder: Path = EXERCISES) -> dict[str, dict[str, str]]:
+    """Return the title of each exercise, keyed by lesson and exercise, in the course's order.
+
+    For example, `lessons()["03_build_a_model"]["count"]` is "2. Count the parameters".
+    """
+    return {path.stem: exercises(path) for path in sorted(folder.glob("*.ipynb"))}
+
+
+def exercises(path: Path) -> dict[str, str]:
+    """Return the titles of a notebook's exercises, keyed by exercise."""
+    cells = json.loads(path.read_bytes())["cells"]
+    texts = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    names = [name.removesuffix(CHECK) for name in texts if name.endswith(CHECK)]
+    return {name: title(texts.get(f"{name}-text", name)) for name in names}
+
+
+def title(text: str) -> str:
+    """Return the heading of a text cell."""
+    return text.partition("\n")[0].lstrip("# ")
+
+
+def lesson_of(notebook: str) -> str | None:
+    """Return the lesson of a notebook, even if the notebook is a renamed copy; None if unknown."""
+    return next((lesson for lesson in lessons() if notebook.startswith(lesson)), None)

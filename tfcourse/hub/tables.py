@@ -1,0 +1,39 @@
+"""The course's own tables in the hub's database.
+
+JupyterHub creates them together with its own. If a user is deleted, so are the user's rows.
+"""
+
+from __future__ import annotations
+
+from jupyterhub.orm import Base
+from sqlalchemy import Column, DateTime, ForeignKey, Integer, Unicode, UniqueConstraint
+
+
+def user_id(**options: bool) -> Column:
+    """Return a column that refers to a user."""
+    return Column(Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, **options)
+
+
+class Attempt(Base):
+    """A learner's attempt at an exercise, as its check judged it."""
+
+    __tablename__ = "course_attempts"
+    __table_args__ = (UniqueConstraint("user_id", "key"),)
+
+    id = Column(Integer, primary_key=True)
+    user_id = user_id()
+    # The learner's server chooses the key, so that an attempt that is sent twice is stored once.
+    key = Column(Unicode(32), nullable=False)
+    lesson = Column(Unicode(64), nullable=False)
+    exercise = Column(Unicode(64), nullable=False)
+    mistake = Column(Unicode(300), nullable=False)  # what the check said, or "" if it was right
+    kind = Column(Unicode(300), nullable=False)  # the same without numbers, to count mistakes
+    when = Column(DateTime, nullable=False)  # in UTC
+
+
+class Private(Base):
+    """A learner who does not share attempts with the class's instructors."""
+
+    __tablename__ = "course_private"
+
+    user_id = user_id(primary_key=True)
