@@ -401,6 +401,20 @@ def test_the_instructor_sees_at_once_who_is_stuck(instructor, learners):
     instructor.look("Progress")
 
 
+def test_an_update_of_the_class_page_keeps_the_readers_place(instructor, learners):
+    page = instructor.page
+    instructor.visit("/hub/class")
+    page.set_viewport_size({"width": 360, "height": 740})
+    table = page.get_by_role("region", name="Learners and lessons")
+    table.evaluate("table => table.scroll(100, 0)")
+    link = page.get_by_role("rowheader").get_by_role("link", name="quinn")
+    link.focus()
+    send(learners["quinn"], attempt("guess", lesson="05_loss"))
+    expect(page.get_by_role("row", name=re.compile("^quinn"))).to_contain_text("1/3")
+    expect(link).to_be_focused()
+    assert table.evaluate("table => table.scrollLeft") == 100
+
+
 def test_the_class_page_shows_changes_after_the_hub_has_restarted(instructor, learners):
     page = instructor.page
     instructor.visit("/hub/class")

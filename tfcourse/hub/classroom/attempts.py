@@ -124,9 +124,9 @@ def read(sent: dict[str, Any]) -> Attempt | None:
 
 
 def plain(text: str) -> str:
-    """Return a text as one line of printable characters, shortened if it is long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    """Return a text without unprintable characters, shortened if it is long."""
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text.strip())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def prune(db: Session, user: orm.User) -> None:
@@ -185,7 +185,7 @@ def last_mistakes(db: Session, users: Iterable[int]) -> dict[tuple[int, str, str
 
 
 def frequent_mistakes(
-    db: Session, users: Iterable[int], since: datetime, most: int = 10
+    db: Session, users: Iterable[int], since: datetime, most: int = 5
 ) -> list[tuple[int, str, str, str]]:
     """Return the mistakes that most learners made, most frequent first.
 

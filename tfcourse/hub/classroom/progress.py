@@ -72,7 +72,8 @@ class AttemptsHandler(APIHandler):
         if not user:
             raise web.HTTPError(404)
         if wait := self.limit.wait(user_name):
-            error = web.HTTPError(429, f"There were too many attempts. Try again in {wait} seconds.")
+            told = f"There were too many attempts. Try again in {wait} seconds."
+            error = web.HTTPError(429, told)
             error.headers = {"Retry-After": str(wait)}
             raise error
         try:

@@ -26,7 +26,8 @@ export function extension({ notebook, statusbar, widgets, coreutils }) {
         const folder = coreutils.PathExt.dirname(path);
         try {
           const file = coreutils.PathExt.join(folder, FILE);
-          const { content } = await serviceManager.contents.get(file, { type: "file", format: "text" });
+          const options = { type: "file", format: "text", content: true };
+          const { content } = await serviceManager.contents.get(file, options);
           const lesson = coreutils.PathExt.basename(path, ".ipynb");
           return JSON.parse(content)[lesson]?.length ?? 0;
         } catch {
@@ -44,7 +45,7 @@ export function extension({ notebook, statusbar, widgets, coreutils }) {
           `${await done(path)} of ${total}` : "";
         if (panel === tracker.currentWidget) {
           badge.textContent = text;
-          widget.setHidden(!text);
+          badge.style.display = text ? "" : "none";
         }
       }
 
