@@ -255,8 +255,8 @@ def fingerprint():
     # The environment's prefix contains these files too, next to the JupyterLab extension.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
-    # The plugin's commands and pytest entry point are created when it is installed.
-    commands = [ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]
+    # Commands and pytest entry points are created when the packages are installed.
+    commands = [ROOT / "pyproject.toml", ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]
     for path in locks + prefix + commands:
         digest.update(path.read_bytes())
     return digest.hexdigest()

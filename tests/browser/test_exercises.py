@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
-from hubs import Hub, Learner
+from hubs import Hub, Learner, post
 from lab import enter, menu, wait_for_kernel
 from playwright.sync_api import Page, expect
 
@@ -39,4 +41,43 @@ def test_the_status_bar_counts_the_exercises_that_are_done(page: Page, hub: Hub)
     page.goto(page.url.replace(f"exercises/{LESSON}", "00_start_here"))
     expect(page.locator(".jp-Notebook")).to_be_visible()
     expect(badge).to_be_hidden()
+    learner.stop_server()
+
+
+def test_a_notebook_is_handed_in_with_the_button_above_it(page: Page, make_hub):
+    hub = make_hub()
+    said = hub.start(COURSE_ADMIN="teacher")
+    password = re.search(r"Admin +teacher, password (\S+)", said)[1]
+    teacher = hub.login("teacher", password).session
+    form = {"title": "Week 2", "lesson": LESSON, "due_utc": "2101-01-01T00:00Z"}
+    post(teacher, f"{hub.url}/hub/assignments", data=form).raise_for_status()
+    learner = Learner(hub, "ada")
+    learner.start_server()
+
+    enter(page, learner, f"tensorflow-course/exercises/{LESSON}.ipynb", "ada")
+    page.locator(".jp-CodeCell .cm-content").last.click()
+    page.keyboard.type("# My own words.")
+    button = page.get_by_role("button", name="Hand in")
+    button.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("was handed in for “Week 2” on")
+    dialog.get_by_role("button", name="Close").click()
+    mine = learner.session.get(f"{hub.url}/hub/assignments").text
+    taken = learner.session.get(hub.url + re.search(r"/hub/submissions/\d+", mine)[0])
+    assert "My own words." in taken.text, "the notebook is saved first"
+
+    number = re.search(r"/hub/submissions/(\d+)", mine)[1]
+    form = {"delete": "yes", "title": "Week 2"}
+    post(teacher, f"{hub.url}/hub/assignments/{number}", data=form).raise_for_status()
+    button.click()
+    expect(dialog).to_contain_text("No assignment asks for 03_build_a_model.ipynb")
+    hub.stop()
+
+
+def test_a_lesson_has_no_button(page: Page, hub: Hub):
+    learner = Learner(hub, "nobutton")
+    learner.start_server()
+    enter(page, learner, "tensorflow-course/exercises/05_loss.ipynb", "nobutton")
+    expect(page.locator(".course-progress")).to_contain_text("Lesson 05")
+    expect(page.get_by_role("button", name="Hand in")).to_have_count(0)
     learner.stop_server()

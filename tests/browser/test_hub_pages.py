@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from hubs import PASSWORD, ClassHub, ClassLearner, Hub, Learner, Site, wait_until
+from hubs import PASSWORD, ROOT, ClassHub, ClassLearner, Hub, Learner, Site, post, wait_until
 from playwright.sync_api import Page, expect
 
 COURSE = "TensorFlow in notebooks"
@@ -440,3 +441,73 @@ def test_learners_see_and_delete_what_is_stored(student, learners):
     student.tab_to("button", "Share my attempts")
     student.press("Enter")
     expect(page.get_by_text("Nothing is stored yet.")).to_be_visible()
+
+
+# --- Assignments
+
+
+def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learners):
+    page, hub = instructor.page, instructor.hub
+    instructor.tab_to("link", "Assignments")
+    instructor.press("Enter")
+    expect(page.get_by_text("There are no assignments yet.")).to_be_visible()
+    instructor.look("Assignments")
+    page.get_by_label("Title").fill("Week 3")
+    page.get_by_label("05 Loss").press("Space")
+    page.get_by_label("03 Build a model").check()
+    page.get_by_label("Due").fill("2001-01-01T12:00")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert")).to_contain_text("That time has passed")
+    expect(page.get_by_label("Title")).to_have_value("Week 3")
+    expect(page.get_by_label("05 Loss")).to_be_checked()
+    instructor.look("Assignments")
+    page.get_by_label("Due").fill("2101-01-01T12:00")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("main")).to_contain_text("due 1 Jan 2101, 12:00")
+    page.get_by_role("link", name="Week 3").click()
+    number = page.url.rpartition("/")[2]
+
+    content = zlib.compress((ROOT / "notebooks" / "exercises" / "05_loss.ipynb").read_bytes())
+    path = f"/hub/api/users/paul/assignments/{number}/05_loss"
+    learners["paul"].api("PUT", path, data=content).raise_for_status()
+    page.reload()
+    row = page.get_by_role("row", name=re.compile("^paul"))
+    expect(row.get_by_role("link")).to_have_count(1)
+    instructor.look("Week 3")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download everything").click()
+    assert download.value.suggested_filename == "Week-3.zip"
+
+    form = {"due_utc": "2999-01-01T00:00Z", "_xsrf": xsrf(page)}
+    page.request.post(f"{hub.url}/hub/assignments/{number}", form=form)
+    page.reload()
+    expect(page.get_by_role("main")).to_contain_text("Due 1 Jan 2999")
+    page.get_by_label("enter its title").fill("Week 3")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("There are no assignments yet.")).to_be_visible()
+
+
+def xsrf(page: Page) -> str:
+    """Return the token in the page's forms."""
+    return page.locator("input[name=_xsrf]").first.get_attribute("value")
+
+
+def test_a_learner_sees_what_was_taken(student, learners, class_hub):
+    page = student.page
+    session = class_hub.login("instructor", class_hub.admin_password).session
+    form = {"title": "Week 4", "lesson": ["05_loss", "06_compile_and_fit"]}
+    form["due_utc"] = "2101-01-01T12:00Z"
+    post(session, f"{class_hub.url}/hub/assignments", data=form).raise_for_status()
+    (given,) = learners["olga"].api("GET", "/hub/api/users/olga/assignments").json()
+    number = given["id"]
+    content = zlib.compress((ROOT / "notebooks" / "exercises" / "05_loss.ipynb").read_bytes())
+    path = f"/hub/api/users/olga/assignments/{number}/05_loss"
+    learners["olga"].api("PUT", path, data=content).raise_for_status()
+    student.visit("/hub/login?next=/hub/assignments")
+    student.log_in("olga", PASSWORD)
+    expect(page.get_by_text("Lesson 06: not handed in")).to_be_visible()
+    expect(page.get_by_role("button", name="Open")).to_have_count(0)
+    student.look("Assignments")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="handed in").click()
+    assert download.value.suggested_filename == "05_loss.ipynb"

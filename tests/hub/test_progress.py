@@ -7,8 +7,8 @@ import io
 import itertools
 import json
 import re
-import runpy
 import secrets
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,11 @@ from jupyterhub.utils import utcnow
 
 from tfcourse.hub.classroom import attempts, course, progress
 
-SENDER = ROOT / "tfcourse" / "prefix" / "etc" / "jupyter" / "jupyter_attempts_config.py"
+# A learner's server imports the modules in this folder.
+sys.path.append(str(ROOT / "tfcourse" / "prefix" / "share" / "tensorflow-course"))
+
+import course_attempts
+import course_hub
 
 
 def attempt(exercise: str = "count", mistake: str | None = None, **other) -> dict:
@@ -252,10 +256,7 @@ class Answers:
             headers = {"Retry-After": "17"} if code == 429 else {}
             raise HTTPError(request.full_url, code, "", headers, io.BytesIO())
         self.received.append(json.loads(request.data))
-        return io.BytesIO()
-
-
-sender = runpy.run_path(str(SENDER))
+        return io.BytesIO(b"{}")
 
 
 @pytest.fixture
@@ -272,8 +273,10 @@ def record(file: Path, *exercises: str, end: str = "\n") -> None:
 
 def sending(monkeypatch, file: Path, *codes: int | str):
     answers = Answers(*codes)
-    monkeypatch.setitem(sender["Attempts"].send.__globals__, "DIRECT", answers)
-    return sender["Attempts"](file, "http://hub/attempts", "secret"), answers
+    monkeypatch.setattr(course_hub, "DIRECT", answers)
+    monkeypatch.setenv("JUPYTERHUB_ACTIVITY_URL", "http://hub/api/users/ada/activity")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "secret")
+    return course_attempts.Attempts(file), answers
 
 
 def names(answers: Answers) -> list[list[str]]:
@@ -282,7 +285,7 @@ def names(answers: Answers) -> list[list[str]]:
 
 def test_new_attempts_are_sent_once(monkeypatch, file):
     attempts, answers = sending(monkeypatch, file)
-    assert attempts.send() == sender["LOOK"]
+    assert attempts.send() == course_attempts.LOOK
     record(file, "a", "b")
     attempts.send()
     attempts.send()

@@ -6,7 +6,16 @@ JupyterHub creates them together with its own. If a user is deleted, so are the 
 from __future__ import annotations
 
 from jupyterhub.orm import Base
-from sqlalchemy import Column, DateTime, ForeignKey, Integer, Unicode, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Unicode,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import deferred
 
 
 def user_id(**options: bool) -> Column:
@@ -37,3 +46,32 @@ class Private(Base):
     __tablename__ = "course_private"
 
     user_id = user_id(primary_key=True)
+
+
+class Assignment(Base):
+    """Exercises that a class has to hand in."""
+
+    __tablename__ = "course_assignments"
+
+    id = Column(Integer, primary_key=True)
+    title = Column(Unicode(100), nullable=False)
+    lessons = Column(Unicode(2000), nullable=False)  # names, separated by spaces
+    due = Column(DateTime, nullable=False)  # in UTC
+
+
+class Submission(Base):
+    """A notebook that a learner has handed in."""
+
+    __tablename__ = "course_submissions"
+
+    id = Column(Integer, primary_key=True)
+    assignment_id = Column(
+        Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), nullable=False, index=True
+    )
+    user_id = user_id(index=True)
+    lesson = Column(Unicode(64), nullable=False)
+    when = Column(DateTime, nullable=False)  # in UTC, by the hub's clock
+    size = Column(Integer, nullable=False)  # bytes, before compression
+    digest = Column(Unicode(64), nullable=False)  # the SHA-256 hash of the notebook
+    # Loaded only when needed, because a notebook can have megabytes.
+    content = deferred(Column(LargeBinary, nullable=False))  # compressed with zlib

@@ -34,7 +34,7 @@ from tfcourse.hub.accounts.sessions import (
     end_sessions,
     ending_sessions,
 )
-from tfcourse.hub.classroom import announcement, progress
+from tfcourse.hub.classroom import announcement, assignments, progress
 from tfcourse.hub.front.addresses import address_of
 from tfcourse.hub.limits import Limit
 from tfcourse.hub.state import NAMES_RULE
@@ -198,6 +198,7 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         del pages["/confirm/([^/]*)"]  # the hub does not send e-mails with links to this page
         ours = {
             **announcement.handlers(app),
+            **assignments.handlers(app),
             **progress.handlers(app),
             "/login": LoginHandler,
             "/logout": ending_sessions(),

@@ -21,7 +21,7 @@ from tornado import web
 
 from tfcourse.hub import settings
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
-from tfcourse.hub.classroom import announcement, progress
+from tfcourse.hub.classroom import announcement, assignments, progress
 
 READABLE = r"[a-z0-9][a-z0-9_.+@-]{0,63}"
 # A pattern for identifiers that can serve unchanged as user names, such as e-mail addresses.
@@ -120,7 +120,9 @@ class SignOn(MarkedServers):
         """Return the pages."""
         pages = dict(super().get_handlers(app))
         pages["/logout"] = ending_sessions(pages.get("/logout", LogoutHandler))
-        return list({**pages, **announcement.handlers(app), **progress.handlers(app)}.items())
+        for room in (announcement, assignments, progress):
+            pages |= room.handlers(app)
+        return list(pages.items())
 
     def is_admin(self, handler: BaseHandler, authentication: Mapping[str, Any]) -> bool:
         """Return whether the user is an administrator."""

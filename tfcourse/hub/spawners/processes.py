@@ -19,7 +19,7 @@ from tornado import web
 
 from tfcourse.hub import database, pools, settings, state
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
-from tfcourse.hub.classroom import progress
+from tfcourse.hub.classroom import assignments, progress
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -121,7 +121,7 @@ class LocalAuthenticator(MarkedServers, SharedPasswordAuthenticator):
         """Return the page handlers, including a log-out that ends all of a user's sessions."""
         pages = dict(super().get_handlers(app))
         pages["/logout"] = ending_sessions()
-        return list({**pages, **progress.handlers(app)}.items())
+        return list({**pages, **assignments.handlers(app), **progress.handlers(app)}.items())
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> Any:
         """Return the user if the password is correct, or None.

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -251,6 +252,11 @@ if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):
 # notebook_shim.
 c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 
+# Our own extension connects the learner to the class. It is not a package of its own, because the
+# course installs only files.
+sys.path.append(os.path.join(sys.prefix, "share", "tensorflow-course"))
+c.ServerApp.jpserver_extensions["course_server"] = True
+
 # Turn off features that no lesson needs: the extension manager installs from the internet,
 # JupyterLab looks for news and updates there, the plugin manager can turn off parts of JupyterLab,
 # and a build replaces its pages.
@@ -276,8 +282,6 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     # was ahead at the last report, the server would report nothing, and the hub would stop it as
     # idle.
     JupyterHubSingleUser._last_activity_sent = property(lambda self: None, lambda self, sent: None)
-
-    load_subconfig("jupyter_attempts_config.py")  # noqa: F821 - Jupyter defines it
 
     # Serve nothing to people without access, not even static files, which include extensions that
     # the learner has installed.

@@ -4,8 +4,8 @@
 const READ = "tensorflow-course:read-notice";
 const LONGEST = 140; // characters; JupyterLab cuts off the rest
 
-// `apputils` is a function that returns JupyterLab's `apputils` module, which provides dialogs.
-export function extension(apputils) {
+// The parameter holds JupyterLab's own modules.
+export function extension({ apputils }) {
   return {
     id: "tensorflow-course:notices",
     description: "Shows notices about the learner's server.",
@@ -17,7 +17,7 @@ export function extension(apputils) {
       commands.addCommand(READ, {
         label: "Read a Notice",
         async execute({ message }) {
-          const { Dialog, showDialog } = await apputils();
+          const { Dialog, showDialog } = apputils;
           const buttons = [Dialog.okButton({ label: "Close" })];
           await showDialog({ title: "About your server", body: message, buttons });
         },

@@ -4,7 +4,7 @@
 // extension reads only data, which it never runs as code.
 //
 // The extension also shows notices about the learner's server, for example if the lessons are not
-// up to date (see notices.js), and how many exercises are done (see progress.js).
+// up to date (see notices.js), and helps with exercises (see exercises.js).
 //
 // JupyterLab expects an extension to be a module container: `init` receives JupyterLab's shared
 // modules, and `get` returns the extension's modules.
@@ -44,16 +44,17 @@
   }
 
   async function plugins() {
-    const notices = await load("notices.js");
-    const progress = await load("progress.js");
-    const [notebook, statusbar, widgets, coreutils] = await Promise.all(
-      ["@jupyterlab/notebook", "@jupyterlab/statusbar", "@lumino/widgets", "@jupyterlab/coreutils"]
-        .map(jupyterlab),
-    );
-    return [
-      notices.extension(() => jupyterlab("@jupyterlab/apputils")),
-      progress.extension({ notebook, statusbar, widgets, coreutils }),
-    ];
+    const files = ["notices.js", "exercises.js"].map(load);
+    const modules = {
+      apputils: "@jupyterlab/apputils",
+      coreutils: "@jupyterlab/coreutils",
+      notebook: "@jupyterlab/notebook",
+      services: "@jupyterlab/services",
+      statusbar: "@jupyterlab/statusbar",
+      widgets: "@lumino/widgets",
+    };
+    for (const [name, module] of Object.entries(modules)) modules[name] = await jupyterlab(module);
+    return (await Promise.all(files)).map(({ extension }) => extension(modules));
   }
 
   async function mimeExtension() {

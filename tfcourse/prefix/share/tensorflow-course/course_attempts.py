@@ -1,4 +1,4 @@
-"""Send a learner's attempts at exercises to the hub; jupyter_server_config.py loads this file.
+"""Send a learner's attempts at exercises to the hub.
 
 A check appends each attempt to a file (`COURSE_ATTEMPTS`). The server sends new lines from there,
 and keeps trying if the hub does not respond. Nothing is lost if the hub or the server restarts.
@@ -7,26 +7,22 @@ and keeps trying if the hub does not respond. Nothing is lost if the hub or the 
 import contextlib
 import json
 import os
-import threading
 import time
 import urllib.error
-import urllib.request
-from pathlib import Path
+
+import course_hub
 
 LOOK = 0.5  # seconds between checks of the file
 RETRY = 5  # seconds until the next try after a failure
 TOGETHER = 100  # the maximum number of attempts in a request
 LONGEST = 2**14  # bytes; a check writes shorter lines
-# The hub is in the server's own network, so a proxy for the internet cannot reach it.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Attempts:
     """The file of attempts, and the file that records how much of it has been sent."""
 
-    def __init__(self, path, url, token):
+    def __init__(self, path):
         self.path, self.sent_path = path, path.with_suffix(".sent")
-        self.url, self.token = url, token
         self.sent = 0
         with contextlib.suppress(OSError, ValueError):
             self.sent = int(self.sent_path.read_text())
@@ -70,12 +66,9 @@ class Attempts:
             found, end = self.new()
         except OSError:  # for example, because there was no attempt yet
             return LOOK
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        body = json.dumps(found).encode()
-        request = urllib.request.Request(self.url, body, headers)  # noqa: S310 - the hub's URL
         try:
             if found:
-                DIRECT.open(request, timeout=30).close()
+                course_hub.ask("attempts", json.dumps(found).encode(), seconds=30)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:  # another hub, or this feature is off
@@ -83,7 +76,7 @@ class Attempts:
             if error.code != 400:  # 400: the learner has edited the file
                 wait = error.headers.get("Retry-After", "")
                 return int(wait) if wait.isdecimal() else RETRY
-        except OSError:
+        except (OSError, ValueError):
             return RETRY
         self.record(end)
         return LOOK
@@ -92,12 +85,3 @@ class Attempts:
         """Send attempts until the server exits."""
         while (wait := self.send()) is not None:
             time.sleep(wait)
-
-
-if "COURSE_ATTEMPTS" in os.environ and "JUPYTERHUB_ACTIVITY_URL" in os.environ:
-    attempts = Attempts(
-        Path(os.environ["COURSE_ATTEMPTS"]).expanduser(),
-        os.environ["JUPYTERHUB_ACTIVITY_URL"].removesuffix("activity") + "attempts",
-        os.environ["JUPYTERHUB_API_TOKEN"],
-    )
-    threading.Thread(target=attempts.send_for_ever, daemon=True).start()

@@ -1,0 +1,452 @@
+"""Test assignments: opening one, handing in whole notebooks, and who may see them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import socket
+import sys
+import zipfile
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError
+
+import pytest
+import requests
+from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
+from jupyterhub import orm
+from jupyterhub.utils import utcnow
+
+from tfcourse.hub.classroom import course, submissions
+from tfcourse.hub.tables import Assignment, Submission
+
+# A learner's server imports the modules in this folder.
+sys.path.append(str(ROOT / "tfcourse" / "prefix" / "share" / "tensorflow-course"))
+
+import course_hand_in
+import course_hub
+
+NOTEBOOK = (course.EXERCISES / "05_loss.ipynb").read_bytes()
+
+
+def later(**delta: float) -> str:
+    """Return a time in the future, as the form sends it."""
+    return (datetime.now(UTC) + timedelta(**delta)).isoformat()
+
+
+# --- The rules
+
+
+@pytest.fixture
+def class_():
+    """Return a database session with a learner and an assignment."""
+    db = orm.new_session_factory("sqlite:///:memory:")()
+    db.add(orm.User(name="ada"))
+    db.commit()
+    assignment = submissions.create(db, "Week 3", ["05_loss"], later(days=7))
+    yield SimpleNamespace(db=db, ada=orm.User.find(db, "ada"), assignment=assignment)
+    db.close()
+
+
+def test_lessons_keep_the_order_of_the_course(class_):
+    found = submissions.create(
+        class_.db, "  Two\nlessons ", ["05_loss", "02_load_data"], later(hours=1)
+    )
+    assert (found.title, found.lessons) == ("Two lessons", "02_load_data 05_loss")
+
+
+@pytest.mark.parametrize(
+    ("title", "lessons", "due", "says"),
+    [
+        ("", ["05_loss"], later(days=1), "title"),
+        ("a" * 101, ["05_loss"], later(days=1), "title"),
+        ("a\x1b[2J", ["05_loss"], later(days=1), "title"),
+        ("Week", [], later(days=1), "lesson"),
+        ("Week", ["99_unknown"], later(days=1), "lesson"),
+        ("Week", ["05_loss", "../../etc"], later(days=1), "lesson"),
+        ("Week", ["05_loss"], "", "date"),
+        ("Week", ["05_loss"], "tomorrow", "date"),
+        ("Week", ["05_loss"], "0001-01-01T00:00:00+14:00", "date"),
+        ("Week", ["05_loss"], later(seconds=-1), "passed"),
+        ("Week", ["05_loss"], "1999-12-31T23:59", "passed"),
+    ],
+)
+def test_an_assignment_that_cannot_be_is_refused_with_a_sentence(class_, title, lessons, due, says):
+    with pytest.raises(submissions.RefusedError, match=says):
+        submissions.create(class_.db, title, lessons, due)
+    assert class_.db.query(Assignment).count() == 1
+
+
+def test_a_time_with_an_offset_is_converted():
+    due = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    there = due.astimezone(tz=datetime.fromisoformat("2026-01-01T00:00+05:30").tzinfo)
+    assert submissions.future(there.isoformat()) == due.replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("upload", "says"),
+    [
+        (b"", "not complete"),
+        (b"no zlib", "damaged"),
+        (zlib.compress(NOTEBOOK)[:-9], "not complete"),
+        (zlib.compress(NOTEBOOK) + b"more", "not complete"),
+        (zlib.compress(b" " * 2**28), "larger than 10 MB"),
+        (zlib.compress(b"text"), "not a notebook"),
+        (zlib.compress(b"[]"), "not a notebook"),
+        (zlib.compress(b"{}"), "not a notebook"),
+        (zlib.compress(b'{"cells": 3}'), "not a notebook"),
+        (zlib.compress(b"[" * 10**6), "not a notebook"),
+        (zlib.compress(b'{"cells": "\xff"}'), "not a notebook"),
+    ],
+    ids=[
+        "empty",
+        "other",
+        "cut",
+        "longer",
+        "bomb",
+        "text",
+        "list",
+        "dict",
+        "number",
+        "deep",
+        "bytes",
+    ],
+)
+def test_what_is_no_whole_notebook_is_refused(upload, says):
+    with pytest.raises(submissions.RefusedError, match=says):
+        submissions.unpacked(upload)
+
+
+def test_a_notebook_comes_out_as_it_went_in(class_):
+    assert submissions.unpacked(zlib.compress(NOTEBOOK)) == NOTEBOOK
+    stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", NOTEBOOK)
+    assert zlib.decompress(stored.content) == NOTEBOOK
+    assert stored.size == len(NOTEBOOK)
+
+
+def hand_in(class_, content: bytes) -> Submission:
+    return submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", content)
+
+
+def contents(class_) -> list[bytes]:
+    rows = class_.db.query(Submission).order_by(Submission.id)
+    return [zlib.decompress(each.content) for each in rows]
+
+
+def test_the_last_one_counts_and_the_last_one_on_time_is_kept(class_):
+    for number in range(3):
+        hand_in(class_, b"on time %d" % number)
+    assert contents(class_) == [b"on time 2"]
+    class_.assignment.due = utcnow(with_tz=False) - timedelta(minutes=1)
+    for each in class_.db.query(Submission):
+        each.when -= timedelta(minutes=2)
+    class_.db.commit()
+    for number in range(3):
+        hand_in(class_, b"late %d" % number)
+    assert contents(class_) == [b"on time 2", b"late 2"]
+
+
+def test_what_was_handed_in_goes_with_its_learner_and_its_assignment(class_):
+    hand_in(class_, NOTEBOOK)
+    class_.db.delete(class_.ada)
+    class_.db.commit()
+    assert contents(class_) == []
+    class_.db.add(orm.User(name="ada"))
+    class_.db.commit()
+    class_.ada = orm.User.find(class_.db, "ada")
+    hand_in(class_, NOTEBOOK)
+    class_.db.delete(class_.assignment)
+    class_.db.commit()
+    assert contents(class_) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Week 3", "Week-3"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("Übung: 1/2", "Übung-1-2"),
+        ("..", "untitled"),
+    ],
+)
+def test_names_in_the_archive_stay_in_the_archive(text, name):
+    assert submissions.file_name(text) == name
+
+
+# --- The command
+
+
+GIVEN = [
+    {
+        "id": 1,
+        "title": "Old",
+        "due": "2026-01-01T00:00:00+00:00",
+        "late": True,
+        "lessons": {"05_loss": None},
+    },
+    {
+        "id": 2,
+        "title": "Week 3",
+        "due": later(days=1),
+        "late": False,
+        "lessons": {"05_loss": None, "04_logits_and_softmax": None},
+    },
+    {"id": 3, "title": "Week 4", "due": later(days=8), "late": False, "lessons": {"05_loss": None}},
+]
+RECEIPT = {
+    "when": "2026-11-30T12:00:00+00:00",
+    "late": False,
+    "size": 48_213,
+    "digest": "ab12cd34ef",
+}
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    """Record the requests to the hub, which answers with a receipt."""
+    found = []
+
+    def ask(path, body=None, method=None, seconds=0):
+        found.append((method, path, body))
+        return RECEIPT
+
+    monkeypatch.setattr(course_hub, "ask", ask)
+    return found
+
+
+@pytest.fixture
+def exercise(tmp_path) -> Path:
+    """Return a copy of a notebook with exercises."""
+    path = tmp_path / "05_loss-Copy1.ipynb"
+    path.write_bytes(NOTEBOOK)
+    return path
+
+
+def test_a_notebook_goes_to_the_assignment_that_is_due_next(asked, exercise):
+    said = course_hand_in.hand_in(exercise, GIVEN)
+    ((method, path, body),) = asked
+    assert (method, path, zlib.decompress(body)) == ("PUT", "assignments/2/05_loss", NOTEBOOK)
+    assert said.startswith("05_loss-Copy1.ipynb was handed in for “Week 3” on 30 November at ")
+    assert said.endswith("(48 kB, receipt ab12cd34).")
+
+
+def test_if_all_are_due_it_goes_to_the_last(asked, exercise):
+    course_hand_in.hand_in(exercise, [{**each, "late": True} for each in GIVEN])
+    assert asked[0][1] == "assignments/3/05_loss"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("06_compile_and_fit.ipynb", NOTEBOOK, "No assignment asks for"),
+        ("my own.ipynb", NOTEBOOK, "No assignment asks for"),
+        ("05_loss.ipynb", None, "There is no notebook"),
+        ("05_loss.ipynb", (ROOT / "notebooks" / "05_loss.ipynb").read_bytes(), "has no exercises"),
+        ("05_loss.ipynb", b"text", "is not a notebook"),
+        ("05_loss.ipynb", b" " * (10 * 2**20 + 1), "larger than 10 MB"),
+    ],
+)
+def test_the_command_says_why_nothing_was_handed_in(asked, tmp_path, name, content, says):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(course_hand_in.NotHandedInError, match=says):
+        course_hand_in.hand_in(path, GIVEN)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            HTTPError("", 429, "", {}, io.BytesIO(b'{"message": "Wait."}')),
+            "05_loss-Copy1.ipynb: Wait.",
+        ),
+        (HTTPError("", 503, "", {}, io.BytesIO(b"<html>")), "it sent the error 503"),
+        (OSError("refused"), "The hub does not respond, so nothing was handed in"),
+        (TimeoutError(), "The hub does not respond, so nothing was handed in"),
+        (ValueError("cut off"), "The hub does not respond, so nothing was handed in"),
+    ],
+)
+def test_if_the_hub_fails_the_learner_reads_that_nothing_was_handed_in(
+    monkeypatch, exercise, error, says
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(course_hub, "ask", fail)
+    with pytest.raises(course_hand_in.NotHandedInError, match=says):
+        course_hand_in.hand_in(exercise, GIVEN)
+
+
+# --- On a hub
+
+
+@pytest.fixture(scope="module")
+def hub(make_hub):
+    """Start a hub like the one that `make hub` starts, with a teacher as its administrator."""
+    hub = make_hub()
+    said = hub.start(COURSE_ADMIN="teacher")
+    password = re.search(r"Admin +teacher, password (\S+)", said)[1]
+    hub.teacher = hub.login("teacher", password).session
+    return hub
+
+
+@pytest.fixture(scope="module")
+def assignment(hub) -> int:
+    """Open an assignment for lesson 05; return its number."""
+    return opened(hub, hub.teacher, "Week 3 <b>", "05_loss")
+
+
+def opened(hub, session: requests.Session, title: str, *lessons: str) -> int:
+    form = {"title": title, "lesson": lessons, "due_utc": later(days=7)}
+    page = post(session, f"{hub.url}/hub/assignments", data=form)
+    assert page.ok, page.text
+    return int(re.findall(r'/hub/assignments/(\d+)"', page.text)[0])
+
+
+def submit(learner: Learner, number: int, content: bytes = NOTEBOOK, to: str = "", **options):
+    path = f"/hub/api/users/{to or learner.name}/assignments/{number}/05_loss"
+    return learner.api("PUT", path, data=zlib.compress(content), **options)
+
+
+def archive(hub, session: requests.Session, number: int) -> dict[str, bytes]:
+    """Return the files in an assignment's archive."""
+    response = session.get(f"{hub.url}/hub/assignments/{number}/all.zip", timeout=60)
+    response.raise_for_status()
+    with zipfile.ZipFile(io.BytesIO(response.content)) as found:
+        assert found.testzip() is None
+        return {name: found.read(name) for name in found.namelist()}
+
+
+def test_from_an_assignment_to_the_archive(hub, assignment):
+    ada = Learner(hub, "ada")
+    ada.start_server()
+    kernel = ada.start_kernel()
+    command = "import subprocess; print(subprocess.getoutput('cd tensorflow-course; hand-in {}'))"
+    assert "05_loss: not handed in" in run_cell(ada, kernel, command.format(""))
+    said = run_cell(
+        ada, kernel, command.format("exercises/05_loss.ipynb exercises/06_compile_and_fit.ipynb")
+    )
+    assert "05_loss.ipynb was handed in for “Week 3 <b>”" in said
+    assert "No assignment asks for 06_compile_and_fit.ipynb" in said
+    assert "05_loss: handed in on" in run_cell(ada, kernel, command.format(""))
+    assert archive(hub, hub.teacher, assignment)["Week-3-b/ada/05_loss.ipynb"] == NOTEBOOK
+    page = ada.session.get(f"{hub.url}/hub/assignments").text
+    assert "Week 3 &lt;b&gt;" in page
+    mine = re.search(r"/hub/submissions/\d+", page)[0]
+    download = ada.session.get(hub.url + mine)
+    assert download.content == NOTEBOOK
+    assert "attachment" in download.headers["Content-Disposition"]
+    ada.stop_server()
+
+
+def test_only_instructors_see_what_others_handed_in(hub, assignment):
+    bob, cy = Learner(hub, "bob"), Learner(hub, "cy")
+    assert submit(bob, assignment).status_code == 201
+    page = bob.session.get(f"{hub.url}/hub/assignments").text
+    mine = hub.url + re.search(r"/hub/submissions/\d+", page)[0]
+    assert bob.session.get(mine).ok
+    assert cy.session.get(mine).status_code == 404
+    assert hub.teacher.get(mine).content == NOTEBOOK
+    for path in (f"assignments/{assignment}", f"assignments/{assignment}/all.zip"):
+        assert cy.session.get(f"{hub.url}/hub/{path}").status_code == 403
+    form = {"title": "Mine", "lesson": "05_loss", "due_utc": later(days=1)}
+    assert post(cy.session, f"{hub.url}/hub/assignments", data=form).status_code == 403
+    form = {"delete": "yes", "title": "Week 3 <b>"}
+    url = f"{hub.url}/hub/assignments/{assignment}"
+    assert post(cy.session, url, data=form).status_code == 403
+
+
+def test_nobody_hands_in_for_another_learner(hub, assignment):
+    dora = Learner(hub, "dora")
+    for victim in ("ada", "teacher", "nobody"):
+        assert submit(dora, assignment, to=victim).status_code in (403, 404)
+    assert dora.api("GET", "/hub/api/users/ada/assignments").status_code in (403, 404)
+    url = f"{hub.url}/hub/api/users/dora/assignments/{assignment}/05_loss"
+    assert requests.put(url, data=zlib.compress(NOTEBOOK), timeout=30).status_code == 403
+
+
+@pytest.mark.parametrize("where", ["999/05_loss", "{}/06_compile_and_fit", "{}/..%2f..%2fetc"])
+def test_there_are_no_other_assignments(hub, assignment, where):
+    eve = Learner(hub, "eve")
+    path = f"/hub/api/users/eve/assignments/{where.format(assignment)}"
+    assert eve.api("PUT", path, data=zlib.compress(NOTEBOOK)).status_code == 404
+
+
+def test_a_notebook_that_is_too_large_is_refused(hub, assignment):
+    fred = Learner(hub, "fred")
+    bomb = submit(fred, assignment, b" " * 2**28)
+    assert (bomb.status_code, "larger than 10 MB" in bomb.json()["message"]) == (400, True)
+    noise = {"data": os.urandom(9 * 2**20)}
+    path = f"/hub/api/users/fred/assignments/{assignment}/05_loss"
+    assert fred.api("PUT", path, **noise).status_code in (400, 413, 503)
+    assert submit(fred, assignment).status_code == 201, "the next upload can begin"
+
+
+def test_an_upload_that_is_cut_off_leaves_the_earlier_one(hub, assignment):
+    gina = Learner(hub, "gina")
+    assert submit(gina, assignment).status_code == 201
+    content = zlib.compress(NOTEBOOK.replace(b"loss", b"loss and more"))
+    for _ in range(12):  # more than may upload at the same time
+        with socket.create_connection(("127.0.0.1", hub.port)) as connection:
+            head = (
+                f"PUT /hub/api/users/gina/assignments/{assignment}/05_loss HTTP/1.1\r\n"
+                f"Host: 127.0.0.1:{hub.port}\r\nAuthorization: token {gina.token}\r\n"
+                f"Content-Length: {len(content)}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + content[: len(content) // 2])
+    wait_until(lambda: submit(gina, assignment, NOTEBOOK + b"\n").status_code == 201, "again", 30)
+    assert archive(hub, hub.teacher, assignment)["Week-3-b/gina/05_loss.ipynb"] == NOTEBOOK + b"\n"
+
+
+def test_handing_in_all_the_time_is_stopped(hub, assignment):
+    hal = Learner(hub, "hal")
+    codes = [submit(hal, assignment).status_code for _ in range(32)]
+    assert codes[0] == 201
+    assert codes[-1] == 429
+
+
+def test_a_refused_form_keeps_what_was_entered(hub):
+    form = {"title": "Week 9", "lesson": ["05_loss"], "due_utc": later(hours=-1)}
+    page = post(hub.teacher, f"{hub.url}/hub/assignments", data=form)
+    assert page.status_code == 400
+    assert "That time has passed" in page.text
+    assert 'value="Week 9"' in page.text
+    assert re.search(r'value="05_loss"\s+checked', page.text)
+
+
+def test_an_instructor_changes_the_deadline_and_deletes(hub):
+    number = opened(hub, hub.teacher, "Short", "05_loss")
+    ida = Learner(hub, "ida")
+    submit(ida, number)
+    url = f"{hub.url}/hub/assignments/{number}"
+    assert "time has passed" in post(hub.teacher, url, data={"due_utc": later(days=-1)}).text
+    assert post(hub.teacher, url, data={"due_utc": later(days=1)}).ok
+    assert post(hub.teacher, url, data={"delete": "yes", "title": "Shirt"}).status_code == 400
+    assert "Short" not in post(hub.teacher, url, data={"delete": "yes", "title": "Short"}).text
+    assert hub.teacher.get(url).status_code == 404
+    assert submit(ida, number).status_code == 404
+
+
+def test_what_was_handed_in_survives_the_hub(new_hub):
+    """Kill the hub just after the receipt; the copy is there, whatever the learner does then."""
+    hub = new_hub()
+    hub.up(COURSE_SIGNUP="open")
+    hub.admit = hub.sign_up
+    instructor = hub.login("instructor", hub.admin_password).session
+    number = opened(hub, instructor, "Week 3", "05_loss")
+    ada = ClassLearner(hub, "ada")
+    ada.start_server()
+    said = ada.run("sh", "-c", "cd tensorflow-course && hand-in exercises/05_loss.ipynb")
+    assert "was handed in for “Week 3”" in said
+    hub.container("hub").kill()
+    ada.run("rm", "-r", "tensorflow-course/exercises")
+    away = ada.run("sh", "-c", "hand-in 2>&1; true")
+    assert "nothing was handed in" in away
+    hub.container("hub").start()
+    wait_until(hub.answers, "the hub answers again")
+    assert archive(hub, instructor, number)["Week-3/ada/05_loss.ipynb"] == NOTEBOOK

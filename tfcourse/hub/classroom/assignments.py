@@ -1,0 +1,351 @@
+"""The pages for assignments, and the endpoints that receive what learners hand in."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+import zlib
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from jupyterhub import orm
+from jupyterhub.apihandlers import APIHandler
+from jupyterhub.handlers import BaseHandler
+from jupyterhub.scopes import needs_scope
+from jupyterhub.utils import utcnow
+from tornado import web
+
+from tfcourse.hub import pools
+from tfcourse.hub.classroom import course, instructors, submissions
+from tfcourse.hub.classroom.instructors import needs_instructor
+from tfcourse.hub.limits import Limit
+from tfcourse.hub.tables import Assignment, Submission
+
+# At a deadline, a whole class hands in at once. Only so many uploads are in memory together.
+TOGETHER = asyncio.Semaphore(8)
+UPLOAD_SECONDS = 60
+
+
+def handlers(app: Any) -> dict[str, type]:
+    """Add the pages to the navigation bar; return the handlers, keyed by path."""
+    app.template_vars["assignment_pages"] = True
+    return {
+        "/api/users/([^/]+)/assignments": AssignmentsAPIHandler,
+        "/api/users/([^/]+)/assignments/([0-9]{1,9})/([^/]+)": SubmitHandler,
+        "/assignments": AssignmentsHandler,
+        "/assignments/([0-9]{1,9})": AssignmentHandler,
+        "/assignments/([0-9]{1,9})/all.zip": ArchiveHandler,
+        "/submissions/([0-9]{1,9})": DownloadHandler,
+    }
+
+
+def iso(when: datetime) -> str:
+    """Return a time from the database in ISO format, with its offset."""
+    return when.replace(tzinfo=UTC).isoformat(timespec="seconds")
+
+
+def newest(found: list[Submission]) -> dict[tuple[int, str], Submission]:
+    """Return the newest submission of each learner and lesson."""
+    return {(each.user_id, each.lesson): each for each in sorted(found, key=lambda each: each.id)}
+
+
+# --- For learners' servers
+
+
+class AssignmentsAPIHandler(APIHandler):
+    """The endpoint that lists assignments, and what a learner has handed in."""
+
+    @needs_scope("users:activity")
+    def get(self, user_name: str) -> None:
+        """Send the list, with the next deadline first."""
+        user = find_user(self, user_name)
+        found = []
+        for assignment in self.db.query(Assignment).order_by(Assignment.due):
+            theirs = self.db.query(Submission).filter_by(
+                assignment_id=assignment.id, user_id=user.id
+            )
+            handed_in = newest(list(theirs))
+            found.append(
+                {
+                    "id": assignment.id,
+                    "title": assignment.title,
+                    "due": iso(assignment.due),
+                    "late": assignment.due < utcnow(with_tz=False),
+                    "lessons": {
+                        lesson: receipt(handed_in.get((user.id, lesson)), assignment)
+                        for lesson in assignment.lessons.split()
+                    },
+                }
+            )
+        self.finish(json.dumps(found))
+
+
+def find_user(handler: BaseHandler, name: str) -> orm.User:
+    """Return a user; raise HTTP 404 if there is none of that name."""
+    user = orm.User.find(handler.db, name)
+    if not user:
+        raise web.HTTPError(404)
+    return user
+
+
+def receipt(submission: Submission | None, assignment: Assignment) -> dict[str, Any] | None:
+    """Return what a learner should know about a submission."""
+    return submission and {
+        "when": iso(submission.when),
+        "late": submission.when > assignment.due,
+        "size": submission.size,
+        "digest": submission.digest,
+    }
+
+
+@web.stream_request_body
+class SubmitHandler(APIHandler):
+    """The endpoint that receives a notebook, compressed with zlib."""
+
+    limit = Limit(30, seconds=10)  # for each learner
+    uploading: ClassVar[set[str]] = set()  # the names of learners who are handing in now
+    name = ""  # this learner's, while the learner is in that set
+    has_turn = False
+
+    async def prepare(self) -> None:
+        """Identify the learner, then wait for our turn before reading the notebook."""
+        await super().prepare()
+        self.received = bytearray()
+        if not self.current_user:
+            return
+        if self.current_user.name in self.uploading:
+            raise web.HTTPError(429, "You are already handing in. Try again in a minute.")
+        self.name = self.current_user.name
+        self.uploading.add(self.name)
+        self.request.connection.set_max_body_size(submissions.LARGEST_UPLOAD)
+        self.request.connection.set_body_timeout(UPLOAD_SECONDS)
+        await TOGETHER.acquire()
+        self.has_turn = True
+        if self.request.connection.stream.closed():  # the learner's server did not wait
+            self.end_turn()
+
+    def data_received(self, chunk: bytes) -> None:
+        """Collect the notebook."""
+        self.received += chunk
+
+    def on_finish(self) -> None:
+        """Let the next upload begin. Tornado calls this method after every response."""
+        self.end_turn()
+        super().on_finish()
+
+    def on_connection_close(self) -> None:
+        """Let the next upload begin, because the learner's server has given up."""
+        self.end_turn()
+        super().on_connection_close()
+
+    def end_turn(self) -> None:
+        """Let the learner's next upload begin, and anyone's."""
+        self.uploading.discard(self.name)
+        self.name = ""
+        if self.has_turn:
+            self.has_turn = False
+            TOGETHER.release()
+
+    @needs_scope("users:activity")
+    async def put(self, user_name: str, number: str, lesson: str) -> None:
+        """Store the notebook; send a receipt."""
+        user = find_user(self, user_name)
+        assignment = self.db.get(Assignment, int(number))
+        if not assignment or lesson not in assignment.lessons.split():
+            raise web.HTTPError(404, "There is no such assignment. Perhaps it was deleted.")
+        if wait := self.limit.wait(user_name):
+            raise web.HTTPError(429, f"You have just handed in. Try again in {wait} seconds.")
+        self.limit.count(user_name)
+        upload = bytes(self.received)
+        try:
+            content = await pools.run(pools.HOMES, submissions.unpacked, upload)
+        except submissions.RefusedError as error:
+            raise web.HTTPError(400, f"Nothing was handed in: {error}.") from None
+        submission = submissions.store(self.db, assignment, user, lesson, content)
+        self.set_status(201)
+        self.finish(json.dumps(receipt(submission, assignment)))
+
+
+# --- For people
+
+
+class AssignmentsHandler(BaseHandler):
+    """The page that lists assignments; instructors can also open one."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Show the page."""
+        await self.show()
+
+    async def show(self, problem: str = "", **entered: Any) -> None:
+        """Show the page, with a problem and what was entered if the form was refused."""
+        user = self.current_user.orm_user
+        theirs = self.db.query(Submission).filter_by(user_id=user.id)
+        html = await self.render_template(
+            "assignments.html",
+            assignments=self.db.query(Assignment).order_by(Assignment.due.desc()).all(),
+            mine={
+                (each.assignment_id, each.lesson): each for each in theirs.order_by(Submission.id)
+            },
+            lessons=course.lessons(),
+            now=utcnow(with_tz=False),
+            iso=iso,
+            problem=problem,
+            entered=entered,
+        )
+        self.finish(html)
+
+    @needs_instructor
+    async def post(self) -> None:
+        """Open an assignment."""
+        title = self.get_body_argument("title", "")
+        lessons = self.get_body_arguments("lesson")
+        due = self.get_body_argument("due_utc", "") or self.get_body_argument("due", "")
+        try:
+            submissions.create(self.db, title, lessons, due)
+        except submissions.RefusedError as error:
+            self.set_status(400)
+            await self.show(str(error), title=title, lessons=lessons)
+            return
+        self.redirect(self.hub.base_url + "assignments")
+
+
+class AssignmentHandler(BaseHandler):
+    """The page on which instructors see who has handed in."""
+
+    def assignment(self, number: str) -> Assignment:
+        """Return an assignment; raise HTTP 404 if there is none."""
+        found = self.db.get(Assignment, int(number))
+        if not found:
+            raise web.HTTPError(404, "There is no such assignment. Perhaps it was deleted.")
+        return found
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Show the page."""
+        await self.show(self.assignment(number))
+
+    async def show(self, assignment: Assignment, problem: str = "") -> None:
+        """Show who has handed in what, and when."""
+        found = list(self.db.query(Submission).filter_by(assignment_id=assignment.id))
+        latest = newest(found)
+        learners = [
+            user
+            for user in self.db.query(orm.User).order_by(orm.User.name)
+            if not instructors.is_instructor(user) or any(user.id == who for who, _ in latest)
+        ]
+        html = await self.render_template(
+            "assignment.html",
+            assignment=assignment,
+            lessons=assignment.lessons.split(),
+            learners=learners,
+            latest=latest,
+            on_time={
+                (each.user_id, each.lesson): each
+                for each in found
+                if each.when <= assignment.due and each not in latest.values()
+            },
+            now=utcnow(with_tz=False),
+            iso=iso,
+            problem=problem,
+        )
+        self.finish(html)
+
+    @needs_instructor
+    async def post(self, number: str) -> None:
+        """Change the deadline, or delete the assignment with everything that was handed in."""
+        assignment = self.assignment(number)
+        if self.get_body_argument("delete", ""):
+            if self.get_body_argument("title", "").strip() != assignment.title:
+                self.set_status(400)
+                await self.show(assignment, "To delete the assignment, enter its title.")
+                return
+            self.db.delete(assignment)
+            self.db.commit()
+            self.redirect(self.hub.base_url + "assignments")
+            return
+        due = self.get_body_argument("due_utc", "") or self.get_body_argument("due", "")
+        try:
+            assignment.due = submissions.future(due)
+        except submissions.RefusedError as error:
+            self.set_status(400)
+            await self.show(assignment, str(error))
+            return
+        self.db.commit()
+        self.redirect(self.hub.base_url + f"assignments/{assignment.id}")
+
+
+class ArchiveHandler(AssignmentHandler):
+    """An archive of everything that was handed in, in the form that `make grade` takes."""
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Send the archive, one notebook after the other."""
+        assignment = self.assignment(number)
+        names = dict(self.db.query(orm.User.id, orm.User.name))
+        found = newest(list(self.db.query(Submission).filter_by(assignment_id=assignment.id)))
+        name = submissions.file_name(assignment.title)
+        self.set_header("Content-Type", "application/zip")
+        self.set_header("Content-Disposition", f'attachment; filename="{ascii_name(name)}.zip"')
+        stream = Unread()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for (user_id, lesson), submission in sorted(found.items()):
+                late = "-late" if submission.when > assignment.due else ""
+                path = f"{name}/{submissions.file_name(names[user_id])}/{lesson}{late}.ipynb"
+                info = zipfile.ZipInfo(path, submission.when.timetuple()[:6])
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, zlib.decompress(submission.content))
+                self.db.expire(submission, ["content"])
+                self.write(stream.take())
+                await self.flush()
+        self.finish(stream.take())
+
+    async def post(self, number: str) -> None:
+        """Refuse."""
+        raise web.HTTPError(405)
+
+
+def ascii_name(name: str) -> str:
+    """Return a file name that needs no quoting in a header."""
+    return name.encode("ascii", "replace").decode().replace("?", "_")
+
+
+class Unread(io.RawIOBase):
+    """A stream that keeps what is written to it until somebody takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = bytearray()
+
+    def writable(self) -> bool:
+        """Return True; `zipfile` asks."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Keep the data."""
+        self.kept += data
+        return len(data)
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        taken = bytes(self.kept)
+        self.kept.clear()
+        return taken
+
+
+class DownloadHandler(BaseHandler):
+    """A notebook that was handed in, for its learner and for instructors."""
+
+    @web.authenticated
+    async def get(self, number: str) -> None:
+        """Send the notebook."""
+        submission = self.db.get(Submission, int(number))
+        mine = submission and submission.user_id == self.current_user.orm_user.id
+        if not submission or not (mine or instructors.is_instructor(self.current_user)):
+            raise web.HTTPError(404, "There is no such notebook.")
+        self.set_header("Content-Type", "application/x-ipynb+json")
+        # Browsers must not show the file, because a notebook can contain scripts.
+        self.set_header("Content-Disposition", f'attachment; filename="{submission.lesson}.ipynb"')
+        self.finish(zlib.decompress(submission.content))

@@ -1,0 +1,122 @@
+"""Store what learners hand in for an assignment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from datetime import UTC, datetime
+
+from jupyterhub import orm
+from jupyterhub.utils import utcnow
+from sqlalchemy.orm import Session
+
+from tfcourse.hub.classroom import course
+from tfcourse.hub.tables import Assignment, Submission
+
+LARGEST = 10 * 2**20  # bytes; the grader does not run larger notebooks
+LARGEST_UPLOAD = 8 * 2**20  # bytes, compressed
+
+LONGEST_TITLE = 100  # characters
+MOST_ASSIGNMENTS = 200
+
+
+class RefusedError(Exception):
+    """A request that cannot be accepted, with a sentence for the person who sent it."""
+
+
+def create(db: Session, title: str, lessons: list[str], due: str) -> Assignment:
+    """Open an assignment.
+
+    Parameters
+    ----------
+    db
+        The hub's database session.
+    title
+        The title that learners see.
+    lessons
+        The names of the lessons whose exercises are to be handed in.
+    due
+        The time until which work is on time, in ISO format; without an offset, in UTC.
+    """
+    title = " ".join(title.split())
+    if not title or len(title) > LONGEST_TITLE or not title.isprintable():
+        raise RefusedError(f"Enter a title of at most {LONGEST_TITLE} characters.")
+    known = [lesson for lesson in course.lessons() if lesson in lessons]
+    if not known or len(known) != len(set(lessons)):
+        raise RefusedError("Choose at least one lesson.")
+    if db.query(Assignment).count() >= MOST_ASSIGNMENTS:
+        raise RefusedError(f"There are already {MOST_ASSIGNMENTS} assignments. Delete old ones.")
+    assignment = Assignment(title=title, lessons=" ".join(known), due=future(due))
+    db.add(assignment)
+    db.commit()
+    return assignment
+
+
+def future(text: str) -> datetime:
+    """Return a time in UTC without its offset, as the database stores it; refuse a past one."""
+    try:
+        when = datetime.fromisoformat(text)
+        when = (when.astimezone(UTC) if when.tzinfo else when).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise RefusedError("Enter the date and the time until which work is on time.") from None
+    if when <= utcnow(with_tz=False):
+        raise RefusedError("That time has passed. Enter a later one.")
+    return when
+
+
+def unpacked(upload: bytes) -> bytes:
+    """Return a notebook from its compressed form; refuse anything else."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(upload, LARGEST + 1)
+    except zlib.error:
+        raise RefusedError("the upload is damaged") from None
+    if len(content) > LARGEST:
+        raise RefusedError(f"the notebook is larger than {LARGEST // 2**20} MB")
+    if not unpacker.eof or unpacker.unused_data:
+        raise RefusedError("the upload is not complete")
+    try:
+        cells = json.loads(content)["cells"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        cells = None
+    if not isinstance(cells, list):
+        raise RefusedError("the file is not a notebook in Jupyter's current format")
+    return content
+
+
+def store(
+    db: Session, assignment: Assignment, user: orm.User, lesson: str, content: bytes
+) -> Submission:
+    """Store a notebook, and delete the learner's earlier ones that no longer count.
+
+    The newest counts. If it is late, the newest that was on time is kept, too.
+    """
+    submission = Submission(
+        assignment_id=assignment.id,
+        user_id=user.id,
+        lesson=lesson,
+        when=utcnow(with_tz=False),
+        size=len(content),
+        digest=hashlib.sha256(content).hexdigest(),
+        content=zlib.compress(content),
+    )
+    db.add(submission)
+    db.flush()
+    theirs = db.query(Submission).filter_by(
+        assignment_id=assignment.id, user_id=user.id, lesson=lesson
+    )
+    earlier = [each for each in theirs.order_by(Submission.id) if each is not submission]
+    on_time = [each for each in earlier if each.when <= assignment.due]
+    keep = on_time[-1:] if submission.when > assignment.due else []
+    for each in earlier:
+        if each not in keep:
+            db.delete(each)
+    db.commit()
+    return submission
+
+
+def file_name(text: str) -> str:
+    """Return a name for a file or a folder in an archive."""
+    return re.sub(r"[^\w.@+~-]+", "-", text).strip("-.") or "untitled"

@@ -1,0 +1,95 @@
+// This extension is for notebooks with exercises. The status bar shows how many are done, such as
+// "Lesson 05 · 2 of 3". The checks record that in a file beside the notebook. On a hub, the text is a
+// link to the learner's page. If an assignment asks for the notebook, its toolbar has a button to hand
+// it in.
+
+const FILE = "progress.json";
+const CHECK = "-check"; // the end of the id of a cell that checks an exercise
+const BUTTON = "course-hand-in";
+
+// The parameter holds JupyterLab's own modules.
+export function extension({ apputils, coreutils, notebook, services, statusbar, widgets }) {
+  const { PageConfig, PathExt, URLExt } = coreutils;
+  const hub = PageConfig.getOption("hubPrefix");
+
+  // Ask the extension of the learner's server (course_server.py).
+  async function ask(settings, init = {}) {
+    const url = URLExt.join(settings.baseUrl, "course/hand-in");
+    const reply = await services.ServerConnection.makeRequest(url, init, settings);
+    if (!reply.ok) throw new services.ServerConnection.ResponseError(reply);
+    return reply.json();
+  }
+
+  async function handIn(panel, settings) {
+    const body = JSON.stringify({ path: panel.context.path });
+    const { result, problem } = await panel.context.save()
+      .then(() => ask(settings, { method: "POST", body }))
+      .catch((error) => ({ problem: `Nothing was handed in: ${error.message}` }));
+    await apputils.showDialog({
+      title: problem ? "Not handed in" : "Handed in",
+      body: problem ?? result,
+      buttons: [apputils.Dialog.okButton({ label: "Close" })],
+    });
+  }
+
+  // Show the button if an assignment asks for the notebook.
+  async function offer(panel, lesson, settings) {
+    const { result = [] } = await ask(settings).catch(() => ({}));
+    const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
+    const shown = [...panel.toolbar.names()].includes(BUTTON);
+    if (!wanted || shown || panel.isDisposed) return;
+    panel.toolbar.insertBefore("spacer", BUTTON, new apputils.ToolbarButton({
+      label: "Hand in",
+      tooltip: "Save this notebook, and hand it in",
+      onClick: () => handIn(panel, settings),
+    }));
+  }
+
+  return {
+    id: "tensorflow-course:exercises",
+    description: "Shows how many exercises of a notebook are done, and hands it in.",
+    autoStart: true,
+    requires: [notebook.INotebookTracker, statusbar.IStatusBar],
+    activate({ serviceManager }, tracker, statusBar) {
+      const badge = document.createElement("a");
+      badge.className = "course-progress";
+      badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
+      if (hub) {
+        Object.assign(badge, { href: `${hub}progress`, target: "_blank", title: "Show your progress" });
+      }
+
+      async function done(path, lesson) {
+        const file = PathExt.join(PathExt.dirname(path), FILE);
+        const options = { type: "file", format: "text", content: true };
+        try {
+          const { content } = await serviceManager.contents.get(file, options);
+          return JSON.parse(content)[lesson]?.length ?? 0;
+        } catch {
+          return 0; // there is no such file until the first exercise is done
+        }
+      }
+
+      async function show() {
+        const panel = tracker.currentWidget;
+        await panel?.context.ready;
+        const cells = [...(panel?.content.model?.cells ?? [])];
+        const total = cells.filter(({ id }) => id.endsWith(CHECK)).length;
+        const path = panel?.context.path ?? "";
+        const lesson = PathExt.basename(path, ".ipynb");
+        const text = total ? `Lesson ${lesson.slice(0, 2)} · ${await done(path, lesson)} of ${total}` : "";
+        if (panel !== tracker.currentWidget) return;
+        badge.textContent = text;
+        badge.style.display = text ? "" : "none";
+        if (total && hub) await offer(panel, lesson, serviceManager.serverSettings);
+      }
+
+      const item = new widgets.Widget({ node: badge });
+      statusBar.registerStatusItem("tensorflow-course:exercises", { item, align: "middle" });
+      tracker.currentChanged.connect(show);
+      notebook.NotebookActions.executed.connect((_, { cell }) => {
+        if (cell.model.id.endsWith(CHECK)) show();
+      });
+      show();
+    },
+  };
+}

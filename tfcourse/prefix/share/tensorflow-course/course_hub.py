@@ -1,0 +1,43 @@
+"""Make requests to the hub that has started this server, in the name of its learner."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+
+# The hub is in the server's own network, so a proxy for the internet cannot reach it.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def is_there():
+    """Return whether a hub has started this server."""
+    return "JUPYTERHUB_ACTIVITY_URL" in os.environ
+
+
+def ask(path, body=None, method=None, seconds=60):
+    """Send a request about the learner to the hub; return the response as JSON.
+
+    Raises
+    ------
+    urllib.error.HTTPError
+        If the hub refuses the request.
+    OSError
+        If the hub does not respond.
+    """
+    # The URL at which servers report a learner's activity is below the learner's own URL.
+    url = os.environ["JUPYTERHUB_ACTIVITY_URL"].removesuffix("activity") + path
+    headers = {
+        "Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}",
+        "Content-Type": "application/json" if method is None else "application/octet-stream",
+    }
+    request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - the hub's
+    with DIRECT.open(request, timeout=seconds) as response:
+        return json.load(response)
+
+
+def message(error):
+    """Return what the hub said when it refused a request."""
+    try:
+        return json.load(error)["message"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"it sent the error {error.code}"

@@ -1,0 +1,54 @@
+"""An extension of Jupyter's server for a class: it sends attempts, and hands in notebooks."""
+
+import asyncio
+import json
+import os
+import threading
+from pathlib import Path
+
+import course_attempts
+import course_hand_in
+import course_hub
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+
+class HandInHandler(APIHandler):
+    """The endpoint for the button in JupyterLab."""
+
+    @web.authenticated
+    async def get(self):
+        """Send the assignments."""
+        await self.answer(course_hand_in.assignments)
+
+    @web.authenticated
+    async def post(self):
+        """Hand in the notebook at a path."""
+        path = (self.get_json_body() or {}).get("path")
+        if not isinstance(path, str):
+            raise web.HTTPError(400, "A path is missing.")
+        # Raises HTTP 404 if the path is outside the folder that the server shows.
+        file = self.contents_manager._get_os_path(path)
+        await self.answer(lambda: course_hand_in.hand_in(file, course_hand_in.assignments()))
+
+    async def answer(self, do):
+        """Send a function's result, or the reason why nothing was handed in."""
+        try:
+            result = {"result": await asyncio.to_thread(do)}
+        except course_hand_in.NotHandedInError as error:
+            result = {"problem": str(error)}
+        self.finish(json.dumps(result))
+
+
+def _jupyter_server_extension_points():
+    return [{"module": "course_server"}]
+
+
+def _load_jupyter_server_extension(server):
+    url = url_path_join(server.web_app.settings["base_url"], "course", "hand-in")
+    server.web_app.add_handlers(".*", [(url, HandInHandler)])
+    if course_hub.is_there() and "COURSE_ATTEMPTS" in os.environ:
+        path = Path(os.environ["COURSE_ATTEMPTS"]).expanduser()
+        sender = course_attempts.Attempts(path)
+        threading.Thread(target=sender.send_for_ever, daemon=True).start()
