@@ -17,6 +17,7 @@ import pytest
 import requests
 from hubs import PASSWORD, ClassHub, ClassLearner, Learner, post, wait_until
 from jupyterhub import orm, roles
+from jupyterhub.utils import utcnow
 from sqlalchemy.orm import object_session
 from tornado import web
 
@@ -386,7 +387,7 @@ def test_places_are_not_remembered_for_ever(monkeypatch):
 def test_discarding_an_account_that_was_used_does_not_wait_for_a_hash(authenticator, monkeypatch):
     """Each hash takes a quarter of a second, in which the hub would serve nobody."""
     assert asyncio.run(authenticator.sign_up("ada", PASSWORD, PASSWORD, CODE, "198.51.100.7")) == ""
-    authenticator.db.add(orm.User(name="ada"))
+    authenticator.db.add(orm.User(name="ada", last_activity=utcnow(with_tz=False)))
     authenticator.db.commit()
     monkeypatch.setattr(native, "hashed", None)
     authenticator.delete_user(SimpleNamespace(name="ada"))
@@ -631,21 +632,24 @@ def visitors(hub) -> dict[str, requests.Session]:
     }
 
 
-PAGES = ["login", "signup", "authorize", "change-password", "change-password/bystander", "home"]
+PAGES = ["login", "signup", "authorize", "roster", "change-password", "change-password/bystander"]
+PAGES += ["home"]
 ODD = {
     "nothing": b"",
     "no form": b"\0\xff",
     "not UTF-8": b"username=%ff%fe&password=%ff&signup_password=%ff&old_password=%ff"
-    b"&new_password=%ff&class_code=%ff",
+    b"&new_password=%ff&class_code=%ff&roster=%ff&name=%ff",
     "NUL": b"username=a%00b&password=a%00b&signup_password=aaaaaaaaaa%00&old_password=%00"
     b"&signup_password_confirmation=aaaaaaaaaa%00&new_password=aaaaaaaaaa%00"
-    b"&new_password_confirmation=aaaaaaaaaa%00",
+    b"&new_password_confirmation=aaaaaaaaaa%00&roster=a%00b&name=a%00b",
     "huge": b"&".join(
         name + b"=" + b"x" * 40_000  # the total stays below the body limit (test_bounds.py)
         for name in (b"username", b"password", b"signup_password", b"old_password", b"class_code")
     ),
-    "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y",
-    "lone surrogate": b"username=%ed%a0%80&password=%ed%a0%80&class_code=%ed%a0%80",
+    "twice": b"username=a&username=b&password=x&password=y&new_password=x&new_password=y"
+    b"&roster=&roster=&name=x&name=x",
+    "lone surrogate": b"username=%ed%a0%80&password=%ed%a0%80&class_code=%ed%a0%80&roster=%ed%a0%80"
+    b"&name=%ed%a0%80",
 }
 
 
@@ -654,6 +658,7 @@ ODD = {
 def test_odd_forms_get_an_answer(hub, visitors, visitor, odd):
     targets = ["discard/%00", "authorize/%00", "authorize/..%2f", "change-password/%C3%BF"]
     targets += ["change-password/" + "x" * 3000, "discard/nobody", "confirm/x"]
+    targets += ["roster/create", "roster/passwords"]
     for page in PAGES + targets:
         response = post(
             visitors[visitor],

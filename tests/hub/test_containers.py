@@ -232,7 +232,7 @@ def test_a_deleted_learners_name_and_home_are_not_for_the_next_one(hub):
     # A sign-up cannot claim a user name that the administrator has added manually.
     made = requests.post(f"{hub.url}/hub/api/users/boss", headers=headers, timeout=30)
     made.raise_for_status()
-    assert "already in use" in hub.sign_up("boss")
+    assert "This user name is reserved." in hub.sign_up("boss")
 
 
 def test_a_password_longer_than_can_be_checked_is_a_wrong_one(hub):

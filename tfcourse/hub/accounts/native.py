@@ -17,6 +17,7 @@ from traitlets import Callable as CallableTrait
 from traitlets import Unicode
 
 from tfcourse.hub import pools
+from tfcourse.hub.accounts import roster
 from tfcourse.hub.accounts.browsers import known_browser, remember_browser
 from tfcourse.hub.accounts.handlers import (
     AuthorizationAreaHandler,
@@ -27,7 +28,13 @@ from tfcourse.hub.accounts.handlers import (
     LoginHandler,
     SignUpHandler,
 )
-from tfcourse.hub.accounts.passwords import LONGEST, Guesses, hashed, matches
+from tfcourse.hub.accounts.passwords import (
+    LONGEST,
+    NO_PASSWORD,
+    Guesses,
+    hashed,
+    matches,
+)
 from tfcourse.hub.accounts.sessions import (
     Keep,
     MarkedServers,
@@ -42,6 +49,8 @@ from tfcourse.hub.state import NAMES_RULE
 # The maximum number of accounts awaiting approval, so that strangers cannot flood the list.
 WAITING = 200
 
+RESERVED = "This user name is reserved. Ask your instructor for its first password."
+
 WRONG_CODE = "The class code is wrong. Without a code, your instructor has to let you in."
 
 
@@ -51,6 +60,9 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
     - Administrators' accounts are created at startup. NativeAuthenticator grants administrator
       rights to the first person who signs up with an administrator's user name.
     - Learners who know the class code do not have to wait for the instructor.
+    - Instructors make accounts from a list, with first passwords to hand out (roster.py).
+    - Adding a user on the *Admin* page reserves the name. With NativeAuthenticator, nobody could
+      ever log in with that name.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
     - Blocked users are logged out within half a minute. NativeAuthenticator checks only at log-in
@@ -138,7 +150,10 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         # Do not await anything from here on, because another request might then take the name.
         # JupyterHub may already have a user with this name but without an account. A newcomer must
         # not get that user's rights.
-        if self.user_exists(name) or orm.User.find(self.db, name):
+        account, user = self.get_user(name), orm.User.find(self.db, name)
+        if account and user and roster.awaits_owner(account, user) and not user.admin:
+            return RESERVED
+        if account or user:
             return "This user name is already in use. Choose another one."
         self.db.add(UserInfo(username=name, password=stored, is_authorized=let_in))
         self.db.commit()
@@ -168,6 +183,20 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         self.get_user(name).password = stored
         end_sessions(self.db, name, Keep.SERVERS)
 
+    def add_user(self, user: Any) -> None:
+        """Reserve a new user's name, with an account that has no password yet.
+
+        JupyterHub calls this method when an administrator adds a user, and for all users when the
+        hub starts, which also reserves the names that were added before an upgrade. Users who have
+        already worked on this hub without such an account (with single sign-on, for example) have
+        to be approved.
+        """
+        super().add_user(user)
+        if not self.user_exists(user.name):
+            is_new = user.last_activity is None
+            self.db.add(UserInfo(username=user.name, password=NO_PASSWORD, is_authorized=is_new))
+            self.db.commit()
+
     def delete_user(self, user: Any) -> None:
         """Delete an account if it has never been used; otherwise, disable it.
 
@@ -184,8 +213,8 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
             raise web.HTTPError(
                 409, f"The server of {user.name} has not stopped yet. Try again in a minute."
             )
-        info = self.get_user(user.name)
-        if info is None or orm.User.find(self.db, user.name) is None:
+        info, known = self.get_user(user.name), orm.User.find(self.db, user.name)
+        if info is None or known is None or known.last_activity is None:
             super().delete_user(user)
         else:
             info.is_authorized = False
@@ -200,6 +229,7 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
             **announcement.handlers(app),
             **assignments.handlers(app),
             **progress.handlers(app),
+            **roster.HANDLERS,
             "/login": LoginHandler,
             "/logout": ending_sessions(),
             "/signup": SignUpHandler,
