@@ -280,6 +280,73 @@ def test_five_people_are_let_in_by_five_times_enter(instructor):
     expect(page.get_by_role("heading", name="Waiting for you (0)")).to_be_focused()
 
 
+def test_a_class_gets_accounts_by_keyboard(instructor, tmp_path):
+    page = instructor.page
+    instructor.tab_to("link", "Roster")
+    instructor.press("Enter")
+    expect(page.get_by_label("One name on each line")).to_be_focused()
+    instructor.look("Roster")
+    long = "karl_theodor_maria_nikolaus_joha"  # the longest possible user name
+    good = f"Änne Müller,Group A\n{long},{'x' * 40}"
+    for names, title in [(f"{good}\n{long}nn", "Error: Roster"), (good, "Roster")]:
+        instructor.visit("/hub/roster")  # to reset the focus that axe has moved
+        expect(page.get_by_label("One name on each line")).to_be_focused()
+        page.keyboard.type(names)
+        instructor.tab_to("button", "Preview")
+        instructor.press("Enter")
+        expected = "1 of 3 lines has a problem" if "Error" in title else "2 of 2 people will get"
+        expect(page.get_by_role("alert")).to_contain_text(expected)
+        expect(page.get_by_role("row", name="1 Änne Müller")).to_contain_text("will be created")
+        instructor.look(title)
+    instructor.tab_to("button", "Create the accounts")
+    instructor.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Print or save this page now.")
+    instructor.look("First passwords")
+    slip = page.get_by_role("heading", name="Änne Müller").locator("..")
+    password = slip.locator("code").last.text_content()
+    with page.expect_download() as download:
+        instructor.tab_to("link", "Download as CSV")
+        instructor.press("Enter")
+    download.value.save_as(tmp_path / "first-passwords.csv")
+    assert f"anne.muller,{password}" in (tmp_path / "first-passwords.csv").read_text("utf-8")
+
+    page.emulate_media(media="print", color_scheme="dark")
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+    expect(slip).to_have_css("color", "rgb(0, 0, 0)")
+    page.emulate_media(media="screen", color_scheme="light")
+    page.evaluate("() => { window.print = () => { document.title = 'printed'; }; }")
+    instructor.tab_to("button", "Print")
+    instructor.press("Enter")
+    expect(page).to_have_title("printed")
+
+    instructor.tab_to("link", "Back to the roster")
+    instructor.press("Enter")
+    expect(page.get_by_role("checkbox", name="anne.muller")).not_to_be_checked()
+    instructor.look("Roster")
+    instructor.tab_to("checkbox", "anne.muller")
+    instructor.press("Space")
+    instructor.tab_to("button", "Make first passwords")
+    instructor.press("Enter")
+    expect(page.locator(".slip code").first).to_have_text("anne.muller")
+    expect(page.locator(".slip code").last).not_to_have_text(password)
+
+
+def test_a_roster_can_be_a_file_from_a_spreadsheet(instructor):
+    page = instructor.page
+    instructor.visit("/hub/roster")
+    field = page.get_by_label("Or a CSV file with the same columns")
+    field.set_input_files({"name": "x.csv", "mimeType": "text/csv", "buffer": b"a" * 200_001})
+    message = field.evaluate("field => field.validationMessage")
+    assert message == "This file is too large for a list of names."
+    text = "Name;Group\r\nÄnne Müller;Gruppe 1\r\n"
+    content = {"name": "x.csv", "mimeType": "text/csv", "buffer": text.encode("utf-16")}
+    field.set_input_files(content)
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_role("row", name="2 Änne Müller")).to_contain_text("Group: Gruppe 1")
+    expect(page.get_by_label("One name on each line")).to_have_value(text.replace("\r\n", "\n"))
+
+
 def test_the_administrators_other_pages(instructor):
     page = instructor.page
     instructor.hub.sign_up("forgetful")
