@@ -100,6 +100,8 @@ def test_five_mistakes_in_a_row_mean_that_a_learner_is_stuck(class_):
     for number in range(1, 6):
         attempts.store(class_.db, class_.ada, [attempt(mistake="No.")])
         assert status(class_, class_.ada).is_stuck == (number == 5)
+    attempts.store(class_.db, class_.ada, [attempt()])
+    assert not status(class_, class_.ada).is_stuck
 
 
 def test_an_attempt_that_is_sent_twice_is_stored_once(class_):

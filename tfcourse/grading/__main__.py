@@ -217,7 +217,7 @@ def write(rows: list[Row], path: Path) -> None:
     """Write a table atomically. If the path is a symbolic link, replace the link itself."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        # With a byte order mark, Excel reads UTF-8.
+        # The byte order mark makes Excel read the file as UTF-8.
         with fresh.open("x", newline="", encoding="utf-8-sig") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

@@ -268,7 +268,7 @@ class Runner:
         return cell
 
     def evaluate(self, expressions: Mapping[str, str]) -> dict[str, str]:
-        """Return the values of expressions as the kernel prints them, without displaying them.
+        """Return the values of expressions as the kernel would print them, but display nothing.
 
         Parameters
         ----------
