@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import secrets
@@ -544,6 +545,26 @@ def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learner
     with page.expect_download() as download:
         page.get_by_role("link", name="Download everything").click()
     assert download.value.suggested_filename == "Week-3.zip"
+
+    digest = hashlib.sha256(zlib.decompress(content)).hexdigest()[:8]
+    notebook = f"Week-3/paul/05_loss.{digest}.ipynb"
+    table = f"submission,lesson,exercise,right,says\n{notebook},05_loss,guess,1,\n"
+    table += f"{notebook},05_loss,object,0,Which loss fits a model that returns logits?\n"
+    file = {"name": "grades.csv", "mimeType": "text/csv", "buffer": table.encode()}
+    page.get_by_label("Give the grades back").set_input_files(file)
+    page.get_by_role("button", name="Give back").click()
+    expect(page.get_by_role("alert")).to_contain_text("Notebooks with new grades: 1.")
+    expect(page.get_by_role("row", name=re.compile("^paul"))).to_contain_text("1 of 3 right")
+    instructor.look("Week 3")
+    page.get_by_role("link", name="paul").click()
+    expect(page.get_by_text("Which loss fits a model that returns logits?")).to_be_visible()
+    instructor.look("paul, Week 3")
+    page.get_by_label("Your comment on lesson 05").fill("Try it on one image.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Week 3")
+    page.get_by_role("link", name="paul").click()
+    expect(page.get_by_label("Your comment on lesson 05")).to_have_value("Try it on one image.")
+    page.go_back()
 
     form = {"due_utc": "2999-01-01T00:00Z", "_xsrf": xsrf(page)}
     page.request.post(f"{hub.url}/hub/assignments/{number}", form=form)

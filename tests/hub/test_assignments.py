@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import re
 import socket
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -14,13 +16,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import HTTPError
 
+import nbformat
 import pytest
 import requests
 from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
 from jupyterhub import orm
 from jupyterhub.utils import utcnow
 
-from tfcourse.hub.classroom import course, submissions
+from tfcourse.exercises import SOLUTIONS
+from tfcourse.hub.classroom import course, grades, submissions
 from tfcourse.hub.tables import Assignment, Submission
 
 # A learner's server imports the modules in this folder.
@@ -322,6 +326,11 @@ def archive(hub, session: requests.Session, number: int) -> dict[str, bytes]:
         return {name: found.read(name) for name in found.namelist()}
 
 
+def handed_in(hub, session: requests.Session, number: int) -> dict[str, bytes]:
+    """Return what each learner has handed in."""
+    return {name.split("/")[1]: file for name, file in archive(hub, session, number).items()}
+
+
 def test_from_an_assignment_to_the_archive(hub, assignment):
     ada = Learner(hub, "ada")
     ada.start_server()
@@ -334,7 +343,7 @@ def test_from_an_assignment_to_the_archive(hub, assignment):
     assert "05_loss.ipynb was handed in for “Week 3 <b>”" in said
     assert "No assignment asks for 06_compile_and_fit.ipynb" in said
     assert "05_loss: handed in on" in run_cell(ada, kernel, command.format(""))
-    assert archive(hub, hub.teacher, assignment)["Week-3-b/ada/05_loss.ipynb"] == NOTEBOOK
+    assert handed_in(hub, hub.teacher, assignment)["ada"] == NOTEBOOK
     page = ada.session.get(f"{hub.url}/hub/assignments").text
     assert "Week 3 &lt;b&gt;" in page
     mine = re.search(r"/hub/submissions/\d+", page)[0]
@@ -400,7 +409,7 @@ def test_an_upload_that_is_cut_off_leaves_the_earlier_one(hub, assignment):
             )
             connection.sendall(head.encode() + content[: len(content) // 2])
     wait_until(lambda: submit(gina, assignment, NOTEBOOK + b"\n").status_code == 201, "again", 30)
-    assert archive(hub, hub.teacher, assignment)["Week-3-b/gina/05_loss.ipynb"] == NOTEBOOK + b"\n"
+    assert handed_in(hub, hub.teacher, assignment)["gina"] == NOTEBOOK + b"\n"
 
 
 def test_handing_in_all_the_time_is_stopped(hub, assignment):
@@ -432,6 +441,130 @@ def test_an_instructor_changes_the_deadline_and_deletes(hub):
     assert submit(ida, number).status_code == 404
 
 
+def solved(*exercises: str) -> bytes:
+    """Return the notebook of lesson 05 with some exercises solved."""
+    notebook = nbformat.reads(NOTEBOOK.decode(), 4)
+    solutions = nbformat.read(SOLUTIONS / "05_loss.ipynb", 4)
+    answers = {cell.id: cell.source for cell in solutions.cells}
+    for cell in notebook.cells:
+        if cell.id.removesuffix("-answer") in exercises:
+            cell.source = answers[cell.id]
+    return nbformat.writes(notebook).encode()
+
+
+def grade(folder: Path) -> bytes:
+    """Grade a folder as `make grade` does; return the table."""
+    command = [sys.executable, "-m", "tfcourse.grading", "--no-docker", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return (folder / "grades.csv").read_bytes()
+
+
+def give_back(hub, number: int, content: bytes) -> requests.Response:
+    xsrf = {"_xsrf": hub.teacher.cookies.get("_xsrf", path="/hub/")}
+    files = {"table": ("grades.csv", content)}
+    return hub.teacher.post(
+        f"{hub.url}/hub/assignments/{number}/grades", params=xsrf, files=files, timeout=60
+    )
+
+
+def text(page: str) -> str:
+    """Return a page's text in one line."""
+    return " ".join(re.sub("<.*?>", " ", page).split())
+
+
+def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
+    number = opened(hub, hub.teacher, "Graded", "05_loss")
+    jo, kim = Learner(hub, "jo"), Learner(hub, "kim")
+    assert submit(jo, number, solved("guess", "entropy")).status_code == 201
+    assert submit(kim, number, NOTEBOOK.replace(b"...", b"1 / 0")).status_code == 201
+    response = hub.teacher.get(f"{hub.url}/hub/assignments/{number}/all.zip")
+    zipfile.ZipFile(io.BytesIO(response.content)).extractall(tmp_path)
+    table = grade(tmp_path)
+    assert "Notebooks with new grades: 2." in give_back(hub, number, table).text
+    overview = text(hub.teacher.get(f"{hub.url}/hub/assignments/{number}").text)
+    assert "2 of 3 right" in overview
+    page = f"{hub.url}/hub/assignments/{number}/of/jo"
+    assert "2 of 3 right" in text(hub.teacher.get(page).text)
+    comment = "Well done. <i>Why</i> does the mean matter?"
+    assert post(hub.teacher, page, data={"comment-05_loss": comment}).ok
+    mine = jo.session.get(f"{hub.url}/hub/assignments").text
+    assert "2 of 3 right" in text(mine)
+    assert "Change one thing: a loss that fits the model: " in text(mine)
+    (given,) = [
+        each
+        for each in jo.api("GET", "/hub/api/users/jo/assignments").json()
+        if each["id"] == number
+    ]
+    said = "\n".join(course_hand_in.status([given]))
+    assert "    2 of 3 right\n    1. Predict a loss: right\n" in said
+    assert said.endswith(f"    {comment}")
+    assert "Well done. &lt;i&gt;Why&lt;/i&gt;" in mine
+    theirs = kim.session.get(f"{hub.url}/hub/assignments").text
+    assert "0 of 3 right" in text(theirs)
+    assert "ZeroDivisionError" in theirs
+    assert "Well done" not in theirs
+    grades = hub.teacher.get(f"{hub.url}/hub/assignments/{number}/grades.csv")
+    rows = list(csv.DictReader(io.StringIO(grades.content.decode("utf-8-sig"))))
+    assert [(row["username"], row["05_loss"], row["total"]) for row in rows] == [
+        ("jo", "2", "2"),
+        ("kim", "0", "0"),
+    ]
+    assert rows[0]["comment"] == comment
+
+    # A grade belongs to a notebook. After the learner has handed in another one, it does not count.
+    assert submit(jo, number, solved("guess")).status_code == 201
+    assert "2 of 3 right" not in text(jo.session.get(f"{hub.url}/hub/assignments").text)
+    again = text(give_back(hub, number, table).text)
+    assert "Notebooks with new grades: 1." in again
+    assert "Notebooks in the table that are not the newest ones here: 1." in again
+
+
+@pytest.mark.parametrize("page", ["{}/grades.csv", "{}/of/ada"])
+def test_only_instructors_see_grades_of_others(hub, assignment, page):
+    lea = Learner(hub, "lea")
+    url = f"{hub.url}/hub/assignments/{page.format(assignment)}"
+    assert lea.session.get(url).status_code == 403
+    assert hub.teacher.get(url).ok
+    form = {"comment-05_loss": "Very good"}
+    own = f"{hub.url}/hub/assignments/{assignment}/of/lea"
+    assert post(lea.session, own, data=form).status_code == 403
+    grades = f"{hub.url}/hub/assignments/{assignment}/grades"
+    assert post(lea.session, grades, data={}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"a,b\n1,2\n", b"\xff\xfe\x00", b"PK\x03\x04\x00"]
+)
+def test_another_file_than_the_graders_table_is_refused(hub, assignment, content):
+    response = give_back(hub, assignment, content)
+    assert response.status_code == 400
+    assert "This is not a table of `make grade`" in response.text
+
+
+def test_rows_that_do_not_fit_are_left_out(class_):
+    handed = hand_in(class_, NOTEBOOK)
+    path = grades.path_in_archive(handed, "ada")
+    head = "submission,lesson,exercise,right,says\n"
+    rows = [
+        f"folder/{path},05_loss,guess,1,",
+        f"folder/{path},05_loss,entropy,0,'=1+1",
+        f"folder/{path},05_loss,unknown,1,",
+        f"folder/{path},06_compile_and_fit,steps,1,",
+        f"folder/{path},06_compile_and_fit,,0,not graded",
+        f"{path.replace('ada', 'bob')},05_loss,guess,1,",
+        "../../etc/passwd,05_loss,guess,1,",
+        "cut off",
+    ]
+    table = (head + "\n".join(rows)).encode()
+    assert grades.take(class_.db, class_.assignment, table) == (1, 3)
+    assert grades.take(class_.db, class_.assignment, table) == (1, 3), (
+        "a second time changes nothing"
+    )
+    result = grades.results(class_.db, class_.assignment)[class_.ada.id]
+    found = [(each.exercise, each.right) for each in result.grades["05_loss"]]
+    assert (found, result.total) == ([("guess", True), ("entropy", False)], 1)
+
+
 def test_what_was_handed_in_survives_the_hub(new_hub):
     """Kill the hub just after the receipt; the copy is there, whatever the learner does then."""
     hub = new_hub()
@@ -449,4 +582,4 @@ def test_what_was_handed_in_survives_the_hub(new_hub):
     assert "nothing was handed in" in away
     hub.container("hub").start()
     wait_until(hub.answers, "the hub answers again")
-    assert archive(hub, instructor, number)["Week-3/ada/05_loss.ipynb"] == NOTEBOOK
+    assert handed_in(hub, instructor, number)["ada"] == NOTEBOOK

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jupyterhub.orm import Base
 from sqlalchemy import (
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -73,5 +74,20 @@ class Submission(Base):
     when = Column(DateTime, nullable=False)  # in UTC, by the hub's clock
     size = Column(Integer, nullable=False)  # bytes, before compression
     digest = Column(Unicode(64), nullable=False)  # the SHA-256 hash of the notebook
+    comment = Column(Unicode(2000), nullable=False, default="")  # the instructor's
     # Loaded only when needed, because a notebook can have megabytes.
     content = deferred(Column(LargeBinary, nullable=False))  # compressed with zlib
+
+
+class Grade(Base):
+    """What the grader found out about an exercise in a submission."""
+
+    __tablename__ = "course_grades"
+
+    id = Column(Integer, primary_key=True)
+    submission_id = Column(
+        Integer, ForeignKey(Submission.id, ondelete="CASCADE"), nullable=False, index=True
+    )
+    exercise = Column(Unicode(64), nullable=False)  # "" if the notebook could not be graded
+    right = Column(Boolean, nullable=False)
+    says = Column(Unicode(1000), nullable=False)

@@ -18,7 +18,7 @@ from jupyterhub.utils import utcnow
 from tornado import web
 
 from tfcourse.hub import pools
-from tfcourse.hub.classroom import course, instructors, submissions
+from tfcourse.hub.classroom import course, grades, instructors, submissions
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.limits import Limit
 from tfcourse.hub.tables import Assignment, Submission
@@ -37,6 +37,9 @@ def handlers(app: Any) -> dict[str, type]:
         "/assignments": AssignmentsHandler,
         "/assignments/([0-9]{1,9})": AssignmentHandler,
         "/assignments/([0-9]{1,9})/all.zip": ArchiveHandler,
+        "/assignments/([0-9]{1,9})/grades": GradesHandler,
+        "/assignments/([0-9]{1,9})/grades.csv": TableHandler,
+        "/assignments/([0-9]{1,9})/of/([^/]+)": ResultHandler,
         "/submissions/([0-9]{1,9})": DownloadHandler,
     }
 
@@ -63,10 +66,7 @@ class AssignmentsAPIHandler(APIHandler):
         user = find_user(self, user_name)
         found = []
         for assignment in self.db.query(Assignment).order_by(Assignment.due):
-            theirs = self.db.query(Submission).filter_by(
-                assignment_id=assignment.id, user_id=user.id
-            )
-            handed_in = newest(list(theirs))
+            result = grades.results(self.db, assignment, user).get(user.id)
             found.append(
                 {
                     "id": assignment.id,
@@ -74,7 +74,7 @@ class AssignmentsAPIHandler(APIHandler):
                     "due": iso(assignment.due),
                     "late": assignment.due < utcnow(with_tz=False),
                     "lessons": {
-                        lesson: receipt(handed_in.get((user.id, lesson)), assignment)
+                        lesson: handed_in(result, lesson, assignment)
                         for lesson in assignment.lessons.split()
                     },
                 }
@@ -90,9 +90,19 @@ def find_user(handler: BaseHandler, name: str) -> orm.User:
     return user
 
 
-def receipt(submission: Submission | None, assignment: Assignment) -> dict[str, Any] | None:
+def handed_in(
+    result: grades.Result | None, lesson: str, assignment: Assignment
+) -> dict[str, Any] | None:
+    """Return a receipt with the grades, or None if nothing was handed in for a lesson."""
+    if not result or lesson not in result.submissions:
+        return None
+    feedback = result.feedback(lesson, course.lessons()[lesson])
+    return {**receipt(result.submissions[lesson], assignment), "feedback": feedback}
+
+
+def receipt(submission: Submission, assignment: Assignment) -> dict[str, Any]:
     """Return what a learner should know about a submission."""
-    return submission and {
+    return {
         "when": iso(submission.when),
         "late": submission.when > assignment.due,
         "size": submission.size,
@@ -182,13 +192,16 @@ class AssignmentsHandler(BaseHandler):
     async def show(self, problem: str = "", **entered: Any) -> None:
         """Show the page, with a problem and what was entered if the form was refused."""
         user = self.current_user.orm_user
-        theirs = self.db.query(Submission).filter_by(user_id=user.id)
+        assignments = self.db.query(Assignment).order_by(Assignment.due.desc()).all()
+        nothing = grades.Result(user.name)
+        mine = {
+            each.id: grades.results(self.db, each, user).get(user.id, nothing)
+            for each in assignments
+        }
         html = await self.render_template(
             "assignments.html",
-            assignments=self.db.query(Assignment).order_by(Assignment.due.desc()).all(),
-            mine={
-                (each.assignment_id, each.lesson): each for each in theirs.order_by(Submission.id)
-            },
+            assignments=assignments,
+            mine=mine,
             lessons=course.lessons(),
             now=utcnow(with_tz=False),
             iso=iso,
@@ -227,8 +240,8 @@ class AssignmentHandler(BaseHandler):
         """Show the page."""
         await self.show(self.assignment(number))
 
-    async def show(self, assignment: Assignment, problem: str = "") -> None:
-        """Show who has handed in what, and when."""
+    async def show(self, assignment: Assignment, problem: str = "", told: str = "") -> None:
+        """Show who has handed in what, when, and the grades."""
         found = list(self.db.query(Submission).filter_by(assignment_id=assignment.id))
         latest = newest(found)
         learners = [
@@ -240,6 +253,7 @@ class AssignmentHandler(BaseHandler):
             "assignment.html",
             assignment=assignment,
             lessons=assignment.lessons.split(),
+            titles=course.lessons(),
             learners=learners,
             latest=latest,
             on_time={
@@ -249,7 +263,9 @@ class AssignmentHandler(BaseHandler):
             },
             now=utcnow(with_tz=False),
             iso=iso,
+            results=grades.results(self.db, assignment),
             problem=problem,
+            told=told,
         )
         self.finish(html)
 
@@ -291,9 +307,8 @@ class ArchiveHandler(AssignmentHandler):
         self.set_header("Content-Disposition", f'attachment; filename="{ascii_name(name)}.zip"')
         stream = Unread()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for (user_id, lesson), submission in sorted(found.items()):
-                late = "-late" if submission.when > assignment.due else ""
-                path = f"{name}/{submissions.file_name(names[user_id])}/{lesson}{late}.ipynb"
+            for (user_id, _), submission in sorted(found.items()):
+                path = f"{name}/{grades.path_in_archive(submission, names[user_id])}"
                 info = zipfile.ZipInfo(path, submission.when.timetuple()[:6])
                 info.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(info, zlib.decompress(submission.content))
@@ -305,6 +320,85 @@ class ArchiveHandler(AssignmentHandler):
     async def post(self, number: str) -> None:
         """Refuse."""
         raise web.HTTPError(405)
+
+
+class GradesHandler(AssignmentHandler):
+    """The form that takes the grader's table."""
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Redirect to the assignment, for example after a log-in."""
+        self.redirect(self.hub.base_url + f"assignments/{int(number)}")
+
+    @needs_instructor
+    async def post(self, number: str) -> None:
+        """Store the grades, so that learners see them."""
+        assignment = self.assignment(number)
+        files = self.request.files.get("table") or [{"body": b""}]
+        try:
+            graded, unknown = grades.take(self.db, assignment, files[0]["body"])
+        except submissions.RefusedError as error:
+            self.set_status(400)
+            await self.show(assignment, str(error))
+            return
+        told = f"Notebooks with new grades: {graded}. Learners can see them now."
+        problem = unknown and (
+            f"Notebooks in the table that are not the newest ones here: {unknown}. Perhaps "
+            "learners have handed in again. Download everything again, and grade it."
+        )
+        await self.show(assignment, problem or "", told)
+
+
+class TableHandler(AssignmentHandler):
+    """The grades as a CSV file, for a learning platform or a spreadsheet."""
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Send the file."""
+        assignment = self.assignment(number)
+        name = ascii_name(submissions.file_name(assignment.title))
+        self.set_header("Content-Type", "text/csv; charset=utf-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{name}.csv"')
+        self.finish(grades.as_csv(self.db, assignment))
+
+    post = ArchiveHandler.post
+
+
+class ResultHandler(AssignmentHandler):
+    """The page on which an instructor reads a learner's grades, and comments on them."""
+
+    @needs_instructor
+    async def get(self, number: str, name: str) -> None:
+        """Show the page."""
+        assignment = self.assignment(number)
+        result = self.result(assignment, name)
+        html = await self.render_template(
+            "result.html",
+            assignment=assignment,
+            result=result,
+            lessons=course.lessons(),
+            iso=iso,
+            longest=grades.LONGEST_COMMENT,
+        )
+        self.finish(html)
+
+    def result(self, assignment: Assignment, name: str) -> grades.Result:
+        """Return a learner's result; raise HTTP 404 if the learner has handed in nothing."""
+        user = find_user(self, name)
+        result = grades.results(self.db, assignment, user).get(user.id)
+        if not result:
+            raise web.HTTPError(404, f"{name} has not handed in anything for this assignment.")
+        return result
+
+    @needs_instructor
+    async def post(self, number: str, name: str) -> None:
+        """Store the comments."""
+        assignment = self.assignment(number)
+        for lesson, submission in self.result(assignment, name).submissions.items():
+            comment = self.get_body_argument(f"comment-{lesson}", submission.comment)
+            submission.comment = comment.replace("\0", "")[: grades.LONGEST_COMMENT]
+        self.db.commit()
+        self.redirect(self.hub.base_url + f"assignments/{assignment.id}")
 
 
 def ascii_name(name: str) -> str:

@@ -98,12 +98,13 @@ def told(receipt):
 
 
 def status(given):
-    """Yield lines about the assignments, and what has been handed in."""
+    """Yield lines about the assignments, what has been handed in, and its grades."""
     for each in given:
         due = datetime.fromisoformat(each["due"]).astimezone()
         yield f"{each['title']}, due {due:%d %B at %H:%M %Z}"
         for lesson, receipt in each["lessons"].items():
             yield f"  {lesson}: {'handed in ' + told(receipt) if receipt else 'not handed in'}"
+            yield from (f"    {line}" for line in (receipt or {}).get("feedback", []))
     if not given:
         yield "There are no assignments."
 
@@ -113,7 +114,7 @@ def main():
     parser = argparse.ArgumentParser(
         prog="hand-in",
         description="Hand in notebooks for your class's assignments. Without a notebook, show the "
-        "assignments, and what you have handed in.",
+        "assignments, what you have handed in, and your grades.",
         epilog="You can hand in again: what you handed in last counts. Save your notebooks first.",
     )
     parser.add_argument("notebook", nargs="*", help="such as exercises/05_loss.ipynb")
