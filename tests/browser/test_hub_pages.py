@@ -540,7 +540,7 @@ def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learner
     learners["paul"].api("PUT", path, data=content).raise_for_status()
     page.reload()
     row = page.get_by_role("row", name=re.compile("^paul"))
-    expect(row.get_by_role("link")).to_have_count(1)
+    expect(row.get_by_role("cell").get_by_role("link")).to_have_count(1)
     instructor.look("Week 3")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download everything").click()
