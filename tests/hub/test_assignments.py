@@ -541,6 +541,19 @@ def test_another_file_than_the_graders_table_is_refused(hub, assignment, content
     assert "This is not a table of `make grade`" in response.text
 
 
+def test_equal_notebooks_for_two_lessons_are_told_apart(class_):
+    class_.assignment.lessons = "04_logits_and_softmax 05_loss"
+    hand_in(class_, NOTEBOOK)
+    other = submissions.store(
+        class_.db, class_.assignment, class_.ada, "04_logits_and_softmax", NOTEBOOK
+    )
+    row = f"{grades.path_in_archive(other, 'ada')},04_logits_and_softmax,ratio,1,"
+    table = f"submission,lesson,exercise,right,says\n{row}\n".encode()
+    assert grades.take(class_.db, class_.assignment, table) == (1, 0)
+    result = grades.results(class_.db, class_.assignment)[class_.ada.id]
+    assert list(result.grades) == ["04_logits_and_softmax"]
+
+
 def test_rows_that_do_not_fit_are_left_out(class_):
     handed = hand_in(class_, NOTEBOOK)
     path = grades.path_in_archive(handed, "ada")

@@ -17,8 +17,8 @@ from tfcourse.hub.tables import Assignment, Grade, Submission
 LONGEST_COMMENT = 2000  # characters
 LONGEST_MESSAGE = 1000  # characters
 
-# The end of a notebook's path in an assignment's archive: the learner, and the notebook's hash.
-PATH = re.compile(r"([^/\\]+)[/\\][^/\\]+\.([0-9a-f]{8})\.ipynb$")
+# The end of a notebook's path in an assignment's archive: learner, lesson, and the notebook's hash.
+PATH = re.compile(r"([^/\\]+)[/\\]([^/\\]+)\.([0-9a-f]{8})\.ipynb$")
 COLUMNS = {"submission", "lesson", "exercise", "right", "says"}
 
 
@@ -101,9 +101,9 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
             "This is not a table of `make grade`. Choose the file grades.csv."
         )
     known = {
-        (submissions.file_name(result.name), submission.digest[:8]): submission
+        (submissions.file_name(result.name), lesson, submission.digest[:8]): submission
         for result in results(db, assignment).values()
-        for submission in result.submissions.values()
+        for lesson, submission in result.submissions.items()
     }
     graded: dict[int, list[Grade]] = {}
     unknown = set()
