@@ -1,4 +1,4 @@
-"""Write texts to tables that people open in spreadsheet programs."""
+"""Make text safe for tables that people open in spreadsheets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 
 def safe(text: str) -> str:
-    """Return a text that no spreadsheet program evaluates as a formula."""
+    """Return the text in a form that no spreadsheet evaluates as a formula."""
     return f"'{text}" if is_formula(text) else text
 
 

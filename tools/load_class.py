@@ -1,8 +1,9 @@
 """Measure what a class's attempts at exercises cost the hub: `make bench-class`.
 
-A hub like that of `make hub` runs on this machine. Simulated learners send attempts as their
-servers do, and again if the hub does not respond. An instructor has the page *Class* open. In the
-middle, the hub is restarted. At the end, each attempt must have been stored exactly once.
+The script starts a hub like that of `make hub`. Simulated learners send attempts as their servers
+would, and retry if the hub does not respond. An instructor keeps the *Class* page open. Halfway
+through, the script restarts the hub. At the end, it compares the attempts that each learner sent
+with those that the hub has stored.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ADMIN = "teacher"
 
 
 class Learner:
-    """A simulated learner, who makes some mistakes in each exercise and then gets it right."""
+    """A simulated learner, who fails each exercise up to five times and then solves it."""
 
     def __init__(self, name: str, token: str):
         self.name = name
@@ -49,7 +50,7 @@ class Learner:
     async def work(
         self, session: aiohttp.ClientSession, every: float, until: float, took: list[float]
     ) -> None:
-        """Send attempts until the time has come; add the seconds that each took to `took`."""
+        """Send attempts until the time `until`; append the seconds that each took to `took`."""
         await asyncio.sleep(random.uniform(0, every))
         while time.monotonic() < until and self.left:
             lesson, exercise, mistake = self.left.pop(0)
@@ -74,7 +75,7 @@ class Learner:
 
 
 def main() -> None:
-    """Measure, and print the result."""
+    """Start a hub, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=10)
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 async def measure(hub: Hub, password: str, options: argparse.Namespace) -> None:
-    """Let the learners work; restart the hub after half of the time."""
+    """Let the learners work, restart the hub halfway through, and print the results."""
     teacher = hub.login(ADMIN, password).session
     learners = register(hub, teacher, options.learners)
     began = time.monotonic()
@@ -124,12 +125,12 @@ async def measure(hub: Hub, password: str, options: argparse.Namespace) -> None:
     p50, p95, p99 = (percentiles[n - 1] for n in (50, 95, 99))
     sent = sum(each.sent for each in learners)
     print(f"{len(learners)} learners sent {sent} attempts in {seconds:.0f} s.")
-    print(f"An attempt took {p50:.3f} s (p95 {p95:.3f}, p99 {p99:.3f}).")
+    print(f"Sending an attempt took {p50:.3f} s (median; p95 {p95:.3f} s, p99 {p99:.3f} s).")
     updated = await updates
-    print(f"The hub used {spent / seconds:.1%} of a processor, and updated a page {updated} times.")
-    print(f"The page Class came in {opened:.2f} s ({size / 1e6:.2f} MB).")
-    print(f"The hub was restarted, which took {down:.1f} s.")
-    print(f"Learners whose number of stored attempts is wrong: {len(wrong)}.")
+    print(f"The hub used {spent / seconds:.1%} of a processor, and sent {updated} updates.")
+    print(f"The Class page loaded in {opened:.2f} s ({size / 1e6:.2f} MB).")
+    print(f"Restarting the hub took {down:.1f} s.")
+    print(f"Learners with missing or duplicate attempts: {len(wrong)}.")
 
 
 def register(hub: Hub, teacher, count: int) -> list[Learner]:
@@ -150,7 +151,7 @@ def processor_seconds(hub: Hub) -> float:
 
 
 async def watch(hub: Hub, teacher, until: float) -> int:
-    """Keep the page *Class* open; return the number of updates."""
+    """Keep the *Class* page open; return the number of updates."""
     updates = 0
     cookies = "; ".join(f"{name}={value}" for name, value in teacher.cookies.items())
     while time.monotonic() < until:

@@ -70,7 +70,7 @@ def test_a_notebook_is_handed_in_with_the_button_above_it(page: Page, make_hub):
     form = {"delete": "yes", "title": "Week 2"}
     post(teacher, f"{hub.url}/hub/assignments/{number}", data=form).raise_for_status()
     button.click()
-    expect(dialog).to_contain_text("No assignment asks for 03_build_a_model.ipynb")
+    expect(dialog).to_contain_text("No assignment includes 03_build_a_model.ipynb")
     hub.stop()
 
 

@@ -327,7 +327,7 @@ def test_a_class_gets_accounts_by_keyboard(instructor, tmp_path):
     instructor.look("Roster")
     instructor.tab_to("checkbox", "anne.muller")
     instructor.press("Space")
-    instructor.tab_to("button", "Make first passwords")
+    instructor.tab_to("button", "Create first passwords")
     instructor.press("Enter")
     expect(page.locator(".slip code").first).to_have_text("anne.muller")
     expect(page.locator(".slip code").last).not_to_have_text(password)
@@ -502,7 +502,7 @@ def test_learners_see_and_delete_what_is_stored(student, learners):
     expect(page.get_by_text("2.3 is the loss of ten classes.")).to_be_visible()
     expect(page.get_by_role("link", name="Class")).to_have_count(0)
     student.look("Progress")
-    student.tab_to("button", "Turn off, and delete my attempts")
+    student.tab_to("button", "Stop sharing and delete my attempts")
     student.press("Enter")
     expect(page.get_by_text("You do not share attempts, so none are stored.")).to_be_visible()
     student.look("Progress")
@@ -514,7 +514,7 @@ def test_learners_see_and_delete_what_is_stored(student, learners):
 # --- Assignments
 
 
-def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learners):
+def test_an_assignment_from_its_creation_to_the_submissions(instructor, learners):
     page, hub = instructor.page, instructor.hub
     instructor.tab_to("link", "Assignments")
     instructor.press("Enter")
@@ -524,13 +524,13 @@ def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learner
     page.get_by_label("05 Loss").press("Space")
     page.get_by_label("03 Build a model").check()
     page.get_by_label("Due").fill("2001-01-01T12:00")
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("alert")).to_contain_text("That time has passed")
     expect(page.get_by_label("Title")).to_have_value("Week 3")
     expect(page.get_by_label("05 Loss")).to_be_checked()
     instructor.look("Assignments")
     page.get_by_label("Due").fill("2101-01-01T12:00")
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("main")).to_contain_text("due 1 Jan 2101, 12:00")
     page.get_by_role("link", name="Week 3").click()
     number = page.url.rpartition("/")[2]
@@ -543,7 +543,7 @@ def test_an_assignment_from_opening_it_to_what_was_handed_in(instructor, learner
     expect(row.get_by_role("cell").get_by_role("link")).to_have_count(1)
     instructor.look("Week 3")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download everything").click()
+        page.get_by_role("link", name="Download the newest submissions").click()
     assert download.value.suggested_filename == "Week-3.zip"
 
     digest = hashlib.sha256(zlib.decompress(content)).hexdigest()[:8]
@@ -594,7 +594,7 @@ def test_a_learner_sees_what_was_taken(student, learners, class_hub):
     student.visit("/hub/login?next=/hub/assignments")
     student.log_in("olga", PASSWORD)
     expect(page.get_by_text("Lesson 06: not handed in")).to_be_visible()
-    expect(page.get_by_role("button", name="Open")).to_have_count(0)
+    expect(page.get_by_role("button", name="Create")).to_have_count(0)
     student.look("Assignments")
     with page.expect_download() as download:
         page.get_by_role("link", name="handed in").click()

@@ -1,4 +1,4 @@
-"""Test assignments: opening one, handing in whole notebooks, and who may see them."""
+"""Test assignments: creating them, handing in notebooks, and who may see submissions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_lessons_keep_the_order_of_the_course(class_):
         ("Week", ["05_loss"], "1999-12-31T23:59", "passed"),
     ],
 )
-def test_an_assignment_that_cannot_be_is_refused_with_a_sentence(class_, title, lessons, due, says):
+def test_an_invalid_assignment_is_refused_with_a_message(class_, title, lessons, due, says):
     with pytest.raises(submissions.RefusedError, match=says):
         submissions.create(class_.db, title, lessons, due)
     assert class_.db.query(Assignment).count() == 1
@@ -119,12 +119,12 @@ def test_a_time_with_an_offset_is_converted():
         "bytes",
     ],
 )
-def test_what_is_no_whole_notebook_is_refused(upload, says):
+def test_an_upload_without_a_complete_notebook_is_refused(upload, says):
     with pytest.raises(submissions.RefusedError, match=says):
         submissions.unpacked(upload)
 
 
-def test_a_notebook_comes_out_as_it_went_in(class_):
+def test_a_notebook_is_stored_unchanged(class_):
     assert submissions.unpacked(zlib.compress(NOTEBOOK)) == NOTEBOOK
     stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", NOTEBOOK)
     assert zlib.decompress(stored.content) == NOTEBOOK
@@ -140,7 +140,7 @@ def contents(class_) -> list[bytes]:
     return [zlib.decompress(each.content) for each in rows]
 
 
-def test_the_last_one_counts_and_the_last_one_on_time_is_kept(class_):
+def test_the_last_submission_and_the_last_one_on_time_are_kept(class_):
     for number in range(3):
         hand_in(class_, b"on time %d" % number)
     assert contents(class_) == [b"on time 2"]
@@ -153,7 +153,7 @@ def test_the_last_one_counts_and_the_last_one_on_time_is_kept(class_):
     assert contents(class_) == [b"on time 2", b"late 2"]
 
 
-def test_what_was_handed_in_goes_with_its_learner_and_its_assignment(class_):
+def test_submissions_are_deleted_with_their_learner_or_assignment(class_):
     hand_in(class_, NOTEBOOK)
     class_.db.delete(class_.ada)
     class_.db.commit()
@@ -176,7 +176,7 @@ def test_what_was_handed_in_goes_with_its_learner_and_its_assignment(class_):
         ("..", "untitled"),
     ],
 )
-def test_names_in_the_archive_stay_in_the_archive(text, name):
+def test_paths_in_the_archive_cannot_lead_out_of_it(text, name):
     assert submissions.file_name(text) == name
 
 
@@ -210,7 +210,7 @@ RECEIPT = {
 
 @pytest.fixture
 def asked(monkeypatch) -> list:
-    """Record the requests to the hub, which answers with a receipt."""
+    """Record the requests to a stand-in for the hub, which responds with a receipt."""
     found = []
 
     def ask(path, body=None, method=None, seconds=0):
@@ -237,7 +237,7 @@ def test_a_notebook_goes_to_the_assignment_that_is_due_next(asked, exercise):
     assert said.endswith("(48 kB, receipt ab12cd34).")
 
 
-def test_if_all_are_due_it_goes_to_the_last(asked, exercise):
+def test_if_all_deadlines_have_passed_it_goes_to_the_last_assignment(asked, exercise):
     course_hand_in.hand_in(exercise, [{**each, "late": True} for each in GIVEN])
     assert asked[0][1] == "assignments/3/05_loss"
 
@@ -245,9 +245,9 @@ def test_if_all_are_due_it_goes_to_the_last(asked, exercise):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("06_compile_and_fit.ipynb", NOTEBOOK, "No assignment asks for"),
-        ("my own.ipynb", NOTEBOOK, "No assignment asks for"),
-        ("05_loss.ipynb", None, "There is no notebook"),
+        ("06_compile_and_fit.ipynb", NOTEBOOK, "No assignment includes"),
+        ("my own.ipynb", NOTEBOOK, "No assignment includes"),
+        ("05_loss.ipynb", None, "does not exist"),
         ("05_loss.ipynb", (ROOT / "notebooks" / "05_loss.ipynb").read_bytes(), "has no exercises"),
         ("05_loss.ipynb", b"text", "is not a notebook"),
         ("05_loss.ipynb", b" " * (10 * 2**20 + 1), "larger than 10 MB"),
@@ -267,12 +267,12 @@ def test_the_command_says_why_nothing_was_handed_in(asked, tmp_path, name, conte
     [
         (
             HTTPError("", 429, "", {}, io.BytesIO(b'{"message": "Wait."}')),
-            "05_loss-Copy1.ipynb: Wait.",
+            "05_loss-Copy1.ipynb was not handed in. Wait.",
         ),
-        (HTTPError("", 503, "", {}, io.BytesIO(b"<html>")), "it sent the error 503"),
-        (OSError("refused"), "The hub does not respond, so nothing was handed in"),
-        (TimeoutError(), "The hub does not respond, so nothing was handed in"),
-        (ValueError("cut off"), "The hub does not respond, so nothing was handed in"),
+        (HTTPError("", 503, "", {}, io.BytesIO(b"<html>")), "The hub sent error 503"),
+        (OSError("refused"), "so your notebook may not have been handed in"),
+        (TimeoutError(), "so your notebook may not have been handed in"),
+        (ValueError("cut off"), "so your notebook may not have been handed in"),
     ],
 )
 def test_if_the_hub_fails_the_learner_reads_that_nothing_was_handed_in(
@@ -301,7 +301,7 @@ def hub(make_hub):
 
 @pytest.fixture(scope="module")
 def assignment(hub) -> int:
-    """Open an assignment for lesson 05; return its number."""
+    """Create an assignment for lesson 05; return its number."""
     return opened(hub, hub.teacher, "Week 3 <b>", "05_loss")
 
 
@@ -341,7 +341,7 @@ def test_from_an_assignment_to_the_archive(hub, assignment):
         ada, kernel, command.format("exercises/05_loss.ipynb exercises/06_compile_and_fit.ipynb")
     )
     assert "05_loss.ipynb was handed in for “Week 3 <b>”" in said
-    assert "No assignment asks for 06_compile_and_fit.ipynb" in said
+    assert "No assignment includes 06_compile_and_fit.ipynb" in said
     assert "05_loss: handed in on" in run_cell(ada, kernel, command.format(""))
     assert handed_in(hub, hub.teacher, assignment)["ada"] == NOTEBOOK
     page = ada.session.get(f"{hub.url}/hub/assignments").text
@@ -353,7 +353,7 @@ def test_from_an_assignment_to_the_archive(hub, assignment):
     ada.stop_server()
 
 
-def test_only_instructors_see_what_others_handed_in(hub, assignment):
+def test_only_instructors_can_see_the_submissions_of_others(hub, assignment):
     bob, cy = Learner(hub, "bob"), Learner(hub, "cy")
     assert submit(bob, assignment).status_code == 201
     page = bob.session.get(f"{hub.url}/hub/assignments").text
@@ -370,7 +370,7 @@ def test_only_instructors_see_what_others_handed_in(hub, assignment):
     assert post(cy.session, url, data=form).status_code == 403
 
 
-def test_nobody_hands_in_for_another_learner(hub, assignment):
+def test_nobody_can_hand_in_for_another_learner(hub, assignment):
     dora = Learner(hub, "dora")
     for victim in ("ada", "teacher", "nobody"):
         assert submit(dora, assignment, to=victim).status_code in (403, 404)
@@ -380,7 +380,7 @@ def test_nobody_hands_in_for_another_learner(hub, assignment):
 
 
 @pytest.mark.parametrize("where", ["999/05_loss", "{}/06_compile_and_fit", "{}/..%2f..%2fetc"])
-def test_there_are_no_other_assignments(hub, assignment, where):
+def test_handing_in_for_an_unknown_assignment_or_lesson_is_refused(hub, assignment, where):
     eve = Learner(hub, "eve")
     path = f"/hub/api/users/eve/assignments/{where.format(assignment)}"
     assert eve.api("PUT", path, data=zlib.compress(NOTEBOOK)).status_code == 404
@@ -396,7 +396,7 @@ def test_a_notebook_that_is_too_large_is_refused(hub, assignment):
     assert submit(fred, assignment).status_code == 201, "the next upload can begin"
 
 
-def test_an_upload_that_is_cut_off_leaves_the_earlier_one(hub, assignment):
+def test_an_upload_that_is_cut_off_does_not_block_the_next_one(hub, assignment):
     gina = Learner(hub, "gina")
     assert submit(gina, assignment).status_code == 201
     content = zlib.compress(NOTEBOOK.replace(b"loss", b"loss and more"))
@@ -412,14 +412,14 @@ def test_an_upload_that_is_cut_off_leaves_the_earlier_one(hub, assignment):
     assert handed_in(hub, hub.teacher, assignment)["gina"] == NOTEBOOK + b"\n"
 
 
-def test_handing_in_all_the_time_is_stopped(hub, assignment):
+def test_handing_in_too_often_is_refused(hub, assignment):
     hal = Learner(hub, "hal")
     codes = [submit(hal, assignment).status_code for _ in range(32)]
     assert codes[0] == 201
     assert codes[-1] == 429
 
 
-def test_a_refused_form_keeps_what_was_entered(hub):
+def test_a_refused_form_keeps_the_entered_values(hub):
     form = {"title": "Week 9", "lesson": ["05_loss"], "due_utc": later(hours=-1)}
     page = post(hub.teacher, f"{hub.url}/hub/assignments", data=form)
     assert page.status_code == 400
@@ -428,7 +428,7 @@ def test_a_refused_form_keeps_what_was_entered(hub):
     assert re.search(r'value="05_loss"\s+checked', page.text)
 
 
-def test_an_instructor_changes_the_deadline_and_deletes(hub):
+def test_an_instructor_changes_the_deadline_and_deletes_the_assignment(hub):
     number = opened(hub, hub.teacher, "Short", "05_loss")
     ida = Learner(hub, "ida")
     submit(ida, number)
@@ -578,8 +578,8 @@ def test_rows_that_do_not_fit_are_left_out(class_):
     assert (found, result.total) == ([("guess", True), ("entropy", False)], 1)
 
 
-def test_what_was_handed_in_survives_the_hub(new_hub):
-    """Kill the hub just after the receipt; the copy is there, whatever the learner does then."""
+def test_submissions_survive_a_crash_of_the_hub(new_hub):
+    """Kill the hub just after the receipt, and delete the notebook; the hub has its copy."""
     hub = new_hub()
     hub.up(COURSE_SIGNUP="open")
     hub.admit = hub.sign_up

@@ -1,4 +1,4 @@
-"""Test attempts: how the hub stores them, who can see them, and that none get lost."""
+"""Test attempts: how the hub stores them, who can see them, and that none are lost."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_renamed_copy_belongs_to_its_lesson(notebook, lesson):
 
 @pytest.fixture
 def class_():
-    """Return a database session, and two learners in it."""
+    """Return a database session with two learners."""
     db = orm.new_session_factory("sqlite:///:memory:")()
     ada, bob = orm.User(name="ada"), orm.User(name="bob")
     db.add_all([ada, bob])
@@ -145,11 +145,11 @@ def test_malformed_attempts_are_refused(class_, sent):
 @pytest.mark.parametrize(
     "other", [{"lesson": "99_unknown"}, {"lesson": "my own"}, {"exercise": "unknown"}], ids=str
 )
-def test_attempts_at_other_exercises_are_left_out(class_, other):
+def test_attempts_at_unknown_exercises_are_ignored(class_, other):
     assert attempts.store(class_.db, class_.ada, [attempt() | other, attempt("budget")]) == 1
 
 
-def test_a_message_is_stored_as_a_short_text(class_):
+def test_a_message_is_stored_as_short_printable_text(class_):
     mistake = "Your code raised\x00\ud800Error:\n\x1b[31m" + "a" * 10_000
     attempts.store(class_.db, class_.ada, [attempt(mistake=mistake)])
     ((_, stored),) = attempts.last_mistakes(class_.db, [class_.ada.id]).items()
@@ -170,13 +170,13 @@ def test_only_the_last_mistakes_are_kept(class_, monkeypatch):
 
 
 @pytest.mark.parametrize(("ago", "stored"), [(0, 0), (3600, 3600), (10**300, 7 * 24 * 3600)])
-def test_a_late_attempt_keeps_its_time(class_, ago, stored):
+def test_a_late_attempt_keeps_its_time_for_up_to_a_week(class_, ago, stored):
     attempts.store(class_.db, class_.ada, [attempt(ago=ago)])
     age = utcnow(with_tz=False) - status(class_, class_.ada).last
     assert abs(age.total_seconds() - stored) < 30
 
 
-def test_frequent_mistakes_are_counted_by_learners(class_):
+def test_frequent_mistakes_are_ranked_by_number_of_learners(class_):
     a_week_ago = utcnow(with_tz=False) - timedelta(days=7)
     no_bias = [attempt(mistake=f"For [4, 3] you count {n}.") for n in (12, 13, 14)]
     attempts.store(class_.db, class_.ada, [*no_bias, attempt("budget", mistake="Wider.")])
@@ -191,7 +191,7 @@ def test_frequent_mistakes_are_counted_by_learners(class_):
     assert attempts.frequent_mistakes(class_.db, both, later) == []
 
 
-def test_a_learner_can_turn_it_off(class_):
+def test_a_learner_can_stop_sharing(class_):
     for learner in (class_.ada, class_.bob):
         attempts.store(class_.db, learner, [attempt(mistake="No.")])
     attempts.set_private(class_.db, class_.ada, True)
@@ -211,7 +211,7 @@ def test_attempts_are_deleted_with_their_learner(class_):
     assert class_.db.query(attempts.Private).all() == []
 
 
-def test_instructors_are_no_learners(class_):
+def test_instructors_are_not_listed_as_learners(class_):
     class_.bob.groups.append(orm.Group(name="instructors"))
     class_.db.add(orm.User(name="root", admin=True))
     class_.ada.groups.append(orm.Group(name="monday"))
@@ -244,7 +244,7 @@ def test_times_are_given_in_words(seconds, text):
 
 
 class Answers:
-    """A stand-in for the hub, as the opener of URLs, with the answers that it gives."""
+    """A stand-in for the hub. It replaces the opener of URLs, and gives prepared responses."""
 
     def __init__(self, *codes: int | str):
         self.codes = list(codes)
@@ -332,7 +332,7 @@ def test_many_attempts_are_sent_in_parts(monkeypatch, file):
     assert list(sent) == [str(number) for number in range(250)]
 
 
-def test_a_line_is_sent_when_it_is_whole(monkeypatch, file):
+def test_a_line_is_sent_once_it_is_complete(monkeypatch, file):
     attempts, answers = sending(monkeypatch, file)
     record(file, "a", end="")
     attempts.send()
@@ -344,7 +344,7 @@ def test_a_line_is_sent_when_it_is_whole(monkeypatch, file):
 
 
 @pytest.mark.parametrize("line", ["no JSON", "[]", "{}", '{"when": "yesterday"}', "\x00" * 50_000])
-def test_a_damaged_line_is_left_out(monkeypatch, file, line):
+def test_a_damaged_line_is_skipped(monkeypatch, file, line):
     attempts, answers = sending(monkeypatch, file)
     file.write_text(line + "\n")
     record(file, "a")
@@ -352,7 +352,7 @@ def test_a_damaged_line_is_left_out(monkeypatch, file, line):
     assert names(answers) == [["a"]]
 
 
-def test_attempts_that_the_hub_refuses_are_left_out(monkeypatch, file):
+def test_attempts_that_the_hub_rejects_as_malformed_are_skipped(monkeypatch, file):
     attempts, answers = sending(monkeypatch, file, 400)
     record(file, "a")
     attempts.send()
@@ -367,7 +367,7 @@ def test_sending_ends_if_the_hub_does_not_want_attempts(monkeypatch, file):
     assert attempts.send() is None
 
 
-def test_a_deleted_file_is_read_anew(monkeypatch, file):
+def test_after_a_file_was_deleted_the_new_one_is_read_from_its_start(monkeypatch, file):
     attempts, answers = sending(monkeypatch, file)
     record(file, "a" * 200)
     attempts.send()
@@ -415,7 +415,7 @@ def exercise_kernel(learner: Learner, lesson: str) -> str:
 
 
 def checks(lesson: str, exercise: str) -> str:
-    """Return the code that an exercise's check needs."""
+    """Return the code that defines an exercise's check."""
     cells = nbformat.read(course.EXERCISES / f"{lesson}.ipynb", 4).cells
     return "\n".join(
         cell.source
@@ -437,12 +437,12 @@ def test_what_a_check_says_reaches_the_instructor_and_the_learner(hub):
     assert (row["right"], row["mistakes"]) == ("0", "1")
     assert "there are 12 weights" in row["said"]
     page = ada.session.get(f"{hub.url}/hub/progress").text
-    assert "not yet, 1 attempt" in page
+    assert "not solved yet, 1 attempt" in page
     assert "there are 12 weights" in page
     right = "\ncheck_count(lambda s: sum((n + 1) * m for n, m in zip(s, s[1:])))"
     assert "Right." in run_cell(ada, kernel, right)
     wait_until(lambda: table(hub, hub.teacher)[0]["right"] == "1", "the right answer has arrived")
-    assert "right, after 1 other" in ada.session.get(f"{hub.url}/hub/progress").text
+    assert "solved after 1 failed" in ada.session.get(f"{hub.url}/hub/progress").text
     ada.stop_server()
 
 
@@ -455,7 +455,7 @@ def test_only_instructors_see_the_class(hub, page):
     assert hub.teacher.get(url, stream=True).status_code == 200
 
 
-def test_nobody_sends_attempts_for_another_learner(hub):
+def test_nobody_can_send_attempts_for_another_learner(hub):
     cy, dora = Learner(hub, "cy"), Learner(hub, "dora")
     assert send(cy, attempt(), to="dora").status_code in (403, 404)
     assert send(cy, attempt(), to="nobody").status_code in (403, 404)
@@ -470,7 +470,7 @@ def test_nobody_sends_attempts_for_another_learner(hub):
 
 
 def test_a_server_can_send_only_its_owners_attempts(hub):
-    """Use a server's own token, as anyone can who runs code on it."""
+    """Use a server's own token, which any code on that server can read."""
     eve = Learner(hub, "eve")
     eve.start_server()
     token = run_cell(
@@ -489,7 +489,7 @@ def test_a_server_can_send_only_its_owners_attempts(hub):
     assert requests.get(f"{hub.url}/hub/class", headers=headers, timeout=30).status_code == 403
 
 
-def test_a_flood_of_attempts_is_stopped_and_harms_nobody_else(hub):
+def test_a_flood_of_attempts_is_refused_and_affects_nobody_else(hub):
     fred, gina = Learner(hub, "fred"), Learner(hub, "gina")
     flood = [send(fred, *(attempt(mistake="No.") for _ in range(100))) for _ in range(12)]
     assert [response.status_code for response in flood].count(429) >= 4
@@ -498,13 +498,13 @@ def test_a_flood_of_attempts_is_stopped_and_harms_nobody_else(hub):
     assert send(gina, attempt()).ok
 
 
-def test_a_malformed_request_is_refused_with_a_sentence(hub):
+def test_a_malformed_request_is_refused_with_a_message(hub):
     hal = Learner(hub, "hal")
     for content in ({"json": {"a": 1}}, {"data": b"\xff"}, {"data": b"[" * 100_000}, {"data": b""}):
         response = hal.api("POST", "/hub/api/users/hal/attempts", **content)
         assert (response.status_code, "were not stored" in response.text) == (400, True)
     huge = hal.api("POST", "/hub/api/users/hal/attempts", data=b" " * 10**6)
-    assert huge.status_code in (400, 413, 503)  # the proxy's answer if the hub hangs up
+    assert huge.status_code in (400, 413, 503)  # 503: the proxy's response if the hub disconnects
 
 
 def test_markup_in_a_message_is_shown_as_text(hub):
@@ -523,7 +523,7 @@ def test_markup_in_a_message_is_shown_as_text(hub):
         assert "<img src=x" not in page
 
 
-def test_a_formula_in_a_message_is_no_formula_in_a_spreadsheet(hub):
+def test_a_spreadsheet_does_not_evaluate_a_formula_in_a_message(hub):
     jo = Learner(hub, "jo")
     send(jo, attempt(mistake="=cmd|'/c calc'!A0"))
     (row,) = [row for row in table(hub, hub.teacher) if row["learner"] == "jo"]
@@ -541,7 +541,7 @@ def test_an_open_page_shows_new_attempts(hub):
     assert "Stuck" in told
 
 
-def test_a_learner_turns_it_off_and_on(hub):
+def test_a_learner_stops_and_resumes_sharing(hub):
     lea = Learner(hub, "lea")
     send(lea, attempt(mistake="No."))
     page = f"{hub.url}/hub/progress"

@@ -100,7 +100,7 @@ def test_lists_are_read_as_spreadsheets_write_them(text, encoding):
     ]
 
 
-def test_names_with_commas_and_columns_that_are_missing():
+def test_names_with_commas_and_missing_columns():
     assert people('"Müller, Änne"\nBob,,BOBBY\nCarl,C') == [
         ("Müller, Änne", "", "muller.anne"),
         ("Bob", "", "bobby"),
@@ -113,7 +113,7 @@ def test_names_with_commas_and_columns_that_are_missing():
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("山田 太郎", "The hub cannot make a user name from this name. Write one in the third"),
+        ("山田 太郎", "The hub cannot derive a user name from this name. Write one in the third"),
         ("Karl Theodor Maria Nikolaus Johann", "A user name has at most 32 characters"),
         ("Ada,,a/b", "A user name has at most 32 characters: lowercase letters"),
         ("Ada,,../x", "A user name has at most 32 characters: lowercase letters"),
@@ -122,14 +122,14 @@ def test_names_with_commas_and_columns_that_are_missing():
         ("x" * 101 + ",,x", "A name has at most 100 characters."),
         ("Ada," + "x" * 41, "A group's name has at most 40 characters."),
         ("Ada,A\x07", "This line has characters that cannot be printed."),
-        ("Ada,instructors", "A roster cannot make instructors. An administrator does that"),
-        ("Ada,Instructors", "A roster cannot make instructors."),
+        ("Ada,instructors", "A roster cannot add instructors. Only an administrator can"),
+        ("Ada,Instructors", "A roster cannot add instructors."),
         ("Ada,A,ada,x", "This line has more than three columns."),
-        ('"Ada\nBob",A', "This entry goes on in the next line. A quotation mark may be missing."),
-        ('"Ada,A\nBob', "This entry goes on in the next line. A quotation mark may be missing."),
+        ('"Ada\nBob",A', "This entry continues on the next line. A quotation mark may be missing."),
+        ('"Ada,A\nBob', "This entry continues on the next line. A quotation mark may be missing."),
     ],
 )
-def test_a_line_that_cannot_be_gets_a_sentence(line, sentence):
+def test_an_invalid_line_gets_a_message(line, sentence):
     found = problems(f"Carl\n{line}")
     assert found[0] == ""
     assert found[1].startswith(sentence)
@@ -140,9 +140,9 @@ def test_a_group_can_have_any_printable_name(group):
     assert people(f"Ada,{group}") == [("Ada", group, "ada")]
 
 
-def test_doubles_get_a_sentence_that_names_all_their_lines():
+def test_duplicates_get_a_message_that_names_all_their_lines():
     found = problems("Änne Müller\nBob\nAnne Muller\nbob\nCarl\nBOB\n")
-    same = "give the same user name. Delete the double, or write different user names in the third"
+    same = "give the same user name. Delete duplicates, or write different user names in the third"
     assert [sentence.partition(" Delete")[0] for sentence in found] == [
         f"Lines {lines} give the same user name." if lines else ""
         for lines in ("1 and 3", "2, 4 and 6", "1 and 3", "2, 4 and 6", "", "2, 4 and 6")
@@ -164,15 +164,15 @@ def test_lines_are_counted_as_an_editor_counts_them():
         ("name,group\n", "The list is empty."),
         ("\n".join(f"a{number}" for number in range(501)), "The list has 501 lines. Split it"),
         ("PK\x03\x04\x14\0\x06\0", "This file is not a CSV file. In your spreadsheet, save the"),
-        ('"' + "x" * 140_000, "A quotation mark is missing in line 1 or later."),
+        ('"' + "x" * 140_000, "A quotation mark is missing on line 1 or later."),
     ],
 )
-def test_a_list_that_cannot_be_gets_a_sentence(text, sentence):
+def test_an_unreadable_list_is_refused_with_a_message(text, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
         roster.parse(text)
 
 
-def test_no_spreadsheet_computes_a_name():
+def test_no_spreadsheet_evaluates_a_name():
     names = ["=1+1", "+1", "-1", "@x", "Änne Müller", "Müller, Änne"]
     slips = [roster.Person(1, name, name, "x", password="p") for name in names]
     link = roster.as_csv(slips, "https://hub.example/")
@@ -227,7 +227,7 @@ def test_an_added_name_is_reserved_and_strangers_cannot_sign_up_with_it(authenti
         return asyncio.run(authenticator.sign_up(name, PASSWORD, PASSWORD, CODE, "x"))
 
     ada, boss = add(authenticator, "ada"), add(authenticator, "boss", admin=True)
-    authenticator.add_user(ada)  # JupyterHub adds all users again at each start
+    authenticator.add_user(ada)  # JupyterHub calls this method for all users at each start
     (account,) = authenticator.db.query(UserInfo).filter_by(username="ada")
     assert (account.is_authorized, account.password) == (True, passwords.NO_PASSWORD)
     in_use = "This user name is already in use. Choose another one."
@@ -241,8 +241,7 @@ def test_an_added_name_is_reserved_and_strangers_cannot_sign_up_with_it(authenti
     assert sign_up("bob") == in_use
 
 
-def test_who_has_worked_here_without_an_account_of_ours_has_to_be_let_in(authenticator):
-    """Such users logged in with another service before."""
+def test_users_who_logged_in_through_another_service_need_approval(authenticator):
     ada = add(authenticator, "ada", last_activity=utcnow(with_tz=False))
     assert not authenticator.get_user("ada").is_authorized
     assert not asyncio.run(authenticator.refresh_user(ada))
@@ -250,7 +249,7 @@ def test_who_has_worked_here_without_an_account_of_ours_has_to_be_let_in(authent
     assert roster.unused(authenticator.db, all_of_them=True) == []
 
 
-def test_only_administrators_make_passwords_for_accounts_with_rights(authenticator):
+def test_only_administrators_can_create_passwords_for_accounts_with_rights(authenticator):
     db = authenticator.db
     db.add_all(orm.Role(name=name) for name in ("user", "grader"))
     user, grader = db.query(orm.Role).order_by(orm.Role.id)
@@ -270,7 +269,7 @@ def test_only_administrators_make_passwords_for_accounts_with_rights(authenticat
 
 
 @pytest.mark.parametrize("all_of_them", [False, True])
-def test_a_roster_puts_nobody_into_a_group_with_rights(authenticator, all_of_them):
+def test_a_roster_adds_nobody_to_a_group_with_rights(authenticator, all_of_them):
     db = authenticator.db
     db.add(orm.Role(name="grader", groups=[orm.Group(name="graders")]))
     db.add(orm.Group(name="Group A"))
@@ -286,7 +285,7 @@ def test_a_password_that_its_owner_or_an_administrator_chose_is_never_replaced(a
     assert roster.unused(authenticator.db, all_of_them=True) == []
 
 
-def test_an_account_that_was_shut_out_gets_no_password(authenticator):
+def test_a_blocked_account_gets_no_password(authenticator):
     add(authenticator, "ada")
     authenticator.get_user("ada").is_authorized = False
     assert roster.unused(authenticator.db, all_of_them=True) == []
@@ -320,7 +319,7 @@ def admin(hub) -> requests.Session:
 
 @pytest.fixture(scope="module")
 def colleague(hub, admin) -> requests.Session:
-    """Return the session of an instructor who is no administrator."""
+    """Return the session of an instructor who is not an administrator."""
     hub.sign_up("colleague", code=CODE)
     session = hub.login("colleague").session
     group = f"{hub.url}/hub/api/groups/instructors/users"
@@ -329,7 +328,7 @@ def colleague(hub, admin) -> requests.Session:
 
 
 class Sheet:
-    """The page that answers a form on the *Roster* page."""
+    """The response to a form on the *Roster* page."""
 
     def __init__(self, session: requests.Session, hub: ClassHub, path: str = "", **content):
         page = post(session, f"{hub.url}/hub/roster{path}", **content)
@@ -361,7 +360,7 @@ def unused_names(hub: ClassHub, session: requests.Session) -> list[str]:
     return re.findall(r'<input[^>]* name="name" value="([^"]*)"', page)
 
 
-def test_from_a_list_to_a_learner_who_does_not_wait(hub, admin, colleague):
+def test_a_learner_on_a_list_can_log_in_immediately(hub, admin, colleague):
     text = "Name;Group\r\nÄnne Müller;Gruppe Ä\r\nBob O'Brien;\r\n"
     file = {"file": ("class.csv", text.encode("cp1252"), "text/csv")}
     preview = Sheet(colleague, hub, data={"roster": "ignored"}, files=file)
@@ -391,7 +390,7 @@ def test_from_a_list_to_a_learner_who_does_not_wait(hub, admin, colleague):
     assert first.encode() not in logs
 
 
-def test_a_lost_sheet_is_made_again_until_an_account_is_used(hub, colleague):
+def test_first_passwords_can_be_replaced_until_an_account_is_used(hub, colleague):
     old = Sheet(colleague, hub, "/create", data={"roster": "Carol\nDave"}).passwords
     assert {"carol", "dave"} <= set(unused_names(hub, colleague))
     assert "Ask your instructor for its first password." in hub.sign_up("carol", code=CODE)
@@ -406,7 +405,7 @@ def test_a_lost_sheet_is_made_again_until_an_account_is_used(hub, colleague):
     assert not again.passwords
 
 
-def test_who_was_added_on_admin_gets_a_first_password(hub, admin, colleague):
+def test_users_added_on_admin_get_first_passwords(hub, admin, colleague):
     added(hub, admin, "erin", "frank", "gina")
     assert "This user name is reserved. Ask your" in hub.sign_up("erin", code=CODE)
     assert "Invalid username" in hub.login("erin", "").text
@@ -418,7 +417,7 @@ def test_who_was_added_on_admin_gets_a_first_password(hub, admin, colleague):
     assert hub.login("frank", made["frank"]).url == f"{hub.url}/hub/spawn"
     assert groups_of(hub, admin, "frank") == []
 
-    # Added to JupyterHub, but never to our accounts, as before this version.
+    # Simulate a user whom JupyterHub knows but who has no account, as before this version.
     delete = "import sqlite3; db = sqlite3.connect('/srv/state/hub/jupyterhub.sqlite'); "
     delete += "db.execute(\"delete from users_info where username = 'gina'\"); db.commit()"
     run_in(hub.container("hub"), "python3", "-c", delete)
@@ -444,7 +443,7 @@ def test_nothing_is_created_while_a_line_has_a_problem(hub, colleague):
         assert "3 of 4 lines have problems. No account has been created." in page.text
         assert "Lines 2 and 3 give the same user name." in page.text
         assert re.findall(r"<td>(\d)</td>", page.source) == ["2", "3", "4", "1"]  # problems first
-        assert text in html.unescape(page.source)  # to be corrected
+        assert text in html.unescape(page.source)  # so that the instructor can correct it
         assert "Create the accounts" not in page.text
     assert "ida" not in unused_names(hub, colleague)
     for path in ("", "/create"):
@@ -453,14 +452,14 @@ def test_nothing_is_created_while_a_line_has_a_problem(hub, colleague):
 
 
 def test_accounts_that_exist_stay_as_they_are(hub, admin, colleague):
-    assert "once your instructor" in hub.sign_up("kim")  # waits
+    assert "once your instructor" in hub.sign_up("kim")  # awaits approval
     hub.sign_up("lena", code=CODE)
     text = "Kim,Group K\nLena,Group K\nInstructor,Group K\nMax,Group K\nColleague"
     page = Sheet(colleague, hub, data={"roster": text})
     assert "1 of 5 people will get a first password." in page.text
-    assert "kim Group: Group K The account exists, and waits on the page Who may" in page.text
+    assert "kim Group: Group K The account exists and awaits approval on the “Who may" in page.text
     for name in ("lena Group: Group K", "instructor Group: Group K", "colleague"):
-        assert f"{name} The account exists. Nothing changes." in page.text
+        assert f"{name} The account exists. Nothing will change." in page.text
     assert list(Sheet(colleague, hub, "/create", data={"roster": text}).passwords) == ["max"]
     names = ["kim", "lena", "instructor", "colleague", "nobody"]
     assert not Sheet(admin, hub, "/passwords", data={"name": names}).passwords
@@ -469,19 +468,19 @@ def test_accounts_that_exist_stay_as_they_are(hub, admin, colleague):
         assert hub.login(name).url == f"{hub.url}/hub/spawn"
     assert groups_of(hub, admin, "lena") == groups_of(hub, admin, "instructor") == []
     again = Sheet(colleague, hub, "/create", data={"roster": "Max"})
-    assert "Everyone on this list has an account already." in again.text
+    assert "Everyone on this list already has an account." in again.text
 
 
-def test_an_instructor_can_give_nobody_rights_and_take_none(hub, admin, colleague):
+def test_an_instructor_can_neither_grant_nor_gain_rights(hub, admin, colleague):
     added(hub, admin, "chief", admin=True)
     added(hub, admin, "tutor")
     post(admin, f"{hub.url}/hub/api/groups/instructors/users", json={"users": ["tutor"]})
     for session in (colleague, admin):
         for group in ("instructors", "INSTRUCTORS"):
             page = Sheet(session, hub, "/create", data={"roster": f"Mallory,{group}"})
-            assert "A roster cannot make instructors." in page.text
+            assert "A roster cannot add instructors." in page.text
     text = "Chief\nTutor,Group T"
-    assert "Everyone on this list has" in Sheet(colleague, hub, data={"roster": text}).text
+    assert "Everyone on this list already" in Sheet(colleague, hub, data={"roster": text}).text
     assert not {"chief", "tutor"} & set(unused_names(hub, colleague))
     form = {"name": ["chief", "tutor"]}
     assert not Sheet(colleague, hub, "/passwords", data=form).passwords
@@ -508,14 +507,14 @@ def test_names_with_html_are_shown_as_text(hub, colleague):
     assert group not in remade.source
 
 
-def test_files_of_an_earlier_account_are_mentioned(hub, colleague):
+def test_the_preview_warns_of_files_of_an_earlier_account(hub, colleague):
     (hub.homes / "homes" / "otto").mkdir()
     page = Sheet(colleague, hub, data={"roster": "Otto\nPaul"})
-    assert "otto The account will be created. It gets the files that are already" in page.text
-    assert page.text.count("It gets the files") == 1
+    assert "otto The account will be created. It will get the files that are already" in page.text
+    assert page.text.count("It will get the files") == 1
 
 
-def test_who_is_no_instructor_gets_nothing(hub):
+def test_only_instructors_can_use_the_roster(hub):
     hub.sign_up("quinn", code=CODE)
     for session in (hub.session(), hub.login("quinn").session):
         assert session.get(f"{hub.url}/hub/roster", timeout=30).status_code in (200, 403)
@@ -527,7 +526,7 @@ def test_who_is_no_instructor_gets_nothing(hub):
             assert "Rosa" not in page.text
 
 
-def test_a_class_of_300_does_not_wait_and_keeps_nobody_waiting(hub, colleague):
+def test_a_class_of_300_gets_accounts_within_seconds(hub, colleague):
     text = "\n".join(f"Learner {number},Group {number % 10}" for number in range(300))
     began = time.monotonic()
     sheet = Sheet(colleague, hub, "/create", data={"roster": text})

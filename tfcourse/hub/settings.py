@@ -474,9 +474,9 @@ PROGRESS = Setting(
     default="on",
     given_to="hub laptop chart",
     about="""
-    If this is `on`, learners' servers tell the hub about attempts at exercises. Instructors then
-    see on the page Class who is stuck and which mistakes are frequent. These records are personal
-    data. Each learner can see them, and turn them off, on the page Progress.""",
+    If this is `on`, learners' servers send attempts at exercises to the hub. The Class page shows
+    instructors who is stuck and which mistakes are frequent. These records are personal data. On
+    the Progress page, learners can see their own records, delete them, and stop sharing.""",
 )
 MONITOR = Setting(
     "COURSE_MONITOR",

@@ -1,6 +1,6 @@
 """The course's own tables in the hub's database.
 
-JupyterHub creates them together with its own. If a user is deleted, so are the user's rows.
+JupyterHub creates them together with its own tables. Deleting a user also deletes the user's rows.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def user_id(**options: bool) -> Column:
 
 
 class Attempt(Base):
-    """A learner's attempt at an exercise, as its check judged it."""
+    """A learner's attempt at an exercise, with the verdict of the check."""
 
     __tablename__ = "course_attempts"
     __table_args__ = (UniqueConstraint("user_id", "key"),)
 
     id = Column(Integer, primary_key=True)
     user_id = user_id()
-    # The learner's server chooses the key, so that an attempt that is sent twice is stored once.
+    # The check chooses the key, so that an attempt that is sent twice is stored only once.
     key = Column(Unicode(32), nullable=False)
     lesson = Column(Unicode(64), nullable=False)
     exercise = Column(Unicode(64), nullable=False)
-    mistake = Column(Unicode(300), nullable=False)  # what the check said, or "" if it was right
-    kind = Column(Unicode(300), nullable=False)  # the same without numbers, to count mistakes
+    mistake = Column(Unicode(300), nullable=False)  # the check's message; "" if right
+    kind = Column(Unicode(300), nullable=False)  # `mistake` without its numbers
     when = Column(DateTime, nullable=False)  # in UTC
 
 
@@ -50,7 +50,7 @@ class Private(Base):
 
 
 class Assignment(Base):
-    """Exercises that a class has to hand in."""
+    """The lessons whose exercises a class must hand in, and the deadline."""
 
     __tablename__ = "course_assignments"
 
@@ -61,7 +61,7 @@ class Assignment(Base):
 
 
 class Submission(Base):
-    """A notebook that a learner has handed in."""
+    """A notebook that a learner has handed in for an assignment."""
 
     __tablename__ = "course_submissions"
 
@@ -75,7 +75,7 @@ class Submission(Base):
     size = Column(Integer, nullable=False)  # bytes, before compression
     digest = Column(Unicode(64), nullable=False)  # the SHA-256 hash of the notebook
     comment = Column(Unicode(2000), nullable=False, default="")  # the instructor's
-    # Loaded only when needed, because a notebook can have megabytes.
+    # Loaded only when needed, because a notebook can take up megabytes.
     content = deferred(Column(LargeBinary, nullable=False))  # compressed with zlib
 
 

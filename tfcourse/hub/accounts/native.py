@@ -60,9 +60,9 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
     - Administrators' accounts are created at startup. NativeAuthenticator grants administrator
       rights to the first person who signs up with an administrator's user name.
     - Learners who know the class code do not have to wait for the instructor.
-    - Instructors make accounts from a list, with first passwords to hand out (roster.py).
+    - Instructors create accounts from a list, with first passwords to hand out (roster.py).
     - Adding a user on the *Admin* page reserves the name. With NativeAuthenticator, nobody could
-      ever log in with that name.
+      ever log in under that name.
     - Accounts are changed through forms with an XSRF token. NativeAuthenticator uses links, which
       any page can make the administrator's browser follow.
     - Blocked users are logged out within half a minute. NativeAuthenticator checks only at log-in
@@ -184,12 +184,12 @@ class CourseAuthenticator(MarkedServers, NativeAuthenticator):
         end_sessions(self.db, name, Keep.SERVERS)
 
     def add_user(self, user: Any) -> None:
-        """Reserve a new user's name, with an account that has no password yet.
+        """Reserve a new user's name by creating an account without a password.
 
         JupyterHub calls this method when an administrator adds a user, and for all users when the
-        hub starts, which also reserves the names that were added before an upgrade. Users who have
-        already worked on this hub without such an account (with single sign-on, for example) have
-        to be approved.
+        hub starts, so names that were added before an upgrade are reserved, too. Users who have
+        already worked on this hub without such an account (with single sign-on, for example) need
+        approval.
         """
         super().add_user(user)
         if not self.user_exists(user.name):

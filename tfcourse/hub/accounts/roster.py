@@ -1,8 +1,8 @@
-"""The *Roster* page, where instructors make accounts for a class from a list of names.
+"""The *Roster* page, where instructors create accounts for a class from a list of names.
 
-An instructor pastes or uploads a list and sees what will happen with each line. The hub then makes
-the accounts, and shows their first passwords on a page to print and hand out. The hub stores
-user names and groups, but neither the people's names nor the passwords.
+An instructor pastes or uploads a list, and previews what will happen for each line. The hub then
+creates the accounts, and shows their first passwords on a page to print and hand out. The hub
+stores user names, groups and the hashes of passwords, but not people's names.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ LONGEST_GROUP = 40  # characters
 LARGEST_FILE = 200_000  # bytes; a form has at most 256 KB (bounds.py)
 COLUMNS = ("name", "group", "user name")
 
-# The scripts whose letters have a usual spelling in ASCII. For others, the spelling depends on the
-# language: the same two characters are a Japanese and a Chinese name.
+# The scripts whose letters have a usual spelling in ASCII. In other scripts, the spelling depends
+# on the language: the same two characters can be a Japanese name or a Chinese one.
 SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "MODIFIER")
 
 # --- Read a list
@@ -51,33 +51,33 @@ class Person:
     name: str
     group: str
     user_name: str
-    problem: str = ""  # a message if no account can be made
-    outcome: str = ""  # a sentence about what will happen
-    is_new: bool = False  # an account will be made
-    gets_password: bool = False  # a first password will be made
-    password: str = ""  # the first password that has been made
+    problem: str = ""  # a message if the line cannot be used
+    outcome: str = ""  # a message about what will happen
+    is_new: bool = False  # an account will be created
+    gets_password: bool = False  # a first password will be created
+    password: str = ""  # the first password, once it has been created
 
 
 def decoded(content: bytes) -> str:
-    """Return the text of a file, in one of the encodings in which spreadsheets save CSV files."""
+    """Return the text of a CSV file in any encoding that spreadsheets commonly use."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")  # Excel on Windows, unless told otherwise
+        return content.decode("cp1252", "replace")  # Excel's default on Windows
 
 
 def parse(text: str) -> list[Person]:
     """Return the people on a list, with a message for each line that has a problem.
 
-    The list has a name on each line, optionally a group and a user name. If the first line has
-    headings, the columns can be in any order, and unknown columns are ignored.
+    Each line has a name, which a group and a user name can follow. If the first line has headings,
+    the columns can be in any order, and unknown columns are ignored.
 
     Raises
     ------
     ValueError
-        With a message for the instructor, if no list can be read.
+        If the list cannot be read. The message tells the instructor why.
     """
     if "\0" in text:  # in workbooks, PDF files and pictures
         raise ValueError(
@@ -94,7 +94,7 @@ def parse(text: str) -> list[Person]:
                 rows.append((line, row))
             line = reader.line_num + 1
     except csv.Error:  # a field of more than 128 KB
-        raise ValueError(f"A quotation mark is missing in line {line} or later.") from None
+        raise ValueError(f"A quotation mark is missing on line {line} or later.") from None
     columns = headings(rows[0][1]) if rows else []
     if columns:
         del rows[0]
@@ -108,7 +108,7 @@ def parse(text: str) -> list[Person]:
 
 
 def headings(row: list[str]) -> list[str]:
-    """Return the columns' names if this first line of a list has headings, or an empty list."""
+    """Return the column names if a list's first line has headings; otherwise, an empty list."""
     found = [cleaned(cell).casefold().replace("username", "user name") for cell in row]
     return found if "name" in found or "user name" in found else []
 
@@ -116,7 +116,8 @@ def headings(row: list[str]) -> list[str]:
 def cleaned(cell: str) -> str:
     """Return the text without superfluous spaces and invisible characters.
 
-    Spreadsheets and web pages leave such characters behind, and some reverse the text after them.
+    Text from spreadsheets and web pages may contain invisible characters. Some of them reverse the
+    text that follows.
     """
     visible = (character for character in cell if unicodedata.category(character) != "Cf")
     return unicodedata.normalize("NFC", " ".join("".join(visible).split()))
@@ -128,7 +129,7 @@ def person(line: int, row: list[str], columns: list[str]) -> Person:
     name, group, chosen = (cells.get(column, "") for column in COLUMNS)
     found = Person(line, name or chosen, group, chosen.lower() or user_name(name))
     if any(end in cell.strip() for cell in row for end in "\r\n"):
-        found.problem = "This entry goes on in the next line. A quotation mark may be missing."
+        found.problem = "This entry continues on the next line. A quotation mark may be missing."
     elif not columns and any(map(cleaned, row[len(COLUMNS) :])):
         found.problem = (
             "This line has more than three columns. Put a name with a comma in quotation marks."
@@ -139,7 +140,7 @@ def person(line: int, row: list[str], columns: list[str]) -> Person:
 
 
 def user_name(name: str) -> str:
-    """Return a user name for a person's name, or "" if the name has letters of other scripts."""
+    """Return a user name for a person's name, or "" if the name has letters not in `SCRIPTS`."""
     if re.match(state.NAMES, name):
         return name
     for letter in filter(str.isalpha, name):
@@ -150,7 +151,7 @@ def user_name(name: str) -> str:
 
 
 def fault_of(person: Person) -> str:
-    """Return a message if no account can be made from a name and a group, or an empty string."""
+    """Return a message if no account can be created for a person; otherwise, an empty string."""
     if not person.name:
         return "This line has no name."
     if not (person.name + person.group).isprintable():
@@ -159,20 +160,20 @@ def fault_of(person: Person) -> str:
         return f"A name has at most {LONGEST_NAME} characters."
     if not person.user_name:
         return (
-            "The hub cannot make a user name from this name. Write one in the third column, after "
-            "the group."
+            "The hub cannot derive a user name from this name. Write one in the third column, "
+            "after the group."
         )
     if not re.match(state.NAMES, person.user_name):
         return f"{state.NAMES_RULE} Write a user name in the third column, after the group."
     if len(person.group) > LONGEST_GROUP:
         return f"A group's name has at most {LONGEST_GROUP} characters."
     if person.group.casefold() == GROUP:
-        return "A roster cannot make instructors. An administrator does that on the Admin page."
+        return "A roster cannot add instructors. Only an administrator can, on the Admin page."
     return ""
 
 
 def refuse_doubles(people: list[Person]) -> None:
-    """Add a message to the lines that give the same user name."""
+    """Add a message to lines that give the same user name."""
     lines: dict[str, list[int]] = {}
     for each in people:
         if each.user_name:
@@ -182,7 +183,7 @@ def refuse_doubles(people: list[Person]) -> None:
         if len(same) > 1 and not each.problem:
             first = ", ".join(map(str, same[:-1]))
             each.problem = (
-                f"Lines {first} and {same[-1]} give the same user name. Delete the double, or "
+                f"Lines {first} and {same[-1]} give the same user name. Delete duplicates, or "
                 "write different user names in the third column, after the group."
             )
 
@@ -191,7 +192,7 @@ def refuse_doubles(people: list[Person]) -> None:
 
 
 def awaits_owner(account: UserInfo, user: orm.User) -> bool:
-    """Return whether somebody made this account for a person who has not used it yet."""
+    """Return whether someone else created this account and its owner has not used it yet."""
     return (
         account.is_authorized
         and user.last_activity is None
@@ -214,9 +215,10 @@ def has_rights(thing: orm.User | orm.Group) -> bool:
 
 
 def unused(db: Session, all_of_them: bool) -> list[tuple[UserInfo, orm.User]]:
-    """Return the accounts that await their owners; by default, only those of learners.
+    """Return the accounts that their owners have not used yet.
 
-    Otherwise, an instructor could make a password for an administrator's new account.
+    Unless `all_of_them` is true, return only learners' accounts. An instructor must not be able to
+    create a password for an administrator's new account.
     """
     found = (
         db.query(UserInfo, orm.User)
@@ -231,7 +233,7 @@ def unused(db: Session, all_of_them: bool) -> list[tuple[UserInfo, orm.User]]:
 
 
 def compare(people: list[Person], db: Session, all_of_them: bool) -> None:
-    """Add to each line what will happen with it, or a message if it cannot happen.
+    """Add to each line what will happen, or a message if the line cannot be used.
 
     `all_of_them` has the same meaning as in `unused`.
     """
@@ -249,18 +251,18 @@ def compare(people: list[Person], db: Session, all_of_them: bool) -> None:
             continue
         if each.group in strong:
             each.problem = (
-                "This group has more rights than learners have. An administrator adds people "
-                "to it on the Admin page."
+                "This group has more rights than learners have. Only an administrator can add "
+                "people to it, on the Admin page."
             )
         elif each.user_name in without:
             each.gets_password = True
             each.outcome = (
-                "The account has no password yet, and gets its first one. Nothing else changes."
+                "The account exists and will get its first password. Nothing else will change."
             )
         elif account and not account.is_authorized:
-            each.outcome = "The account exists, and waits on the page Who may come in."
+            each.outcome = "The account exists and awaits approval on the “Who may come in” page."
         elif account or each.user_name in users:
-            each.outcome = "The account exists. Nothing changes."
+            each.outcome = "The account exists. Nothing will change."
         else:
             each.is_new = each.gets_password = True
             each.outcome = "The account will be created."
@@ -270,7 +272,7 @@ def compare(people: list[Person], db: Session, all_of_them: bool) -> None:
 
 
 class RosterHandler(BaseHandler):
-    """The page with the form for a list, its preview, and the accounts that nobody has used yet."""
+    """The page with the form for a list, its preview, and the accounts that are still unused."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -279,17 +281,17 @@ class RosterHandler(BaseHandler):
 
     @needs_instructor
     async def post(self) -> None:
-        """Show what will happen with each line of the list."""
+        """Show what will happen for each line of the list."""
         files = self.request.files.get("file")  # absent or empty if no file was chosen
         content = files[0]["body"] if files else b""
         await self.preview(decoded(content) if content else self.text())
 
     def text(self) -> str:
-        """Return the list in the form's text field."""
+        """Return the list from the form's text field."""
         return self.get_body_argument("roster", "", strip=False)
 
     async def preview(self, text: str) -> None:
-        """Show what will happen with each line, or why the list cannot be read."""
+        """Show what will happen for each line, or why the list cannot be read."""
         try:
             people = parse(text)
         except ValueError as error:
@@ -300,19 +302,19 @@ class RosterHandler(BaseHandler):
         await self.show(text=text, people=people)
 
     async def note_files(self, people: list[Person]) -> None:
-        """Warn if files of an earlier account would belong to a new one."""
+        """Warn if a new account would get the files of an earlier one."""
         new = [each for each in people if each.is_new]
         has_home = self.authenticator.has_home
         found = (pools.run(pools.HOMES, has_home, each.user_name) for each in new)
         for each, has_files in zip(new, await asyncio.gather(*found), strict=True):
             if has_files:
                 each.outcome += (
-                    " It gets the files that are already stored under this name. If they are "
-                    "somebody else's, write another user name in the third column."
+                    " It will get the files that are already stored under this name. If they "
+                    "belong to someone else, write another user name in the third column."
                 )
 
     def unused(self) -> list[tuple[UserInfo, orm.User]]:
-        """Return the accounts for which this instructor can make first passwords."""
+        """Return the accounts for which this instructor can create first passwords."""
         return unused(self.db, self.is_administrator())
 
     def is_administrator(self) -> bool:
@@ -335,10 +337,10 @@ class RosterHandler(BaseHandler):
         self.finish(html)
 
     async def show_sheet(self, people: list[Person]) -> None:
-        """Show the first passwords that have been made.
+        """Show the new first passwords.
 
-        If the sheet gets lost, even on the way to the browser, the page lists these accounts as not
-        used yet, and the instructor can make new passwords.
+        If this sheet is lost, even on the way to the browser, the *Roster* page still lists these
+        accounts as unused, and the instructor can create new first passwords.
         """
         slips = [each for each in people if each.password]
         self.log.info("%s made first passwords for %i people", self.current_user.name, len(slips))
@@ -351,7 +353,7 @@ class RosterHandler(BaseHandler):
 
 
 class CreateHandler(RosterHandler):
-    """Make the accounts on a list."""
+    """Create the accounts on a list."""
 
     @needs_instructor
     async def get(self) -> None:
@@ -360,7 +362,7 @@ class CreateHandler(RosterHandler):
 
     @needs_instructor
     async def post(self) -> None:
-        """Make the accounts and show the sheet, or show the preview if a line has a problem."""
+        """Create the accounts and show the sheet; if a line has a problem, show the preview."""
         text = self.text()
         try:
             people = parse(text)
@@ -368,8 +370,8 @@ class CreateHandler(RosterHandler):
             await self.preview(text)
             return
         made = await first_passwords(len(people))
-        # Do not await anything until everything is saved, because another request might then take
-        # one of the names.
+        # Do not await anything until everything is saved. Another request could take one of the
+        # names in the meantime.
         compare(people, self.db, self.is_administrator())
         if any(each.problem for each in people) or not any(each.gets_password for each in people):
             await self.preview(text)
@@ -393,16 +395,16 @@ class CreateHandler(RosterHandler):
 
 
 class PasswordsHandler(CreateHandler):
-    """Make first passwords for accounts that nobody has used yet."""
+    """Create first passwords for accounts that nobody has used yet."""
 
     @needs_instructor
     async def post(self) -> None:
-        """Make first passwords for the chosen accounts, and show the sheet."""
+        """Create first passwords for the chosen accounts, and show the sheet."""
         chosen = {user.name for _, user in self.unused()}.intersection(
             self.get_body_arguments("name")
         )
         made = iter(await first_passwords(len(chosen)))
-        # In the meantime, somebody may have used an account.
+        # Someone may have used an account in the meantime.
         people = []
         for account, user in self.unused():
             if user.name in chosen:
@@ -424,7 +426,7 @@ async def first_passwords(number: int) -> list[tuple[str, bytes]]:
 
 
 def as_csv(slips: Iterable[Person], address: str) -> str:
-    """Return a link to a CSV file with the sheet's contents, for spreadsheets."""
+    """Return the sheet's contents as a link to a CSV file."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([*COLUMNS, "first password", "address"])

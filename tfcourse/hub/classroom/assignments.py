@@ -1,4 +1,4 @@
-"""The pages for assignments, and the endpoints that receive what learners hand in."""
+"""The pages for assignments, and the endpoints through which learners hand in notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.limits import Limit
 from tfcourse.hub.tables import Assignment, Submission
 
-# At a deadline, a whole class hands in at once. Only so many uploads are in memory together.
+# A whole class may hand in just before a deadline. Limit the number of uploads in memory.
 TOGETHER = asyncio.Semaphore(8)
 UPLOAD_SECONDS = 60
 
@@ -50,7 +50,7 @@ def iso(when: datetime) -> str:
 
 
 def newest(found: list[Submission]) -> dict[tuple[int, str], Submission]:
-    """Return the newest submission of each learner and lesson."""
+    """Return each learner's newest submission for each lesson."""
     return {(each.user_id, each.lesson): each for each in sorted(found, key=lambda each: each.id)}
 
 
@@ -58,11 +58,11 @@ def newest(found: list[Submission]) -> dict[tuple[int, str], Submission]:
 
 
 class AssignmentsAPIHandler(APIHandler):
-    """The endpoint that lists assignments, and what a learner has handed in."""
+    """The endpoint that lists the assignments with a learner's submissions."""
 
     @needs_scope("users:activity")
     def get(self, user_name: str) -> None:
-        """Send the list, with the next deadline first."""
+        """Send the list, with the earliest deadline first."""
         user = find_user(self, user_name)
         found = []
         for assignment in self.db.query(Assignment).order_by(Assignment.due):
@@ -83,7 +83,7 @@ class AssignmentsAPIHandler(APIHandler):
 
 
 def find_user(handler: BaseHandler, name: str) -> orm.User:
-    """Return a user; raise HTTP 404 if there is none of that name."""
+    """Return the user with this name; raise HTTP 404 if there is none."""
     user = orm.User.find(handler.db, name)
     if not user:
         raise web.HTTPError(404)
@@ -116,17 +116,17 @@ class SubmitHandler(APIHandler):
 
     limit = Limit(30, seconds=10)  # for each learner
     uploading: ClassVar[set[str]] = set()  # the names of learners who are handing in now
-    name = ""  # this learner's, while the learner is in that set
+    name = ""  # the learner's name, while it is in `uploading`
     has_turn = False
 
     async def prepare(self) -> None:
-        """Identify the learner, then wait for our turn before reading the notebook."""
+        """Identify the learner, then wait for a turn before reading the notebook."""
         await super().prepare()
         self.received = bytearray()
         if not self.current_user:
             return
         if self.current_user.name in self.uploading:
-            raise web.HTTPError(429, "You are already handing in. Try again in a minute.")
+            raise web.HTTPError(429, "Your previous upload is not finished. Try again in a minute.")
         self.name = self.current_user.name
         self.uploading.add(self.name)
         self.request.connection.set_max_body_size(submissions.LARGEST_UPLOAD)
@@ -146,12 +146,12 @@ class SubmitHandler(APIHandler):
         super().on_finish()
 
     def on_connection_close(self) -> None:
-        """Let the next upload begin, because the learner's server has given up."""
+        """Let the next upload begin, because the learner's server has disconnected."""
         self.end_turn()
         super().on_connection_close()
 
     def end_turn(self) -> None:
-        """Let the learner's next upload begin, and anyone's."""
+        """Let the next upload begin, from this learner or another one."""
         self.uploading.discard(self.name)
         self.name = ""
         if self.has_turn:
@@ -164,25 +164,25 @@ class SubmitHandler(APIHandler):
         user = find_user(self, user_name)
         assignment = self.db.get(Assignment, int(number))
         if not assignment or lesson not in assignment.lessons.split():
-            raise web.HTTPError(404, "There is no such assignment. Perhaps it was deleted.")
+            raise web.HTTPError(404, "This assignment does not exist. It may have been deleted.")
         if wait := self.limit.wait(user_name):
-            raise web.HTTPError(429, f"You have just handed in. Try again in {wait} seconds.")
+            raise web.HTTPError(429, f"You have handed in too often. Try again in {wait} seconds.")
         self.limit.count(user_name)
         upload = bytes(self.received)
         try:
             content = await pools.run(pools.HOMES, submissions.unpacked, upload)
         except submissions.RefusedError as error:
-            raise web.HTTPError(400, f"Nothing was handed in: {error}.") from None
+            raise web.HTTPError(400, str(error)) from None
         submission = submissions.store(self.db, assignment, user, lesson, content)
         self.set_status(201)
         self.finish(json.dumps(receipt(submission, assignment)))
 
 
-# --- For people
+# --- The pages
 
 
 class AssignmentsHandler(BaseHandler):
-    """The page that lists assignments; instructors can also open one."""
+    """The page that lists assignments, and where instructors create them."""
 
     @web.authenticated
     async def get(self) -> None:
@@ -190,7 +190,7 @@ class AssignmentsHandler(BaseHandler):
         await self.show()
 
     async def show(self, problem: str = "", **entered: Any) -> None:
-        """Show the page, with a problem and what was entered if the form was refused."""
+        """Show the page. After a refused form, include the problem and the entered values."""
         user = self.current_user.orm_user
         assignments = self.db.query(Assignment).order_by(Assignment.due.desc()).all()
         nothing = grades.Result(user.name)
@@ -212,7 +212,7 @@ class AssignmentsHandler(BaseHandler):
 
     @needs_instructor
     async def post(self) -> None:
-        """Open an assignment."""
+        """Create an assignment."""
         title = self.get_body_argument("title", "")
         lessons = self.get_body_arguments("lesson")
         due = self.get_body_argument("due_utc", "") or self.get_body_argument("due", "")
@@ -226,13 +226,13 @@ class AssignmentsHandler(BaseHandler):
 
 
 class AssignmentHandler(BaseHandler):
-    """The page on which instructors see who has handed in."""
+    """The page that shows instructors an assignment's submissions."""
 
     def assignment(self, number: str) -> Assignment:
         """Return an assignment; raise HTTP 404 if there is none."""
         found = self.db.get(Assignment, int(number))
         if not found:
-            raise web.HTTPError(404, "There is no such assignment. Perhaps it was deleted.")
+            raise web.HTTPError(404, "This assignment does not exist. It may have been deleted.")
         return found
 
     @needs_instructor
@@ -241,7 +241,7 @@ class AssignmentHandler(BaseHandler):
         await self.show(self.assignment(number))
 
     async def show(self, assignment: Assignment, problem: str = "", told: str = "") -> None:
-        """Show who has handed in what, when, and the grades."""
+        """Show the page, with a problem or a message about a form."""
         found = list(self.db.query(Submission).filter_by(assignment_id=assignment.id))
         latest = newest(found)
         learners = [
@@ -271,7 +271,7 @@ class AssignmentHandler(BaseHandler):
 
     @needs_instructor
     async def post(self, number: str) -> None:
-        """Change the deadline, or delete the assignment with everything that was handed in."""
+        """Change the deadline, or delete the assignment and its submissions."""
         assignment = self.assignment(number)
         if self.get_body_argument("delete", ""):
             if self.get_body_argument("title", "").strip() != assignment.title:
@@ -294,11 +294,11 @@ class AssignmentHandler(BaseHandler):
 
 
 class ArchiveHandler(AssignmentHandler):
-    """An archive of everything that was handed in, in the form that `make grade` takes."""
+    """An archive of the newest submissions, for `make grade`."""
 
     @needs_instructor
     async def get(self, number: str) -> None:
-        """Send the archive, one notebook after the other."""
+        """Send the archive, one notebook at a time."""
         assignment = self.assignment(number)
         names = dict(self.db.query(orm.User.id, orm.User.name))
         found = newest(list(self.db.query(Submission).filter_by(assignment_id=assignment.id)))
@@ -318,7 +318,7 @@ class ArchiveHandler(AssignmentHandler):
         self.finish(stream.take())
 
     async def post(self, number: str) -> None:
-        """Refuse."""
+        """Refuse, because nothing can be posted to an archive."""
         raise web.HTTPError(405)
 
 
@@ -344,7 +344,7 @@ class GradesHandler(AssignmentHandler):
         told = f"Notebooks with new grades: {graded}. Learners can see them now."
         problem = unknown and (
             f"Notebooks in the table that are not the newest ones here: {unknown}. Perhaps "
-            "learners have handed in again. Download everything again, and grade it."
+            "learners have handed in again. Download the newest submissions again, and grade them."
         )
         await self.show(assignment, problem or "", told)
 
@@ -407,30 +407,30 @@ def ascii_name(name: str) -> str:
 
 
 class Unread(io.RawIOBase):
-    """A stream that keeps what is written to it until somebody takes it."""
+    """A stream that buffers what is written to it until it is taken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kept = bytearray()
 
     def writable(self) -> bool:
-        """Return True; `zipfile` asks."""
+        """Return True, which `zipfile` requires."""
         return True
 
     def write(self, data: Any) -> int:
-        """Keep the data."""
+        """Buffer the data."""
         self.kept += data
         return len(data)
 
     def take(self) -> bytes:
-        """Return what was written since the last call."""
+        """Return what has been written since the last call."""
         taken = bytes(self.kept)
         self.kept.clear()
         return taken
 
 
 class DownloadHandler(BaseHandler):
-    """A notebook that was handed in, for its learner and for instructors."""
+    """A submission, for its learner and for instructors."""
 
     @web.authenticated
     async def get(self, number: str) -> None:
@@ -438,7 +438,7 @@ class DownloadHandler(BaseHandler):
         submission = self.db.get(Submission, int(number))
         mine = submission and submission.user_id == self.current_user.orm_user.id
         if not submission or not (mine or instructors.is_instructor(self.current_user)):
-            raise web.HTTPError(404, "There is no such notebook.")
+            raise web.HTTPError(404, "This submission does not exist.")
         self.set_header("Content-Type", "application/x-ipynb+json")
         # Browsers must not show the file, because a notebook can contain scripts.
         self.set_header("Content-Disposition", f'attachment; filename="{submission.lesson}.ipynb"')

@@ -1,8 +1,7 @@
 """Store learners' attempts at exercises, and summarise them.
 
-A learner's server sends the attempts (tfcourse/prefix/etc/jupyter/jupyter_attempts_config.py). An
-attempt comes from the learner's own computer, so it shows what a check said there, but proves
-nothing. Grading runs the checks again.
+A learner's server sends the attempts (course_attempts.py). A learner could forge them, so they
+prove nothing. Grading runs the checks again.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from tfcourse.hub.tables import Attempt, Private
 LONGEST = 300  # characters of a check's message
 KEY = re.compile(r"[0-9a-f]{1,32}")
 NUMBER = re.compile(r"[-\u2212]?\d[\d.,]*(e[-+]?\d+)?")
-# The number of mistakes to keep for each learner. A term's exercises rarely take two hundred.
+# The number of mistakes to keep for each learner. Few learners make two hundred in a term.
 KEPT = 1000
-LONG_AGO = timedelta(days=7)  # the longest time for which a server keeps an attempt to send it
-TRIES = 5  # a learner is stuck after this many attempts at an exercise without a right answer
+LONG_AGO = timedelta(days=7)  # the age at which an attempt that arrives even later is recorded
+TRIES = 5  # a learner is stuck after this many failed attempts at an exercise
 
 version = 0  # changes whenever an attempt is stored or deleted
 
@@ -37,7 +36,7 @@ class Status:
     """A learner's attempts at one exercise."""
 
     right: bool
-    tries: int  # without the right one
+    tries: int  # failed attempts
     last: datetime  # in UTC
 
     @property
@@ -47,7 +46,10 @@ class Status:
 
 
 def store(db: Session, user: orm.User, sent: Any) -> int:
-    """Store a learner's attempts; return how many of them are new.
+    """Store a learner's new attempts; return how many there were.
+
+    Once an attempt is right, ignore later attempts at that exercise: they are experiments. Store
+    nothing if the learner does not share attempts.
 
     Parameters
     ----------
@@ -57,12 +59,12 @@ def store(db: Session, user: orm.User, sent: Any) -> int:
         The learner.
     sent
         A list of dictionaries with the keys `key`, `lesson` (the notebook's name), `exercise`,
-        `mistake` (None or "" if the answer is right) and `ago` (seconds).
+        `mistake` (None or "" if the answer is right) and `ago` (the attempt's age in seconds).
 
     Raises
     ------
     ValueError
-        If `sent` has another form. Attempts at unknown exercises are left out instead, because
+        If `sent` is not such a list. Attempts at unknown exercises are ignored instead, because
         learners may have their own notebooks.
     """
     found = [attempt for each in sent if (attempt := read(each))] if is_list(sent) else None
@@ -80,7 +82,7 @@ def store(db: Session, user: orm.User, sent: Any) -> int:
             db.add(attempt)
             known.add(attempt.key)
             new += 1
-            if not attempt.mistake:  # later attempts are experiments
+            if not attempt.mistake:
                 right.add(exercise)
     if new:
         prune(db, user)
@@ -90,7 +92,7 @@ def store(db: Session, user: orm.User, sent: Any) -> int:
 
 
 def is_list(sent: Any) -> bool:
-    """Return whether this is a list of dictionaries."""
+    """Return whether `sent` is a list of dictionaries."""
     return isinstance(sent, list) and all(isinstance(each, dict) for each in sent)
 
 
@@ -100,7 +102,7 @@ def read(sent: dict[str, Any]) -> Attempt | None:
     Raises
     ------
     ValueError
-        If a value has a wrong type.
+        If a value is missing or invalid.
     """
     key, notebook, exercise = (sent.get(name) for name in ("key", "lesson", "exercise"))
     mistake, ago = sent.get("mistake") or "", sent.get("ago", 0)
@@ -124,7 +126,7 @@ def read(sent: dict[str, Any]) -> Attempt | None:
 
 
 def plain(text: str) -> str:
-    """Return a text without unprintable characters, shortened if it is long."""
+    """Return the text without unprintable characters, shortened if it is long."""
     text = "".join(c if c.isprintable() or c == "\n" else " " for c in text.strip())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
@@ -139,7 +141,7 @@ def prune(db: Session, user: orm.User) -> None:
 
 
 def has_changed() -> None:
-    """Let open pages show the change."""
+    """Make open pages update."""
     global version
     version += 1
 
@@ -150,7 +152,7 @@ def is_private(db: Session, user: orm.User) -> bool:
 
 
 def set_private(db: Session, user: orm.User, private: bool) -> None:
-    """Start or stop storing a learner's attempts. To stop also deletes those that are stored."""
+    """Stop storing a learner's attempts and delete the stored ones, or start storing again."""
     db.query(Private).filter_by(user_id=user.id).delete()
     if private:
         db.add(Private(user_id=user.id))
@@ -163,7 +165,7 @@ def set_private(db: Session, user: orm.User, private: bool) -> None:
 
 
 def statuses(db: Session, user: orm.User | None = None) -> dict[int, dict[tuple[str, str], Status]]:
-    """Return each learner's status in each exercise, or one learner's, keyed by the user's id."""
+    """Return the status of all learners, or of one, in each exercise, keyed by the user's ID."""
     right = case((Attempt.mistake == "", 1), else_=0)
     columns = Attempt.user_id, Attempt.lesson, Attempt.exercise
     rows = db.query(*columns, func.count(), func.sum(right), func.max(Attempt.when))
@@ -187,10 +189,10 @@ def last_mistakes(db: Session, users: Iterable[int]) -> dict[tuple[int, str, str
 def frequent_mistakes(
     db: Session, users: Iterable[int], since: datetime, most: int = 5
 ) -> list[tuple[int, str, str, str]]:
-    """Return the mistakes that most learners made, most frequent first.
+    """Return the most frequent mistakes, ranked by the number of learners who made them.
 
-    Mistakes that differ only in their numbers count as one. Each row has the number of learners,
-    the lesson, the exercise, and one of these mistakes.
+    Messages that differ only in their numbers count as the same mistake. Each row contains the
+    number of learners, the lesson, the exercise, and one of these messages.
     """
     learners = func.count(Attempt.user_id.distinct())
     kind = Attempt.lesson, Attempt.exercise, Attempt.kind

@@ -1,4 +1,4 @@
-"""The course's lessons and exercises, read from the notebooks that learners get."""
+"""The course's lessons and exercises, read from the notebooks for learners."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tfcourse.hub.state import ROOT
 
 EXERCISES = ROOT / "notebooks" / "exercises"
-CHECK = "-check"  # the end of the id of the cell that checks an exercise
+CHECK = "-check"  # the ID of a cell that checks an exercise ends in this
 
 
 @functools.cache
@@ -35,5 +35,5 @@ def title(text: str) -> str:
 
 
 def lesson_of(notebook: str) -> str | None:
-    """Return the lesson of a notebook, even if the notebook is a renamed copy; None if unknown."""
+    """Return the lesson to which a notebook or a renamed copy of it belongs; None if unknown."""
     return next((lesson for lesson in lessons() if notebook.startswith(lesson)), None)

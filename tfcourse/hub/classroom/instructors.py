@@ -1,8 +1,9 @@
 """A class's instructors: a group of users with some administrator rights.
 
-Instructors create learners' accounts, with first passwords, approve and block learners, post
-announcements, and write to the folder that all learners can read. Only administrators can manage
-servers, other passwords, and other users' rights.
+Instructors create learners' accounts, with first passwords, approve and block learners, see their
+attempts at exercises, collect and grade assignments, post announcements, and write to the folder
+that all learners can read. Only administrators can manage servers, other passwords, and other
+users' rights.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ GROUP = "instructors"
 
 SCOPE = "custom:instruct"
 define_custom_scopes(
-    {SCOPE: {"description": "Create, approve and block learners, and post announcements."}}
+    {
+        SCOPE: {
+            "description": "Create, approve and block learners, see and grade their work, and post announcements."
+        }
+    }
 )
 # A decorator that restricts handler methods to instructors and administrators.
 needs_instructor = needs_scope(SCOPE, "admin:users")

@@ -1,4 +1,4 @@
-"""Receive attempts from learners' servers; show them to the learner and to the instructors."""
+"""Receive attempts from learners' servers, and show them to learners and instructors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tfcourse.hub.classroom import attempts, course, instructors
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.limits import Limit
 
-# Where a learner's kernels record attempts, for the server to send them.
+# The file in which a learner's kernels record attempts, and from which the server sends them.
 FILE = "~/.local/share/tensorflow-course/attempts.jsonl"
 
-RECENT = timedelta(days=7)  # the time for which mistakes count as frequent
+RECENT = timedelta(days=7)  # the period in which frequent mistakes are counted
 
 LOOK = 0.5  # seconds between checks for changes
-REFRESH = 20  # seconds until a page is updated although nothing has changed
-STREAM = 300  # seconds until a page has to ask again, so that lost rights take effect
+REFRESH = 20  # seconds until an open page is updated even if nothing has changed
+STREAM = 300  # seconds until a page must reconnect, so that revoked rights take effect
 
 
 def environment() -> dict[str, str]:
@@ -59,20 +59,20 @@ def handlers(app: Any) -> dict[str, type]:
 class AttemptsHandler(APIHandler):
     """The endpoint to which a learner's server sends attempts.
 
-    The token of the server names the learner. JupyterHub rejects it for other learners.
+    The server's token identifies the learner. JupyterHub rejects it for any other learner.
     """
 
-    # Enough for a learner who was offline for an evening, and more than anyone types.
+    # Enough for an evening of work that was recorded offline, and more than anyone can type.
     limit = Limit(600, seconds=1)
 
     @needs_scope("users:activity")
     async def post(self, user_name: str) -> None:
-        """Store attempts."""
+        """Store the attempts; send the number of new ones."""
         user = orm.User.find(self.db, user_name)
         if not user:
             raise web.HTTPError(404)
         if wait := self.limit.wait(user_name):
-            told = f"There were too many attempts. Try again in {wait} seconds."
+            told = f"The hub has received too many attempts. Try again in {wait} seconds."
             error = web.HTTPError(429, told)
             error.headers = {"Retry-After": str(wait)}
             raise error
@@ -91,7 +91,7 @@ class AttemptsHandler(APIHandler):
 
 
 class ProgressHandler(BaseHandler):
-    """The page where learners see what is stored about them, and can turn that off."""
+    """The page where learners see their stored attempts, and can stop sharing them."""
 
     @web.authenticated
     async def get(self) -> None:
@@ -116,7 +116,7 @@ class ProgressHandler(BaseHandler):
 
     @web.authenticated
     async def post(self) -> None:
-        """Start or stop storing attempts."""
+        """Start or stop sharing attempts."""
         share = self.get_body_argument("share", "")
         if share not in ("yes", "no"):
             raise web.HTTPError(400, "This form has expired. Open the page again.")
@@ -125,7 +125,7 @@ class ProgressHandler(BaseHandler):
 
 
 class LearnerHandler(ProgressHandler):
-    """The page on which an instructor sees a learner's attempts."""
+    """The page that shows an instructor one learner's attempts."""
 
     @needs_instructor
     async def get(self, name: str) -> None:
@@ -136,16 +136,16 @@ class LearnerHandler(ProgressHandler):
         await self.show(user)
 
     async def post(self, name: str) -> None:
-        """Refuse, because only learners themselves can change what is stored."""
+        """Refuse, because only learners themselves can stop sharing their attempts."""
         raise web.HTTPError(405)
 
 
-# --- The class's page
+# --- The *Class* page
 
 
 @dataclass
 class Learner:
-    """A row of the class's table."""
+    """A row of the table on the *Class* page."""
 
     name: str
     private: bool
@@ -162,9 +162,9 @@ class Learner:
 
 
 def overview(db: Any, group: str = "") -> dict[str, Any]:
-    """Return what the class's page shows: learners, who is stuck, and frequent mistakes.
+    """Return what the *Class* page shows: learners, who is stuck, and frequent mistakes.
 
-    Administrators and instructors are not shown, unless they are in the group that is asked for.
+    Without a group, leave out administrators and instructors. With one, include all its members.
     """
     now = utcnow(with_tz=False)
     users = db.query(orm.User).options(joinedload(orm.User.groups)).order_by(orm.User.name)
@@ -210,7 +210,7 @@ def overview(db: Any, group: str = "") -> dict[str, Any]:
 
 
 def ago(now: datetime, when: datetime) -> str:
-    """Return how long ago a time was, in words."""
+    """Return in words how long ago a time was."""
     minutes = max(0, int((now - when).total_seconds() // 60))
     for size, unit in ((24 * 60, "day"), (60, "hour"), (1, "minute")):
         if count := minutes // size:
@@ -219,39 +219,39 @@ def ago(now: datetime, when: datetime) -> str:
 
 
 class ClassHandler(BaseHandler):
-    """The page on which instructors see where everyone is."""
+    """The page that shows instructors the progress of the whole class."""
 
     @needs_instructor
     async def get(self) -> None:
         """Show the page."""
         view = overview(self.db, self.get_argument("group", ""))
-        self.finish(await self.render_template("class.html", version=attempts.version, **view))
+        self.finish(await self.render_template("class.html", **view))
 
 
 class LiveHandler(BaseHandler):
-    """A stream of server-sent events with the changing part of the class's page."""
+    """A stream of server-sent events with the part of the *Class* page that changes."""
 
-    rendered: tuple[Any, str] = (None, "")  # the last part, for all instructors
+    rendered: tuple[Any, str] = (None, "")  # the most recent HTML, to reuse for other instructors
 
     @needs_instructor
     async def get(self) -> None:
-        """Send the part whenever it has changed, for some minutes."""
+        """Send the HTML whenever it may have changed, for a few minutes."""
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")
         group = self.get_argument("group", "")
-        sent = self.get_argument("version", "")
+        sent = ""
         deadline = time.monotonic() + STREAM
         try:
             while time.monotonic() < deadline:
                 began = time.monotonic()
-                # Learners' last activity is shown in minutes.
+                # The page also changes with time: it shows how long ago attempts were made.
                 version = f"{attempts.version}-{int(began // REFRESH)}"
                 if version != sent:
                     self.write(f"data: {json.dumps(await self.part(group, version))}\n\n")
                     await self.flush()
                     sent = version
                 spent = time.monotonic() - began
-                # However large the class, this takes at most a tenth of a processor.
+                # However large the class is, an open page uses at most a tenth of a processor.
                 await asyncio.sleep(max(LOOK, 10 * spent))
         except StreamClosedError:
             pass

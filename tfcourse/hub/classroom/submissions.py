@@ -1,4 +1,4 @@
-"""Store what learners hand in for an assignment."""
+"""Create assignments, and store the notebooks that learners hand in."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MOST_ASSIGNMENTS = 200
 
 
 class RefusedError(Exception):
-    """A request that cannot be accepted, with a sentence for the person who sent it."""
+    """A refused request. The message tells its sender why."""
 
 
 def create(db: Session, title: str, lessons: list[str], due: str) -> Assignment:
-    """Open an assignment.
+    """Create an assignment.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def create(db: Session, title: str, lessons: list[str], due: str) -> Assignment:
     title
         The title that learners see.
     lessons
-        The names of the lessons whose exercises are to be handed in.
+        The names of the lessons whose exercises learners must hand in.
     due
-        The time until which work is on time, in ISO format; without an offset, in UTC.
+        The deadline in ISO format; in UTC if it has no offset.
     """
     title = " ".join(title.split())
     if not title or len(title) > LONGEST_TITLE or not title.isprintable():
@@ -55,43 +55,43 @@ def create(db: Session, title: str, lessons: list[str], due: str) -> Assignment:
 
 
 def future(text: str) -> datetime:
-    """Return a time in UTC without its offset, as the database stores it; refuse a past one."""
+    """Return a time as the database stores it, in UTC without an offset; refuse a past time."""
     try:
         when = datetime.fromisoformat(text)
         when = (when.astimezone(UTC) if when.tzinfo else when).replace(tzinfo=None)
     except (ValueError, OverflowError):
-        raise RefusedError("Enter the date and the time until which work is on time.") from None
+        raise RefusedError("Enter the date and time of the deadline.") from None
     if when <= utcnow(with_tz=False):
         raise RefusedError("That time has passed. Enter a later one.")
     return when
 
 
 def unpacked(upload: bytes) -> bytes:
-    """Return a notebook from its compressed form; refuse anything else."""
+    """Return the notebook in a compressed upload; refuse any other upload."""
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(upload, LARGEST + 1)
     except zlib.error:
-        raise RefusedError("the upload is damaged") from None
+        raise RefusedError("The upload is damaged.") from None
     if len(content) > LARGEST:
-        raise RefusedError(f"the notebook is larger than {LARGEST // 2**20} MB")
+        raise RefusedError(f"The notebook is larger than {LARGEST // 2**20} MB.")
     if not unpacker.eof or unpacker.unused_data:
-        raise RefusedError("the upload is not complete")
+        raise RefusedError("The upload is not complete.")
     try:
         cells = json.loads(content)["cells"]
     except (ValueError, LookupError, TypeError, RecursionError):
         cells = None
     if not isinstance(cells, list):
-        raise RefusedError("the file is not a notebook in Jupyter's current format")
+        raise RefusedError("The file is not a notebook in Jupyter's current format.")
     return content
 
 
 def store(
     db: Session, assignment: Assignment, user: orm.User, lesson: str, content: bytes
 ) -> Submission:
-    """Store a notebook, and delete the learner's earlier ones that no longer count.
+    """Store a submission, and delete the learner's earlier ones.
 
-    The newest counts. If it is late, the newest that was on time is kept, too.
+    If the new submission is late, keep the last one that was on time, too.
     """
     submission = Submission(
         assignment_id=assignment.id,
@@ -118,5 +118,5 @@ def store(
 
 
 def file_name(text: str) -> str:
-    """Return a name for a file or a folder in an archive."""
+    """Return the text as a name for a file or a folder in an archive."""
     return re.sub(r"[^\w.@+~-]+", "-", text).strip("-.") or "untitled"

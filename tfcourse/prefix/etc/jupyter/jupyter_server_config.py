@@ -241,7 +241,11 @@ c.NotebookNotary.store_factory = lambda: Signatures(f"{jupyter_data_dir()}/nbsig
 # Notices for the learner from `start-course` or the hub, which our JupyterLab extension shows.
 notices = json.loads(os.environ.get("COURSE_NOTICES", "[]"))
 c.ServerApp.tornado_settings = {
-    "page_config_data": {"courseNotices": notices, "buildAvailable": False}
+    "page_config_data": {
+        "courseNotices": notices,
+        "courseProgress": str("COURSE_ATTEMPTS" in os.environ),  # whether the hub has that page
+        "buildAvailable": False,
+    }
 }
 # JupyterHub does not mark a server's XSRF cookies as `secure`.
 if os.environ.get("JUPYTERHUB_PUBLIC_URL", "").startswith("https:"):

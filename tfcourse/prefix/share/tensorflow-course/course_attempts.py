@@ -1,7 +1,7 @@
 """Send a learner's attempts at exercises to the hub.
 
-A check appends each attempt to a file (`COURSE_ATTEMPTS`). The server sends new lines from there,
-and keeps trying if the hub does not respond. Nothing is lost if the hub or the server restarts.
+A check appends each attempt to a file (`COURSE_ATTEMPTS`). The server sends new lines of that file,
+and keeps trying if the hub does not respond. No attempt is lost if the hub or the server restarts.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import urllib.error
 import course_hub
 
 LOOK = 0.5  # seconds between checks of the file
-RETRY = 5  # seconds until the next try after a failure
+RETRY = 5  # seconds to wait after a failure
 TOGETHER = 100  # the maximum number of attempts in a request
 LONGEST = 2**14  # bytes; a check writes shorter lines
 
@@ -35,11 +35,11 @@ class Attempts:
     def record(self, sent):
         """Record how many bytes have been sent."""
         self.sent = sent
-        with contextlib.suppress(OSError):  # if the disk is full, the hub ignores what it has
+        with contextlib.suppress(OSError):  # a full disk: the hub ignores attempts that it has
             self.sent_path.write_text(str(sent))
 
     def new(self):
-        """Return the attempts that have not been sent, and the number of bytes up to their end."""
+        """Return the next attempts to send, and the position in the file after them."""
         with open(self.path, "rb") as file:
             if file.seek(0, os.SEEK_END) < self.sent:  # the learner has deleted the file
                 self.sent = 0
@@ -64,14 +64,14 @@ class Attempts:
             if self.path.stat().st_size == self.sent:
                 return LOOK
             found, end = self.new()
-        except OSError:  # for example, because there was no attempt yet
+        except OSError:  # for example, before the first attempt
             return LOOK
         try:
             if found:
                 course_hub.ask("attempts", json.dumps(found).encode(), seconds=30)
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 404:  # another hub, or this feature is off
+            if error.code == 404:  # another kind of hub, or COURSE_PROGRESS is off
                 return None
             if error.code != 400:  # 400: the learner has edited the file
                 wait = error.headers.get("Retry-After", "")

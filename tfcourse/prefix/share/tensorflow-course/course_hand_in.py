@@ -1,4 +1,4 @@
-"""Hand in notebooks: `hand-in` in a terminal, and the button in JupyterLab."""
+"""Hand in notebooks, with `hand-in` in a terminal or the button in JupyterLab."""
 
 import argparse
 import re
@@ -11,25 +11,30 @@ from pathlib import Path
 import course_hub
 
 LARGEST = 10 * 2**20  # bytes; the hub refuses larger notebooks
-# The call of a check, at the beginning of a line in a notebook's file.
+# The call of a check, at the beginning of a line of code in a notebook's file.
 CHECK = re.compile(rb'"check_\w+\(')
-AWAY = "The hub does not respond, so nothing was handed in. Try again in a minute."
+AWAY = "The hub is not responding, so nothing was handed in. Try again in a minute."
+# The hub might have stored the notebook before the connection was lost.
+UNCERTAIN = (
+    "The hub is not responding, so your notebook may not have been handed in. Hand it in again in a "
+    "minute."
+)
 
 
 class NotHandedInError(Exception):
-    """Nothing was handed in, for a reason that is a sentence for the learner."""
+    """Nothing was handed in. The message tells the learner why."""
 
 
 def assignments():
-    """Return the class's assignments, with the next deadline first."""
+    """Return the class's assignments, with the earliest deadline first."""
     if not course_hub.is_there():
-        raise NotHandedInError("No hub has started this server, so there is nobody to hand in to.")
+        raise NotHandedInError("You can hand in notebooks only from a server that a hub started.")
     try:
         return course_hub.ask("assignments", seconds=30)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return []
-        raise NotHandedInError(f"The hub refused: {course_hub.message(error)}") from None
+        raise NotHandedInError(f"The hub refused. {course_hub.message(error)}") from None
     except (OSError, ValueError):
         raise NotHandedInError(AWAY) from None
 
@@ -37,42 +42,43 @@ def assignments():
 def wanted(lesson, given):
     """Return the assignment for which a lesson's notebook counts, or None.
 
-    If several assignments ask for the lesson, this is the first that is not due yet; if all are
-    due, the last.
+    If several assignments include the lesson, return the next one to be due. If all their deadlines
+    have passed, return the last one.
     """
     asking = [each for each in given if lesson in each["lessons"]]
     return next((each for each in asking if not each["late"]), asking[-1] if asking else None)
 
 
 def lesson_of(path, given):
-    """Return the lesson to which a notebook belongs, even if it is a renamed copy, or None."""
+    """Return the lesson to which a notebook or a renamed copy of it belongs, or None."""
     lessons = {lesson for each in given for lesson in each["lessons"]}
     return next((lesson for lesson in sorted(lessons) if Path(path).stem.startswith(lesson)), None)
 
 
 def hand_in(path, given):
-    """Hand in a notebook; return a sentence about what was taken, and when."""
+    """Hand in a notebook; return a message with the receipt."""
     path = Path(path)
     lesson = lesson_of(path, given)
     assignment = lesson and wanted(lesson, given)
     if not assignment:
-        raise NotHandedInError(f"No assignment asks for {path.name}.")
+        raise NotHandedInError(f"No assignment includes {path.name}.")
     content = read(path)
     where = f"assignments/{assignment['id']}/{lesson}"
     try:
         receipt = course_hub.ask(where, zlib.compress(content), method="PUT")
     except urllib.error.HTTPError as error:
-        raise NotHandedInError(f"{path.name}: {course_hub.message(error)}") from None
+        reason = course_hub.message(error)
+        raise NotHandedInError(f"{path.name} was not handed in. {reason}") from None
     except (OSError, ValueError):
-        raise NotHandedInError(AWAY) from None
+        raise NotHandedInError(UNCERTAIN) from None
     return f"{path.name} was handed in for “{assignment['title']}” {told(receipt)}."
 
 
 def read(path):
-    """Return a notebook's content."""
+    """Return a notebook's content; refuse a notebook without exercises."""
     try:
         if not path.is_file():
-            raise NotHandedInError(f"There is no notebook {path}.")
+            raise NotHandedInError(f"The notebook {path} does not exist.")
         if path.stat().st_size > LARGEST:
             raise NotHandedInError(
                 f"{path.name} is larger than {LARGEST // 2**20} MB. Clear the outputs of its cells "
@@ -81,10 +87,10 @@ def read(path):
         content = path.read_bytes()
     except OSError as error:
         raise NotHandedInError(f"{path.name} cannot be read: {error.strerror}.") from None
-    if not CHECK.search(content):  # perhaps the lesson of the same name
+    if not CHECK.search(content):  # for example, the lesson of the same name
         raise NotHandedInError(
-            f"{path.name} has no exercises, or is not a notebook. The exercises are in the folder "
-            "exercises."
+            f"{path.name} has no exercises, or is not a notebook. Look for the exercises in the "
+            "“exercises” folder."
         )
     return content
 
@@ -98,7 +104,7 @@ def told(receipt):
 
 
 def status(given):
-    """Yield lines about the assignments, what has been handed in, and its grades."""
+    """Yield lines about the assignments, and the learner's submissions and grades."""
     for each in given:
         due = datetime.fromisoformat(each["due"]).astimezone()
         yield f"{each['title']}, due {due:%d %B at %H:%M %Z}"
@@ -110,14 +116,14 @@ def status(given):
 
 
 def main():
-    """Hand in notebooks from a terminal."""
+    """Run the `hand-in` command."""
     parser = argparse.ArgumentParser(
         prog="hand-in",
-        description="Hand in notebooks for your class's assignments. Without a notebook, show the "
-        "assignments, what you have handed in, and your grades.",
-        epilog="You can hand in again: what you handed in last counts. Save your notebooks first.",
+        description="Hand in notebooks for your class's assignments. Without a notebook, list "
+        "the assignments, your submissions and your grades.",
+        epilog="Save your notebooks first. You can hand in again: your last submission counts.",
     )
-    parser.add_argument("notebook", nargs="*", help="such as exercises/05_loss.ipynb")
+    parser.add_argument("notebook", nargs="*", help="for example, exercises/05_loss.ipynb")
     options = parser.parse_args()
     failed = False
     try:

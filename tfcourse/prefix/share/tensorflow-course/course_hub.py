@@ -1,21 +1,21 @@
-"""Make requests to the hub that has started this server, in the name of its learner."""
+"""Make requests to the hub that started this server, on behalf of its learner."""
 
 import json
 import os
 import urllib.error
 import urllib.request
 
-# The hub is in the server's own network, so a proxy for the internet cannot reach it.
+# The hub is on the server's own network, where a proxy for the internet cannot reach it.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def is_there():
-    """Return whether a hub has started this server."""
+    """Return whether a hub started this server."""
     return "JUPYTERHUB_ACTIVITY_URL" in os.environ
 
 
 def ask(path, body=None, method=None, seconds=60):
-    """Send a request about the learner to the hub; return the response as JSON.
+    """Send a request about the learner to the hub; return the decoded JSON response.
 
     Raises
     ------
@@ -23,8 +23,10 @@ def ask(path, body=None, method=None, seconds=60):
         If the hub refuses the request.
     OSError
         If the hub does not respond.
+    ValueError
+        If the response is not JSON.
     """
-    # The URL at which servers report a learner's activity is below the learner's own URL.
+    # Servers report activity to a URL below the learner's own URL in the hub's API.
     url = os.environ["JUPYTERHUB_ACTIVITY_URL"].removesuffix("activity") + path
     headers = {
         "Authorization": f"token {os.environ['JUPYTERHUB_API_TOKEN']}",
@@ -36,8 +38,8 @@ def ask(path, body=None, method=None, seconds=60):
 
 
 def message(error):
-    """Return what the hub said when it refused a request."""
+    """Return the hub's explanation of why it refused a request."""
     try:
         return json.load(error)["message"]
     except (OSError, ValueError, LookupError, TypeError):
-        return f"it sent the error {error.code}"
+        return f"The hub sent error {error.code}."

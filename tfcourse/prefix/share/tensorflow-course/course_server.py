@@ -1,4 +1,4 @@
-"""An extension of Jupyter's server for a class: it sends attempts, and hands in notebooks."""
+"""A Jupyter server extension that sends attempts to the hub and hands in notebooks."""
 
 import asyncio
 import json
@@ -27,8 +27,8 @@ class HandInHandler(APIHandler):
         """Hand in the notebook at a path."""
         path = (self.get_json_body() or {}).get("path")
         if not isinstance(path, str):
-            raise web.HTTPError(400, "A path is missing.")
-        # Raises HTTP 404 if the path is outside the folder that the server shows.
+            raise web.HTTPError(400, "The path is missing.")
+        # This raises HTTP 404 for a path outside the server's root folder.
         file = self.contents_manager._get_os_path(path)
         await self.answer(lambda: course_hand_in.hand_in(file, course_hand_in.assignments()))
 

@@ -1,10 +1,10 @@
-// This extension is for notebooks with exercises. The status bar shows how many are done, such as
-// "Lesson 05 · 2 of 3". The checks record that in a file beside the notebook. On a hub, the text is a
-// link to the learner's page. If an assignment asks for the notebook, its toolbar has a button to hand
-// it in.
+// This extension is for notebooks with exercises. The status bar shows how many are done, for example
+// "Lesson 05 · 2 of 3", according to a file that the checks write beside the notebook. On a hub, this
+// text is a link to the learner's Progress page. If an assignment includes the notebook, a button in its
+// toolbar hands it in.
 
 const FILE = "progress.json";
-const CHECK = "-check"; // the end of the id of a cell that checks an exercise
+const CHECK = "-check"; // the ID of a cell that checks an exercise ends in this
 const BUTTON = "course-hand-in";
 
 // The parameter holds JupyterLab's own modules.
@@ -12,7 +12,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
   const { PageConfig, PathExt, URLExt } = coreutils;
   const hub = PageConfig.getOption("hubPrefix");
 
-  // Ask the extension of the learner's server (course_server.py).
+  // Send a request to our server extension (course_server.py).
   async function ask(settings, init = {}) {
     const url = URLExt.join(settings.baseUrl, "course/hand-in");
     const reply = await services.ServerConnection.makeRequest(url, init, settings);
@@ -32,7 +32,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     });
   }
 
-  // Show the button if an assignment asks for the notebook.
+  // Show the button if an assignment includes the notebook.
   async function offer(panel, lesson, settings) {
     const { result = [] } = await ask(settings).catch(() => ({}));
     const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
@@ -40,21 +40,21 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     if (!wanted || shown || panel.isDisposed) return;
     panel.toolbar.insertBefore("spacer", BUTTON, new apputils.ToolbarButton({
       label: "Hand in",
-      tooltip: "Save this notebook, and hand it in",
+      tooltip: "Save this notebook and hand it in",
       onClick: () => handIn(panel, settings),
     }));
   }
 
   return {
     id: "tensorflow-course:exercises",
-    description: "Shows how many exercises of a notebook are done, and hands it in.",
+    description: "Shows how many of a notebook's exercises are done, and adds a button to hand it in.",
     autoStart: true,
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
     activate({ serviceManager }, tracker, statusBar) {
       const badge = document.createElement("a");
       badge.className = "course-progress";
       badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
-      if (hub) {
+      if (hub && PageConfig.getOption("courseProgress") === "True") {
         Object.assign(badge, { href: `${hub}progress`, target: "_blank", title: "Show your progress" });
       }
 
@@ -65,7 +65,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
           const { content } = await serviceManager.contents.get(file, options);
           return JSON.parse(content)[lesson]?.length ?? 0;
         } catch {
-          return 0; // there is no such file until the first exercise is done
+          return 0; // the file does not exist until the first exercise is done
         }
       }
 
