@@ -17,13 +17,8 @@ from jupyterhub.user import User
 GROUP = "instructors"
 
 SCOPE = "custom:instruct"
-define_custom_scopes(
-    {
-        SCOPE: {
-            "description": "Create, approve and block learners, see and grade their work, and post announcements."
-        }
-    }
-)
+ABOUT = "Create, approve and block learners, see and grade their work, and post announcements."
+define_custom_scopes({SCOPE: {"description": ABOUT}})
 # A decorator that restricts handler methods to instructors and administrators.
 needs_instructor = needs_scope(SCOPE, "admin:users")
 
