@@ -271,9 +271,9 @@ def test_the_command_says_why_nothing_was_handed_in(asked, tmp_path, name, conte
             "05_loss-Copy1.ipynb was not handed in. Wait.",
         ),
         (HTTPError("", 503, "", {}, io.BytesIO(b"<html>")), "The hub sent error 503"),
-        (OSError("refused"), "so your notebook may not have been handed in"),
-        (TimeoutError(), "so your notebook may not have been handed in"),
-        (ValueError("cut off"), "so your notebook may not have been handed in"),
+        (OSError("refused"), "Your notebook may not have been handed in"),
+        (TimeoutError(), "Your notebook may not have been handed in"),
+        (ValueError("cut off"), "Your notebook may not have been handed in"),
     ],
 )
 def test_if_the_hub_fails_the_learner_reads_that_nothing_was_handed_in(

@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import re
-import secrets
 import sys
 import time
 from datetime import timedelta
@@ -31,9 +30,12 @@ import course_attempts
 import course_hub
 
 
+KEYS = itertools.count(1)  # not random, because they are also in the names of tests
+
+
 def attempt(exercise: str = "count", mistake: str | None = None, **other) -> dict:
     """Return an attempt at an exercise of lesson 03, as a server sends it."""
-    sent = {"key": secrets.token_hex(8), "lesson": "03_build_a_model", "exercise": exercise}
+    sent = {"key": f"{next(KEYS):x}", "lesson": "03_build_a_model", "exercise": exercise}
     return {**sent, "mistake": mistake, "ago": 0.5, **other}
 
 

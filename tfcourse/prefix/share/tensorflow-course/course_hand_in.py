@@ -15,7 +15,7 @@ LARGEST = 10 * 2**20  # bytes; the hub refuses larger notebooks
 CHECK = re.compile(rb'"check_\w+\(')
 AWAY = "The hub is not responding, so nothing was handed in. Try again in a minute."
 # The hub might have stored the notebook before the connection was lost.
-UNCERTAIN = "The hub is not responding, so your notebook may not have been handed in. Try again in a minute."
+UNCERTAIN = "The hub is not responding. Your notebook may not have been handed in: try again soon."
 
 
 class NotHandedInError(Exception):
