@@ -29,7 +29,6 @@ sys.path.append(str(ROOT / "tfcourse" / "prefix" / "share" / "tensorflow-course"
 import course_attempts
 import course_hub
 
-
 KEYS = itertools.count(1)  # not random, because they are also in the names of tests
 
 
