@@ -126,7 +126,7 @@ def install(*command):
 
 
 def repair(missing):
-    """Install packages again that something else has removed or replaced."""
+    """Reinstall packages that something else has removed or replaced."""
     print(
         "Something, perhaps `pip install`, has removed or replaced packages in .venv:\n"
         + ", ".join(missing),

@@ -180,7 +180,7 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return the plan for a submission.
 
     All code cells run in the submission's order, including cells that the learner added or edited.
-    If some of our cells are missing, they run where they belong. The checks are always ours, and
+    If a submission lacks some of our cells, the plan adds them where they belong. The checks are always ours, and
     use only our cells.
 
     Parameters
