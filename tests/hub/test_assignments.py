@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import csv
+import hashlib
 import io
 import os
 import re
 import socket
 import subprocess
 import sys
+import time
+import tracemalloc
 import zipfile
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -17,6 +22,7 @@ from types import SimpleNamespace
 from urllib.error import HTTPError
 
 import nbformat
+import psutil
 import pytest
 import requests
 from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
@@ -103,7 +109,8 @@ def test_a_time_with_an_offset_is_converted():
         (zlib.compress(b"[]"), "not a notebook"),
         (zlib.compress(b"{}"), "not a notebook"),
         (zlib.compress(b'{"cells": 3}'), "not a notebook"),
-        (zlib.compress(b"[" * 10**6), "not a notebook"),
+        (zlib.compress(b"[" * 10**6), "too complex"),
+        (zlib.compress(b"[" * 10**5), "not a notebook"),
         (zlib.compress(b'{"cells": "\xff"}'), "not a notebook"),
     ],
     ids=[
@@ -116,24 +123,30 @@ def test_a_time_with_an_offset_is_converted():
         "list",
         "dict",
         "number",
+        "complex",
         "deep",
         "bytes",
     ],
 )
 def test_an_upload_without_a_complete_notebook_is_refused(upload, says):
     with pytest.raises(submissions.RefusedError, match=says):
-        submissions.unpacked(upload)
+        submissions.checked(upload)
 
 
 def test_a_notebook_is_stored_unchanged(class_):
-    assert submissions.unpacked(zlib.compress(NOTEBOOK)) == NOTEBOOK
-    stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", NOTEBOOK)
+    upload = submissions.checked(zlib.compress(NOTEBOOK))
+    stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", upload)
     assert zlib.decompress(stored.content) == NOTEBOOK
     assert stored.size == len(NOTEBOOK)
 
 
-def hand_in(class_, content: bytes) -> Submission:
-    return submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", content)
+def packed(content: bytes) -> submissions.Upload:
+    digest = hashlib.sha256(content).hexdigest()
+    return submissions.Upload(zlib.compress(content), len(content), digest)
+
+
+def hand_in(class_, content: bytes, lesson: str = "05_loss") -> Submission:
+    return submissions.store(class_.db, class_.assignment, class_.ada, lesson, packed(content))
 
 
 def contents(class_) -> list[bytes]:
@@ -179,6 +192,42 @@ def test_submissions_are_deleted_with_their_learner_or_assignment(class_):
 )
 def test_paths_in_the_archive_cannot_lead_out_of_it(text, name):
     assert submissions.file_name(text) == name
+
+
+def test_a_small_upload_does_not_become_a_large_structure():
+    bomb = zlib.compress(b'{"cells":[' + b'{"":0},' * (10 * 2**20 // 7 - 10) + b"0]}")
+    assert len(bomb) < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(submissions.RefusedError, match="too complex"):
+            submissions.checked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_our_own_notebooks_are_not_too_complex(path):
+    content = path.read_bytes()
+    values = sum(map(content.count, (b"[", b"{", b",", b":")))
+    assert values < submissions.MOST_VALUES / 10
+    submissions.checked(zlib.compress(content))
+
+
+def test_all_of_a_learners_submissions_have_a_limit(class_, monkeypatch):
+    hand_in(class_, NOTEBOOK)
+    monkeypatch.setattr(submissions, "QUOTA", 3 * len(zlib.compress(NOTEBOOK)) // 2)
+    with pytest.raises(submissions.RefusedError, match="together would take up more"):
+        hand_in(class_, NOTEBOOK + b" ")
+    assert contents(class_) == [NOTEBOOK], "the earlier submission is kept"
+
+
+def test_similar_names_have_different_folders_even_on_windows():
+    users = [
+        orm.User(id=n, name=name) for n, name in enumerate(["anna", "anna.", "anna-", "anna_"])
+    ]
+    folders = {submissions.folder_of(user).rstrip(". ") for user in users}
+    assert len(folders) == 4
 
 
 # --- The command
@@ -420,6 +469,59 @@ def test_handing_in_too_often_is_refused(hub, assignment):
     assert codes[-1] == 429
 
 
+def test_who_waits_for_a_turn_is_not_late(hub):
+    """The deadline passes while the notebook is on its way."""
+    due = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    form = {"title": "Now", "lesson": "05_loss", "due_utc": due}
+    page = post(hub.teacher, f"{hub.url}/hub/assignments", data=form)
+    number = int(re.findall(r'/hub/assignments/(\d+)"[^>]*>Now', page.text)[0])
+    nora, content = Learner(hub, "nora"), zlib.compress(NOTEBOOK)
+
+    def slowly():
+        yield content[:10]
+        time.sleep(5)
+        yield content[10:]
+
+    path = f"/hub/api/users/nora/assignments/{number}/05_loss"
+    assert nora.api("PUT", path, data=slowly()).json()["late"] is False
+    assert submit(nora, number).json()["late"] is True
+
+
+def test_downloads_that_nobody_reads_use_no_memory(hub, assignment):
+    olaf = Learner(hub, "olaf")
+    assert submit(olaf, assignment, NOTEBOOK + b" " * (9 * 2**20)).status_code == 201
+    page = olaf.session.get(f"{hub.url}/hub/assignments").text
+    # Ask the hub directly, because the proxy would keep a part of each download.
+    path = re.search(r"/hub/submissions/\d+", page)[0]
+    url = f"http://127.0.0.1:{hub.port + 1}{path}"
+    before = psutil.Process(hub.process.pid).memory_info().rss
+    with contextlib.ExitStack() as open_ones:
+        found = [
+            open_ones.enter_context(olaf.session.get(url, stream=True, timeout=30)).status_code
+            for _ in range(8)
+        ]
+        assert found == [200] * 4 + [429] * 4
+        assert psutil.Process(hub.process.pid).memory_info().rss < before + 40 * 2**20
+    wait_until(lambda: olaf.session.get(url).ok, "the next download can begin", 30)
+    assert len(olaf.session.get(url).content) == len(NOTEBOOK) + 9 * 2**20
+
+
+def test_an_archive_is_whole_although_learners_hand_in_meanwhile(hub):
+    number = opened(hub, hub.teacher, "Busy", "05_loss")
+    learners = [Learner(hub, name) for name in ("pia", "pia-", "rob")]
+    for each in learners:
+        submit(each, number)
+    url = f"{hub.url}/hub/assignments/{number}/all.zip"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        again = [pool.submit(submit, each, number, NOTEBOOK + b"\n") for each in learners]
+        archives = [pool.submit(hub.teacher.get, url, timeout=60) for _ in range(5)]
+    assert all(each.result().status_code == 201 for each in again)
+    for each in archives:
+        with zipfile.ZipFile(io.BytesIO(each.result().content)) as found:
+            assert found.testzip() is None
+            assert len(set(found.namelist())) == 3
+
+
 def test_a_refused_form_keeps_the_entered_values(hub):
     form = {"title": "Week 9", "lesson": ["05_loss"], "due_utc": later(hours=-1)}
     page = post(hub.teacher, f"{hub.url}/hub/assignments", data=form)
@@ -545,10 +647,9 @@ def test_another_file_than_the_graders_table_is_refused(hub, assignment, content
 def test_equal_notebooks_for_two_lessons_are_told_apart(class_):
     class_.assignment.lessons = "04_logits_and_softmax 05_loss"
     hand_in(class_, NOTEBOOK)
-    other = submissions.store(
-        class_.db, class_.assignment, class_.ada, "04_logits_and_softmax", NOTEBOOK
-    )
-    row = f"{grades.path_in_archive(other, 'ada')},04_logits_and_softmax,ratio,1,"
+    other = hand_in(class_, NOTEBOOK, "04_logits_and_softmax")
+    path = grades.path_in_archive(class_.ada, other.lesson, other.digest)
+    row = f"{path},{other.lesson},ratio,1,"
     table = f"submission,lesson,exercise,right,says\n{row}\n".encode()
     assert grades.take(class_.db, class_.assignment, table) == (1, 0)
     result = grades.results(class_.db, class_.assignment)[class_.ada.id]
@@ -557,7 +658,7 @@ def test_equal_notebooks_for_two_lessons_are_told_apart(class_):
 
 def test_rows_that_do_not_fit_are_left_out(class_):
     handed = hand_in(class_, NOTEBOOK)
-    path = grades.path_in_archive(handed, "ada")
+    path = grades.path_in_archive(class_.ada, handed.lesson, handed.digest)
     head = "submission,lesson,exercise,right,says\n"
     rows = [
         f"folder/{path},05_loss,guess,1,",

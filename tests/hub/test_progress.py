@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from datetime import timedelta
+from http.client import IncompleteRead
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import HTTPError
@@ -250,15 +251,19 @@ class Answers:
     def __init__(self, *codes: int | str):
         self.codes = list(codes)
         self.received: list[list[dict]] = []
+        self.largest = 0  # bytes
 
     def open(self, request, timeout):
         code = self.codes.pop(0) if self.codes else 200
         if code == "away":
             raise OSError("no route")
+        if code == "cut off":
+            raise IncompleteRead(b"{")
         if code != 200:
             headers = {"Retry-After": "17"} if code == 429 else {}
             raise HTTPError(request.full_url, code, "", headers, io.BytesIO())
         self.received.append(json.loads(request.data))
+        self.largest = max(self.largest, len(request.data))
         return io.BytesIO(b"{}")
 
 
@@ -271,7 +276,8 @@ def record(file: Path, *exercises: str, end: str = "\n") -> None:
     """Append attempts as a check does."""
     with file.open("a") as attempts:
         for exercise in exercises:
-            attempts.write(json.dumps({"exercise": exercise, "when": time.time() - 60}) + end)
+            line = {"exercise": exercise, "when": time.time() - 60, "mistake": None}
+            attempts.write(json.dumps(line) + end)
 
 
 def sending(monkeypatch, file: Path, *codes: int | str):
@@ -344,7 +350,11 @@ def test_a_line_is_sent_once_it_is_complete(monkeypatch, file):
     assert names(answers) == [["a"]]
 
 
-@pytest.mark.parametrize("line", ["no JSON", "[]", "{}", '{"when": "yesterday"}', "\x00" * 50_000])
+DAMAGED = ["no JSON", "[]", "{}", '{"when": "yesterday"}', "\x00" * 50_000, "5", "null", "[" * 9000]
+DAMAGED.append('{"mistake": "", "when": 1' + "0" * 400 + "}")
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_line_is_skipped(monkeypatch, file, line):
     attempts, answers = sending(monkeypatch, file)
     file.write_text(line + "\n")
@@ -365,7 +375,7 @@ def test_attempts_that_the_hub_rejects_as_malformed_are_skipped(monkeypatch, fil
 def test_sending_ends_if_the_hub_does_not_want_attempts(monkeypatch, file):
     attempts, _ = sending(monkeypatch, file, 404)
     record(file, "a")
-    assert attempts.send() is None
+    assert attempts.send() == course_attempts.RARELY
 
 
 def test_after_a_file_was_deleted_the_new_one_is_read_from_its_start(monkeypatch, file):
@@ -377,6 +387,39 @@ def test_after_a_file_was_deleted_the_new_one_is_read_from_its_start(monkeypatch
     record(file, "b")
     attempts.send()
     assert names(answers)[1:] == [["b"]]
+
+
+def test_long_messages_fit_into_a_request(monkeypatch, file):
+    lines = [
+        json.dumps({"exercise": "a", "when": time.time(), "mistake": "\U0001f600" * 1000})
+        for _ in range(100)
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    attempts, answers = sending(monkeypatch, file)
+    attempts.send()
+    (request,) = answers.received
+    assert len(request) == 100
+    assert answers.largest < 256 * 1024
+
+
+def test_a_response_that_is_cut_off_does_not_end_the_sender(monkeypatch, file):
+    attempts, answers = sending(monkeypatch, file, "cut off")
+    record(file, "a")
+    assert attempts.send() == course_attempts.RETRY
+    attempts.send()
+    assert names(answers) == [["a"]]
+
+
+def test_exercises_of_an_earlier_version_are_left_out(class_):
+    attempts.store(class_.db, class_.ada, [attempt(mistake="No.") for _ in range(5)])
+    for each in class_.db.query(attempts.Attempt).limit(2):
+        each.lesson = "99_gone"
+    for each in class_.db.query(attempts.Attempt).offset(2).limit(2):
+        each.exercise = "gone"
+    class_.db.commit()
+    view = progress.overview(class_.db)
+    assert [each.done for each in view["learners"]] == [{"03_build_a_model": 0}, {}]
+    assert [row[1:3] for row in view["frequent"]] == [("03_build_a_model", "count")]
 
 
 # --- On a hub

@@ -68,7 +68,7 @@ def test_out_of_a_learners_pod_lead_the_hub_and_names_alone(site, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_is_ready_for_a_class(site, size):
-    """For each class size, images are pulled early, idle servers are stopped, and many can start at once."""
+    """Images are pulled early, idle servers are stopped, and many servers can start at once."""
     made = make(size, IMAGE, site())
     assert made["prePuller"]["hook"]["enabled"] is True
     assert made["prePuller"]["continuous"]["enabled"] is True

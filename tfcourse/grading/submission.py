@@ -180,8 +180,8 @@ def plan(submission: NotebookNode, exercises: dict[str, NotebookNode]) -> Plan:
     """Return the plan for a submission.
 
     All code cells run in the submission's order, including cells that the learner added or edited.
-    If a submission lacks some of our cells, the plan adds them where they belong. The checks are always ours, and
-    use only our cells.
+    If a submission lacks some of our cells, the plan adds them where they belong. The checks are
+    always ours, and use only our cells.
 
     Parameters
     ----------

@@ -51,6 +51,8 @@ MINUTE, HOUR = 60, 3600  # seconds
 
 ROOM = 10 * 2**20  # bytes; with less free disk space, the hub would crash at startup
 
+TOGETHER = 10  # the number of rows to copy at a time
+
 TIMEOUT = 15  # seconds to wait for a lock, long enough to copy a large database
 
 DISK_FULL = """\
@@ -366,8 +368,10 @@ def copy_rows(where: str, target: Path) -> None:
                 column.server_default = None  # such as PostgreSQL's sequences
         tables.create_all(sink)
         for table in tables.sorted_tables:
-            if rows := source.execute(table.select()).mappings().all():
-                sink.execute(table.insert(), [dict(row) for row in rows])
+            # Submissions are large, so copy a few rows at a time.
+            query = table.select().execution_options(yield_per=TOGETHER)
+            for part in source.execute(query).mappings().partitions():
+                sink.execute(table.insert(), [dict(row) for row in part])
     engine.dispose()
 
 

@@ -73,6 +73,7 @@ class Submission(Base):
     lesson = Column(Unicode(64), nullable=False)
     when = Column(DateTime, nullable=False)  # in UTC, by the hub's clock
     size = Column(Integer, nullable=False)  # bytes, before compression
+    stored = Column(Integer, nullable=False)  # bytes, compressed
     digest = Column(Unicode(64), nullable=False)  # the SHA-256 hash of the notebook
     comment = Column(Unicode(2000), nullable=False, default="")  # the instructor's
     # Loaded only when needed, because a notebook can take up megabytes.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import zipfile
 import zlib
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import utcnow
 from tornado import web
+from tornado.iostream import StreamClosedError
 
 from tfcourse.hub import pools
 from tfcourse.hub.classroom import course, grades, instructors, submissions
@@ -25,7 +28,9 @@ from tfcourse.hub.tables import Assignment, Submission
 
 # A whole class may hand in just before a deadline. Limit the number of uploads in memory.
 TOGETHER = asyncio.Semaphore(8)
-UPLOAD_SECONDS = 60
+DOWNLOADS = 4  # at a time, for each user
+PART = 2**16  # bytes of a download that are in memory
+UPLOAD_SECONDS = 15  # learners' servers are near
 
 
 def handlers(app: Any) -> dict[str, type]:
@@ -64,9 +69,13 @@ class AssignmentsAPIHandler(APIHandler):
     def get(self, user_name: str) -> None:
         """Send the list, with the earliest deadline first."""
         user = find_user(self, user_name)
+        theirs = self.db.query(Submission.assignment_id).filter_by(user_id=user.id)
+        handed_in_for = {number for (number,) in theirs}
         found = []
         for assignment in self.db.query(Assignment).order_by(Assignment.due):
-            result = grades.results(self.db, assignment, user).get(user.id)
+            result = None
+            if assignment.id in handed_in_for:
+                result = grades.results(self.db, assignment, user).get(user.id)
             found.append(
                 {
                     "id": assignment.id,
@@ -118,13 +127,17 @@ class SubmitHandler(APIHandler):
     uploading: ClassVar[set[str]] = set()  # the names of learners who are handing in now
     name = ""  # the learner's name, while it is in `uploading`
     has_turn = False
+    is_busy = False  # while a thread checks the notebook
 
     async def prepare(self) -> None:
         """Identify the learner, then wait for a turn before reading the notebook."""
         await super().prepare()
         self.received = bytearray()
+        self.arrived = utcnow(with_tz=False)  # waiting for a turn makes nobody late
         if not self.current_user:
             return
+        if self.request.method != "PUT":
+            raise web.HTTPError(405)
         if self.current_user.name in self.uploading:
             raise web.HTTPError(429, "Your previous upload is not finished. Try again in a minute.")
         self.name = self.current_user.name
@@ -146,12 +159,13 @@ class SubmitHandler(APIHandler):
         super().on_finish()
 
     def on_connection_close(self) -> None:
-        """Let the next upload begin, because the learner's server has disconnected."""
-        self.end_turn()
+        """Let the next upload begin, unless we are still busy with the notebook."""
+        if not self.is_busy:
+            self.end_turn()
         super().on_connection_close()
 
     def end_turn(self) -> None:
-        """Let the next upload begin, from this learner or another one."""
+        """Let the learner's next upload begin, and anyone's."""
         self.uploading.discard(self.name)
         self.name = ""
         if self.has_turn:
@@ -161,21 +175,32 @@ class SubmitHandler(APIHandler):
     @needs_scope("users:activity")
     async def put(self, user_name: str, number: str, lesson: str) -> None:
         """Store the notebook; send a receipt."""
+        self.find(user_name, number, lesson)
+        if wait := self.limit.wait(user_name):
+            raise web.HTTPError(429, f"You have handed in too often. Try again in {wait} seconds.")
+        self.limit.count(user_name)
+        self.is_busy = True
+        try:
+            work = pools.run(pools.SUBMISSIONS, submissions.checked, bytes(self.received))
+            upload = await work
+            # In the meantime, the assignment may have been deleted.
+            user, assignment = self.find(user_name, number, lesson)
+            submission = submissions.store(self.db, assignment, user, lesson, upload, self.arrived)
+        except submissions.RefusedError as error:
+            raise web.HTTPError(400, str(error)) from None
+        finally:
+            self.is_busy = False
+            self.end_turn()
+        self.set_status(201)
+        self.finish(json.dumps(receipt(submission, assignment)))
+
+    def find(self, user_name: str, number: str, lesson: str) -> tuple[orm.User, Assignment]:
+        """Return the learner and the assignment; raise HTTP 404 if there are none."""
         user = find_user(self, user_name)
         assignment = self.db.get(Assignment, int(number))
         if not assignment or lesson not in assignment.lessons.split():
             raise web.HTTPError(404, "This assignment does not exist. It may have been deleted.")
-        if wait := self.limit.wait(user_name):
-            raise web.HTTPError(429, f"You have handed in too often. Try again in {wait} seconds.")
-        self.limit.count(user_name)
-        upload = bytes(self.received)
-        try:
-            content = await pools.run(pools.HOMES, submissions.unpacked, upload)
-        except submissions.RefusedError as error:
-            raise web.HTTPError(400, str(error)) from None
-        submission = submissions.store(self.db, assignment, user, lesson, content)
-        self.set_status(201)
-        self.finish(json.dumps(receipt(submission, assignment)))
+        return user, assignment
 
 
 # --- The pages
@@ -193,7 +218,7 @@ class AssignmentsHandler(BaseHandler):
         """Show the page. After a refused form, include the problem and the entered values."""
         user = self.current_user.orm_user
         assignments = self.db.query(Assignment).order_by(Assignment.due.desc()).all()
-        nothing = grades.Result(user.name)
+        nothing = grades.Result(user)
         mine = {
             each.id: grades.results(self.db, each, user).get(user.id, nothing)
             for each in assignments
@@ -300,22 +325,32 @@ class ArchiveHandler(AssignmentHandler):
     async def get(self, number: str) -> None:
         """Send the archive, one notebook at a time."""
         assignment = self.assignment(number)
-        names = dict(self.db.query(orm.User.id, orm.User.name))
-        found = newest(list(self.db.query(Submission).filter_by(assignment_id=assignment.id)))
+        users = {user.id: user for user in self.db.query(orm.User)}
         name = submissions.file_name(assignment.title)
         self.set_header("Content-Type", "application/zip")
         self.set_header("Content-Disposition", f'attachment; filename="{ascii_name(name)}.zip"')
         stream = Unread()
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for (user_id, _), submission in sorted(found.items()):
-                path = f"{name}/{grades.path_in_archive(submission, names[user_id])}"
-                info = zipfile.ZipInfo(path, submission.when.timetuple()[:6])
+        with contextlib.suppress(StreamClosedError), zipfile.ZipFile(stream, "w") as archive:
+            # Learners may hand in again during the download, so keep only the numbers.
+            for user_id, lesson in sorted(self.newest(assignment)):
+                if not (submission := self.newest(assignment, user_id).get((user_id, lesson))):
+                    continue
+                path = grades.path_in_archive(users[user_id], lesson, submission.digest)
+                info = zipfile.ZipInfo(f"{name}/{path}", submission.when.timetuple()[:6])
                 info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, zlib.decompress(submission.content))
+                content = zlib.decompress(submission.content)
                 self.db.expire(submission, ["content"])
+                archive.writestr(info, content, compresslevel=1)
                 self.write(stream.take())
                 await self.flush()
         self.finish(stream.take())
+
+    def newest(
+        self, assignment: Assignment, user_id: int | None = None
+    ) -> dict[tuple[int, str], Submission]:
+        """Return the newest submissions of all learners, or of one."""
+        found = self.db.query(Submission).filter_by(assignment_id=assignment.id)
+        return newest(list(found.filter_by(user_id=user_id) if user_id else found))
 
     async def post(self, number: str) -> None:
         """Refuse, because nothing can be posted to an archive."""
@@ -432,6 +467,9 @@ class Unread(io.RawIOBase):
 class DownloadHandler(BaseHandler):
     """A submission, for its learner and for instructors."""
 
+    downloading: ClassVar[Counter[str]] = Counter()  # for each user, the number of downloads
+    name = ""  # the user's, while this download counts
+
     @web.authenticated
     async def get(self, number: str) -> None:
         """Send the notebook."""
@@ -439,7 +477,35 @@ class DownloadHandler(BaseHandler):
         mine = submission and submission.user_id == self.current_user.orm_user.id
         if not submission or not (mine or instructors.is_instructor(self.current_user)):
             raise web.HTTPError(404, "This submission does not exist.")
+        name = self.current_user.name
+        if self.downloading[name] >= DOWNLOADS:
+            raise web.HTTPError(429, "You have too many open downloads. Try again in a minute.")
+        self.downloading[name] += 1
+        self.name = name
         self.set_header("Content-Type", "application/x-ipynb+json")
         # Browsers must not show the file, because a notebook can contain scripts.
         self.set_header("Content-Disposition", f'attachment; filename="{submission.lesson}.ipynb"')
-        self.finish(zlib.decompress(submission.content))
+        # Send parts, and only a few downloads at a time, because some clients never read the rest.
+        unpacker, packed = zlib.decompressobj(), submission.content
+        with contextlib.suppress(StreamClosedError):
+            while part := unpacker.decompress(packed, PART):
+                packed = unpacker.unconsumed_tail
+                self.write(part)
+                await self.flush()
+        self.finish()
+
+    def on_connection_close(self) -> None:
+        """Let the next download begin, because the browser has gone."""
+        self.end()
+        super().on_connection_close()
+
+    def on_finish(self) -> None:
+        """Let the next download begin."""
+        self.end()
+        super().on_finish()
+
+    def end(self) -> None:
+        """Stop counting this download."""
+        if self.name:
+            self.downloading[self.name] -= 1
+            self.name = ""

@@ -25,6 +25,7 @@ KEY = re.compile(r"[0-9a-f]{1,32}")
 NUMBER = re.compile(r"[-\u2212]?\d[\d.,]*(e[-+]?\d+)?")
 # The number of mistakes to keep for each learner. Few learners make two hundred in a term.
 KEPT = 1000
+TOGETHER = 200  # attempts; a server sends at most half as many at a time
 LONG_AGO = timedelta(days=7)  # the age at which an attempt that arrives even later is recorded
 TRIES = 5  # a learner is stuck after this many failed attempts at an exercise
 
@@ -69,7 +70,7 @@ def store(db: Session, user: orm.User, sent: Any) -> int:
     """
     found = [attempt for each in sent if (attempt := read(each))] if is_list(sent) else None
     if found is None:
-        raise ValueError("the request must be a list of attempts")
+        raise ValueError(f"the request must be a list of at most {TOGETHER} attempts")
     if is_private(db, user):
         return 0
     known = {key for (key,) in db.query(Attempt.key).filter_by(user_id=user.id)}
@@ -93,7 +94,11 @@ def store(db: Session, user: orm.User, sent: Any) -> int:
 
 def is_list(sent: Any) -> bool:
     """Return whether `sent` is a list of dictionaries."""
-    return isinstance(sent, list) and all(isinstance(each, dict) for each in sent)
+    return (
+        isinstance(sent, list)
+        and len(sent) <= TOGETHER
+        and all(isinstance(each, dict) for each in sent)
+    )
 
 
 def read(sent: dict[str, Any]) -> Attempt | None:
@@ -112,7 +117,7 @@ def read(sent: dict[str, Any]) -> Attempt | None:
     if isinstance(ago, bool) or not isinstance(ago, int | float) or not 0 <= ago < float("inf"):
         raise ValueError("an attempt's age must be a number of seconds")
     lesson = course.lesson_of(notebook)
-    if lesson is None or exercise not in course.lessons()[lesson]:
+    if lesson is None or not course.has(lesson, exercise):
         return None
     mistake = plain(mistake)
     return Attempt(
@@ -173,17 +178,22 @@ def statuses(db: Session, user: orm.User | None = None) -> dict[int, dict[tuple[
         rows = rows.filter(Attempt.user_id == user.id)
     found: dict[int, dict[tuple[str, str], Status]] = {}
     for owner, lesson, exercise, count, rights, last in rows.group_by(*columns):
-        status = Status(bool(rights), count - rights, last)
-        found.setdefault(owner, {})[lesson, exercise] = status
+        if course.has(lesson, exercise):
+            status = Status(bool(rights), count - rights, last)
+            found.setdefault(owner, {})[lesson, exercise] = status
     return found
 
 
 def last_mistakes(db: Session, users: Iterable[int]) -> dict[tuple[int, str, str], str]:
-    """Return the last mistake of each learner in each exercise."""
+    """Return each learner's last mistake in each exercise."""
     columns = Attempt.user_id, Attempt.lesson, Attempt.exercise
-    mistakes = db.query(*columns, Attempt.mistake).filter(Attempt.mistake != "")
-    rows = mistakes.filter(Attempt.user_id.in_(list(users))).order_by(Attempt.when, Attempt.id)
-    return {(owner, lesson, exercise): mistake for owner, lesson, exercise, mistake in rows}
+    latest_first = Attempt.when.desc(), Attempt.id.desc()
+    place = func.row_number().over(partition_by=columns, order_by=latest_first).label("place")
+    mistakes = db.query(*columns, Attempt.mistake, place).filter(
+        Attempt.mistake != "", Attempt.user_id.in_(list(users))
+    )
+    found = mistakes.subquery()
+    return {tuple(key): mistake for *key, mistake, _ in db.query(found).filter(found.c.place == 1)}
 
 
 def frequent_mistakes(
@@ -191,8 +201,8 @@ def frequent_mistakes(
 ) -> list[tuple[int, str, str, str]]:
     """Return the most frequent mistakes, ranked by the number of learners who made them.
 
-    Messages that differ only in their numbers count as the same mistake. Each row contains the
-    number of learners, the lesson, the exercise, and one of these messages.
+    Mistakes that differ only in their numbers count as one. Each row contains the number of
+    learners, the lesson, the exercise, and one of these mistakes.
     """
     learners = func.count(Attempt.user_id.distinct())
     kind = Attempt.lesson, Attempt.exercise, Attempt.kind
@@ -202,4 +212,4 @@ def frequent_mistakes(
         .group_by(*kind)
         .order_by(learners.desc(), *kind)
     )
-    return [tuple(row) for row in rows.limit(most)]
+    return [tuple(row) for row in rows if course.has(row[1], row[2])][:most]

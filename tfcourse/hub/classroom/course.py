@@ -21,6 +21,11 @@ def lessons(folder: Path = EXERCISES) -> dict[str, dict[str, str]]:
     return {path.stem: exercises(path) for path in sorted(folder.glob("*.ipynb"))}
 
 
+def has(lesson: str, exercise: str) -> bool:
+    """Return whether the course has an exercise. An earlier version may have had others."""
+    return exercise in lessons().get(lesson, {})
+
+
 def exercises(path: Path) -> dict[str, str]:
     """Return the titles of a notebook's exercises, keyed by exercise."""
     cells = json.loads(path.read_bytes())["cells"]

@@ -26,7 +26,7 @@ COLUMNS = {"submission", "lesson", "exercise", "right", "says"}
 class Result:
     """A learner's grades for the newest notebook of each lesson."""
 
-    name: str
+    user: orm.User
     submissions: dict[str, Submission] = field(default_factory=dict)  # keyed by lesson
     grades: dict[str, list[Grade]] = field(default_factory=dict)  # keyed by lesson
 
@@ -51,21 +51,20 @@ class Result:
         return sum(grade.right for grades in self.grades.values() for grade in grades)
 
 
-def path_in_archive(submission: Submission, name: str) -> str:
+def path_in_archive(user: orm.User, lesson: str, digest: str) -> str:
     """Return the path of a submission in an archive, from which its grades find their way back."""
-    folder = submissions.file_name(name)
-    return f"{folder}/{submission.lesson}.{submission.digest[:8]}.ipynb"
+    return f"{submissions.folder_of(user)}/{lesson}.{digest[:8]}.ipynb"
 
 
 def results(db: Session, assignment: Assignment, user: orm.User | None = None) -> dict[int, Result]:
     """Return everyone's results, or one learner's, keyed by the user's id."""
-    names = dict(db.query(orm.User.id, orm.User.name))
+    users = {user.id: user} if user else {each.id: each for each in db.query(orm.User)}
     found: dict[int, Result] = {}
     theirs = db.query(Submission).filter_by(assignment_id=assignment.id)
     if user:
         theirs = theirs.filter_by(user_id=user.id)
     for submission in theirs.order_by(Submission.id):
-        result = found.setdefault(submission.user_id, Result(names[submission.user_id]))
+        result = found.setdefault(submission.user_id, Result(users[submission.user_id]))
         result.submissions[submission.lesson] = submission
     lesson_of = {
         submission.id: (result, lesson)
@@ -77,7 +76,7 @@ def results(db: Session, assignment: Assignment, user: orm.User | None = None) -
         if grade.submission_id in lesson_of:
             result, lesson = lesson_of[grade.submission_id]
             result.grades.setdefault(lesson, []).append(grade)
-    return dict(sorted(found.items(), key=lambda each: each[1].name))
+    return dict(sorted(found.items(), key=lambda each: each[1].user.name))
 
 
 def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]:
@@ -101,7 +100,7 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
             "This is not a table of `make grade`. Choose the file grades.csv."
         )
     known = {
-        (submissions.file_name(result.name), lesson, submission.digest[:8]): submission
+        (submissions.folder_of(result.user), lesson, submission.digest[:8]): submission
         for result in results(db, assignment).values()
         for lesson, submission in result.submissions.items()
     }
@@ -141,5 +140,5 @@ def as_csv(db: Session, assignment: Assignment) -> str:
         comment = "\n".join(each.comment for each in found if each.comment)
         cells = ["" if each is None else each for each in points]
         texts = [spreadsheet.safe(comment)]
-        table.writerow([spreadsheet.safe(result.name), *cells, result.total, late, *texts])
+        table.writerow([spreadsheet.safe(result.user.name), *cells, result.total, late, *texts])
     return "\ufeff" + file.getvalue()  # the mark makes Excel read the file as UTF-8

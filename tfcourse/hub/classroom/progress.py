@@ -9,7 +9,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyterhub import orm
 from jupyterhub.apihandlers import APIHandler
@@ -231,7 +231,8 @@ class ClassHandler(BaseHandler):
 class LiveHandler(BaseHandler):
     """A stream of server-sent events with the part of the *Class* page that changes."""
 
-    rendered: tuple[Any, str] = (None, "")  # the most recent HTML, to reuse for other instructors
+    # For each group, the most recent version and HTML, to reuse for other instructors.
+    rendered: ClassVar[dict[str, tuple[str, str]]] = {}
 
     @needs_instructor
     async def get(self) -> None:
@@ -258,10 +259,12 @@ class LiveHandler(BaseHandler):
 
     async def part(self, group: str, version: str) -> str:
         """Return the changing part of the page as HTML."""
-        which, html = LiveHandler.rendered
-        if which != (group, version):
-            html = await self.render_template("class-live.html", **overview(self.db, group))
-            LiveHandler.rendered = (group, version), html
+        which, html = self.rendered.get(group, ("", ""))
+        if which != version:
+            view = overview(self.db, group)
+            html = await self.render_template("class-live.html", **view)
+            if group in ["", *view["groups"]]:  # not any text in a URL
+                self.rendered[group] = version, html
         return html
 
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 import zlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jupyterhub import orm
 from jupyterhub.utils import utcnow
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from tfcourse.hub.classroom import course
@@ -17,6 +19,10 @@ from tfcourse.hub.tables import Assignment, Submission
 
 LARGEST = 10 * 2**20  # bytes; the grader does not run larger notebooks
 LARGEST_UPLOAD = 8 * 2**20  # bytes, compressed
+
+# All of a learner's submissions, compressed. The hub's database must not fill the disk.
+QUOTA = 64 * 2**20  # bytes
+MOST_VALUES = 500_000  # in a notebook's JSON; ours have a few thousand
 
 LONGEST_TITLE = 100  # characters
 MOST_ASSIGNMENTS = 200
@@ -66,41 +72,66 @@ def future(text: str) -> datetime:
     return when
 
 
-def unpacked(upload: bytes) -> bytes:
-    """Return the notebook in a compressed upload; refuse any other upload."""
+@dataclass
+class Upload:
+    """A notebook that a learner's server has sent."""
+
+    packed: bytes  # compressed with zlib
+    size: int  # bytes, before compression
+    digest: str  # the SHA-256 hash of the notebook
+
+
+def checked(packed: bytes) -> Upload:
+    """Return a description of a compressed notebook; refuse anything else."""
     unpacker = zlib.decompressobj()
     try:
-        content = unpacker.decompress(upload, LARGEST + 1)
+        content = unpacker.decompress(packed, LARGEST + 1)
     except zlib.error:
         raise RefusedError("The upload is damaged.") from None
     if len(content) > LARGEST:
         raise RefusedError(f"The notebook is larger than {LARGEST // 2**20} MB.")
     if not unpacker.eof or unpacker.unused_data:
         raise RefusedError("The upload is not complete.")
+    # Parsing millions of small values would take much memory, and stop the hub for a while.
+    if sum(map(content.count, (b"[", b"{", b",", b":"))) > MOST_VALUES:
+        raise RefusedError("The notebook is too complex. Clear the outputs of its cells.")
     try:
         cells = json.loads(content)["cells"]
     except (ValueError, LookupError, TypeError, RecursionError):
         cells = None
     if not isinstance(cells, list):
         raise RefusedError("The file is not a notebook in Jupyter's current format.")
-    return content
+    return Upload(packed, len(content), hashlib.sha256(content).hexdigest())
 
 
 def store(
-    db: Session, assignment: Assignment, user: orm.User, lesson: str, content: bytes
+    db: Session,
+    assignment: Assignment,
+    user: orm.User,
+    lesson: str,
+    upload: Upload,
+    when: datetime | None = None,
 ) -> Submission:
-    """Store a submission, and delete the learner's earlier ones.
+    """Store a notebook, and delete the learner's earlier submissions that no longer count.
 
-    If the new submission is late, keep the last one that was on time, too.
+    The newest submission counts. If it is late, the newest submission that was on time is also
+    kept. `when` is the time at which the learner began to hand in, by default the current time.
     """
+    (used,) = db.query(func.sum(Submission.stored)).filter_by(user_id=user.id).one()
+    if (used or 0) + len(upload.packed) > QUOTA:
+        raise RefusedError(
+            f"All of your submissions together would take up more than {QUOTA // 2**20} MB. Clear "
+            "the outputs of the notebook's cells."
+        )
     submission = Submission(
         assignment_id=assignment.id,
         user_id=user.id,
         lesson=lesson,
-        when=utcnow(with_tz=False),
-        size=len(content),
-        digest=hashlib.sha256(content).hexdigest(),
-        content=zlib.compress(content),
+        when=when or utcnow(with_tz=False),
+        size=upload.size,
+        stored=len(upload.packed),
+        digest=upload.digest,
+        content=upload.packed,
     )
     db.add(submission)
     db.flush()
@@ -115,6 +146,14 @@ def store(
             db.delete(each)
     db.commit()
     return submission
+
+
+def folder_of(user: orm.User) -> str:
+    """Return the name of a learner's folder in an archive.
+
+    Windows drops dots at the end of a folder's name.
+    """
+    return user.name if user.name[-1].isalnum() else f"{user.name}~{user.id}"
 
 
 def file_name(text: str) -> str:

@@ -5,6 +5,7 @@ and keeps trying if the hub does not respond. No attempt is lost if the hub or t
 """
 
 import contextlib
+import http.client
 import json
 import os
 import time
@@ -13,7 +14,9 @@ import urllib.error
 import course_hub
 
 LOOK = 0.5  # seconds between checks of the file
+RARELY = 600  # seconds until the next try if the hub does not want attempts
 RETRY = 5  # seconds to wait after a failure
+LONGEST_MESSAGE = 300  # characters; the hub stores no more
 TOGETHER = 100  # the maximum number of attempts in a request
 LONGEST = 2**14  # bytes; a check writes shorter lines
 
@@ -49,17 +52,15 @@ class Attempts:
             lines.pop()
         found = []
         for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(Exception):  # the learner can write anything to the file
                 attempt = json.loads(line[:LONGEST])
                 attempt["ago"] = max(0, time.time() - attempt.pop("when"))
+                attempt["mistake"] = (attempt["mistake"] or "")[:LONGEST_MESSAGE]
                 found.append(attempt)
         return found, self.sent + sum(map(len, lines))
 
     def send(self):
-        """Send new attempts; return the number of seconds to wait before the next call.
-
-        Return None if the hub does not want attempts.
-        """
+        """Send new attempts; return the number of seconds to wait before the next call."""
         try:
             if self.path.stat().st_size == self.sent:
                 return LOOK
@@ -68,20 +69,22 @@ class Attempts:
             return LOOK
         try:
             if found:
-                course_hub.ask("attempts", json.dumps(found).encode(), seconds=30)
+                body = json.dumps(found, ensure_ascii=False).encode(errors="replace")
+                course_hub.ask("attempts", body, seconds=30)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:  # another kind of hub, or COURSE_PROGRESS is off
-                return None
+                return RARELY
             if error.code != 400:  # 400: the learner has edited the file
                 wait = error.headers.get("Retry-After", "")
                 return int(wait) if wait.isdecimal() else RETRY
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return RETRY
-        self.record(end)
+        if end != self.sent:
+            self.record(end)
         return LOOK
 
     def send_for_ever(self):
         """Send attempts until the server exits."""
-        while (wait := self.send()) is not None:
-            time.sleep(wait)
+        while True:
+            time.sleep(self.send())

@@ -1,6 +1,7 @@
 """Hand in notebooks, with `hand-in` in a terminal or the button in JupyterLab."""
 
 import argparse
+import http.client
 import re
 import sys
 import urllib.error
@@ -32,7 +33,7 @@ def assignments():
         if error.code == 404:
             return []
         raise NotHandedInError(f"The hub refused. {course_hub.message(error)}") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         raise NotHandedInError(AWAY) from None
 
 
@@ -62,11 +63,11 @@ def hand_in(path, given):
     content = read(path)
     where = f"assignments/{assignment['id']}/{lesson}"
     try:
-        receipt = course_hub.ask(where, zlib.compress(content), method="PUT")
+        receipt = course_hub.ask(where, zlib.compress(content), method="PUT", seconds=180)
     except urllib.error.HTTPError as error:
         reason = course_hub.message(error)
         raise NotHandedInError(f"{path.name} was not handed in. {reason}") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         raise NotHandedInError(UNCERTAIN) from None
     return f"{path.name} was handed in for “{assignment['title']}” {told(receipt)}."
 

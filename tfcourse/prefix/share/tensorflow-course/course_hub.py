@@ -1,5 +1,6 @@
 """Make requests to the hub that started this server, on behalf of its learner."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -41,5 +42,5 @@ def message(error):
     """Return the hub's explanation of why it refused a request."""
     try:
         return json.load(error)["message"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, http.client.HTTPException):
         return f"The hub sent error {error.code}."

@@ -34,10 +34,11 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
 
   // Show the button if an assignment includes the notebook.
   async function offer(panel, lesson, settings) {
+    const isShown = () => [...panel.toolbar.names()].includes(BUTTON);
+    if (isShown()) return;
     const { result = [] } = await ask(settings).catch(() => ({}));
     const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
-    const shown = [...panel.toolbar.names()].includes(BUTTON);
-    if (!wanted || shown || panel.isDisposed) return;
+    if (!wanted || isShown() || panel.isDisposed) return;
     panel.toolbar.insertBefore("spacer", BUTTON, new apputils.ToolbarButton({
       label: "Hand in",
       tooltip: "Save this notebook and hand it in",
@@ -55,7 +56,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
       badge.className = "course-progress";
       badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
       if (hub && PageConfig.getOption("courseProgress") === "True") {
-        Object.assign(badge, { href: `${hub}progress`, target: "_blank", title: "Show your progress" });
+        Object.assign(badge, { href: `${PageConfig.getOption("hubHost")}${hub}progress`, target: "_blank", title: "Show your progress" });
       }
 
       async function done(path, lesson) {
