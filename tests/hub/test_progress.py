@@ -144,6 +144,14 @@ def test_malformed_attempts_are_refused(class_, sent):
     assert attempts.statuses(class_.db) == {}
 
 
+def test_too_many_attempts_in_one_request_are_refused(class_):
+    sent = [attempt(mistake="No.") for _ in range(attempts.TOGETHER + 1)]
+    with pytest.raises(ValueError, match="at most 200"):
+        attempts.store(class_.db, class_.ada, sent)
+    assert attempts.store(class_.db, class_.ada, sent[1:]) == attempts.TOGETHER
+    assert course_attempts.TOGETHER <= attempts.TOGETHER
+
+
 @pytest.mark.parametrize(
     "other", [{"lesson": "99_unknown"}, {"lesson": "my own"}, {"exercise": "unknown"}], ids=str
 )
