@@ -24,7 +24,7 @@ LONGEST = 300  # characters of a check's message
 KEY = re.compile(r"[0-9a-f]{1,32}")
 NUMBER = re.compile(r"[-\u2212]?\d[\d.,]*(e[-+]?\d+)?")
 # The number of mistakes to keep for each learner. Few learners make two hundred in a term.
-KEPT = 1000
+KEPT = 400
 TOGETHER = 200  # attempts; a server sends at most half as many at a time
 LONG_AGO = timedelta(days=7)  # the age at which an attempt that arrives even later is recorded
 TRIES = 5  # a learner is stuck after this many failed attempts at an exercise
