@@ -13,7 +13,7 @@ from tfcourse.hub.state import state_folder
 
 
 class CourseHub(JupyterHub):
-    """A JupyterHub that prints when it is ready and how to log in."""
+    """A JupyterHub that prints its address and how to log in, as soon as it is ready."""
 
     name = "jupyterhub"
 

@@ -119,7 +119,7 @@ class SafeKernels(KernelSpecManager):
 
 
 class StillPictures(AsyncLargeFileManager):
-    """A contents manager that saves a widget as a picture if its output also contains one.
+    """A contents manager that saves only the picture if an output has both a widget and a picture.
 
     A saved widget view refers to a model in a running kernel. When the notebook is reopened without
     that kernel, JupyterLab would show an error instead of the picture.

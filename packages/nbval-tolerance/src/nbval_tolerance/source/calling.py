@@ -250,7 +250,7 @@ class Caller(ABC):
     def models(self, names: Iterable[str]) -> frozenset[str]:
         """Return the names of objects.
 
-        An instance of a class in the notebook is replaced by instances of the class's bases.
+        An instance of a class that the notebook defines counts as one of each base class.
         """
         found: set[str] = set()
         for name in names:
