@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import contextlib
 import csv
@@ -28,9 +29,10 @@ import requests
 from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
 from jupyterhub import orm
 from jupyterhub.utils import utcnow
+from sqlalchemy import event
 
 from tfcourse.exercises import SOLUTIONS
-from tfcourse.hub.classroom import course, grades, submissions
+from tfcourse.hub.classroom import assignments, course, grades, submissions
 from tfcourse.hub.tables import Assignment, Submission
 
 # A learner's server imports the modules in this folder.
@@ -138,6 +140,12 @@ def test_a_notebook_is_stored_unchanged(class_):
     stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", upload)
     assert zlib.decompress(stored.content) == NOTEBOOK
     assert stored.size == len(NOTEBOOK)
+
+
+def result_of(class_) -> grades.Result:
+    """Return what ada has handed in for the assignment, with its grades."""
+    this = Submission.assignment_id == class_.assignment.id
+    return grades.results(class_.db, this)[class_.assignment.id, class_.ada.id]
 
 
 def packed(content: bytes) -> submissions.Upload:
@@ -622,6 +630,23 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     assert "Notebooks in the table that are not the newest ones here: 1." in again
 
 
+def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
+    """Both are larger than the hub's other requests may be."""
+    sue = Learner(hub, "sue")
+    noise = base64.b64encode(os.urandom(10**6))
+    large = NOTEBOOK.rstrip().removesuffix(b"}") + b',"noise":"' + noise + b'"}'
+    assert len(zlib.compress(large)) > 10**6
+    assert submit(sue, assignment, large).status_code == 201
+    digest = hashlib.sha256(large).hexdigest()
+    head = "submission,lesson,exercise,right,says\n"
+    row = f"{grades.path_in_archive(orm.User(name='sue'), '05_loss', digest)},05_loss,guess,1,\n"
+    table = head + "W/nobody/05_loss.00000000.ipynb,05_loss,guess,0,no\n" * 20_000 + row
+    assert len(table) > 10**6
+    assert "Notebooks with new grades: 1." in give_back(hub, assignment, table.encode()).text
+    too_large = give_back(hub, assignment, b" " * (grades.LARGEST + 1))
+    assert too_large.status_code in (400, 413, 503)
+
+
 @pytest.mark.parametrize("page", ["{}/grades.csv", "{}/of/ada"])
 def test_only_instructors_see_grades_of_others(hub, assignment, page):
     lea = Learner(hub, "lea")
@@ -631,8 +656,11 @@ def test_only_instructors_see_grades_of_others(hub, assignment, page):
     form = {"comment-05_loss": "Very good"}
     own = f"{hub.url}/hub/assignments/{assignment}/of/lea"
     assert post(lea.session, own, data=form).status_code == 403
-    grades = f"{hub.url}/hub/assignments/{assignment}/grades"
-    assert post(lea.session, grades, data={}).status_code == 403
+    table = f"{hub.url}/hub/assignments/{assignment}/grades"
+    assert post(lea.session, table, data={}).status_code == 403
+    assert hub.teacher.post(table, files={"table": ("grades.csv", b"")}).status_code == 403, (
+        "the XSRF token is missing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -652,8 +680,37 @@ def test_equal_notebooks_for_two_lessons_are_told_apart(class_):
     row = f"{path},{other.lesson},ratio,1,"
     table = f"submission,lesson,exercise,right,says\n{row}\n".encode()
     assert grades.take(class_.db, class_.assignment, table) == (1, 0)
-    result = grades.results(class_.db, class_.assignment)[class_.ada.id]
+    result = result_of(class_)
     assert list(result.grades) == ["04_logits_and_softmax"]
+
+
+def test_a_lesson_that_an_upgrade_has_removed_breaks_nothing(class_):
+    class_.assignment.lessons = "05_loss 99_gone"
+    gone = hand_in(class_, NOTEBOOK, "99_gone")
+    path = grades.path_in_archive(class_.ada, gone.lesson, gone.digest)
+    table = f"submission,lesson,exercise,right,says\n{path},99_gone,,0,no such lesson\n"
+    assert grades.take(class_.db, class_.assignment, table.encode()) == (1, 0)
+    told = assignments.handed_in(result_of(class_), "99_gone", class_.assignment)
+    assert told["feedback"] == [
+        "0 of 0 right",
+        "The notebook could not be graded: no such lesson",
+    ]
+    assert "ada,,0,0,0," in grades.as_csv(class_.db, class_.assignment)
+
+
+def test_the_number_of_queries_does_not_depend_on_the_number_of_assignments(class_):
+    statements = []
+    engine = class_.db.get_bind()
+    event.listen(engine, "before_cursor_execute", lambda *found: statements.append(found[2]))
+    counts = set()
+    for number in range(1, 5):
+        class_.assignment = submissions.create(class_.db, f"{number}", ["05_loss"], later(days=1))
+        hand_in(class_, NOTEBOOK)
+        statements.clear()
+        mine = grades.results(class_.db, Submission.user_id == class_.ada.id)
+        assert len(mine) == number
+        counts.add(len(statements))
+    assert len(counts) == 1
 
 
 def test_rows_that_do_not_fit_are_left_out(class_):
@@ -675,7 +732,7 @@ def test_rows_that_do_not_fit_are_left_out(class_):
     assert grades.take(class_.db, class_.assignment, table) == (1, 3), (
         "a second time changes nothing"
     )
-    result = grades.results(class_.db, class_.assignment)[class_.ada.id]
+    result = result_of(class_)
     found = [(each.exercise, each.right) for each in result.grades["05_loss"]]
     assert (found, result.total) == ([("guess", True), ("entropy", False)], 1)
 

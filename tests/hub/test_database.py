@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, tzinfo
@@ -20,10 +21,13 @@ import pytest
 import requests
 import sqlalchemy
 from hubs import IMAGE, PASSWORD, ClassHub, ClassLearner, post, run_cell, wait_until
+from jupyterhub import orm
 from postgres import Postgres
 
 from tfcourse.hub import database
+from tfcourse.hub.classroom import attempts, grades, progress, submissions
 from tfcourse.hub.operations.backup import LIVE
+from tfcourse.hub.tables import Assignment, Submission
 
 SQLITE = "/srv/state/hub/jupyterhub.sqlite"
 
@@ -227,6 +231,7 @@ def test_a_database_that_is_locked_for_a_moment_is_waited_for(folder):
 # This script runs as the hub's user, because root can write to any file.
 AS_THE_HUB = """
 import sys; from pathlib import Path; from tfcourse.hub import database
+from tfcourse.hub.classroom import attempts, grades, progress, submissions
 database.{what}
 """
 
@@ -536,6 +541,7 @@ from alembic.config import Config
 from jupyterhub import dbutil
 dbutil.ALEMBIC_DIR = "/home/ada/{name}/alembic"
 from tfcourse.hub import database
+from tfcourse.hub.classroom import attempts, grades, progress, submissions
 dbutil.write_alembic_ini(sys.argv[1])
 print(Config(sys.argv[1]).get_main_option("script_location"), database.ALEMBIC, sep="\\n")
 """
@@ -666,6 +672,52 @@ def test_accounts_move_from_a_server_to_a_file_and_back(kept, server, grace, new
     other.environment["COURSE_DATABASE"] = ""
     with pytest.raises(AssertionError, match=r"jupyterhub\.sqlite, but there was one"):
         other.up()
+
+
+def test_a_class_on_a_server(kept, server, tmp_path, monkeypatch):
+    """Store and summarise attempts, submissions and grades in PostgreSQL; copy them and back."""
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        connection.execute("CREATE DATABASE class")
+    monkeypatch.setenv("COURSE_DATABASE", server.url.replace("/postgres", "/class"))
+    where = database.url(tmp_path)
+    with closing(orm.new_session_factory(where)()) as db:
+        ada = orm.User(name="ada")
+        db.add(ada)
+        db.commit()
+        sent = {"lesson": "03_build_a_model", "exercise": "count"}
+        for number in range(5):
+            mistake = f"You count {number}.\0\ud800" + "a" * 1000 * number
+            attempts.store(db, ada, [{**sent, "key": f"{number:x}", "mistake": mistake}])
+        attempts.store(db, ada, [{**sent, "key": "a", "exercise": "budget", "mistake": None}])
+        view = progress.overview(db)
+        assert [(each.name, each.done) for each in view["learners"]] == [
+            ("ada", {"03_build_a_model": 1})
+        ]
+        assert [row[:3] for row in view["stuck"]] == [("ada", "03_build_a_model", "count")]
+        assert view["stuck"][0][4].startswith("You count 4.  aaa")
+        assert [row[0] for row in view["frequent"]] == [1] * len(view["frequent"])
+        week = submissions.create(db, "Week", ["05_loss"], "2999-01-01")
+        upload = submissions.checked(zlib.compress(b'{"cells": []}'))
+        submission = submissions.store(db, week, ada, "05_loss", upload)
+        path = grades.path_in_archive(ada, "05_loss", upload.digest)
+        table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
+        assert grades.take(db, week, table.encode()) == (1, 0)
+        submission.comment = "Good"
+        db.commit()
+        rows = grades.as_csv(db, week)
+    assert "ada,1,1,0,Good" in rows
+    copy = tmp_path / "copy.sqlite"
+    database.copy_rows(where, copy)
+    with closing(orm.new_session_factory(where)()) as db:
+        db.delete(orm.User.find(db, "ada"))
+        db.commit()
+        assert attempts.statuses(db) == {}
+        assert "ada" not in grades.as_csv(db, db.query(Assignment).one())
+    database.fill(f"sqlite:///{copy}", where)
+    with closing(orm.new_session_factory(where)()) as db:
+        assert grades.as_csv(db, db.query(Assignment).one()) == rows
+        assert zlib.decompress(db.query(Submission).one().content) == b'{"cells": []}'
+        assert progress.overview(db)["stuck"] == view["stuck"]
 
 
 def test_accounts_on_a_server_are_not_overwritten_unless_that_is_wanted(kept, grace, tmp_path):

@@ -88,6 +88,7 @@ def test_what_stopped_while_the_disk_was_full_is_put_right(hub):
         learner.stop_server()
     away.start_server()
     away.stop_server()
+    assert "put_right" not in whole_log(hub), "no traceback in each round"
 
 
 def test_people_who_come_while_the_disk_is_full_read_why(hub):

@@ -380,7 +380,7 @@ def test_attempts_that_the_hub_rejects_as_malformed_are_skipped(monkeypatch, fil
     assert names(answers) == [["b"]]
 
 
-def test_sending_ends_if_the_hub_does_not_want_attempts(monkeypatch, file):
+def test_a_hub_that_does_not_want_attempts_is_rarely_asked(monkeypatch, file):
     attempts, _ = sending(monkeypatch, file, 404)
     record(file, "a")
     assert attempts.send() == course_attempts.RARELY

@@ -368,11 +368,15 @@ def copy_rows(where: str, target: Path) -> None:
                 column.server_default = None  # such as PostgreSQL's sequences
         tables.create_all(sink)
         for table in tables.sorted_tables:
-            # Submissions are large, so copy a few rows at a time.
-            query = table.select().execution_options(yield_per=TOGETHER)
-            for part in source.execute(query).mappings().partitions():
-                sink.execute(table.insert(), [dict(row) for row in part])
+            copy_table(table, source, sink)
     engine.dispose()
+
+
+def copy_table(table: sqlalchemy.Table, there: sqlalchemy.Connection, here: sqlalchemy.Connection):
+    """Copy a table's rows, a few at a time, because submissions are large."""
+    query = table.select().execution_options(yield_per=TOGETHER)
+    for rows in there.execute(query).mappings().partitions():
+        here.execute(table.insert(), [dict(row) for row in rows])
 
 
 def look_after(where: str, folder: Path) -> None:
@@ -461,9 +465,8 @@ def fill(source: str, target: str) -> None:
         for table in reversed(tables):
             here.execute(table.delete())
         for table in tables:
-            rows = there.execute(table.select()).mappings().all() if table.name in known else []
-            if rows:
-                here.execute(table.insert(), [dict(row) for row in rows])
+            if table.name in known:
+                copy_table(table, there, here)
             if "id" in table.columns:  # new rows must not reuse an existing id
                 counter = sqlalchemy.func.pg_get_serial_sequence(table.name, "id")
                 last = sqlalchemy.func.max(table.c.id)

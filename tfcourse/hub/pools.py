@@ -21,6 +21,7 @@ DOCKER_STOP = ThreadPoolExecutor(32, thread_name_prefix="docker-stop")
 HOMES = ThreadPoolExecutor(32, thread_name_prefix="homes")
 # Hashing a password keeps a processor busy for a quarter of a second.
 PASSWORDS = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="passwords")
+# Checking a notebook can take much memory for a moment.
 SUBMISSIONS = ThreadPoolExecutor(2, thread_name_prefix="submissions")
 PLATFORM = ThreadPoolExecutor(8, thread_name_prefix="platform")  # to fetch platforms' keys
 

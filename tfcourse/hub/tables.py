@@ -1,6 +1,8 @@
 """The course's own tables in the hub's database.
 
 JupyterHub creates them together with its own tables. Deleting a user also deletes the user's rows.
+Texts that can contain any character have no limit here, because some PostgreSQL databases would
+count their bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Unicode,
+    UnicodeText,
     UniqueConstraint,
 )
 from sqlalchemy.orm import deferred
@@ -36,8 +39,8 @@ class Attempt(Base):
     key = Column(Unicode(32), nullable=False)
     lesson = Column(Unicode(64), nullable=False)
     exercise = Column(Unicode(64), nullable=False)
-    mistake = Column(Unicode(300), nullable=False)  # the check's message; "" if right
-    kind = Column(Unicode(300), nullable=False)  # `mistake` without its numbers
+    mistake = Column(UnicodeText, nullable=False)  # the check's message; "" if right
+    kind = Column(UnicodeText, nullable=False)  # `mistake` without its numbers
     when = Column(DateTime, nullable=False)  # in UTC
 
 
@@ -55,7 +58,7 @@ class Assignment(Base):
     __tablename__ = "course_assignments"
 
     id = Column(Integer, primary_key=True)
-    title = Column(Unicode(100), nullable=False)
+    title = Column(UnicodeText, nullable=False)
     lessons = Column(Unicode(2000), nullable=False)  # names, separated by spaces
     due = Column(DateTime, nullable=False)  # in UTC
 
@@ -75,7 +78,7 @@ class Submission(Base):
     size = Column(Integer, nullable=False)  # bytes, before compression
     stored = Column(Integer, nullable=False)  # bytes, compressed
     digest = Column(Unicode(64), nullable=False)  # the SHA-256 hash of the notebook
-    comment = Column(Unicode(2000), nullable=False, default="")  # the instructor's
+    comment = Column(UnicodeText, nullable=False, default="")  # the instructor's
     # Loaded only when needed, because a notebook can take up megabytes.
     content = deferred(Column(LargeBinary, nullable=False))  # compressed with zlib
 
@@ -91,4 +94,4 @@ class Grade(Base):
     )
     exercise = Column(Unicode(64), nullable=False)  # "" if the notebook could not be graded
     right = Column(Boolean, nullable=False)
-    says = Column(Unicode(1000), nullable=False)
+    says = Column(UnicodeText, nullable=False)

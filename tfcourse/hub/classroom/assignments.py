@@ -18,6 +18,7 @@ from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import utcnow
 from tornado import web
+from tornado.httputil import HTTPFile, parse_body_arguments
 from tornado.iostream import StreamClosedError
 
 from tfcourse.hub import pools
@@ -69,13 +70,10 @@ class AssignmentsAPIHandler(APIHandler):
     def get(self, user_name: str) -> None:
         """Send the list, with the earliest deadline first."""
         user = find_user(self, user_name)
-        theirs = self.db.query(Submission.assignment_id).filter_by(user_id=user.id)
-        handed_in_for = {number for (number,) in theirs}
+        mine = grades.results(self.db, Submission.user_id == user.id)
         found = []
         for assignment in self.db.query(Assignment).order_by(Assignment.due):
-            result = None
-            if assignment.id in handed_in_for:
-                result = grades.results(self.db, assignment, user).get(user.id)
+            result = mine.get((assignment.id, user.id))
             found.append(
                 {
                     "id": assignment.id,
@@ -105,8 +103,11 @@ def handed_in(
     """Return a receipt with the grades, or None if nothing was handed in for a lesson."""
     if not result or lesson not in result.submissions:
         return None
-    feedback = result.feedback(lesson, course.lessons()[lesson])
-    return {**receipt(result.submissions[lesson], assignment), "feedback": feedback}
+    submission = result.submissions[lesson]
+    verdicts = [f"{title}: {says}" for title, says in result.verdicts(lesson)]
+    score = filter(None, [result.score(lesson)])
+    feedback = [*score, *verdicts, *submission.comment.splitlines()]
+    return {**receipt(submission, assignment), "feedback": feedback}
 
 
 def receipt(submission: Submission, assignment: Assignment) -> dict[str, Any]:
@@ -218,11 +219,9 @@ class AssignmentsHandler(BaseHandler):
         """Show the page. After a refused form, include the problem and the entered values."""
         user = self.current_user.orm_user
         assignments = self.db.query(Assignment).order_by(Assignment.due.desc()).all()
+        found = grades.results(self.db, Submission.user_id == user.id)
         nothing = grades.Result(user)
-        mine = {
-            each.id: grades.results(self.db, each, user).get(user.id, nothing)
-            for each in assignments
-        }
+        mine = {each.id: found.get((each.id, user.id), nothing) for each in assignments}
         html = await self.render_template(
             "assignments.html",
             assignments=assignments,
@@ -278,7 +277,6 @@ class AssignmentHandler(BaseHandler):
             "assignment.html",
             assignment=assignment,
             lessons=assignment.lessons.split(),
-            titles=course.lessons(),
             learners=learners,
             latest=latest,
             on_time={
@@ -288,7 +286,7 @@ class AssignmentHandler(BaseHandler):
             },
             now=utcnow(with_tz=False),
             iso=iso,
-            results=grades.results(self.db, assignment),
+            results=grades.results(self.db, Submission.assignment_id == assignment.id),
             problem=problem,
             told=told,
         )
@@ -357,8 +355,23 @@ class ArchiveHandler(AssignmentHandler):
         raise web.HTTPError(405)
 
 
+@web.stream_request_body
 class GradesHandler(AssignmentHandler):
-    """The form that takes the grader's table."""
+    """The form that takes the grader's table, which can be larger than other forms.
+
+    The XSRF token is in the form's URL, because the form is read only after the token was checked.
+    """
+
+    async def prepare(self) -> None:
+        """Identify the instructor before reading the table."""
+        await super().prepare()
+        self.received = bytearray()
+        if self.current_user and instructors.is_instructor(self.current_user):
+            self.request.connection.set_max_body_size(grades.LARGEST)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Collect the form."""
+        self.received += chunk
 
     @needs_instructor
     async def get(self, number: str) -> None:
@@ -369,14 +382,17 @@ class GradesHandler(AssignmentHandler):
     async def post(self, number: str) -> None:
         """Store the grades, so that learners see them."""
         assignment = self.assignment(number)
-        files = self.request.files.get("table") or [{"body": b""}]
+        files: dict[str, list[HTTPFile]] = {}
+        kind = self.request.headers.get("Content-Type", "")
+        parse_body_arguments(kind, bytes(self.received), {}, files)
+        table = files["table"][0]["body"] if "table" in files else b""
         try:
-            graded, unknown = grades.take(self.db, assignment, files[0]["body"])
+            graded, unknown = grades.take(self.db, assignment, table)
         except submissions.RefusedError as error:
             self.set_status(400)
             await self.show(assignment, str(error))
             return
-        told = f"Notebooks with new grades: {graded}. Learners can see them now."
+        told = f"Notebooks with new grades: {graded}. Learners can see them now." if graded else ""
         problem = unknown and (
             f"Notebooks in the table that are not the newest ones here: {unknown}. Perhaps "
             "learners have handed in again. Download the newest submissions again, and grade them."
@@ -411,7 +427,6 @@ class ResultHandler(AssignmentHandler):
             "result.html",
             assignment=assignment,
             result=result,
-            lessons=course.lessons(),
             iso=iso,
             longest=grades.LONGEST_COMMENT,
         )
@@ -420,7 +435,8 @@ class ResultHandler(AssignmentHandler):
     def result(self, assignment: Assignment, name: str) -> grades.Result:
         """Return a learner's result; raise HTTP 404 if the learner has handed in nothing."""
         user = find_user(self, name)
-        result = grades.results(self.db, assignment, user).get(user.id)
+        this = Submission.assignment_id == assignment.id, Submission.user_id == user.id
+        result = grades.results(self.db, *this).get((assignment.id, user.id))
         if not result:
             raise web.HTTPError(404, f"{name} has not handed in anything for this assignment.")
         return result

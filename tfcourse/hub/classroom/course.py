@@ -21,9 +21,14 @@ def lessons(folder: Path = EXERCISES) -> dict[str, dict[str, str]]:
     return {path.stem: exercises(path) for path in sorted(folder.glob("*.ipynb"))}
 
 
+def titles(lesson: str) -> dict[str, str]:
+    """Return the titles of a lesson's exercises; none if only an earlier version had the lesson."""
+    return lessons().get(lesson, {})
+
+
 def has(lesson: str, exercise: str) -> bool:
     """Return whether the course has an exercise. An earlier version may have had others."""
-    return exercise in lessons().get(lesson, {})
+    return exercise in titles(lesson)
 
 
 def exercises(path: Path) -> dict[str, str]:

@@ -8,12 +8,14 @@ import re
 from dataclasses import dataclass, field
 
 from jupyterhub import orm
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from tfcourse import spreadsheet
 from tfcourse.hub.classroom import course, submissions
 from tfcourse.hub.tables import Assignment, Grade, Submission
 
+LARGEST = 4 * 2**20  # bytes; the table of 300 learners and ten lessons has about 1 MB
 LONGEST_COMMENT = 2000  # characters
 LONGEST_MESSAGE = 1000  # characters
 
@@ -35,15 +37,21 @@ class Result:
         grades = self.grades.get(lesson)
         return sum(grade.right for grade in grades) if grades else None
 
-    def feedback(self, lesson: str, titles: dict[str, str]) -> list[str]:
-        """Return the grades and the comment for a lesson, as lines for a terminal."""
-        lines = []
-        if (points := self.points(lesson)) is not None:
-            lines.append(f"{points} of {len(titles)} right")
-        for grade in self.grades.get(lesson, []):
-            title = titles.get(grade.exercise, "The notebook could not be graded")
-            lines.append(f"{title}: {'right' if grade.right else grade.says or 'not right'}")
-        return [*lines, *self.submissions[lesson].comment.splitlines()]
+    def verdicts(self, lesson: str) -> list[tuple[str, str]]:
+        """Return the title of each graded exercise in a lesson, and what the grader says."""
+        titles = course.titles(lesson)
+        return [
+            (
+                titles.get(grade.exercise, "The notebook could not be graded"),
+                "right" if grade.right else grade.says or "not right",
+            )
+            for grade in self.grades.get(lesson, [])
+        ]
+
+    def score(self, lesson: str) -> str:
+        """Return the points for a lesson in words, or "" if it was not graded."""
+        points = self.points(lesson)
+        return "" if points is None else f"{points} of {len(course.titles(lesson))} right"
 
     @property
     def total(self) -> int:
@@ -56,27 +64,26 @@ def path_in_archive(user: orm.User, lesson: str, digest: str) -> str:
     return f"{submissions.folder_of(user)}/{lesson}.{digest[:8]}.ipynb"
 
 
-def results(db: Session, assignment: Assignment, user: orm.User | None = None) -> dict[int, Result]:
-    """Return everyone's results, or one learner's, keyed by the user's id."""
-    users = {user.id: user} if user else {each.id: each for each in db.query(orm.User)}
-    found: dict[int, Result] = {}
-    theirs = db.query(Submission).filter_by(assignment_id=assignment.id)
-    if user:
-        theirs = theirs.filter_by(user_id=user.id)
-    for submission in theirs.order_by(Submission.id):
-        result = found.setdefault(submission.user_id, Result(users[submission.user_id]))
+def results(db: Session, *which: ColumnElement[bool]) -> dict[tuple[int, int], Result]:
+    """Return learners' results, keyed by the ids of the assignment and the user, sorted by name.
+
+    `which` are conditions, such as `Submission.user_id == 3`.
+    """
+    handed_in = db.query(Submission, orm.User).join(orm.User, orm.User.id == Submission.user_id)
+    found: dict[tuple[int, int], Result] = {}
+    for submission, user in handed_in.filter(*which).order_by(orm.User.name, Submission.id):
+        result = found.setdefault((submission.assignment_id, user.id), Result(user))
         result.submissions[submission.lesson] = submission
-    lesson_of = {
-        submission.id: (result, lesson)
+    newest = {
+        submission.id: result
         for result in found.values()
-        for lesson, submission in result.submissions.items()
+        for submission in result.submissions.values()
     }
-    grades = db.query(Grade).join(Submission, Submission.id == Grade.submission_id)
-    for grade in grades.filter(Submission.assignment_id == assignment.id).order_by(Grade.id):
-        if grade.submission_id in lesson_of:
-            result, lesson = lesson_of[grade.submission_id]
-            result.grades.setdefault(lesson, []).append(grade)
-    return dict(sorted(found.items(), key=lambda each: each[1].user.name))
+    graded = db.query(Grade, Submission).join(Submission, Submission.id == Grade.submission_id)
+    for grade, submission in graded.filter(*which).order_by(Grade.id):
+        if submission.id in newest:
+            newest[submission.id].grades.setdefault(submission.lesson, []).append(grade)
+    return found
 
 
 def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]:
@@ -101,7 +108,7 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
         )
     known = {
         (submissions.folder_of(result.user), lesson, submission.digest[:8]): submission
-        for result in results(db, assignment).values()
+        for result in results(db, Submission.assignment_id == assignment.id).values()
         for lesson, submission in result.submissions.items()
     }
     graded: dict[int, list[Grade]] = {}
@@ -113,7 +120,7 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
             unknown.add(row["submission"])
             continue
         lesson, exercise = row["lesson"] or submission.lesson, row["exercise"] or ""
-        if lesson != submission.lesson or exercise not in ["", *course.lessons()[lesson]]:
+        if lesson != submission.lesson or exercise not in ["", *course.titles(lesson)]:
             continue  # the notebook also contains answers to another lesson
         says = (row["says"] or "")[:LONGEST_MESSAGE]
         grade = Grade(
@@ -133,12 +140,11 @@ def as_csv(db: Session, assignment: Assignment) -> str:
     file = io.StringIO(newline="")
     table = csv.writer(file)
     table.writerow(["username", *lessons, "total", "late", "comment"])
-    for result in results(db, assignment).values():
-        points = [result.points(lesson) for lesson in lessons]
+    for result in results(db, Submission.assignment_id == assignment.id).values():
         found = result.submissions.values()
+        points = [result.points(lesson) for lesson in lessons]
         late = sum(each.when > assignment.due for each in found)
         comment = "\n".join(each.comment for each in found if each.comment)
-        cells = ["" if each is None else each for each in points]
-        texts = [spreadsheet.safe(comment)]
-        table.writerow([spreadsheet.safe(result.user.name), *cells, result.total, late, *texts])
+        name, comment = map(spreadsheet.safe, (result.user.name, comment))
+        table.writerow([name, *points, result.total, late, comment])  # None is an empty cell
     return "\ufeff" + file.getvalue()  # the mark makes Excel read the file as UTF-8

@@ -26,7 +26,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
       .then(() => ask(settings, { method: "POST", body }))
       .catch((error) => ({ problem: `Nothing was handed in: ${error.message}` }));
     await apputils.showDialog({
-      title: problem ? "Not handed in" : "Handed in",
+      title: problem ? "Hand in" : "Handed in",
       body: problem ?? result,
       buttons: [apputils.Dialog.okButton({ label: "Close" })],
     });
