@@ -211,6 +211,20 @@ def test_a_learner_can_stop_sharing(class_):
     assert attempts.store(class_.db, class_.ada, [attempt()]) == 1
 
 
+def test_open_pages_learn_of_each_change(class_):
+    versions = [attempts.version]
+    for change in (
+        lambda: attempts.store(class_.db, class_.ada, [attempt()]),
+        lambda: attempts.set_private(class_.db, class_.ada, True),
+        lambda: attempts.set_private(class_.db, class_.ada, False),
+    ):
+        change()
+        versions.append(attempts.version)
+    assert len(set(versions)) == 4
+    attempts.store(class_.db, class_.bob, [])
+    assert attempts.version == versions[-1]
+
+
 def test_attempts_are_deleted_with_their_learner(class_):
     attempts.store(class_.db, class_.ada, [attempt()])
     attempts.set_private(class_.db, class_.bob, True)
