@@ -291,7 +291,7 @@ def test_a_notebook_goes_to_the_assignment_that_is_due_next(asked, exercise):
     said = course_hand_in.hand_in(exercise, GIVEN)
     ((method, path, body),) = asked
     assert (method, path, zlib.decompress(body)) == ("PUT", "assignments/2/05_loss", NOTEBOOK)
-    assert said.startswith("05_loss-Copy1.ipynb was handed in for “Week 3” on 30 November at ")
+    assert said.startswith("05_loss-Copy1.ipynb was handed in for “Week 3” on 1 December at ")
     assert said.endswith("(48 kB, receipt ab12cd34).")
 
 

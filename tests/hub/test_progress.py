@@ -55,6 +55,14 @@ def test_exercises_have_titles():
     assert all(title and "\n" not in title and "#" not in title for title in titles)
 
 
+def test_lessons_have_the_names_that_are_at_their_top():
+    lessons = {path.stem: path for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+    assert course.names().keys() == lessons.keys()
+    for lesson, name in course.names().items():
+        title = nbformat.read(lessons[lesson], 4).cells[0].source.partition("\n")[0]
+        assert name == f"{lesson[:2]} {title.lstrip('# ')}"
+
+
 @pytest.mark.parametrize(
     ("notebook", "lesson"),
     [

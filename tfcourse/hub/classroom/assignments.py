@@ -226,7 +226,7 @@ class AssignmentsHandler(BaseHandler):
             "assignments.html",
             assignments=assignments,
             mine=mine,
-            lessons=course.lessons(),
+            lessons=course.names(),
             now=utcnow(with_tz=False),
             iso=iso,
             problem=problem,

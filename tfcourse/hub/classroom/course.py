@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 
 from tfcourse.hub.state import ROOT
 
 EXERCISES = ROOT / "notebooks" / "exercises"
+LINK = re.compile(r"\[(\d\d [^\]]+)\]\(\.\./\d\d_")  # to the lesson, from its exercises
 CHECK = "-check"  # the ID of a cell that checks an exercise ends in this
 
 
@@ -19,6 +21,13 @@ def lessons(folder: Path = EXERCISES) -> dict[str, dict[str, str]]:
     For example, `lessons()["03_build_a_model"]["count"]` is "2. Count the parameters".
     """
     return {path.stem: exercises(path) for path in sorted(folder.glob("*.ipynb"))}
+
+
+@functools.cache
+def names(folder: Path = EXERCISES) -> dict[str, str]:
+    """Return the lessons' names, such as "03 Build a model", from the links in their exercises."""
+    links = {path.stem: LINK.search(path.read_text("utf-8")) for path in folder.glob("*.ipynb")}
+    return {lesson: link[1] if link else lesson for lesson, link in sorted(links.items())}
 
 
 def titles(lesson: str) -> dict[str, str]:

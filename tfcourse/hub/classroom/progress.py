@@ -194,6 +194,7 @@ def overview(db: Any, group: str = "") -> dict[str, Any]:
         "group": group,
         "groups": sorted(set().union(*groups.values()) - {instructors.GROUP}),
         "lessons": course.lessons(),
+        "names": course.names(),
         "learners": learners,
         "stuck": sorted(
             (

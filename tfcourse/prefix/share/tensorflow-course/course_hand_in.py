@@ -98,14 +98,19 @@ def told(receipt):
     when = datetime.fromisoformat(receipt["when"]).astimezone()
     late = ", late" if receipt["late"] else ""
     kilobytes = max(1, receipt["size"] // 1000)
-    return f"on {when:%d %B at %H:%M %Z}{late} ({kilobytes} kB, receipt {receipt['digest'][:8]})"
+    return f"on {day(when)}{late} ({kilobytes} kB, receipt {receipt['digest'][:8]})"
+
+
+def day(when):
+    """Return a time in words, for example "1 December at 09:30 CET"."""
+    return f"{when.day} {when:%B at %H:%M %Z}"
 
 
 def status(given):
     """Yield lines about the assignments, and the learner's submissions and grades."""
     for each in given:
         due = datetime.fromisoformat(each["due"]).astimezone()
-        yield f"{each['title']}, due {due:%d %B at %H:%M %Z}"
+        yield f"{each['title']}, due {day(due)}"
         for lesson, receipt in each["lessons"].items():
             yield f"  {lesson}: {'handed in ' + told(receipt) if receipt else 'not handed in'}"
             yield from (f"    {line}" for line in (receipt or {}).get("feedback", []))

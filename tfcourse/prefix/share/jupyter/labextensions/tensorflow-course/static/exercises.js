@@ -53,7 +53,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
     activate({ serviceManager }, tracker, statusBar) {
       const badge = document.createElement("a");
-      badge.className = "course-progress";
+      badge.className = "course-progress jp-StatusBar-TextItem";
       badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
       if (hub && PageConfig.getOption("courseProgress") === "True") {
         Object.assign(badge, { href: `${PageConfig.getOption("hubHost")}${hub}progress`, target: "_blank", title: "Show your progress" });
