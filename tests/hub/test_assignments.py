@@ -259,7 +259,7 @@ GIVEN = [
     {"id": 3, "title": "Week 4", "due": later(days=8), "late": False, "lessons": {"05_loss": None}},
 ]
 RECEIPT = {
-    "when": "2026-11-30T12:00:00+00:00",
+    "when": "2026-12-01T12:00:00+00:00",
     "late": False,
     "size": 48_213,
     "digest": "ab12cd34ef",
