@@ -542,6 +542,8 @@ def test_an_assignment_from_its_creation_to_the_submissions(instructor, learners
     row = page.get_by_role("row", name=re.compile("^paul"))
     expect(row.get_by_role("cell").get_by_role("link")).to_have_count(1)
     instructor.look("Week 3")
+    page.get_by_text("Grade on your own computer").click()
+    instructor.look("Week 3")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the newest submissions").click()
     assert download.value.suggested_filename == "Week-3.zip"
@@ -551,8 +553,8 @@ def test_an_assignment_from_its_creation_to_the_submissions(instructor, learners
     table = f"submission,lesson,exercise,right,says\n{notebook},05_loss,guess,1,\n"
     table += f"{notebook},05_loss,object,0,Which loss fits a model that returns logits?\n"
     file = {"name": "grades.csv", "mimeType": "text/csv", "buffer": table.encode()}
-    page.get_by_label("Give the grades back").set_input_files(file)
-    page.get_by_role("button", name="Give back").click()
+    page.get_by_label("Upload the file grades.csv").set_input_files(file)
+    page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Notebooks with new grades: 1.")
     expect(page.get_by_role("row", name=re.compile("^paul"))).to_contain_text("1 of 3 right")
     instructor.look("Week 3")
@@ -565,6 +567,18 @@ def test_an_assignment_from_its_creation_to_the_submissions(instructor, learners
     page.get_by_role("link", name="paul").click()
     expect(page.get_by_label("Your comment on lesson 05")).to_have_value("Try it on one image.")
     page.go_back()
+
+    instructor.tab_to("button", "Grade all again")
+    instructor.press("Enter")
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    instructor.look("Week 3")
+    # The page shows the grades when they are there. The untouched notebook has no right answer.
+    row = page.get_by_role("row", name=re.compile("^paul"))
+    expect(row).to_contain_text("0 of 3 right", timeout=120_000)
+    instructor.tab_to("button", "Give back")
+    instructor.press("Enter")
+    expect(page.get_by_text("Learners can see their grades")).to_be_visible()
+    instructor.look("Week 3")
 
     form = {"due_utc": "2999-01-01T00:00Z", "_xsrf": xsrf(page)}
     page.request.post(f"{hub.url}/hub/assignments/{number}", form=form)

@@ -19,20 +19,31 @@ import zipfile
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.error import HTTPError
 
-import nbformat
 import psutil
 import pytest
 import requests
+from classroom import (
+    NOTEBOOK,
+    give_back,
+    hand_in,
+    later,
+    new_class,
+    opened,
+    result_of,
+    solved,
+    submit,
+    text,
+    with_teacher,
+)
 from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
 from jupyterhub import orm
 from jupyterhub.utils import utcnow
 from sqlalchemy import event
 
 from tfcourse.exercises import SOLUTIONS
-from tfcourse.hub.classroom import assignments, course, grades, submissions
+from tfcourse.hub.classroom import assignments, grades, submissions
 from tfcourse.hub.tables import Assignment, Submission
 
 # A learner's server imports the modules in this folder.
@@ -41,26 +52,13 @@ sys.path.append(str(ROOT / "tfcourse" / "prefix" / "share" / "tensorflow-course"
 import course_hand_in
 import course_hub
 
-NOTEBOOK = (course.EXERCISES / "05_loss.ipynb").read_bytes()
-
-
-def later(**delta: float) -> str:
-    """Return a time in the future, as the form sends it."""
-    return (datetime.now(UTC) + timedelta(**delta)).isoformat()
-
-
 # --- The rules
 
 
 @pytest.fixture
 def class_():
-    """Return a database session with a learner and an assignment."""
-    db = orm.new_session_factory("sqlite:///:memory:")()
-    db.add(orm.User(name="ada"))
-    db.commit()
-    assignment = submissions.create(db, "Week 3", ["05_loss"], later(days=7))
-    yield SimpleNamespace(db=db, ada=orm.User.find(db, "ada"), assignment=assignment)
-    db.close()
+    with new_class() as found:
+        yield found
 
 
 def test_lessons_keep_the_order_of_the_course(class_):
@@ -140,21 +138,6 @@ def test_a_notebook_is_stored_unchanged(class_):
     stored = submissions.store(class_.db, class_.assignment, class_.ada, "05_loss", upload)
     assert zlib.decompress(stored.content) == NOTEBOOK
     assert stored.size == len(NOTEBOOK)
-
-
-def result_of(class_) -> grades.Result:
-    """Return what ada has handed in for the assignment, with its grades."""
-    this = Submission.assignment_id == class_.assignment.id
-    return grades.results(class_.db, this)[class_.assignment.id, class_.ada.id]
-
-
-def packed(content: bytes) -> submissions.Upload:
-    digest = hashlib.sha256(content).hexdigest()
-    return submissions.Upload(zlib.compress(content), len(content), digest)
-
-
-def hand_in(class_, content: bytes, lesson: str = "05_loss") -> Submission:
-    return submissions.store(class_.db, class_.assignment, class_.ada, lesson, packed(content))
 
 
 def contents(class_) -> list[bytes]:
@@ -349,30 +332,13 @@ def test_if_the_hub_fails_the_learner_reads_that_nothing_was_handed_in(
 
 @pytest.fixture(scope="module")
 def hub(make_hub):
-    """Start a hub like the one that `make hub` starts, with a teacher as its administrator."""
-    hub = make_hub()
-    said = hub.start(COURSE_ADMIN="teacher")
-    password = re.search(r"Admin +teacher, password (\S+)", said)[1]
-    hub.teacher = hub.login("teacher", password).session
-    return hub
+    return with_teacher(make_hub())
 
 
 @pytest.fixture(scope="module")
 def assignment(hub) -> int:
     """Create an assignment for lesson 05; return its number."""
     return opened(hub, hub.teacher, "Week 3 <b>", "05_loss")
-
-
-def opened(hub, session: requests.Session, title: str, *lessons: str) -> int:
-    form = {"title": title, "lesson": lessons, "due_utc": later(days=7)}
-    page = post(session, f"{hub.url}/hub/assignments", data=form)
-    assert page.ok, page.text
-    return int(re.findall(r'/hub/assignments/(\d+)"', page.text)[0])
-
-
-def submit(learner: Learner, number: int, content: bytes = NOTEBOOK, to: str = "", **options):
-    path = f"/hub/api/users/{to or learner.name}/assignments/{number}/05_loss"
-    return learner.api("PUT", path, data=zlib.compress(content), **options)
 
 
 def archive(hub, session: requests.Session, number: int) -> dict[str, bytes]:
@@ -553,17 +519,6 @@ def test_an_instructor_changes_the_deadline_and_deletes_the_assignment(hub):
     assert submit(ida, number).status_code == 404
 
 
-def solved(*exercises: str) -> bytes:
-    """Return the notebook of lesson 05 with some exercises solved."""
-    notebook = nbformat.reads(NOTEBOOK.decode(), 4)
-    solutions = nbformat.read(SOLUTIONS / "05_loss.ipynb", 4)
-    answers = {cell.id: cell.source for cell in solutions.cells}
-    for cell in notebook.cells:
-        if cell.id.removesuffix("-answer") in exercises:
-            cell.source = answers[cell.id]
-    return nbformat.writes(notebook).encode()
-
-
 def grade(folder: Path) -> bytes:
     """Grade a folder as `make grade` does; return the table."""
     command = [sys.executable, "-m", "tfcourse.grading", "--no-docker", str(folder)]
@@ -571,7 +526,7 @@ def grade(folder: Path) -> bytes:
     return (folder / "grades.csv").read_bytes()
 
 
-def give_back(
+def upload_grades(
     hub, number: int, content: bytes, session: requests.Session | None = None
 ) -> requests.Response:
     session = session or hub.teacher
@@ -582,11 +537,6 @@ def give_back(
     )
 
 
-def text(page: str) -> str:
-    """Return a page's text in one line."""
-    return " ".join(re.sub("<.*?>", " ", page).split())
-
-
 def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     number = opened(hub, hub.teacher, "Graded", "05_loss")
     jo, kim = Learner(hub, "jo"), Learner(hub, "kim")
@@ -595,13 +545,18 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     response = hub.teacher.get(f"{hub.url}/hub/assignments/{number}/all.zip")
     zipfile.ZipFile(io.BytesIO(response.content)).extractall(tmp_path)
     table = grade(tmp_path)
-    assert "Notebooks with new grades: 2." in give_back(hub, number, table).text
+    assert "Notebooks with new grades: 2." in upload_grades(hub, number, table).text
     overview = text(hub.teacher.get(f"{hub.url}/hub/assignments/{number}").text)
     assert "2 of 3 right" in overview
     page = f"{hub.url}/hub/assignments/{number}/of/jo"
     assert "2 of 3 right" in text(hub.teacher.get(page).text)
     comment = "Well done. <i>Why</i> does the mean matter?"
     assert post(hub.teacher, page, data={"comment-05_loss": comment}).ok
+    before = jo.session.get(f"{hub.url}/hub/assignments").text
+    assert "of 3 right" not in before
+    assert "Well done" not in before
+    assert "Well done" not in jo.api("GET", "/hub/api/users/jo/assignments").text
+    give_back(hub, number)
     mine = jo.session.get(f"{hub.url}/hub/assignments").text
     assert "2 of 3 right" in text(mine)
     assert "Change one thing: a loss that fits the model: " in text(mine)
@@ -632,6 +587,8 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     again = text(give_back(hub, number, table).text)
     assert "Notebooks with new grades: 1." in again
     assert "Notebooks in the table that are not the newest ones here: 1." in again
+    give_back(hub, number, hide="yes")
+    assert "of 3 right" not in kim.session.get(f"{hub.url}/hub/assignments").text
 
 
 def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
@@ -646,11 +603,11 @@ def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
     row = f"{grades.path_in_archive(orm.User(name='sue'), '05_loss', digest)},05_loss,guess,1,\n"
     table = head + "W/nobody/05_loss.00000000.ipynb,05_loss,guess,0,no\n" * 20_000 + row
     assert len(table) > 10**6
-    assert "Notebooks with new grades: 1." in give_back(hub, assignment, table.encode()).text
+    assert "Notebooks with new grades: 1." in upload_grades(hub, assignment, table.encode()).text
     refused = (400, 413, 503)  # 503: the proxy, because the hub does not read the rest
-    assert give_back(hub, assignment, b" " * (grades.LARGEST + 1)).status_code in refused
+    assert upload_grades(hub, assignment, b" " * (grades.LARGEST + 1)).status_code in refused
     # From others, the hub does not even read it.
-    assert give_back(hub, assignment, table.encode(), sue.session).status_code in refused
+    assert upload_grades(hub, assignment, table.encode(), sue.session).status_code in refused
 
 
 @pytest.mark.parametrize("page", ["{}/grades.csv", "{}/of/ada"])
@@ -673,7 +630,7 @@ def test_only_instructors_see_grades_of_others(hub, assignment, page):
     "content", [b"", b"text", b"a,b\n1,2\n", b"\xff\xfe\x00", b"PK\x03\x04\x00"]
 )
 def test_another_file_than_the_graders_table_is_refused(hub, assignment, content):
-    response = give_back(hub, assignment, content)
+    response = upload_grades(hub, assignment, content)
     assert response.status_code == 400
     assert "This is not a table of `make grade`" in response.text
 
@@ -709,6 +666,7 @@ def test_a_lesson_that_an_upgrade_has_removed_breaks_nothing(class_):
     path = grades.path_in_archive(class_.ada, gone.lesson, gone.digest)
     table = f"submission,lesson,exercise,right,says\n{path},99_gone,,0,no such lesson\n"
     assert grades.take(class_.db, class_.assignment, table.encode()) == (1, 0)
+    grades.give_back(class_.db, class_.assignment, visible=True)
     told = assignments.handed_in(result_of(class_), "99_gone", class_.assignment)
     assert told["feedback"] == [
         "0 of 0 right",

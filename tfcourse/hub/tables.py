@@ -63,6 +63,14 @@ class Assignment(Base):
     due = Column(DateTime, nullable=False)  # in UTC
 
 
+class Returned(Base):
+    """An assignment whose grades and comments learners can see."""
+
+    __tablename__ = "course_returned"
+
+    assignment_id = Column(Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), primary_key=True)
+
+
 class Submission(Base):
     """A notebook that a learner has handed in for an assignment."""
 

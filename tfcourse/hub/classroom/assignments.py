@@ -22,7 +22,7 @@ from tornado.httputil import HTTPFile, parse_body_arguments
 from tornado.iostream import StreamClosedError
 
 from tfcourse.hub import pools
-from tfcourse.hub.classroom import course, grades, instructors, submissions
+from tfcourse.hub.classroom import course, grades, grading, instructors, submissions
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.limits import Limit
 from tfcourse.hub.tables import Assignment, Submission
@@ -43,6 +43,8 @@ def handlers(app: Any) -> dict[str, type]:
         "/assignments": AssignmentsHandler,
         "/assignments/([0-9]{1,9})": AssignmentHandler,
         "/assignments/([0-9]{1,9})/all.zip": ArchiveHandler,
+        "/assignments/([0-9]{1,9})/grade": GradeHandler,
+        "/assignments/([0-9]{1,9})/return": ReturnHandler,
         "/assignments/([0-9]{1,9})/grades": GradesHandler,
         "/assignments/([0-9]{1,9})/grades.csv": TableHandler,
         "/assignments/([0-9]{1,9})/of/([^/]+)": ResultHandler,
@@ -104,6 +106,8 @@ def handed_in(
     if not result or lesson not in result.submissions:
         return None
     submission = result.submissions[lesson]
+    if not result.is_returned:
+        return {**receipt(submission, assignment), "feedback": []}
     verdicts = [f"{title}: {says}" for title, says in result.verdicts(lesson)]
     score = filter(None, [result.score(lesson)])
     feedback = [*score, *verdicts, *submission.comment.splitlines()]
@@ -287,6 +291,10 @@ class AssignmentHandler(BaseHandler):
             now=utcnow(with_tz=False),
             iso=iso,
             results=grades.results(self.db, Submission.assignment_id == assignment.id),
+            can_grade=grading.options is not None,
+            run=grading.runs.get(assignment.id),
+            waiting=len(grading.waiting(self.db, assignment)),
+            is_returned=grades.is_returned(self.db, assignment),
             problem=problem,
             told=told,
         )
@@ -355,6 +363,45 @@ class ArchiveHandler(AssignmentHandler):
         raise web.HTTPError(405)
 
 
+class GradeHandler(AssignmentHandler):
+    """Grading on the hub: how far it is, and the form that starts and stops it."""
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Send how far grading is, for the page that shows it."""
+        run = grading.runs.get(self.assignment(number).id) or grading.Run(0)
+        self.finish({"done": run.done, "total": run.total, "active": run.is_active})
+
+    @needs_instructor
+    async def post(self, number: str) -> None:
+        """Start or stop grading."""
+        assignment = self.assignment(number)
+        if grading.options is None:
+            raise web.HTTPError(404)
+        if self.get_body_argument("stop", ""):
+            grading.stop(assignment)
+        else:
+            grading.start(self.db, assignment, again=bool(self.get_body_argument("again", "")))
+        self.redirect(self.hub.base_url + f"assignments/{assignment.id}#grade")
+
+
+class ReturnHandler(AssignmentHandler):
+    """The form that shows grades and comments to learners, or hides them."""
+
+    @needs_instructor
+    async def get(self, number: str) -> None:
+        """Redirect to the assignment, for example after a log-in."""
+        self.redirect(self.hub.base_url + f"assignments/{int(number)}")
+
+    @needs_instructor
+    async def post(self, number: str) -> None:
+        """Show or hide the grades and comments."""
+        assignment = self.assignment(number)
+        visible = not self.get_body_argument("hide", "")
+        grades.give_back(self.db, assignment, visible=visible)
+        self.redirect(self.hub.base_url + f"assignments/{assignment.id}#give-back")
+
+
 @web.stream_request_body
 class GradesHandler(AssignmentHandler):
     """The form that takes the grader's table, which can be larger than other forms.
@@ -373,14 +420,11 @@ class GradesHandler(AssignmentHandler):
         """Collect the form."""
         self.received += chunk
 
-    @needs_instructor
-    async def get(self, number: str) -> None:
-        """Redirect to the assignment, for example after a log-in."""
-        self.redirect(self.hub.base_url + f"assignments/{int(number)}")
+    get = ReturnHandler.get
 
     @needs_instructor
     async def post(self, number: str) -> None:
-        """Store the grades, so that learners see them."""
+        """Store the grades."""
         assignment = self.assignment(number)
         files: dict[str, list[HTTPFile]] = {}
         kind = self.request.headers.get("Content-Type", "")
@@ -392,7 +436,7 @@ class GradesHandler(AssignmentHandler):
             self.set_status(400)
             await self.show(assignment, str(error))
             return
-        told = f"Notebooks with new grades: {graded}. Learners can see them now." if graded else ""
+        told = f"Notebooks with new grades: {graded}." if graded else ""
         problem = unknown and (
             f"Notebooks in the table that are not the newest ones here: {unknown}. Perhaps "
             "learners have handed in again. Download the newest submissions again, and grade them."

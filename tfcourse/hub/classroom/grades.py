@@ -1,4 +1,4 @@
-"""Give grades back: read the grader's table, add comments, and show both to the learner."""
+"""Store the grader's tables, and give grades and comments back to learners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from tfcourse import spreadsheet
 from tfcourse.hub.classroom import course, submissions
-from tfcourse.hub.tables import Assignment, Grade, Submission
+from tfcourse.hub.tables import Assignment, Grade, Returned, Submission
 
 LARGEST = 4 * 2**20  # bytes; the table of 300 learners and ten lessons has about 1 MB
 LONGEST_COMMENT = 2000  # characters
@@ -21,6 +21,7 @@ LONGEST_MESSAGE = 1000  # characters
 
 # The end of a notebook's path in an assignment's archive: learner, lesson, and the notebook's hash.
 PATH = re.compile(r"([^/\\]+)[/\\]([^/\\]+)\.([0-9a-f]{8})\.ipynb$")
+OTHER_LESSON = "it contains only exercises of another lesson"
 COLUMNS = {"submission", "lesson", "exercise", "right", "says"}
 
 
@@ -29,6 +30,7 @@ class Result:
     """A learner's grades for the newest notebook of each lesson."""
 
     user: orm.User
+    is_returned: bool = False  # whether the learner can see the grades and comments
     submissions: dict[str, Submission] = field(default_factory=dict)  # keyed by lesson
     grades: dict[str, list[Grade]] = field(default_factory=dict)  # keyed by lesson
 
@@ -70,9 +72,11 @@ def results(db: Session, *which: ColumnElement[bool]) -> dict[tuple[int, int], R
     `which` are conditions, such as `Submission.user_id == 3`.
     """
     handed_in = db.query(Submission, orm.User).join(orm.User, orm.User.id == Submission.user_id)
+    returned = {number for (number,) in db.query(Returned.assignment_id)}
     found: dict[tuple[int, int], Result] = {}
     for submission, user in handed_in.filter(*which).order_by(orm.User.name, Submission.id):
-        result = found.setdefault((submission.assignment_id, user.id), Result(user))
+        number = submission.assignment_id
+        result = found.setdefault((number, user.id), Result(user, number in returned))
         result.submissions[submission.lesson] = submission
     newest = {
         submission.id: result
@@ -119,6 +123,7 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
         if not submission:
             unknown.add(row["submission"])
             continue
+        found = graded.setdefault(submission.id, [])
         lesson, exercise = row["lesson"] or submission.lesson, row["exercise"] or ""
         if lesson != submission.lesson or exercise not in ["", *course.titles(lesson)]:
             continue  # the notebook also contains answers to another lesson
@@ -126,12 +131,33 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
         grade = Grade(
             submission_id=submission.id, exercise=exercise, right=row["right"] == "1", says=says
         )
-        graded.setdefault(submission.id, []).append(grade)
-    for number, grades in graded.items():
+        found.append(grade)
+    for number, found in graded.items():
         db.query(Grade).filter_by(submission_id=number).delete()
-        db.add_all(grades)
+        other = Grade(submission_id=number, exercise="", right=False, says=OTHER_LESSON)
+        db.add_all(found or [other])
     db.commit()
     return len(graded), len(unknown)
+
+
+def forget(db: Session, assignment: Assignment) -> None:
+    """Delete an assignment's grades, but not its comments."""
+    theirs = db.query(Submission.id).filter_by(assignment_id=assignment.id)
+    db.query(Grade).filter(Grade.submission_id.in_(theirs)).delete()
+    db.commit()
+
+
+def give_back(db: Session, assignment: Assignment, *, visible: bool) -> None:
+    """Show an assignment's grades and comments to its learners, or hide them again."""
+    db.query(Returned).filter_by(assignment_id=assignment.id).delete()
+    if visible:
+        db.add(Returned(assignment_id=assignment.id))
+    db.commit()
+
+
+def is_returned(db: Session, assignment: Assignment) -> bool:
+    """Return whether learners can see an assignment's grades and comments."""
+    return db.get(Returned, assignment.id) is not None
 
 
 def as_csv(db: Session, assignment: Assignment) -> str:

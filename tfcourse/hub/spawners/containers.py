@@ -26,7 +26,7 @@ from traitlets.log import get_logger
 from tfcourse.hub import database, pools, rounds, settings, state, watchdog
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.accounts.sessions import keep_token
-from tfcourse.hub.classroom import instructors, progress
+from tfcourse.hub.classroom import grading, instructors, progress
 from tfcourse.hub.front import https, pages, proxy
 from tfcourse.hub.spawners import deaths, gpus, homes, idle, network, profiles
 from tfcourse.hub.spawners.names import LABEL, USER, container_name, rename_others
@@ -103,6 +103,7 @@ def configure(c: Any, hub: Path) -> None:
     c.DockerSpawner.use_internal_ip = True
     c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
     c.Spawner.environment.update(progress.environment())
+    grading.options = ["--docker", f"--image={profiles.IMAGE}:cpu"]
 
     # Docker's events notify the hub when a container dies. If the hub misses an event, its next
     # poll detects the dead container.

@@ -19,7 +19,7 @@ from tornado import web
 
 from tfcourse.hub import database, pools, settings, state
 from tfcourse.hub.accounts.sessions import MarkedServers, ending_sessions
-from tfcourse.hub.classroom import assignments, progress
+from tfcourse.hub.classroom import assignments, grading, progress
 from tfcourse.hub.front import pages
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners import lessons, profiles
@@ -81,6 +81,7 @@ def configure(c: Any, hub: Path) -> None:
         "TF_NUM_INTEROP_THREADS": threads,
         **progress.environment(),
     }
+    grading.options = [f"--image={profiles.IMAGE}:cpu"]  # in containers if there is Docker
 
 
 def traits_of(profile: profiles.Profile) -> dict[str, Any]:
