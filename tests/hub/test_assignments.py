@@ -584,7 +584,7 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     # A grade belongs to a notebook. After the learner has handed in another one, it does not count.
     assert submit(jo, number, solved("guess")).status_code == 201
     assert "2 of 3 right" not in text(jo.session.get(f"{hub.url}/hub/assignments").text)
-    again = text(give_back(hub, number, table).text)
+    again = text(upload_grades(hub, number, table).text)
     assert "Notebooks with new grades: 1." in again
     assert "Notebooks in the table that are not the newest ones here: 1." in again
     give_back(hub, number, hide="yes")
