@@ -7,6 +7,7 @@ import contextlib
 from types import SimpleNamespace
 
 import nbformat
+import psutil
 import pytest
 from classroom import (
     NOTEBOOK,
@@ -75,6 +76,29 @@ def test_a_grader_that_cannot_run_says_why(class_, monkeypatch):
     assert run.problem.startswith("--docker: ")
     assert (run.total, run.done, run.is_active) == (1, 0, False)
     assert result_of(class_).grades == {}
+
+
+def graders() -> list[psutil.Process]:
+    """Return the graders that this process has started, and what they have started."""
+    found = psutil.Process().children()
+    graders = [each for each in found if "tfcourse.grading" in each.cmdline()]
+    return [*graders, *(child for each in graders for child in each.children(recursive=True))]
+
+
+def test_stopping_ends_the_graders_processes(class_, monkeypatch):
+    monkeypatch.setattr(grading, "options", ["--no-docker"])
+    hand_in(class_, NOTEBOOK.replace(b"...", b"while True: pass"))
+
+    async def run() -> None:
+        grading.start(class_.db, class_.assignment)
+        while len(graders()) < 3:  # the grader, its worker, and a kernel
+            await asyncio.sleep(0.1)
+        grading.stop(class_.assignment)
+        # The notebook itself would run for twenty minutes.
+        await asyncio.wait({grading.runs[class_.assignment.id].task}, timeout=60)
+        assert graders() == []
+
+    asyncio.run(run())
 
 
 def test_a_notebook_of_another_lesson_is_not_graded_again_and_again(class_):
