@@ -67,6 +67,21 @@ def test_a_notebook_is_handed_in_with_the_button_above_it(page: Page, make_hub):
     assert "My own words." in taken.text, "the notebook is saved first"
 
     number = re.search(r"/hub/submissions/(\d+)", mine)[1]
+    url = f"{hub.url}/hub/assignments/{number}"
+    comment = {f"comment-{LESSON}": "Well done, *ada*."}
+    post(teacher, f"{url}/of/ada", data=comment).raise_for_status()
+    post(teacher, f"{url}/return").raise_for_status()
+    page.reload()
+    page.get_by_text("Your feedback for “Week 2” is in 03_build_a_model.feedback.md.").wait_for()
+    page.get_by_role("button", name="Open", exact=True).click()
+    feedback = page.locator(".jp-MarkdownViewer")
+    expect(feedback.get_by_role("heading", level=1)).to_have_text(f"Feedback on {LESSON}.ipynb")
+    expect(feedback.get_by_text("Well done, *ada*.")).to_be_visible()
+    page.reload()
+    page.get_by_role("tab", name=f"{LESSON}.ipynb").click()
+    expect(button).to_be_visible()
+    expect(page.get_by_text("Your feedback for")).to_be_hidden()  # it is shown once
+
     form = {"delete": "yes", "title": "Week 2"}
     post(teacher, f"{hub.url}/hub/assignments/{number}", data=form).raise_for_status()
     button.click()

@@ -106,12 +106,10 @@ def handed_in(
     if not result or lesson not in result.submissions:
         return None
     submission = result.submissions[lesson]
-    if not result.is_returned:
-        return {**receipt(submission, assignment), "feedback": []}
     verdicts = [f"{title}: {says}" for title, says in result.verdicts(lesson)]
-    score = filter(None, [result.score(lesson)])
-    feedback = [*score, *verdicts, *submission.comment.splitlines()]
-    return {**receipt(submission, assignment), "feedback": feedback}
+    feedback = [*filter(None, [result.score(lesson)]), *verdicts]
+    told = {"feedback": feedback, "comment": submission.comment} if result.is_returned else {}
+    return {**receipt(submission, assignment), "feedback": [], **told}
 
 
 def receipt(submission: Submission, assignment: Assignment) -> dict[str, Any]:

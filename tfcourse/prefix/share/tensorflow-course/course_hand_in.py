@@ -1,7 +1,9 @@
 """Hand in notebooks, with `hand-in` in a terminal or the button in JupyterLab."""
 
 import argparse
+import contextlib
 import http.client
+import json
 import re
 import sys
 import urllib.error
@@ -12,6 +14,9 @@ from pathlib import Path
 import course_hub
 
 LARGEST = 10 * 2**20  # bytes; the hub refuses larger notebooks
+# Where the learner's notebooks were handed in from, keyed by assignment and lesson.
+MEMORY = Path("~/.local/share/tensorflow-course/handed-in.json")
+EXERCISES = Path("~/tensorflow-course/exercises")
 # The call of a check, at the beginning of a line of code in a notebook's file.
 CHECK = re.compile(rb'"check_\w+\(')
 AWAY = "The hub is not responding, so nothing was handed in. Try again in a minute."
@@ -69,6 +74,7 @@ def hand_in(path, given):
         raise NotHandedInError(f"{path.name} was not handed in. {reason}") from None
     except (OSError, ValueError, http.client.HTTPException):
         raise NotHandedInError(UNCERTAIN) from None
+    remember(assignment, lesson, path)
     return f"{path.name} was handed in for “{assignment['title']}” {told(receipt)}."
 
 
@@ -93,6 +99,35 @@ def read(path):
     return content
 
 
+def remembered():
+    """Return the paths of the notebooks that were handed in from this home."""
+    try:
+        found = json.loads(MEMORY.expanduser().read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remember(assignment, lesson, path):
+    """Store the path of a notebook that was handed in; do nothing if the disk is full."""
+    file = MEMORY.expanduser()
+    found = {**remembered(), f"{assignment['id']}/{lesson}": str(path.absolute())}
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found))
+
+
+def notebook_of(assignment, lesson, where):
+    """Return the path of the notebook that was handed in for a lesson.
+
+    If it is unknown or no longer there, return the path of the lesson's own exercises.
+    """
+    path = where.get(f"{assignment['id']}/{lesson}")
+    if isinstance(path, str) and "\0" not in path and Path(path).is_file():
+        return path
+    return str((EXERCISES / f"{lesson}.ipynb").expanduser())
+
+
 def told(receipt):
     """Return a receipt in words."""
     when = datetime.fromisoformat(receipt["when"]).astimezone()
@@ -113,7 +148,10 @@ def status(given):
         yield f"{each['title']}, due {day(due)}"
         for lesson, receipt in each["lessons"].items():
             yield f"  {lesson}: {'handed in ' + told(receipt) if receipt else 'not handed in'}"
-            yield from (f"    {line}" for line in (receipt or {}).get("feedback", []))
+            for line in (receipt or {}).get("feedback", []):
+                yield f"    {line}"
+            for line in (receipt or {}).get("comment", "").splitlines():
+                yield f"    {line}"
     if not given:
         yield "There are no assignments."
 

@@ -1,12 +1,14 @@
-"""A Jupyter server extension that sends attempts to the hub and hands in notebooks."""
+"""A Jupyter server extension that sends attempts to the hub, and notebooks, and gets feedback."""
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
 from pathlib import Path
 
 import course_attempts
+import course_feedback
 import course_hand_in
 import course_hub
 from jupyter_server.base.handlers import APIHandler
@@ -19,8 +21,19 @@ class HandInHandler(APIHandler):
 
     @web.authenticated
     async def get(self):
-        """Send the assignments."""
-        await self.answer(course_hand_in.assignments)
+        """Send the assignments, after writing their feedback to files."""
+        await self.answer(self.assignments)
+
+    def assignments(self):
+        """Return the assignments, with the paths of feedback files as JupyterLab needs them."""
+        course_feedback.write(given := course_hand_in.assignments())
+        for each in given:
+            for receipt in filter(None, each["lessons"].values()):
+                if file := receipt.pop("file", None):
+                    with contextlib.suppress(ValueError):  # not in a folder that JupyterLab shows
+                        file = Path(file).relative_to(self.contents_manager.root_dir)
+                        receipt["file"] = file.as_posix()
+        return given
 
     @web.authenticated
     async def post(self):
@@ -48,6 +61,8 @@ def _jupyter_server_extension_points():
 def _load_jupyter_server_extension(server):
     url = url_path_join(server.web_app.settings["base_url"], "course", "hand-in")
     server.web_app.add_handlers(".*", [(url, HandInHandler)])
+    if course_hub.is_there():
+        threading.Thread(target=course_feedback.write_for_ever, daemon=True).start()
     if course_hub.is_there() and "COURSE_ATTEMPTS" in os.environ:
         path = Path(os.environ["COURSE_ATTEMPTS"]).expanduser()
         sender = course_attempts.Attempts(path)

@@ -1,7 +1,7 @@
 // This extension is for notebooks with exercises. The status bar shows how many are done, for example
 // "Lesson 05 · 2 of 3", according to a file that the checks write beside the notebook. On a hub, this
 // text is a link to the learner's Progress page. If an assignment includes the notebook, a button in its
-// toolbar hands it in.
+// toolbar hands it in. A notification leads to new feedback, which our server extension writes to a file.
 
 const FILE = "progress.json";
 const CHECK = "-check"; // the ID of a cell that checks an exercise ends in this
@@ -32,11 +32,27 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     });
   }
 
-  // Show the button if an assignment includes the notebook.
-  async function offer(panel, lesson, settings) {
+  // Show a notification for feedback that this browser has not shown before.
+  function tell(assignments, commands) {
+    for (const { title, lessons } of assignments) {
+      for (const { file, feedback, comment } of Object.values(lessons).filter((receipt) => receipt?.file)) {
+        const [key, value] = [`course-feedback:${title}:${file}`, JSON.stringify([feedback, comment])];
+        if (localStorage.getItem(key) === value) continue;
+        localStorage.setItem(key, value);
+        const open = () => commands.execute("docmanager:open", { path: file, factory: "Markdown Preview" });
+        apputils.Notification.info(`Your feedback for “${title}” is in ${PathExt.basename(file)}.`, {
+          autoClose: false,
+          actions: [{ label: "Open", callback: open }],
+        });
+      }
+    }
+  }
+
+  // Show new feedback, and the button if an assignment includes the notebook.
+  async function offer(panel, lesson, settings, commands) {
     const isShown = () => [...panel.toolbar.names()].includes(BUTTON);
-    if (isShown()) return;
     const { result = [] } = await ask(settings).catch(() => ({}));
+    tell(result, commands);
     const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
     if (!wanted || isShown() || panel.isDisposed) return;
     panel.toolbar.insertBefore("spacer", BUTTON, new apputils.ToolbarButton({
@@ -51,7 +67,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     description: "Shows how many of a notebook's exercises are done, and adds a button to hand it in.",
     autoStart: true,
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
-    activate({ serviceManager }, tracker, statusBar) {
+    activate({ serviceManager, commands }, tracker, statusBar) {
       const badge = document.createElement("a");
       badge.className = "course-progress jp-StatusBar-TextItem";
       badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
@@ -81,7 +97,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
         if (panel !== tracker.currentWidget) return;
         badge.textContent = text;
         badge.style.display = text ? "" : "none";
-        if (total && hub) await offer(panel, lesson, serviceManager.serverSettings);
+        if (total && hub) await offer(panel, lesson, serviceManager.serverSettings, commands);
       }
 
       const item = new widgets.Widget({ node: badge });

@@ -1,0 +1,104 @@
+"""Write the feedback on a notebook that was handed in to a file beside the notebook."""
+
+import contextlib
+import os
+import random
+import re
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import course_hand_in
+
+LOOK = 300  # seconds between requests for new feedback
+HEADING = "# Feedback on "  # a file that begins otherwise is the learner's own
+# Markdown uses these characters anywhere in a line, or only at its beginning.
+SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+
+
+def write(given):
+    """Write feedback files for a list of assignments, and add their paths to the list.
+
+    Learners' own files remain unchanged. Errors, such as a full disk, are ignored, because the
+    server tries again in a few minutes.
+    """
+    where = course_hand_in.remembered()
+    found = {}
+    for each in given:
+        for lesson, receipt in each["lessons"].items():
+            if receipt and (receipt["feedback"] or receipt.get("comment")):
+                notebook = course_hand_in.notebook_of(each, lesson, where)
+                found.setdefault(notebook, []).append((each, receipt))
+    for notebook, parts in found.items():
+        with contextlib.suppress(OSError, ValueError):
+            file = Path(notebook).with_suffix(".feedback.md")
+            replace(file, "\n".join(text(notebook, parts)))
+            for _, receipt in parts:
+                receipt["file"] = str(file)
+
+
+def replace(file, content):
+    """Write a file, unless it has this content.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or is not a feedback file.
+    """
+    if os.path.lexists(file):
+        if file.is_symlink() or not file.is_file():
+            raise FileExistsError(file)
+        with open(file, encoding="utf-8", errors="replace") as old:
+            if not (before := old.read(len(content) + 1)).startswith(HEADING):
+                raise FileExistsError(file)
+        if before == content:
+            return
+    # A reader never sees half of a file.
+    handle, fresh = tempfile.mkstemp(prefix=".feedback-", dir=file.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as new:
+            new.write(content)
+        os.chmod(fresh, 0o644)
+        os.replace(fresh, file)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+
+
+def text(notebook, parts):
+    """Yield the lines of a notebook's feedback file, with the latest deadline first."""
+    yield f"{HEADING}{plain(Path(notebook).name)}"
+    for assignment, receipt in reversed(parts):
+        yield f"\n## {plain(assignment['title'])}\n"
+        late = ", after the deadline" if receipt["late"] else ""
+        yield f"You handed in this notebook on {day(receipt['when'])}{late}.\n"
+        if receipt["feedback"]:
+            score, *verdicts = receipt["feedback"]
+            yield f"**{plain(score)}**\n"
+            yield from (f"- {plain(verdict)}" for verdict in verdicts)
+        if comment := receipt.get("comment"):
+            yield "\nYour instructor wrote:\n"
+            yield from (f"> {plain(line)}  " for line in comment.splitlines())
+        if not assignment["late"]:
+            due = day(assignment["due"])
+            yield f"\nYou can improve the notebook, and hand it in again until {due}."
+
+
+def day(iso):
+    """Return a time in words."""
+    return course_hand_in.day(datetime.fromisoformat(iso).astimezone())
+
+
+def plain(words):
+    """Return a text as Markdown that shows the text as it is."""
+    return SPECIAL.sub(r"\\\g<0>", " ".join(words.split()))
+
+
+def write_for_ever():
+    """Write new feedback until the server exits."""
+    time.sleep(random.uniform(0, 10))  # noqa: S311 - servers of a class often start together
+    while True:
+        with contextlib.suppress(course_hand_in.NotHandedInError):
+            write(course_hand_in.assignments())
+        time.sleep(LOOK)
