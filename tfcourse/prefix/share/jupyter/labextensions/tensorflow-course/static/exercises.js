@@ -11,6 +11,7 @@ const BUTTON = "course-hand-in";
 export function extension({ apputils, coreutils, notebook, services, statusbar, widgets }) {
   const { PageConfig, PathExt, URLExt } = coreutils;
   const hub = PageConfig.getOption("hubPrefix");
+  const buttons = new WeakMap(); // each notebook's button
 
   // Send a request to our server extension (course_server.py).
   async function ask(settings, init = {}) {
@@ -48,18 +49,25 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     }
   }
 
-  // Show new feedback, and the button if an assignment includes the notebook.
-  async function offer(panel, lesson, settings, commands) {
-    const isShown = () => [...panel.toolbar.names()].includes(BUTTON);
-    const { result = [] } = await ask(settings).catch(() => ({}));
-    tell(result, commands);
-    const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
-    if (!wanted || isShown() || panel.isDisposed) return;
-    panel.toolbar.insertBefore("spacer", BUTTON, new apputils.ToolbarButton({
+  // Add a hidden button to a new notebook's toolbar.
+  function addButton(panel, settings) {
+    const button = new apputils.ToolbarButton({
       label: "Hand in",
       tooltip: "Save this notebook and hand it in",
       onClick: () => handIn(panel, settings),
-    }));
+    });
+    button.hide();
+    panel.toolbar.insertItem(10, BUTTON, button); // after the type of the cell
+    buttons.set(panel, button);
+    return button;
+  }
+
+  // Show new feedback, and the button if an assignment includes the notebook.
+  async function offer(panel, lesson, settings, commands) {
+    const { result = [] } = await ask(settings).catch(() => ({}));
+    tell(result, commands);
+    const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
+    if (wanted) buttons.get(panel)?.show();
   }
 
   return {
@@ -67,7 +75,9 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     description: "Shows how many of a notebook's exercises are done, and adds a button to hand it in.",
     autoStart: true,
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
-    activate({ serviceManager, commands }, tracker, statusBar) {
+    activate({ commands, docRegistry, serviceManager }, tracker, statusBar) {
+      const settings = serviceManager.serverSettings;
+      if (hub) docRegistry.addWidgetExtension("Notebook", { createNew: (panel) => addButton(panel, settings) });
       const badge = document.createElement("a");
       badge.className = "course-progress jp-StatusBar-TextItem";
       badge.style.cssText = "color: inherit; text-decoration: none; padding: 0 0.5em;";
@@ -97,7 +107,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
         if (panel !== tracker.currentWidget) return;
         badge.textContent = text;
         badge.style.display = text ? "" : "none";
-        if (total && hub) await offer(panel, lesson, serviceManager.serverSettings, commands);
+        if (total && hub) await offer(panel, lesson, settings, commands);
       }
 
       const item = new widgets.Widget({ node: badge });
