@@ -77,7 +77,8 @@ def test_a_notebook_is_handed_in_with_the_button_above_it(page: Page, make_hub):
     feedback = page.locator(".jp-MarkdownViewer")
     expect(feedback.get_by_role("heading", level=1)).to_contain_text(f"Feedback on {LESSON}")
     expect(feedback.get_by_text("Well done, *ada*.")).to_be_visible()
-    enter(page, learner, f"tensorflow-course/exercises/{LESSON}.ipynb", "ada-again")
+    lab = f"{hub.url}/user/ada/lab/workspaces/again/tree"
+    page.goto(f"{lab}/tensorflow-course/exercises/{LESSON}.ipynb?reset")
     expect(button).to_be_visible()
     expect(page.get_by_text("Your feedback for")).to_be_hidden()  # it is shown once
 

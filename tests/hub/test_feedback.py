@@ -118,6 +118,15 @@ def test_a_text_is_shown_as_it_is(words, shown):
     assert course_feedback.plain(words) == shown
 
 
+def test_what_the_learner_has_added_is_kept(file):
+    course_feedback.write(given())
+    file.chmod(0o644)
+    file.write_text(file.read_text() + "\nAsk about this.\n")
+    course_feedback.write(given(comment="New."))
+    assert "Ask about this." in file.read_text()
+    assert "New." not in file.read_text()
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import stat
 import tempfile
 import time
 from datetime import datetime
@@ -12,7 +13,6 @@ from pathlib import Path
 import course_hand_in
 
 LOOK = 300  # seconds between requests for new feedback
-HEADING = "# Feedback on "  # a file that begins otherwise is the learner's own
 # Markdown uses these characters anywhere in a line, or only at its beginning.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 
@@ -20,7 +20,7 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 def write(given):
     """Write feedback files for a list of assignments, and add their paths to the list.
 
-    Learners' own files remain unchanged. Errors, such as a full disk, are ignored, because the
+    A learner's own files remain unchanged: they are not read-only. Errors, such as a full disk, are ignored, because the
     server tries again in a few minutes.
     """
     where = course_hand_in.remembered()
@@ -39,27 +39,24 @@ def write(given):
 
 
 def replace(file, content):
-    """Write a file, unless it has this content.
+    """Write a read-only file, unless it has this content.
 
     Raises
     ------
     OSError
-        If the file cannot be written, or is not a feedback file.
+        If the file cannot be written, or if the learner has written or edited it.
     """
     if os.path.lexists(file):
-        if file.is_symlink() or not file.is_file():
+        if not stat.S_ISREG(mode := file.lstat().st_mode) or mode & stat.S_IWUSR:
             raise FileExistsError(file)
-        with open(file, encoding="utf-8", errors="replace") as old:
-            if not (before := old.read(len(content) + 1)).startswith(HEADING):
-                raise FileExistsError(file)
-        if before == content:
+        if file.read_text("utf-8") == content:
             return
     # A reader never sees half of a file.
     handle, fresh = tempfile.mkstemp(prefix=".feedback-", dir=file.parent)
     try:
         with open(handle, "w", encoding="utf-8") as new:
             new.write(content)
-        os.chmod(fresh, 0o644)
+        os.chmod(fresh, 0o444)
         os.replace(fresh, file)
     finally:
         with contextlib.suppress(OSError):
@@ -68,7 +65,7 @@ def replace(file, content):
 
 def text(notebook, parts):
     """Yield the lines of a notebook's feedback file, with the latest deadline first."""
-    yield f"{HEADING}{plain(Path(notebook).name)}"
+    yield f"# Feedback on {plain(Path(notebook).name)}"
     for assignment, receipt in reversed(parts):
         yield f"\n## {plain(assignment['title'])}\n"
         late = ", after the deadline" if receipt["late"] else ""
@@ -99,6 +96,7 @@ def write_for_ever():
     """Write new feedback until the server exits."""
     time.sleep(random.uniform(0, 10))  # noqa: S311 - servers of a class often start together
     while True:
-        with contextlib.suppress(course_hand_in.NotHandedInError):
+        # The hub is away, or of another version.
+        with contextlib.suppress(course_hand_in.NotHandedInError, LookupError, TypeError):
             write(course_hand_in.assignments())
         time.sleep(LOOK)
