@@ -20,8 +20,8 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 def write(given):
     """Write feedback files for a list of assignments, and add their paths to the list.
 
-    A learner's own files remain unchanged: they are not read-only. Errors, such as a full disk, are ignored, because the
-    server tries again in a few minutes.
+    A learner's own files, which are not read-only, remain unchanged. Errors, such as a full disk,
+    are ignored, because the server tries again in a few minutes.
     """
     where = course_hand_in.remembered()
     found = {}
