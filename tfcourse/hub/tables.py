@@ -105,3 +105,12 @@ class PlatformAccount(Base):
     user_id = user_id(primary_key=True)
     subject = Column(UnicodeText, nullable=False)  # the user's identifier on the platform
     lineitems = Column(UnicodeText, nullable=False)  # the URL of the course's grade columns
+
+
+class PlatformColumn(Base):
+    """An assignment's column in the learning platform's gradebook."""
+
+    __tablename__ = "course_platform_columns"
+
+    assignment_id = Column(Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), primary_key=True)
+    resource_id = Column(Unicode(32), nullable=False)  # by which the platform finds the column

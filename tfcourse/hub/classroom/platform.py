@@ -41,7 +41,7 @@ from tfcourse.hub import settings, state
 from tfcourse.hub.classroom import course, grades
 from tfcourse.hub.classroom.assignments import AssignmentHandler
 from tfcourse.hub.classroom.instructors import needs_instructor
-from tfcourse.hub.tables import Assignment, PlatformAccount, Submission
+from tfcourse.hub.tables import Assignment, PlatformAccount, PlatformColumn, Submission
 
 CLAIM = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 SCOPES = [f"https://purl.imsglobal.org/spec/lti-ags/scope/{name}" for name in ("lineitem", "score")]
@@ -149,23 +149,10 @@ class Tool:
         }
         return jwt.encode(claims, self.key, "RS256", headers={"kid": self.public_key["kid"]})
 
-    def line_item(self, assignment: Assignment) -> dict[str, Any]:
-        """Return the line item for an assignment.
-
-        The database may use a deleted assignment's number again, and other hubs use the same
-        numbers, so the resource ID also depends on the title and the hub's key.
-        """
-        identity = f"{self.public_key['kid']} {assignment.id} {assignment.title}"
-        return {
-            "scoreMaximum": sum(len(course.titles(each)) for each in assignment.lessons.split()),
-            "label": assignment.title,
-            "resourceId": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        }
-
 
 def private_key() -> rsa.RSAPrivateKey:
     """Return the hub's private key; create it when the hub first starts."""
-    follows = " The next grades go to new columns on the learning platform."
+    follows = " The learning platform fetches the new public key."
     pem = state.kept(state.hub_folder() / "lti-key.pem", PEM, new_key, follows)
     return load_pem_private_key(pem.encode(), None)
 
@@ -315,6 +302,24 @@ def beside(lineitems: str, url: Any) -> str:
 # --- Sending
 
 
+def line_item(db: Session, assignment: Assignment) -> dict[str, Any]:
+    """Return the line item for an assignment.
+
+    Its resource ID is random, because other hubs may send grades to the same course, and the
+    database uses the numbers of deleted assignments again.
+    """
+    column = db.get(PlatformColumn, assignment.id)
+    if not column:
+        column = PlatformColumn(assignment_id=assignment.id, resource_id=uuid.uuid4().hex)
+        db.add(column)
+        db.commit()
+    return {
+        "scoreMaximum": sum(len(course.titles(each)) for each in assignment.lessons.split()),
+        "label": assignment.title,
+        "resourceId": column.resource_id,
+    }
+
+
 def scores(db: Session, assignment: Assignment) -> list[Score]:
     """Return the scores of all learners with a graded notebook, sorted by name."""
     accounts = {each.user_id: each for each in db.query(PlatformAccount)}
@@ -336,19 +341,19 @@ async def send(tool: Tool, wanted: dict[str, Any], found: list[Score]) -> dict[s
             courses.setdefault(each.lineitems, []).append(each)
     connection = Connection(tool)
 
-    async def send_one(line_item: str, score: Score) -> None:
+    async def send_one(where: str, score: Score) -> None:
         try:
-            await connection.score(line_item, score, wanted["scoreMaximum"])
+            await connection.score(where, score, wanted["scoreMaximum"])
         except PlatformError as error:
             problems[score.name] = str(error)
 
     async def send_all(lineitems: str) -> None:
         try:
-            line_item = await connection.line_item(lineitems, wanted)
+            where = await connection.line_item(lineitems, wanted)
         except PlatformError as error:
             problems.update({each.name: str(error) for each in courses[lineitems]})
         else:
-            await asyncio.gather(*(send_one(line_item, each) for each in courses[lineitems]))
+            await asyncio.gather(*(send_one(where, each) for each in courses[lineitems]))
 
     with contextlib.closing(connection.client):
         try:
@@ -409,14 +414,13 @@ class SendHandler(AssignmentHandler):
     async def post(self, number: str) -> None:
         """Send the grades; say what was sent."""
         assignment = self.assignment(number)
-        tool = self.settings["lti_tool"]
-        wanted, found = tool.line_item(assignment), scores(self.db, assignment)
+        wanted, found = line_item(self.db, assignment), scores(self.db, assignment)
         if self.sending.locked():
             await self.show(assignment, "The hub is sending grades already. Wait a minute.")
         elif not found or not wanted["scoreMaximum"]:
             await self.show(assignment, "No notebook has a grade yet. First give the grades back.")
         else:
             async with self.sending:
-                sent, not_sent = told(found, await send(tool, wanted, found))
+                sent, not_sent = told(found, await send(self.settings["lti_tool"], wanted, found))
             # In the meantime, the assignment may have been deleted.
             await self.show(self.assignment(number), not_sent, sent)
