@@ -1,7 +1,7 @@
 """A stand-in for a learning platform such as Moodle, Canvas or Open edX.
 
-No test uses a real platform. The stand-in follows the LTI 1.3 and AGS 2.0 standards, and checks the
-hub's requests more strictly than real platforms do.
+No test uses a real platform. The stand-in follows the standards LTI 1.3 and Assignment and Grade
+Services 2.0, and checks the hub's requests more strictly than real platforms do.
 """
 
 from __future__ import annotations
