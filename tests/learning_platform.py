@@ -41,7 +41,7 @@ class Platform:
     Attributes
     ----------
     asked
-        The paths of all GET requests.
+        The paths of all requests.
     items, scores
         The grade columns, keyed by path; the scores, keyed by column and user.
     keys_url
@@ -66,7 +66,7 @@ class Platform:
                 platform.answer(self)
 
             def do_POST(self) -> None:
-                platform.answer(self)
+                self.do_GET()
 
             def log_message(self, *_) -> None:
                 """Log nothing."""
