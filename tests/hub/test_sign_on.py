@@ -1,8 +1,7 @@
 """Test logging in to a class hub through OAuth or LTI 1.3.
 
 The hubs run in real containers. The OpenID provider is oidc-provider-mock, which is based on
-Authlib's server. The learning platform is a stand-in that serves its public key and sends the hub
-the same messages as a real platform would.
+Authlib's server. The learning platform is a stand-in (tests/learning_platform.py).
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from authority import Authority
 from cryptography.hazmat.primitives.asymmetric import rsa
 from dockerspawner import DockerSpawner
 from hubs import ClassHub, ClassLearner, free_ports, post, run_cell, run_in, wait_until
+from learning_platform import CLAIM, CLIENT, Platform
 from ltiauthenticator.lti13.validator import LTI13LaunchValidator
 from oidc_provider_mock import User
 from tornado import web
@@ -628,78 +628,6 @@ def test_a_platform_may_have_a_certificate_of_the_schools_own_authority(
 
 
 # --- LTI 1.3
-
-CLIENT = "the-hub"
-CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
-
-
-class Platform:
-    """A stand-in for a learning platform that listens on a local port."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key()))
-        keys = json.dumps({"keys": [{**public, "kid": "1", "use": "sig", "alg": "RS256"}]})
-
-        self.asked = asked = []  # the paths of all requests
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked.append(self.path)
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(keys.encode())
-
-            def log_message(self, *_) -> None:
-                """Log nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    def launch(self, hub: ClassHub, target: str = "", key=None, algorithm="RS256", **claims):
-        """Open the hub as the platform does when a learner clicks on the course."""
-        session = requests.Session()
-        begin = {
-            "iss": self.url,
-            "login_hint": "1",
-            "client_id": CLIENT,
-            "target_link_uri": target or f"{hub.url}/hub",
-        }
-        url = f"{hub.url}/hub/lti13/oauth_login"
-        asked = session.post(url, data=begin, timeout=30, allow_redirects=False)
-        assert asked.headers["Location"].startswith(f"{self.url}/authorize?")
-        question = {k: v[0] for k, v in parse_qs(urlsplit(asked.headers["Location"]).query).items()}
-        now = int(time.time())
-        token = {
-            "iss": self.url,
-            "aud": CLIENT,
-            "sub": "17",
-            "iat": now,
-            "exp": now + 60,
-            "nonce": question["nonce"],
-            f"{CLAIM}version": "1.3.0",
-            f"{CLAIM}deployment_id": "1",
-            f"{CLAIM}target_link_uri": begin["target_link_uri"],
-            f"{CLAIM}roles": [],
-            f"{CLAIM}message_type": "LtiResourceLinkRequest",
-            f"{CLAIM}resource_link": {"id": "1"},
-            **claims,
-        }
-        signed = jwt.encode(
-            {name: value for name, value in token.items() if value is not None},
-            key if key is not None else self.key,
-            algorithm=algorithm,
-            headers={"kid": "1"},
-        )
-        form = {"id_token": signed, "state": question["state"]}
-        response = session.post(question["redirect_uri"], data=form, timeout=30)
-        response.session, response.form = session, form
-        return response
 
 
 @pytest.fixture(scope="module")

@@ -436,6 +436,15 @@ LTI_ISSUER = Setting(
 LTI_CLIENT_ID = Setting("COURSE_LTI_CLIENT_ID", str, given_to="hub chart")
 LTI_AUTHORIZE_URL = Setting("COURSE_LTI_AUTHORIZE_URL", web_address, given_to="hub chart")
 LTI_KEYS_URL = Setting("COURSE_LTI_KEYS_URL", web_address, given_to="hub chart")
+LTI_TOKEN_URL = Setting(
+    "COURSE_LTI_TOKEN_URL",
+    web_address,
+    given_to="hub chart",
+    about="""
+    lti: the platform's access token URL. If you set this, instructors can send grades to the
+    platform. There, enter https://YOUR.HOST/hub/lti13/keys as the tool's public keyset URL, and
+    allow the tool to manage grade columns; docs/operators.md explains how.""",
+)
 LTI_NAME = Setting(
     "COURSE_LTI_NAME",
     one_of("sub", "email"),

@@ -103,3 +103,22 @@ class Grade(Base):
     exercise = Column(Unicode(64), nullable=False)  # "" if the notebook could not be graded
     right = Column(Boolean, nullable=False)
     says = Column(UnicodeText, nullable=False)
+
+
+class PlatformAccount(Base):
+    """Where the learning platform takes a user's grades, as the latest launch says."""
+
+    __tablename__ = "course_platform_accounts"
+
+    user_id = user_id(primary_key=True)
+    subject = Column(UnicodeText, nullable=False)  # the user's identifier on the platform
+    lineitems = Column(UnicodeText, nullable=False)  # the URL of the course's grade columns
+
+
+class PlatformColumn(Base):
+    """An assignment's column in the learning platform's gradebook."""
+
+    __tablename__ = "course_platform_columns"
+
+    assignment_id = Column(Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), primary_key=True)
+    resource_id = Column(Unicode(32), nullable=False)  # by which the platform finds the column

@@ -15,6 +15,7 @@ from tornado import web
 
 from tfcourse.hub import pools, settings
 from tfcourse.hub.accounts.sign_on import ShortState, SignOn, authority, user_name
+from tfcourse.hub.classroom import platform
 
 KEYS_TIMEOUT = 10  # seconds to wait for the platform's keys
 
@@ -58,6 +59,7 @@ class LaunchHandler(LTI13CallbackHandler):
             self.log.warning("A launch was refused: %s", error)
             raise refused(error) from None
         user = await self.login_user(token)
+        platform.remember(self.db, user.orm_user, token)
         await self.redirect_to_next_url(user)
 
 
@@ -80,6 +82,11 @@ class CourseLTIAuthenticator(SignOn, LTI13Authenticator):
     custom_html = "<p>Open the course in your learning platform.</p>"  # instead of a log-in form
     login_handler = StartHandler
     callback_handler = LaunchHandler
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Return the pages, including those that send grades to the platform."""
+        trust = ssl.create_default_context(cafile=authority())
+        return [*super().get_handlers(app), *platform.handlers(app, trust).items()]
 
     def get_username(self, token: Mapping[str, Any]) -> str:
         """Return the user name from the configured claim only.

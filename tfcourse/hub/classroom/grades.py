@@ -60,6 +60,11 @@ class Result:
         """Return the number of right answers in all lessons."""
         return sum(grade.right for grades in self.grades.values() for grade in grades)
 
+    @property
+    def comment(self) -> str:
+        """Return the instructor's comments on all lessons."""
+        return "\n".join(each.comment for each in self.submissions.values() if each.comment)
+
 
 def path_in_archive(user: orm.User, lesson: str, digest: str) -> str:
     """Return the path of a submission in an archive, from which its grades find their way back."""
@@ -170,7 +175,6 @@ def as_csv(db: Session, assignment: Assignment) -> str:
         found = result.submissions.values()
         points = [result.points(lesson) for lesson in lessons]
         late = sum(each.when > assignment.due for each in found)
-        comment = "\n".join(each.comment for each in found if each.comment)
-        name, comment = map(spreadsheet.safe, (result.user.name, comment))
+        name, comment = map(spreadsheet.safe, (result.user.name, result.comment))
         table.writerow([name, *points, result.total, late, comment])  # None is an empty cell
     return "\ufeff" + file.getvalue()  # the mark makes Excel read the file as UTF-8
