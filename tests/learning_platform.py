@@ -13,13 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import jwt
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hubs import Site
+from hubs import Hub, Learner, Site, post
+from playwright.sync_api import Browser, Page
 
 CLIENT = "the-hub"
 CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
@@ -266,3 +268,62 @@ def expect(condition: object, status: int, why: str) -> None:
     """Refuse the request unless the condition is true."""
     if not condition:
         raise RefusedError(status, why)
+
+
+# --- A hub whose users come from the platform
+
+TEACHER = "2"
+
+# `make hub` has no log-in from a learning platform, so these settings add it. The terminal prints a
+# password that nobody uses.
+OWN_SETTINGS = """
+from pathlib import Path
+from tfcourse.hub.accounts import lti, setup
+from tfcourse.hub.classroom import platform
+from tfcourse.hub.front import pages
+
+c.JupyterHub.template_vars = {{"course": pages.COURSE}}
+c.JupyterHub.load_roles = []
+setup.configure(c, Path({folder!r}), lambda name: False)
+lti.CourseLTIAuthenticator.user_password = lti.CourseLTIAuthenticator.admin_password = "unused"
+platform.SECONDS = platform.TOTAL_SECONDS = 90  # no test waits for these limits
+"""
+
+
+def environment(lms: Platform) -> dict[str, str]:
+    """Return the hub's settings for the platform."""
+    return {
+        "COURSE_ACCOUNTS": "lti",
+        "COURSE_ADMIN": TEACHER,
+        "COURSE_LTI_ISSUER": lms.url,
+        "COURSE_LTI_CLIENT_ID": CLIENT,
+        "COURSE_LTI_AUTHORIZE_URL": f"{lms.url}/authorize",
+        "COURSE_LTI_KEYS_URL": f"{lms.url}/keys",
+        "COURSE_LTI_TOKEN_URL": f"{lms.url}/token",
+    }
+
+
+def start(hub: Hub, platform: Platform, folder: Path) -> None:
+    """Start a hub whose users log in from the platform, with its own settings in a folder."""
+    (folder / "platform.py").write_text(OWN_SETTINGS.format(folder=str(hub.state / "hub")))
+    hub.environment = {**environment(platform), "COURSE_CONFIG": str(folder)}
+    platform.keys_url = f"{hub.url}/hub/lti13/keys"
+    hub.start(**hub.environment)
+
+
+class PlatformLearner(Learner):
+    """A user who opens the hub from the platform, and whose grades go to its course 1."""
+
+    def __init__(self, hub: Hub, platform: Platform, name: str):
+        self.hub, self.name = hub, name
+        self.session = platform.launch(hub, sub=name, **platform.claim()).session
+        tokens = f"{hub.url}/hub/api/users/{name}/tokens"
+        self.token = post(self.session, tokens, json={}).json()["token"]
+
+    def open(self, browser: Browser, **options: Any) -> Page:
+        """Return a page of a browser in which this user is logged in."""
+        context = browser.new_context(**options)
+        names = ("name", "value", "domain", "path")
+        cookies = [{name: getattr(each, name) for name in names} for each in self.session.cookies]
+        context.add_cookies(cookies)
+        return context.new_page()

@@ -25,7 +25,15 @@ import pytest
 import requests
 from hubs import Hub, Site, post, run_in, wait_until
 from jupyterhub import orm
-from learning_platform import CLIENT, GRADES, Platform, RefusedError
+from learning_platform import (
+    CLIENT,
+    GRADES,
+    TEACHER,
+    Platform,
+    RefusedError,
+    environment,
+    start,
+)
 
 from tfcourse.hub.classroom import course, grades, platform
 from tfcourse.hub.tables import PlatformAccount
@@ -33,22 +41,6 @@ from tfcourse.hub.tables import PlatformAccount
 LESSON = "05_loss"
 EXERCISES = list(course.titles(LESSON))
 NOTEBOOK = (course.EXERCISES / f"{LESSON}.ipynb").read_bytes()
-TEACHER = "2"
-
-# `make hub` has no log-in from a learning platform, so these settings add it. The terminal prints a
-# password that nobody uses.
-OWN_SETTINGS = """
-from pathlib import Path
-from tfcourse.hub.accounts import lti, setup
-from tfcourse.hub.classroom import platform
-from tfcourse.hub.front import pages
-
-c.JupyterHub.template_vars = {{"course": pages.COURSE}}
-c.JupyterHub.load_roles = []
-setup.configure(c, Path({folder!r}), lambda name: False)
-lti.CourseLTIAuthenticator.user_password = lti.CourseLTIAuthenticator.admin_password = "unused"
-platform.SECONDS = platform.TOTAL_SECONDS = 90  # no test waits for these limits
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +56,6 @@ def lms(service) -> Platform:
     """Return the stand-in, without grades and faults."""
     service.reset()
     return service
-
-
-def environment(lms: Platform) -> dict[str, str]:
-    """Return the hub's settings for the platform."""
-    return {
-        "COURSE_ACCOUNTS": "lti",
-        "COURSE_ADMIN": TEACHER,
-        "COURSE_LTI_ISSUER": lms.url,
-        "COURSE_LTI_CLIENT_ID": CLIENT,
-        "COURSE_LTI_AUTHORIZE_URL": f"{lms.url}/authorize",
-        "COURSE_LTI_KEYS_URL": f"{lms.url}/keys",
-        "COURSE_LTI_TOKEN_URL": f"{lms.url}/token",
-    }
 
 
 class Class:
@@ -150,10 +129,7 @@ class Class:
 def hub(make_hub, service, tmp_path_factory) -> Hub:
     """Start a hub whose learners log in from the platform."""
     hub = make_hub()
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "platform.py").write_text(OWN_SETTINGS.format(folder=str(hub.state / "hub")))
-    hub.environment = {**environment(service), "COURSE_CONFIG": str(folder)}
-    hub.start(**hub.environment)
+    start(hub, service, tmp_path_factory.mktemp("own"))
     return hub
 
 
