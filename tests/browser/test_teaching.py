@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hubs import Hub, run_cell, send, wait_until
+from hubs import Hub, run_cell, wait_until
 from lab import menu, wait_for_kernel
 from learning_platform import TEACHER, Platform, PlatformLearner, start
 from playwright.sync_api import Browser, Page, expect
@@ -57,11 +57,12 @@ def test_a_class_of_three(browser: Browser, make_hub, platform, tmp_path: Path):
 
     # Bob runs the same check again and again. The teacher sees where he is stuck, and why.
     bob.start_server()
-    kernel = bob.api("POST", "/user/{name}/api/kernels", json={"path": FOLDER}).json()["id"]
+    session = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
+    kernel = bob.api("POST", "/user/{name}/api/sessions", json=session).json()["kernel"]["id"]
     cells = nbformat.read(EXERCISES / f"{LESSON}.ipynb", 4).cells
     for cell in cells:
         if cell.cell_type == "code" and not cell.id.startswith("budget"):
-            send(bob, kernel, cell.source)
+            run_cell(bob, kernel, cell.source)
     for parameters in range(5):
         run_cell(bob, kernel, f"check_count(lambda sizes: {parameters})")
     expect(desk.get_by_role("heading", name="Stuck")).to_be_visible()
