@@ -43,7 +43,7 @@ from jupyterhub.utils import utcnow
 from sqlalchemy import event
 
 from tfcourse.exercises import SOLUTIONS
-from tfcourse.hub.classroom import assignments, grades, submissions
+from tfcourse.hub.classroom import assignments, course, grades, submissions
 from tfcourse.hub.tables import Assignment, Submission
 
 # A learner's server imports the modules in this folder.
@@ -673,6 +673,18 @@ def test_a_lesson_that_an_upgrade_has_removed_breaks_nothing(class_):
         "The notebook could not be graded: no such lesson",
     ]
     assert "ada,,0,0,0," in grades.as_csv(class_.db, class_.assignment)
+
+
+@pytest.mark.parametrize(
+    ("message", "html"),
+    [
+        ("Replace the `...`.", "Replace the <code>...</code>."),
+        ("`<b>` & ` <i>", "<code>&lt;b&gt;</code> &amp; ` &lt;i&gt;"),
+        ("", ""),
+    ],
+)
+def test_a_message_shows_code_and_no_markup(message, html):
+    assert course.with_code(message) == html
 
 
 def test_the_number_of_queries_does_not_depend_on_the_number_of_assignments(class_):

@@ -104,7 +104,8 @@ def test_after_the_deadline_nobody_is_asked_to_hand_in_again(file):
     ("words", "shown"),
     [
         ("<script>alert(1)</script>", r"\<script\>alert(1)\</script\>"),
-        ("a * b * c, x_1, `y`, [z](u)", r"a \* b \* c, x\_1, \`y\`, \[z\](u)"),
+        ("a * b * c, x_1, `y`, [z](u)", r"a \* b \* c, x\_1, `y`, \[z\](u)"),
+        ("`<b>` and one ` only", r"`<b>` and one \` only"),
         ("$x$ ~~no~~ a|b &lt; \\n", r"\$x\$ \~\~no\~\~ a\|b \&lt; \\n"),
         ("- no list", r"\- no list"),
         ("12. no list", r"12\. no list"),

@@ -36,7 +36,7 @@ UPLOAD_SECONDS = 15  # learners' servers are near
 
 def handlers(app: Any) -> dict[str, type]:
     """Add the pages to the navigation bar; return the handlers, keyed by path."""
-    app.template_vars["assignment_pages"] = True
+    app.template_vars.update({"assignment_pages": True, "with_code": course.for_templates})
     return {
         "/api/users/([^/]+)/assignments": AssignmentsAPIHandler,
         "/api/users/([^/]+)/assignments/([0-9]{1,9})/([^/]+)": SubmitHandler,

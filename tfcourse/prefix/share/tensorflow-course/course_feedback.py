@@ -13,6 +13,7 @@ from pathlib import Path
 import course_hand_in
 
 LOOK = 300  # seconds between requests for new feedback
+CODE = re.compile(r"(`[^`]+`)")
 # Markdown uses these characters anywhere in a line, or only at its beginning.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 
@@ -88,8 +89,9 @@ def day(iso):
 
 
 def plain(words):
-    """Return a text as Markdown that shows the text as it is."""
-    return SPECIAL.sub(r"\\\g<0>", " ".join(words.split()))
+    """Return a text as Markdown that shows it as it is, with code between backticks."""
+    parts = CODE.split(" ".join(words.split()))
+    return "".join(each if CODE.match(each) else SPECIAL.sub(r"\\\g<0>", each) for each in parts)
 
 
 def write_for_ever():
