@@ -32,7 +32,7 @@ from tfcourse.exercises import SOLUTIONS, exercise
 from tfcourse.grading import __main__ as command
 from tfcourse.grading import containers, kernel, processes
 from tfcourse.grading.grader import exercises_of, grade, plain, rows_of
-from tfcourse.grading.submission import Plan, plan
+from tfcourse.grading.submission import NotGradableError, Plan, plan
 
 # Each submission starts a kernel, and several reach the time limit, so these tests take minutes.
 pytestmark = pytest.mark.timeout(1800)
@@ -942,3 +942,12 @@ def test_what_is_said_is_not_obeyed(says):
     text = plain(says)
     assert text[0] in "'\\a"
     assert text.isprintable()
+
+
+@pytest.mark.parametrize("call", ["check_a(", "xef check_a(", "def check_a("])
+def test_megabytes_of_calls_are_refused(call, exercises):
+    """Searching the whole cell for each call would take hours."""
+    cell = nbformat.v4.new_code_cell(call * (9 * 10**6 // len(call)))
+    cell.id = "guess-answer"
+    with pytest.raises(NotGradableError, match="characters of code"):
+        plan(nbformat.v4.new_notebook(cells=[cell]), exercises)

@@ -186,7 +186,7 @@ def test_paths_in_the_archive_cannot_lead_out_of_it(text, name):
 
 
 def test_a_small_upload_does_not_become_a_large_structure():
-    bomb = zlib.compress(b'{"cells":[' + b'{"":0},' * (10 * 2**20 // 7 - 10) + b"0]}")
+    bomb = zlib.compress(b'{"cells":[' + b'{"":0},' * (10**7 // 7 - 10) + b"0]}")
     assert len(bomb) < 20_000
     tracemalloc.start()
     try:
@@ -658,6 +658,21 @@ def test_the_grade_of_an_earlier_submission_does_not_count(class_):
     assert class_.db.query(Submission).count() == 2
     assert result_of(class_).submissions == {"05_loss": late}
     assert result_of(class_).grades == {}
+
+
+def test_a_comment_stays_if_the_learner_hands_in_again(class_):
+    hand_in(class_, NOTEBOOK).comment = "Very good."
+    assert hand_in(class_, NOTEBOOK + b"\n").comment == "Very good."
+
+
+def test_an_ungraded_notebook_is_no_zero(class_):
+    class_.assignment.lessons = "04_logits_and_softmax 05_loss"
+    hand_in(class_, NOTEBOOK, "04_logits_and_softmax")
+    graded = hand_in(class_, NOTEBOOK)
+    path = grades.path_in_archive(class_.ada, "05_loss", graded.digest)
+    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
+    grades.take(class_.db, class_.assignment, table.encode())
+    assert "ada,,1,,0," in grades.as_csv(class_.db, class_.assignment)
 
 
 def test_a_lesson_that_an_upgrade_has_removed_breaks_nothing(class_):

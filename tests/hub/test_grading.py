@@ -27,7 +27,7 @@ from jupyterhub import orm
 
 from tfcourse.grading import grader
 from tfcourse.hub.classroom import grades, grading, submissions
-from tfcourse.hub.tables import Grade
+from tfcourse.hub.tables import Grade, Submission
 
 
 @pytest.fixture
@@ -44,6 +44,13 @@ def no_runs(monkeypatch):
 
 def table(*rows: str) -> bytes:
     return "\n".join([",".join(grader.COLUMNS), *rows]).encode()
+
+
+def ungraded(class_) -> int:
+    """Return the number of notebooks without a grade."""
+    this = Submission.assignment_id == class_.assignment.id
+    found = grades.results(class_.db, this).values()
+    return sum(len(result.submissions.keys() - result.grades.keys()) for result in found)
 
 
 def graded(class_, notebook: bytes = NOTEBOOK) -> grading.Run:
@@ -67,7 +74,7 @@ def test_a_notebook_gets_the_graders_verdicts(class_, monkeypatch):
     run = graded(class_, solved("guess"))
     assert (run.total, run.done, run.problem, run.is_active) == (1, 1, "", False)
     assert result_of(class_).score("05_loss") == "1 of 3 right"
-    assert grading.waiting(class_.db, class_.assignment) == []
+    assert ungraded(class_) == 0
 
 
 def test_a_grader_that_cannot_run_says_why(class_, monkeypatch):
@@ -78,25 +85,23 @@ def test_a_grader_that_cannot_run_says_why(class_, monkeypatch):
     assert result_of(class_).grades == {}
 
 
-def graders() -> list[psutil.Process]:
-    """Return the graders that this process has started, and what they have started."""
-    found = psutil.Process().children()
-    graders = [each for each in found if "tfcourse.grading" in each.cmdline()]
-    return [*graders, *(child for each in graders for child in each.children(recursive=True))]
-
-
 def test_stopping_ends_the_graders_processes(class_, monkeypatch):
     monkeypatch.setattr(grading, "options", ["--no-docker"])
     hand_in(class_, NOTEBOOK.replace(b"...", b"while True: pass"))
 
     async def run() -> None:
+        before = set(psutil.Process().children(recursive=True))
         grading.start(class_.db, class_.assignment)
-        while len(graders()) < 3:  # the grader, its worker, and a kernel
+        task = grading.runs[class_.assignment.id].task
+        started: set[psutil.Process] = set()
+        while len(started) < 3 and not task.done():  # the grader, its worker, and a kernel
             await asyncio.sleep(0.1)
+            started = set(psutil.Process().children(recursive=True)) - before
         grading.stop(class_.assignment)
-        # The notebook itself would run for twenty minutes.
-        await asyncio.wait({grading.runs[class_.assignment.id].task}, timeout=60)
-        assert graders() == []
+        # The notebook itself would run for ten minutes.
+        await asyncio.wait({task}, timeout=60)
+        assert len(started) >= 3
+        assert psutil.wait_procs(started, timeout=30)[1] == []
 
     asyncio.run(run())
 
@@ -105,9 +110,51 @@ def test_a_notebook_of_another_lesson_is_not_graded_again_and_again(class_):
     submission = hand_in(class_, NOTEBOOK)
     path = grades.path_in_archive(class_.ada, "05_loss", submission.digest)
     grades.take(class_.db, class_.assignment, table(f"{path},04_logits_and_softmax,ratio,1,"))
-    assert grading.waiting(class_.db, class_.assignment) == []
+    assert ungraded(class_) == 0
     (verdict,) = result_of(class_).verdicts("05_loss")
     assert verdict == ("The notebook could not be graded", grades.OTHER_LESSON)
+
+
+@pytest.mark.parametrize("name", ["grades.csv", "progress.json"])
+def test_any_user_name_can_be_graded(class_, monkeypatch, name):
+    """The grader gives these names to files of its own."""
+    monkeypatch.setattr(grading, "options", ["--no-docker"])
+    class_.ada.name = name
+    class_.db.commit()
+    run = graded(class_, b'{"cells": []}')
+    assert (run.done, run.problem) == (1, "")
+    (verdict,) = result_of(class_).verdicts("05_loss")
+    assert "has no answer to any of our exercises" in verdict[1]
+
+
+def test_a_notebook_that_takes_too_long_does_not_stop_the_others(class_, monkeypatch):
+    monkeypatch.setattr(grading, "options", ["--no-docker"])
+    monkeypatch.setattr(grading, "TOTAL_SECONDS", 0)
+    run = graded(class_)
+    assert (run.done, run.problem) == (1, "")
+    assert "grading took more than" in result_of(class_).verdicts("05_loss")[0][1]
+
+
+def test_a_grader_that_crashes_does_not_stop_the_others(class_, monkeypatch):
+    monkeypatch.setattr(grading, "options", ["--no-such-option"])
+    run = graded(class_)
+    assert (run.done, run.problem) == (1, "")
+    assert result_of(class_).verdicts("05_loss")[0][1] == "the grader failed"
+
+
+def test_grades_remain_if_the_grader_cannot_run_again(class_, monkeypatch):
+    submission = hand_in(class_, NOTEBOOK)
+    path = grades.path_in_archive(class_.ada, "05_loss", submission.digest)
+    grades.take(class_.db, class_.assignment, table(f"{path},05_loss,guess,1,"))
+    monkeypatch.setattr(grading, "options", ["--docker", "--image=no-such-image:none"])
+
+    async def again() -> None:
+        grading.start(class_.db, class_.assignment, again=True)
+        await grading.runs[class_.assignment.id].task
+
+    asyncio.run(again())
+    assert grading.runs[class_.assignment.id].problem
+    assert result_of(class_).total == 1
 
 
 # --- Several, with a stand-in for the grader that waits until the test lets it go on
@@ -177,7 +224,7 @@ def test_grading_starts_only_once(slow):
 def test_stopping_ends_the_grader_and_keeps_the_grades(slow):
     run = with_run(slow, lambda db, assignment: grading.stop(assignment))
     assert (slow.running, slow.ended, run.is_active, run.problem) == (0, 0, False, "")
-    assert len(grading.waiting(slow.class_.db, slow.class_.assignment)) == 5
+    assert ungraded(slow.class_) == 5
 
 
 def test_a_notebook_that_is_handed_in_meanwhile_waits(slow):
@@ -189,16 +236,17 @@ def test_a_notebook_that_is_handed_in_meanwhile_waits(slow):
     run = with_run(slow, hand_in_again)
     assert run.done == 5
     assert "eve" not in slow.began
-    assert len(grading.waiting(slow.class_.db, slow.class_.assignment)) == 2
+    assert ungraded(slow.class_) == 2
 
 
 def test_an_assignment_that_is_deleted_meanwhile_leaves_nothing(slow):
     def delete(db, assignment) -> None:
+        grading.stop(assignment)
         db.delete(assignment)
         db.commit()
 
     run = with_run(slow, delete)
-    assert (run.problem, run.is_active) == ("", False)
+    assert (run.problem, run.is_active, grading.runs) == ("", False, {})
     assert slow.class_.db.query(Grade).count() == 0
 
 
@@ -236,7 +284,7 @@ def test_an_instructor_grades_and_gives_back_with_two_clicks(hub):
     page = text(hub.teacher.get(url).text)
     assert "2 of 3 right" in page
     assert "0 of 3 right" in page
-    assert "All notebooks have grades." in page
+    assert "All notebooks are graded." in page
     assert "of 3 right" not in text(jo.session.get(f"{hub.url}/hub/assignments").text)
     give_back(hub, number)
     assert "2 of 3 right" in text(jo.session.get(f"{hub.url}/hub/assignments").text)
@@ -254,9 +302,9 @@ def test_learners_can_neither_grade_nor_give_back(hub, page):
     assert post(max_.session, url).status_code == 403
     assert max_.session.get(url).status_code == 403
     assert hub.teacher.post(url).status_code == 403  # without the XSRF token
-    page = text(hub.teacher.get(f"{hub.url}/hub/assignments/{number}").text)
-    assert "1 notebook has no grade." in page
-    assert "cannot see their grades" in page
+    seen = text(hub.teacher.get(f"{hub.url}/hub/assignments/{number}").text)
+    assert "1 notebook has no grade." in seen
+    assert "cannot see their grades or your comments yet" in seen
 
 
 # --- A hub in containers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import runpy
@@ -610,6 +611,35 @@ def test_a_server_answers_only_those_who_may_use_it(hub, working):
             assert page.status_code == 403 or page.url.startswith(f"{hub.url}/hub/"), path
     own = working.session.get(f"{hub.url}/user/{working.name}/{OF_A_SERVER[4]}", timeout=30)
     assert own.text == "alert(1)"
+
+
+@pytest.mark.parametrize(
+    ("mode", "site", "status"),
+    [("cors", "same-origin", 200), ("cors", "cross-site", 403), ("no-cors", "cross-site", 403)],
+)
+def test_only_a_servers_own_pages_load_its_fonts(hub, working, mode, site, status):
+    """Without their fonts, formulas are hard to read."""
+    font = next(Path(sys.prefix, "share/jupyter/lab/static").glob("*.woff")).name
+    url = f"{hub.url}/user/{working.name}/static/lab/{font}"
+    working.session.get(f"{hub.url}/user/{working.name}/lab", timeout=60)
+    headers = {"Sec-Fetch-Mode": mode, "Sec-Fetch-Site": site}
+    assert working.session.get(url, headers=headers, timeout=30).status_code == status
+
+
+def test_a_terminal_finds_the_courses_programs(hub, working):
+    name = working.api("POST", "/user/{name}/api/terminals").json()["name"]
+    url = f"{hub.url}/user/{working.name}/terminals/websocket/{name}".replace("http", "ws", 1)
+    header = [f"Authorization: token {working.token}"]
+    channel = websocket.create_connection(url, header=header, timeout=60)
+    with contextlib.closing(channel):
+        channel.send(json.dumps(["stdin", "command -v hand-in python; echo the-$((6 * 7))\r"]))
+        said = ""
+        while "the-42" not in said:
+            kind, *content = json.loads(channel.recv())
+            said += content[0] if kind == "stdout" else ""
+    working.api("DELETE", f"/user/{{name}}/api/terminals/{name}")
+    assert f"{sys.prefix}/bin/hand-in" in said
+    assert f"{sys.prefix}/bin/python" in said
 
 
 @pytest.mark.parametrize(

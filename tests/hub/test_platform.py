@@ -105,6 +105,7 @@ class Class:
         url = f"{self.hub.url}/hub/assignments/{number}/grades"
         page = self.teacher.post(url, params=xsrf, files=files, timeout=60)
         assert f"Notebooks with new grades: {len(points)}." in page.text
+        assert post(self.teacher, f"{self.hub.url}/hub/assignments/{number}/return").ok
 
     def comment(self, number: int, name: str, text: str) -> None:
         url = f"{self.hub.url}/hub/assignments/{number}/of/{name}"
@@ -313,8 +314,9 @@ def test_a_learner_without_the_claim_is_named(class_):
     number, ada = class_.graded()
     bob = class_.learner(number, course=None)
     class_.grade(number, **{ada.replace("-", "_"): 2, bob.replace("-", "_"): 3})
-    assert class_.send(number) == f"Sent the grades of 1 learner. Not sent: {bob}: " + (
-        "they have not opened the course from the learning platform since grades can be sent."
+    assert class_.send(number) == f"Sent the grades of 1 learner. Not sent for {bob}: " + (
+        "they have not opened the course from the learning platform since sending grades was set "
+        "up."
     )
     assert {user for _, user in class_.lms.scores} == {ada}
 
@@ -331,6 +333,8 @@ def test_two_courses_have_a_column_each(class_):
 def test_without_grades_nothing_is_sent(class_):
     number = class_.assign()
     class_.learner(number)
+    assert class_.send(number) == "First give the grades back."
+    assert post(class_.teacher, f"{class_.hub.url}/hub/assignments/{number}/return").ok
     assert "No notebook has a grade yet." in class_.send(number)
     assert not class_.lms.tokens
 
@@ -404,7 +408,9 @@ def closing_the_connection(handler, _) -> bool:
     return True
 
 
-UNKNOWN = "the learning platform does not accept the hub (error 401). Ask the hub's administrator"
+UNKNOWN = (
+    "the learning platform rejected the hub's request (error 401). Ask the hub's administrator"
+)
 RUBBISH = "the learning platform sent an answer that the hub does not understand."
 NO_ANSWER = "the hub did not get an answer from the learning platform ("
 
@@ -439,7 +445,7 @@ def test_an_error_of_the_platform_is_a_sentence(class_, kind, fault, says):
     number, name = class_.graded()
     class_.lms.faults[kind] = fault
     told = class_.send(number)
-    assert told.startswith(f"Not sent: {name}: ")
+    assert told.startswith(f"Not sent for {name}: ")
     assert says in told
     class_.lms.faults.clear()
     assert class_.send(number) == "Sent the grades of 1 learner.", "the next attempt can succeed"
@@ -457,7 +463,7 @@ def test_one_refused_score_does_not_stop_the_others(class_):
 
     class_.lms.faults["score"] = fault
     told = class_.send(number)
-    assert told.startswith(f"Sent the grades of 2 learners. Not sent: {names[1]}: ")
+    assert told.startswith(f"Sent the grades of 2 learners. Not sent for {names[1]}: ")
     assert {user for _, user in class_.lms.scores} == {names[0], names[2]}
 
 
@@ -479,7 +485,7 @@ def test_a_platform_that_is_away_is_a_sentence(class_):
     class_.grade(number, **{bob.replace("-", "_"): 1})
     told = class_.send(number)
     assert "Sent the grades of 1 learner." in told
-    assert f"Not sent: {bob}: {NO_ANSWER}" in told
+    assert f"Not sent for {bob}: {NO_ANSWER}" in told
 
 
 def claim_of(lineitems: str) -> dict:
@@ -505,7 +511,7 @@ def test_a_slow_platform_does_not_block_the_hub(class_, kind):
         # In the meantime, the hub answers, and nobody else can send.
         other = class_.lms.launch(class_.hub, sub=TEACHER).session
         again = post(other, f"{class_.hub.url}/hub/assignments/{number}/send")
-        assert "The hub is sending grades already. Wait a minute." in again.text
+        assert "The hub is already sending grades. Wait a minute." in again.text
     finally:
         end.set()
         sender.join()

@@ -173,9 +173,9 @@ def files(folder: Path) -> list[Path]:
             found.append(place)
             continue
         for entry in visible:
-            if entry.name == PROGRESS:
-                continue
             is_folder = entry.is_dir(follow_symlinks=False)
+            if entry.name == PROGRESS and not is_folder:
+                continue
             (waiting if is_folder else found).append(place / entry.name)
     return sorted(found)
 

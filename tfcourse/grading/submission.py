@@ -348,8 +348,9 @@ def called_checks(cell: NotebookNode) -> list[str]:
     if not is_code(cell):
         return []
     code = re.sub(r"#.*", "", cell.source)
-    calls = re.findall(r"\bcheck_(\w+)\(", code)
-    return [f"{name}-answer" for name in calls if f"def check_{name}(" not in cell.source]
+    calls = dict.fromkeys(re.findall(r"\bcheck_(\w+)\(", code))
+    own = set(re.findall(r"def check_(\w+)\(", cell.source))
+    return [f"{name}-answer" for name in calls if name not in own]
 
 
 def answers(exercise: NotebookNode) -> set[str]:

@@ -246,7 +246,8 @@ class AssignmentsHandler(BaseHandler):
             submissions.create(self.db, title, lessons, due)
         except submissions.RefusedError as error:
             self.set_status(400)
-            await self.show(str(error), title=title, lessons=lessons)
+            due = self.get_body_argument("due", "")
+            await self.show(str(error), title=title, lessons=lessons, due=due)
             return
         self.redirect(self.hub.base_url + "assignments")
 
@@ -270,10 +271,13 @@ class AssignmentHandler(BaseHandler):
         """Show the page, with a problem or a message about a form."""
         found = list(self.db.query(Submission).filter_by(assignment_id=assignment.id))
         latest = newest(found)
+        counted = {each.id for each in latest.values()}
+        results = grades.results(self.db, Submission.assignment_id == assignment.id)
+        handed_in_by = {user_id for user_id, _ in latest}
         learners = [
             user
             for user in self.db.query(orm.User).order_by(orm.User.name)
-            if not instructors.is_instructor(user) or any(user.id == who for who, _ in latest)
+            if not instructors.is_instructor(user) or user.id in handed_in_by
         ]
         html = await self.render_template(
             "assignment.html",
@@ -284,14 +288,14 @@ class AssignmentHandler(BaseHandler):
             on_time={
                 (each.user_id, each.lesson): each
                 for each in found
-                if each.when <= assignment.due and each not in latest.values()
+                if each.when <= assignment.due and each.id not in counted
             },
             now=utcnow(with_tz=False),
             iso=iso,
-            results=grades.results(self.db, Submission.assignment_id == assignment.id),
+            results=results,
             can_grade=grading.options is not None,
             run=grading.runs.get(assignment.id),
-            waiting=len(grading.waiting(self.db, assignment)),
+            ungraded=sum(len(r.submissions.keys() - r.grades.keys()) for r in results.values()),
             is_returned=grades.is_returned(self.db, assignment),
             problem=problem,
             told=told,
@@ -307,6 +311,7 @@ class AssignmentHandler(BaseHandler):
                 self.set_status(400)
                 await self.show(assignment, "To delete the assignment, enter its title.")
                 return
+            grading.stop(assignment)
             self.db.delete(assignment)
             self.db.commit()
             self.redirect(self.hub.base_url + "assignments")
@@ -375,7 +380,7 @@ class GradeHandler(AssignmentHandler):
         """Start or stop grading."""
         assignment = self.assignment(number)
         if grading.options is None:
-            raise web.HTTPError(404)
+            raise web.HTTPError(404, "This hub cannot grade. Grade on your own computer.")
         if self.get_body_argument("stop", ""):
             grading.stop(assignment)
         else:
@@ -541,8 +546,10 @@ class DownloadHandler(BaseHandler):
         self.downloading[name] += 1
         self.name = name
         self.set_header("Content-Type", "application/x-ipynb+json")
+        learner = "" if mine else f"{self.db.get(orm.User, submission.user_id).name}-"
+        file = ascii_name(submissions.file_name(f"{learner}{submission.lesson}"))
         # Browsers must not show the file, because a notebook can contain scripts.
-        self.set_header("Content-Disposition", f'attachment; filename="{submission.lesson}.ipynb"')
+        self.set_header("Content-Disposition", f'attachment; filename="{file}.ipynb"')
         # Send parts, and only a few downloads at a time, because some clients never read the rest.
         unpacker, packed = zlib.decompressobj(), submission.content
         with contextlib.suppress(StreamClosedError):

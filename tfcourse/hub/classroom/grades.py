@@ -56,8 +56,10 @@ class Result:
         return "" if points is None else f"{points} of {len(course.titles(lesson))} right"
 
     @property
-    def total(self) -> int:
-        """Return the number of right answers in all lessons."""
+    def total(self) -> int | None:
+        """Return the number of right answers in all lessons, or None if a notebook has no grade."""
+        if self.submissions.keys() - self.grades.keys():
+            return None
         return sum(grade.right for grades in self.grades.values() for grade in grades)
 
     @property
@@ -95,11 +97,13 @@ def results(db: Session, *which: ColumnElement[bool]) -> dict[tuple[int, int], R
     return found
 
 
-def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]:
+def take(
+    db: Session, assignment: Assignment, content: bytes, *which: ColumnElement[bool]
+) -> tuple[int, int]:
     """Store the grades in a table that `make grade` wrote.
 
     Return the number of notebooks that were graded, and of those in the table that no longer count
-    or do not belong to this assignment.
+    or do not belong to this assignment. `which` limits the submissions, as in `results`.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
         )
     known = {
         (submissions.folder_of(result.user), lesson, submission.digest[:8]): submission
-        for result in results(db, Submission.assignment_id == assignment.id).values()
+        for result in results(db, Submission.assignment_id == assignment.id, *which).values()
         for lesson, submission in result.submissions.items()
     }
     graded: dict[int, list[Grade]] = {}
@@ -145,10 +149,10 @@ def take(db: Session, assignment: Assignment, content: bytes) -> tuple[int, int]
     return len(graded), len(unknown)
 
 
-def forget(db: Session, assignment: Assignment) -> None:
-    """Delete an assignment's grades, but not its comments."""
-    theirs = db.query(Submission.id).filter_by(assignment_id=assignment.id)
-    db.query(Grade).filter(Grade.submission_id.in_(theirs)).delete()
+def refuse(db: Session, submission: Submission, why: str) -> None:
+    """Store that a notebook could not be graded."""
+    db.query(Grade).filter_by(submission_id=submission.id).delete()
+    db.add(Grade(submission_id=submission.id, exercise="", right=False, says=why))
     db.commit()
 
 

@@ -24,15 +24,23 @@ from tfcourse.hub.tables import Assignment, Submission
 # The grader's options, which depend on how learners' servers run. None if this hub cannot grade.
 options: list[str] | None = None
 
-# The limit for a cell. It is higher than that of `make grade`, because learners' servers keep the
-# hub's host busy.
+# The limits for a cell and for a notebook. The former is higher than that of `make grade`, because
+# learners' servers keep the hub's host busy.
 SECONDS = 120
-# Leave most of the host to the learners' servers.
-TOGETHER = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 4))
+TOTAL_SECONDS = 600
+KILL_SECONDS = 30  # for the grader to end its container
+# Graders run in the hub's own container, whose memory is limited.
+TOGETHER = asyncio.Semaphore(min(4, max(1, (os.cpu_count() or 1) // 4)))
+# The messages with which the grader exits if it can grade nothing.
+NO_ENGINE = ("--docker:", "Docker failed:")
 
 
 class GraderError(Exception):
-    """The grader failed. The message tells the instructor why."""
+    """The grader can grade no notebook at all. The message says why."""
+
+
+class NotebookError(Exception):
+    """The grader could not grade one notebook. The message says why."""
 
 
 @dataclass
@@ -53,16 +61,6 @@ class Run:
 runs: dict[int, Run] = {}  # the last run for each assignment since the hub started
 
 
-def waiting(db: Session, assignment: Assignment) -> list[int]:
-    """Return the ids of the newest submissions that are not graded."""
-    return [
-        submission.id
-        for result in grades.results(db, Submission.assignment_id == assignment.id).values()
-        for lesson, submission in result.submissions.items()
-        if lesson not in result.grades
-    ]
-
-
 def start(db: Session, assignment: Assignment, *, again: bool = False) -> None:
     """Start to grade the newest submissions, or only those without a grade.
 
@@ -70,15 +68,20 @@ def start(db: Session, assignment: Assignment, *, again: bool = False) -> None:
     """
     if (run := runs.get(assignment.id)) and run.is_active:
         return
-    if again:
-        grades.forget(db, assignment)
-    run = runs[assignment.id] = Run(len(ids := waiting(db, assignment)))
+    found = grades.results(db, Submission.assignment_id == assignment.id).values()
+    ids = [
+        submission.id
+        for result in found
+        for lesson, submission in result.submissions.items()
+        if again or lesson not in result.grades
+    ]
+    run = runs[assignment.id] = Run(len(ids))
     run.task = asyncio.create_task(grade_all(db, run, ids))
 
 
 def stop(assignment: Assignment) -> None:
     """Stop grading; keep the grades so far."""
-    if (run := runs.get(assignment.id)) and run.task:
+    if (run := runs.pop(assignment.id, None)) and run.task:
         run.task.cancel()
 
 
@@ -99,10 +102,17 @@ async def grade(db: Session, run: Run, number: int) -> None:
         if submission := db.get(Submission, number):
             user = db.get(orm.User, submission.user_id)
             path = grades.path_in_archive(user, submission.lesson, submission.digest)
-            assignment_id = submission.assignment_id
-            table = await run_grader(path, submission.content)
-            if assignment := db.get(Assignment, assignment_id):
-                grades.take(db, assignment, table)
+            table, why = b"", "the grader found no exercises in it"
+            try:
+                table = await run_grader(path, submission.content)
+            except NotebookError as error:
+                why = str(error)
+            # In the meantime, the submission or the assignment may have been deleted.
+            if submission := db.get(Submission, number):
+                assignment = db.get(Assignment, submission.assignment_id)
+                this = Submission.id == number
+                if not table or not any(grades.take(db, assignment, table, this)[:1]):
+                    grades.refuse(db, submission, why)
         run.done += 1
 
 
@@ -115,28 +125,53 @@ async def run_grader(path: str, packed: bytes) -> bytes:
         The notebook's path in an archive of submissions.
     packed
         The notebook, compressed with zlib.
+
+    Raises
+    ------
+    GraderError
+        If no notebook can be graded.
+    NotebookError
+        If this one cannot be graded.
     """
-    with tempfile.TemporaryDirectory(prefix="grading-") as folder:
-        await pools.run(pools.SUBMISSIONS, unpack, Path(folder, path), packed)
+    with tempfile.TemporaryDirectory(prefix="grading-") as scratch:
+        folder, table = Path(scratch, "submissions"), Path(scratch, "grades.csv")
+        await pools.run(pools.SUBMISSIONS, unpack, folder / path, packed)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tfcourse.grading", folder, f"--seconds={SECONDS}"),
-            *(options or []),
+            *(sys.executable, "-m", "tfcourse.grading", folder, f"--table={table}"),
+            *(f"--seconds={SECONDS}", *(options or [])),
             cwd=ROOT,
             env=settings.for_a_program(),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            _, complaint = await process.communicate()
+            async with asyncio.timeout(TOTAL_SECONDS):
+                _, complaint = await process.communicate()
+        except TimeoutError:
+            await end(process)
+            limit = TOTAL_SECONDS // 60
+            raise NotebookError(f"grading took more than {limit} minutes") from None
         except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)  # the grader then ends its container
-            await process.wait()
+            await end(process)
             raise
         if process.returncode:
-            lines = complaint.decode(errors="replace").strip().splitlines()
-            raise GraderError(lines[-1] if lines else f"Exit code {process.returncode}")
-        return Path(folder, "grades.csv").read_bytes()
+            last = (complaint.decode(errors="replace").strip().splitlines() or [""])[-1]
+            if last.startswith(NO_ENGINE):
+                raise GraderError(last)
+            app_log.error("The grader failed for %s: %s", path, last)
+            raise NotebookError("the grader failed")
+        return table.read_bytes()
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Interrupt the grader, which then ends its container; kill it if it does not react."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    try:
+        await asyncio.wait_for(process.wait(), KILL_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def unpack(path: Path, packed: bytes) -> None:

@@ -58,9 +58,12 @@ PAGES = 50  # of a list of line items
 PEM = r"-----BEGIN PRIVATE KEY-----[\sA-Za-z0-9+/=]+-----END PRIVATE KEY-----"
 
 # Why a grade was not sent. The learners' names precede these sentences.
-NOT_OPENED = "they have not opened the course from the learning platform since grades can be sent."
+NOT_OPENED = (
+    "they have not opened the course from the learning platform since sending grades was set up."
+)
+UNGRADED = "not all of their notebooks are graded."
 NO_HUB = (
-    "the learning platform does not accept the hub (error {}). Ask the hub's administrator to "
+    "the learning platform rejected the hub's request (error {}). Ask the hub's administrator to "
     "compare the client ID, the token URL and the public keyset URL with the platform's settings."
 )
 NO_COLUMN = (
@@ -173,7 +176,7 @@ class Score:
     name: str  # the learner's, on the hub
     subject: str  # the learner's identifier on the platform
     lineitems: str  # the address of the line items; "" if unknown
-    right: int
+    right: int | None  # None if one of the learner's notebooks has no grade
     comment: str
 
 
@@ -255,7 +258,7 @@ class Connection:
             url = next_page(answer)
             if not url:
                 break
-            url = beside(lineitems, urljoin(lineitems, url))
+            url = beside(lineitems, joined(lineitems, url))
         else:
             raise PlatformError(UNUSABLE)
         headers = {"Content-Type": LINE_ITEM, "Accept": LINE_ITEM}
@@ -290,6 +293,14 @@ def next_page(answer: HTTPResponse) -> str | None:
     """Return the address of a list's next page, or None on the last page."""
     links = parse_header_links(answer.headers.get("Link", ""))
     return next((link["url"] for link in links if link.get("rel") == "next"), None)
+
+
+def joined(base: str, url: str) -> str | None:
+    """Return the URL that a link in an answer leads to, or None if it leads nowhere."""
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return None
 
 
 def beside(lineitems: str, url: Any) -> str:
@@ -335,9 +346,10 @@ def scores(db: Session, assignment: Assignment) -> list[Score]:
 async def send(tool: Tool, wanted: dict[str, Any], found: list[Score]) -> dict[str, str]:
     """Send the scores for a line item; return why scores were not sent, keyed by learner."""
     problems = {each.name: NOT_OPENED for each in found if not each.lineitems}
+    problems |= {each.name: UNGRADED for each in found if each.right is None}
     courses: dict[str, list[Score]] = {}
     for each in found:
-        if each.lineitems:
+        if each.name not in problems:
             courses.setdefault(each.lineitems, []).append(each)
     connection = Connection(tool)
 
@@ -373,7 +385,7 @@ def told(found: list[Score], problems: dict[str, str]) -> tuple[str, str]:
         if each.name in problems:
             names.setdefault(problems[each.name], []).append(each.name)
     sent = f"Sent the grades of {count} learner{'s'[: count != 1]}." if count else ""
-    return sent, " ".join(f"Not sent: {', '.join(who)}: {why}" for why, who in names.items())
+    return sent, " ".join(f"Not sent for {', '.join(who)}: {why}" for why, who in names.items())
 
 
 # --- The pages
@@ -415,8 +427,10 @@ class SendHandler(AssignmentHandler):
         """Send the grades; say what was sent."""
         assignment = self.assignment(number)
         wanted, found = line_item(self.db, assignment), scores(self.db, assignment)
-        if self.sending.locked():
-            await self.show(assignment, "The hub is sending grades already. Wait a minute.")
+        if not grades.is_returned(self.db, assignment):
+            await self.show(assignment, "First give the grades back.")
+        elif self.sending.locked():
+            await self.show(assignment, "The hub is already sending grades. Wait a minute.")
         elif not found or not wanted["scoreMaximum"]:
             await self.show(assignment, "No notebook has a grade yet. First grade the notebooks.")
         else:

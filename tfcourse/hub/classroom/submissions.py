@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from tfcourse.hub.classroom import course
 from tfcourse.hub.tables import Assignment, Submission
 
-LARGEST = 10 * 2**20  # bytes; the grader does not run larger notebooks
+LARGEST = 10_000_000  # bytes; the grader does not run larger notebooks
 LARGEST_UPLOAD = 8 * 2**20  # bytes, compressed
 
 # All of a learner's submissions, compressed. The hub's database must not fill the disk.
@@ -89,7 +89,7 @@ def checked(packed: bytes) -> Upload:
     except zlib.error:
         raise RefusedError("The upload is damaged.") from None
     if len(content) > LARGEST:
-        raise RefusedError(f"The notebook is larger than {LARGEST // 2**20} MB.")
+        raise RefusedError(f"The notebook is larger than {LARGEST // 10**6} MB.")
     if not unpacker.eof or unpacker.unused_data:
         raise RefusedError("The upload is not complete.")
     # Parsing millions of small values would take much memory, and stop the hub for a while.
@@ -114,8 +114,9 @@ def store(
 ) -> Submission:
     """Store a notebook, and delete the learner's earlier submissions that no longer count.
 
-    The newest submission counts. If it is late, the newest submission that was on time is also
-    kept. `when` is the time at which the learner began to hand in, by default the current time.
+    The newest submission counts, and gets the instructor's comment on the one before. If it is
+    late, the newest submission that was on time is also kept. `when` is the time at which the
+    learner began to hand in, by default the current time.
     """
     (used,) = db.query(func.sum(Submission.stored)).filter_by(user_id=user.id).one()
     if (used or 0) + len(upload.packed) > QUOTA:
@@ -123,10 +124,15 @@ def store(
             f"All of your submissions together would take up more than {QUOTA // 2**20} MB. Clear "
             "the outputs of the notebook's cells."
         )
+    theirs = db.query(Submission).filter_by(
+        assignment_id=assignment.id, user_id=user.id, lesson=lesson
+    )
+    earlier = theirs.order_by(Submission.id).all()
     submission = Submission(
         assignment_id=assignment.id,
         user_id=user.id,
         lesson=lesson,
+        comment=earlier[-1].comment if earlier else "",
         when=when or utcnow(with_tz=False),
         size=upload.size,
         stored=len(upload.packed),
@@ -134,11 +140,6 @@ def store(
         content=upload.packed,
     )
     db.add(submission)
-    db.flush()
-    theirs = db.query(Submission).filter_by(
-        assignment_id=assignment.id, user_id=user.id, lesson=lesson
-    )
-    earlier = [each for each in theirs.order_by(Submission.id) if each is not submission]
     on_time = [each for each in earlier if each.when <= assignment.due]
     keep = on_time[-1:] if submission.when > assignment.due else []
     for each in earlier:

@@ -147,6 +147,22 @@ def members_only(method):
     return wrapped
 
 
+def admitting_fonts(prepare):
+    """Wrap a handler's method to skip the XSRF check for the server's own pages.
+
+    Browsers request fonts as `cors`, without an XSRF token, so JupyterHub would refuse them.
+    Reading a static file changes nothing.
+    """
+
+    @functools.wraps(prepare)
+    async def wrapped(self, *arguments, **named):
+        if self.request.headers.get("Sec-Fetch-Site") == "same-origin":
+            self.check_xsrf_cookie = lambda: None
+        await prepare(self, *arguments, **named)
+
+    return wrapped
+
+
 HUB_PATIENCE = 5  # seconds to wait for the hub if it has admitted the user before
 HUB_AWAY = 3600  # seconds for which a user stays admitted while the hub does not respond
 
@@ -261,6 +277,10 @@ c.ServerApp.jpserver_extensions = {"jupyter_lsp": False, "notebook_shim": False}
 sys.path.append(os.path.join(sys.prefix, "share", "tensorflow-course"))
 c.ServerApp.jpserver_extensions["course_server"] = True
 
+# Run a shell that keeps the server's PATH. By default, terminals run a login shell, which resets it
+# and then finds neither `hand-in` nor the course's Python.
+c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL") or "sh"]}
+
 # Turn off features that no lesson needs: the extension manager installs from the internet,
 # JupyterLab looks for news and updates there, the plugin manager can turn off parts of JupyterLab,
 # and a build replaces its pages.
@@ -290,6 +310,7 @@ if "JUPYTERHUB_API_TOKEN" in os.environ:  # a hub has started this server
     # Serve nothing to people without access, not even static files, which include extensions that
     # the learner has installed.
     c.ServerApp.allow_unauthenticated_access = False
+    FileFindHandler.prepare = admitting_fonts(FileFindHandler.prepare)
     FileFindHandler.get = members_only(FileFindHandler.get)
     FileFindHandler.head = members_only(FileFindHandler.head)
 

@@ -98,7 +98,7 @@ def write_for_ever():
     """Write new feedback until the server exits."""
     time.sleep(random.uniform(0, 10))  # noqa: S311 - servers of a class often start together
     while True:
-        # The hub is away, or of another version.
+        # The hub does not respond, or runs another version.
         with contextlib.suppress(course_hand_in.NotHandedInError, LookupError, TypeError):
             write(course_hand_in.assignments())
         time.sleep(LOOK)

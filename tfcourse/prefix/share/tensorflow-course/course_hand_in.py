@@ -13,7 +13,7 @@ from pathlib import Path
 
 import course_hub
 
-LARGEST = 10 * 2**20  # bytes; the hub refuses larger notebooks
+LARGEST = 10_000_000  # bytes; the hub refuses larger notebooks
 # Where the learner's notebooks were handed in from, keyed by assignment and lesson.
 MEMORY = Path("~/.local/share/tensorflow-course/handed-in.json")
 EXERCISES = Path("~/tensorflow-course/exercises")
@@ -61,6 +61,8 @@ def lesson_of(path, given):
 def hand_in(path, given):
     """Hand in a notebook; return a message with the receipt."""
     path = Path(path)
+    if not path.is_file():
+        raise NotHandedInError(f"The notebook {path} does not exist.")
     lesson = lesson_of(path, given)
     assignment = lesson and wanted(lesson, given)
     if not assignment:
@@ -81,11 +83,9 @@ def hand_in(path, given):
 def read(path):
     """Return a notebook's content; refuse a notebook without exercises."""
     try:
-        if not path.is_file():
-            raise NotHandedInError(f"The notebook {path} does not exist.")
         if path.stat().st_size > LARGEST:
             raise NotHandedInError(
-                f"{path.name} is larger than {LARGEST // 2**20} MB. Clear the outputs of its cells "
+                f"{path.name} is larger than {LARGEST // 10**6} MB. Clear the outputs of its cells "
                 "(Edit, Clear Outputs of All Cells), save it, and try again."
             )
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A Jupyter server extension that sends attempts to the hub, and notebooks, and gets feedback."""
+"""A Jupyter server extension that sends attempts and notebooks, and fetches feedback."""
 
 import asyncio
 import contextlib

@@ -23,9 +23,11 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
 
   async function handIn(panel, settings) {
     const body = JSON.stringify({ path: panel.context.path });
-    const { result, problem } = await panel.context.save()
-      .then(() => ask(settings, { method: "POST", body }))
-      .catch((error) => ({ problem: `Nothing was handed in: ${error.message}` }));
+    const lost = "The connection was lost. Your notebook may not have been handed in: try again soon.";
+    const { result, problem } = await panel.context.save().then(
+      () => ask(settings, { method: "POST", body }).catch(() => ({ problem: lost })),
+      (error) => ({ problem: `Nothing was handed in, because the notebook cannot be saved: ${error.message}` }),
+    );
     await apputils.showDialog({
       title: problem ? "Hand in" : "Handed in",
       body: problem ?? result,
@@ -37,7 +39,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
   function tell(assignments, commands) {
     for (const { title, lessons } of assignments) {
       for (const { file, feedback, comment } of Object.values(lessons).filter((receipt) => receipt?.file)) {
-        const [key, value] = [`course-feedback:${title}:${file}`, JSON.stringify([feedback, comment])];
+        const [key, value] = [`course-feedback:${hub}:${title}:${file}`, JSON.stringify([feedback, comment])];
         if (localStorage.getItem(key) === value) continue;
         localStorage.setItem(key, value);
         const open = () => commands.execute("docmanager:open", { path: file, factory: "Markdown Preview" });
@@ -65,9 +67,9 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
   // Show new feedback, and the button if an assignment includes the notebook.
   async function offer(panel, lesson, settings, commands) {
     const { result = [] } = await ask(settings).catch(() => ({}));
-    tell(result, commands);
     const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
     if (wanted) buttons.get(panel)?.show();
+    tell(result, commands);
   }
 
   return {
