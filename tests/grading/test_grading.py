@@ -945,9 +945,9 @@ def test_what_is_said_is_not_obeyed(says):
 
 
 @pytest.mark.parametrize("call", ["check_a(", "xef check_a(", "def check_a("])
-def test_megabytes_of_calls_are_refused(call, exercises):
+def test_megabytes_of_calls_are_refused(call):
     """Searching the whole cell for each call would take hours."""
     cell = nbformat.v4.new_code_cell(call * (9 * 10**6 // len(call)))
     cell.id = "guess-answer"
     with pytest.raises(NotGradableError, match="characters of code"):
-        plan(nbformat.v4.new_notebook(cells=[cell]), exercises)
+        plan(nbformat.v4.new_notebook(cells=[cell]), exercises_of(SOLUTIONS))
