@@ -610,6 +610,24 @@ def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
     assert upload_grades(hub, assignment, table.encode(), sue.session).status_code in refused
 
 
+def test_the_button_hands_in_only_notebooks_in_the_learners_home(hub, assignment):
+    una = Learner(hub, "una")
+    una.start_server()
+    outside = hub.state / "homes" / "05_loss.ipynb"
+    outside.write_bytes(NOTEBOOK)
+    (hub.state / "homes" / "una" / "05_loss.ipynb").symlink_to("/etc/passwd")
+    url = "/user/{name}/course/hand-in"
+    for path in ("../05_loss.ipynb", str(outside), "a/../../05_loss.ipynb", "..\0", 3, None):
+        refused = una.api("POST", url, json={"path": path})
+        assert refused.status_code in (400, 404) or "problem" in refused.json(), path
+    link = una.api("POST", url, json={"path": "05_loss.ipynb"}).json()
+    assert "has no exercises" in link["problem"]
+    given = una.api("GET", "/hub/api/users/una/assignments").json()
+    assert not any(any(each["lessons"].values()) for each in given)
+    una.stop_server()
+    outside.unlink()
+
+
 @pytest.mark.parametrize("page", ["{}/grades.csv", "{}/of/ada"])
 def test_only_instructors_see_grades_of_others(hub, assignment, page):
     lea = Learner(hub, "lea")

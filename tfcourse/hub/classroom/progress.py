@@ -270,7 +270,10 @@ class LiveHandler(BaseHandler):
 
 
 class TableHandler(BaseHandler):
-    """The class's attempts as a CSV file: a row for each learner and exercise."""
+    """The class's attempts as a CSV file: a row for each learner and exercise.
+
+    A learner without attempts has a row with nothing but the name and the groups.
+    """
 
     COLUMNS = ("learner", "groups", "lesson", "exercise", "right", "mistakes", "last", "said")
 
@@ -285,6 +288,8 @@ class TableHandler(BaseHandler):
         table.writerow(self.COLUMNS)
         for number, user in users.items():
             groups = ", ".join(sorted(group.name for group in user.groups))
+            if number not in found and not instructors.is_instructor(user):
+                table.writerow([spreadsheet.safe(user.name), spreadsheet.safe(groups)])
             for (lesson, exercise), status in sorted(found.get(number, {}).items()):
                 when = status.last.isoformat(sep=" ", timespec="seconds")
                 said = "" if status.right else last.get((number, lesson, exercise), "")
