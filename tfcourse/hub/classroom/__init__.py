@@ -1,1 +1,1 @@
-"""A class's instructors and their announcements."""
+"""What instructors and learners share: announcements, progress, assignments and grades."""
