@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tfcourse.exercises import EXERCISES, SOLUTIONS
 
+pytestmark = pytest.mark.timeout(1200)
+
 LESSON = "03_build_a_model"
 FOLDER = "tensorflow-course/exercises"
 
