@@ -61,7 +61,7 @@ def save(page: Page, account, lesson: str) -> list[dict]:
 
 def wait_for_cells(page: Page, account, lesson: str) -> list[dict]:
     """Wait until all code cells have run, then return them. Fail immediately if a cell fails."""
-    deadline = time.monotonic() + 600  # on a slow machine with other tests
+    deadline = time.monotonic() + 300
     while True:
         cells = save(page, account, lesson)
         for cell in cells:

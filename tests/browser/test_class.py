@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 from hubs import PASSWORD, wait_until
 from lab import open_lesson, run_all_cells, texts, wait_for_cells, wait_for_kernel
 from playwright.sync_api import Browser, Page, expect
-
-pytestmark = pytest.mark.timeout(1200)
 
 LESSON = "07_evaluate_and_predict.ipynb"
 

@@ -92,6 +92,22 @@ def test_a_file_that_has_not_changed_is_not_written_again(file):
     assert "Better." in file.read_text()
 
 
+def test_grades_stay_until_there_are_new_ones(file):
+    """A learner who hands in again reads the old feedback until the new notebook is graded."""
+    course_feedback.write(given())
+    course_feedback.write(given(feedback=[], comment="Better."))
+    assert "**1 of 2 right**" in file.read_text()
+    course_feedback.write(given(feedback=["2 of 2 right"], comment="Better."))
+    assert "**2 of 2 right**" in file.read_text()
+    assert "Better." in file.read_text()
+
+
+def test_a_comment_without_grades_can_change(file):
+    course_feedback.write(given(feedback=[], comment="**Late**"))
+    course_feedback.write(given(feedback=[], comment="Never mind."))
+    assert "Never mind." in file.read_text()
+
+
 def test_after_the_deadline_nobody_is_asked_to_hand_in_again(file):
     told = given(late=True)
     told[0]["late"] = True

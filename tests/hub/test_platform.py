@@ -433,6 +433,8 @@ NO_ANSWER = "the hub did not get an answer from the learning platform ("
         ("list", saying(b"{}"), RUBBISH),
         ("list", saying(b"[7]"), RUBBISH),
         ("list", saying(b"\xff"), RUBBISH),
+        ("list", saying(b"[]", Link='<http://[>; rel="next"'), RUBBISH),
+        ("list", saying(b"[]", Link='<>; rel="next"'), RUBBISH),
         ("create", refusing(404), "does not let the hub create a column"),
         ("create", saying(b"{}"), RUBBISH),
         ("create", saying(b'{"id": "https://else.example/1"}'), RUBBISH),
@@ -609,6 +611,14 @@ def test_a_platform_that_hangs_is_a_sentence(lms, tool, monkeypatch, kind):
         assert problems == {"1": platform.LATE}
     finally:
         end.set()
+
+
+def test_a_learner_whose_notebooks_are_not_all_graded_gets_no_grade(lms, tool):
+    """A number for a part of the work would look like the final grade."""
+    ada, bob = score_of(1, lms), dataclasses.replace(score_of(2, lms), right=None)
+    problems = asyncio.run(platform.send(tool, WANTED, [ada, bob]))
+    assert problems == {bob.name: platform.UNGRADED}
+    assert {user for _, user in lms.scores} == {ada.subject}
 
 
 def test_after_too_long_the_rest_is_not_sent(lms, tool, monkeypatch):

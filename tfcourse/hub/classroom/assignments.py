@@ -36,7 +36,7 @@ UPLOAD_SECONDS = 15  # learners' servers are near
 
 def handlers(app: Any) -> dict[str, type]:
     """Add the pages to the navigation bar; return the handlers, keyed by path."""
-    app.template_vars.update({"assignment_pages": True, "with_code": course.for_templates})
+    app.template_vars["assignment_pages"] = True
     return {
         "/api/users/([^/]+)/assignments": AssignmentsAPIHandler,
         "/api/users/([^/]+)/assignments/([0-9]{1,9})/([^/]+)": SubmitHandler,
@@ -367,11 +367,11 @@ class ArchiveHandler(AssignmentHandler):
 
 
 class GradeHandler(AssignmentHandler):
-    """Grading on the hub: how far it is, and the form that starts and stops it."""
+    """The progress of grading on the hub, and the form that starts and stops it."""
 
     @needs_instructor
     async def get(self, number: str) -> None:
-        """Send how far grading is, for the page that shows it."""
+        """Send the progress, which the assignment's page shows."""
         run = grading.runs.get(self.assignment(number).id) or grading.Run(0)
         self.finish({"done": run.done, "total": run.total, "active": run.is_active})
 
@@ -388,13 +388,17 @@ class GradeHandler(AssignmentHandler):
         self.redirect(self.hub.base_url + f"assignments/{assignment.id}#grade")
 
 
-class ReturnHandler(AssignmentHandler):
-    """The form that shows grades and comments to learners, or hides them."""
+class FormHandler(AssignmentHandler):
+    """A form on an assignment's page that has an address of its own."""
 
     @needs_instructor
     async def get(self, number: str) -> None:
         """Redirect to the assignment, for example after a log-in."""
         self.redirect(self.hub.base_url + f"assignments/{int(number)}")
+
+
+class ReturnHandler(FormHandler):
+    """The form that shows grades and comments to learners, or hides them."""
 
     @needs_instructor
     async def post(self, number: str) -> None:
@@ -406,7 +410,7 @@ class ReturnHandler(AssignmentHandler):
 
 
 @web.stream_request_body
-class GradesHandler(AssignmentHandler):
+class GradesHandler(FormHandler):
     """The form that takes the grader's table, which can be larger than other forms.
 
     The XSRF token is in the form's URL, because the form is read only after the token was checked.
@@ -422,8 +426,6 @@ class GradesHandler(AssignmentHandler):
     def data_received(self, chunk: bytes) -> None:
         """Collect the form."""
         self.received += chunk
-
-    get = ReturnHandler.get
 
     @needs_instructor
     async def post(self, number: str) -> None:

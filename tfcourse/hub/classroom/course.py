@@ -5,17 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup, escape
 
 from tfcourse.hub.state import ROOT
 
 EXERCISES = ROOT / "notebooks" / "exercises"
 LINK = re.compile(r"\[(\d\d [^\]]+)\]\(\.\./\d\d_")  # to the lesson, from its exercises
-CODE = re.compile(r"`([^`]+)`")
 CHECK = "-check"  # the ID of a cell that checks an exercise ends in this
 
 
@@ -61,13 +56,3 @@ def title(text: str) -> str:
 def lesson_of(notebook: str) -> str | None:
     """Return the lesson to which a notebook or a renamed copy of it belongs; None if unknown."""
     return next((lesson for lesson in lessons() if notebook.startswith(lesson)), None)
-
-
-def with_code(text: str) -> Markup:
-    """Return a check's message as HTML, in which text between backticks is code."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
-
-
-def for_templates(user: Any) -> Callable[[str], Markup]:
-    """Return `with_code`. JupyterHub calls functions among a template's variables with the user."""
-    return with_code

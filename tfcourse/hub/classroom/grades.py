@@ -143,8 +143,7 @@ def take(
         found.append(grade)
     for number, found in graded.items():
         db.query(Grade).filter_by(submission_id=number).delete()
-        other = Grade(submission_id=number, exercise="", right=False, says=OTHER_LESSON)
-        db.add_all(found or [other])
+        db.add_all(found or [ungradable(number, OTHER_LESSON)])
     db.commit()
     return len(graded), len(unknown)
 
@@ -152,8 +151,13 @@ def take(
 def refuse(db: Session, submission: Submission, why: str) -> None:
     """Store that a notebook could not be graded."""
     db.query(Grade).filter_by(submission_id=submission.id).delete()
-    db.add(Grade(submission_id=submission.id, exercise="", right=False, says=why))
+    db.add(ungradable(submission.id, why))
     db.commit()
+
+
+def ungradable(number: int, why: str) -> Grade:
+    """Return the only grade of a submission that could not be graded."""
+    return Grade(submission_id=number, exercise="", right=False, says=why)
 
 
 def give_back(db: Session, assignment: Assignment, *, visible: bool) -> None:

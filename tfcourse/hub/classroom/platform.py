@@ -39,7 +39,7 @@ from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from tfcourse.hub import settings, state
 from tfcourse.hub.classroom import course, grades
-from tfcourse.hub.classroom.assignments import AssignmentHandler
+from tfcourse.hub.classroom.assignments import FormHandler
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.tables import Assignment, PlatformAccount, PlatformColumn, Submission
 
@@ -411,16 +411,11 @@ class KeysHandler(BaseHandler):
         self.finish({"keys": [self.settings["lti_tool"].public_key]})
 
 
-class SendHandler(AssignmentHandler):
+class SendHandler(FormHandler):
     """The form that sends an assignment's grades to the learning platform."""
 
     # Two senders at the same time would create two line items.
     sending: ClassVar = asyncio.Lock()
-
-    @needs_instructor
-    async def get(self, number: str) -> None:
-        """Redirect to the assignment, for example after a log-in."""
-        self.redirect(self.hub.base_url + f"assignments/{int(number)}")
 
     @needs_instructor
     async def post(self, number: str) -> None:

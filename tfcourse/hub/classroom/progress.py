@@ -45,7 +45,7 @@ def handlers(app: Any) -> dict[str, type]:
     """Add the pages to the navigation bar; return the handlers, keyed by path."""
     if not settings.PROGRESS():
         return {}
-    app.template_vars.update({"progress_pages": True, "with_code": course.for_templates})
+    app.template_vars["progress_pages"] = True
     return {
         "/api/users/([^/]+)/attempts": AttemptsHandler,
         "/progress": ProgressHandler,

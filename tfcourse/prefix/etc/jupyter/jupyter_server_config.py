@@ -148,15 +148,15 @@ def members_only(method):
 
 
 def admitting_fonts(prepare):
-    """Wrap a handler's method to skip the XSRF check for the server's own pages.
+    """Wrap a handler's method to skip the XSRF check for fonts of the server's own pages.
 
     Browsers request fonts as `cors`, without an XSRF token, so JupyterHub would refuse them.
-    Reading a static file changes nothing.
     """
 
     @functools.wraps(prepare)
     async def wrapped(self, *arguments, **named):
-        if self.request.headers.get("Sec-Fetch-Site") == "same-origin":
+        headers = self.request.headers
+        if (headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Site")) == ("font", "same-origin"):
             self.check_xsrf_cookie = lambda: None
         await prepare(self, *arguments, **named)
 

@@ -36,10 +36,10 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
   }
 
   // Show a notification for feedback that this browser has not shown before.
-  function tell(assignments, commands) {
+  function tell(assignments, settings, commands) {
     for (const { title, lessons } of assignments) {
       for (const { file, feedback, comment } of Object.values(lessons).filter((receipt) => receipt?.file)) {
-        const [key, value] = [`course-feedback:${hub}:${title}:${file}`, JSON.stringify([feedback, comment])];
+        const [key, value] = [`course-feedback:${settings.baseUrl}:${title}:${file}`, JSON.stringify([feedback, comment])];
         if (localStorage.getItem(key) === value) continue;
         localStorage.setItem(key, value);
         const open = () => commands.execute("docmanager:open", { path: file, factory: "Markdown Preview" });
@@ -69,12 +69,12 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     const { result = [] } = await ask(settings).catch(() => ({}));
     const wanted = result.some(({ lessons }) => Object.keys(lessons).some((name) => lesson.startsWith(name)));
     if (wanted) buttons.get(panel)?.show();
-    tell(result, commands);
+    tell(result, settings, commands);
   }
 
   return {
     id: "tensorflow-course:exercises",
-    description: "Shows how many of a notebook's exercises are done, and adds a button to hand it in.",
+    description: "Shows how many of a notebook's exercises are done and new feedback, and adds a button to hand in.",
     autoStart: true,
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
     activate({ commands, docRegistry, serviceManager }, tracker, statusBar) {
