@@ -369,6 +369,31 @@ def test_only_the_learners_own_errors_are_called_theirs(check, answer, says):
     assert says in names["check_it"].mistake
 
 
+@pytest.mark.parametrize(
+    ("answer", "untouched"),
+    [
+        ("answer = ...", True),
+        ('def answer(x):\n    """Return it."""\n    ...', True),
+        ('def answer(x):\n    """Return it."""\n    return x', False),
+        ('def answer(x):\n    """Return it."""\n    print(x)', False),
+        ('def answer(x):\n    """Return it."""\n    return 3', False),
+        ("def answer(x):\n    return 3", False),
+        ("answer = lambda x: 3", False),
+        ("answer = None", False),
+        ("answer = 3", False),
+    ],
+)
+def test_only_an_untouched_answer_is_no_attempt(tmp_path, monkeypatch, answer, untouched):
+    monkeypatch.setenv("COURSE_ATTEMPTS", str(tmp_path / "attempts"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "01_the_whole_game.ipynb")
+    cells = {cell.id: cell.source for cell in nbformat.read(PATHS[0], as_version=4).cells}
+    names = {}
+    exec(f"{cells['setup']}\n{cells['checks-common']}", names)
+    exec("@check\ndef check_it(answer):\n    return 'Never right.'", names)
+    exec(f"{answer}\ncheck_it(answer)", names)
+    assert (tmp_path / "attempts").exists() is not untouched
+
+
 def test_hidden_cases_are_new_for_a_learner_and_the_same_in_a_grading(monkeypatch):
     names = Run(nbformat.read(PATHS[0], as_version=4)).names
     draws = [names["hidden_cases"]().random() for _ in range(2)]

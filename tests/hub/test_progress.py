@@ -506,8 +506,11 @@ def test_what_a_check_says_reaches_the_instructor_and_the_learner(hub):
     ada = Learner(hub, "ada")
     ada.start_server()
     kernel = exercise_kernel(ada, "03_build_a_model")
-    wrong = "\ncheck_count(lambda sizes: 12)"
-    assert "Not yet." in run_cell(ada, kernel, checks("03_build_a_model", "count") + wrong)
+    untouched = '\ndef count_parameters(sizes):\n    """Count."""\n    ...'
+    untouched += "\ncheck_count(count_parameters); check_count(...)"  # those are no attempts
+    said = run_cell(ada, kernel, checks("03_build_a_model", "count") + untouched)
+    assert said.count("Not yet.") == 2
+    assert "Not yet." in run_cell(ada, kernel, "check_count(lambda sizes: 12)")
     wait_until(lambda: table(hub, hub.teacher), "the attempt has arrived")
     (row,) = table(hub, hub.teacher)
     assert row["learner"] == "ada"
@@ -517,7 +520,7 @@ def test_what_a_check_says_reaches_the_instructor_and_the_learner(hub):
     page = ada.session.get(f"{hub.url}/hub/progress").text
     assert "not solved yet, 1 attempt" in page
     assert "there are 12 weights" in page
-    right = "\ncheck_count(lambda s: sum((n + 1) * m for n, m in zip(s, s[1:])))"
+    right = "check_count(lambda s: sum((n + 1) * m for n, m in zip(s, s[1:])))"
     assert "Right." in run_cell(ada, kernel, right)
     wait_until(lambda: table(hub, hub.teacher)[0]["right"] == "1", "the right answer has arrived")
     assert "solved after 1 failed" in ada.session.get(f"{hub.url}/hub/progress").text
