@@ -461,7 +461,7 @@ def test_an_assignment_from_its_creation_to_the_submissions(instructor, learners
     page.get_by_text("Grade on your own computer").click()
     instructor.look("Week 3")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the newest submissions").click()
+        page.get_by_role("link", name="Download the submissions").click()
     assert download.value.suggested_filename == "Week-3.zip"
 
     digest = hashlib.sha256(zlib.decompress(content)).hexdigest()[:8]

@@ -85,7 +85,7 @@ def test_a_class_of_three(browser: Browser, make_hub, platform, tmp_path: Path):
     lab.screenshot(path=next(pictures))
     lab.get_by_role("dialog").get_by_role("button", name="Close").click()
 
-    # The deadline passes. Bob hands in late, with the command.
+    # The deadline passes. Bob hands in late, with the command, and Ada once more.
     soon = datetime.now(UTC) + timedelta(seconds=20)
     form = {"due_utc": soon.isoformat(), "_xsrf": xsrf(desk)}
     number = desk.url.rpartition("/")[2]
@@ -95,13 +95,18 @@ def test_a_class_of_three(browser: Browser, make_hub, platform, tmp_path: Path):
     said = run_cell(bob, kernel, f"!hand-in {LESSON}.ipynb; hand-in")
     assert "was handed in for “Week 2”" in said
     assert ", late" in said
+    lab.get_by_role("button", name="Hand in").click()
+    expect(lab.get_by_role("dialog")).to_contain_text(", late")
+    lab.get_by_role("dialog").get_by_role("button", name="Close").click()
     desk.goto(url)
     expect(desk.get_by_role("row", name=re.compile("^bob.*late"))).to_be_visible()
     expect(desk.get_by_role("row", name=re.compile("^cy "))).to_be_visible()
     desk.screenshot(path=next(pictures), full_page=True)
 
-    # The teacher grades, comments and gives back.
+    # The teacher counts what was on time, grades, comments and gives back.
     visitor.look("Week 2")
+    desk.get_by_role("button", name="Count the notebooks that were on time").click()
+    expect(desk.get_by_role("row", name=re.compile("^ada.*late, does not count"))).to_be_visible()
     desk.get_by_role("button", name="Grade", exact=True).click()
     expect(desk.get_by_role("progressbar")).to_be_visible()
     desk.screenshot(path=next(pictures), full_page=True)

@@ -44,7 +44,7 @@ from jupyterhub.utils import utcnow
 from sqlalchemy import event
 
 from tfcourse.exercises import SOLUTIONS
-from tfcourse.hub.classroom import assignments, course, grades, submissions
+from tfcourse.hub.classroom import assignments, grades, submissions
 from tfcourse.hub.tables import Assignment, Submission
 
 # A learner's server imports the modules in this folder.
@@ -466,7 +466,22 @@ def test_who_waits_for_a_turn_is_not_late(hub):
 
     path = f"/hub/api/users/nora/assignments/{number}/05_loss"
     assert nora.api("PUT", path, data=slowly()).json()["late"] is False
-    assert submit(nora, number).json()["late"] is True
+    late = NOTEBOOK + b"\n"
+    assert submit(nora, number, late).json()["late"] is True
+
+    # By default, the late notebook counts.
+    assert handed_in(hub, hub.teacher, number) == {"nora": late}
+    url = f"{hub.url}/hub/assignments/{number}"
+    post(hub.teacher, f"{url}/of/nora", data={"comment-05_loss": "See me."}).raise_for_status()
+    page = post(hub.teacher, f"{url}/late", data={"counts": "on time"})
+    assert "late, does not count" in text(page.text)
+    assert handed_in(hub, hub.teacher, number) == {"nora": NOTEBOOK}
+    assert "See me." in hub.teacher.get(f"{url}/of/nora").text
+    mine = nora.session.get(f"{hub.url}/hub/assignments").text
+    assert re.search("another notebook , handed in [^.]* late, does not count", text(mine))
+    page = post(hub.teacher, f"{url}/late", data={"counts": "late"})
+    assert "on time, does not count" in text(page.text)
+    assert handed_in(hub, hub.teacher, number) == {"nora": late}
 
 
 def test_downloads_that_nobody_reads_use_no_memory(hub, assignment):
@@ -595,7 +610,7 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     assert "2 of 3 right" not in text(jo.session.get(f"{hub.url}/hub/assignments").text)
     again = text(upload_grades(hub, number, table).text)
     assert "Notebooks with new grades: 1." in again
-    assert "Notebooks in the table that are not the newest ones here: 1." in again
+    assert "Notebooks in the table that do not count here: 1." in again
     give_back(hub, number, hide="yes")
     assert "of 3 right" not in kim.session.get(f"{hub.url}/hub/assignments").text
 
@@ -685,6 +700,33 @@ def test_the_grade_of_an_earlier_submission_does_not_count(class_):
     assert class_.db.query(Submission).count() == 2
     assert result_of(class_).submissions == {"05_loss": late}
     assert result_of(class_).grades == {}
+
+
+def test_the_instructor_decides_whether_a_late_notebook_counts(class_):
+    on_time = hand_in(class_, NOTEBOOK)
+    path = grades.path_in_archive(class_.ada, "05_loss", on_time.digest)
+    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
+    grades.take(class_.db, class_.assignment, table.encode())
+    class_.assignment.due = on_time.when
+    late = hand_in(class_, NOTEBOOK + b"\n")
+    grades.prefer_on_time(class_.db, class_.assignment, preferred=True)
+    result = result_of(class_)
+    assert (result.submissions, result.others) == ({"05_loss": on_time}, {"05_loss": late})
+    assert result.total == 1, "its grade was kept"
+    assert "ada,1,1,0," in grades.as_csv(class_.db, class_.assignment)
+    grades.prefer_on_time(class_.db, class_.assignment, preferred=False)
+    result = result_of(class_)
+    assert (result.submissions, result.others) == ({"05_loss": late}, {"05_loss": on_time})
+    assert result.total is None
+
+
+def test_a_learner_who_was_only_late_has_a_late_notebook_that_counts(class_):
+    class_.assignment.due = utcnow(with_tz=False) - timedelta(minutes=1)
+    late = hand_in(class_, NOTEBOOK)
+    grades.prefer_on_time(class_.db, class_.assignment, preferred=True)
+    assert result_of(class_).submissions == {"05_loss": late}
+    other = submissions.create(class_.db, "Other", ["05_loss"], later(days=1))
+    assert not grades.prefers_on_time(class_.db, other)
 
 
 def test_a_comment_stays_if_the_learner_hands_in_again(class_):

@@ -293,7 +293,7 @@ def test_an_instructor_grades_and_gives_back_with_two_clicks(hub):
     assert "1 notebook has no grade." in text(hub.teacher.get(url).text)
 
 
-@pytest.mark.parametrize("page", ["grade", "return"])
+@pytest.mark.parametrize("page", ["grade", "return", "late"])
 def test_learners_can_neither_grade_nor_give_back(hub, page):
     number = opened(hub, hub.teacher, "Not yours", "05_loss")
     max_ = Learner(hub, "max")

@@ -71,6 +71,14 @@ class Returned(Base):
     assignment_id = Column(Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), primary_key=True)
 
 
+class OnTime(Base):
+    """An assignment for which a late notebook does not replace one that was on time."""
+
+    __tablename__ = "course_on_time"
+
+    assignment_id = Column(Integer, ForeignKey(Assignment.id, ondelete="CASCADE"), primary_key=True)
+
+
 class Submission(Base):
     """A notebook that a learner has handed in for an assignment."""
 

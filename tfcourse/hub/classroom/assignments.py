@@ -17,6 +17,7 @@ from jupyterhub.apihandlers import APIHandler
 from jupyterhub.handlers import BaseHandler
 from jupyterhub.scopes import needs_scope
 from jupyterhub.utils import utcnow
+from sqlalchemy import ColumnElement
 from tornado import web
 from tornado.httputil import HTTPFile, parse_body_arguments
 from tornado.iostream import StreamClosedError
@@ -46,6 +47,7 @@ def handlers(app: Any) -> dict[str, type]:
         "/assignments/([0-9]{1,9})/grade": GradeHandler,
         "/assignments/([0-9]{1,9})/return": ReturnHandler,
         "/assignments/([0-9]{1,9})/grades": GradesHandler,
+        "/assignments/([0-9]{1,9})/late": LateHandler,
         "/assignments/([0-9]{1,9})/grades.csv": TableHandler,
         "/assignments/([0-9]{1,9})/of/([^/]+)": ResultHandler,
         "/submissions/([0-9]{1,9})": DownloadHandler,
@@ -55,11 +57,6 @@ def handlers(app: Any) -> dict[str, type]:
 def iso(when: datetime) -> str:
     """Return a time from the database in ISO format, with its offset."""
     return when.replace(tzinfo=UTC).isoformat(timespec="seconds")
-
-
-def newest(found: list[Submission]) -> dict[tuple[int, str], Submission]:
-    """Return each learner's newest submission for each lesson."""
-    return {(each.user_id, each.lesson): each for each in sorted(found, key=lambda each: each.id)}
 
 
 # --- For learners' servers
@@ -269,27 +266,18 @@ class AssignmentHandler(BaseHandler):
 
     async def show(self, assignment: Assignment, problem: str = "", told: str = "") -> None:
         """Show the page, with a problem or a message about a form."""
-        found = list(self.db.query(Submission).filter_by(assignment_id=assignment.id))
-        latest = newest(found)
-        counted = {each.id for each in latest.values()}
-        results = grades.results(self.db, Submission.assignment_id == assignment.id)
-        handed_in_by = {user_id for user_id, _ in latest}
+        found = grades.results(self.db, Submission.assignment_id == assignment.id)
+        results = {user_id: result for (_, user_id), result in found.items()}
         learners = [
             user
             for user in self.db.query(orm.User).order_by(orm.User.name)
-            if not instructors.is_instructor(user) or user.id in handed_in_by
+            if not instructors.is_instructor(user) or user.id in results
         ]
         html = await self.render_template(
             "assignment.html",
             assignment=assignment,
             lessons=assignment.lessons.split(),
             learners=learners,
-            latest=latest,
-            on_time={
-                (each.user_id, each.lesson): each
-                for each in found
-                if each.when <= assignment.due and each.id not in counted
-            },
             now=utcnow(with_tz=False),
             iso=iso,
             results=results,
@@ -297,6 +285,8 @@ class AssignmentHandler(BaseHandler):
             run=grading.runs.get(assignment.id),
             ungraded=sum(len(r.submissions.keys() - r.grades.keys()) for r in results.values()),
             is_returned=grades.is_returned(self.db, assignment),
+            prefers_on_time=grades.prefers_on_time(self.db, assignment),
+            others=any(result.others for result in results.values()),
             problem=problem,
             told=told,
         )
@@ -328,7 +318,7 @@ class AssignmentHandler(BaseHandler):
 
 
 class ArchiveHandler(AssignmentHandler):
-    """An archive of the newest submissions, for `make grade`."""
+    """An archive of the submissions that count, for `make grade`."""
 
     @needs_instructor
     async def get(self, number: str) -> None:
@@ -341,8 +331,9 @@ class ArchiveHandler(AssignmentHandler):
         stream = Unread()
         with contextlib.suppress(StreamClosedError), zipfile.ZipFile(stream, "w") as archive:
             # Learners may hand in again during the download, so keep only the numbers.
-            for user_id, lesson in sorted(self.newest(assignment)):
-                if not (submission := self.newest(assignment, user_id).get((user_id, lesson))):
+            for user_id, lesson in sorted(self.counted(assignment)):
+                which = Submission.user_id == user_id, Submission.lesson == lesson
+                if not (submission := self.counted(assignment, *which).get((user_id, lesson))):
                     continue
                 path = grades.path_in_archive(users[user_id], lesson, submission.digest)
                 info = zipfile.ZipInfo(f"{name}/{path}", submission.when.timetuple()[:6])
@@ -354,12 +345,16 @@ class ArchiveHandler(AssignmentHandler):
                 await self.flush()
         self.finish(stream.take())
 
-    def newest(
-        self, assignment: Assignment, user_id: int | None = None
+    def counted(
+        self, assignment: Assignment, *which: ColumnElement[bool]
     ) -> dict[tuple[int, str], Submission]:
-        """Return the newest submissions of all learners, or of one."""
-        found = self.db.query(Submission).filter_by(assignment_id=assignment.id)
-        return newest(list(found.filter_by(user_id=user_id) if user_id else found))
+        """Return the submissions that count, keyed by the user's id and the lesson."""
+        found = grades.results(self.db, Submission.assignment_id == assignment.id, *which)
+        return {
+            (user_id, lesson): submission
+            for (_, user_id), result in found.items()
+            for lesson, submission in result.submissions.items()
+        }
 
     async def post(self, number: str) -> None:
         """Refuse, because nothing can be posted to an archive."""
@@ -409,6 +404,18 @@ class ReturnHandler(FormHandler):
         self.redirect(self.hub.base_url + f"assignments/{assignment.id}#give-back")
 
 
+class LateHandler(FormHandler):
+    """The form that decides which of a learner's two notebooks counts."""
+
+    @needs_instructor
+    async def post(self, number: str) -> None:
+        """Count the notebooks that were on time, or the late ones."""
+        assignment = self.assignment(number)
+        preferred = self.get_body_argument("counts", "") == "on time"
+        grades.prefer_on_time(self.db, assignment, preferred=preferred)
+        self.redirect(self.hub.base_url + f"assignments/{assignment.id}")
+
+
 @web.stream_request_body
 class GradesHandler(FormHandler):
     """The form that takes the grader's table, which can be larger than other forms.
@@ -443,8 +450,8 @@ class GradesHandler(FormHandler):
             return
         told = f"Notebooks with new grades: {graded}." if graded else ""
         problem = unknown and (
-            f"Notebooks in the table that are not the newest ones here: {unknown}. Perhaps "
-            "learners have handed in again. Download the newest submissions again, and grade them."
+            f"Notebooks in the table that do not count here: {unknown}. Perhaps learners have "
+            "handed in again. Download the submissions again, and grade them."
         )
         await self.show(assignment, problem or "", told)
 
@@ -494,9 +501,12 @@ class ResultHandler(AssignmentHandler):
     async def post(self, number: str, name: str) -> None:
         """Store the comments."""
         assignment = self.assignment(number)
-        for lesson, submission in self.result(assignment, name).submissions.items():
+        result = self.result(assignment, name)
+        for lesson, submission in result.submissions.items():
             comment = self.get_body_argument(f"comment-{lesson}", submission.comment)
             submission.comment = comment.replace("\0", "")[: grades.LONGEST_COMMENT]
+            if other := result.others.get(lesson):  # the comment stays if it counts later
+                other.comment = submission.comment
         self.db.commit()
         self.redirect(self.hub.base_url + f"assignments/{assignment.id}")
 

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass, field
 
 from jupyterhub import orm
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Session
 
 from tfcourse import spreadsheet
 from tfcourse.hub.classroom import course, submissions
-from tfcourse.hub.tables import Assignment, Grade, Returned, Submission
+from tfcourse.hub.tables import Assignment, Grade, OnTime, Returned, Submission
 
 LARGEST = 4 * 2**20  # bytes; the table of 300 learners and ten lessons has about 1 MB
 LONGEST_COMMENT = 2000  # characters
@@ -27,12 +27,14 @@ COLUMNS = {"submission", "lesson", "exercise", "right", "says"}
 
 @dataclass
 class Result:
-    """A learner's grades for the newest notebook of each lesson."""
+    """A learner's grades for the notebook that counts in each lesson."""
 
     user: orm.User
     is_returned: bool = False  # whether the learner can see the grades and comments
-    submissions: dict[str, Submission] = field(default_factory=dict)  # keyed by lesson
-    grades: dict[str, list[Grade]] = field(default_factory=dict)  # keyed by lesson
+    # These are keyed by lesson. `others` are second notebooks, which do not count.
+    submissions: dict[str, Submission] = field(default_factory=dict)
+    others: dict[str, Submission] = field(default_factory=dict)
+    grades: dict[str, list[Grade]] = field(default_factory=dict)
 
     def points(self, lesson: str) -> int | None:
         """Return the number of right answers in a lesson, or None if it was not graded."""
@@ -78,22 +80,31 @@ def results(db: Session, *which: ColumnElement[bool]) -> dict[tuple[int, int], R
 
     `which` are conditions, such as `Submission.user_id == 3`.
     """
-    handed_in = db.query(Submission, orm.User).join(orm.User, orm.User.id == Submission.user_id)
+    handed_in = (
+        db.query(Submission, orm.User)
+        .join(orm.User, orm.User.id == Submission.user_id)
+        .join(Assignment, Assignment.id == Submission.assignment_id)
+        .outerjoin(OnTime, OnTime.assignment_id == Assignment.id)
+    )
+    is_preferred = and_(OnTime.assignment_id.is_not(None), Submission.when <= Assignment.due)
+    in_order = handed_in.filter(*which).order_by(orm.User.name, is_preferred, Submission.id)
     returned = {number for (number,) in db.query(Returned.assignment_id)}
     found: dict[tuple[int, int], Result] = {}
-    for submission, user in handed_in.filter(*which).order_by(orm.User.name, Submission.id):
-        number = submission.assignment_id
+    for submission, user in in_order:
+        number, lesson = submission.assignment_id, submission.lesson
         result = found.setdefault((number, user.id), Result(user, number in returned))
-        result.submissions[submission.lesson] = submission
-    newest = {
+        if lesson in result.submissions:
+            result.others[lesson] = result.submissions[lesson]
+        result.submissions[lesson] = submission
+    counted = {
         submission.id: result
         for result in found.values()
         for submission in result.submissions.values()
     }
     graded = db.query(Grade, Submission).join(Submission, Submission.id == Grade.submission_id)
     for grade, submission in graded.filter(*which).order_by(Grade.id):
-        if submission.id in newest:
-            newest[submission.id].grades.setdefault(submission.lesson, []).append(grade)
+        if submission.id in counted:
+            counted[submission.id].grades.setdefault(submission.lesson, []).append(grade)
     return found
 
 
@@ -162,15 +173,30 @@ def ungradable(number: int, why: str) -> Grade:
 
 def give_back(db: Session, assignment: Assignment, *, visible: bool) -> None:
     """Show an assignment's grades and comments to its learners, or hide them again."""
-    db.query(Returned).filter_by(assignment_id=assignment.id).delete()
-    if visible:
-        db.add(Returned(assignment_id=assignment.id))
-    db.commit()
+    mark(db, assignment, Returned, visible)
 
 
 def is_returned(db: Session, assignment: Assignment) -> bool:
     """Return whether learners can see an assignment's grades and comments."""
     return db.get(Returned, assignment.id) is not None
+
+
+def prefer_on_time(db: Session, assignment: Assignment, *, preferred: bool) -> None:
+    """Count the last notebook that was on time, even if a late one has arrived; or the last one."""
+    mark(db, assignment, OnTime, preferred)
+
+
+def prefers_on_time(db: Session, assignment: Assignment) -> bool:
+    """Return whether the last notebook that was on time counts, even if a late one has arrived."""
+    return db.get(OnTime, assignment.id) is not None
+
+
+def mark(db: Session, assignment: Assignment, table: type, marked: bool) -> None:
+    """Add an assignment to a table of assignments, or remove it."""
+    db.query(table).filter_by(assignment_id=assignment.id).delete()
+    if marked:
+        db.add(table(assignment_id=assignment.id))
+    db.commit()
 
 
 def as_csv(db: Session, assignment: Assignment) -> str:

@@ -62,7 +62,7 @@ runs: dict[int, Run] = {}  # the last run for each assignment since the hub star
 
 
 def start(db: Session, assignment: Assignment, *, again: bool = False) -> None:
-    """Start to grade the newest submissions, or only those without a grade.
+    """Start to grade the submissions that count, or only those without a grade.
 
     Do nothing if they are being graded.
     """

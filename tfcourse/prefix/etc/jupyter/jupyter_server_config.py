@@ -156,7 +156,10 @@ def admitting_fonts(prepare):
     @functools.wraps(prepare)
     async def wrapped(self, *arguments, **named):
         headers = self.request.headers
-        if (headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Site")) == ("font", "same-origin"):
+        if (headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Site")) == (
+            "font",
+            "same-origin",
+        ):
             self.check_xsrf_cookie = lambda: None
         await prepare(self, *arguments, **named)
 
