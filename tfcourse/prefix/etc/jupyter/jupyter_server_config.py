@@ -155,11 +155,8 @@ def admitting_fonts(prepare):
 
     @functools.wraps(prepare)
     async def wrapped(self, *arguments, **named):
-        headers = self.request.headers
-        if (headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Site")) == (
-            "font",
-            "same-origin",
-        ):
+        asked = [self.request.headers.get(f"Sec-Fetch-{name}") for name in ("Dest", "Site")]
+        if asked == ["font", "same-origin"]:
             self.check_xsrf_cookie = lambda: None
         await prepare(self, *arguments, **named)
 
