@@ -151,8 +151,9 @@ def test_what_the_learner_has_added_is_kept(file):
         lambda file: file.mkdir(),
         lambda file: file.symlink_to(file.parent / "05_loss.ipynb"),
         lambda file: file.symlink_to(file.parent / "nowhere"),
+        lambda file: file.symlink_to("/proc/version"),  # which is read-only
     ],
-    ids=["notes", "folder", "link", "broken-link"],
+    ids=["notes", "folder", "link", "broken-link", "read-only"],
 )
 def test_what_the_learner_made_is_left_alone(file, make):
     make(file)
