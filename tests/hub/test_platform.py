@@ -315,8 +315,7 @@ def test_a_learner_without_the_claim_is_named(class_):
     bob = class_.learner(number, course=None)
     class_.grade(number, **{ada.replace("-", "_"): 2, bob.replace("-", "_"): 3})
     assert class_.send(number) == f"Sent the grades of 1 learner. Not sent for {bob}: " + (
-        "they have not opened the course from the learning platform since sending grades was set "
-        "up."
+        "they have not opened the hub from the learning platform since sending grades was set up."
     )
     assert {user for _, user in class_.lms.scores} == {ada}
 

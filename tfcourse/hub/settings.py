@@ -442,8 +442,9 @@ LTI_TOKEN_URL = Setting(
     given_to="hub chart",
     about="""
     lti: the platform's access token URL. If you set this, instructors can send grades to the
-    platform. There, enter https://YOUR.HOST/hub/lti13/keys as the tool's public keyset URL, and
-    allow the tool to manage grade columns; docs/operators.md explains how.""",
+    platform. In the platform's settings, enter https://YOUR.HOST/hub/lti13/keys as the tool's
+    public keyset URL, and allow the tool to manage grade columns; docs/operators.md explains
+    how.""",
 )
 LTI_NAME = Setting(
     "COURSE_LTI_NAME",

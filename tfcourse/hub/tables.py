@@ -114,7 +114,7 @@ class Grade(Base):
 
 
 class PlatformAccount(Base):
-    """Where the learning platform takes a user's grades, as the latest launch says."""
+    """Where to send a user's grades on the learning platform, according to the latest launch."""
 
     __tablename__ = "course_platform_accounts"
 

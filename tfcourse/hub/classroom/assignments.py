@@ -450,8 +450,9 @@ class GradesHandler(FormHandler):
             return
         told = f"Notebooks with new grades: {graded}." if graded else ""
         problem = unknown and (
-            f"Notebooks in the table that do not count here: {unknown}. Perhaps learners have "
-            "handed in again. Download the submissions again, and grade them."
+            f"Notebooks in the table that were ignored: {unknown}. They do not count for this "
+            "assignment, perhaps because learners have handed in again. Download the submissions "
+            "again, and grade them."
         )
         await self.show(assignment, problem or "", told)
 

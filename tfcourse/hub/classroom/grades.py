@@ -167,7 +167,7 @@ def refuse(db: Session, submission: Submission, why: str) -> None:
 
 
 def ungradable(number: int, why: str) -> Grade:
-    """Return the only grade of a submission that could not be graded."""
+    """Return the entry that says why a submission could not be graded."""
     return Grade(submission_id=number, exercise="", right=False, says=why)
 
 
@@ -182,7 +182,7 @@ def is_returned(db: Session, assignment: Assignment) -> bool:
 
 
 def prefer_on_time(db: Session, assignment: Assignment, *, preferred: bool) -> None:
-    """Count the last notebook that was on time, even if a late one has arrived; or the last one."""
+    """Choose which notebook counts: the last one that was on time, or the last one of all."""
     mark(db, assignment, OnTime, preferred)
 
 

@@ -31,12 +31,12 @@ TOTAL_SECONDS = 600
 KILL_SECONDS = 30  # for the grader to end its container
 # Graders run in the hub's own container, whose memory is limited.
 TOGETHER = asyncio.Semaphore(min(4, max(1, (os.cpu_count() or 1) // 4)))
-# The messages with which the grader exits if it can grade nothing.
+# How the grader's last message begins if it cannot grade any notebook.
 NO_ENGINE = ("--docker:", "Docker failed:")
 
 
 class GraderError(Exception):
-    """The grader can grade no notebook at all. The message says why."""
+    """The grader cannot grade any notebook. The message says why."""
 
 
 class NotebookError(Exception):
@@ -62,9 +62,9 @@ runs: dict[int, Run] = {}  # the last run for each assignment since the hub star
 
 
 def start(db: Session, assignment: Assignment, *, again: bool = False) -> None:
-    """Start to grade the submissions that count, or only those without a grade.
+    """Start grading the submissions that count and have no grade, or with `again`, all that count.
 
-    Do nothing if they are being graded.
+    Do nothing if grading is already running.
     """
     if (run := runs.get(assignment.id)) and run.is_active:
         return
@@ -86,7 +86,7 @@ def stop(assignment: Assignment) -> None:
 
 
 async def grade_all(db: Session, run: Run, ids: list[int]) -> None:
-    """Grade submissions, several at a time, until the grader fails."""
+    """Grade submissions, several at a time. Stop if the grader fails."""
     try:
         async with asyncio.TaskGroup() as group:
             for number in ids:

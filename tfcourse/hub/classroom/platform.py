@@ -59,7 +59,7 @@ PEM = r"-----BEGIN PRIVATE KEY-----[\sA-Za-z0-9+/=]+-----END PRIVATE KEY-----"
 
 # Why a grade was not sent. The learners' names precede these sentences.
 NOT_OPENED = (
-    "they have not opened the course from the learning platform since sending grades was set up."
+    "they have not opened the hub from the learning platform since sending grades was set up."
 )
 UNGRADED = "not all of their notebooks are graded."
 NO_HUB = (
@@ -94,7 +94,7 @@ class PlatformError(Exception):
 
 
 def remember(db: Session, user: orm.User, token: Mapping[str, Any]) -> None:
-    """Store where the platform takes the user's grades, if the launch's token says so."""
+    """Store where to send the user's grades, if the launch's token contains the address."""
     match token.get("sub"), token.get(CLAIM):
         case str(subject), {"lineitems": str(url), "scope": list(scopes)} if (
             subject.isprintable() and is_address(url) and all(each in scopes for each in SCOPES)
@@ -104,7 +104,9 @@ def remember(db: Session, user: orm.User, token: Mapping[str, Any]) -> None:
         case _, None:
             pass
         case _, claim:
-            app_log.warning("The hub cannot send grades after this launch: %.500r", claim)
+            app_log.warning(
+                "This launch does not let the hub send the user's grades: %.500r", claim
+            )
 
 
 def is_address(url: Any) -> bool:

@@ -114,9 +114,9 @@ def store(
 ) -> Submission:
     """Store a notebook, and delete the learner's earlier submissions that no longer count.
 
-    The new submission gets the instructor's comment on the one before. If it is late, the last
-    submission that was on time is also kept, and the instructor decides which one counts. `when` is
-    the time at which the learner began to hand in, by default the current time.
+    The instructor's comment is copied from the previous submission. If the new one is late, the
+    last submission that was on time is also kept, and the instructor decides which one counts.
+    `when` is the time at which the learner began to hand in, by default the current time.
     """
     (used,) = db.query(func.sum(Submission.stored)).filter_by(user_id=user.id).one()
     if (used or 0) + len(upload.packed) > QUOTA:

@@ -1,4 +1,4 @@
-"""Write the feedback on a notebook that was handed in to a file beside the notebook."""
+"""Write the feedback on each submitted notebook to a file beside it."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import course_hand_in
 LOOK = 300  # seconds between requests for new feedback
 SCORE = "\n**"  # begins the line with the points; nothing else in a file begins a line like this
 CODE = re.compile(r"(`[^`]+`)")
-# Markdown uses these characters anywhere in a line, or only at its beginning.
+# Characters that are special in Markdown anywhere, or only at the beginning of a line.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 
 
@@ -93,7 +93,7 @@ def day(iso):
 
 
 def plain(words):
-    """Return a text as Markdown that shows it as it is, with code between backticks."""
+    """Return a text with Markdown's special characters escaped, except between backticks."""
     parts = CODE.split(" ".join(words.split()))
     return "".join(each if CODE.match(each) else SPECIAL.sub(r"\\\g<0>", each) for each in parts)
 

@@ -74,7 +74,7 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
 
   return {
     id: "tensorflow-course:exercises",
-    description: "Shows how many of a notebook's exercises are done and new feedback, and adds a button to hand in.",
+    description: "Shows new feedback and how many of a notebook's exercises are done, and adds a button to hand it in.",
     autoStart: true,
     requires: [notebook.INotebookTracker, statusbar.IStatusBar],
     activate({ commands, docRegistry, serviceManager }, tracker, statusBar) {
