@@ -389,8 +389,8 @@ def test_only_an_untouched_answer_is_no_attempt(tmp_path, monkeypatch, answer, u
     cells = {cell.id: cell.source for cell in nbformat.read(PATHS[0], as_version=4).cells}
     names = {}
     exec(f"{cells['setup']}\n{cells['checks-common']}", names)
-    exec("@check\ndef check_it(answer):\n    return 'Never right.'", names)
-    exec(f"{answer}\ncheck_it(answer)", names)
+    exec("@check\ndef check_it(answer, given):\n    return 'Never right.'", names)
+    exec(f"{answer}\ncheck_it(answer, len)", names)
     assert (tmp_path / "attempts").exists() is not untouched
 
 

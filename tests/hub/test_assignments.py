@@ -13,7 +13,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import tracemalloc
 import zipfile
 import zlib
@@ -453,15 +452,15 @@ def test_handing_in_too_often_is_refused(hub, assignment):
 
 def test_who_waits_for_a_turn_is_not_late(hub):
     """The deadline passes while the notebook is on its way."""
-    due = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
-    form = {"title": "Now", "lesson": "05_loss", "due_utc": due}
+    nora, content = Learner(hub, "nora"), zlib.compress(NOTEBOOK)
+    due = datetime.now(UTC) + timedelta(seconds=10)
+    form = {"title": "Now", "lesson": "05_loss", "due_utc": due.isoformat()}
     page = post(hub.teacher, f"{hub.url}/hub/assignments", data=form)
     number = int(re.findall(r'/hub/assignments/(\d+)"[^>]*>Now', page.text)[0])
-    nora, content = Learner(hub, "nora"), zlib.compress(NOTEBOOK)
 
     def slowly():
         yield content[:10]
-        time.sleep(5)
+        wait_until(lambda: datetime.now(UTC) > due, "the deadline has passed")
         yield content[10:]
 
     path = f"/hub/api/users/nora/assignments/{number}/05_loss"
@@ -479,6 +478,14 @@ def test_who_waits_for_a_turn_is_not_late(hub):
     assert "See me." in hub.teacher.get(f"{url}/of/nora").text
     mine = nora.session.get(f"{hub.url}/hub/assignments").text
     assert re.search("another notebook , handed in [^.]* late, does not count", text(mine))
+    (given,) = [
+        each
+        for each in nora.api("GET", "/hub/api/users/nora/assignments").json()
+        if each["id"] == number
+    ]
+    said = list(course_hand_in.status([given]))
+    assert re.fullmatch("  05_loss: handed in on [^,]*", said[1])
+    assert re.fullmatch("    another notebook, handed in on .*, late .*, does not count", said[2])
     page = post(hub.teacher, f"{url}/late", data={"counts": "late"})
     assert "on time, does not count" in text(page.text)
     assert handed_in(hub, hub.teacher, number) == {"nora": late}

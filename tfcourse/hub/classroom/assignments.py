@@ -106,6 +106,8 @@ def handed_in(
     verdicts = [f"{title}: {says}" for title, says in result.verdicts(lesson)]
     feedback = [*filter(None, [result.score(lesson)]), *verdicts]
     told = {"feedback": feedback, "comment": submission.comment} if result.is_returned else {}
+    other = result.others.get(lesson)
+    told["other"] = receipt(other, assignment) if other else None
     return {**receipt(submission, assignment), "feedback": [], **told}
 
 
@@ -286,7 +288,11 @@ class AssignmentHandler(BaseHandler):
             ungraded=sum(len(r.submissions.keys() - r.grades.keys()) for r in results.values()),
             is_returned=grades.is_returned(self.db, assignment),
             prefers_on_time=grades.prefers_on_time(self.db, assignment),
-            others=any(result.others for result in results.values()),
+            can_choose=any(
+                (other.when > assignment.due) != (result.submissions[lesson].when > assignment.due)
+                for result in results.values()
+                for lesson, other in result.others.items()
+            ),
             problem=problem,
             told=told,
         )

@@ -13,7 +13,6 @@ from pathlib import Path
 import course_hand_in
 
 LOOK = 300  # seconds between requests for new feedback
-SCORE = "\n**"  # begins the line with the points; nothing else in a file begins a line like this
 CODE = re.compile(r"(`[^`]+`)")
 # Characters that are special in Markdown anywhere, or only at the beginning of a line.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
@@ -43,8 +42,6 @@ def write(given):
 def replace(file, content):
     """Write a read-only file, unless it has this content.
 
-    After a learner has handed in again, the grades remain until there are new ones.
-
     Raises
     ------
     OSError
@@ -53,8 +50,7 @@ def replace(file, content):
     if os.path.lexists(file):
         if not stat.S_ISREG(mode := file.lstat().st_mode) or mode & stat.S_IWUSR:
             raise FileExistsError(file)
-        old = file.read_text("utf-8")
-        if old == content or (SCORE in old and SCORE not in content):
+        if file.read_text("utf-8") == content:
             return
     # A reader never sees half of a file.
     handle, fresh = tempfile.mkstemp(prefix=".feedback-", dir=file.parent)
@@ -74,11 +70,13 @@ def text(notebook, parts):
     for assignment, receipt in reversed(parts):
         yield f"\n## {plain(assignment['title'])}\n"
         late = ", after the deadline" if receipt["late"] else ""
-        yield f"You handed in this notebook on {day(receipt['when'])}{late}.\n"
+        yield f"This is about the notebook that you handed in on {day(receipt['when'])}{late}.\n"
         if receipt["feedback"]:
             score, *verdicts = receipt["feedback"]
             yield f"**{plain(score)}**\n"
             yield from (f"- {plain(verdict)}" for verdict in verdicts)
+        else:
+            yield "It has not been graded."
         if comment := receipt.get("comment"):
             yield "\nYour instructor wrote:\n"
             yield from (f"> {plain(line)}  " for line in comment.splitlines())

@@ -148,6 +148,8 @@ def status(given):
         yield f"{each['title']}, due {day(due)}"
         for lesson, receipt in each["lessons"].items():
             yield f"  {lesson}: {'handed in ' + told(receipt) if receipt else 'not handed in'}"
+            if other := (receipt or {}).get("other"):
+                yield f"    another notebook, handed in {told(other)}, does not count"
             for line in (receipt or {}).get("feedback", []):
                 yield f"    {line}"
             for line in (receipt or {}).get("comment", "").splitlines():
@@ -162,7 +164,8 @@ def main():
         prog="hand-in",
         description="Hand in notebooks for your class's assignments. Without a notebook, list "
         "the assignments, your submissions and your grades.",
-        epilog="Save your notebooks first. You can hand in again: your last submission counts.",
+        epilog="Save your notebooks first. You can hand in again: your last submission normally "
+        "counts.",
     )
     parser.add_argument("notebook", nargs="*", help="for example, exercises/05_loss.ipynb")
     options = parser.parse_args()

@@ -35,13 +35,16 @@ export function extension({ apputils, coreutils, notebook, services, statusbar, 
     });
   }
 
-  // Show a notification for feedback that this browser has not shown before.
+  // Show a notification for feedback that this browser has not shown before. After a learner has handed in
+  // again, the comment on the earlier notebook remains, which is nothing new.
   function tell(assignments, settings, commands) {
     for (const { title, lessons } of assignments) {
-      for (const { file, feedback, comment } of Object.values(lessons).filter((receipt) => receipt?.file)) {
-        const [key, value] = [`course-feedback:${settings.baseUrl}:${title}:${file}`, JSON.stringify([feedback, comment])];
-        if (localStorage.getItem(key) === value) continue;
-        localStorage.setItem(key, value);
+      for (const { file, digest, feedback, comment } of Object.values(lessons).filter((receipt) => receipt?.file)) {
+        const key = `course-feedback:${settings.baseUrl}:${title}:${file}`;
+        const [oldGrades, oldComment] = JSON.parse(localStorage.getItem(key) ?? "[]");
+        const grades = feedback.length ? [digest, ...feedback].join() : "";
+        if (comment === oldComment && ["", oldGrades].includes(grades)) continue;
+        localStorage.setItem(key, JSON.stringify([grades, comment]));
         const open = () => commands.execute("docmanager:open", { path: file, factory: "Markdown Preview" });
         apputils.Notification.info(`Your feedback for “${title}” is in ${PathExt.basename(file)}.`, {
           autoClose: false,
