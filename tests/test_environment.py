@@ -246,3 +246,9 @@ def test_a_wheel_is_not_made_because_it_would_not_work(tmp_path):
     )
     assert run.returncode != 0
     assert "tfcourse cannot be a wheel, because it runs from its clone" in run.stdout + run.stderr
+
+
+def test_starting_jupyter_does_not_load_a_grammar():
+    """jsonschema would load one to check URIs, which takes longer than the rest of the start."""
+    program = "import jupyterhub.app, jupyter_server.serverapp, sys; print('lark' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program]) == b"False\n"

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -26,7 +27,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import docker
@@ -47,6 +47,8 @@ from hubs import (
 )
 
 from tfcourse.hub.spawners import processes
+
+LOCK = ROOT / "requirements" / "course.txt"
 
 # Only the settings that JupyterHub's and DockerSpawner's documentation requires.
 STOCK = """
@@ -81,10 +83,13 @@ class StockHub(Site):
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # restore a package that docker/Dockerfile removes
-            source = Path(find_spec("rfc3987_syntax").origin).parent
+        if untrimmed:  # restore a module that docker/Dockerfile removes
+            (pinned,) = re.findall(r"^rfc3987-syntax==\S+", LOCK.read_text(), re.M)
+            install = [f"{sys.prefix}/bin/uv", "pip", "install", "--quiet", "--no-deps"]
+            subprocess.run([*install, "--target", f"{self.folder}/packages", pinned], check=True)
+            source = f"{self.folder}/packages/rfc3987_syntax"
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
-            volumes[str(source)] = {"bind": inside, "mode": "ro"}
+            volumes[source] = {"bind": inside, "mode": "ro"}
         # Ask the system, because the engine does not list this address until it is restarted.
         bridge = next(
             each.address

@@ -91,6 +91,12 @@ def test_versions_are_those_of_the_lock(run, learner_image):
     assert {canonical(name): version for name, version in versions.items()} == pinned
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "hub"])
+def test_starting_jupyter_does_not_load_a_grammar(run, image, kind):
+    program = "import jupyterhub.app, sys; print('lark' in sys.modules)"
+    assert run(image(kind), "python", "-c", program) == "False\n"
+
+
 def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
         # Discard find's errors about folders that the learner cannot read.
