@@ -22,7 +22,7 @@ from classroom import (
     text,
     with_teacher,
 )
-from hubs import ClassLearner, Learner, post, wait_until
+from hubs import IMAGE, ClassLearner, Learner, post, wait_until
 from jupyterhub import orm
 
 from tfcourse.grading import grader
@@ -313,7 +313,10 @@ def test_learners_can_neither_grade_nor_give_back(hub, page):
 def test_a_class_hub_grades_in_containers(new_hub):
     """The answer is right only in a container without a network and the hub's files."""
     hub = new_hub()
-    hub.up()
+    mine = f"{IMAGE}-grading"  # the image's name shows which containers are this hub's
+    for kind in ("cpu", "hub"):
+        hub.engine.images.get(f"{IMAGE}:{kind}").tag(mine, kind)
+    hub.up(COURSE_IMAGE=mine)
     hub.teacher = hub.login("instructor", hub.admin_password).session
     ada = ClassLearner(hub, "ada")
     notebook = nbformat.reads(solved("guess").decode(), 4)
@@ -331,3 +334,16 @@ assert [name for _, name in socket.if_nameindex()] == ["lo"]
     post(hub.teacher, f"{url}/grade").raise_for_status()
     wait_until(lambda: not hub.teacher.get(f"{url}/grade").json()["active"], "it is graded", 300)
     assert "1 of 3 right" in text(hub.teacher.get(url).text)
+
+    # Stopping also ends the container of a notebook that runs for ever.
+    submit(ada, number, NOTEBOOK.replace(b"...", b"while True: pass"))
+
+    def graders() -> list[str]:
+        found = hub.containers("grading-")
+        return [each.name for each in found if each.attrs["Config"]["Image"] == f"{mine}:cpu"]
+
+    post(hub.teacher, f"{url}/grade").raise_for_status()
+    wait_until(graders, "the notebook runs")
+    page = post(hub.teacher, f"{url}/grade", data={"stop": "yes"})
+    assert "1 notebook has no grade." in text(page.text)
+    wait_until(lambda: not graders(), "its container is gone")
