@@ -623,6 +623,21 @@ def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     assert "of 3 right" not in kim.session.get(f"{hub.url}/hub/assignments").text
 
 
+def test_an_assignment_of_several_lessons_has_totals(hub):
+    number = opened(hub, hub.teacher, "Two", "04_logits_and_softmax", "05_loss")
+    tom = Learner(hub, "tom")
+    submit(tom, number)
+    url = f"{hub.url}/hub/assignments/{number}"
+    assert "of 6 right" not in text(hub.teacher.get(url).text), "not graded yet"
+    path = grades.path_in_archive(
+        orm.User(name="tom"), "05_loss", hashlib.sha256(NOTEBOOK).hexdigest()
+    )
+    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
+    page = text(upload_grades(hub, number, table.encode()).text)
+    assert "1 of 3 right" in page
+    assert "1 of 6 right" in page
+
+
 def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
     """Both are larger than the hub's other requests may be."""
     sue = Learner(hub, "sue")

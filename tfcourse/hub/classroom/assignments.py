@@ -283,6 +283,7 @@ class AssignmentHandler(BaseHandler):
             now=utcnow(with_tz=False),
             iso=iso,
             results=results,
+            most=grades.most(assignment),
             can_grade=grading.options is not None,
             run=grading.runs.get(assignment.id),
             ungraded=sum(len(r.submissions.keys() - r.grades.keys()) for r in results.values()),

@@ -70,6 +70,11 @@ class Result:
         return "\n".join(each.comment for each in self.submissions.values() if each.comment)
 
 
+def most(assignment: Assignment) -> int:
+    """Return the number of exercises in an assignment."""
+    return sum(len(course.titles(lesson)) for lesson in assignment.lessons.split())
+
+
 def path_in_archive(user: orm.User, lesson: str, digest: str) -> str:
     """Return the path of a submission in an archive, from which its grades find their way back."""
     return f"{submissions.folder_of(user)}/{lesson}.{digest[:8]}.ipynb"

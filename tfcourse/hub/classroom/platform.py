@@ -38,7 +38,7 @@ from tornado.log import app_log
 from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from tfcourse.hub import settings, state
-from tfcourse.hub.classroom import course, grades
+from tfcourse.hub.classroom import grades
 from tfcourse.hub.classroom.assignments import FormHandler
 from tfcourse.hub.classroom.instructors import needs_instructor
 from tfcourse.hub.tables import Assignment, PlatformAccount, PlatformColumn, Submission
@@ -327,7 +327,7 @@ def line_item(db: Session, assignment: Assignment) -> dict[str, Any]:
         db.add(column)
         db.commit()
     return {
-        "scoreMaximum": sum(len(course.titles(each)) for each in assignment.lessons.split()),
+        "scoreMaximum": grades.most(assignment),
         "label": assignment.title,
         "resourceId": column.resource_id,
     }
