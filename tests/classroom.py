@@ -16,6 +16,7 @@ from hubs import Hub, Learner, post
 from jupyterhub import orm
 
 from tfcourse.exercises import SOLUTIONS
+from tfcourse.grading import grader
 from tfcourse.hub.classroom import course, grades, submissions
 from tfcourse.hub.tables import Submission
 
@@ -61,6 +62,18 @@ def hand_in(class_, content: bytes, lesson: str = "05_loss") -> Submission:
     return submissions.store(class_.db, class_.assignment, class_.ada, lesson, packed(content))
 
 
+def table(*rows: str) -> bytes:
+    """Return a table like those that the grader writes."""
+    return "\n".join([",".join(grader.COLUMNS), *rows]).encode()
+
+
+def give_point(class_, submission: Submission) -> None:
+    """Store a grade in which one answer is right."""
+    path = grades.path_in_archive(class_.ada, submission.lesson, submission.digest)
+    rows = table(f"{path},{submission.lesson},guess,1,")
+    assert grades.take(class_.db, class_.assignment, rows) == (1, 0)
+
+
 def opened(hub, session: requests.Session, title: str, *lessons: str) -> int:
     form = {"title": title, "lesson": lessons, "due_utc": later(days=7)}
     page = post(session, f"{hub.url}/hub/assignments", data=form)
@@ -82,6 +95,17 @@ def solved(*exercises: str) -> bytes:
         if cell.id.removesuffix("-answer") in exercises:
             cell.source = answers[cell.id]
     return nbformat.writes(notebook).encode()
+
+
+def upload_grades(
+    hub, number: int, content: bytes, session: requests.Session | None = None
+) -> requests.Response:
+    session = session or hub.teacher
+    xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
+    files = {"table": ("grades.csv", content)}
+    return session.post(
+        f"{hub.url}/hub/assignments/{number}/grades", params=xsrf, files=files, timeout=60
+    )
 
 
 def give_back(hub, number: int, **form: str) -> None:

@@ -27,6 +27,7 @@ import requests
 from classroom import (
     NOTEBOOK,
     give_back,
+    give_point,
     hand_in,
     later,
     new_class,
@@ -34,7 +35,9 @@ from classroom import (
     result_of,
     solved,
     submit,
+    table,
     text,
+    upload_grades,
     with_teacher,
 )
 from hubs import ROOT, ClassLearner, Learner, post, run_cell, wait_until
@@ -558,17 +561,6 @@ def grade(folder: Path) -> bytes:
     return (folder / "grades.csv").read_bytes()
 
 
-def upload_grades(
-    hub, number: int, content: bytes, session: requests.Session | None = None
-) -> requests.Response:
-    session = session or hub.teacher
-    xsrf = {"_xsrf": session.cookies.get("_xsrf", path="/hub/")}
-    files = {"table": ("grades.csv", content)}
-    return session.post(
-        f"{hub.url}/hub/assignments/{number}/grades", params=xsrf, files=files, timeout=60
-    )
-
-
 def test_grades_and_comments_come_back_to_the_learner(hub, tmp_path):
     number = opened(hub, hub.teacher, "Graded", "05_loss")
     jo, kim = Learner(hub, "jo"), Learner(hub, "kim")
@@ -632,8 +624,7 @@ def test_an_assignment_of_several_lessons_has_totals(hub):
     path = grades.path_in_archive(
         orm.User(name="tom"), "05_loss", hashlib.sha256(NOTEBOOK).hexdigest()
     )
-    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
-    page = text(upload_grades(hub, number, table.encode()).text)
+    page = text(upload_grades(hub, number, table(f"{path},05_loss,guess,1,")).text)
     assert "1 of 3 right" in page
     assert "1 of 6 right" in page
 
@@ -646,15 +637,15 @@ def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
     assert len(zlib.compress(large)) > 10**6
     assert submit(sue, assignment, large).status_code == 201
     digest = hashlib.sha256(large).hexdigest()
-    head = "submission,lesson,exercise,right,says\n"
-    row = f"{grades.path_in_archive(orm.User(name='sue'), '05_loss', digest)},05_loss,guess,1,\n"
-    table = head + "W/nobody/05_loss.00000000.ipynb,05_loss,guess,0,no\n" * 20_000 + row
-    assert len(table) > 10**6
-    assert "Notebooks with new grades: 1." in upload_grades(hub, assignment, table.encode()).text
+    row = f"{grades.path_in_archive(orm.User(name='sue'), '05_loss', digest)},05_loss,guess,1,"
+    others = ["W/nobody/05_loss.00000000.ipynb,05_loss,guess,0,no"] * 20_000
+    content = table(*others, row)
+    assert len(content) > 10**6
+    assert "Notebooks with new grades: 1." in upload_grades(hub, assignment, content).text
     refused = (400, 413, 503)  # 503: the proxy, because the hub does not read the rest
     assert upload_grades(hub, assignment, b" " * (grades.LARGEST + 1)).status_code in refused
     # From others, the hub does not even read it.
-    assert upload_grades(hub, assignment, table.encode(), sue.session).status_code in refused
+    assert upload_grades(hub, assignment, content, sue.session).status_code in refused
 
 
 def test_the_button_hands_in_only_notebooks_in_the_learners_home(hub, assignment):
@@ -705,42 +696,27 @@ def test_equal_notebooks_for_two_lessons_are_told_apart(class_):
     hand_in(class_, NOTEBOOK)
     other = hand_in(class_, NOTEBOOK, "04_logits_and_softmax")
     path = grades.path_in_archive(class_.ada, other.lesson, other.digest)
-    row = f"{path},{other.lesson},ratio,1,"
-    table = f"submission,lesson,exercise,right,says\n{row}\n".encode()
-    assert grades.take(class_.db, class_.assignment, table) == (1, 0)
+    rows = table(f"{path},{other.lesson},ratio,1,")
+    assert grades.take(class_.db, class_.assignment, rows) == (1, 0)
     result = result_of(class_)
     assert list(result.grades) == ["04_logits_and_softmax"]
 
 
-def test_the_grade_of_an_earlier_submission_does_not_count(class_):
-    """It was on time, so it is kept when a late one arrives."""
+def test_the_instructor_decides_whether_a_late_notebook_counts(class_):
     on_time = hand_in(class_, NOTEBOOK)
-    path = grades.path_in_archive(class_.ada, "05_loss", on_time.digest)
-    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
-    grades.take(class_.db, class_.assignment, table.encode())
+    give_point(class_, on_time)
     class_.assignment.due = on_time.when
     late = hand_in(class_, NOTEBOOK + b"\n")
     assert class_.db.query(Submission).count() == 2
-    assert result_of(class_).submissions == {"05_loss": late}
-    assert result_of(class_).grades == {}
-
-
-def test_the_instructor_decides_whether_a_late_notebook_counts(class_):
-    on_time = hand_in(class_, NOTEBOOK)
-    path = grades.path_in_archive(class_.ada, "05_loss", on_time.digest)
-    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
-    grades.take(class_.db, class_.assignment, table.encode())
-    class_.assignment.due = on_time.when
-    late = hand_in(class_, NOTEBOOK + b"\n")
-    grades.prefer_on_time(class_.db, class_.assignment, preferred=True)
-    result = result_of(class_)
-    assert (result.submissions, result.others) == ({"05_loss": on_time}, {"05_loss": late})
-    assert result.total == 1, "its grade was kept"
-    assert "ada,1,1,0," in grades.as_csv(class_.db, class_.assignment)
-    grades.prefer_on_time(class_.db, class_.assignment, preferred=False)
-    result = result_of(class_)
-    assert (result.submissions, result.others) == ({"05_loss": late}, {"05_loss": on_time})
-    assert result.total is None
+    for preferred in (None, True, False):
+        if preferred is not None:
+            grades.prefer_on_time(class_.db, class_.assignment, preferred=preferred)
+        counts, other = (on_time, late) if preferred else (late, on_time)
+        result = result_of(class_)
+        assert (result.submissions, result.others) == ({"05_loss": counts}, {"05_loss": other})
+        assert result.total == (1 if preferred else None), "a grade belongs to a notebook"
+        row = "ada,1,1,0," if preferred else "ada,,,1,"
+        assert row in grades.as_csv(class_.db, class_.assignment)
 
 
 def test_a_learner_who_was_only_late_has_a_late_notebook_that_counts(class_):
@@ -761,9 +737,7 @@ def test_an_ungraded_notebook_is_no_zero(class_):
     class_.assignment.lessons = "04_logits_and_softmax 05_loss"
     hand_in(class_, NOTEBOOK, "04_logits_and_softmax")
     graded = hand_in(class_, NOTEBOOK)
-    path = grades.path_in_archive(class_.ada, "05_loss", graded.digest)
-    table = f"submission,lesson,exercise,right,says\n{path},05_loss,guess,1,\n"
-    grades.take(class_.db, class_.assignment, table.encode())
+    give_point(class_, graded)
     assert "ada,,1,,0," in grades.as_csv(class_.db, class_.assignment)
 
 
@@ -771,8 +745,8 @@ def test_a_lesson_that_an_upgrade_has_removed_breaks_nothing(class_):
     class_.assignment.lessons = "05_loss 99_gone"
     gone = hand_in(class_, NOTEBOOK, "99_gone")
     path = grades.path_in_archive(class_.ada, gone.lesson, gone.digest)
-    table = f"submission,lesson,exercise,right,says\n{path},99_gone,,0,no such lesson\n"
-    assert grades.take(class_.db, class_.assignment, table.encode()) == (1, 0)
+    rows = table(f"{path},99_gone,,0,no such lesson")
+    assert grades.take(class_.db, class_.assignment, rows) == (1, 0)
     grades.give_back(class_.db, class_.assignment, visible=True)
     told = assignments.handed_in(result_of(class_), "99_gone", class_.assignment)
     assert told["feedback"] == [
@@ -815,8 +789,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_assignments(clas
 def test_rows_that_do_not_fit_are_left_out(class_):
     handed = hand_in(class_, NOTEBOOK)
     path = grades.path_in_archive(class_.ada, handed.lesson, handed.digest)
-    head = "submission,lesson,exercise,right,says\n"
-    rows = [
+    rows = table(
         f"folder/{path},05_loss,guess,1,",
         f"folder/{path},05_loss,entropy,0,'=1+1",
         f"folder/{path},05_loss,unknown,1,",
@@ -825,10 +798,9 @@ def test_rows_that_do_not_fit_are_left_out(class_):
         f"{path.replace('ada', 'bob')},05_loss,guess,1,",
         "../../etc/passwd,05_loss,guess,1,",
         "cut off",
-    ]
-    table = (head + "\n".join(rows)).encode()
-    assert grades.take(class_.db, class_.assignment, table) == (1, 3)
-    assert grades.take(class_.db, class_.assignment, table) == (1, 3), (
+    )
+    assert grades.take(class_.db, class_.assignment, rows) == (1, 3)
+    assert grades.take(class_.db, class_.assignment, rows) == (1, 3), (
         "a second time changes nothing"
     )
     result = result_of(class_)

@@ -12,6 +12,7 @@ import pytest
 from classroom import (
     NOTEBOOK,
     give_back,
+    give_point,
     hand_in,
     new_class,
     opened,
@@ -19,13 +20,13 @@ from classroom import (
     result_of,
     solved,
     submit,
+    table,
     text,
     with_teacher,
 )
 from hubs import IMAGE, ClassLearner, Learner, post, wait_until
 from jupyterhub import orm
 
-from tfcourse.grading import grader
 from tfcourse.hub.classroom import grades, grading, submissions
 from tfcourse.hub.tables import Grade, Submission
 
@@ -40,10 +41,6 @@ def class_():
 def no_runs(monkeypatch):
     monkeypatch.setattr(grading, "runs", {})
     monkeypatch.setattr(grading, "TOGETHER", asyncio.Semaphore(2))
-
-
-def table(*rows: str) -> bytes:
-    return "\n".join([",".join(grader.COLUMNS), *rows]).encode()
 
 
 def ungraded(class_) -> int:
@@ -143,9 +140,7 @@ def test_a_grader_that_crashes_does_not_stop_the_others(class_, monkeypatch):
 
 
 def test_grades_remain_if_the_grader_cannot_run_again(class_, monkeypatch):
-    submission = hand_in(class_, NOTEBOOK)
-    path = grades.path_in_archive(class_.ada, "05_loss", submission.digest)
-    grades.take(class_.db, class_.assignment, table(f"{path},05_loss,guess,1,"))
+    give_point(class_, hand_in(class_, NOTEBOOK))
     monkeypatch.setattr(grading, "options", ["--docker", "--image=no-such-image:none"])
 
     async def again() -> None:
