@@ -85,9 +85,10 @@ class StockHub(Site):
         volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
         if untrimmed:  # restore a module that docker/Dockerfile removes
             (pinned,) = re.findall(r"^rfc3987-syntax==\S+", LOCK.read_text(), re.M)
-            install = [f"{sys.prefix}/bin/uv", "pip", "install", "--quiet", "--no-deps"]
-            subprocess.run([*install, "--target", f"{self.folder}/packages", pinned], check=True)
-            source = f"{self.folder}/packages/rfc3987_syntax"
+            folder = f"{self.folder}/packages"
+            install = [f"{sys.prefix}/bin/uv", "pip", "install", "--quiet", "--no-deps", pinned]
+            subprocess.run([*install, "--python", sys.executable, "--target", folder], check=True)
+            source = f"{folder}/rfc3987_syntax"
             inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
             volumes[source] = {"bind": inside, "mode": "ro"}
         # Ask the system, because the engine does not list this address until it is restarted.

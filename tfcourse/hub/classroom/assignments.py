@@ -337,10 +337,14 @@ class ArchiveHandler(AssignmentHandler):
         self.set_header("Content-Disposition", f'attachment; filename="{ascii_name(name)}.zip"')
         stream = Unread()
         with contextlib.suppress(StreamClosedError), zipfile.ZipFile(stream, "w") as archive:
-            # Learners may hand in again during the download, so keep only the numbers.
-            for user_id, lesson in sorted(self.counted(assignment)):
-                which = Submission.user_id == user_id, Submission.lesson == lesson
-                if not (submission := self.counted(assignment, *which).get((user_id, lesson))):
+            # Learners may hand in again during the download, so keep only the IDs.
+            ids = {key: each.id for key, each in self.counted(assignment).items()}
+            for (user_id, lesson), this in sorted(ids.items()):
+                submission = self.db.get(Submission, this)
+                if not submission:  # replaced by a newer one, or deleted
+                    found = self.counted(assignment, Submission.user_id == user_id)
+                    submission = found.get((user_id, lesson))
+                if not submission:
                     continue
                 path = grades.path_in_archive(users[user_id], lesson, submission.digest)
                 info = zipfile.ZipInfo(f"{name}/{path}", submission.when.timetuple()[:6])
