@@ -494,6 +494,11 @@ def test_who_waits_for_a_turn_is_not_late(hub):
     assert "on time, does not count" in text(page.text)
     assert handed_in(hub, hub.teacher, number) == {"nora": late}
 
+    # After a later deadline, both are on time, so there is nothing to choose.
+    assert "Count the notebooks that were on time" in page.text
+    page = post(hub.teacher, url, data={"due_utc": later(days=1)})
+    assert "Count the" not in page.text
+
 
 def test_downloads_that_nobody_reads_use_no_memory(hub, assignment):
     olaf = Learner(hub, "olaf")
@@ -528,6 +533,27 @@ def test_an_archive_is_whole_although_learners_hand_in_meanwhile(hub):
         with zipfile.ZipFile(io.BytesIO(each.result().content)) as found:
             assert found.testzip() is None
             assert len(set(found.namelist())) == 3
+
+
+def noisy(size: int) -> bytes:
+    """Return a notebook that contains this many random bytes, which cannot be compressed."""
+    noise = base64.b64encode(os.urandom(size))
+    return NOTEBOOK.rstrip().removesuffix(b"}") + b',"noise":"' + noise + b'"}'
+
+
+def test_a_notebook_that_is_replaced_during_the_download_is_in_the_archive(hub):
+    number = opened(hub, hub.teacher, "Slow", "05_loss")
+    for name in ("xa", "xb", "xc"):  # together, they are larger than what waits on a connection
+        assert submit(Learner(hub, name), number, noisy(7 * 10**6)).status_code == 201
+    last = Learner(hub, "xd")
+    submit(last, number)
+    # Ask the hub directly, because the proxy would keep a part of the archive.
+    url = f"http://127.0.0.1:{hub.port + 1}/hub/assignments/{number}/all.zip"
+    with hub.teacher.get(url, stream=True, timeout=60) as response:
+        assert submit(last, number, NOTEBOOK + b"\n").status_code == 201
+        with zipfile.ZipFile(io.BytesIO(response.content)) as found:
+            (path,) = [name for name in found.namelist() if name.startswith("Slow/xd/")]
+            assert found.read(path) == NOTEBOOK + b"\n"
 
 
 def test_a_refused_form_keeps_the_entered_values(hub):
@@ -632,8 +658,7 @@ def test_an_assignment_of_several_lessons_has_totals(hub):
 def test_a_large_notebook_and_a_large_table_arrive(hub, assignment):
     """Both are larger than the hub's other requests may be."""
     sue = Learner(hub, "sue")
-    noise = base64.b64encode(os.urandom(10**6))
-    large = NOTEBOOK.rstrip().removesuffix(b"}") + b',"noise":"' + noise + b'"}'
+    large = noisy(10**6)
     assert len(zlib.compress(large)) > 10**6
     assert submit(sue, assignment, large).status_code == 201
     digest = hashlib.sha256(large).hexdigest()

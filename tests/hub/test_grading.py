@@ -294,7 +294,7 @@ def test_learners_can_neither_grade_nor_give_back(hub, page):
     max_ = Learner(hub, "max")
     submit(max_, number)
     url = f"{hub.url}/hub/assignments/{number}/{page}"
-    assert post(max_.session, url).status_code == 403
+    assert post(max_.session, url, allow_redirects=False).status_code == 403
     assert max_.session.get(url).status_code == 403
     assert hub.teacher.post(url).status_code == 403  # without the XSRF token
     seen = text(hub.teacher.get(f"{hub.url}/hub/assignments/{number}").text)

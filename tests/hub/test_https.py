@@ -334,12 +334,7 @@ def lab(browser: BrowserContext, learner: ClassLearner) -> Page:
     page.fill("[name=username]", learner.name)
     page.fill("[name=password]", learner.hub.password)
     page.press("[name=password]", "Enter")
-    page.wait_for_url(lambda url: "/hub/login" not in url, wait_until="commit")
-    # Logging in opens JupyterLab. If a second window opened at the same time, JupyterLab would
-    # switch one of the two windows to another workspace.
-    page.close()
-    page = browser.new_page()
-    page.goto(f"{learner.hub.url}/user/{learner.name}/lab")
+    page.wait_for_url(f"**/user/{learner.name}/lab**", wait_until="commit")
     return page
 
 
