@@ -1,7 +1,7 @@
 # Most targets call code in tfcourse/, tests/, tools/ and docker/.
 .DEFAULT_GOAL := help
 .PHONY: help environment data hub lab test test-changed execute exercises grade prove-regression
-.PHONY: bench bench-hub bench-load bench-class screenshots images up down status logs password backup restore recover values
+.PHONY: bench bench-hub bench-load bench-browser bench-class screenshots images up down status logs password backup restore recover values
 .PHONY: lint lock book book-links book-environment
 
 PYTHON ?= python3
@@ -67,6 +67,9 @@ bench-hub: environment ## measure what starting a server costs, compared with a 
 
 bench-load: environment ## measure how many learners one hub can take (two hours, as root, on an idle machine)
 	@$(BIN)/python tools/load.py $(ARGS)
+
+bench-browser: environment ## measure how long a learner waits in the browser, compared with a stock hub (as root, on an idle machine)
+	@$(BIN)/python tools/bench_browser.py $(ARGS)
 
 bench-class: environment ## measure what a class's attempts at exercises cost the hub (ten minutes, on an idle machine)
 	@$(BIN)/python tools/load_class.py $(ARGS)

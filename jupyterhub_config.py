@@ -12,8 +12,8 @@ explained, in the `configure` function of tfcourse/hub/spawners/processes.py or 
 from importlib import import_module
 
 from tfcourse.hub import settings, state
-from tfcourse.hub.front import bounds, pages
-from tfcourse.hub.spawners import lessons
+from tfcourse.hub.front import bounds, compression, pages
+from tfcourse.hub.spawners import lessons, listening
 
 c = get_config()
 
@@ -29,6 +29,7 @@ state.cookie_secret(HUB / "cookie_secret")
 c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
 
 bounds.configure(c)
+compression.configure(c)
 
 # --- Page templates, which only override blocks of JupyterHub's own templates
 
@@ -41,8 +42,10 @@ c.JupyterHub.template_vars = {"course": pages.COURSE}
 # Open the learner's own copy of the first lesson when the server starts.
 c.Spawner.default_url = f"/lab/tree/{lessons.FOLDER}/00_start_here.ipynb"
 
-# When twenty servers start at once on two cores, they take a minute to respond.
+# If twenty servers start at once on two cores, they can take half a minute to respond, and slower
+# machines take longer.
 c.Spawner.http_timeout = 120
+listening.configure()
 
 # --- Addresses, accounts and the spawner
 

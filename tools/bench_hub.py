@@ -1,13 +1,16 @@
 """Measure the cost of starting servers on a class hub: `make bench-hub`, as root, on an idle
 machine.
 
-The script compares three hubs, which take turns starting servers from the same image:
+The script compares two hubs, which take turns starting servers from the same image:
 
-stock    JupyterHub and DockerSpawner, unchanged, with the image's packages as pip installs them
-trimmed  the same hub, with the packages as they are in our image
-course   our hub, as `make up` starts it
+stock    JupyterHub, its proxy and DockerSpawner, unchanged. The package that our image removes is
+         put back. Of our settings, only those of JupyterLab's pages apply. The hub runs on the
+         host, and its servers have no limits.
+course   our hub, as `make up` starts it: hub and proxy in containers, and servers with limits
 
 CPU-seconds are measured for the whole host (Docker, hub, proxy and servers), minus its idle load.
+Each hub first starts one server that is not measured, so that no measured start has to read the
+image from the disk. With `--picture`, the script also draws how the time of a start is spent.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from pathlib import Path
 
 import docker
 import psutil
+import start_trace
 from docker.models.containers import Container
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -46,7 +50,7 @@ from hubs import (
     wait_until,
 )
 
-from tfcourse.hub.spawners import processes
+from tfcourse.hub.front.proxy import proxy_command
 
 LOCK = ROOT / "requirements" / "course.txt"
 
@@ -65,7 +69,7 @@ c.DockerSpawner.prefix = "{name}"
 c.DockerSpawner.use_internal_ip = True
 c.DockerSpawner.remove = True
 c.DockerSpawner.volumes = {volumes!r}
-c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
+c.DockerSpawner.cmd = {command!r}
 c.DockerSpawner.extra_create_kwargs = {{"entrypoint": ["tini", "--"]}}
 # On a slow machine, a hub would give up after 30 seconds if many learners start at once.
 c.Spawner.http_timeout = 120
@@ -78,19 +82,29 @@ class StockHub(Site):
     password = "any"
     landing = "/hub/home"
 
-    def __init__(self, engine: docker.DockerClient, untrimmed: bool):
+    # What `jupyterhub-singleuser` runs before docker/Dockerfile replaces it.
+    command = ("/opt/course/bin/python", "-m", "jupyterhub.singleuser")
+
+    def __init__(self, engine: docker.DockerClient):
         super().__init__(free_ports())
         self.engine, self.name = engine, f"course-bench-{self.port}"
         self.folder = tempfile.mkdtemp()
-        volumes = {f"{self.name}-{{username}}": "/home/jovyan"}
-        if untrimmed:  # restore a module that docker/Dockerfile removes
-            (pinned,) = re.findall(r"^rfc3987-syntax==\S+", LOCK.read_text(), re.M)
-            folder = f"{self.folder}/packages"
-            install = [f"{sys.prefix}/bin/uv", "pip", "install", "--quiet", "--no-deps", pinned]
-            subprocess.run([*install, "--python", sys.executable, "--target", folder], check=True)
-            source = f"{folder}/rfc3987_syntax"
-            inside = "/opt/course/lib/python3.13/site-packages/rfc3987_syntax"
-            volumes[source] = {"bind": inside, "mode": "ro"}
+        # Restore a module that docker/Dockerfile removes, and hide our settings for servers.
+        (pinned,) = re.findall(r"^rfc3987-syntax==\S+", LOCK.read_text(), re.M)
+        folder = f"{self.folder}/packages"
+        install = [f"{sys.prefix}/bin/uv", "pip", "install", "--quiet", "--no-deps", pinned]
+        subprocess.run([*install, "--python", sys.executable, "--target", folder], check=True)
+        module = Path(folder, "rfc3987_syntax")
+        module.chmod(0o777)  # so that the first server can store the compiled module
+        settings = Path(self.folder, "settings.py")
+        settings.touch()
+        where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        packages = engine.containers.run(f"{IMAGE}:cpu", ["python", "-c", where], remove=True)
+        volumes = {
+            f"{self.name}-{{username}}": "/home/jovyan",
+            str(module): f"{packages.decode().strip()}/rfc3987_syntax",
+            str(settings): "/opt/course/etc/jupyter/jupyter_server_config.py",
+        }
         # Ask the system, because the engine does not list this address until it is restarted.
         bridge = next(
             each.address
@@ -102,9 +116,11 @@ class StockHub(Site):
             hub_port=self.port + 1,
             api_port=self.port + 2,
             gateway=bridge,
-            proxy=processes.proxy_command(),
+            # Leave out our additions to the proxy.
+            proxy=[word for word in proxy_command() if not word.startswith("--import")],
             image=f"{IMAGE}:cpu",
             name=self.name,
+            command=list(self.command),
             volumes=volumes,
         )
         Path(self.folder, "jupyterhub_config.py").write_text(settings)
@@ -141,31 +157,46 @@ class StockHub(Site):
 
 
 def main() -> None:
-    """Measure all hubs, and print Markdown tables."""
+    """Measure both hubs, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each hub (default: 3)")
     parser.add_argument("--together", type=int, nargs="*", default=[1, 5, 10, 20])
-    parser.add_argument("--only", nargs="*", help="only these hubs: stock, trimmed, course")
+    parser.add_argument("--only", nargs="*", help="only these hubs: stock, course")
+    parser.add_argument("--picture", help="the SVG file to draw, for example start.svg")
     options = parser.parse_args()
     engine = docker.from_env(timeout=600)
     hubs = {
-        "stock": partial(StockHub, engine, untrimmed=True),
-        "trimmed": partial(StockHub, engine, untrimmed=False),
+        "stock": partial(StockHub, engine),
         "course": lambda: ClassHub(engine, free_ports()),
     }
     hubs = {name: make for name, make in hubs.items() if not options.only or name in options.only}
-    subprocess.run(["make", "images", "KINDS=cpu hub", f"IMAGE={IMAGE}"], cwd=ROOT, check=True)
+    build()
     kinds = [kind for kind in ("cpu", "gpu", "hub") if engine.images.list(f"{IMAGE}:{kind}")]
     print("\n| image | GB |\n|---|---|")
     for kind in kinds:
         print(f"| {kind} | {engine.images.get(f'{IMAGE}:{kind}').attrs['Size'] / 1e9:.2f} |")
     results = {name: [] for name in hubs}
-    for number in range(options.rounds):
-        for name, make in hubs.items():
-            print(f"round {number + 1}, {name} ...", file=sys.stderr)
-            with running(make) as hub:
-                results[name].append(measure(hub, options.together))
+    for number, name, make in in_turn(hubs, options.rounds):
+        print(f"round {number}, {name} ...", file=sys.stderr)
+        with running(make) as hub:
+            results[name].append(measure(hub, options.together))
     report(results)
+    if options.picture:
+        start_trace.draw(results, options.picture)
+
+
+def build() -> None:
+    """Build the images that the hubs use."""
+    subprocess.run(["make", "images", "KINDS=cpu hub", f"IMAGE={IMAGE}"], cwd=ROOT, check=True)
+
+
+def in_turn(
+    hubs: dict[str, Callable[[], Site]], rounds: int
+) -> Iterator[tuple[int, str, Callable[[], Site]]]:
+    """Yield each hub in each round, reversing the order every other round."""
+    for number in range(1, rounds + 1):
+        for name, make in [*hubs.items()][:: 1 if number % 2 else -1]:
+            yield number, name, make
 
 
 @contextlib.contextmanager
@@ -183,13 +214,43 @@ def measure(hub: Site, together: list[int]) -> dict[str, list[float]]:
     """Measure one hub; return a dictionary of the results."""
     learners = [ClassLearner(hub, f"learner{i}") for i in range(max(together))]
     found = {}
+    seconds_until_ready(learners[0])  # to fill the host's caches
+    end(hub, learners[:1])
     for count in together:
         found |= start(learners[:count])
         if count == 1:
             found |= {f"1: {what}": figures for what, figures in use(learners[0]).items()}
-        with ThreadPoolExecutor(count) as pool:
-            list(pool.map(Learner.stop_server, learners[:count]))
-        wait_until(lambda: not present(hub), "the containers are gone")
+        end(hub, learners[:count])
+    return found | traced(hub, learners[0])
+
+
+def end(hub: Site, learners: list[ClassLearner]) -> None:
+    """Stop the servers, and wait until their containers are gone."""
+    with ThreadPoolExecutor(len(learners)) as pool:
+        list(pool.map(Learner.stop_server, learners))
+    wait_until(lambda: not present(hub), "the containers are gone")
+
+
+def traced(hub: Site, learner: ClassLearner) -> dict[str, list[float]]:
+    """Return the parts of one start, in seconds and in CPU-seconds."""
+    usual, began = idle_load(), time.monotonic()
+    if isinstance(hub, ClassHub):
+        ids = [hub.container(each).attrs["State"]["Pid"] for each in ("hub", "proxy")]
+        load = "import runpy; runpy.run_path('/opt/course/bin/jupyterhub-singleuser')['load']()"
+    else:
+        ids, load = [hub.process.pid], "import jupyterhub.singleuser"
+    found = start_trace.trace(
+        hub.engine,
+        hub.name,
+        lambda: seconds_until_ready(learner),
+        # Exclude this script, which is busier than usual because it observes the start.
+        lambda: busy() - time.process_time() - usual * (time.monotonic() - began),
+        [psutil.Process(number) for number in ids],
+    )
+    program = start_trace.IMPORTS.format(load=load)
+    figures = [float(learner.run("python", "-s", "-c", program)) for _ in range(3)]
+    start_trace.split_imports(found, statistics.median(figures))
+    end(hub, [learner])
     return found
 
 
@@ -275,7 +336,7 @@ def report(results: dict[str, list[dict[str, list[float]]]]) -> None:
         for rounds in results.values():
             figures = sorted(figure for found in rounds for figure in found[what])
             text = f"{statistics.median(figures):.2f}" if figures else "none"
-            if "ready" in what and len(figures) > 1:
+            if "ready" in what and len(figures) > 10:
                 text += f"/{statistics.quantiles(figures, n=10, method='inclusive')[-1]:.2f}"
             if "failures" in what:
                 text = f"{sum(figures)}"

@@ -256,8 +256,9 @@ def fingerprint():
     """Return a hash of the environment's path and of all files that determine its contents."""
     digest = hashlib.sha256(str(ROOT).encode())  # scripts in .venv contain ROOT
     prefix = sorted(path for path in (ROOT / "tfcourse" / "prefix").rglob("*") if path.is_file())
-    # The environment's prefix contains these files too, next to the JupyterLab extension.
+    # The environment's prefix contains these files too.
     prefix += sorted((ROOT / "notebooks" / "interactive").glob("*.[jc]s*"))
+    prefix.append(ROOT / "tfcourse" / "hub" / "front" / "compression.py")
     locks = [REQUIREMENTS / name for name in [*LOCKS, "proxy/package-lock.json"]]
     # Commands and pytest entry points are created when the packages are installed.
     commands = [ROOT / "pyproject.toml", ROOT / "packages" / "nbval-tolerance" / "pyproject.toml"]

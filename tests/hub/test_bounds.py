@@ -178,7 +178,7 @@ def test_the_oldest_tokens_make_room_for_new_ones(hub):
     (of_server,) = [
         each.environ()["JUPYTERHUB_API_TOKEN"]
         for each in hub.processes()
-        if any(word.endswith("jupyterhub-singleuser") for word in each.cmdline())
+        if any(word.endswith("/singleuser.py") for word in each.cmdline())
         and each.environ().get("JUPYTERHUB_USER") == "grace"
     ]
     tokens = f"{hub.url}/hub/api/users/grace/tokens"

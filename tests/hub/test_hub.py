@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
+import re
 import runpy
 import signal
 import socket
@@ -33,6 +35,8 @@ from tfcourse.hub.front import proxy
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners.lessons import FOLDER
 from tfcourse.hub.state import ROOT
+
+SINGLEUSER = ROOT / "tfcourse" / "hub" / "spawners" / "singleuser.py"
 
 
 def accounts(hub) -> set[str]:
@@ -624,6 +628,93 @@ def test_only_a_servers_own_pages_load_its_fonts(hub, working, dest, site, statu
     working.session.get(f"{hub.url}/user/{working.name}/lab", timeout=60)
     headers = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": dest, "Sec-Fetch-Site": site}
     assert working.session.get(url, headers=headers, timeout=30).status_code == status
+
+
+def test_the_hubs_scripts_are_compressed_but_no_pages(hub):
+    page = requests.get(f"{hub.url}/hub/login", timeout=30)
+    assert "Content-Encoding" not in page.headers
+    (script,) = re.findall(r'src="(/hub/static/components/bootstrap/[^"]+)"', page.text)
+    script = requests.get(f"{hub.url}{script}", timeout=30)
+    assert script.headers["Content-Encoding"] == "gzip"
+    assert "max-age=" in script.headers["Cache-Control"]
+    assert script.text.lstrip().startswith("/*!")
+    large = "components/@fortawesome/fontawesome-free/metadata/icon-families.json"
+    script = requests.get(f"{hub.url}/hub/static/{large}", timeout=30)
+    assert (
+        "Content-Encoding" not in script.headers
+    )  # compressing it for any visitor would burden the hub
+
+
+def test_scripts_and_data_are_compressed_but_no_pages(hub, working):
+    home = f"{hub.url}/user/{working.name}"
+    page = working.session.get(f"{home}/lab", timeout=60)
+    assert "Content-Encoding" not in page.headers  # its size could reveal its token
+    name = next(Path(sys.prefix, "share/jupyter/lab/static").glob("main.*.js"))
+    script = working.session.get(f"{home}/static/lab/{name.name}", timeout=60, stream=True)
+    assert script.headers["Content-Encoding"] == "gzip"
+    assert "max-age=31536000" in script.headers["Cache-Control"]
+    sent = script.raw.read(decode_content=False)
+    assert len(sent) < name.stat().st_size / 3
+    assert gzip.decompress(sent) == name.read_bytes()
+    lesson = working.api("GET", "/user/{name}/api/contents/tensorflow-course/05_loss.ipynb")
+    assert lesson.headers["Content-Encoding"] == "gzip"
+    large = next(Path(sys.prefix, "share/jupyter/lab/static").glob("jlab_core.*.js"))
+    script = working.session.get(f"{home}/static/lab/{large.name}", timeout=60)
+    assert "Content-Encoding" not in script.headers  # all other requests would wait
+    plain = {"Accept-Encoding": "identity"}
+    script = working.session.get(f"{home}/static/lab/{name.name}", timeout=60, headers=plain)
+    assert "Content-Encoding" not in script.headers
+    assert script.content == name.read_bytes()
+
+
+def test_a_server_has_nothing_of_the_hub_in_memory(hub, working):
+    (server,) = [
+        each
+        for each in hub.processes()
+        if each.environ().get("JUPYTERHUB_USER") == working.name
+        and str(SINGLEUSER) in each.cmdline()
+        and "die_with_parent" not in " ".join(each.cmdline())
+    ]
+    mapped = Path(f"/proc/{server.pid}/maps").read_text()
+    assert "/zmq/" in mapped
+    assert "/sqlalchemy/" not in mapped
+
+
+def test_another_jupyterhub_that_needs_more_of_its_modules_runs_too(tmp_path):
+    package = tmp_path / "packages" / "jupyterhub" / "singleuser"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    needs = "from sqlalchemy import text\n\ndef main():\n    print(text('Hello'), sys.argv[1:])\n"
+    (package / "__init__.py").write_text(f"import sys\n{needs}")
+    (package / "__main__.py").write_text("from . import main\n\nmain()\n")
+    (tmp_path / "types.py").touch()  # a learner's file, in the working directory
+    run = subprocess.run(
+        [sys.executable, "-P", SINGLEUSER, "--debug"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "packages")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "Hello ['--debug']\n"
+    assert "cannot import name 'text'" in run.stderr
+
+
+EXTENSION = f"""
+import runpy
+runpy.run_path({str(SINGLEUSER)!r})["load"]()
+from jupyterhub import scopes
+assert scopes.orm.User.__tablename__ == "users"
+import jupyterhub.orm, jupyterhub.roles, sqlalchemy.orm
+assert scopes.orm.User is jupyterhub.orm.User
+assert scopes.sa.text is sqlalchemy.text
+print(jupyterhub.roles.get_default_roles()[0]["name"])
+"""
+
+
+def test_an_extension_of_a_server_can_use_the_hubs_modules():
+    command = [sys.executable, "-P", "-c", EXTENSION]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"user\n"
 
 
 def test_a_terminal_finds_the_courses_programs(hub, working):

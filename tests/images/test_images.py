@@ -97,6 +97,13 @@ def test_starting_jupyter_does_not_load_a_grammar(run, image, kind):
     assert run(image(kind), "python", "-c", program) == "False\n"
 
 
+def test_a_servers_start_loads_nothing_of_the_hub(run, learner_image):
+    program = "python -X importtime $(command -v jupyterhub-singleuser) --version 2>&1"
+    said = run(learner_image, "bash", "-c", program)
+    assert "jupyterhub.singleuser.extension" in said
+    assert not re.findall(r"sqlalchemy|alembic|jupyterhub\.orm|jupyterhub\.handlers", said)
+
+
 def test_the_learner_is_nobody_special(run, learner_image):
     def found(*conditions: str) -> set[str]:
         # Discard find's errors about folders that the learner cannot read.
@@ -169,6 +176,56 @@ def test_it_serves_jupyterlab_by_itself_and_complains_of_nothing(start, learner_
     # Log lines start with the level: [W for a warning, [E for an error, and [C for the line with
     # the server's URL, as in [W 2026-11-22 ...].
     assert not re.findall(r"^(?:\[[WE] |.*(?:[Ww]arning|Traceback)).*", log, re.M)
+
+
+# Run a server, request its largest script with and without compression, and print the headers.
+SCRIPTS = r"""
+import gzip, pathlib, subprocess, time, urllib.request
+command = ["jupyter-lab", "--no-browser", "--port=8000", "--IdentityProvider.token="]
+server = subprocess.Popen(command)
+scripts = pathlib.Path("/opt/course/share/jupyter/lab/static").glob("*.js")
+script = max(scripts, key=lambda path: path.stat().st_size)
+url = f"http://localhost:8000/static/lab/{script.name}"
+def get(accepted, **headers):
+    request = urllib.request.Request(url, headers={"Accept-Encoding": accepted, **headers})
+    with urllib.request.urlopen(request) as response:
+        return response.read(), response.headers
+deadline = time.monotonic() + 60
+while True:
+    try:
+        sent, headers = get("gzip, br")
+        break
+    except OSError:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+assert sent == pathlib.Path(f"{script}.gz").read_bytes()
+assert gzip.decompress(sent) == script.read_bytes()
+assert headers["Content-Encoding"] == "gzip", headers
+assert headers["Content-Type"] == "application/javascript", headers
+assert "Accept-Encoding" in headers["Vary"], headers
+assert get("identity")[0] == script.read_bytes()
+part, headers = get("gzip", Range="bytes=10-19")
+assert part == script.read_bytes()[10:20] and "Content-Encoding" not in headers
+try:
+    get("gzip", **{"If-Modified-Since": headers["Last-Modified"]})
+except urllib.error.HTTPError as error:
+    assert error.code == 304
+else:
+    raise AssertionError("the script was sent again")
+# The compressed copy in a learner's own extension does not match its script.
+own = pathlib.Path.home() / ".local/share/jupyter/labextensions/own/static"
+own.mkdir(parents=True)
+(own / "own.js").write_text("own" * 1000)
+pathlib.Path(own / "own.js.gz").write_bytes(gzip.compress(b"forged"))
+url = "http://localhost:8000/lab/extensions/own/static/own.js"
+sent, headers = get("gzip")
+assert gzip.decompress(sent) == b"own" * 1000, sent
+server.terminate()
+"""
+
+
+def test_a_server_sends_the_compressed_copies_of_scripts(run, learner_image):
+    run(learner_image, "python", "-c", SCRIPTS)
 
 
 def test_the_health_check_fails_where_nothing_answers(start, learner_image):

@@ -23,8 +23,8 @@ from kubespawner.slugs import is_valid_label, safe_slug
 from tfcourse.hub import rounds, settings, state
 from tfcourse.hub.accounts import setup as accounts
 from tfcourse.hub.classroom import progress
-from tfcourse.hub.front import addresses, bounds, pages
-from tfcourse.hub.spawners import profiles
+from tfcourse.hub.front import addresses, bounds, compression, pages
+from tfcourse.hub.spawners import listening, profiles
 from tfcourse.hub.spawners.homes import UID
 
 GPU = "nvidia.com/gpu"
@@ -84,6 +84,7 @@ def configure(c: Any) -> None:
     settings.check_names("hub.extraEnv", ours)
     hub = state.private_folder(state.state_folder() / "hub")
     bounds.configure(c)
+    compression.configure(c)
 
     # The operator's own templates take precedence.
     c.JupyterHub.template_paths = [
@@ -97,6 +98,7 @@ def configure(c: Any) -> None:
         "idle_minutes": round(settings.IDLE_MINUTES()),
     }
     c.JupyterHub.spawner_class = PodSpawner
+    listening.configure()
     environment = c.KubeSpawner.get("environment", {})
     c.KubeSpawner.environment = {**environment, **progress.environment()}
     # If the operator has configured other profiles, keep KubeSpawner's own profile picker.

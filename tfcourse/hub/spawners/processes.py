@@ -66,7 +66,10 @@ def configure(c: Any, hub: Path) -> None:
     homes = str(state.private_folder(state.state_folder() / "homes"))
     c.LocalSpawner.home_dir_template = homes.replace("{", "{{").replace("}", "}}") + "/{username}"
     c.Spawner.pre_spawn_hook = partial(bring_lessons, source=state.ROOT / "notebooks")
-    c.Spawner.cmd = [*DIE_WITH_PARENT, f"{sys.prefix}/bin/jupyterhub-singleuser"]
+    # With -P, Python does not search this program's folder, whose files (such as names.py) could
+    # hide modules of the same name.
+    program = str(Path(__file__).with_name("singleuser.py"))
+    c.Spawner.cmd = [*DIE_WITH_PARENT, sys.executable, "-P", program]
 
     # In many containers, Jupyter has to run as root, but it refuses to do so without this option.
     c.Spawner.args = ["--allow-root"] if os.geteuid() == 0 else []
