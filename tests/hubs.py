@@ -202,9 +202,10 @@ class ClassHub(Site):
 
     def remove(self) -> None:
         """Remove the hub's containers, volumes, network and home directories."""
-        with contextlib.suppress(AssertionError):
-            self.make("down")
-        for container in self.containers(all=True):
+        # Remove the hub first, so that it does not react to the end of the other containers.
+        service = "com.docker.compose.service"
+        found = self.containers(all=True)
+        for container in sorted(found, key=lambda each: each.labels.get(service) != "hub"):
             with contextlib.suppress(docker.errors.APIError):  # the engine is already removing it
                 container.remove(force=True, v=True)
         wait_until(lambda: not self.containers(all=True), "all containers are gone")

@@ -23,7 +23,7 @@ def enter(page: Page, learner, path: str, workspace: str, heading: str = "") -> 
     page.get_by_label("Username").fill(learner.name)
     page.get_by_label("Password").fill(learner.hub.password)
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/user/{learner.name}/**")
+    page.wait_for_url(f"**/user/{learner.name}/**", wait_until="commit")
     home = f"{learner.hub.url}/user/{learner.name}"
     page.goto(f"{home}/lab/workspaces/{workspace}/tree/{path}?reset#{heading}")
     expect(page.locator(".jp-Notebook")).to_be_visible()

@@ -631,12 +631,14 @@ def test_the_network_that_is_pruned_comes_back(new_hub, taken):
     hub.up()
     networks = hub.engine.networks
     before = networks.get(hub.name).attrs["IPAM"]
+    hub.container("hub").pause()  # otherwise, it could be the first to use the addresses again
     networks.get(hub.name).remove()
     other = None
     if taken:
         pool = docker.types.IPAMPool(before["Config"][0]["Subnet"])
         ipam = docker.types.IPAMConfig(pool_configs=[pool])
         other = networks.create(f"{hub.name}-taken", driver="bridge", ipam=ipam)
+    hub.container("hub").unpause()
     try:
         wait_until(lambda: networks.list(names=[f"^{hub.name}$"]), "the network exists again")
         wait_until(lambda: hub.answers(), "the hub can be reached")

@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tfcourse.hub import plain, settings
@@ -17,6 +18,7 @@ from tfcourse.hub.operations import backup, homes
 from tfcourse.hub.operations.engine import compose, image_of_hub, output
 from tfcourse.hub.state import ROOT
 
+NEW = timedelta(seconds=10)  # a service that has run for longer does not exit at its start
 RUN_IN_HUB = ("exec", "-T", "hub", "python", "-m")
 
 
@@ -159,11 +161,20 @@ def updated() -> str:
 def restart_what_waits() -> None:
     """Restart crash-looping services now; the new settings may fix them.
 
-    Docker would wait a minute before restarting such services. Also restart the hub, because it
-    might exit if the proxy is unreachable. Do not restart a running proxy.
+    Docker would wait a minute before restarting such services. A service that Docker has just
+    restarted may be about to exit again. Also restart the hub, because it might exit if the proxy
+    is unreachable. Do not restart a proxy that keeps running.
     """
     project = f"--filter=label=com.docker.compose.project={settings.NAME()}"
-    waiting = output("ps", "--quiet", "--filter=status=restarting", project).split()
+    ids = output("ps", "--quiet", project).split()
+    about = "--format={{.Id}} {{.State.Restarting}} {{.RestartCount}} {{.State.StartedAt}}"
+    waiting = []
+    for line in output("inspect", about, *ids).splitlines():
+        container, restarting, restarts, started = line.split()
+        since = datetime.fromisoformat(f"{started[:19]}+00:00")  # Docker adds nanoseconds
+        is_new = datetime.now(UTC) - since < NEW
+        if restarting == "true" or (int(restarts) and is_new):
+            waiting.append(container)
     if waiting:
         output("restart", *waiting)
         compose("restart", "hub")
