@@ -63,7 +63,7 @@ def test_from_the_log_in_to_a_lesson_and_back_by_keyboard(visitor):
 
     bar = page.get_by_role("progressbar", name="Progress of the start")
     expect(bar).to_be_visible()
-    expect(page.get_by_role("status")).to_contain_text("usually takes about 10 seconds")
+    expect(page.get_by_role("status")).to_contain_text("usually takes about 5 seconds")
     before = bar.evaluate("bar => bar.value")
     # Wait until the progress bar has advanced, or has disappeared because the server is ready.
     grown = "before => !(document.querySelector('progress')?.value <= before)"

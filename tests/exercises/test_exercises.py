@@ -25,7 +25,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import mutants
 
-from nbval_tolerance.run import THREADS
 from tfcourse.exercises import EXERCISES, SOLUTIONS, exercise, without_solution
 
 os.environ["CHECK_SEED"] = "1"  # use the same hidden test cases in every run, as in grading
@@ -48,16 +47,6 @@ RIGHT = [
 # Mutants that are also correct answers, identified by their changed line.
 STILL_RIGHT = tomllib.loads((Path(__file__).parent / "still_right.toml").read_text())
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Limit TensorFlow to one thread if several pytest workers run, which is faster."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            for name in THREADS:
-                patch.setenv(name, "1")
-        yield
 
 
 class Run:

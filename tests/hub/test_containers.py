@@ -18,6 +18,7 @@ from hubs import IMAGE, ClassHub, ClassLearner, post, run_cell, wait_until
 
 from tfcourse.hub import settings
 from tfcourse.hub.front import addresses, proxy
+from tfcourse.hub.operations import __main__ as operations
 from tfcourse.hub.spawners import containers, network
 from tfcourse.hub.spawners.names import LABEL
 
@@ -604,6 +605,40 @@ def test_a_port_that_is_taken_is_named_and_then_used(new_hub):
         with pytest.raises(AssertionError, match=f"Port {hub.port} of 127.0.0.1 cannot be used"):
             hub.up()
     hub.up()  # `make up` restarts the hub without waiting for Docker's restart delay
+
+
+def test_make_up_restarts_a_service_that_fails_again_and_again(engine, image, monkeypatch):
+    """It does so even while Docker runs the service once more; it leaves other services alone."""
+    name = f"course-test-loop-{os.getpid()}"
+    monkeypatch.setenv("COURSE_NAME", name)
+    restarted = []
+    monkeypatch.setattr(operations, "compose", lambda *command: restarted.append(command))
+    labels = {"com.docker.compose.project": name}
+    options = {"labels": labels, "detach": True, "restart_policy": {"Name": "always"}}
+    failing, steady = [
+        engine.containers.run(image("hub"), ["sleep", seconds], **options)
+        for seconds in ("4", "600")
+    ]
+
+    def runs_again() -> bool:
+        failing.reload()
+        return failing.attrs["RestartCount"] > 0 and failing.status == "running"
+
+    try:
+        operations.restart_what_waits()
+        assert restarted == []
+        wait_until(runs_again, "Docker has restarted the service")
+        steady.reload()
+        since = steady.attrs["State"]["StartedAt"]
+        operations.restart_what_waits()
+        assert restarted == [("restart", "hub")]
+        failing.reload()
+        steady.reload()
+        assert failing.attrs["RestartCount"] == 0  # Docker counts only its own restarts
+        assert steady.attrs["State"]["StartedAt"] == since
+    finally:
+        for each in (failing, steady):
+            each.remove(force=True)
 
 
 @pytest.mark.parametrize("walls", [{}, {"internal": True}], ids=["none", "half"])

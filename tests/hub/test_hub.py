@@ -24,7 +24,7 @@ import pytest
 import requests
 import websocket
 from hubs import Learner, post, run_cell, wait_until
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import APIHandler, FileFindHandler
 from jupyterlab_server.workspaces_handler import WorkspacesHandler
 from requests.cookies import get_cookie_header
 from tornado import web
@@ -32,6 +32,7 @@ from traitlets.config import Config
 
 import tfcourse.hub.laptop.__main__ as hub_command
 from tfcourse.hub.front import proxy
+from tfcourse.hub.front.compression import is_current
 from tfcourse.hub.front.proxy import proxy_command
 from tfcourse.hub.spawners.lessons import FOLDER
 from tfcourse.hub.state import ROOT
@@ -487,6 +488,8 @@ def server_settings(monkeypatch) -> dict[str, object]:
     monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
     for handler in (APIHandler, WorkspacesHandler):
         monkeypatch.setattr(handler, "_track_activity", handler._track_activity)
+    for name in ("validate_absolute_path", "get_content_type"):
+        monkeypatch.setattr(FileFindHandler, name, getattr(FileFindHandler, name))
     settings = ROOT / "tfcourse" / "prefix" / "etc" / "jupyter" / "jupyter_server_config.py"
     return runpy.run_path(str(settings), {"get_config": Config})
 
@@ -638,11 +641,10 @@ def test_the_hubs_scripts_are_compressed_but_no_pages(hub):
     assert script.headers["Content-Encoding"] == "gzip"
     assert "max-age=" in script.headers["Cache-Control"]
     assert script.text.lstrip().startswith("/*!")
-    large = "components/@fortawesome/fontawesome-free/metadata/icon-families.json"
+    large = "components/@fortawesome/fontawesome-free/js/all.min.js"
     script = requests.get(f"{hub.url}/hub/static/{large}", timeout=30)
-    assert (
-        "Content-Encoding" not in script.headers
-    )  # compressing it for any visitor would burden the hub
+    # Compressing this script for any visitor would burden the hub.
+    assert "Content-Encoding" not in script.headers
 
 
 def test_scripts_and_data_are_compressed_but_no_pages(hub, working):
@@ -665,6 +667,29 @@ def test_scripts_and_data_are_compressed_but_no_pages(hub, working):
     script = working.session.get(f"{home}/static/lab/{name.name}", timeout=60, headers=plain)
     assert "Content-Encoding" not in script.headers
     assert script.content == name.read_bytes()
+
+
+def test_events_and_parts_of_files_are_not_compressed(hub, working):
+    url = "/hub/api/users/{name}/server/progress"
+    events = working.api("GET", url, stream=True)
+    assert events.headers["Content-Type"] == "text/event-stream"
+    assert "Content-Encoding" not in events.headers
+    style = f"{hub.url}/hub/static/css/style.min.css"
+    part = requests.get(style, headers={"Range": "bytes=0-9999"}, timeout=30)
+    assert part.status_code == 206
+    assert "Content-Encoding" not in part.headers
+    assert part.content == requests.get(style, timeout=30).content[:10_000]
+
+
+def test_a_copy_that_is_older_than_its_file_is_ignored(tmp_path):
+    file, copy = tmp_path / "x.js", tmp_path / "x.js.gz"
+    file.touch()
+    assert not is_current(str(copy), str(file))
+    copy.touch()
+    os.utime(file, (1, 1))
+    assert is_current(str(copy), str(file))
+    os.utime(copy, (0, 0))
+    assert not is_current(str(copy), str(file))
 
 
 def test_a_server_has_nothing_of_the_hub_in_memory(hub, working):

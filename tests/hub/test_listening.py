@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 from hubs import free_ports
@@ -11,6 +14,7 @@ from jupyterhub.objects import Server
 from jupyterhub.user import User
 
 from tfcourse.hub.spawners import listening
+from tfcourse.hub.state import ROOT
 
 
 @pytest.fixture
@@ -54,3 +58,34 @@ def test_the_hub_waits_for_servers_in_this_way(monkeypatch):
     # wait_until_ready relies on how JupyterHub calls and defines wait_up.
     assert "server.wait_up(\n" in inspect.getsource(User._wait_up)
     assert [*inspect.signature(listening.wait_up).parameters][:2] == ["self", "timeout"]
+
+
+# How `make hub` and `make up`, and the hub of the Kubernetes chart, load our configuration.
+LOAD = {
+    "hub": "runpy.run_path('jupyterhub_config.py', {'get_config': lambda: c})",
+    "chart": "c.KubeSpawner.profile_list = []; pods.configure(c)",
+}
+
+
+@pytest.mark.parametrize("load", LOAD.values(), ids=LOAD)
+def test_the_configuration_sets_this_and_the_compression(tmp_path, load):
+    program = f"""
+import runpy
+from jupyterhub.objects import Server
+from traitlets.config import Config
+from tfcourse.hub.spawners import pods
+c = Config()
+c.JupyterHub.template_vars, c.JupyterHub.tornado_settings = {{}}, {{}}
+{load}
+print(Server.wait_up.__name__, *c.JupyterHub.tornado_settings["transforms"])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "COURSE_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    compression = "<class 'tfcourse.hub.front.compression.HubCompression'>"
+    assert run.stdout.strip() == f"wait_until_ready {compression}"

@@ -416,5 +416,5 @@ def test_nobody_is_told_to_change_permissions_that_are_right(start_in):
 
 def test_a_server_with_settings_of_its_own_ends_when_it_is_told_to(start_in):
     container = start_in(SETTINGS.format("c.ServerApp.log_level = 10", OURS))
-    container.stop(timeout=60)
+    container.stop(timeout=30)
     assert container.wait()["StatusCode"] == 0  # Docker did not have to kill it

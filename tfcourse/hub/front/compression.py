@@ -70,8 +70,7 @@ def use_copies(handler: type[StaticFileHandler]) -> None:
         path = validate(self, root, absolute_path)
         headers = self.request.headers
         accepts = "gzip" in headers.get("Accept-Encoding", "") and "Range" not in headers
-        usable = path and type(self) is handler and path.startswith(ours)
-        if accepts and usable and is_current(f"{path}.gz", path):
+        if path and accepts and path.startswith(ours) and is_current(f"{path}.gz", path):
             self.set_header("Content-Encoding", "gzip")
             path = f"{path}.gz"
             self._stat_result = os.stat(path)  # from which Tornado takes the response's length

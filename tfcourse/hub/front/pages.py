@@ -15,7 +15,7 @@ COURSE = "TensorFlow in notebooks"
 TEMPLATES = Path(__file__).with_name("templates")
 LOGO = TEMPLATES / "logo.svg"
 
-USUAL = 10  # the seconds that a server needs to start on an idle machine
+USUAL = 5  # the seconds that a server needs to start on a slow machine, or if others start, too
 LONG = 30
 
 
